@@ -1,7 +1,5 @@
 """The lock file against made-up advisories."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

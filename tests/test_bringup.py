@@ -1,7 +1,5 @@
 """Standing a lab up where all is slow: what does not answer yet is waited for."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Docs are run: every command of every page does what it says, in order; and the pages build."""
 
-from __future__ import annotations
-
 import re
 import secrets
 import subprocess

@@ -1,7 +1,5 @@
 """What a session of pytest comes to here."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

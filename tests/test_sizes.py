@@ -1,7 +1,5 @@
 """The specs that come with the lab."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Waiting for a condition: patient, and gentle with the processor of whoever is waited for."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import pytest

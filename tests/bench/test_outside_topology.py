@@ -1,7 +1,5 @@
 """A topology of a plugin file: what benches derive from its path."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,4 +1,4 @@
-from __future__ import annotations
+from __future__ import annotations  # RankingAsyncStub is a name for mypy only
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

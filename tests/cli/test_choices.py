@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from lab.cli.load import choices_of

@@ -1,7 +1,5 @@
 """Commands are imported one by one, and all of them are there."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

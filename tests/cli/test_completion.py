@@ -1,7 +1,5 @@
 """Completions of the command line."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the doctor says of machines that lack something, each made so for real."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``lab check --checker FILE``: a file that adds no checker is refused in one line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """How a publish looks: on a terminal, where there is none, and to scripts."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """SIGTERM and SIGHUP are heard as Ctrl-C is, once."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

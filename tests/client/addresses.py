@@ -1,7 +1,5 @@
 """Addresses for clients of any topology, and clients that are ready."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any

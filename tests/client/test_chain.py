@@ -1,7 +1,5 @@
 """Fallbacks, tears, pinned requests and shadows: the same in every topology."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """Leases, with a client, a real resolver, and the model in place of the sidecar."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """Client and gateway make and report the same attempts, for every sequence of failures."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

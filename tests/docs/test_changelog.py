@@ -1,7 +1,5 @@
 """The changelog is one that a person reads: by release, ten lines each."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 

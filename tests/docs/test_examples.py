@@ -1,7 +1,5 @@
 """The examples of "Add your own" do what their pages say, against labs that are up."""
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

@@ -1,7 +1,5 @@
 """Each kind of thing that one file adds has a page that shows how."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

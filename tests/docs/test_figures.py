@@ -1,7 +1,5 @@
 """Pages quote what was measured, and a figure that has moved is named."""
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

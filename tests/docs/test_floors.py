@@ -1,7 +1,5 @@
 """The drawing of the floors shows what the linter holds."""
 
-from __future__ import annotations
-
 import tomllib
 from xml.etree import ElementTree as ET
 

@@ -1,7 +1,5 @@
 """The glossary defines each term once, in order."""
 
-from __future__ import annotations
-
 import re
 
 from lab import CHECKOUT

@@ -1,7 +1,5 @@
 """The site's table of notebooks says what each asks, and leads to those that were published."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from docs.site.notebooks import notebooks, table

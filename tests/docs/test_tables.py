@@ -1,7 +1,5 @@
 """Tables that pages derive from code are fresh."""
 
-from __future__ import annotations
-
 import pytest
 
 from docs.site.blocks import marked, pages

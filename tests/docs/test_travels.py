@@ -1,7 +1,5 @@
 """docs/travels.md shows what really happens: a real lab, the same calls, the same lines in the same logs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

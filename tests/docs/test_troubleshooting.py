@@ -1,7 +1,5 @@
 """Every message that docs/troubleshooting.md quotes is still one that the lab can say."""
 
-from __future__ import annotations
-
 import ast
 import re
 from functools import cache

@@ -3,8 +3,6 @@
 Most are mutants of whole inputs. A fifth, where atheris is installed, is guided by what an input reaches of the code.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import importlib.util

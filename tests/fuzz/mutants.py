@@ -1,7 +1,5 @@
 """Wrong inputs, made of whole ones."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from random import Random
 

@@ -4,8 +4,6 @@ A target takes bytes and returns, or raises what it must never raise. Each bring
 ones are made.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

@@ -1,7 +1,5 @@
 """Ten thousand wrong inputs a run, and all that have ever been found; `make fuzz-inputs` is for a million and more."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from random import Random
 

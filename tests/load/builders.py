@@ -1,7 +1,5 @@
 """Plans of runs, and what the runs call: a client without a server, and a server with a gate."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """A driver as a process of its own, as the runtimes start it, for the tests that look at it from outside."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import subprocess

@@ -1,7 +1,5 @@
 """Runs that Locust drives, as processes, against a real server; each leaves the history that its verdict needs."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import signal

@@ -1,7 +1,5 @@
 """Locustfiles: what is found in them, and the error for each kind of invalid one."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Several processes that share a run: together they do what one would, and none of them is left behind."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

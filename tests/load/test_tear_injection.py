@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from lab.load.tear_injection import TearEvery
 from lab.routing.attempts import Decision, RequestAttempts, Target
 from models.proto.serving.v1 import serving_pb2

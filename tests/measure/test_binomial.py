@@ -1,7 +1,5 @@
 """Tails against exact sums of fractions, and against what everybody knows of sigma."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from math import comb, inf
 

@@ -1,7 +1,5 @@
 """Whom a fault reached, from handmade histories: good ones, bad ones, and such as tell nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf, isnan

@@ -1,7 +1,5 @@
 """A broken tool must be caught, and a faultless one left alone."""
 
-from __future__ import annotations
-
 import math
 from random import Random
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from lab.measure.pace import RoundPace, pace_of
 
 

@@ -1,7 +1,5 @@
 """Intervals of one run: they hold the truth as often as they say, also where requests make each other wait."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A lab of a notebook's own, and what is left of it."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is left of a notebook's lab."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import psutil

@@ -1,7 +1,5 @@
 """A lab that a notebook has brought up ends with its kernel, however that ends, and belongs to one kernel at a time."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

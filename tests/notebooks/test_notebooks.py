@@ -1,7 +1,5 @@
 """Notebooks are kept without what a run left in them, run from top to bottom, and leave nothing behind."""
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

@@ -1,7 +1,5 @@
 """Published notebooks are pages that need no network, and show pictures without what cannot be moved there."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 

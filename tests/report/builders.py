@@ -1,7 +1,5 @@
 """Records, revisions and folders of runs to report on."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Bar charts: lengths tell values, names stay apart, and nothing that cannot be seen is drawn."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any

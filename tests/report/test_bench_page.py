@@ -1,7 +1,5 @@
 """Benches in a report: what does not hold is said, and every chart becomes a file."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Blast radii in a report: a table and a heat map, from a bench or from runs at the same time."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from math import inf

@@ -1,7 +1,5 @@
 """Line charts: everything has a place inside, and no two names are on top of each other."""
 
-from __future__ import annotations
-
 import json
 import math
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Two runs against each other: a difference that is there is found, no other is, and conditions are named."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What the gateway costs: found at once, at each payload and rate, and never from runs that differ in more."""
 
-from __future__ import annotations
-
 import json
 import random
 import re

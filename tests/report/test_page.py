@@ -1,7 +1,5 @@
 """The page as a whole: complete, self-contained, and never written by what it shows."""
 
-from __future__ import annotations
-
 import json
 import re
 from html.parser import HTMLParser

@@ -1,7 +1,5 @@
 """Colours: every topology has its own, also one from outside, and each can be seen on a dark page."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

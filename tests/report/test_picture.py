@@ -1,7 +1,5 @@
 """Charts as files: one drawing, in colours of its own, and letters on every machine."""
 
-from __future__ import annotations
-
 import json
 import struct
 import zlib

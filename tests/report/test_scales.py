@@ -1,7 +1,5 @@
 """Axes: what they span, and what is written beside them."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

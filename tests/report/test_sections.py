@@ -1,7 +1,5 @@
 """What each section finds in a run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

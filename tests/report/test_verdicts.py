@@ -1,7 +1,5 @@
 """What checkers find, on the page and on the command line: all that there is to judge, and no list without an end."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Callable

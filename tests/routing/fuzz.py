@@ -1,7 +1,5 @@
 """Holds the two interpreters against each other on as many pairs as asked for: ``python -m tests.routing.fuzz``."""
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 import os

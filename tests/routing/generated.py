@@ -1,7 +1,5 @@
 """Route tables and requests at random, over the whole language, and what each interpreter makes of them."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """The state machine of one request's attempts, without anything that sends."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Each mistake, where it is reported, and what the user is told to write instead."""
 
-from __future__ import annotations
-
 import pytest
 
 from lab.errors import RouteTableError

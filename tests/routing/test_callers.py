@@ -1,7 +1,5 @@
 """Which keys a caller may come to need."""
 
-from __future__ import annotations
-
 from lab.routing.callers import keys_for
 from lab.routing.document import RouteTable
 

@@ -1,7 +1,5 @@
 """The compiled router and the plain interpreter, written from one description, decide alike."""
 
-from __future__ import annotations
-
 from collections import Counter
 from itertools import count
 from typing import Any

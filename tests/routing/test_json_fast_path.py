@@ -1,7 +1,5 @@
 """JSON is read the quick way only where that gives just what YAML would."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Every example of docs/route-table.md is a part of a valid table, and does what the page says."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,7 +1,5 @@
 """What editors are told agrees with what validation says, as far as a JSON Schema can tell."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Users keep their cells and shares, and none moves without need; by way of the router, as services ask it."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Rules that can never match are found, and no others: judged by trying every request that there can be."""
 
-from __future__ import annotations
-
 from itertools import product
 from typing import Any
 

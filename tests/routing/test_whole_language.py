@@ -1,7 +1,5 @@
 """Shadow, fallback, override and config, as the compiled router and the plain interpreter carry them out."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

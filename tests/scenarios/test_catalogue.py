@@ -1,7 +1,5 @@
 """The catalogue is read from the source of the scenarios, and its page is up to date."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a scenario leaves: steps, marks, JUnit, a run folder, and a message that tells the whole story."""
 
-from __future__ import annotations
-
 import json
 import re
 import secrets

@@ -1,7 +1,5 @@
 """Whoever is alone on the machine is alone, and the others wait no longer than for that."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 

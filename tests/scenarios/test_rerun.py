@@ -1,7 +1,5 @@
 """Who is late beside another worker tries again alone, and only for that."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

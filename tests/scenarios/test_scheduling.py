@@ -1,7 +1,5 @@
 """Scenarios are ordered so that all workers end at about the same time."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

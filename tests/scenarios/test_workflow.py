@@ -1,7 +1,5 @@
 """The workflow for users' own continuous integration is one that GitHub would take, and calls what there is."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

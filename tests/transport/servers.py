@@ -1,7 +1,5 @@
 """Servers to connect to, and the certificates of their units."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Addresses are registered with their lab, and forgotten with it."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Cached channels: one connection while it works, and never a worse result than over a new one."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """A frozen peer keeps its connections open in silence: only pings detect it."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import sys

@@ -1,7 +1,5 @@
 """mTLS: who is admitted, who is rejected, and that certificates rotate without failing a call."""
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 from collections.abc import AsyncIterator

@@ -1,7 +1,5 @@
 """Channels and servers are opened in one place only, so credentials come from one place."""
 
-from __future__ import annotations
-
 import re
 
 from lab import CHECKOUT

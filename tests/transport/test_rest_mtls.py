@@ -1,7 +1,5 @@
 """REST over TLS: who is admitted, with which identity, and that certificates can rotate."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import ssl

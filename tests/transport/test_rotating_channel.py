@@ -1,7 +1,5 @@
 """A rotating channel can be closed at any moment of a rotation."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 from collections.abc import Callable

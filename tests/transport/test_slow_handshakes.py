@@ -1,7 +1,5 @@
 """On a busy machine handshakes are slow; a single call over a new channel survives that."""
 
-from __future__ import annotations
-
 import asyncio
 
 import grpc

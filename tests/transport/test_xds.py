@@ -1,7 +1,5 @@
 """The node identity of a process whose gRPC library speaks xDS."""
 
-from __future__ import annotations
-
 import json
 import os
 

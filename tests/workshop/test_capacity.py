@@ -1,7 +1,5 @@
 """What notebook 6 shows: sidecars that know what was asked for, costs, fleets and queues."""
 
-from __future__ import annotations
-
 import pytest
 
 from lab.capacity.assumptions import Assumptions

@@ -1,7 +1,5 @@
 """Checks take every right answer, however it is written, and say of a wrong one what to look at, not what to write."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pictures are well-formed, stay within their frame, escape what they show, and say in words what colours say."""
 
-from __future__ import annotations
-
 import re
 from itertools import combinations
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """What notebooks do to a lab that is up: watching, killing for an exercise, and driving by a caller with a bug."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

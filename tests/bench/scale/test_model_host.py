@@ -1,7 +1,5 @@
 """The model host: an answer in the name of the cluster whose address was asked, whatever the caller wrote."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

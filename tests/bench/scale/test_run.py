@@ -1,7 +1,5 @@
 """A whole run, small: real control plane, Envoys and host, traffic under churn, a stuck node, a restart."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

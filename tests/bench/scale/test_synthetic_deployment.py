@@ -1,7 +1,5 @@
 """Made-up topologies: the same for the same seed, and with the proportions of real ones."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest
