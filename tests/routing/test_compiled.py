@@ -12,7 +12,14 @@ from lab.routing.document import RouteTable
 
 CW = "ContinueWatchingRanking"
 HOMEPAGE = {"caller": "homepage"}
+CELLS = {"1": {"weight": 100, "use": "cw-ranker@v1", "mirror": 1}}
+MIRRORED = {"id": 1, "unit": "user_id", "cells": CELLS}
 TV_US = {**HOMEPAGE, "device": "tv", "country": "US", "user_id": "u1"}
+
+
+def rule(**parts: Any) -> dict[str, Any]:
+    """A change to a use case: one rule."""
+    return {"rules": [{"name": "r", **parts}]}
 
 
 def test_a_choice_carries_all_that_a_decision_needs(sample_router: Router) -> None:
@@ -147,24 +154,13 @@ class TestUpdates:
             ({"mirror": {"use": "cw-ranker@v2"}}, "it has a field 'mirror' that this version does not"),
             ({"shadow": {"use": "cw-ranker@v2", "percent": 1, "by": 2}}, "its shadow has a field 'by' that this"),
             ({"shadow": {"use": "cw-ranker@v2"}}, "'percent' is missing"),
-            ({"rules": [{"name": "r", "use": "cw-ranker@v1", "mirror": 1}]}, "rule 'r' has a field 'mirror' that"),
+            (rule(use="cw-ranker@v1", mirror=1), "rule 'r' has a field 'mirror' that"),
             (
-                {
-                    "rules": [
-                        {
-                            "name": "r",
-                            "experiment": {
-                                "id": 1,
-                                "unit": "user_id",
-                                "cells": {"1": {"weight": 100, "use": "cw-ranker@v1", "mirror": 1}},
-                            },
-                        }
-                    ]
-                },
+                rule(experiment=MIRRORED),
                 "cell '1' of rule 'r' has a field 'mirror' that",
             ),
-            ({"rules": [{"name": "r", "split": {"unit": "user_id", "weights": {"m@v1": 9}}}]}, "add up to 100"),
-            ({"rules": [{"name": "r"}]}, "'experiment' is missing"),
+            (rule(split={"unit": "user_id", "weights": {"m@v1": 9}}), "add up to 100"),
+            (rule(), "'experiment' is missing"),
             ({"rules": 7}, "cannot be compiled"),
             ({"timeout": "soon"}, "cannot be compiled"),
         ],

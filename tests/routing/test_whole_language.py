@@ -8,60 +8,56 @@ from lab.checkers.plain import Expected, decide, fallbacks, fields_read, paramet
 from lab.errors import CallerNotAllowedError, RouteTableError, UnknownVersionError
 from lab.routing.buckets import is_shadowed
 from lab.routing.compiled import Router, Shadow, Version
-from lab.routing.document import RouteTable
+from lab.routing.document import Source, read_sources
 from lab.routing.explanation import explain
 
 HOMEPAGE = {"caller": "homepage", "user_id": "u1"}
 
 
+TABLE = """
+use_cases:
+  CW:
+    callers: [homepage, search]
+    override: [homepage]
+    api: ranking.v1
+    timeout: 1s
+    default: cw@v1
+    rules:
+      - {name: tv, when: {device: [tv]}, use: cw@v2, config: {beam: 9, tv: true}}
+      - name: ab
+        when: {country: [US]}
+        config: {beam: 5, rows: 10}
+        experiment:
+          id: 7
+          unit: user_id
+          cells: {1: {weight: 50, use: cw@v2}, 2: {weight: 50, use: cw@v2, config: {rows: 20}}}
+      - name: canary
+        when: {country: [DE]}
+        config: {beam: 6}
+        split: {unit: user_id, weights: {cw@v1: 50, cw@v2: 50}}
+    shadow: {use: cw@v3, percent: 10}
+    fallback: [cw@v1, other@v1]
+  Plain: {callers: [homepage, search], api: ranking.v1, timeout: 1s, default: cw@v1}
+models:
+  cw:
+    versions:
+      v1: {cluster: c}
+      v2: {cluster: c, config: {beam: 4, nested: {a: 1}}}
+      v3: {cluster: c, config: {beam: 3}}
+  other: {versions: {v1: {cluster: c}}}
+clusters:
+  c: {replicas: 1}
+"""
+
+
 @pytest.fixture
 def document() -> dict[str, Any]:
-    use_case = {
-        "callers": ["homepage", "search"],
-        "override": ["homepage"],
-        "api": "ranking.v1",
-        "timeout": "1s",
-        "default": "cw@v1",
-        "rules": [
-            {"name": "tv", "when": {"device": ["tv"]}, "use": "cw@v2", "config": {"beam": 9, "tv": True}},
-            {
-                "name": "ab",
-                "when": {"country": ["US"]},
-                "config": {"beam": 5, "rows": 10},
-                "experiment": {
-                    "id": 7,
-                    "unit": "user_id",
-                    "cells": {
-                        "1": {"weight": 50, "use": "cw@v2"},
-                        "2": {"weight": 50, "use": "cw@v2", "config": {"rows": 20}},
-                    },
-                },
-            },
-            {
-                "name": "canary",
-                "when": {"country": ["DE"]},
-                "config": {"beam": 6},
-                "split": {"unit": "user_id", "weights": {"cw@v1": 50, "cw@v2": 50}},
-            },
-        ],
-        "shadow": {"use": "cw@v3", "percent": 10},
-        "fallback": ["cw@v1", "other@v1"],
-    }
-    versions = {
-        "v1": {"cluster": "c"},
-        "v2": {"cluster": "c", "config": {"beam": 4, "nested": {"a": 1}}},
-        "v3": {"cluster": "c", "config": {"beam": 3}},
-    }
-    return {
-        "use_cases": {"CW": use_case, "Plain": {k: use_case[k] for k in ("callers", "api", "timeout", "default")}},
-        "models": {"cw": {"versions": versions}, "other": {"versions": {"v1": {"cluster": "c"}}}},
-        "clusters": {"c": {"replicas": 1}},
-    }
+    return read_sources([Source("routes.yaml", TABLE)]).document
 
 
 @pytest.fixture
 def router(document: dict[str, Any]) -> Router:
-    return Router.of_document(RouteTable.from_document(document).document, revision=7)
+    return Router.of_document(document, revision=7)
 
 
 @pytest.mark.parametrize(
