@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
+import pytest
 from envoy.service.discovery.v3 import ads_pb2_grpc
 from envoy.service.load_stats.v3 import lrs_pb2_grpc
 
@@ -382,3 +383,16 @@ class Relay:
             sink.write(data)
             await sink.drain()
         sink.close()
+
+
+@pytest.fixture
+async def control_plane() -> AsyncIterator[ControlPlane]:
+    plane = ControlPlane()
+    async with plane.up():
+        yield plane
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[Model]:
+    async with Model("rows.v1", "rows.v2").up() as running:
+        yield running

@@ -1,12 +1,11 @@
 """What a session of pytest comes to here."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lab import CHECKOUT
+from tests.sessions import run_pytest
 
 BREAKS = """
 def pytest_runtest_protocol(item):
@@ -21,15 +20,7 @@ def test_one_that_breaks_on_the_way_does_not_pass(tmp_path: Path, options: tuple
     (tmp_path / "test_some.py").write_text("def test_a(): pass\n\ndef test_b(): pass\n")
     (tmp_path / "conftest.py").write_text((CHECKOUT / "conftest.py").read_text())
 
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "-p", "no:cacheprovider", "-p", "breaks"],
-        cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_pytest(*options, "-p", "no:cacheprovider", "-p", "breaks", cwd=tmp_path, imports=tmp_path)
 
     assert "a plugin is broken" in done.stdout + done.stderr
     assert done.returncode == pytest.ExitCode.INTERNAL_ERROR

@@ -18,11 +18,10 @@ from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.load.summary import DriverSummary, summarize
 from lab.topologies import open_client
-from tests.load.builders import FakeClient, GatedServer, load_plan
+from tests.load.builders import REAL_TRACE, FakeClient, GatedServer, load_plan
 
 DEADLINE_S = 60
 NS = 1_000_000_000
-REAL_TRACE = Path(__file__).parents[2] / ".." / "shared" / "traces" / "azure-llm-2023-code.csv"
 
 
 async def driven(

@@ -5,9 +5,9 @@ import pytest
 
 from lab.errors import TraceError
 from lab.load.trace import TraceRow, read_trace
+from tests.load.builders import REAL_TRACE
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\r\n"
-REAL = Path(__file__).parents[2] / ".." / "shared" / "traces" / "azure-llm-2023-code.csv"
 
 
 @pytest.fixture(name="trace")
@@ -107,10 +107,10 @@ def test_a_file_that_cannot_be_read_is_a_trace_error(tmp_path: Path) -> None:
 
 
 def test_the_real_trace_is_read_whole() -> None:
-    if not REAL.exists():
-        pytest.skip(f"the trace is not beside the project at {REAL}")
+    if not REAL_TRACE.exists():
+        pytest.skip(f"the trace is not beside the project at {REAL_TRACE}")
 
-    rows = list(read_trace(REAL))
+    rows = list(read_trace(REAL_TRACE))
 
     assert len(rows) == 8_819
     assert 3_400 < (rows[-1].time_ns - rows[0].time_ns) / 1e9 < 3_600

@@ -4,8 +4,6 @@ import json
 import re
 import secrets
 import shutil
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from lab import CHECKOUT
 from lab.lab import Lab
 from scenarios.framework.console import make_display
 from scenarios.framework.scenario import Scenario
+from tests.sessions import run_pytest
 
 MODULE = """
 import pytest
@@ -92,12 +91,10 @@ def session(up: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Pat
     folder = tmp_path_factory.mktemp("session")
     (folder / "test_some.py").write_text(MODULE)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\ntimeout = 60\n")
-    command = [sys.executable, "-m", "pytest", "-v", "-p", "scenarios.framework.plugin", str(folder), "--topology=mesh"]
-    command += [f"--lab={up.name}", f"--runs={folder / 'runs'}", f"--junitxml={folder / 'junit.xml'}"]
-    environment = {"PATH": "/usr/bin:/bin", "LAB_HOME": str(up.folder.parent.parent), "PYTHONPATH": str(CHECKOUT)}
-    result = subprocess.run(
-        command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False, timeout=110
-    )
+    options = ["-v", "-p", "scenarios.framework.plugin", folder, "--topology=mesh", f"--lab={up.name}"]
+    options += [f"--runs={folder / 'runs'}", f"--junitxml={folder / 'junit.xml'}"]
+    home = str(up.folder.parent.parent)
+    result = run_pytest(*options, cwd=CHECKOUT, imports=CHECKOUT, timeout_s=110, LAB_HOME=home)
     assert result.returncode == 1, result.stdout + result.stderr
     return result.stdout, folder
 

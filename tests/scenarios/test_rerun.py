@@ -1,8 +1,6 @@
 """Who is late beside another worker tries again alone, and only for that."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from lab import CHECKOUT
+from tests.sessions import run_pytest
 
 CONFTEST = """
 import json
@@ -87,15 +86,7 @@ def _session(folder: Path, workers: int) -> tuple[list[list[str]], list[Report]]
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_some.py").write_text(SOME)
     (folder / "pytest.ini").write_text("[pytest]\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", str(workers), "-p", "no:cacheprovider"],
-        cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(CHECKOUT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_pytest("-n", workers, "-p", "no:cacheprovider", cwd=folder, imports=CHECKOUT)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "INTERNALERROR" not in done.stdout + done.stderr
     said = [line.split() for line in (folder / "said").read_text().splitlines()]

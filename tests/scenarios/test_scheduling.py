@@ -1,7 +1,5 @@
 """Scenarios are ordered so that all workers end at about the same time."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 from lab import CHECKOUT
 from scenarios.framework.catalogue import entries
 from scenarios.framework.scheduling import balanced_order
+from tests.sessions import run_pytest
 
 SECONDS = st.lists(st.integers(min_value=0, max_value=300), max_size=60)
 
@@ -71,15 +70,21 @@ def test_only_selected_scenarios_are_ordered(tmp_path: Path) -> None:
     (tmp_path / "as_worker.py").write_text(
         "def pytest_configure(config):\n    config.workerinput = {'workercount': 2, 'workerid': 'gw0'}\n"
     )
-    asked = ("-p", "as_worker", "--collect-only", "-q", "--runtime", "compose", "--long", "-m", "long")
-    collected = subprocess.run(
-        [sys.executable, "-m", "pytest", "scenarios", *asked, "-p", "no:cacheprovider", "--runs", tmp_path],
-        cwd=CHECKOUT,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    asked = [
+        "-p",
+        "as_worker",
+        "--collect-only",
+        "-q",
+        "--runtime",
+        "compose",
+        "--long",
+        "-m",
+        "long",
+        "--runs",
+        tmp_path,
+    ]
+    collected = run_pytest("scenarios", *asked, "-p", "no:cacheprovider", cwd=CHECKOUT, imports=tmp_path)
+    assert collected.returncode == 0, collected.stderr
 
     order = [line for line in collected.stdout.splitlines() if "::" in line]
     takes_s = {f"scenarios/{each.module}.py::{each.name}": each.takes_s for each in entries() if each.takes_s >= 15}
