@@ -122,15 +122,9 @@ class AdminClient:
         expected_revision: int = 0,
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
-        """Publishes changes to some use cases and models; the rest of the route table stays. See :meth:`publish`.
+        """Publishes changes to some use cases and models; the rest of the route table stays.
 
-        Args:
-            use_cases: use case → name and text of a file that holds its section of the route table.
-            models: model → the same.
-            author: who publishes.
-            comment: why.
-            expected_revision: refuse unless this revision is in force; 0 accepts any.
-            progress: as for :meth:`publish`.
+        Both map names to name and text of a file with that section. All else is as for :meth:`publish`.
         """
         request = admin_pb2.PublishChangeRequest(
             use_cases=[

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import grpc
 
 from lab.errors import CallError
-from lab.transport import open_blocking_channel
+from lab.transport import ChannelCache
 from models.context import write_context
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from lab.transport import ChannelCache
 
 _TIMEOUT_S = 15.0
 
@@ -83,27 +81,10 @@ def call(
         return caller_pb2_grpc.CallerStub(channel).Call(request, timeout=within_s)
 
     try:
-        if channels is not None:
-            result = channels.call(address, ask, timeout_s=_TIMEOUT_S)
-        else:
-            with open_blocking_channel(address) as channel:
-                result = ask(channel, _TIMEOUT_S)
+        result = (channels or ChannelCache()).call(address, ask, timeout_s=_TIMEOUT_S)
     except grpc.RpcError as error:
         raise CallError(error.code(), error.details() or "no reason given") from None
     by = result.answered_by
-    return CallOutcome(
-        result.use_case,
-        result.topology,
-        result.routing_key,
-        by.model,
-        by.version,
-        by.cluster,
-        by.replica,
-        result.revision,
-        result.latency_ms,
-        result.result,
-        result.source,
-        result.request_id,
-        result.attempts,
-        result.shadow,
-    )
+    answered = {name: getattr(by, name) for name in ("model", "version", "cluster", "replica")}
+    own = (each.name for each in fields(CallOutcome) if each.name not in answered)
+    return CallOutcome(**answered, **{name: getattr(result, name) for name in own})

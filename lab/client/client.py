@@ -192,15 +192,13 @@ class Client:
         self._fill_envelope(attempts, request, context)
         payload, more = self.strategy.encode(request, context)
         target, timeout_s = attempts.target, attempts.remaining_s(time.monotonic())
-        rpc, metadata = (
-            (channel.stream(method), target.headers)
-            if method.streaming
-            else (channel.unary(method), target.headers + target.unary_headers)
-        )
+        metadata = target.headers if method.streaming else target.headers + target.unary_headers
         shadowed, mirrored = attempts.begin(), attempts.decision.mirrored_by_proxy
         if shadowed and mirrored:
             metadata += ((SHADOW_HEADER, attempts.shadow),)
-        call = rpc(payload, timeout=timeout_s, metadata=(*metadata, (headers.REQUEST_ID, attempts.request_id), *more))
+        call = channel.rpc(method)(
+            payload, timeout=timeout_s, metadata=(*metadata, (headers.REQUEST_ID, attempts.request_id), *more)
+        )
         if shadowed and not mirrored:
             self._shadows.send(channel, method, payload, routing_key=attempts.shadow, request_id=attempts.request_id)
         return call

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.client.decisions import ResolvedDecision
+    from lab.client.resolver import ResolvedDecision
 
 CAPACITY = 10_000
 
@@ -41,21 +41,19 @@ class Leases:
 
     Args:
         capacity: leases held at once; beyond it the least recently used one goes.
+
+    Attributes:
+        revision: of all leases; 0 at first.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        self._revision = 0
+        self.revision = 0
         self._reads: dict[str, tuple[str, ...]] = {}
         self._leases: OrderedDict[LeaseKey, Lease] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._leases)
-
-    @property
-    def revision(self) -> int:
-        """Revision of all leases; 0 at first."""
-        return self._revision
 
     def key(self, use_case: str, context: Mapping[str, str]) -> LeaseKey | None:
         """Key of the lease that a request would use; None as long as it is not known what the rules read."""
@@ -75,7 +73,7 @@ class Leases:
         Returns:
             False if a newer revision is known already: the decision is outdated and not kept.
         """
-        if decision.revision < self._revision:
+        if decision.revision < self.revision:
             return False
         self.advance(decision.revision)
         if self._reads.get(use_case) != decision.reads:
@@ -90,13 +88,13 @@ class Leases:
 
     def advance(self, revision: int) -> None:
         """Ends the leases of earlier revisions."""
-        if revision > self._revision:
+        if revision > self.revision:
             self.follow(revision)
 
     def follow(self, revision: int) -> None:
         """Ends the leases of all other revisions: the resolver was just reached, and may hold an older one."""
-        if revision != self._revision:
-            self._revision = revision
+        if revision != self.revision:
+            self.revision = revision
             self._leases.clear()
 
     def drop(self, key: LeaseKey | None) -> None:

@@ -43,25 +43,15 @@ class RpcChannel:
     ) -> None:
         self._addresses = tuple(addresses)
         self._channel = channel or open_channel(*addresses, security=security, peer=peer, carries_requests=True)
-        self._unary: dict[tuple[str, bool], grpc.aio.UnaryUnaryMultiCallable[bytes, Any]] = {}
-        self._stream: dict[tuple[str, bool], grpc.aio.UnaryStreamMultiCallable[bytes, Any]] = {}
+        self._rpcs: dict[tuple[str, bool], Any] = {}
 
-    def unary(self, method: Method, *, parsed: bool = True) -> grpc.aio.UnaryUnaryMultiCallable[bytes, Any]:
-        """The RPC of a unary method."""
-        rpc = self._unary.get((method.path, parsed))
+    def rpc(self, method: Method, *, parsed: bool = True) -> Any:
+        """The RPC of a method: a unary, or a server-streaming multi-callable of gRPC."""
+        rpc = self._rpcs.get((method.path, parsed))
         if rpc is None:
-            parse = method.response_class.FromString if parsed else None
-            rpc = self._channel.unary_unary(method.path, response_deserializer=parse)
-            self._unary[method.path, parsed] = rpc
-        return rpc
-
-    def stream(self, method: Method, *, parsed: bool = True) -> grpc.aio.UnaryStreamMultiCallable[bytes, Any]:
-        """The RPC of a server-streaming method."""
-        rpc = self._stream.get((method.path, parsed))
-        if rpc is None:
-            parse = method.response_class.FromString if parsed else None
-            rpc = self._channel.unary_stream(method.path, response_deserializer=parse)
-            self._stream[method.path, parsed] = rpc
+            make = self._channel.unary_stream if method.streaming else self._channel.unary_unary
+            rpc = make(method.path, response_deserializer=method.response_class.FromString if parsed else None)
+            self._rpcs[method.path, parsed] = rpc
         return rpc
 
     def raw(self, path: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
@@ -80,13 +70,12 @@ class RpcChannel:
         Raises:
             grpc.aio.AioRpcError: it failed.
         """
+        call = self.rpc(method, parsed=False)(payload, timeout=timeout_s, metadata=metadata)
         if method.streaming:
-            stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(method.path)
-            async for _ in stream(payload, timeout=timeout_s, metadata=metadata):
+            async for _ in call:
                 pass
         else:
-            unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method.path)
-            await unary(payload, timeout=timeout_s, metadata=metadata)
+            await call
 
     async def ready(self, timeout_s: float) -> None:
         """Returns once a request could be sent.

@@ -25,11 +25,9 @@ class Strategy(Protocol):
         Raises:
             CallError: the request is refused, or no decision can be had.
         """
-        ...
 
     def encode(self, request: InferenceRequest, context: Mapping[str, str]) -> tuple[bytes, Metadata]:
         """The body, and headers beside it, of a request whose envelope is filled; see :mod:`lab.client.encoding`."""
-        ...
 
     async def ready(self, timeout_s: float) -> None:
         """Returns once requests can be sent.
@@ -37,11 +35,9 @@ class Strategy(Protocol):
         Raises:
             UnitError: a unit that the strategy needs cannot be reached in time.
         """
-        ...
 
     async def close(self) -> None:
         """Closes all connections."""
-        ...
 
 
 StrategyFactory = Callable[[str, Endpoints, Security | None], Strategy]

@@ -14,7 +14,7 @@ from lab.identity import OPERATOR, Identity
 from lab.identity import folder as folders
 from lab.roles import ROLES
 from lab.transport import Security
-from lab.transport.address_registry import Entry, register
+from lab.transport.channels import Entry, register
 from lab.transport.security import MTLS
 
 if TYPE_CHECKING:

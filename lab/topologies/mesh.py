@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lab.client import ResolverClient, RpcChannel
 from lab.client.strategies import Leased
 from lab.topologies._topology import YES, Capabilities, Topology, yes
-from lab.transport.address_registry import beside
+from lab.transport.channels import beside
 
 if TYPE_CHECKING:
     from lab.client import Endpoints

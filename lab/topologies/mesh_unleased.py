@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lab.client import ResolverClient, RpcChannel
 from lab.client.strategies import Unleased
 from lab.topologies import mesh
-from lab.transport.address_registry import beside
+from lab.transport.channels import beside
 
 if TYPE_CHECKING:
     from lab.client import Endpoints

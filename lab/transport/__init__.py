@@ -4,12 +4,10 @@ Every gRPC channel and every server of the lab is opened here and nowhere else. 
 """
 
 from lab.transport.authorization import guard_of
-from lab.transport.channel_cache import ChannelCache
-from lab.transport.channels import open_blocking_channel, open_channel
+from lab.transport.channels import ChannelCache, open_blocking_channel, open_channel
 from lab.transport.rest import RestServer
 from lab.transport.security import Security, is_operator, peer_identity, proved_caller
-from lab.transport.servers import drain, enable_reflection, is_serving, listen, new_server
-from lab.transport.service import run_service
+from lab.transport.servers import drain, enable_reflection, is_serving, listen, new_server, run_service
 from lab.transport.xds import open_xds_channel
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -96,29 +97,28 @@ class Audited(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, handle: Any) -> Any:
         async def behaviour(request: Any, context: Context) -> Any:
-            number = await self._begin(method, context, request)
-            done = False
-            try:
-                response = await handle(request, context)
-                done = True
-            finally:
-                self._end(number, context, done=done)
-            return response
+            async with self._recorded(method, context, request):
+                return await handle(request, context)
 
         return behaviour
 
     def _streaming(self, method: str, handle: Any) -> Any:
         async def behaviour(request: Any, context: Context) -> AsyncIterator[Any]:
-            number = await self._begin(method, context, request)
-            done = False
-            try:
+            async with self._recorded(method, context, request):
                 async for response in handle(request, context):
                     yield response
-                done = True
-            finally:
-                self._end(number, context, done=done)
 
         return behaviour
+
+    @asynccontextmanager
+    async def _recorded(self, method: str, context: Context, request: Any) -> AsyncIterator[None]:
+        number = await self._begin(method, context, request)
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            self._end(number, context, done=done)
 
     async def _begin(self, method: str, context: Context, request: Any) -> int:
         try:

@@ -1,23 +1,28 @@
-"""Opens channels to one address, or balanced over several."""
+"""Opens channels to one address, or balanced over several.
+
+A unit has its credentials from its environment. The ``lab`` command, a notebook or a test is no unit and may use
+several labs, so its credentials depend on the address: code that opens a lab registers the lab's addresses here.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import grpc
 import grpc.aio
 
 from lab.identity import host_name
-from lab.transport import address_registry
 from lab.transport.rotating_channel import RotatingChannel
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
+T = TypeVar("T")
 Option = tuple[str, int | str]
 
 _COMMON: tuple[Option, ...] = (
@@ -59,6 +64,46 @@ _BALANCED: Option = (
     "grpc.service_config",
     json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}),
 )
+
+
+# A cached connection may be dead without notice, if its server restarted or was cut off.
+_CACHED_TIMEOUT_S = 1.0
+_DEAD = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+class Entry(NamedTuple):
+    """How to connect to an address.
+
+    Attributes:
+        security: credentials to present.
+        peer: role that the other end must prove; empty for any unit of the lab.
+    """
+
+    security: Security
+    peer: str = ""
+
+
+_entries: dict[str, Entry] = {}
+
+
+def register(entries: dict[str, Entry]) -> None:
+    """Makes this process's channels to these addresses use these entries from now on."""
+    _entries.update(entries)
+
+
+def beside(address: str) -> Security:
+    """Credentials for a sidecar, which is on this side of the network: plaintext, unless the address is registered."""
+    entry = look_up(address)
+    return Security() if entry is None else entry.security
+
+
+def look_up(address: str) -> Entry | None:
+    """The entry of an address; None if it has none or its lab is gone, whose port another lab may have now."""
+    entry = _entries.get(address)
+    if entry is not None and entry.security.is_mtls and not Path(entry.security.folder).exists():
+        del _entries[address]
+        return None
+    return entry
 
 
 def _target(addresses: Sequence[str]) -> tuple[str, tuple[Option, ...]]:
@@ -129,7 +174,7 @@ def open_blocking_channel(address: str, security: Security | None = None, peer: 
 
 def resolve_peer(address: str, security: Security | None, peer: str) -> tuple[Security, str]:
     """Credentials for an address, and the identity to expect there; see :func:`open_channel`."""
-    known = address_registry.look_up(address)
+    known = look_up(address)
     if known is None:
         return security or Security.of_this_process(), peer
     return security or known.security, peer or known.peer
@@ -143,3 +188,42 @@ def _credentials(security: Security) -> grpc.ChannelCredentials:
 
 def _expected(peer: str) -> Option:
     return ("grpc.ssl_target_name_override", host_name(peer))
+
+
+class ChannelCache:
+    """One blocking channel an address, kept while calls over it succeed. Threads may share it.
+
+    A TLS handshake costs five times what a short call does.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[str, grpc.Channel] = {}
+
+    def clear(self) -> None:
+        """Drops all channels; each closes as soon as no call uses it."""
+        self._open.clear()
+
+    def call(self, address: str, rpc: Callable[[grpc.Channel, float], T], *, timeout_s: float) -> T:
+        """Calls over the cached channel, and once more over a new one if the cached one proves dead.
+
+        Args:
+            address: ``host:port``.
+            rpc: makes the call, given a channel and a timeout in seconds; may be run twice.
+            timeout_s: for the call over a new channel, seconds.
+
+        Raises:
+            grpc.RpcError: the call failed.
+        """
+        cached = self._open.get(address)
+        if cached is not None:
+            try:
+                return rpc(cached, min(_CACHED_TIMEOUT_S, timeout_s))
+            except grpc.RpcError as error:
+                # Not closed here: another thread may be using it. It is closed with its last reference.
+                self._open.pop(address, None)
+                if error.code() not in _DEAD:
+                    raise
+        channel = open_blocking_channel(address)
+        answer = rpc(channel, timeout_s)
+        self._open[address] = channel
+        return answer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partialmethod
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -114,18 +115,13 @@ class RotatingChannel(grpc.aio.Channel):
 
     # -- gRPC's interface ----------------------------------------------------------------------------------------
 
-    def unary_unary(self, *arguments: Any, **options: Any) -> Any:
-        """See gRPC, as for the other methods."""
-        return _Rpc(self, lambda channel: channel.unary_unary(*arguments, **options))
+    def _rpc(self, kind: str, *arguments: Any, **options: Any) -> Any:
+        return _Rpc(self, lambda channel: getattr(channel, kind)(*arguments, **options))
 
-    def unary_stream(self, *arguments: Any, **options: Any) -> Any:  # noqa: D102 (see above)
-        return _Rpc(self, lambda channel: channel.unary_stream(*arguments, **options))
-
-    def stream_unary(self, *arguments: Any, **options: Any) -> Any:  # noqa: D102 (see above)
-        return _Rpc(self, lambda channel: channel.stream_unary(*arguments, **options))
-
-    def stream_stream(self, *arguments: Any, **options: Any) -> Any:  # noqa: D102 (see above)
-        return _Rpc(self, lambda channel: channel.stream_stream(*arguments, **options))
+    unary_unary = partialmethod(_rpc, "unary_unary")
+    unary_stream = partialmethod(_rpc, "unary_stream")
+    stream_unary = partialmethod(_rpc, "stream_unary")
+    stream_stream = partialmethod(_rpc, "stream_stream")
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002, D102 (gRPC's)
         return self.current.channel.get_state(try_to_connect)

@@ -192,7 +192,7 @@ class Forwarder(grpc.GenericRpcHandler):
             try:
                 while status != "OK":
                     attempt = self._next(request)
-                    rpc = attempt.connection.channel.stream(method, parsed=form.parsed)
+                    rpc = attempt.connection.channel.rpc(method, parsed=form.parsed)
                     stream = self._send(request, rpc, method, request.remaining_s())
                     failure: grpc.aio.AioRpcError | None = None
                     try:
@@ -294,7 +294,7 @@ class Forwarder(grpc.GenericRpcHandler):
             timeout_s = request.remaining_s()
             if backend.budget is not None:
                 timeout_s = backend.budget.attempt_timeout_s(timeout_s)
-            rpc = connection.channel.unary(method, parsed=form.parsed)
+            rpc = connection.channel.rpc(method, parsed=form.parsed)
             response = await self._send(request, rpc, method, timeout_s)
             code = grpc.StatusCode.OK
         except grpc.aio.AioRpcError as error:

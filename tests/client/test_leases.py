@@ -3,8 +3,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.client.decisions import ResolvedDecision
 from lab.client.leases import Leases, lease_key
+from lab.client.resolver import ResolvedDecision
 from lab.routing.attempts import Target
 
 TV, PHONE = {"device": "tv", "user_id": "u1"}, {"device": "phone", "user_id": "u1"}

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from lab.transport.address_registry import Entry, look_up, register
+from lab.transport.channels import Entry, look_up, register
 from lab.transport.security import MTLS, Security
 
 

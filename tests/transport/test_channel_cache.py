@@ -43,7 +43,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         opened.append(address)
         return open_blocking_channel(address)
 
-    monkeypatch.setattr("lab.transport.channel_cache.open_blocking_channel", counting)
+    monkeypatch.setattr("lab.transport.channels.open_blocking_channel", counting)
     return opened
 
 

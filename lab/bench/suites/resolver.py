@@ -27,7 +27,7 @@ from lab.measure import compare
 from lab.measure.compare import added_ratio, interleave, median_ratio
 from lab.measure.control import control
 from lab.report.palette import topology_style
-from lab.transport.address_registry import beside
+from lab.transport.channels import beside
 from models.apis import APIS
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from lab.bench.harness.environment import Environment
     from lab.client import Endpoints, Strategy
-    from lab.client.decisions import ResolvedDecision
+    from lab.client.resolver import ResolvedDecision
     from lab.lab import Lab
     from lab.routing.attempts import Decision, RequestAttempts
 

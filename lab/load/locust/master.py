@@ -16,9 +16,8 @@ from lab.history import SpoolWriter
 from lab.load.arrivals import WHOLE
 from lab.load.engine import print_progress, write_summary
 from lab.load.locust.environment import MASTER_HOST, environment_of
-from lab.load.locust.messages import FAILED, GO, PROGRESS, RESULT, STOP, WorkerProgress, on_message
 from lab.load.locust.ui import open_ui
-from lab.load.locust.user_process import UserProcess
+from lab.load.locust.user_process import FAILED, GO, PROGRESS, RESULT, STOP, UserProcess, WorkerProgress, on_message
 from lab.load.open_loop import STOP_GRACE_S, Start
 from lab.load.progress import ProgressLines
 from lab.load.summary import ShardResult, combine
@@ -54,7 +53,7 @@ class Workers:
     def __init__(self, plan: Path, count: int, port: int) -> None:
         self._processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "lab.load.locust.worker", str(plan), f"{index}/{count}", str(port)],
+                [sys.executable, "-m", "lab.load.locust.user_process", str(plan), f"{index}/{count}", str(port)],
                 stdin=subprocess.PIPE,  # closes when this process ends, however it ends
                 stdout=subprocess.DEVNULL,  # standard output is for the driver's progress
             )

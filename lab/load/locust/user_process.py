@@ -1,35 +1,87 @@
-"""A process with users: a worker, or the driver itself if there are no workers."""
+"""A process with users: a worker, or the driver itself if there are no workers; and its messages with the master.
+
+A worker is ``python -m lab.load.locust.user_process PLAN.json K/N PORT``, with K from 0 to N - 1. The driver starts and
+ends it. If the driver dies, standard input closes and the worker exits. Messages go over Locust's own connection.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import sys
-from typing import TYPE_CHECKING, Any
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gevent
 
+from lab.errors import LabError
 from lab.history import SpoolWriter
+from lab.load.arrivals import Share
 from lab.load.engine import connect, raise_priority, warm_up
+from lab.load.locust.environment import MASTER_HOST, environment_of
 from lab.load.locust.loop_thread import LoopThread
-from lab.load.locust.messages import FAILED, GO, PROGRESS, RESULT, STOP, WorkerProgress, on_message
 from lab.load.locust.pacing import ScheduledPacing
 from lab.load.locust.sender import Sender
 from lab.load.locust.user import LabUser
 from lab.load.locust.user_pool import UserPool
 from lab.load.open_loop import Start, Stop
+from lab.load.plan import read_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from locust.env import Environment
 
-    from lab.load.arrivals import Share
     from lab.load.plan import LoadPlan
     from lab.load.summary import ShardResult
+
+GO = "lab-go"
+"""To workers: the start of the schedule, a :class:`lab.load.open_loop.Start`."""
+
+STOP = "lab-stop"
+"""To workers: stop sending; carries who asked."""
+
+PROGRESS = "lab-progress"
+"""From workers, at intervals: a :class:`WorkerProgress`."""
+
+RESULT = "lab-result"
+"""From workers, at the end: a :class:`lab.load.summary.ShardResult`."""
+
+FAILED = "lab-failed"
+"""From workers: the reason why the run cannot go on."""
 
 _COUNT_EVERY_S = 0.5
 
 # Users run in one thread and the event loop in another; due requests must not wait for a busy user.
 _SWITCH_INTERVAL_S = 0.0002
+
+
+def on_message(runner: Any, word: str, do: Callable[[Any], object]) -> None:
+    """Calls a function with the data of each message of this name that a Locust runner receives."""
+
+    def heard(*, environment: object, msg: Any) -> None:
+        del environment
+        do(msg.data)
+
+    runner.register_message(word, heard)
+
+
+class WorkerProgress(NamedTuple):
+    """A worker's progress.
+
+    Attributes:
+        worker: its index.
+        sent: requests so far; the next likewise.
+        recent_ns: latencies of the requests done since the previous message.
+    """
+
+    worker: int
+    sent: int
+    done: int
+    ok: int
+    recent_ns: Sequence[int]
 
 
 class UserProcess:
@@ -160,3 +212,33 @@ class UserProcess:
         ran_out = schedule is not None and sender.sent == len(schedule)
         end_ns = start_ns + schedule.duration_ns if schedule is not None and ran_out else sender.last_sent_ns
         return sender.result(schedule, start_ns=start_ns, planned_end_ns=end_ns, warm_up_errors=self._warm_up_errors)
+
+
+def main(arguments: list[str]) -> None:
+    """Runs until the driver ends it; exits with status 1 and one line if it cannot start."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles it
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    file, share, port = arguments
+    first, step = map(int, share.split("/"))
+    try:
+        plan = read_plan(Path(file))
+        environment = environment_of(plan)
+        process = UserProcess(plan, Share(first, step), environment)
+        process.get_ready()
+    except LabError as error:
+        sys.exit(str(error))
+    runner = environment.create_worker_runner(MASTER_HOST, int(port))
+    process.listen()
+    runner.greenlet.join()
+    process.leave()
+
+
+def _end_with_driver() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,4 +1,7 @@
-"""Reuses the resolver's decisions while their leases hold, and sends to a proxy that routes on the header."""
+"""The strategies that topologies are made of: who decides, and over which channel requests go.
+
+Here belongs what implements :class:`lab.client.strategy.Strategy`. A topology's file puts one together.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,138 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+import grpc
+
 from lab.client.encoding import whole
 from lab.client.leases import Lease, LeaseKey, Leases, lease_key
 from lab.client.resolver import RESOLVE_TIMEOUT_S
+from lab.client.rpc_channel import RpcChannel
 from lab.client.watch import Watch
 from lab.errors import CallError, ResolverUnreachableError
+from lab.routing.attempts import Decision, Target
+from lab.routing.keys import HEADER, routing_key
+from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from lab.client.decisions import ResolvedDecision
     from lab.client.encoding import Encode
-    from lab.client.resolver import ResolverClient
-    from lab.client.rpc_channel import RpcChannel
-    from lab.routing.attempts import Decision, RequestAttempts
+    from lab.client.endpoints import DirectTarget
+    from lab.client.resolver import ResolvedDecision, ResolverClient
+    from lab.routing.attempts import RequestAttempts
+    from lab.transport import Security
 
+# No route table is read that would have the use case's own timeout.
+_DIRECT_TIMEOUT_S = 10.0
+# The gateway applies the use case's own timeout; this one is for a gateway that never answers.
+_GATEWAY_TIMEOUT_S = 15.0
 # A request that has a stale lease to fall back on waits less for a fresh one, and the next ones do not ask at once.
 _RENEW_TIMEOUT_S = 0.25
 _RENEW_PAUSE_S = 0.1
 # How often a request joins a shared question: again if a newer revision overtook the answer, or if the answer was for
 # other values of what the rules read.
 _SHARED_LIMIT = 4
+
+
+class Direct:
+    """Sends each use case to the replicas that were given for it, which gRPC balances over.
+
+    Args:
+        models: by use case, the model version and its addresses.
+        security: credentials; this process's own by default.
+        encode: form of the requests.
+    """
+
+    def __init__(
+        self, models: Mapping[str, DirectTarget], security: Security | None = None, *, encode: Encode = whole
+    ) -> None:
+        self.encode = encode
+        self._security = security
+        self._channels: dict[tuple[str, ...], RpcChannel] = {}
+        self._decisions = {use_case: self._decision(model) for use_case, model in models.items()}
+
+    def _decision(self, model: DirectTarget) -> tuple[RpcChannel, Decision]:
+        channel = self._channels.get(model.addresses)
+        if channel is None:
+            peer = f"model/{model.cluster}" if model.cluster else "model"
+            channel = self._channels[model.addresses] = RpcChannel(model.addresses, self._security, peer=peer)
+        key = routing_key(model.model, model.version)
+        target = Target(
+            routing_key=key,
+            model_config=serving_pb2.ModelConfig(model=model.model, version=model.version),
+            headers=((HEADER, key),),
+        )
+        return channel, Decision(targets=(target,), timeout_s=_DIRECT_TIMEOUT_S)
+
+    async def decide(self, attempts: RequestAttempts, context: Mapping[str, str]) -> tuple[RpcChannel, Decision]:
+        """The use case's own channel and model version."""
+        del context
+        found = self._decisions.get(attempts.use_case)
+        if found is None:
+            reason = f"use case {attempts.use_case!r} has no hard-coded address"
+            raise CallError(grpc.StatusCode.NOT_FOUND, reason)
+        return found
+
+    async def ready(self, timeout_s: float) -> None:
+        """Returns once a replica of each model is connected."""
+        await asyncio.gather(*(channel.ready(timeout_s) for channel in self._channels.values()))
+
+    async def close(self) -> None:
+        """Closes all channels."""
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+
+
+class Gateway:
+    """Sends to gateway replicas in turn.
+
+    Args:
+        addresses: one ``host:port``, or several ``ip:port``.
+        security: credentials; this process's own by default.
+        encode: form of the requests.
+    """
+
+    def __init__(self, addresses: Sequence[str], security: Security | None = None, *, encode: Encode = whole) -> None:
+        self.encode = encode
+        self._channel = RpcChannel(addresses, security, peer="gateway")
+        self._found = self._channel, Decision(targets=(Target(),), timeout_s=_GATEWAY_TIMEOUT_S)
+
+    async def decide(self, attempts: RequestAttempts, context: Mapping[str, str]) -> tuple[RpcChannel, Decision]:
+        """The gateways' channel, and a decision that leaves everything to them."""
+        del attempts, context
+        return self._found
+
+    async def ready(self, timeout_s: float) -> None:
+        """Returns once a gateway is connected."""
+        await self._channel.ready(timeout_s)
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        await self._channel.close()
+
+
+class Unleased:
+    """Resolves each request by itself.
+
+    Args:
+        resolver: decides.
+        channel: to a proxy, or a gRPC library, that routes on the header.
+        encode: form of the requests.
+    """
+
+    def __init__(self, resolver: ResolverClient, channel: RpcChannel, *, encode: Encode = whole) -> None:
+        self.resolver, self.channel, self.encode = resolver, channel, encode
+
+    async def decide(self, attempts: RequestAttempts, context: Mapping[str, str]) -> tuple[RpcChannel, Decision]:
+        """The one channel, and the resolver's decision."""
+        return self.channel, await self.resolver.resolve(attempts, context)
+
+    async def ready(self, timeout_s: float) -> None:
+        """Returns once the channel is connected."""
+        await self.channel.ready(timeout_s)
+
+    async def close(self) -> None:
+        """Closes the channels to models and resolver."""
+        await asyncio.gather(self.channel.close(), self.resolver.close())
 
 
 class Leased:
