@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lab.errors import InputError
-from lab.load.locust_plan import EXAMPLE
+from lab.load.plan import EXAMPLE
 from lab.runs import LocustOptions
 
 if TYPE_CHECKING:

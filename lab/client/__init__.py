@@ -8,7 +8,7 @@ from lab.client.client import Answer, BeforeSend, Client, DefaultAnswer
 from lab.client.endpoints import DirectTarget, Endpoints
 from lab.client.resolver import ResolverClient
 from lab.client.rpc_channel import RpcChannel
-from lab.client.strategy import Strategy, StrategyFactory
+from lab.client.strategies import Strategy, StrategyFactory
 
 __all__ = [
     "Answer",

@@ -23,7 +23,7 @@ from models.context import write_context
 
 if TYPE_CHECKING:
     from lab.client.rpc_channel import RpcChannel
-    from lab.client.strategy import Strategy
+    from lab.client.strategies import Strategy
     from models.apis import Api, InferenceRequest, Method
 
 DefaultAnswer = Callable[[str, Any, Mapping[str, str]], Any]

@@ -1,35 +1,87 @@
-"""The strategies that topologies are made of: who decides, and over which channel requests go.
+"""The strategies that topologies are made of: who decides, in what form requests travel, and over which channel.
 
-Here belongs what implements :class:`lab.client.strategy.Strategy`. A topology's file puts one together.
+Here belongs what implements :class:`Strategy`. A topology's file puts one together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
-from lab.client.encoding import whole
-from lab.client.leases import Lease, LeaseKey, Leases, lease_key
+from lab.client.endpoints import Endpoints
+from lab.client.leases import Lease, LeaseKey, Leases, Watch, lease_key
 from lab.client.resolver import RESOLVE_TIMEOUT_S
 from lab.client.rpc_channel import RpcChannel
-from lab.client.watch import Watch
 from lab.errors import CallError, ResolverUnreachableError
 from lab.routing.attempts import Decision, Target
-from lab.routing.keys import HEADER, routing_key
+from lab.routing.headers import ENVELOPE
+from lab.routing.keys import HEADER, TENANT_HEADER, routing_key, tenant_in_header
+from lab.transport import Security
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from lab.client.encoding import Encode
     from lab.client.endpoints import DirectTarget
     from lab.client.resolver import ResolvedDecision, ResolverClient
+    from lab.client.rpc_channel import Metadata
     from lab.routing.attempts import RequestAttempts
-    from lab.transport import Security
+    from models.apis import InferenceRequest
+
+Encode = Callable[["InferenceRequest", Mapping[str, str]], tuple[bytes, "Metadata"]]
+
+
+def whole(request: InferenceRequest, context: Mapping[str, str]) -> tuple[bytes, Metadata]:
+    """The message, and no headers."""
+    del context
+    return request.SerializeToString(), ()
+
+
+def with_tenant_header(request: InferenceRequest, context: Mapping[str, str]) -> tuple[bytes, Metadata]:
+    """The message, and its tenant in a header, for a proxy that limits tenants' rates."""
+    return request.SerializeToString(), ((TENANT_HEADER, tenant_in_header(context.get("tenant", ""))),)
+
+
+def envelope_in_header(request: InferenceRequest, context: Mapping[str, str]) -> tuple[bytes, Metadata]:
+    """The message without its envelope, which is a header, for a gateway that does not parse the body."""
+    del context
+    envelope = request.envelope.SerializeToString()
+    request.ClearField("envelope")
+    return request.SerializeToString(), ((ENVELOPE, envelope),)
+
+
+class Strategy(Protocol):
+    """Decides where each request goes, and in what form: two methods, and a beginning and an end."""
+
+    async def decide(self, attempts: RequestAttempts, context: Mapping[str, str]) -> tuple[RpcChannel, Decision]:
+        """The channel to send over and the decision to follow; called again after a tear, with ``attempts.torn``.
+
+        Raises:
+            CallError: the request is refused, or no decision can be had.
+        """
+
+    def encode(self, request: InferenceRequest, context: Mapping[str, str]) -> tuple[bytes, Metadata]:
+        """The body, and headers beside it, of a request whose envelope is filled; as :func:`whole` makes them."""
+
+    async def ready(self, timeout_s: float) -> None:
+        """Returns once requests can be sent.
+
+        Raises:
+            UnitError: a unit that the strategy needs cannot be reached in time.
+        """
+
+    async def close(self) -> None:
+        """Closes all connections."""
+
+
+StrategyFactory = Callable[[str, Endpoints, Security | None], Strategy]
+"""Makes a topology's strategy from the caller's name, the addresses, and credentials (None: this process's own)."""
+
 
 # No route table is read that would have the use case's own timeout.
 _DIRECT_TIMEOUT_S = 10.0

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from lab.errors import CallError, RunError
 from lab.load.mix import Mix, Payloads
-from lab.load.outcome import NEVER_SENT, Outcome, answered, failed
+from lab.load.outcome import NEVER_SENT, Outcome, Recorder, answered, failed
 from lab.load.precise_timer import new_precise_timer
 from lab.load.progress import Counts, ProgressLines
-from lab.load.recorder import Recorder
 from lab.load.summary import ShardResult
 from lab.measure.latency import LatencyHistogram
 from models.apis import APIS

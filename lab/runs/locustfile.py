@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
-from lab.load.locust_plan import EXAMPLE, LOOPBACK, LocustPlan, check_free
+from lab.load.plan import EXAMPLE, LOOPBACK, LocustPlan, check_free
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.client import ResolverClient, RpcChannel
-from lab.client.encoding import with_tenant_header
-from lab.client.strategies import Leased
+from lab.client.strategies import Leased, with_tenant_header
 from lab.topologies import mesh
 from lab.topologies._topology import Topology, no, yes
 

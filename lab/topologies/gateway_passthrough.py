@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lab.client.encoding import envelope_in_header
-from lab.client.strategies import Gateway
+from lab.client.strategies import Gateway, envelope_in_header
 from lab.topologies import gateway
 from lab.topologies._topology import Topology, no
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -39,14 +39,13 @@ class Relay:
     """
 
     address: str = ""
-    _to_server: int = 0
-    _to_client: int = 0
+    _bytes: list[int] = field(default_factory=lambda: [0, 0])  # to the server, to the client
 
     async def settled(self) -> Bytes:
         """Bytes so far, once no more arrive."""
-        before = (-1, -1)
-        while before != (self._to_server, self._to_client):
-            before = self._to_server, self._to_client
+        before: list[int] = []
+        while before != self._bytes:
+            before = self._bytes.copy()
             await asyncio.sleep(_QUIET_S)
         return Bytes(*before)
 
@@ -57,22 +56,15 @@ class Relay:
             writer.close()
             return
 
-        async def upstream() -> None:
-            while chunk := await reader.read(_CHUNK):
-                self._to_server += len(chunk)
-                far_writer.write(chunk)
-                await far_writer.drain()
-            far_writer.close()
-
-        async def downstream() -> None:
-            while chunk := await far_reader.read(_CHUNK):
-                self._to_client += len(chunk)
-                writer.write(chunk)
-                await writer.drain()
-            writer.close()
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, direction: int) -> None:
+            while chunk := await source.read(_CHUNK):
+                self._bytes[direction] += len(chunk)
+                sink.write(chunk)
+                await sink.drain()
+            sink.close()
 
         try:
-            await asyncio.gather(upstream(), downstream(), return_exceptions=True)
+            await asyncio.gather(pump(reader, far_writer, 0), pump(far_reader, writer, 1), return_exceptions=True)
         finally:
             writer.close()
             far_writer.close()

@@ -6,7 +6,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -14,6 +14,11 @@ import grpc.aio
 from lab.errors import SpecError
 from lab.identity import OPERATOR, Identity
 from lab.identity import folder as folders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 ENVIRONMENT_VARIABLE = "LAB_SECURITY"
 IDENTITY_VARIABLE = "LAB_IDENTITY"
@@ -78,26 +83,32 @@ class Security:
         """A server's credentials; None means plaintext. They follow the certificate's rotation."""
         if not self.is_mtls:
             return None
+        return grpc.dynamic_ssl_server_credentials(
+            self._server_configuration(),
+            self.renewing(self._server_configuration),  # type: ignore[arg-type]  # None means no change
+            require_client_authentication=True,
+        )
+
+    def renewing(self, make: Callable[[], T]) -> Callable[[], T | None]:
+        """Makes a function to call at every handshake: what ``make`` returns for a new certificate, else None.
+
+        If the current certificate cannot be read, the previous one stays in use.
+        """
         seen = self.version()
 
-        def newer() -> grpc.ServerCertificateConfiguration | None:
-            # Called at every handshake. If the current certificate cannot be read, the previous one stays in use.
+        def newer() -> T | None:
             nonlocal seen
             try:
                 if (version := self.version()) == seen:
                     return None
-                configuration = self._server_configuration()
+                made = make()
             except SpecError as error:
                 _log.warning("the previous certificate stays in use: %s", error)
                 return None
             seen = version
-            return configuration
+            return made
 
-        return grpc.dynamic_ssl_server_credentials(
-            self._server_configuration(),
-            newer,  # type: ignore[arg-type]  # None means no change
-            require_client_authentication=True,
-        )
+        return newer
 
     def _server_configuration(self) -> grpc.ServerCertificateConfiguration:
         material = self._material()

@@ -5,7 +5,6 @@ Imported with the first connection, as Python's TLS takes memory.
 
 from __future__ import annotations
 
-import logging
 import ssl
 import time
 from pathlib import Path
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
     from lab.transport.security import Security
 
-_log = logging.getLogger(__name__)
-
 
 def server_context(security: Security) -> ssl.SSLContext:
     """A server's TLS context, for ``mtls``; it follows the certificate's rotation.
@@ -28,20 +25,14 @@ def server_context(security: Security) -> ssl.SSLContext:
     Raises:
         SpecError: there is no certificate, or it cannot be read.
     """
-    seen, current = security.version(), _context(security)
+    newer, current = security.renewing(lambda: _context(security)), _context(security)
 
-    def newer(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context_before: ssl.SSLContext) -> None:
-        # Called at every handshake. If the current certificate cannot be read, the previous one stays in use.
-        nonlocal seen, current
-        try:
-            if (version := security.version()) != seen:
-                seen, current = version, _context(security)
-        except SpecError as error:
-            _log.warning("the previous certificate stays in use: %s", error)
-        connection.context = current
+    def renew(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context_before: ssl.SSLContext) -> None:
+        nonlocal current
+        connection.context = current = newer() or current
 
     first = _context(security)
-    first.sni_callback = newer
+    first.sni_callback = renew
     return first
 
 

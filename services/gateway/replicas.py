@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from lab.routing.retry_budget import RetryBudget
+from lab.routing.resilience import RetryBudget
 from services.gateway.channel_pool import Connection
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ import pytest
 
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant
-from lab.load.locust_plan import EXAMPLE, LocustPlan
-from lab.load.plan import read_plan, write_plan
+from lab.load.plan import EXAMPLE, LocustPlan, read_plan, write_plan
 from lab.load.progress import Progress
 from tests.load.builders import GatedServer, load_plan
 from tests.load.driven import DEADLINE_S, children, ended, outcome_of, progress_of, running

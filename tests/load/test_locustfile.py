@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import InputError
-from lab.load.locust_plan import EXAMPLE, LocustPlan
+from lab.load.plan import EXAMPLE, LocustPlan
 from lab.runs.locustfile import LocustOptions, locust_plan_of
 
 PYTHON = sys.executable

@@ -7,8 +7,7 @@ import pytest
 from lab.routing.attempts import AnswerMetadata, Decision, RequestAttempts, Target
 from lab.routing.buckets import is_shadowed
 from lab.routing.keys import HEADER
-from lab.routing.resilience import Hedge, Policy, Retries
-from lab.routing.retry_budget import FALLS_BACK, RetryBudget
+from lab.routing.resilience import FALLS_BACK, Hedge, Policy, Retries, RetryBudget
 from lab.routing.rules import Shadow
 
 KEYS = ("rows.v1", "rows.v2", "rows.v3")

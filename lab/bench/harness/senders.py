@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import CallError
 from lab.load.mix import Mix, Payloads
-from lab.load.outcome import answered, failed
-from lab.load.recorder import Recorder
+from lab.load.outcome import Recorder, answered, failed
 from models.apis import APIS
 
 if TYPE_CHECKING:

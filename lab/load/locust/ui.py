@@ -11,7 +11,7 @@ from flask import abort, request
 from locust.stats import stats_history
 
 from lab.errors import InputError
-from lab.load.locust_plan import LOOPBACK, UI_HOST_VARIABLE, check_free
+from lab.load.plan import LOOPBACK, UI_HOST_VARIABLE, check_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable

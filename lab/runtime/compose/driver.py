@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from docker.errors import APIError, NotFound
 from docker.types import Mount
 
-from lab.load.locust_plan import UI_HOST_VARIABLE
+from lab.load.plan import UI_HOST_VARIABLE
 from lab.registry import PLUGINS, plugins
 from lab.runtime.compose import copying
 from lab.runtime.compose.copying import USER
