@@ -1,4 +1,4 @@
-"""Administrative acts on a replica, kept until they are reported to the control plane's audit log."""
+"""What a replica keeps until it is asked: administrative acts, for the audit log, and shadow copies, as evidence."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ METHODS = tuple(f"/{_CONTROL}/{each}" for each in ("SetBehaviour", "Reload"))
 
 # Keeps the latest while no control plane takes them; the replica's log has all.
 _MOST = 1_000
+KEPT_COPIES = 100_000
 
 
 class Journal:
@@ -68,3 +69,34 @@ class Journal:
             )
         )
         self.on_act()
+
+
+class ShadowJournal:
+    """Request ids of the shadow copies that a replica received, by routing key: evidence that none was lost.
+
+    Args:
+        kept: ids kept per model version; older ones are dropped.
+    """
+
+    def __init__(self, kept: int = KEPT_COPIES) -> None:
+        self._kept = kept
+        self._ids: dict[str, deque[str]] = {}
+        self._counts: dict[str, int] = {}
+
+    @property
+    def count(self) -> int:
+        """Number of all copies received."""
+        return sum(self._counts.values())
+
+    def add(self, routing_key: str, request_id: str) -> None:
+        """Registers a copy."""
+        ids = self._ids.get(routing_key)
+        if ids is None:
+            ids = self._ids[routing_key] = deque(maxlen=self._kept)
+            self._counts[routing_key] = 0
+        ids.append(request_id)
+        self._counts[routing_key] += 1
+
+    def listed(self) -> dict[str, tuple[list[str], int]]:
+        """Routing key → ids, oldest first, and the number of older ones that were dropped."""
+        return {key: (list(ids), self._counts[key] - len(ids)) for key, ids in self._ids.items()}

@@ -18,7 +18,7 @@ from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
 from models.stub.admission import AdmissionQueue, LoadedVersion, Refused, Torn, select
-from models.stub.shadow_journal import ShadowJournal
+from models.stub.journal import ShadowJournal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from models.stub.shadow_journal import ShadowJournal
+from models.stub.journal import ShadowJournal
 
 
 def test_the_newest_are_kept_and_the_others_counted() -> None:

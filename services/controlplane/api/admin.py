@@ -13,7 +13,7 @@ from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.edits import sharing, with_models, with_use_cases
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 from services.controlplane.api.audit import timestamp
-from services.controlplane.registry.records import Phase
+from services.controlplane.registry.records import ENDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,12 +24,9 @@ if TYPE_CHECKING:
     from services.controlplane.nodes.subscribers import Subscribers
     from services.controlplane.publishing.phase_progress import PhaseProgress
     from services.controlplane.publishing.publisher import Publisher
-    from services.controlplane.registry.records import Acknowledgement, Event, StoredRevision
+    from services.controlplane.registry.records import Acknowledgement, Event, Phase, StoredRevision
 
     Context = grpc.aio.ServicerContext[Any, Any]
-
-
-_LAST = (Phase.CONVERGED, Phase.FAILED)
 
 
 class AdminServicer(admin_pb2_grpc.AdminServicer):
@@ -145,7 +142,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
         def report(revision: int, event: Event) -> None:
             message = _progress(revision, event, called)
-            if event.phase in _LAST:
+            if event.phase in ENDS:
                 message.acknowledgements.extend(self._acknowledgements(revision))
             events.put_nowait(message)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.errors import PublishError, RegistryError, StaleRevisionError
-from services.controlplane.registry.records import Event, Phase
+from services.controlplane.registry.records import ENDS, Event, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 LOST_S = 2.0
 _LOOK_EVERY_S = 0.25
 _ASK_EVERY_S = 0.01
-
-ENDS = (Phase.CONVERGED, Phase.FAILED)
 
 
 @dataclass(slots=True)

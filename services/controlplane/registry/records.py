@@ -17,6 +17,10 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
+ENDS = (Phase.CONVERGED, Phase.FAILED)
+"""Phases of which each published revision reaches one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """A revision reached a phase; ``at_ns`` in Unix nanoseconds."""

@@ -18,6 +18,7 @@ from lab.errors import RegistryError, StaleRevisionError
 from lab.transport.audit import Act
 from services.controlplane.registry.clock import Clock
 from services.controlplane.registry.records import (
+    ENDS,
     Acknowledgement,
     Event,
     Phase,
@@ -41,7 +42,7 @@ POSTGRESQL = ("postgresql://", "postgres://")
 _SELECT = "SELECT revision, created_ns, author, comment FROM revisions"
 _IN_FORCE_AT = "(SELECT COALESCE(MAX(revision), 0) FROM events WHERE phase = ? AND at_ns <= ?)"
 _EVENTS = "SELECT id, revision, phase, at_ns, detail FROM events"
-_ENDS = (Phase.CONVERGED.value, Phase.FAILED.value)
+_ENDS = tuple(phase.value for phase in ENDS)
 _ALL = 2**62
 
 
