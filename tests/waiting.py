@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +17,11 @@ T = TypeVar("T")
 
 
 async def eventually(
-    what: str, probe: Callable[[], T], *, within: timedelta = timedelta(seconds=15), until: Callable[[T], bool] = bool
+    what: str,
+    probe: Callable[[], Awaitable[T] | T],
+    *,
+    within: timedelta = timedelta(seconds=15),
+    until: Callable[[T], bool] = bool,
 ) -> T:
     """Calls ``probe`` until ``until`` holds for its result, and returns that result; the event loop runs meanwhile.
 
@@ -25,7 +30,8 @@ async def eventually(
     """
     give_up = time.monotonic() + within.total_seconds()
     while True:
-        seen = probe()
+        found = probe()
+        seen = await found if isinstance(found, Awaitable) else found
         if until(seen):
             return seen
         if time.monotonic() >= give_up:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 from services.controlplane.registry.records import Phase
 from services.controlplane.registry.revisions import Registry
 from tests.controlplane.nodes import Follower, Replica, table_of
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -122,13 +124,12 @@ async def _live(process: asyncio.subprocess.Process, folder: Path, toll: Toll, s
     nodes: list[Replica | Follower] = []
     try:
         async with asyncio.timeout(_WITHIN_S), open_channel(address) as channel:
-            while not socket.exists():
-                await asyncio.sleep(0.002)
+            await eventually("it listens", socket.exists)
             admin = admin_pb2_grpc.AdminStub(channel)
             await admin.GetStatus(admin_pb2.GetStatusRequest(), wait_for_ready=True)
             nodes += [Replica(address, "ml-cluster-1", "a"), Replica(address, "ml-cluster-2", "bb")]
             nodes += [Follower(address, "homepage-resolver"), Follower(address, "gateway-1", with_endpoints=True)]
-            await _all_there(admin)
+            await eventually("all are there", partial(_present, admin), until=(2, 2).__eq__)
             reached = await _publish(admin, toll)
         if step == 0:
             await asyncio.sleep(0.2)  # until what was replaced is retired
@@ -139,7 +140,7 @@ async def _live(process: asyncio.subprocess.Process, folder: Path, toll: Toll, s
             os.kill(pid, signal.SIGKILL)
         killed_by, steps = map(int, (await ended).split())
         for node in nodes:
-            await (node.die() if isinstance(node, Replica) else node.leave())
+            await node.leave()
     if step and done:
         assert killed_by == signal.SIGKILL, f"step {step}: ended by {killed_by}; see {folder / 'log'}"
         toll.deaths += 1
@@ -147,12 +148,10 @@ async def _live(process: asyncio.subprocess.Process, folder: Path, toll: Toll, s
     return steps
 
 
-async def _all_there(admin: Any) -> None:
-    while True:
-        status = await admin.GetStatus(admin_pb2.GetStatusRequest())
-        if (len(status.replicas), len(status.nodes)) == (2, 2):
-            return
-        await asyncio.sleep(0.005)
+async def _present(admin: Any) -> tuple[int, int]:
+    """How many replicas and nodes there are."""
+    status = await admin.GetStatus(admin_pb2.GetStatusRequest())
+    return len(status.replicas), len(status.nodes)
 
 
 async def _publish(admin: Any, toll: Toll) -> str:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from lab.client.admin import AdminClient
 from lab.routing.document import RouteTable
 from lab.routing.edits import sharing
 from lab.transport import listen, new_server, open_channel
-from models.proto.control.v1 import (
-    replicas_pb2,
-    replicas_pb2_grpc,
-    rules_pb2,
-    rules_pb2_grpc,
-)
+from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc, rules_pb2, rules_pb2_grpc
 from services.controlplane.api.server import add_apis
 from services.controlplane.publishing.publisher import Publisher, Timeouts
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from services.controlplane.registry.records import Event, StoredRevision
     from services.controlplane.registry.revisions import Registry
+
+T = TypeVar("T")
 
 
 def table_of(placement: dict[str, str], default: str = "cw-ranker@v1") -> RouteTable:
@@ -44,17 +44,32 @@ def table_of(placement: dict[str, str], default: str = "cw-ranker@v1") -> RouteT
     )
 
 
-class Replica:
-    """A model replica that loads what it is told, or refuses, or says nothing."""
+class _Node:
+    """One that does its part until it leaves without a word."""
+
+    def __init__(self, address: str) -> None:
+        self.is_deaf = False
+        self._address = address
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        raise NotImplementedError
+
+    async def leave(self) -> None:
+        """Ends without a word."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+class Replica(_Node):
+    """A model replica that loads what it is assigned, or refuses, or says nothing."""
 
     def __init__(self, address: str, cluster: str, name: str) -> None:
         self.state = replicas_pb2.ReplicaReport(cluster=cluster, replica=name, address=f"198.18.0.1:{len(name)}")
         self.refuses: set[str] = set()
-        self.is_deaf = False
         self.stops_beating = False
-        self._address = address
         self._writing = asyncio.Lock()  # a stream takes one message at a time
-        self._task = asyncio.create_task(self._run())
+        super().__init__(address)
 
     async def _run(self) -> None:
         async with open_channel(self._address) as channel:
@@ -87,24 +102,17 @@ class Replica:
         for key in sorted(wanted & self.refuses):
             self.state.failures.add(routing_key=key, reason="out of memory")
 
-    async def die(self) -> None:
-        """Ends without a word."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
-
-class Follower:
-    """A resolver or gateway that applies what it is told, or refuses, or says nothing."""
+class Follower(_Node):
+    """A resolver or gateway that applies what it is sent, or refuses, or says nothing."""
 
     def __init__(self, address: str, node: str, *, with_endpoints: bool = False) -> None:
         self.updates: list[rules_pb2.RulesUpdate] = []
         self.refuses = ""
-        self.is_deaf = False
         self._hello = rules_pb2.SubscribeRequest(
             node=node, role="gateway" if with_endpoints else "resolver", with_endpoints=with_endpoints
         )
-        self._address = address
-        self._task = asyncio.create_task(self._run())
+        super().__init__(address)
 
     async def _run(self) -> None:
         async with open_channel(self._address) as channel:
@@ -118,11 +126,6 @@ class Follower:
                             applied_sequence=update.sequence, error="" if update.full else self.refuses
                         )
                     )
-
-    async def leave(self) -> None:
-        """Ends without a word."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
 
 class ControlPlane:
@@ -166,9 +169,27 @@ class ControlPlane:
         )
         return events
 
+    async def admin(self, ask: Callable[[AdminClient], T]) -> T:
+        """What it answers an admin client, which blocks."""
+
+        def run() -> T:
+            with AdminClient(self.address) as client:
+                return ask(client)
+
+        return await asyncio.to_thread(run)
+
     async def dismiss(self) -> None:
         for node in self._nodes:
-            await (node.die() if isinstance(node, Replica) else node.leave())
+            await node.leave()
+
+
+def failed_start(registry: str, *prefix: str) -> str:
+    """The one line by which a control plane says why it does not start."""
+    argv = [*prefix, sys.executable, "-m", "services.controlplane", "--listen", "127.0.0.1:0", "--registry", registry]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    assert (ended.returncode, ended.stdout) == (1, ""), ended.stderr
+    [line] = ended.stderr.splitlines()
+    return line
 
 
 @asynccontextmanager

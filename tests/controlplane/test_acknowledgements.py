@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.client.admin import AdminClient, Tables
 from lab.errors import InputError, PublishError, StaleRevisionError
 from lab.routing.document import RouteTable, Source
 from lab.routing.edits import with_use_cases
@@ -18,13 +19,17 @@ from tests.controlplane.nodes import table_of
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from lab.client.admin_values import RevisionInfo
+    from lab.client.admin import AdminClient, Tables
     from tests.controlplane.nodes import ControlPlane
 
 
 BOTH = {"v1": "ml-cluster-1", "v2": "ml-cluster-1"}
 USE_CASE = "ContinueWatchingRanking"
 CHANGED = "{callers: [homepage], api: ranking.v1, timeout: 50ms, default: cw-ranker@v2}"
+
+
+def change(admin: AdminClient, name: str = USE_CASE, text: str = CHANGED, *, expected_revision: int = 0) -> int:
+    return admin.publish_change({name: ("change.yaml", text)}, author="ada", expected_revision=expected_revision)
 
 
 async def test_each_nodes_acknowledgement_is_kept_with_the_revision(control_plane: ControlPlane) -> None:
@@ -70,21 +75,19 @@ async def test_where_nothing_is_to_be_loaded_no_replica_is_asked(control_plane: 
 
 
 async def test_a_rollback_before_retirement_finds_the_old_versions_still_there(control_plane: ControlPlane) -> None:
-    control_plane.publisher.timeouts = type(control_plane.publisher.timeouts)(load=1.0, acknowledge=1.0, retire=60.0)
+    control_plane.publisher.timeouts = replace(control_plane.publisher.timeouts, retire=60.0)
     await control_plane.replica("ml-cluster-1", "a")
     await control_plane.publish(table_of({"v1": "ml-cluster-1"}))
     await control_plane.publish(table_of({"v2": "ml-cluster-1"}, default="cw-ranker@v2"))
 
-    def roll_back() -> tuple[int, list[str]]:
-        details = []
-        with AdminClient(control_plane.address) as admin:
-            revision = admin.rollback(1, author="ada", progress=lambda seen: details.append(seen.step.detail))
-            assert admin.revision().document == admin.revision(1).document
-        return revision, details
+    details: list[str] = []
 
-    revision, details = await asyncio.to_thread(roll_back)
+    revision = await control_plane.admin(
+        lambda admin: admin.rollback(1, author="ada", progress=lambda seen: details.append(seen.step.detail))
+    )
 
-    assert revision == 3
+    first, latest = await control_plane.admin(lambda admin: (admin.revision(1), admin.revision()))
+    assert (revision, latest.document) == (3, first.document)
     assert NOTHING_TO_LOAD in details
 
 
@@ -105,11 +108,7 @@ async def test_a_change_of_one_use_case_sends_that_one_alone(control_plane: Cont
     resolver = await control_plane.follower("homepage-resolver")
     await control_plane.publish(table_of(BOTH))
 
-    def change() -> int:
-        with AdminClient(control_plane.address) as admin:
-            return admin.publish_change({USE_CASE: ("change.yaml", CHANGED)}, author="ada", expected_revision=1)
-
-    assert await asyncio.to_thread(change) == 2
+    assert await control_plane.admin(partial(change, expected_revision=1)) == 2
     last = resolver.updates[-1]
     assert [each.name for each in last.use_cases] == [USE_CASE]
     assert not last.model_versions
@@ -121,11 +120,7 @@ async def test_changes_of_different_use_cases_at_once_both_stay(control_plane: C
     await control_plane.replica("ml-cluster-1", "a")
     await control_plane.publish(table_of(BOTH))
 
-    def change(name: str) -> int:
-        with AdminClient(control_plane.address) as admin:
-            return admin.publish_change({name: ("change.yaml", CHANGED)}, author="ada")
-
-    await asyncio.gather(*(asyncio.to_thread(change, name) for name in ("SearchRanking", "UpNext")))
+    await asyncio.gather(*(control_plane.admin(partial(change, name=name)) for name in ("SearchRanking", "UpNext")))
 
     assert control_plane.publisher.table.document["use_cases"].keys() == {USE_CASE, "SearchRanking", "UpNext"}
 
@@ -148,32 +143,23 @@ async def test_a_bad_change_is_refused_with_its_line(control_plane: ControlPlane
     await control_plane.replica("ml-cluster-1", "a")
     await control_plane.publish(table_of(BOTH))
 
-    def change() -> None:
-        with AdminClient(control_plane.address) as admin:
-            admin.publish_change({"UpNext": ("change.yaml", text)}, author="ada")
-
     with pytest.raises(InputError) as caught:
-        await asyncio.to_thread(change)
+        await control_plane.admin(partial(change, name="UpNext", text=text))
     assert message in str(caught.value)
     assert control_plane.publisher.revision == 1
 
 
-async def test_a_stale_change_and_a_stale_rollback_are_told_the_revision_in_force(control_plane: ControlPlane) -> None:
+async def test_a_stale_change_and_a_stale_rollback_are_refused_with_the_revision_in_force(
+    control_plane: ControlPlane,
+) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     await control_plane.publish(table_of(BOTH))
     await control_plane.publish(table_of(BOTH))
 
-    def change() -> None:
-        with AdminClient(control_plane.address) as admin:
-            admin.publish_change({USE_CASE: ("change.yaml", CHANGED)}, author="ada", expected_revision=1)
-
-    def roll_back() -> None:
-        with AdminClient(control_plane.address) as admin:
-            admin.rollback(1, author="ada", expected_revision=1)
-
-    for attempt in (change, roll_back):
-        with pytest.raises(StaleRevisionError, match="revision 2 is in force, not 1"):
-            await asyncio.to_thread(attempt)
+    with pytest.raises(StaleRevisionError, match="revision 2 is in force, not 1"):
+        await control_plane.admin(partial(change, expected_revision=1))
+    with pytest.raises(StaleRevisionError, match="revision 2 is in force, not 1"):
+        await control_plane.admin(lambda admin: admin.rollback(1, author="ada", expected_revision=1))
 
 
 def test_a_changed_table_shares_what_did_not_change() -> None:
@@ -207,7 +193,7 @@ async def test_without_phases_rules_go_out_before_anything_is_loaded(control_pla
     assert "cw-ranker.v2" not in replica.state.loaded
 
 
-async def test_what_takes_its_time_says_whom_it_waits_for(control_plane: ControlPlane) -> None:
+async def test_a_publish_that_takes_long_says_what_it_waits_for(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     deaf = await control_plane.replica("ml-cluster-1", "bb")
     deaf.is_deaf = True
@@ -240,18 +226,14 @@ async def test_tables_are_fetched_once_and_what_became_of_each_revision_every_ti
     await control_plane.publish(table_of(first := {"v1": "ml-cluster-1"}))
     tables: Tables = {}
 
-    def look() -> list[RevisionInfo]:
-        with AdminClient(control_plane.address) as admin:
-            return admin.revisions(tables)
-
-    (alone,) = await asyncio.to_thread(look)
+    (alone,) = await control_plane.admin(lambda admin: admin.revisions(tables))
     await control_plane.publish(table_of(BOTH))
-    before, after = await asyncio.to_thread(look)
+    before, after = await control_plane.admin(lambda admin: admin.revisions(tables))
 
     assert (alone.in_force, before.in_force, after.in_force) == (True, False, True)
     assert (before.document, after.document) == (table_of(first).document, table_of(BOTH).document)
     assert before.document is alone.document
-    with_none = await asyncio.to_thread(lambda: AdminClient(control_plane.address).revisions())
+    with_none = await control_plane.admin(lambda admin: admin.revisions())
     assert [each.document for each in with_none] == [None, None]
 
 
@@ -262,14 +244,14 @@ async def test_of_what_had_been_replaced_only_revisions_that_are_named_are_fetch
     now_ns = control_plane.publisher.registry.clock.now_ns()
     await control_plane.publish(table_of({"v1": "ml-cluster-1"}))
 
-    def look(tables: Tables | None = None, **which: Any) -> dict[int, bool]:
-        with AdminClient(control_plane.address) as admin:
-            return {each.revision: each.document is not None for each in admin.revisions(tables, **which)}
+    async def look(tables: Tables | None = None, **which: Any) -> dict[int, bool]:
+        seen = await control_plane.admin(lambda admin: admin.revisions(tables, **which))
+        return {each.revision: each.document is not None for each in seen}
 
-    assert await asyncio.to_thread(look, since_ns=now_ns) == {60: False, 61: False}
-    assert await asyncio.to_thread(look, since_ns=now_ns, named=[0, 7, 60, 99]) == {7: False, 60: False, 61: False}
+    assert await look(since_ns=now_ns) == {60: False, 61: False}
+    assert await look(since_ns=now_ns, named=[0, 7, 60, 99]) == {7: False, 60: False, 61: False}
     tables: Tables = {}
-    whole = await asyncio.to_thread(look, tables, since_ns=now_ns, named={0, 7})
+    whole = await look(tables, since_ns=now_ns, named={0, 7})
     assert whole == {7: True, 60: True, 61: True}
     assert {revision for revision, _ in tables} == whole.keys()
-    assert await asyncio.to_thread(look, tables) == dict.fromkeys(range(1, 62), True)
+    assert await look(tables) == dict.fromkeys(range(1, 62), True)

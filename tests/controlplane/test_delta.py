@@ -41,6 +41,12 @@ class Node:
             for each in self._stream.responses()
         ]
 
+    def takes(self, type_url: str, name: str) -> None:
+        """Asks for a resource that it does not have, is sent it alone, and acknowledges it."""
+        self.asks(type_url, name)
+        [(_, _, nonce)] = self.is_sent()
+        self.acknowledges(type_url, nonce)
+
     def versions_sent(self) -> dict[str, str]:
         return {resource.name: resource.version for each in self._stream.responses() for resource in each.resources}
 
@@ -64,12 +70,8 @@ def node(store: ResourceStore) -> Node:
 
 
 def _holds_the_key(node: Node) -> None:
-    node.asks(CLUSTER, KEY)
-    [(_, _, nonce)] = node.is_sent()
-    node.acknowledges(CLUSTER, nonce)
-    node.asks(ENDPOINTS, f"ml-cluster-1/{KEY}")
-    [(_, _, nonce)] = node.is_sent()
-    node.acknowledges(ENDPOINTS, nonce)
+    node.takes(CLUSTER, KEY)
+    node.takes(ENDPOINTS, f"ml-cluster-1/{KEY}")
 
 
 def test_nothing_is_sent_unasked(store: ResourceStore, node: Node) -> None:
@@ -119,12 +121,10 @@ def test_what_a_node_asks_for_takes_back_nothing_that_it_has_applied_but_the_nex
     assert node.subscriber.applied == store.subscribers.generation
 
 
-def test_a_node_that_comes_back_with_what_is_old_has_applied_nothing_until_it_is_told(
+def test_a_node_that_comes_back_with_old_resources_has_applied_nothing_until_it_is_sent_new_ones(
     store: ResourceStore, node: Node
 ) -> None:
-    node.asks(EXTENSION, "keys")
-    [(_, _, nonce)] = node.is_sent()
-    node.acknowledges(EXTENSION, nonce)
+    node.takes(EXTENSION, "keys")
     assert node.subscriber.applied == store.subscribers.generation
 
     node.asks(CLUSTER, KEY, holding={KEY: "old"})
@@ -150,9 +150,7 @@ def test_a_move_is_sent_as_a_new_cluster_and_applied_once_the_new_endpoints_are(
     assert (type_url, names) == (CLUSTER, [KEY])
     node.acknowledges(CLUSTER, nonce)
     assert node.subscriber.applied < generation
-    node.asks(ENDPOINTS, f"ml-cluster-2/{KEY}")
-    [(_, _, nonce)] = node.is_sent()
-    node.acknowledges(ENDPOINTS, nonce)
+    node.takes(ENDPOINTS, f"ml-cluster-2/{KEY}")
     assert node.subscriber.applied == generation
 
 
@@ -244,7 +242,7 @@ def test_a_refusal_is_remembered_with_its_reason_until_a_later_one_is_applied(st
     assert (node.subscriber.refused, node.subscriber.error) == (store.subscribers.generation, "no such filter")
 
 
-def test_whoever_asks_for_tenants_limits_gets_them_and_every_change(store: ResourceStore, node: Node) -> None:
+def test_a_node_that_asks_for_tenants_limits_gets_them_and_every_change(store: ResourceStore, node: Node) -> None:
     _holds_the_key(node)
     node.asks(EXTENSION, "tenants")
     [(_, names, nonce)] = node.is_sent()
@@ -290,7 +288,7 @@ def test_rates_become_buckets_by_the_header_and_limits_of_concurrency_do_not() -
     assert not limits.HasField("token_bucket")  # who fits none of them is not limited
 
 
-def test_whose_share_a_request_uses_up_is_told_to_an_envoy_that_all_share_and_to_no_other(store: ResourceStore) -> None:
+def test_only_an_envoy_that_all_share_is_sent_whose_share_a_request_uses_up(store: ResourceStore) -> None:
     of_all, of_one = Node(store, shared=True), Node(store, caller="homepage")
     for each in (of_all, of_one):
         each.asks(EXTENSION, "keys")
@@ -303,7 +301,7 @@ def test_whose_share_a_request_uses_up_is_told_to_an_envoy_that_all_share_and_to
 
 
 class TestOfOneCaller:
-    """What a sidecar is told that has proved whose it is."""
+    """What a sidecar that has proved its caller is sent."""
 
     OTHERS = "search-ranker.v1"
 

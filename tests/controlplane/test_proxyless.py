@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from services.controlplane.registry.records import Event
     from tests.controlplane.nodes import ControlPlane
 
+pytestmark = pytest.mark.usefixtures("model")
+
 CLUSTER = "ml-cluster-1"
 KEYS = ("cw-ranker.v1", "cw-ranker.v2")
 
@@ -44,7 +46,7 @@ async def model(control_plane: ControlPlane) -> AsyncIterator[Model]:
         replica.state.address = model.address
         await eventually("it is registered", lambda: bool(control_plane.publisher.fleet.membership.members))
         yield model
-        await replica.die()
+        await replica.leave()
 
 
 @asynccontextmanager
@@ -75,9 +77,8 @@ def stored_phases(control_plane: ControlPlane, revision: int) -> set[Phase]:
 
 
 async def test_a_key_can_be_used_as_soon_as_a_publish_returns_and_is_gone_once_it_is_retired(
-    control_plane: ControlPlane, model: Model
+    control_plane: ControlPlane,
 ) -> None:
-    del model
     await control_plane.publish(table_of({"v1": CLUSTER}))
     async with proxyless(control_plane) as channel:
         assert await ask(channel, "v1") == "v1"
@@ -98,8 +99,7 @@ async def test_a_key_can_be_used_as_soon_as_a_publish_returns_and_is_gone_once_i
         assert await ask(channel, "v2") == "v2"
 
 
-async def test_nothing_fails_while_versions_go_back_and_forth(control_plane: ControlPlane, model: Model) -> None:
-    del model
+async def test_nothing_fails_while_versions_go_back_and_forth(control_plane: ControlPlane) -> None:
     await control_plane.publish(table_of({"v1": CLUSTER}))
     in_force, done = "v1", asyncio.Event()
 
@@ -123,9 +123,8 @@ async def test_nothing_fails_while_versions_go_back_and_forth(control_plane: Con
 
 
 async def test_a_caller_loses_a_route_once_the_rules_that_needed_it_are_retired_and_not_before(
-    control_plane: ControlPlane, model: Model
+    control_plane: ControlPlane,
 ) -> None:
-    del model
     both, fleet = {"v1": CLUSTER, "v2": CLUSTER}, control_plane.publisher.fleet
     await control_plane.publish(table_of(both))
     await control_plane.publish(table_of(both, default="cw-ranker@v2"))
@@ -140,17 +139,13 @@ async def test_a_caller_loses_a_route_once_the_rules_that_needed_it_are_retired_
     assert len(fleet._tables) == 1
 
 
-async def test_a_caller_gets_no_route_to_what_it_may_not_use(control_plane: ControlPlane, model: Model) -> None:
-    del model
+async def test_a_caller_gets_no_route_to_what_it_may_not_use(control_plane: ControlPlane) -> None:
     await control_plane.publish(table_of({"v1": CLUSTER}))
     async with proxyless(control_plane, "payments") as channel:
         assert await status_of(ask(channel, "v1")) is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_node_that_connects_before_the_first_revision_is_served_by_it(
-    control_plane: ControlPlane, model: Model
-) -> None:
-    del model
+async def test_a_node_that_connects_before_the_first_revision_is_served_by_it(control_plane: ControlPlane) -> None:
     async with proxyless(control_plane) as channel:
         assert await status_of(ask(channel, "v1")) is grpc.StatusCode.UNAVAILABLE
 
@@ -163,9 +158,8 @@ async def test_a_node_that_connects_before_the_first_revision_is_served_by_it(
     ("error", "message"), [("", "no answer within 1 s from proxyless mute"), ("no", "proxyless mute refused: no")]
 )
 async def test_a_publish_stops_at_a_node_that_does_not_follow_and_names_it(
-    error: str, message: str, control_plane: ControlPlane, model: Model
+    error: str, message: str, control_plane: ControlPlane
 ) -> None:
-    del model
     await control_plane.publish(table_of({"v1": CLUSTER}))
     async with open_channel(control_plane.address) as channel:
         stream = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).StreamAggregatedResources()
@@ -205,10 +199,7 @@ class TestANewKeySettles:
     def timeouts(self) -> Timeouts:
         return Timeouts(load=1.0, acknowledge=1.0, settle=0.5, retire=60.0)
 
-    async def test_rules_wait_for_it_after_the_last_acknowledgement(
-        self, control_plane: ControlPlane, model: Model
-    ) -> None:
-        del model
+    async def test_rules_wait_for_it_after_the_last_acknowledgement(self, control_plane: ControlPlane) -> None:
         async with proxyless(control_plane) as channel:
             assert await status_of(ask(channel, "v1")) is grpc.StatusCode.UNAVAILABLE
 
@@ -216,10 +207,7 @@ class TestANewKeySettles:
 
         assert _settled_ns(control_plane, 1, events) >= 500_000_000
 
-    async def test_neither_a_move_nor_what_is_known_already_waits(
-        self, control_plane: ControlPlane, model: Model
-    ) -> None:
-        del model
+    async def test_neither_a_move_nor_what_is_known_already_waits(self, control_plane: ControlPlane) -> None:
         await control_plane.replica("ml-cluster-2", "b")
         await control_plane.publish(table_of({"v1": CLUSTER, "v2": CLUSTER}))
         publisher = control_plane.publisher
@@ -232,10 +220,9 @@ class TestANewKeySettles:
             await control_plane.publish(table_of({"v1": "ml-cluster-2"}))
 
     async def test_rules_wait_for_a_key_that_comes_back_elsewhere_before_it_is_retired(
-        self, control_plane: ControlPlane, model: Model
+        self, control_plane: ControlPlane
     ) -> None:
         """By the table in force it was nowhere, so that an answer from where it was earlier would be wrong."""
-        del model
         await control_plane.replica("ml-cluster-2", "b")
         await control_plane.publish(table_of({"v1": CLUSTER, "v2": CLUSTER}))
         async with proxyless(control_plane) as channel:
@@ -246,8 +233,7 @@ class TestANewKeySettles:
 
         assert _settled_ns(control_plane, 3, events) >= 500_000_000
 
-    async def test_where_nobody_speaks_xds_nobody_waits(self, control_plane: ControlPlane, model: Model) -> None:
-        del model
+    async def test_where_nobody_speaks_xds_nobody_waits(self, control_plane: ControlPlane) -> None:
         publisher = control_plane.publisher
         publisher.timeouts = replace(publisher.timeouts, settle=3_600.0)
 

@@ -225,7 +225,7 @@ async def test_a_replica_that_dies_leaves_and_one_that_comes_is_used(control_pla
         return {number for number in (1, 2, 3) if f"port_value={number}" in _ports(resource)}
 
     assert addresses() == {1, 2}
-    await first.die()
+    await first.leave()
     await eventually("a has left", lambda: addresses() == {2})
     await control_plane.replica("ml-cluster-1", "ccc")
     await eventually("ccc is used", lambda: addresses() == {2, 3})

@@ -82,7 +82,7 @@ async def test_a_cluster_that_stands_in_holds_the_same_and_comes_second(control_
     told = gateway.updates[-2].endpoints[0]
     assert (list(told.addresses), list(told.standby)) == (["198.18.0.1:1"], ["198.18.0.1:2"])
 
-    await own.die()
+    await own.leave()
     await eventually("nobody but the one that stands in", lambda: priorities(control_plane) == [(0, 2)])
 
     await control_plane.replica("ml-cluster-1", "ccc")

@@ -41,6 +41,12 @@ class Node:
         self.nonces.update((each.type_url, each.nonce) for each in responses)
         return responses
 
+    def takes(self, type_url: str, *names: str) -> None:
+        """Asks for resources, is sent them, and acknowledges them."""
+        self.asks(type_url, *names, nonce=self.nonces.get(type_url, ""))
+        self.is_sent()
+        self.acknowledges(type_url, *names)
+
     def acknowledges(self, type_url: str, *names: str) -> None:
         self.asks(type_url, *names, nonce=self.nonces[type_url])
 
@@ -76,12 +82,8 @@ def node(store: ResourceStore) -> Node:
     [response] = node.is_sent()
     assert routes_in(response) == [V1]
     node.acknowledges(LISTENER, "models")
-    node.asks(CLUSTER, V1)
-    node.is_sent()
-    node.acknowledges(CLUSTER, V1)
-    node.asks(ENDPOINTS, SET_1)
-    node.is_sent()
-    node.acknowledges(ENDPOINTS, SET_1)
+    node.takes(CLUSTER, V1)
+    node.takes(ENDPOINTS, SET_1)
     return node
 
 
@@ -170,9 +172,7 @@ def test_a_move_is_a_new_cluster_and_applied_once_its_endpoints_are(store: Resou
     assert [each.type_url for each in node.is_sent()] == [CLUSTER]
     node.acknowledges(CLUSTER, V1)
     assert not applied(node, store)
-    node.asks(ENDPOINTS, f"ml-cluster-2/{V1}", nonce=node.nonces[ENDPOINTS])
-    node.is_sent()
-    node.acknowledges(ENDPOINTS, f"ml-cluster-2/{V1}")
+    node.takes(ENDPOINTS, f"ml-cluster-2/{V1}")
     assert applied(node, store)
 
 
@@ -181,9 +181,7 @@ def test_a_second_move_before_the_first_is_followed_is_waited_for_alone(store: R
         store.update(clusters={V1: cluster}, endpoint_sets={f"{cluster}/{V1}": ["127.0.0.1:3"]})
         node.is_sent()
     node.acknowledges(CLUSTER, V1)
-    node.asks(ENDPOINTS, f"ml-cluster-3/{V1}", nonce=node.nonces[ENDPOINTS])
-    node.is_sent()
-    node.acknowledges(ENDPOINTS, f"ml-cluster-3/{V1}")
+    node.takes(ENDPOINTS, f"ml-cluster-3/{V1}")
 
     assert applied(node, store)
 
@@ -221,7 +219,7 @@ def test_a_refusal_is_remembered_with_its_reason_until_a_later_one_is_applied(st
     assert node.subscriber.error == ""
 
 
-def test_whoever_lets_go_of_everything_holds_nobody_up(store: ResourceStore, node: Node) -> None:
+def test_a_node_that_lets_go_of_everything_holds_nobody_up(store: ResourceStore, node: Node) -> None:
     store.update(clusters={V2: "ml-cluster-1"}, endpoint_sets={SET_2: ["127.0.0.1:2"]})
     node.is_sent()
     node.asks(LISTENER, nonce=node.nonces[LISTENER])

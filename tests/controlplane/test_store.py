@@ -140,7 +140,7 @@ def test_what_followers_report_of_a_revision_is_read_by_others(registry: Registr
     assert [each.node for each in stored.acknowledgements] == ["a"]
 
 
-def test_whoever_begins_to_follow_learns_of_all_that_has_not_come_to_its_end(registry: Registry) -> None:
+def test_a_new_follower_learns_of_all_unfinished_revisions(registry: Registry) -> None:
     assert registry.resume_at() == (0, 0)
     for phase in (Phase.CONVERGED, Phase.FAILED):
         registry.record(registry.append(DOCUMENT, author="ada", comment="")[0], phase)
@@ -166,7 +166,7 @@ def test_changes_are_stored_alone_and_read_by_others(registry: Registry, other: 
     assert sum(base is not None for [base] in bases) > 1
 
 
-def test_acts_outlive_the_process_and_are_told_oldest_first(where: str) -> None:
+def test_acts_outlive_the_process_and_are_listed_oldest_first(where: str) -> None:
     with closing(Registry(where)) as registry:
         numbers = [registry.begin_act(ACT) for _ in range(3)]
         registry.end_act(numbers[0], "OK", "well")
@@ -285,7 +285,7 @@ asyncio.run(follow())
 """
 
 
-async def test_who_follows_is_known_for_as_long_as_its_process_lives(registry: Registry, where: str) -> None:
+async def test_a_follower_is_known_for_as_long_as_its_process_lives(registry: Registry, where: str) -> None:
     registry.append(DOCUMENT, author="ada", comment="")
     assert registry.followers() == set()
     pipe = asyncio.subprocess.PIPE
@@ -320,8 +320,11 @@ import sys
 from services.controlplane.registry.revisions import Registry
 from services.controlplane.registry.records import Phase
 registry = Registry(sys.argv[1])
+before = None
 while True:
-    revision, _ = registry.append({"use_cases": {"B": {"pad": "x" * 2000}}}, author="writer", comment="")
+    document = {"use_cases": {"A": {"n": before[0] if before else 0}, "B": {"pad": "x" * 2000}}}
+    revision, _ = registry.append(document, author="writer", comment="", replaces=before)
+    before = (revision, document)
     registry.record(revision, Phase.CONVERGED)
     print(revision, flush=True)
 """
@@ -329,16 +332,18 @@ while True:
 
 def test_kill_9_at_any_moment_loses_no_acknowledged_revision(where: str) -> None:
     acknowledged = 0
-    for kill_after in range(1, 6):
+    for kill_after in range(1, 9):
         with subprocess.Popen([sys.executable, "-c", _WRITER, where], stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
             for _ in range(kill_after):
                 acknowledged = int(writer.stdout.readline())
             os.kill(writer.pid, signal.SIGKILL)
+            # What it said before it died counts as well.
             acknowledged = max([acknowledged, *(int(line) for line in writer.stdout.read().split())])
         with closing(Registry(where)) as registry:
             numbers = [each.revision for each in registry.all()]
             assert registry.in_force() >= acknowledged
+            assert all(registry.document(each)["use_cases"]["B"] == {"pad": "x" * 2000} for each in numbers)
         assert numbers == list(range(1, len(numbers) + 1))
         assert len(numbers) - acknowledged in (0, 1)
 
