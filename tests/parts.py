@@ -14,9 +14,11 @@ import pytest
 from envoy.service.discovery.v3 import ads_pb2_grpc
 from envoy.service.load_stats.v3 import lrs_pb2_grpc
 
+from lab.client import Client, Endpoints
 from lab.errors import RouteTableError
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, routing_key
 from lab.routing.rules import UseCase, policies
+from lab.topologies import open_client
 from lab.transport import RestServer, drain, is_serving, listen, new_server
 from lab.transport.request_log import RequestLog
 from models.proto.control.v1 import resolver_pb2_grpc, rules_pb2, rules_pb2_grpc
@@ -271,6 +273,47 @@ def rank_request() -> ranking_pb2.RankRequest:
     return ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id=f"t{number:02}") for number in range(10)])
 
 
+class Hold:
+    """Holds requests until they are cancelled.
+
+    Attributes:
+        begun: a request has come.
+        ended: a request was cancelled.
+    """
+
+    def __init__(self) -> None:
+        self.begun, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+
+@asynccontextmanager
+async def running(subscriber: Subscriber) -> AsyncIterator[None]:
+    """Lets a subscriber follow its control plane for the block."""
+    following = asyncio.create_task(subscriber.run())
+    try:
+        yield
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+@asynccontextmanager
+async def client_of(topology: str, **addresses: tuple[str, ...]) -> AsyncIterator[Client]:
+    """A client of the caller homepage that is ready; addresses are by role."""
+    client = open_client(topology, "homepage", Endpoints(addresses))
+    try:
+        await client.ready()
+        yield client
+    finally:
+        await client.close()
+
+
 @asynccontextmanager
 async def resolver_up(
     control_plane: str, *, address: str = "127.0.0.1:0", owner: str | None = "homepage", **lease: float
@@ -283,12 +326,10 @@ async def resolver_up(
     port = listen(server, address)
     await server.start()
     subscriber = Subscriber(node="resolver", role="resolver", control_plane=control_plane, apply=resolver.put_in_force)
-    following = asyncio.create_task(subscriber.run())
     try:
-        yield f"127.0.0.1:{port}"
+        async with running(subscriber):
+            yield f"127.0.0.1:{port}"
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
         resolver.close()
         await server.stop(0)
 
@@ -316,12 +357,10 @@ async def gateway_up(
     subscriber = Subscriber(
         node=name, role="gateway", control_plane=control_plane, apply=forwarder.put_in_force, with_endpoints=True
     )
-    following = asyncio.create_task(subscriber.run())
     try:
-        yield f"127.0.0.1:{port}"
+        async with running(subscriber):
+            yield f"127.0.0.1:{port}"
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
         await rest.close()
         await server.stop(0)
         access_log.close()

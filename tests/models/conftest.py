@@ -6,15 +6,15 @@ import asyncio
 import re
 import subprocess
 import sys
-import time
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.errors import DeadlineError
 from lab.transport import open_channel
+from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2_grpc
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 
 ROOT = Path(__file__).resolve().parents[2]
-WITHIN_S = 20.0
-
-T = TypeVar("T")
+WITHIN = timedelta(seconds=20)
 
 
 @pytest.fixture
@@ -87,12 +85,14 @@ def spawn_replica(tmp_path: Path) -> Iterator[Callable[..., ReplicaProcess]]:
                 text=True,
             )
         processes.append(process)
-        give_up = time.monotonic() + WITHIN_S
-        while not (found := re.search(r"serves at (\S+)", log.read_text())):
-            if process.poll() is not None or time.monotonic() > give_up:
-                raise DeadlineError(f"the replica does not serve; its log: {log.read_text()}")
-            time.sleep(0.02)
-        return ReplicaProcess(process, found[1], log)
+
+        def address() -> str:
+            said = log.read_text()
+            assert process.poll() is None, said
+            found = re.search(r"serves at (\S+)", said)
+            return found[1] if found else ""
+
+        return ReplicaProcess(process, eventually("the replica serves", address, within=WITHIN), log)
 
     yield spawn
     for process in processes:
@@ -103,6 +103,5 @@ def spawn_replica(tmp_path: Path) -> Iterator[Callable[..., ReplicaProcess]]:
 @pytest.fixture
 async def replica(control_plane: ControlPlane, start_replica: StartReplica) -> RunningReplica:
     started = await start_replica()
-    control_plane.assign(7, "rows.v1", "rows.v2", "fraud.v1")
-    await control_plane.holds("rows.v1", "rows.v2", "fraud.v1")
+    await control_plane.load(7, "rows.v1", "rows.v2", "fraud.v1")
     return started

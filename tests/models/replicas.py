@@ -52,6 +52,11 @@ class ControlPlane(replicas_pb2_grpc.ReplicasServicer):
             versions.append(replicas_pb2.AssignedVersion(routing_key=key, model=model, version=version))
         self.send(replicas_pb2.Assignment(revision=revision, versions=versions))
 
+    async def load(self, revision: int, *keys: str) -> None:
+        """Assigns model versions, and waits until the replica holds them."""
+        self.assign(revision, *keys)
+        await self.holds(*keys, revision=revision)
+
     def send(self, assignment: replicas_pb2.Assignment) -> None:
         self.assignment = assignment
         for stream in self.open_streams:

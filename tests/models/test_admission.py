@@ -58,7 +58,7 @@ def test_what_cannot_be_answered_is_refused_with_the_remedy(
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_two_headers_that_differ_are_refused_whatever_the_body_says(version: str) -> None:
+def test_two_different_headers_are_refused_for_any_body(version: str) -> None:
     with pytest.raises(Refused) as refused:
         select("rows", version, ("rows.v1", "rows.v2"), held("rows.v1", "rows.v2"), REPLICA)
 

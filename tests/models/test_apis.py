@@ -23,7 +23,7 @@ def test_a_size_of_zero_is_a_request_all_the_same(api: Api) -> None:
 
 
 @every_api
-def test_requests_begin_with_the_envelope_and_answers_with_who_gave_them(api: Api) -> None:
+def test_requests_begin_with_the_envelope_and_answers_with_their_source(api: Api) -> None:
     for method in api.methods:
         assert method.request_class.DESCRIPTOR.fields_by_number[1].message_type.full_name == "serving.v1.Envelope"
         assert method.response_class.DESCRIPTOR.fields_by_number[1].message_type.full_name == "serving.v1.AnsweredBy"

@@ -172,7 +172,7 @@ def test_turning_one_dial_keeps_the_others_and_goes_on_in_the_sequence() -> None
     assert untouched.draws.service_ms(0) == live.draws.service_ms(0)
 
 
-def test_setting_the_seed_begins_anew_even_with_the_same_seed() -> None:
+def test_setting_the_same_seed_restarts_the_sequence() -> None:
     live = LiveBehaviour(Behaviour(latency=LognormalLatency(5, 0.4), seed=7))
     first = [live.draws.service_ms(0) for _ in range(5)]
 

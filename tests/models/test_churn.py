@@ -1,8 +1,8 @@
-"""A replica that begins anew, and one that closes its connections."""
+"""A replica that reloads, and one that closes its connections."""
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -20,8 +20,7 @@ async def test_a_replica_that_reloads_holds_nothing_until_it_has_warmed_up(
     control_plane: ControlPlane, start_replica: StartReplica
 ) -> None:
     started = await start_replica()
-    control_plane.assign(1, "rows.v1", "rows.v2")
-    await control_plane.holds("rows.v1", "rows.v2")
+    await control_plane.load(1, "rows.v1", "rows.v2")
 
     await started.control.SetBehaviour(stub_pb2.Behaviour(warm_up_ms=600_000))
     await started.control.Reload(stub_pb2.ReloadRequest())
@@ -32,13 +31,12 @@ async def test_a_replica_that_reloads_holds_nothing_until_it_has_warmed_up(
     await control_plane.holds("rows.v1", "rows.v2", revision=1)
 
 
-async def test_connections_are_closed_again_and_again_under_what_is_in_flight(
+async def test_churn_closes_connections_under_requests_in_flight(
     control_plane: ControlPlane,
     start_replica: StartReplica,
 ) -> None:
     started = await start_replica("--latency", "constant:600000")
-    control_plane.assign(1, "rows.v1")
-    await control_plane.holds("rows.v1")
+    await control_plane.load(1, "rows.v1")
     call = started.ranking.Rank(rank_request("rows", "v1"))
     await eventually("it is in flight", lambda: started.replica.handler.in_flight)
 
@@ -49,15 +47,13 @@ async def test_connections_are_closed_again_and_again_under_what_is_in_flight(
     # The registration is a connection of the replica's own making, and stays.
     assert control_plane.registrations == 1
 
-    async def turn_back() -> None:
-        while True:
-            try:
-                await started.control.SetBehaviour(stub_pb2.Behaviour(churn_ms=0), wait_for_ready=True)
-            except grpc.aio.AioRpcError:
-                continue
-            return
+    async def turned_back() -> bool:
+        with suppress(grpc.aio.AioRpcError):
+            await started.control.SetBehaviour(stub_pb2.Behaviour(churn_ms=0), wait_for_ready=True)
+            return True
+        return False
 
-    await asyncio.wait_for(turn_back(), 10)
+    await eventually("it no longer closes connections", turned_back)
     counts = await started.control.GetCounts(stub_pb2.GetCountsRequest())
     assert counts.closed_connections >= 1
     again = await started.control.GetCounts(stub_pb2.GetCountsRequest())

@@ -16,7 +16,7 @@ def test_the_fields_are_those_of_the_message() -> None:
 
 
 @given(texts, origins)
-def test_what_is_written_is_read_again(text: dict[str, str], origin: dict[str, str]) -> None:
+def test_a_written_context_is_read_again(text: dict[str, str], origin: dict[str, str]) -> None:
     message = serving_pb2.RequestContext(user_id="left over", traffic_origin=serving_pb2.TRAFFIC_ORIGIN_REAL)
     write_context(message, text | origin)
     assert read_context(message) == text | origin

@@ -144,7 +144,7 @@ def test_a_32_bit_float_is_written_no_longer_than_it_must_be(value: float) -> No
         ),
     ],
 )
-def test_what_is_wrong_is_told_by_field_and_remedy(text: str, message: str) -> None:
+def test_an_error_names_field_and_remedy(text: str, message: str) -> None:
     with pytest.raises(CallError) as caught:
         parse(ranking_pb2.RankRequest, text.encode())
 

@@ -32,8 +32,7 @@ async def test_a_stream_in_flight_finishes_after_sigterm_and_health_says_not_ser
     replica = await asyncio.to_thread(
         spawn_replica, control_plane.address, "--latency", "constant:2000", "--drain-s", "30"
     )
-    control_plane.assign(1, "rows.v1")
-    await control_plane.holds("rows.v1")
+    await control_plane.load(1, "rows.v1")
     async with open_channel(replica.address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         items = aiter(ranking_pb2_grpc.RankingStub(channel).RankStream(rank_request("rows", "v1")))
@@ -71,8 +70,7 @@ async def test_a_drain_is_bounded(
     replica = await asyncio.to_thread(
         spawn_replica, control_plane.address, "--latency", "constant:600000", "--drain-s", "0.5"
     )
-    control_plane.assign(1, "rows.v1")
-    await control_plane.holds("rows.v1")
+    await control_plane.load(1, "rows.v1")
     async with open_channel(replica.address) as channel:
         call = ranking_pb2_grpc.RankingStub(channel).RankStream(rank_request("rows", "v1", titles=100_000))
         await call.read()
@@ -102,6 +100,14 @@ REQUIRED = (
 )
 
 
+def failed_start(*arguments: str) -> list[str]:
+    """The lines that a replica logs that does not start."""
+    command = [sys.executable, "-m", "models.stub", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    return done.stderr.splitlines()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -115,24 +121,11 @@ REQUIRED = (
     ],
 )
 def test_a_bad_argument_is_one_line_and_status_1(arguments: tuple[str, ...], words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "models.stub", *arguments], capture_output=True, text=True, check=False, timeout=60
-    )
-
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert words in done.stderr
+    [line] = failed_start(*arguments)
+    assert words in line
 
 
 async def test_a_taken_port_is_one_line_and_status_1(control_plane: ControlPlane) -> None:
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "models.stub", *REQUIRED, "--listen", control_plane.address],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    log = await asyncio.to_thread(failed_start, *REQUIRED, "--listen", control_plane.address)
 
-    assert done.returncode == 1
-    assert f"cannot listen on {control_plane.address}" in done.stderr.splitlines()[-1]
+    assert f"cannot listen on {control_plane.address}" in log[-1]

@@ -82,7 +82,7 @@ async def test_over_the_concurrency_limit_is_refused_with_key_and_limit_and_the_
     await eventually("cancelled calls are no longer in flight", lambda: not replica.replica.handler.in_flight)
 
 
-async def test_a_queue_serves_whom_it_took_in_as_they_came_and_refuses_the_rest(replica: RunningReplica) -> None:
+async def test_a_queue_serves_in_order_of_arrival_and_refuses_the_rest(replica: RunningReplica) -> None:
     slow = stub_pb2.ConstantLatency(ms=600_000)
     await replica.control.SetBehaviour(stub_pb2.Behaviour(concurrency_limit=1, queue_limit=2, constant=slow))
     first = replica.ranking.Rank(rank_request("rows", "v1"))

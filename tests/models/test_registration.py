@@ -39,17 +39,14 @@ async def test_a_new_replica_reports_where_it_is_before_it_holds_anything(
     assert control_plane.last == expected
 
 
-async def test_what_is_assigned_is_loaded_and_what_is_no_longer_assigned_is_unloaded(
+async def test_assigned_versions_are_loaded_and_others_unloaded(
     control_plane: ControlPlane, start_replica: StartReplica
 ) -> None:
     started = await start_replica()
-    control_plane.assign(1, "rows.v1")
-    await control_plane.holds("rows.v1", revision=1)
+    await control_plane.load(1, "rows.v1")
 
-    control_plane.assign(2, "rows.v1", "rows.v2")
-    await control_plane.holds("rows.v1", "rows.v2", revision=2)
-    control_plane.assign(3, "rows.v2")
-    await control_plane.holds("rows.v2", revision=3)
+    await control_plane.load(2, "rows.v1", "rows.v2")
+    await control_plane.load(3, "rows.v2")
 
     with pytest.raises(grpc.aio.AioRpcError, match="rows@v1"):
         await started.ranking.Rank(rank_request("rows", "v1"))
@@ -61,8 +58,7 @@ async def test_a_version_that_warms_up_is_not_reported_and_does_not_answer_yet(
     start_replica: StartReplica,
 ) -> None:
     started = await start_replica()
-    control_plane.assign(1, "rows.v1")
-    await control_plane.holds("rows.v1")
+    await control_plane.load(1, "rows.v1")
     await started.control.SetBehaviour(stub_pb2.Behaviour(warm_up_ms=float(NEVER_MS)))
 
     control_plane.assign(2, "rows.v1", "rows.v2")
@@ -79,9 +75,7 @@ async def test_a_version_is_loaded_once_its_warm_up_is_over(
 ) -> None:
     await start_replica("--warm-up-ms", "30")
 
-    control_plane.assign(1, "rows.v1")
-
-    await control_plane.holds("rows.v1", revision=1)
+    await control_plane.load(1, "rows.v1")
 
 
 async def test_a_version_that_is_taken_away_while_it_warms_up_never_appears(
@@ -89,9 +83,7 @@ async def test_a_version_that_is_taken_away_while_it_warms_up_never_appears(
 ) -> None:
     await start_replica("--warm-up-ms", "50")
     control_plane.assign(1, "rows.v1", "rows.v2")
-    control_plane.assign(2, "rows.v2")
-
-    await control_plane.holds("rows.v2", revision=2)
+    await control_plane.load(2, "rows.v2")
 
     assert not any("rows.v1" in report.loaded for report in control_plane.reports)
 
@@ -148,8 +140,7 @@ async def test_a_key_that_does_not_name_its_version_is_a_failure(
 
 async def test_heartbeats_repeat_the_whole_state(control_plane: ControlPlane, start_replica: StartReplica) -> None:
     await start_replica()
-    control_plane.assign(1, "rows.v1")
-    await control_plane.holds("rows.v1")
+    await control_plane.load(1, "rows.v1")
     seen = len(control_plane.reports)
 
     await eventually("three heartbeats", lambda: len(control_plane.reports) >= seen + 3)
@@ -162,8 +153,7 @@ async def test_a_control_plane_that_comes_back_finds_the_replica_and_what_it_hol
     start_replica: StartReplica,
 ) -> None:
     started = await start_replica()
-    control_plane.assign(1, "rows.v1")
-    await control_plane.holds("rows.v1")
+    await control_plane.load(1, "rows.v1")
     await started.control.SetBehaviour(stub_pb2.Behaviour(warm_up_ms=float(NEVER_MS)))
 
     await control_plane.stop()
@@ -175,16 +165,14 @@ async def test_a_control_plane_that_comes_back_finds_the_replica_and_what_it_hol
     assert list(control_plane.reports[0].loaded) == ["rows.v1"]
     assert control_plane.reports[0].revision == 1
     # The control plane repeats what it had assigned: nothing is loaded anew, which would never end here.
-    control_plane.assign(2, "rows.v1")
-    await control_plane.holds("rows.v1", revision=2)
+    await control_plane.load(2, "rows.v1")
 
 
-async def test_a_registration_that_the_control_plane_ends_is_begun_anew(
+async def test_a_registration_that_the_control_plane_ends_is_repeated(
     control_plane: ControlPlane, start_replica: StartReplica
 ) -> None:
     await start_replica()
-    control_plane.assign(1, "rows.v1")
-    await control_plane.holds("rows.v1")
+    await control_plane.load(1, "rows.v1")
 
     control_plane.end_streams()
 
@@ -203,9 +191,7 @@ async def test_a_change_after_a_second_registration_is_reported_at_once(
     control_plane.end_streams()
     await eventually("a second registration", lambda: control_plane.registrations == 2)
 
-    control_plane.assign(1, "rows.v1")
-
-    await control_plane.holds("rows.v1", revision=1)
+    await control_plane.load(1, "rows.v1")
 
 
 async def test_a_control_plane_that_falls_silent_is_dialled_again(
@@ -215,8 +201,7 @@ async def test_a_control_plane_that_falls_silent_is_dialled_again(
 ) -> None:
     # given a replica that is registered
     await start_replica("--control-plane", freezable.address)
-    control_plane.assign(1, "rows.v1")
-    await control_plane.holds("rows.v1")
+    await control_plane.load(1, "rows.v1")
 
     # when the connection stays open and nothing comes over it any more, as with a frozen process
     freezable.freeze()
@@ -231,8 +216,7 @@ async def test_draining_is_reported_and_the_replica_serves_on_until_nobody_comes
     start_replica: StartReplica,
 ) -> None:
     started: RunningReplica = await start_replica()
-    control_plane.assign(1, "rows.v1")
-    await control_plane.holds("rows.v1")
+    await control_plane.load(1, "rows.v1")
 
     started.stop.set()
     await eventually("draining", lambda: control_plane.last.draining)

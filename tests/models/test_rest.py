@@ -142,7 +142,7 @@ async def test_bad_input_is_a_4xx_that_says_what_and_what_to_do(
     assert (await ask(RANK, json=body()))[0] == 200
 
 
-async def test_a_body_that_is_too_large_is_413_whether_its_length_is_told_or_not(
+async def test_a_body_that_is_too_large_is_413_with_and_without_its_length(
     ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rest, "MAX_MESSAGE_BYTES", 1_000)
@@ -192,7 +192,7 @@ async def test_a_clients_patience_is_a_header(replica: RunningReplica, ask: Ask)
     assert replica.replica.handler.in_flight == 0
 
 
-async def test_a_drain_tells_clients_to_leave_and_answers_what_is_in_flight(replica: RunningReplica, ask: Ask) -> None:
+async def test_a_drain_sends_clients_away_and_answers_requests_in_flight(replica: RunningReplica, ask: Ask) -> None:
     assert (await ask("/readyz", "GET"))[:2] == (200, {"status": "SERVING"})
     await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=700)))
     waiting = asyncio.create_task(ask(RANK, json=body()))

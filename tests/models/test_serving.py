@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 KEY = "x-routing-key"
 
 
-async def test_rank_answers_best_first_and_says_who_answered(replica: RunningReplica) -> None:
+async def test_rank_answers_best_first_and_names_its_source(replica: RunningReplica) -> None:
     request = rank_request("rows", "v2")
 
     response = await replica.ranking.Rank(request, metadata=((KEY, "rows.v2"),))

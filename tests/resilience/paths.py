@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 from lab.client import Answer, Client, Endpoints
-from lab.errors import CallError, DeadlineError
+from lab.errors import CallError
 from lab.topologies import open_client
 from tests.envoys import envoy_up
-from tests.parts import WITHIN_S, ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
+from tests.parts import ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from tests.envoys import Envoy
 
 KEYS = ("rows.v1", "rows.v2")
+TREATED = ["mesh", "gateway", "proxyless"]
+"""The topologies that act on a use case's settings."""
+GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
 
 
 class RequestPath:
@@ -64,6 +69,12 @@ class RequestPath:
         self.answers.clear()
         self.errors.clear()
 
+    def script(self, **attributes: Any) -> None:
+        """Sets attributes of every replica, such as ``failure`` and ``before_answer``."""
+        for replica in self.replicas:
+            for name, value in attributes.items():
+                setattr(replica, name, value)
+
     async def ask(self, times: int = 1, *, at_once: int = 1) -> None:
         """Sends ``times`` requests, ``at_once`` in parallel."""
         left = iter(range(times))
@@ -106,15 +117,14 @@ class RequestPath:
         Raises:
             DeadlineError: it did not hold in time; names the final statuses.
         """
-        give_up = time.monotonic() + WITHIN_S
-        while True:
+
+        async def batch() -> dict[str, int]:
             if of_last_batch:
                 self.forget()
             await self.ask(times, at_once=at_once)
-            if condition():
-                return
-            if time.monotonic() >= give_up:
-                raise DeadlineError(f"{what}: not within {WITHIN_S:g} s; last seen: {dict(self.statuses)}")
+            return dict(self.statuses)
+
+        await eventually(what, batch, until=lambda _: condition())
 
     async def place(self, *replicas: Model, **settings: Any) -> None:
         """Publishes these replicas and settings."""

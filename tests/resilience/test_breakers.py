@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.resilience.paths import open_path
+from tests.resilience.paths import TREATED, open_path
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("topology", ["mesh", "gateway", "proxyless"])
+@pytest.mark.parametrize("topology", TREATED)
 async def test_requests_beyond_the_breaker_are_refused_at_once(topology: str, tmp_path: Path) -> None:
     async with open_path(tmp_path, topology) as opened:
         go_on = asyncio.Event()
-        for replica in opened.replicas:
-            replica.before_answer = go_on.wait
+        opened.script(before_answer=go_on.wait)
 
         async def flood(expected_to_arrive: int) -> None:
             go_on.clear()
@@ -41,9 +40,7 @@ async def test_requests_beyond_the_breaker_are_refused_at_once(topology: str, tm
         assert all("rows.v1" in error.message for error in opened.errors)
 
 
-async def test_bounds_of_connections_reach_envoy(
-    tmp_path: Path,
-) -> None:
+async def test_bounds_of_connections_reach_envoy(tmp_path: Path) -> None:
     async with open_path(tmp_path, "mesh", breaker={"connections": 7, "pending": 5}) as opened:
         await opened.ask(2)
         assert opened.envoy is not None

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import grpc
 import pytest
 
 from lab.topologies import TOPOLOGIES
-from tests.resilience.paths import open_path
+from tests.resilience.paths import GONE, open_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 RULED = sorted(TOPOLOGIES.keys() - {"direct"})
-GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
 
 
 @pytest.mark.parametrize("topology", RULED)
@@ -42,8 +40,7 @@ async def test_each_further_attempt_has_less_time(topology: str, tmp_path: Path)
 @pytest.mark.parametrize("topology", RULED)
 async def test_a_late_answer_is_a_missed_deadline(topology: str, tmp_path: Path) -> None:
     async with open_path(tmp_path, topology, timeout="100ms") as opened:
-        for replica in opened.replicas:
-            replica.before_answer = asyncio.Event().wait
+        opened.script(before_answer=asyncio.Event().wait)
         await opened.ask(3)
         assert opened.statuses == {"DEADLINE_EXCEEDED": 3}
         assert all("no answer within 100 ms" in error.message for error in opened.errors)
@@ -53,8 +50,6 @@ async def test_a_late_answer_is_a_missed_deadline(topology: str, tmp_path: Path)
 async def test_with_retries_a_late_answer_is_a_missed_deadline(topology: str, tmp_path: Path) -> None:
     retries = {"attempts": 5, "backoff": "1ms", "at_least": 100}
     async with open_path(tmp_path, topology, timeout="400ms", retries=retries) as opened:
-        for replica in opened.replicas:
-            replica.failure = GONE
-            replica.before_answer = lambda: asyncio.sleep(0.15)
+        opened.script(failure=GONE, before_answer=lambda: asyncio.sleep(0.15))
         await opened.ask()
         assert opened.statuses == {"DEADLINE_EXCEEDED": 1}

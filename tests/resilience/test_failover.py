@@ -5,14 +5,13 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import pytest
 
 from lab.errors import RouteTableError
 from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.edits import with_use_cases
 from tests.parts import Model, update, use_case
-from tests.resilience.paths import open_path
+from tests.resilience.paths import GONE, TREATED, open_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +19,7 @@ if TYPE_CHECKING:
     from tests.resilience.paths import RequestPath
 
 
-WAYS = ["mesh", "gateway", "proxyless"]
 KEY = "rows.v1"
-GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
 OUT = {"outliers": {"errors": 2, "eject": "60s", "at_most": 100}}
 
 
@@ -54,7 +51,7 @@ async def followed(opened: RequestPath, *by: Model) -> None:
     opened.forget()
 
 
-@pytest.mark.parametrize("topology", WAYS)
+@pytest.mark.parametrize("topology", TREATED)
 async def test_the_failover_cluster_answers_only_while_no_own_replica_can(topology: str, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack, open_path(tmp_path, topology) as opened:
         own = list(opened.replicas)
@@ -88,7 +85,7 @@ async def test_the_failover_cluster_answers_only_while_no_own_replica_can(topolo
         assert opened.statuses == {"UNAVAILABLE": 5}
 
 
-@pytest.mark.parametrize("topology", WAYS)
+@pytest.mark.parametrize("topology", TREATED)
 async def test_failover_covers_ejected_replicas(topology: str, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack, open_path(tmp_path, topology) as opened:
         own = list(opened.replicas)

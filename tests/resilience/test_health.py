@@ -49,9 +49,7 @@ async def test_without_a_serving_replica_requests_fail_at_once(topology: str, tm
         assert not opened.arrived
 
 
-async def test_proxyless_clients_make_no_health_checks(
-    tmp_path: Path,
-) -> None:
+async def test_proxyless_clients_make_no_health_checks(tmp_path: Path) -> None:
     async with open_path(tmp_path, "proxyless", health={"every": "50ms", "unhealthy": 1}) as opened:
         silent, _ = opened.replicas
         await say(silent, health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -6,10 +6,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import pytest
 
-from tests.resilience.paths import open_path
+from tests.resilience.paths import GONE, open_path
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 BOTH = ["mesh", "gateway"]
 HEDGED: dict[str, Any] = {"idempotent": True, "timeout": "20s"}
-GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
 LONG_S = 10.0
 SLOW_S = 2.0  # so that requests which a busy machine sends one after the other are all in flight together
 
@@ -30,8 +28,7 @@ class Slowness:
 
     def __init__(self, opened: RequestPath) -> None:
         self.seen = self.cancelled = 0
-        for replica in opened.replicas:
-            replica.before_answer = self.wait
+        opened.script(before_answer=self.wait)
 
     async def wait(self) -> None:
         self.seen += 1
@@ -80,8 +77,7 @@ class Load:
 
     def __init__(self, opened: RequestPath) -> None:
         self.now = self.peak = 0
-        for replica in opened.replicas:
-            replica.before_answer = self.serve
+        opened.script(before_answer=self.serve)
 
     async def serve(self) -> None:
         self.now += 1
@@ -104,9 +100,7 @@ async def test_with_every_replica_slow_hedges_add_a_fifth_at_most(topology: str,
         assert 40 < load.peak <= 48
 
 
-async def test_proxyless_clients_do_not_hedge(
-    tmp_path: Path,
-) -> None:
+async def test_proxyless_clients_do_not_hedge(tmp_path: Path) -> None:
     async with open_path(
         tmp_path, "proxyless", hedge={"after": "50ms", "at_least": 1}, idempotent=True, timeout="500ms"
     ) as opened:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import grpc
 import pytest
 
-from tests.resilience.paths import open_path
+from tests.resilience.paths import GONE, TREATED, open_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,16 +14,12 @@ if TYPE_CHECKING:
     from tests.resilience.paths import RequestPath
 
 
-WAYS = ["mesh", "gateway", "proxyless"]
-GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
-
-
 async def until_all_are_well(opened: RequestPath) -> None:
     """Sends requests until twenty in a row have been answered."""
     await opened.ask_until("all answer", lambda: opened.statuses == {"OK": 20}, 20, at_once=2, of_last_batch=True)
 
 
-@pytest.mark.parametrize("topology", WAYS)
+@pytest.mark.parametrize("topology", TREATED)
 async def test_a_failing_replica_is_left_out(topology: str, tmp_path: Path) -> None:
     async with open_path(tmp_path, topology) as opened:
         failing, _ = opened.replicas
@@ -47,7 +42,7 @@ async def test_the_configured_number_of_failures_in_a_row_ejects(topology: str, 
         assert 3 <= opened.statuses["UNAVAILABLE"] <= 5
 
 
-@pytest.mark.parametrize("topology", WAYS)
+@pytest.mark.parametrize("topology", TREATED)
 async def test_an_ejected_replica_returns_after_its_time(topology: str, tmp_path: Path) -> None:
     async with open_path(tmp_path, topology, outliers={"errors": 3, "eject": "500ms"}) as opened:
         failing, _ = opened.replicas
@@ -61,8 +56,7 @@ async def test_an_ejected_replica_returns_after_its_time(topology: str, tmp_path
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
 async def test_no_more_replicas_are_ejected_than_allowed(topology: str, tmp_path: Path) -> None:
     async with open_path(tmp_path, topology, outliers={"errors": 2, "eject": "60s", "at_most": 50}) as opened:
-        for replica in opened.replicas:
-            replica.failure = GONE
+        opened.script(failure=GONE)
         await opened.ask(40)
         assert opened.statuses == {"UNAVAILABLE": 40}
         opened.forget()

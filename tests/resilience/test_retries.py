@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from tests.parts import rank_request
-from tests.resilience.paths import open_path
+from tests.resilience.paths import GONE, TREATED, open_path
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-WAYS = ["mesh", "gateway", "proxyless"]
 BUDGETED = ["mesh", "gateway"]
-GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
 # Enough for one retry at any time, whatever is in flight.
 ALWAYS: dict[str, Any] = {"at_least": 100}
 
@@ -36,7 +34,7 @@ def slow(*numbers: int, of: list[int]) -> Callable[[], Awaitable[None]]:
     return wait
 
 
-@pytest.mark.parametrize("topology", WAYS)
+@pytest.mark.parametrize("topology", TREATED)
 async def test_a_retry_goes_to_another_replica(topology: str, tmp_path: Path) -> None:
     async with open_path(tmp_path, topology) as without:
         without.replicas[0].failure = GONE
@@ -51,16 +49,14 @@ async def test_a_retry_goes_to_another_replica(topology: str, tmp_path: Path) ->
         assert 20 < without.arrived <= 40
 
 
-@pytest.mark.parametrize("topology", WAYS)
+@pytest.mark.parametrize("topology", TREATED)
 async def test_unlisted_statuses_are_not_retried(topology: str, tmp_path: Path) -> None:
     async with open_path(tmp_path, topology, retries={"on": ["resource-exhausted"], **ALWAYS}) as opened:
-        for replica in opened.replicas:
-            replica.failure = GONE
+        opened.script(failure=GONE)
         await opened.ask(5)
         assert (opened.statuses, opened.arrived) == ({"UNAVAILABLE": 5}, 5)
         opened.forget()
-        for replica in opened.replicas:
-            replica.failure = (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        opened.script(failure=(grpc.StatusCode.RESOURCE_EXHAUSTED, "full"))
         await opened.ask(5)
         assert (opened.statuses, opened.arrived) == ({"RESOURCE_EXHAUSTED": 5}, 10)
 
@@ -68,9 +64,7 @@ async def test_unlisted_statuses_are_not_retried(topology: str, tmp_path: Path) 
 @pytest.mark.parametrize("topology", BUDGETED)
 async def test_with_every_replica_failing_retries_add_a_fifth_at_most(topology: str, tmp_path: Path) -> None:
     async with open_path(tmp_path, topology, retries={"attempts": 3, "budget": 20}) as opened:
-        for replica in opened.replicas:
-            replica.failure = GONE
-            replica.before_answer = lambda: asyncio.sleep(0.01)
+        opened.script(failure=GONE, before_answer=lambda: asyncio.sleep(0.01))
         await opened.ask(600, at_once=40)
         assert opened.statuses == {"UNAVAILABLE": 600}
         assert 1.02 < opened.arrived / opened.sent <= 1.2
@@ -83,12 +77,9 @@ async def test_with_every_replica_failing_retries_add_a_fifth_at_most(topology: 
         assert opened.arrived == 300 == sum(error.attempts for error in opened.errors)
 
 
-async def test_proxyless_clients_have_no_retry_budget(
-    tmp_path: Path,
-) -> None:
+async def test_proxyless_clients_have_no_retry_budget(tmp_path: Path) -> None:
     async with open_path(tmp_path, "proxyless", retries={"attempts": 3, "budget": 20}) as opened:
-        for replica in opened.replicas:
-            replica.failure = GONE
+        opened.script(failure=GONE)
         await opened.ask(20, at_once=10)
         assert (opened.statuses, opened.arrived) == ({"UNAVAILABLE": 20}, 60)
         # Nor does it say how often it has tried.
@@ -100,8 +91,7 @@ async def test_an_attempt_over_its_time_limit_is_retried(topology: str, tmp_path
     settings: dict[str, Any] = {"timeout": "20s", "retries": {"attempts": 3, "per_try": "200ms", **ALWAYS}}
     async with open_path(tmp_path, topology, **settings) as opened:
         seen: list[int] = []
-        for replica in opened.replicas:
-            replica.before_answer = slow(1, 2, of=seen)
+        opened.script(before_answer=slow(1, 2, of=seen))
         await opened.ask()
         assert (opened.statuses, opened.arrived) == ({"OK": 1}, 3)
         assert opened.answers[0].attempts == 3
@@ -109,19 +99,15 @@ async def test_an_attempt_over_its_time_limit_is_retried(topology: str, tmp_path
         assert all(left is not None and left <= 0.21 for each in opened.replicas for left in each.deadlines_s)
 
         seen.clear()
-        for replica in opened.replicas:
-            replica.before_answer = slow(1, 2, 3, of=seen)
+        opened.script(before_answer=slow(1, 2, 3, of=seen))
         await opened.ask()
         assert [each.code.name for each in opened.errors] == ["DEADLINE_EXCEEDED"]
 
 
-async def test_proxyless_clients_have_no_per_try_timeout(
-    tmp_path: Path,
-) -> None:
+async def test_proxyless_clients_have_no_per_try_timeout(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"timeout": "500ms", "retries": {"attempts": 3, "per_try": "100ms", **ALWAYS}}
     async with open_path(tmp_path, "proxyless", **settings) as opened:
-        for replica in opened.replicas:
-            replica.before_answer = slow(1, of=[])
+        opened.script(before_answer=slow(1, of=[]))
         await opened.ask()
         assert (opened.statuses, opened.arrived) == ({"DEADLINE_EXCEEDED": 1}, 1)
 
@@ -144,14 +130,12 @@ async def test_streams_have_no_per_try_timeout_and_no_hedge(
     topology: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     async with open_path(tmp_path, topology, idempotent=True, **settings) as opened:
-        for replica in opened.replicas:
-            replica.before_answer = lambda: asyncio.sleep(0.3)
-            replica.before_next_item = lambda: asyncio.sleep(0.03)
+        opened.script(before_answer=lambda: asyncio.sleep(0.3), before_next_item=lambda: asyncio.sleep(0.03))
         items = [each async for each in opened.client.stream("HomepageRows", rank_request(), {"user_id": "u1"})]
         assert (len(items), opened.arrived) == (10, 1)
 
 
-@pytest.mark.parametrize("topology", WAYS)
+@pytest.mark.parametrize("topology", TREATED)
 async def test_a_shadow_copy_is_never_retried(topology: str, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"shadow": {"use": "rows@v2", "percent": 100}, "retries": {"attempts": 3, **ALWAYS}}
     async with open_path(tmp_path, topology, **settings) as opened:

@@ -49,9 +49,7 @@ async def test_without_slow_start_a_new_replica_gets_its_full_share(topology: st
         assert abs(await share_of_a_new_one(opened) - HALF) <= DEVIATION
 
 
-async def test_proxyless_clients_have_no_slow_start(
-    tmp_path: Path,
-) -> None:
+async def test_proxyless_clients_have_no_slow_start(tmp_path: Path) -> None:
     slowly = {"slow_start": f"{SLOW_START_S:g}s"}
     async with open_path(tmp_path, "proxyless", replicas=1, **slowly) as opened:
         assert abs(await share_of_a_new_one(opened, **slowly) - HALF) <= DEVIATION

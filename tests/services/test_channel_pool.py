@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -13,6 +14,7 @@ from lab.transport import open_channel
 from models.proto.ranking.v1 import ranking_pb2_grpc
 from services.gateway.channel_pool import ChannelPool
 from tests.parts import ControlPlane, Model, Relay, gateway_up, rank_request, update, use_case
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,9 +53,7 @@ async def test_an_unused_channel_is_closed_and_the_next_one_is_new(model: Model)
     async with some(kept_s=0.05) as channels:
         channel = channels.take((model.address,), "model")
         channels.give_back((model.address,), "model")
-        async with asyncio.timeout(WITHIN_S):
-            while await is_open(channel):
-                await asyncio.sleep(0.01)
+        await eventually("it is closed", partial(is_open, channel), until=False.__eq__)
         again = channels.take((model.address,), "model")
         assert again is not channel
         assert await is_open(again)

@@ -14,13 +14,15 @@ from lab.transport import listen, new_server, open_channel
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
-from tests.parts import ControlPlane, Model, gateway_up, rank_request, update, use_case
+from tests.parts import ControlPlane, Hold, Model, gateway_up, rank_request, update, use_case
 from tests.raw_calls import server_stream, unary
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from models.proto.control.v1 import rules_pb2
 
 ROWS = {"HomepageRows": use_case("rows@v1")}
 
@@ -30,6 +32,20 @@ def asking(name: str = "HomepageRows", caller: str = "homepage", **envelope: Any
     context = serving_pb2.RequestContext(caller=caller, user_id="u1")
     request.envelope.CopyFrom(serving_pb2.Envelope(use_case=name, context=context, **envelope))
     return request
+
+
+@asynccontextmanager
+async def gateway_with(
+    control_plane: ControlPlane, message: rules_pb2.RulesUpdate, **options: Any
+) -> AsyncIterator[ranking_pb2_grpc.RankingAsyncStub]:
+    """A gateway that has the update in force."""
+    async with gateway_up(control_plane.address, **options) as address, ranking(address) as gateway:
+        await control_plane.put_in_force(message, "gateway")
+        yield gateway
+
+
+def rows_at(*models: Model, revision: int = 1, **more: Any) -> rules_pb2.RulesUpdate:
+    return update(revision, use_cases=ROWS, endpoints={"rows.v1": [model.address for model in models]}, **more)
 
 
 @asynccontextmanager
@@ -45,9 +61,8 @@ async def refused(call: Any) -> tuple[grpc.StatusCode, str]:
 
 
 async def test_any_client_that_names_a_use_case_reaches_its_model(control_plane: ControlPlane, model: Model) -> None:
-    async with gateway_up(control_plane.address) as address, ranking(address) as gateway:
-        message = update(4, use_cases=ROWS, endpoints={"rows.v1": [model.address]}, versions={"rows.v1": {"depth": 2}})
-        await control_plane.put_in_force(message, "gateway")
+    message = rows_at(model, revision=4, versions={"rows.v1": {"depth": 2}})
+    async with gateway_with(control_plane, message) as gateway:
         false_config = serving_pb2.ModelConfig(model="rows", version="v2")
         call = gateway.Rank(asking(model_config=false_config))
         assert (await call).answered_by.version == "v1"
@@ -111,7 +126,7 @@ async def test_an_unreadable_payload_is_passed_on_unchanged(control_plane: Contr
 
 async def test_the_gateways_envelope_overrides_the_payloads(control_plane: ControlPlane, model: Model) -> None:
     async with gateway_up(control_plane.address) as address, open_channel(address) as channel:
-        message = update(4, use_cases=ROWS, endpoints={"rows.v1": [model.address]}, versions={"rows.v1": {"depth": 2}})
+        message = rows_at(model, revision=4, versions={"rows.v1": {"depth": 2}})
         await control_plane.put_in_force(message, "gateway")
         said = asking("Payments", "payments", model_config=serving_pb2.ModelConfig(model="rows", version="v2"))
         _, metadata = unread(asking())
@@ -158,50 +173,30 @@ async def test_refusals_name_the_use_case_or_the_key_and_the_reason(control_plan
 async def test_a_replica_that_cannot_be_reached_is_unavailable(control_plane: ControlPlane) -> None:
     async with Model("rows.v1").up() as gone:
         pass
-    async with gateway_up(control_plane.address) as address, ranking(address) as gateway:
-        await control_plane.put_in_force(update(1, use_cases=ROWS, endpoints={"rows.v1": [gone.address]}), "gateway")
+    async with gateway_with(control_plane, rows_at(gone)) as gateway:
         code, message = await refused(gateway.Rank(asking()))
         assert code is grpc.StatusCode.UNAVAILABLE
         assert message.startswith("HomepageRows (rows.v1): ")
 
 
 async def test_the_callers_own_deadline_holds_if_it_is_shorter(control_plane: ControlPlane, model: Model) -> None:
-    ended = asyncio.Event()
-
-    async def never() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-
-    model.before_answer = never
-    async with gateway_up(control_plane.address) as address, ranking(address) as gateway:
-        await control_plane.put_in_force(update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]}), "gateway")
+    model.before_answer = hold = Hold()
+    async with gateway_with(control_plane, rows_at(model)) as gateway, asyncio.timeout(10):
         code, _ = await refused(gateway.Rank(asking(), timeout=0.05))
         assert code is grpc.StatusCode.DEADLINE_EXCEEDED
-        await asyncio.wait_for(ended.wait(), 10)
+        await hold.ended.wait()
 
 
 async def test_a_caller_that_gives_up_cancels_the_models_work(
     control_plane: ControlPlane, model: Model, tmp_path: Path
 ) -> None:
-    begun, ended = asyncio.Event(), asyncio.Event()
-
-    async def never() -> None:
-        begun.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-
-    model.before_answer = never
+    model.before_answer = hold = Hold()
     log = tmp_path / "access.jsonl"
-    async with gateway_up(control_plane.address, log=log) as address, ranking(address) as gateway:
-        await control_plane.put_in_force(update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]}), "gateway")
+    async with gateway_with(control_plane, rows_at(model), log=log) as gateway, asyncio.timeout(10):
         call = asyncio.create_task(_ask(gateway))
-        await asyncio.wait_for(begun.wait(), 10)
+        await hold.begun.wait()
         call.cancel()
-        await asyncio.wait_for(ended.wait(), 10)
+        await hold.ended.wait()
     assert [json.loads(line)["status"] for line in log.read_text().splitlines()] == ["CANCELLED"]
 
 
@@ -211,8 +206,7 @@ async def _ask(gateway: ranking_pb2_grpc.RankingAsyncStub) -> str:
 
 async def test_the_access_log_has_a_line_a_request(control_plane: ControlPlane, model: Model, tmp_path: Path) -> None:
     log = tmp_path / "access.jsonl"
-    async with gateway_up(control_plane.address, log=log) as address, ranking(address) as gateway:
-        await control_plane.put_in_force(update(6, use_cases=ROWS, endpoints={"rows.v1": [model.address]}), "gateway")
+    async with gateway_with(control_plane, rows_at(model, revision=6), log=log) as gateway:
         await gateway.Rank(asking(request_id="r1"))
         await refused(gateway.Rank(asking("Nonsense", request_id="r2")))
         assert len([item async for item in gateway.RankStream(asking(request_id="r3"))]) == 10
@@ -229,8 +223,7 @@ async def test_the_access_log_has_a_line_a_request(control_plane: ControlPlane, 
 
 
 async def test_a_replica_that_is_acknowledged_gets_the_next_request(control_plane: ControlPlane) -> None:
-    async with gateway_up(control_plane.address) as address, ranking(address) as gateway:
-        await control_plane.put_in_force(update(1, use_cases=ROWS), "gateway")
+    async with gateway_with(control_plane, update(1, use_cases=ROWS)) as gateway:
         for number in range(10):
             async with Model("rows.v1", replica=f"r{number}").up() as model:
                 moved = update(1, endpoints={"rows.v1": [model.address]}, full=False)
@@ -239,21 +232,15 @@ async def test_a_replica_that_is_acknowledged_gets_the_next_request(control_plan
 
 
 async def test_requests_are_spread_over_the_replicas_and_leave_out_dead_ones(control_plane: ControlPlane) -> None:
-    async with gateway_up(control_plane.address) as address, ranking(address) as gateway, AsyncExitStack() as models:
-        living = await models.enter_async_context(Model("rows.v1", replica="living").up())
+    async with Model("rows.v1", replica="living").up() as living, AsyncExitStack() as stack:
         dying = Model("rows.v1", replica="dying")
         async with dying.up():
-            endpoints = {"rows.v1": [living.address, dying.address]}
-            await control_plane.put_in_force(update(1, use_cases=ROWS, endpoints=endpoints), "gateway")
+            gateway = await stack.enter_async_context(gateway_with(control_plane, rows_at(living, dying)))
 
-            async def both_seen() -> bool:
-                return {await _ask(gateway) for _ in range(4)} == {"living", "dying"}
+            async def some_replicas() -> set[str]:
+                return {await _ask(gateway) for _ in range(4)}
 
-            for _ in range(100):
-                if await both_seen():
-                    break
-            else:
-                pytest.fail("one replica gets everything")
+            await eventually("both are asked", some_replicas, until={"living", "dying"}.__eq__)
         assert {await _ask(gateway) for _ in range(20)} == {"living"}
 
 

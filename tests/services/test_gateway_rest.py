@@ -15,7 +15,7 @@ import pytest
 from lab.transport import open_channel
 from models.json_mapping import from_document
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
-from tests.parts import ControlPlane, Model, gateway_up, update, use_case
+from tests.parts import ControlPlane, Hold, Model, gateway_up, update, use_case
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,12 +66,12 @@ async def test_rest_and_grpc_get_the_same_answer(control_plane: ControlPlane, mo
         await control_plane.put_in_force(message, "gateway")
 
         status, answer, headers = await gateway.rest("HomepageRows", asking())
-        by_grpc, told = await gateway.grpc("HomepageRows", asking())
+        by_grpc, metadata_of_grpc = await gateway.grpc("HomepageRows", asking())
 
         assert status == 200
         assert from_document(ranking_pb2.RankResponse, answer) == by_grpc
-        assert told == {"x-routing-key": "rows.v1", "x-revision": "4"}
-        assert told.items() <= {name.lower(): value for name, value in headers.items()}.items()
+        assert metadata_of_grpc == {"x-routing-key": "rows.v1", "x-revision": "4"}
+        assert metadata_of_grpc.items() <= {name.lower(): value for name, value in headers.items()}.items()
         (first, metadata), (second, _) = model.seen
         assert metadata["x-request-id"] == first.request_id == "gateway-00000001"
         first.request_id = second.request_id
@@ -155,27 +155,18 @@ async def test_a_fallback_answers_and_is_reported(control_plane: ControlPlane, m
 async def test_a_client_that_disconnects_or_times_out_cancels_the_models_work(
     control_plane: ControlPlane, model: Model
 ) -> None:
-    begun, ended = asyncio.Event(), asyncio.Event()
-
-    async def never() -> None:
-        begun.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-
-    model.before_answer = never
+    model.before_answer = hold = Hold()
     async with both_up(control_plane) as gateway:
         await control_plane.put_in_force(update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]}), "gateway")
         status, answer, _ = await gateway.rest("HomepageRows", asking(), **{"grpc-timeout": "50m"})
         assert (status, answer["code"]) == (504, grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
-        await asyncio.wait_for(ended.wait(), 10)
-        begun.clear()
-        ended.clear()
-        call = asyncio.create_task(gateway.rest("HomepageRows", asking()))
-        await asyncio.wait_for(begun.wait(), 10)
-        call.cancel()
-        await asyncio.wait_for(ended.wait(), 10)
+        async with asyncio.timeout(10):
+            await hold.ended.wait()
+            model.before_answer = hold = Hold()
+            call = asyncio.create_task(gateway.rest("HomepageRows", asking()))
+            await hold.begun.wait()
+            call.cancel()
+            await hold.ended.wait()
 
 
 async def test_the_access_log_has_the_same_lines(control_plane: ControlPlane, model: Model, tmp_path: Path) -> None:

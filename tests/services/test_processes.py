@@ -8,25 +8,25 @@ import os
 import re
 import signal
 import sys
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 import pytest
 
-from lab.client import Client, Endpoints
 from lab.errors import CallError
-from lab.topologies import open_client
 from lab.transport import open_channel
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
-from tests.parts import WITHIN_S, ControlPlane, Model, rank_request, update, use_case
+from tests.parts import WITHIN_S, ControlPlane, Model, client_of, rank_request, update, use_case
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    from lab.client import Client
 
 ROWS = {"HomepageRows": use_case("rows@v1")}
 CONTEXT = {"user_id": "u1"}
@@ -48,11 +48,12 @@ class Process:
     async def hears(self, pattern: str) -> re.Match[str]:
         """Waits for a line of its log."""
 
-        def found() -> re.Match[str] | None:
-            return next((match for line in self.said if (match := re.search(pattern, line))), None)
+        def said() -> str:
+            return "\n".join(self.said)
 
-        match = await eventually(f"{pattern!r} in the log", lambda: found() or self.said, until=_is_match)
-        assert isinstance(match, re.Match)
+        log = await eventually(f"{pattern!r} in the log", said, until=lambda log: bool(re.search(pattern, log)))
+        match = re.search(pattern, log)
+        assert match is not None
         return match
 
     async def address(self) -> str:
@@ -73,10 +74,6 @@ class Process:
         await self.ended()
 
 
-def _is_match(seen: object) -> bool:
-    return isinstance(seen, re.Match)
-
-
 @asynccontextmanager
 async def started(module: str, *arguments: str) -> AsyncIterator[Process]:
     child = await asyncio.create_subprocess_exec(
@@ -94,16 +91,8 @@ def gateway(control_plane: ControlPlane, name: str, *more: str) -> AbstractAsync
 
 
 def resolver(control_plane: ControlPlane, *more: str) -> AbstractAsyncContextManager[Process]:
-    return started(
-        "services.resolver",
-        "--name",
-        "resolver",
-        "--owner",
-        "homepage",
-        "--control-plane",
-        control_plane.address,
-        *more,
-    )
+    arguments = ("--name", "resolver", "--owner", "homepage", "--control-plane", control_plane.address)
+    return started("services.resolver", *arguments, *more)
 
 
 @contextmanager
@@ -132,13 +121,12 @@ async def test_a_gateway_that_is_stopped_fails_no_request(
     async with (
         gateway(control_plane, "gateway-1", "--access-log", str(log)) as one,
         gateway(control_plane, "gateway-2") as other,
+        AsyncExitStack() as stack,
     ):
         message = update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]})
         await in_force(control_plane, message, "gateway-1", "gateway-2")
-        client = open_client(
-            "gateway", "homepage", Endpoints({"gateway": (await one.address(), await other.address())})
-        )
-        await client.ready()
+        gateways = (await one.address(), await other.address())
+        client = await stack.enter_async_context(client_of("gateway", gateway=gateways))
         answered, done = 0, False
 
         async def load() -> None:
@@ -155,7 +143,6 @@ async def test_a_gateway_that_is_stopped_fails_no_request(
         await eventually("the other goes on", lambda: answered > enough)
         done = True
         await asyncio.gather(*loads)
-        await client.close()
         other.signal(signal.SIGTERM)
         assert await other.ended() == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -169,32 +156,33 @@ async def test_a_gateway_that_is_killed_fails_only_its_requests_in_flight(
     async with gateway(control_plane, "gateway-1") as one, gateway(control_plane, "gateway-2") as other:
         message = update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]})
         await in_force(control_plane, message, "gateway-1", "gateway-2")
-        client = open_client(
-            "gateway", "homepage", Endpoints({"gateway": (await one.address(), await other.address())})
-        )
-        await client.ready()
-        one.signal(signal.SIGKILL)
-        await one.ended()
-        failures: list[CallError] = []
-        for _ in range(50):
-            try:
-                assert await key_of(client) == "rows.v1"
-            except CallError as error:
-                failures.append(error)
-        assert len(failures) <= 1
-        assert {error.code for error in failures} <= {grpc.StatusCode.UNAVAILABLE}
-        await client.close()
+        async with client_of("gateway", gateway=(await one.address(), await other.address())) as client:
+            one.signal(signal.SIGKILL)
+            await one.ended()
+            failures: list[CallError] = []
+            for _ in range(50):
+                try:
+                    assert await key_of(client) == "rows.v1"
+                except CallError as error:
+                    failures.append(error)
+            assert len(failures) <= 1
+            assert {error.code for error in failures} <= {grpc.StatusCode.UNAVAILABLE}
+
+
+@asynccontextmanager
+async def leased(control_plane: ControlPlane, model: Model) -> AsyncIterator[tuple[Process, Client]]:
+    """A resolver's process, and a client of it whose lease leads to the model."""
+    async with resolver(control_plane) as process:
+        await in_force(control_plane, update(1, use_cases=ROWS), "resolver")
+        async with client_of("mesh", resolver=(await process.address(),), sidecar=(model.address,)) as client:
+            assert await key_of(client) == "rows.v1"
+            yield process, client
 
 
 async def test_a_frozen_resolver_is_detected_and_leases_serve_meanwhile(
     control_plane: ControlPlane, model: Model
 ) -> None:
-    async with resolver(control_plane) as process:
-        await in_force(control_plane, update(1, use_cases=ROWS), "resolver")
-        endpoints = Endpoints({"resolver": (await process.address(),), "sidecar": (model.address,)})
-        client = open_client("mesh", "homepage", endpoints)
-        await client.ready()
-        assert await key_of(client) == "rows.v1"
+    async with leased(control_plane, model) as (process, client):
         watch = client.strategy.watch  # type: ignore[attr-defined]
         with frozen(process):
             assert await key_of(client) == "rows.v1"
@@ -203,23 +191,15 @@ async def test_a_frozen_resolver_is_detected_and_leases_serve_meanwhile(
                 assert await key_of(client) == "rows.v1"
         await eventually("the watch holds again", lambda: watch.holds)
         assert await key_of(client) == "rows.v1"
-        await client.close()
         process.signal(signal.SIGTERM)
         assert await process.ended() == 0
 
 
 async def test_a_resolver_that_is_stopped_ends_its_watchers_streams(control_plane: ControlPlane, model: Model) -> None:
-    async with resolver(control_plane) as process:
-        await in_force(control_plane, update(1, use_cases=ROWS), "resolver")
-        client = open_client(
-            "mesh", "homepage", Endpoints({"resolver": (await process.address(),), "sidecar": (model.address,)})
-        )
-        await client.ready()
-        assert await key_of(client) == "rows.v1"
+    async with leased(control_plane, model) as (process, client):
         process.signal(signal.SIGTERM)
         assert await process.ended() == 0
         assert await key_of(client) == "rows.v1"
-        await client.close()
 
 
 _FROZEN_CONTROL_PLANE = """

@@ -8,7 +8,7 @@ import pytest
 
 from lab.errors import RouteTableError, UnknownUseCaseError
 from services.rules import DecisionCache, RuleSet, Subscriber, model_config
-from tests.parts import ControlPlane, update, use_case
+from tests.parts import ControlPlane, running, update, use_case
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -109,12 +109,8 @@ class Node:
         subscriber = Subscriber(
             node="node", role="gateway", control_plane=control_plane.address, apply=self.apply, with_endpoints=True
         )
-        task = asyncio.create_task(subscriber.run())
-        try:
+        async with running(subscriber):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_subscriber_names_itself_and_acknowledges_updates(control_plane: ControlPlane) -> None:

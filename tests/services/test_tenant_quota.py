@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 import pytest
 
-from lab.client import Endpoints
 from lab.errors import CallError
 from lab.routing.limits import Limit
-from lab.topologies import open_client
 from services.gateway.tenant_quota import Limiter, NotItsTenantError, OverLimitError
-from tests.parts import ControlPlane, Model, gateway_up, rank_request, update, use_case
+from tests.parts import ControlPlane, Model, client_of, gateway_up, rank_request, update, use_case
 from tests.services.test_gateway_rest import both_up
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,16 +57,13 @@ def limiter_of(clock: Clock, replicas: int = 1, most_unnamed: int = 1_024, **lim
     return limiter
 
 
-def served(limiter: Limiter, tenant: str, asks: int) -> int:
-    """How many of ``times`` requests are admitted, each of which leaves at once."""
+def served(limiter: Limiter, tenant: str, asks: int, caller: str = "", *, proved: bool = False) -> int:
+    """How many of ``asks`` requests are admitted, each of which leaves at once."""
     count = 0
     for _ in range(asks):
-        try:
-            account = limiter.enter(tenant, "Rows")
-        except OverLimitError:
-            continue
-        limiter.leave(account)
-        count += 1
+        with suppress(OverLimitError):
+            limiter.leave(limiter.enter(tenant, "Rows", caller, proved=proved))
+            count += 1
     return count
 
 
@@ -119,21 +116,9 @@ def test_each_tenant_has_its_own_quota_and_unlisted_ones_the_default(clock: Cloc
 @pytest.mark.parametrize(
     ("replicas", "limit", "says"),
     [
-        (
-            1,
-            Limit(rate=10, burst=1),
-            RATE.format(share="", ms=100),
-        ),
-        (
-            2,
-            Limit(rate=10, burst=1),
-            RATE.format(share=", 5 of them at each of 2 gateways", ms=200),
-        ),
-        (
-            2,
-            Limit(concurrent=2),
-            CONCURRENT,
-        ),
+        (1, Limit(rate=10, burst=1), RATE.format(share="", ms=100)),
+        (2, Limit(rate=10, burst=1), RATE.format(share=", 5 of them at each of 2 gateways", ms=200)),
+        (2, Limit(concurrent=2), CONCURRENT),
     ],
 )
 def test_a_refusal_names_tenant_use_case_limit_and_value(clock: Clock, replicas: int, limit: Limit, says: str) -> None:
@@ -168,9 +153,7 @@ def test_invented_names_take_bounded_memory_and_gain_nothing(clock: Clock) -> No
     assert limiter.known == 101
 
 
-def test_with_proved_callers_an_unrestricted_tenant_is_only_a_claim(
-    clock: Clock,
-) -> None:
+def test_with_proved_callers_an_unrestricted_tenant_is_only_a_claim(clock: Clock) -> None:
     limits = {
         "ads": Limit(rate=1, burst=2, callers=frozenset({"search", "homepage"})),
         "kids": Limit(rate=1, burst=2),
@@ -180,14 +163,7 @@ def test_with_proved_callers_an_unrestricted_tenant_is_only_a_claim(
     limiter.put_in_force(limits)
 
     def taken(caller: str, *tenants: str, proved: bool = True) -> int:
-        count = 0
-        for tenant in tenants:
-            try:
-                limiter.leave(limiter.enter(tenant, "Rows", caller, proved=proved))
-            except OverLimitError:
-                continue
-            count += 1
-        return count
+        return sum(served(limiter, tenant, 1, caller, proved=proved) for tenant in tenants)
 
     # Whose it is share it; what is anybody's each has for itself; and all names without an entry are one.
     assert [taken(caller, "ads", "ads", "ads") for caller in ("search", "homepage")] == [2, 0]
@@ -241,12 +217,8 @@ async def limited(
     async with gateway_up(control_plane.address, replicas=2) as address:
         message = update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]}, tenants=tenants)
         await control_plane.put_in_force(message, "gateway")
-        client = open_client(topology, "homepage", Endpoints({"gateway": (address,)}))
-        await client.ready()
-        try:
+        async with client_of(topology, gateway=(address,)) as client:
             yield client
-        finally:
-            await client.close()
 
 
 async def outcome_of(client: Client, tenant: str, *, stream: bool) -> str:
@@ -300,14 +272,8 @@ async def test_a_cancelled_request_returns_its_quota(
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         go.set()
-        seen: list[str] = []
-
-        async def ask() -> None:
-            seen.append(await outcome_of(client, "noisy", stream=stream))
-
-        while not seen or seen[-1] != "OK":  # the gateway learns of it a moment later
-            assert len(seen) < 1_000, seen[-1]
-            await ask()
+        ask = partial(outcome_of, client, "noisy", stream=stream)
+        await eventually("the gateway learns of it", ask, until="OK".__eq__)
 
 
 async def test_over_rest_a_limit_is_429_with_the_same_message(control_plane: ControlPlane, model: Model) -> None:
@@ -350,7 +316,7 @@ async def test_limits_change_without_a_new_revision_of_the_rules(control_plane: 
         assert await outcome_of(client, "noisy", stream=False) == "OK"
 
 
-class TestWhoMayNameATenant:
+class TestCallersOfATenant:
     """The table's word, and that of the caller's certificate."""
 
     def test_another_caller_is_refused_and_the_allowed_ones_are_named(self) -> None:
