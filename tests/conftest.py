@@ -6,44 +6,22 @@ Units of tests are processes, also where a Docker engine answers; tests that are
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.lab import Lab
 from lab.ops.reaper import reaping
 from tests.distribution import ByLab, place_of
+from tests.labs import unique_lab, write_spec
 from tests.postgresql import programs, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from lab.lab import Lab
     from tests.postgresql import Server
-
-MINI_SPEC = """
-topologies = ["gateway", "mesh"]
-routes = "routes.yaml"
-[callers.homepage]
-[gateway]
-replicas = 1
-"""
-MINI_ROUTES = """
-use_cases:
-  ContinueWatchingRanking:
-    callers: [homepage]
-    api: ranking.v1
-    timeout: 2s
-    default: cw-ranker@v1
-models:
-  cw-ranker:
-    versions:
-      v1: {cluster: ml-cluster-1}
-clusters:
-  ml-cluster-1: {replicas: 1}
-"""
 
 
 def pytest_configure() -> None:
@@ -92,23 +70,32 @@ def postgresql(_server: Server) -> Server:
 
 @pytest.fixture
 def mini_spec(tmp_path: Path) -> Path:
-    """Five units: enough for questions of life and death."""
-    (tmp_path / "routes.yaml").write_text(MINI_ROUTES)
-    spec = tmp_path / "mini.toml"
-    spec.write_text(MINI_SPEC)
-    return spec
+    """The spec of a lab of five units."""
+    return write_spec(tmp_path)
 
 
 @pytest.fixture
 def new_lab(tmp_path: Path) -> Iterator[Callable[[], Lab]]:
-    """Makes labs that are taken down afterwards, whatever has become of them."""
+    """Makes labs that are taken down afterwards."""
     made: list[Lab] = []
 
     def make() -> Lab:
-        lab = Lab(f"test-{secrets.token_hex(3)}", home=tmp_path)
-        made.append(lab)
-        return lab
+        made.append(unique_lab(tmp_path))
+        return made[-1]
 
     yield make
     for lab in made:
         lab.down()
+
+
+@pytest.fixture
+def own_lab(new_lab: Callable[[], Lab]) -> Lab:
+    """A lab of the test's own, which is not up."""
+    return new_lab()
+
+
+@pytest.fixture
+def mini_lab(own_lab: Lab, mini_spec: Path) -> Lab:
+    """A lab of five units of the test's own, which is up."""
+    own_lab.up(spec=mini_spec, runtime="process")
+    return own_lab

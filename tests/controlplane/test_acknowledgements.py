@@ -48,7 +48,7 @@ async def test_each_nodes_acknowledgement_is_kept_with_the_revision(control_plan
         assert stored.created_ns <= events[-2].at_ns <= each.sent_ns <= each.at_ns <= events[-1].at_ns
 
 
-async def test_of_a_failed_publish_it_is_kept_who_had_followed(control_plane: ControlPlane) -> None:
+async def test_a_failed_publish_keeps_the_acknowledgements_it_had(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     await control_plane.follower("search-resolver")
     deaf = await control_plane.follower("homepage-resolver")
@@ -91,7 +91,7 @@ async def test_a_rollback_before_retirement_finds_the_old_versions_still_there(c
     assert NOTHING_TO_LOAD in details
 
 
-async def test_what_is_unloaded_by_now_is_loaded_again_before_a_rollback_goes_out(control_plane: ControlPlane) -> None:
+async def test_a_rollback_loads_unloaded_versions_before_it_goes_out(control_plane: ControlPlane) -> None:
     replica = await control_plane.replica("ml-cluster-1", "a")
     await control_plane.publish(table_of({"v1": "ml-cluster-1"}))
     await control_plane.publish(table_of({"v2": "ml-cluster-1"}, default="cw-ranker@v2"))

@@ -56,14 +56,14 @@ def test_the_latest_are_shown_oldest_first(log: AuditLog) -> None:
 
 
 @pytest.mark.parametrize("statement", ["UPDATE acts SET who = 'somebody'", "DELETE FROM acts", "DELETE FROM outcomes"])
-def test_nobody_changes_what_is_written(log: AuditLog, file: Path, statement: str) -> None:
+def test_the_log_is_append_only(log: AuditLog, file: Path, statement: str) -> None:
     log.end(log.begin(ACT), "OK", "")
 
     with sqlite3.connect(file) as other, pytest.raises(sqlite3.Error, match="append-only"):
         other.execute(statement)
 
 
-def test_whoever_is_turned_away_a_thousand_times_does_not_fill_it(log: AuditLog) -> None:
+def test_a_thousand_refusals_do_not_fill_it(log: AuditLog) -> None:
     for _ in range(1_000):
         log.refused(ACT, "for the operator only")
     log.end(log.begin(ACT), "OK", "")
@@ -72,7 +72,7 @@ def test_whoever_is_turned_away_a_thousand_times_does_not_fill_it(log: AuditLog)
     assert statuses == ["PERMISSION_DENIED"] * 60 + ["OK"]
 
 
-def test_what_an_act_is_about_is_told_without_the_route_table() -> None:
+def test_an_act_is_described_without_the_route_table() -> None:
     publish = admin_pb2.PublishRequest(author="ann", comment="faster", unsafe_skip_phases=True)
     publish.sources.add(name="routes.yaml", text="use_cases: …")
     offer = faults_pb2.OfferRequest(wrong=faults_pb2.WRONG_STALE_RULES, nodes=["gateway-1"])

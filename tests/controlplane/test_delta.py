@@ -197,7 +197,7 @@ def test_an_unknown_key_is_answered_with_an_empty_cluster_and_replaced_when_it_a
     assert [names for _, names, _ in node.is_sent()] == [["rows.v9"]]
 
 
-def test_what_is_gone_becomes_empty_and_comes_back_without_being_asked_for(store: ResourceStore, node: Node) -> None:
+def test_a_removed_key_becomes_empty_and_comes_back_unasked(store: ResourceStore, node: Node) -> None:
     _holds_the_key(node)
 
     store.update(removed_clusters=[KEY])
@@ -219,7 +219,7 @@ def test_a_node_that_comes_back_is_sent_only_what_changed_meanwhile(store: Resou
     assert [names for _, names, _ in again.is_sent()] == [["rows.v1"]]
 
 
-def test_what_is_asked_for_again_within_a_stream_is_sent_again(node: Node) -> None:
+def test_a_resource_asked_for_again_within_a_stream_is_sent_again(node: Node) -> None:
     _holds_the_key(node)
 
     node.asks(ENDPOINTS, f"ml-cluster-1/{KEY}")
@@ -228,7 +228,7 @@ def test_what_is_asked_for_again_within_a_stream_is_sent_again(node: Node) -> No
 
 
 @pytest.mark.parametrize("name", ["*", "xds", "", "cw-ranker", "CW.v1", "a.v1234567890", "a" * 64 + ".v1", "a.v1\n"])
-def test_what_is_no_routing_key_is_not_subscribed_to(node: Node, name: str) -> None:
+def test_a_name_that_is_no_routing_key_is_not_subscribed_to(node: Node, name: str) -> None:
     node.asks(CLUSTER, name)
 
     assert node.is_sent() == []

@@ -54,7 +54,7 @@ async def host(control_plane: ControlPlane) -> AsyncIterator[list[dict[str, list
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_only_those_are_told_whose_assignment_changes(control_plane: ControlPlane) -> None:
+async def test_only_changed_assignments_are_sent(control_plane: ControlPlane) -> None:
     members = control_plane.publisher.fleet.membership
     async with host(control_plane) as told:
         await eventually("all are registered", lambda: len(members.members) == len(CLUSTERS))
@@ -71,7 +71,7 @@ async def test_only_those_are_told_whose_assignment_changes(control_plane: Contr
     await eventually("all have gone with their stream", lambda: not members.members)
 
 
-async def test_a_replica_that_comes_by_a_stream_of_its_own_is_told_and_stays(control_plane: ControlPlane) -> None:
+async def test_a_replica_with_a_stream_of_its_own_is_assigned_versions_and_stays(control_plane: ControlPlane) -> None:
     members = control_plane.publisher.fleet.membership
     async with host(control_plane):
         await eventually("all are registered", lambda: len(members.members) == len(CLUSTERS))

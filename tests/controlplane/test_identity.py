@@ -63,7 +63,7 @@ def test_a_key_that_leads_nowhere_needs_no_dress() -> None:
         (None, True),
     ],
 )
-def test_a_sidecar_is_who_its_certificate_says(identity: Identity | None, may: bool) -> None:  # noqa: FBT001 (a case)
+def test_a_sidecar_may_only_be_the_one_its_certificate_names(identity: Identity | None, may: bool) -> None:  # noqa: FBT001 (a case)
     assert (not identity_mismatch(identity, node="homepage-sidecar", role="sidecar", caller="homepage")) == may
 
 

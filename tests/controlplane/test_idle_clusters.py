@@ -213,7 +213,7 @@ async def test_a_control_plane_that_comes_back_brings_nothing_back_that_has_left
         assert f"{gone}~1" in lab.envoy.discovered()
 
 
-def test_who_comes_back_with_an_old_name_loses_it_and_keeps_the_one_in_use() -> None:
+def test_a_node_that_returns_with_an_old_name_keeps_only_the_one_in_use() -> None:
     now, old, used = [0.0], KEYS[0], f"{KEYS[0]}~3"
     store = ResourceStore()
     store.update(clusters={KEYS[0]: "there"}, endpoint_sets={endpoint_set_name("there", KEYS[0]): ["127.0.0.1:1"]})
@@ -238,7 +238,7 @@ def test_who_comes_back_with_an_old_name_loses_it_and_keeps_the_one_in_use() -> 
     assert list(response.removed_resources) == [old]
 
 
-def test_what_is_used_stays_and_what_leaves_has_had_two_quiet_reports() -> None:
+def test_a_used_cluster_stays_and_an_idle_one_leaves_after_two_quiet_reports() -> None:
     now = [0.0]
     idle = IdleClusters(10.0, now_s=lambda: now[0])
 
@@ -269,7 +269,7 @@ def test_names_are_numbered(number: int, name: str) -> None:
     assert not is_name_of("a.v1~x", "a.v1")
 
 
-def test_a_list_of_names_says_in_its_version_what_is_in_it() -> None:
+def test_the_version_of_a_list_of_names_holds_its_entries() -> None:
     numbers = {"b.v1": 3, "a.v2": 1}
 
     assert numbers_in(name_list(numbers).version) == numbers

@@ -63,7 +63,7 @@ async def test_what_one_publishes_the_nodes_of_both_act_on_when_it_has_converged
     assert keys == {"cw-ranker.v1": "ml-cluster-1", "cw-ranker.v2": "ml-cluster-2"}
 
 
-async def test_both_retire_what_is_no_longer_referenced_and_it_is_recorded_once(both: list[ControlPlane]) -> None:
+async def test_both_retire_unreferenced_versions_and_record_it_once(both: list[ControlPlane]) -> None:
     one, other = both
     await one.publish(table_of(ON_1))
     await other.publish(table_of(ON_2))

@@ -207,7 +207,7 @@ class TestANewKeySettles:
 
         assert _settled_ns(control_plane, 1, events) >= 500_000_000
 
-    async def test_neither_a_move_nor_what_is_known_already_waits(self, control_plane: ControlPlane) -> None:
+    async def test_neither_a_move_nor_a_known_key_waits(self, control_plane: ControlPlane) -> None:
         await control_plane.replica("ml-cluster-2", "b")
         await control_plane.publish(table_of({"v1": CLUSTER, "v2": CLUSTER}))
         publisher = control_plane.publisher

@@ -81,7 +81,7 @@ async def test_tenants_limits_reach_gateways_but_neither_resolvers_nor_their_lea
     assert control_plane.publisher.registry.document(4).get("tenants", {}) == {}
 
 
-async def test_what_is_replaced_stays_loaded_until_it_is_retired(control_plane: ControlPlane) -> None:
+async def test_a_replaced_version_stays_loaded_until_it_is_retired(control_plane: ControlPlane) -> None:
     old = await control_plane.replica("ml-cluster-1", "a")
     await control_plane.replica("ml-cluster-2", "bb")
     await control_plane.publish(table_of(ON_1))

@@ -128,14 +128,14 @@ def test_a_new_key_comes_as_a_route_and_its_cluster_when_the_list_grows(store: R
     assert applied(node, store)
 
 
-def test_what_is_asked_for_again_without_a_change_is_not_sent_again(node: Node) -> None:
+def test_an_unchanged_resource_is_not_sent_again(node: Node) -> None:
     node.asks(CLUSTER, V1, nonce=node.nonces[CLUSTER])
     node.asks(ENDPOINTS, SET_1, nonce=node.nonces[ENDPOINTS])
 
     assert node.is_sent() == []
 
 
-def test_what_was_let_go_of_is_sent_anew_when_it_is_asked_for_again(node: Node) -> None:
+def test_a_resource_that_was_let_go_of_is_sent_when_asked_for_again(node: Node) -> None:
     node.asks(ENDPOINTS, nonce=node.nonces[ENDPOINTS])
     assert node.is_sent() == []
 

@@ -103,7 +103,7 @@ def test_what_had_been_replaced_by_a_time_can_be_left_out(registry: Registry) ->
     assert since(fourth) == since(fourth + 10**12) == [4]
 
 
-def test_who_has_acknowledged_a_revision_is_kept_in_order(registry: Registry) -> None:
+def test_acknowledgements_of_a_revision_are_kept_in_order(registry: Registry) -> None:
     revision, _ = registry.append(DOCUMENT, author="ada", comment="")
     acknowledgements = (Acknowledgement("b", "sidecar", 1, 2), Acknowledgement("a", "resolver", 3, 2**60))
     registry.record(revision, Phase.CONVERGED, "all of them", acknowledgements)
@@ -213,7 +213,7 @@ def test_a_revision_is_stored_only_after_the_one_that_its_publisher_saw(registry
     assert [each.author for each in registry.all()] == ["ada", "bob"]
 
 
-def test_of_many_who_publish_at_once_each_revision_has_one_predecessor(where: str) -> None:
+def test_of_many_publishers_at_once_each_revision_has_one_predecessor(where: str) -> None:
     won: list[int] = []
     stores = 4
 

@@ -1,4 +1,4 @@
-"""Who gets what where everybody has proved who they are: refused at once, with the reason; the next good call works."""
+"""Authorisation between units with certificates: refused at once, with the reason; the next good call is answered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import grpc
 import pytest
 
 from lab.errors import LabError
-from lab.lab import Lab
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
 from lab.transport import open_blocking_channel
@@ -32,36 +31,15 @@ from models.proto.control.v1 import (
     stub_pb2_grpc,
 )
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
-from tests.lab_command import run_lab
+from tests.lab_command import json_of, run_lab
+from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, address_of, lab_up, write_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from lab.lab import Lab
 
-SPEC = """
-topologies = ["gateway", "gateway-header", "mesh"]
-routes = "routes.yaml"
-[callers.homepage]
-[callers.search]
-[gateway]
-replicas = 1
-"""
-ROUTES = """
-use_cases:
-  ContinueWatchingRanking:
-    {callers: [homepage], api: ranking.v1, timeout: 5s, default: cw-ranker@v1}
-  SearchRanking:
-    {callers: [search], api: ranking.v1, timeout: 5s, default: search-ranker@v1}
-models:
-  cw-ranker: {versions: {v1: {cluster: ml-cluster-1}}}
-  search-ranker: {versions: {v1: {cluster: ml-cluster-2}}}
-clusters:
-  ml-cluster-1: {replicas: 1}
-  ml-cluster-2: {replicas: 1}
-tenants:
-  ads: {rate: 100, callers: [search]}
-"""
 KEYS = {"homepage": "cw-ranker.v1", "search": "search-ranker.v1"}
 USE_CASES = {"homepage": "ContinueWatchingRanking", "search": "SearchRanking"}
 # Less than the five seconds for which Envoy would hold a request; that it was not held at all, the reason says.
@@ -73,14 +51,8 @@ SOON = timedelta(seconds=10)
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("authorisation")
-    (folder / "routes.yaml").write_text(ROUTES)
-    (folder / "spec.toml").write_text(SPEC)
-    lab = Lab(f"test-{secrets.token_hex(3)}", home=folder)
-    try:
-        lab.up(spec=folder / "spec.toml", security="mtls", runtime="process")
+    with lab_up(folder, spec=write_spec(folder, TWO_CALLERS_SPEC, TWO_CALLERS_ROUTES), security="mtls") as lab:
         yield lab
-    finally:
-        lab.down()
 
 
 def as_unit(lab: Lab, name: str) -> Security:
@@ -107,11 +79,11 @@ def ask(channel: grpc.Channel, message: ranking_pb2.RankRequest, *headers: tuple
     return ranking_pb2_grpc.RankingStub(channel).Rank(message, metadata=headers, timeout=DEADLINE_S)
 
 
-@pytest.mark.parametrize("way", ["sidecar", "central-envoy"])
+@pytest.mark.parametrize("envoy", ["sidecar", "central-envoy"])
 @pytest.mark.parametrize("caller", ["homepage", "search"])
-def test_an_envoy_lets_a_caller_use_its_own_keys_and_no_others(lab: Lab, way: str, caller: str) -> None:
-    address = lab.endpoints().clients[caller].address_of(way)
-    security = as_unit(lab, caller) if way == "central-envoy" else Security()
+def test_an_envoy_lets_a_caller_use_its_own_keys_and_no_others(lab: Lab, envoy: str, caller: str) -> None:
+    address = lab.endpoints().clients[caller].address_of(envoy)
+    security = as_unit(lab, caller) if envoy == "central-envoy" else Security()
     [others] = [key for its, key in KEYS.items() if its != caller]
     with open_blocking_channel(address, security) as channel:
         for forged in (others, "nobody.v7", others):
@@ -124,7 +96,7 @@ def test_an_envoy_lets_a_caller_use_its_own_keys_and_no_others(lab: Lab, way: st
         assert f"{answer.answered_by.model}.{answer.answered_by.version}" == KEYS[caller]
 
 
-def test_keys_that_somebody_makes_up_leave_nothing_behind_in_a_sidecar(lab: Lab) -> None:
+def test_made_up_keys_leave_nothing_behind_in_a_sidecar(lab: Lab) -> None:
     address = lab.endpoints().clients["homepage"].address_of("sidecar")
     with open_blocking_channel(address, Security()) as channel:
         ask(channel, request(), ("x-routing-key", KEYS["homepage"]))
@@ -144,7 +116,7 @@ def _clusters(lab: Lab) -> int:
 
 
 @pytest.mark.parametrize("claimed", ["search", "nobody"])
-def test_a_gateway_takes_who_asks_from_the_certificate(lab: Lab, claimed: str) -> None:
+def test_a_gateway_takes_the_caller_from_the_certificate(lab: Lab, claimed: str) -> None:
     [gateway] = lab.endpoints().shared.addresses_of("gateway")
     with open_blocking_channel(gateway, as_unit(lab, "homepage"), peer="gateway") as channel:
         code, reason = refusal(lambda: ask(channel, request(claimed, "SearchRanking")))
@@ -161,15 +133,12 @@ def test_a_gateway_takes_who_asks_from_the_certificate(lab: Lab, claimed: str) -
 
 def test_a_gateway_lets_a_caller_name_no_tenant_that_is_anothers(lab: Lab) -> None:
     [gateway] = lab.endpoints().shared.addresses_of("gateway")
-    for caller, may in {"homepage": False, "search": True}.items():
-        with open_blocking_channel(gateway, as_unit(lab, caller), peer="gateway") as channel:
-            message = request(caller, USE_CASES[caller], tenant="ads")
-            if may:
-                assert ask(channel, message).answered_by.tenant == "ads"
-            else:
-                code, reason = refusal(lambda: ask(channel, message))  # noqa: B023 (called at once)
-                assert code is grpc.StatusCode.PERMISSION_DENIED
-                assert "may not name tenant 'ads'" in reason
+    with open_blocking_channel(gateway, as_unit(lab, "search"), peer="gateway") as channel:
+        assert ask(channel, request("search", "SearchRanking", tenant="ads")).answered_by.tenant == "ads"
+    with open_blocking_channel(gateway, as_unit(lab, "homepage"), peer="gateway") as channel:
+        code, reason = refusal(partial(ask, channel, request("homepage", "ContinueWatchingRanking", tenant="ads")))
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert "may not name tenant 'ads'" in reason
 
 
 @pytest.fixture
@@ -179,48 +148,45 @@ def central_envoy(lab: Lab) -> str:
     return address
 
 
-def test_the_central_envoy_lets_a_caller_name_no_tenant_that_is_anothers(lab: Lab, central_envoy: str) -> None:
-    for caller, may in {"homepage": False, "search": True}.items():
-        key = ("x-routing-key", KEYS[caller])
-        with open_blocking_channel(central_envoy, as_unit(lab, caller)) as channel:
-            message = request(caller, USE_CASES[caller], tenant="ads")
-            if may:
-                assert ask(channel, message, key, ("x-tenant", "ads")).answered_by.tenant == "ads"
-            else:
-                code, reason = refusal(lambda: ask(channel, message, key, ("x-tenant", "ads")))  # noqa: B023 (at once)
-                assert code is grpc.StatusCode.PERMISSION_DENIED
-                assert "may not name tenant 'ads': those who may are in tenants.ads.callers" in reason
+@pytest.mark.parametrize("caller", ["homepage", "search"])
+def test_the_central_envoy_lets_a_caller_name_no_tenant_that_is_anothers(
+    lab: Lab, central_envoy: str, caller: str
+) -> None:
+    with open_blocking_channel(central_envoy, as_unit(lab, caller)) as channel:
+        named = partial(ask, channel, request(caller, USE_CASES[caller], tenant="ads"), ("x-routing-key", KEYS[caller]))
+        if caller == "search":
+            assert named(("x-tenant", "ads")).answered_by.tenant == "ads"
+        else:
+            code, reason = refusal(partial(named, ("x-tenant", "ads")))
+            assert code is grpc.StatusCode.PERMISSION_DENIED
+            assert "may not name tenant 'ads': those who may are in tenants.ads.callers" in reason
 
-            # Nor by leaving the header out, which is to name none, nor by sending two.
-            code, reason = refusal(lambda: ask(channel, message, key))  # noqa: B023 (called at once)
-            assert (code, reason.split(": ", 1)[1]) == (
-                grpc.StatusCode.INVALID_ARGUMENT,
-                "x-tenant says '%', the body says 'ads'; name the same tenant in both",
-            )
-            twice = (("x-tenant", "%"), ("x-tenant", "ads"))
-            code, reason = refusal(lambda: ask(channel, message, key, *twice))  # noqa: B023 (called at once)
-            assert code is grpc.StatusCode.INVALID_ARGUMENT
-            assert reason.endswith("x-tenant: send none or exactly one")
+        # Nor by leaving the header out, which is to name none, nor by sending two.
+        code, reason = refusal(named)
+        assert (code, reason.split(": ", 1)[1]) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "x-tenant says '%', the body says 'ads'; name the same tenant in both",
+        )
+        code, reason = refusal(partial(named, ("x-tenant", "%"), ("x-tenant", "ads")))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert reason.endswith("x-tenant: send none or exactly one")
 
 
 @pytest.fixture
 def limited(lab: Lab, tmp_path: Path) -> Iterator[None]:
-    """What has no entry may ask twice, and so may kids, and then not for a quarter of an hour."""
+    """Tenants without an entry may ask twice, and so may kids, and then not for a quarter of an hour."""
     routes = tmp_path / "routes.yaml"
-    routes.write_text(
-        f"{ROUTES}  default: {{rate: 0.001, burst: 2}}\n  kids: {{rate: 0.001, burst: 2}}\n  free: {{concurrent: 5}}\n"
-    )
+    limits = "  default: {rate: 0.001, burst: 2}\n  kids: {rate: 0.001, burst: 2}\n  free: {concurrent: 5}\n"
+    routes.write_text(TWO_CALLERS_ROUTES + limits)
     lab.routes.publish(routes)
     yield
-    routes.write_text(ROUTES)
+    routes.write_text(TWO_CALLERS_ROUTES)
     lab.routes.publish(routes)
 
 
 @pytest.mark.usefixtures("limited")
 @pytest.mark.parametrize("edge", ["gateway", "central Envoy"])
-def test_a_name_that_anybody_may_say_is_charged_to_the_caller_that_says_it(
-    lab: Lab, central_envoy: str, edge: str
-) -> None:
+def test_a_tenant_that_any_caller_may_name_is_charged_to_the_caller(lab: Lab, central_envoy: str, edge: str) -> None:
     address = central_envoy if edge == "central Envoy" else lab.endpoints().shared.address_of("gateway")
 
     def statuses(caller: str, tenants: list[str]) -> list[str]:
@@ -268,9 +234,8 @@ def test_a_resolver_answers_none_but_its_caller(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("unit", ["homepage", "homepage-sidecar"])
-def test_a_model_does_not_answer_whoever_asks_in_anothers_name(lab: Lab, unit: str) -> None:
-    [model] = [each.address for each in lab.status().units if each.name == "ml-cluster-1-a"]
-    with open_blocking_channel(model, as_unit(lab, unit), peer="model") as channel:
+def test_a_model_refuses_a_request_in_another_callers_name(lab: Lab, unit: str) -> None:
+    with open_blocking_channel(address_of(lab, "ml-cluster-1-a"), as_unit(lab, unit), peer="model") as channel:
         key = ("x-routing-key", "cw-ranker.v1")
         code, reason = refusal(lambda: ask(channel, request("search"), key))
         assert code is grpc.StatusCode.PERMISSION_DENIED
@@ -281,10 +246,10 @@ def test_a_model_does_not_answer_whoever_asks_in_anothers_name(lab: Lab, unit: s
 class TestAudit:
     """Who did what, when; and who was turned away."""
 
-    def test_what_the_operator_does_is_written_down(self, lab: Lab, tmp_path: Path) -> None:
+    def test_the_operators_acts_are_logged(self, lab: Lab, tmp_path: Path) -> None:
         began_ns = time.time_ns()
         routes = tmp_path / "routes.yaml"
-        routes.write_text(ROUTES.replace("timeout: 5s, default: cw", "timeout: 6s, default: cw"))
+        routes.write_text(TWO_CALLERS_ROUTES.replace("timeout: 10s, default: cw", "timeout: 11s, default: cw"))
         revision = lab.routes.publish(routes, comment="a second more")
         lab.routes.rollback(revision - 1)
         lab.faults.inject("error", "ml-cluster-1-a")
@@ -293,17 +258,16 @@ class TestAudit:
             lab.routes.rollback(999)
 
         def acts() -> list[dict[str, Any]]:
-            found = json.loads(run_lab(lab, "audit", "--json").stdout)["acts"]
+            found = json_of(run_lab(lab, "audit", "--json"))["acts"]
             return [each for each in found if each["at_ns"] >= began_ns]
 
-        # A replica tells what is done to it with its next report.
-        eventually("the fault is told", acts, within=SOON, until=lambda seen: len(seen) >= 7)
-        told = acts()
+        # A replica reports what is done to it with its next report.
+        logged = eventually("the fault is logged", acts, within=SOON, until=lambda seen: len(seen) >= 7)
         operator = "spiffe://lab.internal/operator/cli"
-        by_the_lab = [each for each in told if each["kept_by"] == "lab"]
+        by_the_lab = [each for each in logged if each["kept_by"] == "lab"]
         assert [each["what"] for each in by_the_lab] == ["fault inject error", "fault heal error"]
         assert all(each["who"].endswith(f"(uid {os.getuid()}) as {operator}") for each in by_the_lab)
-        seen = [each for each in told if each["kept_by"] == "control-plane"]
+        seen = [each for each in logged if each["kept_by"] == "control-plane"]
         assert {each["who"] for each in seen} == {operator}
         done = [(each["unit"], each["what"].rpartition("/")[2], each["status"]) for each in seen]
         assert done[:2] == [("control-plane", "Publish", "OK"), ("control-plane", "Rollback", "OK")]
@@ -313,13 +277,11 @@ class TestAudit:
         assert "revision 999 does not exist" in refused["reason"]
 
     @pytest.mark.parametrize("unit", ["homepage", "homepage-sidecar", "gateway-1", "ml-cluster-1-a"])
-    def test_nobody_else_changes_anything_and_whoever_tries_is_written_down(self, lab: Lab, unit: str) -> None:
+    def test_every_other_units_attempt_to_change_something_is_refused_and_logged(self, lab: Lab, unit: str) -> None:
         revision = lab.routes.show().revision
-        control_plane = lab.endpoints().control_plane
-        [model] = [each.address for each in lab.status().units if each.name == "ml-cluster-2-a"]
         with (
-            open_blocking_channel(control_plane, as_unit(lab, unit)) as channel,
-            open_blocking_channel(model, as_unit(lab, unit)) as to_model,
+            open_blocking_channel(lab.endpoints().control_plane, as_unit(lab, unit)) as channel,
+            open_blocking_channel(address_of(lab, "ml-cluster-2-a"), as_unit(lab, unit)) as to_model,
         ):
             admin, faults = admin_pb2_grpc.AdminStub(channel), faults_pb2_grpc.FaultsStub(channel)
             control = stub_pb2_grpc.StubControlStub(to_model)
@@ -346,5 +308,5 @@ class TestAudit:
                 if (each.who, each.status) == (who, "PERMISSION_DENIED")
             }
 
-        eventually("all of it is told", turned_away, within=SOON, until=lambda seen: seen == attempts.keys())
+        eventually("every attempt is logged", turned_away, within=SOON, until=lambda seen: seen == attempts.keys())
         assert lab.routes.show().revision == revision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -15,12 +15,14 @@ from lab.history import read_parquet
 from lab.runs import LoadOptions
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from tests.lab_command import run_lab
+from scenarios.framework.steps import set_behaviour
+from tests.lab_command import json_of, refusal, run_lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.lab import Lab
+    from lab.runs import RunResult
 
 USE_CASE = "ContinueWatchingRanking"
 TOPOLOGIES = ["gateway", "gateway-passthrough", "gateway-header", "mesh", "mesh-unleased", "proxyless"]
@@ -46,18 +48,11 @@ def chained(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]
 @contextmanager
 def behaving(lab: Lab, cluster: str, behaviour: stub_pb2.Behaviour) -> Iterator[None]:
     """Every replica of the cluster behaves so, and fails no request afterwards."""
-    addresses = [unit.address for unit in lab.status().units if unit.name.startswith(cluster)]
     try:
-        _set(addresses, behaviour)
+        set_behaviour(lab, behaviour, cluster)
         yield
     finally:
-        _set(addresses, stub_pb2.Behaviour(error_rate=0, constant=stub_pb2.ConstantLatency(ms=0)))
-
-
-def _set(addresses: list[str], behaviour: stub_pb2.Behaviour) -> None:
-    for address in addresses:
-        with open_blocking_channel(address) as channel:
-            stub_pb2_grpc.StubControlStub(channel).SetBehaviour(behaviour, timeout=10)
+        set_behaviour(lab, stub_pb2.Behaviour(error_rate=0, constant=stub_pb2.ConstantLatency(ms=0)), cluster)
 
 
 def counts(lab: Lab, cluster: str) -> stub_pb2.Counts:
@@ -73,12 +68,18 @@ def counts(lab: Lab, cluster: str) -> stub_pb2.Counts:
     return total
 
 
+def drive(lab: Lab, topology: str, *, duration_s: float = 2, **options: Any) -> RunResult:
+    return lab.load(
+        LoadOptions(topology=topology, caller="homepage", use_cases=(USE_CASE,), duration_s=duration_s, **options)
+    )
+
+
 @pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_each_answer_says_who_gave_it(chained: Lab, topology: str) -> None:
+def test_each_answer_names_its_source(chained: Lab, topology: str) -> None:
     arguments = ("call", USE_CASE, "--topology", topology, "--context", "device=tv", "--context", "country=US")
     assert "source       model" in run_lab(chained, *arguments).stdout
     with behaving(chained, "ml-cluster-2", stub_pb2.Behaviour(error_rate=1)):
-        answer = json.loads(run_lab(chained, *arguments, "--json").stdout)
+        answer = json_of(run_lab(chained, *arguments, "--json"))
         assert (
             *(answer["source"], answer["routing_key"]),
             *(answer["version"], answer["attempts"]),
@@ -90,17 +91,16 @@ def test_each_answer_says_who_gave_it(chained: Lab, topology: str) -> None:
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_a_request_is_pinned_by_its_context(chained: Lab, topology: str) -> None:
     arguments = ("call", USE_CASE, "--topology", topology)
-    answer = json.loads(run_lab(chained, *arguments, "--context", "override=cw-ranker@v3", "--json").stdout)
+    answer = json_of(run_lab(chained, *arguments, "--context", "override=cw-ranker@v3", "--json"))
     assert (answer["routing_key"], answer["version"], answer["source"]) == ("cw-ranker.v3", "v3", "model")
 
-    unknown = run_lab(chained, *arguments, "--context", "override=cw-ranker@v9")
-    assert unknown.returncode == 1
-    assert "NOT_FOUND" in unknown.stderr
-    assert "cw-ranker@v9" in unknown.stderr
+    unknown = refusal(run_lab(chained, *arguments, "--context", "override=cw-ranker@v9"))
+    assert "NOT_FOUND" in unknown
+    assert "cw-ranker@v9" in unknown
     other = {"user_id": "u1", "override": "cw-ranker@v3"}
-    with pytest.raises(CallError, match="recommendations") as refusal:
+    with pytest.raises(CallError, match="recommendations") as refused:
         chained.call(USE_CASE, topology=topology, caller="recommendations", context=other)
-    assert refusal.value.code is grpc.StatusCode.PERMISSION_DENIED
+    assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
 
 
 @pytest.mark.parametrize("payload_bytes", [400, 2_000_000], ids=["400 B", "2 MB"])
@@ -108,17 +108,8 @@ def test_a_request_is_pinned_by_its_context(chained: Lab, topology: str) -> None
 def test_every_request_that_is_drawn_is_copied_and_no_other(chained: Lab, topology: str, payload_bytes: int) -> None:
     before = counts(chained, "ml-cluster-2")
     rate, duration_s = (100, 2) if payload_bytes < 1_000_000 else (10, 4)
-    result = chained.load(
-        LoadOptions(
-            topology=topology,
-            caller="homepage",
-            use_cases=(USE_CASE,),
-            contexts={"device": ("phone",)},
-            payload_bytes=payload_bytes,
-            rate=rate,
-            duration_s=duration_s,
-        )
-    )
+    contexts = {"device": ("phone",)}
+    result = drive(chained, topology, contexts=contexts, payload_bytes=payload_bytes, rate=rate, duration_s=duration_s)
 
     records = read_parquet(result.folder / "history.parquet")
     marked = {record.request_id for record in records if record.shadow == "cw-ranker.v3"}
@@ -136,16 +127,7 @@ def test_every_request_that_is_drawn_is_copied_and_no_other(chained: Lab, topolo
 def test_a_shadow_that_takes_its_time_or_fails_is_nowhere_in_the_run(chained: Lab, topology: str) -> None:
     slow = stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=2_000), error_rate=1)
     with behaving(chained, "ml-cluster-2", slow):
-        result = chained.load(
-            LoadOptions(
-                topology=topology,
-                caller="homepage",
-                use_cases=(USE_CASE,),
-                contexts={"device": ("phone",)},
-                rate=100,
-                duration_s=2,
-            )
-        )
+        result = drive(chained, topology, contexts={"device": ("phone",)}, rate=100)
     assert result.summary.ok == result.summary.planned
     # Nothing that waited for a copy could have been answered before the copy was.
     assert result.summary.max_ms < 2_000
@@ -154,9 +136,7 @@ def test_a_shadow_that_takes_its_time_or_fails_is_nowhere_in_the_run(chained: La
 @pytest.mark.parametrize("topology", ["gateway-header", "mesh", "mesh-unleased", "proxyless"])
 def test_tears_on_demand_are_counted_retried_once_and_answered_rightly(chained: Lab, topology: str) -> None:
     before = counts(chained, "ml-cluster-")
-    result = chained.load(
-        LoadOptions(topology=topology, caller="homepage", use_cases=(USE_CASE,), rate=100, duration_s=2, tear_every=10)
-    )
+    result = drive(chained, topology, rate=100, tear_every=10)
 
     assert result.summary.ok == result.summary.planned > 10
     assert (result.misrouted, result.torn) == (0, 0)
@@ -170,13 +150,10 @@ def test_tears_on_demand_are_counted_retried_once_and_answered_rightly(chained: 
 
 
 def test_where_the_caller_makes_no_header_there_is_nothing_to_tear(chained: Lab) -> None:
-    options = LoadOptions(topology="gateway", caller="homepage", use_cases=(USE_CASE,), tear_every=10)
     with pytest.raises(InputError, match="tear_every: in topology gateway"):
-        chained.load(options)
+        drive(chained, "gateway", tear_every=10)
 
 
 def test_a_tear_that_nothing_mends_is_a_failed_precondition(lab: Lab) -> None:
-    result = lab.load(
-        LoadOptions(topology="direct", caller="homepage", use_cases=(USE_CASE,), rate=50, duration_s=1, tear_every=5)
-    )
+    result = drive(lab, "direct", rate=50, duration_s=1, tear_every=5)
     assert set(result.summary.by_status) == {"OK", "FAILED_PRECONDITION"}

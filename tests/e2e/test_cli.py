@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lab import CHECKOUT
-from tests.lab_command import run_lab
+from tests.lab_command import json_of, refusal, run_lab
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Callable
     from pathlib import Path
 
     from lab.lab import Lab
@@ -18,13 +15,8 @@ if TYPE_CHECKING:
 ROUTES = str(CHECKOUT / "routes.yaml")
 
 
-def _json(result: subprocess.CompletedProcess[str]) -> Any:
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
-
-
-def test_call_tells_who_answered(lab: Lab) -> None:
-    answer = _json(
+def test_call_names_version_cluster_and_replica(lab: Lab) -> None:
+    answer = json_of(
         run_lab(
             lab,
             *("call", "ContinueWatchingRanking", "--topology", "mesh", "--caller", "homepage", "--user", "u1"),
@@ -46,7 +38,7 @@ def test_call_tells_who_answered(lab: Lab) -> None:
 
 
 def test_status_lists_units_and_nodes(lab: Lab) -> None:
-    status = _json(run_lab(lab, "status", "--json"))
+    status = json_of(run_lab(lab, "status", "--json"))
 
     assert status["runtime"] == "process"
     assert len(status["units"]) == 31
@@ -57,7 +49,7 @@ def test_status_lists_units_and_nodes(lab: Lab) -> None:
 
 
 def test_endpoints_name_what_stands_beside_each_caller(lab: Lab) -> None:
-    where = _json(run_lab(lab, "endpoints", "--json"))
+    where = json_of(run_lab(lab, "endpoints", "--json"))
 
     assert list(where["callers"]) == ["homepage", "search", "playback", "payments", "recommendations"]
     assert where["callers"]["homepage"].keys() == {"address", "sidecar", "resolver"}
@@ -66,10 +58,10 @@ def test_endpoints_name_what_stands_beside_each_caller(lab: Lab) -> None:
 
 
 def test_validate_and_explain_need_no_lab() -> None:
-    counts = _json(run_lab(None, "routes", "validate", ROUTES, "--json"))
+    counts = json_of(run_lab(None, "routes", "validate", ROUTES, "--json"))
     assert counts == {"valid": True, "use_cases": 5, "model_versions": 9, "clusters": 6}
 
-    explanation = _json(
+    explanation = json_of(
         run_lab(
             None,
             *("routes", "explain", "ContinueWatchingRanking", "--user", "u1", "--file", ROUTES),
@@ -88,30 +80,27 @@ def test_validate_and_explain_need_no_lab() -> None:
 
 
 def test_routes_are_published_listed_compared_and_rolled_back(lab: Lab, routes: Path, tmp_path: Path) -> None:
-    first = _json(run_lab(lab, "status", "--json"))["revision"]
+    first = json_of(run_lab(lab, "status", "--json"))["revision"]
     changed = tmp_path / "changed.yaml"
     changed.write_text(routes.read_text().replace("country: [US, CA]", "country: [US]"))
 
-    second = _json(run_lab(lab, "routes", "publish", str(changed), "--comment", "only the US", "--json"))["revision"]
+    second = json_of(run_lab(lab, "routes", "publish", str(changed), "--comment", "only the US", "--json"))["revision"]
 
     assert second == first + 1
-    history = _json(run_lab(lab, "routes", "history", "--json"))
+    history = json_of(run_lab(lab, "routes", "history", "--json"))
     assert (history[-1]["revision"], history[-1]["comment"], history[-1]["in_force"]) == (second, "only the US", True)
-    difference = _json(run_lab(lab, "routes", "diff", str(first), str(second), "--json"))["diff"]
+    difference = json_of(run_lab(lab, "routes", "diff", str(first), str(second), "--json"))["diff"]
     assert any(line.startswith("-") and "CA" in line for line in difference)
-    third = _json(run_lab(lab, "routes", "rollback", str(first), "--json"))["revision"]
-    shown = _json(run_lab(lab, "routes", "show", str(third), "--json"))["document"]
-    assert shown == _json(run_lab(lab, "routes", "show", str(first), "--json"))["document"]
+    third = json_of(run_lab(lab, "routes", "rollback", str(first), "--json"))["revision"]
+    shown = json_of(run_lab(lab, "routes", "show", str(third), "--json"))["document"]
+    assert shown == json_of(run_lab(lab, "routes", "show", str(first), "--json"))["document"]
 
 
-def test_of_two_publishers_who_saw_the_same_revision_the_second_is_told(lab: Lab, routes: Path) -> None:
-    seen = str(_json(run_lab(lab, "status", "--json"))["revision"])
+def test_of_two_publishers_from_one_revision_the_second_is_refused(lab: Lab, routes: Path) -> None:
+    seen = str(json_of(run_lab(lab, "status", "--json"))["revision"])
     assert run_lab(lab, "routes", "publish", str(routes), "--expect", seen).returncode == 0
 
-    refused = run_lab(lab, "routes", "publish", str(routes), "--expect", seen)
-
-    assert refused.returncode == 1
-    assert f"not {seen}" in refused.stderr
+    assert f"not {seen}" in refusal(run_lab(lab, "routes", "publish", str(routes), "--expect", seen))
 
 
 @pytest.mark.parametrize(
@@ -139,12 +128,7 @@ def test_of_two_publishers_who_saw_the_same_revision_the_second_is_told(lab: Lab
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_status_1(lab: Lab, arguments: list[str], message: str) -> None:
-    result = run_lab(lab, *arguments)
-
-    assert result.returncode == 1
-    assert result.stdout == ""
-    [line] = result.stderr.strip().splitlines()
-    assert line.startswith(message)
+    assert refusal(run_lab(lab, *arguments)).startswith(message)
 
 
 def test_debug_shows_where_an_error_comes_from(lab: Lab) -> None:
@@ -154,11 +138,8 @@ def test_debug_shows_where_an_error_comes_from(lab: Lab) -> None:
     assert "Traceback" in result.stderr
 
 
-def test_without_a_lab_the_way_to_one_is_said(new_lab: Callable[[], Lab]) -> None:
-    result = run_lab(new_lab(), "status")
-
-    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
-    assert "is not up: run `lab up`" in result.stderr
+def test_without_a_lab_the_way_to_one_is_said(own_lab: Lab) -> None:
+    assert "is not up: run `lab up`" in refusal(run_lab(own_lab, "status"))
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,11 @@ from lab.runtime.state import LabState
 from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.lab import Lab
 
 
-def test_it_shows_what_it_claims_and_leaves_a_report_and_no_lab(new_lab: Callable[[], Lab]) -> None:
-    lab = new_lab()
-    done = run_lab(lab, "demo", "--name", lab.name, "--json")
+def test_it_shows_what_it_claims_and_leaves_a_report_and_no_lab(own_lab: Lab) -> None:
+    done = run_lab(own_lab, "demo", "--name", own_lab.name, "--json")
 
     shown = json.loads(done.stdout)
     # How long things take is not a test's business; on a busy machine that act may say that it did not show it.
@@ -26,4 +23,4 @@ def test_it_shows_what_it_claims_and_leaves_a_report_and_no_lab(new_lab: Callabl
     assert done.returncode == (0 if in_time else 1)
     assert Path(shown["report"]).stat().st_size > 100_000
     assert len(shown["pictures"]) > 3
-    assert LabState.load(lab.folder / "state.json") is None
+    assert LabState.load(own_lab.folder / "state.json") is None

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING
-
-import pytest
 
 from lab.topologies import TOPOLOGIES, open_client
 from models.proto.control.v1 import stub_pb2
 from models.proto.ranking.v1 import ranking_pb2
 from scenarios.framework.steps import set_behaviour
+from tests.labs import TWO_REPLICAS, write_spec
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from lab.client import Client
     from lab.lab import Lab
 
 SPEC = """
-topologies = [{topologies}]
+topologies = {topologies}
 routes = "routes.yaml"
 [callers.homepage]
 [gateway]
@@ -33,25 +34,14 @@ CLUSTER = "ml-cluster-1"
 STREAM_MS = 8_000
 TITLES = 20
 STREAMS = 6
+BEGUN_WITHIN = timedelta(seconds=30)
 
 
-@pytest.fixture
-def scaled_lab(new_lab: Callable[[], Lab], mini_spec: Path) -> Callable[..., Lab]:
-    """A lab of two replicas, whose streams take eight seconds, and which drain for so long."""
-
-    def up(topologies: list[str], drain_s: float) -> Lab:
-        routes = mini_spec.with_name("routes.yaml")
-        routes.write_text(
-            routes.read_text().replace("replicas: 1", "replicas: 2").replace("timeout: 2s", "timeout: 60s")
-        )
-        named = ", ".join(f'"{each}"' for each in topologies)
-        mini_spec.write_text(SPEC.format(topologies=named, drain_s=drain_s))
-        lab = new_lab()
-        lab.up(spec=mini_spec)
-        set_behaviour(lab, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=STREAM_MS)), CLUSTER)
-        return lab
-
-    return up
+def bring_up(lab: Lab, folder: Path, topologies: list[str], drain_s: float) -> None:
+    """Brings up two replicas, whose streams take eight seconds, and which drain for so long."""
+    spec = SPEC.format(topologies=json.dumps(topologies), drain_s=drain_s)
+    lab.up(spec=write_spec(folder, spec, TWO_REPLICAS.replace("timeout: 2s", "timeout: 60s")))
+    set_behaviour(lab, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=STREAM_MS)), CLUSTER)
 
 
 def request(titles: int = TITLES) -> ranking_pb2.RankRequest:
@@ -75,9 +65,7 @@ async def shrink(lab: Lab, topologies: list[str]) -> tuple[list[int | BaseExcept
         await asyncio.gather(*(each.ready() for each in clients))
         begun: Counter[str] = Counter()
         streams = [asyncio.create_task(rows(each, TITLES, begun)) for each in clients for _ in range(STREAMS)]
-        async with asyncio.timeout(30):
-            while sum(begun.values()) < len(streams):
-                await asyncio.sleep(0.01)
+        await eventually("all streams have begun", begun.total, within=BEGUN_WITHIN, until=len(streams).__eq__)
         assert len(begun) == 2
         [kept] = await asyncio.to_thread(lab.units.scale, CLUSTER, 1)
         found = await asyncio.gather(*streams, return_exceptions=True)
@@ -90,16 +78,16 @@ async def shrink(lab: Lab, topologies: list[str]) -> tuple[list[int | BaseExcept
         await asyncio.gather(*(each.close() for each in clients))
 
 
-def test_long_streams_finish_when_their_replica_goes(scaled_lab: Callable[..., Lab]) -> None:
+def test_long_streams_finish_when_their_replica_goes(own_lab: Lab, tmp_path: Path) -> None:
     topologies = sorted(TOPOLOGIES.keys() - {"direct"})
-    lab = scaled_lab(topologies, drain_s=30)
-    found, _ = asyncio.run(shrink(lab, topologies))
+    bring_up(own_lab, tmp_path, topologies, drain_s=30)
+    found, _ = asyncio.run(shrink(own_lab, topologies))
     assert [TITLES] * len(topologies) * STREAMS == found
 
 
-def test_what_has_not_finished_by_the_drain_deadline_is_cut_off(scaled_lab: Callable[..., Lab]) -> None:
-    lab = scaled_lab(["gateway"], drain_s=1)
-    found, begun = asyncio.run(shrink(lab, ["gateway"]))
+def test_what_has_not_finished_by_the_drain_deadline_is_cut_off(own_lab: Lab, tmp_path: Path) -> None:
+    bring_up(own_lab, tmp_path, ["gateway"], drain_s=1)
+    found, begun = asyncio.run(shrink(own_lab, ["gateway"]))
     cut_off = [each for each in found if each != TITLES]
     assert 0 < len(cut_off) < STREAMS
     assert len(cut_off) in begun.values()

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from lab.report import read_run, render
 from lab.report.conditions import conditions
-from lab.runs import LoadOptions
+from lab.runs import LoadOptions, background_load
 
 if TYPE_CHECKING:
     from lab.lab import Lab
-    from lab.load.progress import Progress
-    from lab.runs import RunResult
-
-WITHIN_S = 30.0
 
 
 def test_a_kill_during_a_run_is_marked_where_it_happened(lab: Lab) -> None:
     replica = next(unit.name for unit in lab.status().units if unit.role == "model")
-    under_way, results = Event(), []
+    options = LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=4)
 
-    def drive() -> None:
-        def tell(progress: Progress) -> None:
-            if progress.done:
-                under_way.set()
-
-        options = LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=4)
-        results.append(lab.load(options, progress=tell))
-
-    driver = Thread(target=drive)
-    driver.start()
-    try:
-        assert under_way.wait(WITHIN_S)
+    with background_load(lab.load, options) as (running,):
         lab.units.kill(replica)
-    finally:
         lab.units.start(replica)
-        driver.join(WITHIN_S)
+    result = running.result()
 
-    result: RunResult = results[0]
     run = read_run(result.folder)
     assert [(event.kind, event.target) for event in run.events] == [("kill", replica), ("start", replica)]
     first, last = (int(end(run.history.numbers("intended_ns"))) for end in (min, max))

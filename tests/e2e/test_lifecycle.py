@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,103 +16,88 @@ from lab.lab import Lab
 from lab.roles import _envoy
 from lab.runtime import ports
 from lab.waiting import eventually
-from tests.lab_calls import call_mesh
+from tests.lab_command import await_line, start_lab
+from tests.labs import address_of, ask, processes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_down_leaves_no_process_no_port_and_no_folder(
-    new_lab: Callable[[], Lab], mini_spec: Path, processes_of: Callable[[Lab], list[int]]
-) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec)
-    addresses = [unit.address for unit in lab.status().units]
-    assert len(processes_of(lab)) == len(addresses)
+def test_down_leaves_no_process_no_port_and_no_folder(mini_lab: Lab) -> None:
+    addresses = [unit.address for unit in mini_lab.status().units]
+    assert len(processes_of(mini_lab)) == len(addresses)
 
-    lab.down()
+    mini_lab.down()
 
-    assert processes_of(lab) == []
-    assert not lab.folder.exists()
+    assert processes_of(mini_lab) == []
+    assert not mini_lab.folder.exists()
     for address in addresses:
         host, port = address.rsplit(":", 1)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, int(port)))
     with pytest.raises(LabNotRunningError, match="lab up"):
-        lab.status()
+        mini_lab.status()
 
 
-def test_up_again_changes_nothing_and_verifies_anew(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec)
-    before = [(unit.name, unit.pid) for unit in lab.status().units]
+def test_up_again_changes_nothing_and_verifies_again(mini_lab: Lab, mini_spec: Path) -> None:
+    before = [(unit.name, unit.pid) for unit in mini_lab.status().units]
 
-    calls = lab.up(spec=mini_spec)
+    calls = mini_lab.up(spec=mini_spec)
 
     assert [call.topology for call in calls] == ["gateway", "mesh"]
-    assert [(unit.name, unit.pid) for unit in lab.status().units] == before
+    assert [(unit.name, unit.pid) for unit in mini_lab.status().units] == before
 
 
-def test_up_again_after_a_move_verifies_whoever_follows_the_rules(new_lab: Callable[[], Lab], tmp_path: Path) -> None:
-    lab = new_lab()
-    lab.up(topologies=["direct", "mesh"])
+def test_up_again_after_a_move_verifies_the_topologies_that_follow_the_rules(own_lab: Lab, tmp_path: Path) -> None:
+    own_lab.up(topologies=["direct", "mesh"])
     moved = tmp_path / "moved.yaml"
     text = (CHECKOUT / "routes.yaml").read_text()
     moved.write_text(text.replace("v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-5}"))
-    lab.routes.publish(moved)
+    own_lab.routes.publish(moved)
 
-    [call] = lab.up(topologies=["direct", "mesh"])
+    [call] = own_lab.up(topologies=["direct", "mesh"])
 
     assert (call.topology, call.cluster) == ("mesh", "ml-cluster-5")
 
 
-def test_every_caller_can_be_asked_once_the_lab_is_up(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
+def test_every_caller_can_be_asked_once_the_lab_is_up(own_lab: Lab, mini_spec: Path) -> None:
     mini_spec.write_text(f"{mini_spec.read_text()}[callers.search]\n")
     routes = mini_spec.with_name("routes.yaml")
     routes.write_text(routes.read_text().replace("[homepage]", "[homepage, search]"))
-    lab = new_lab()
-    lab.up(spec=mini_spec)
-    lab.units.kill("search")
+    own_lab.up(spec=mini_spec)
+    own_lab.units.kill("search")
 
-    lab.up(spec=mini_spec)
+    own_lab.up(spec=mini_spec)
 
     for topology in ("gateway", "mesh"):
-        assert lab.call("ContinueWatchingRanking", topology=topology, caller="search").version == "v1"
+        assert own_lab.call("ContinueWatchingRanking", topology=topology, caller="search").version == "v1"
 
 
-def test_a_unit_that_crashes_is_reported_and_up_brings_back_just_that(
-    new_lab: Callable[[], Lab], mini_spec: Path
-) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec)
-    before = {unit.name: unit.pid for unit in lab.status().units}
+def test_a_unit_that_crashes_is_reported_and_up_brings_back_just_that(mini_lab: Lab, mini_spec: Path) -> None:
+    before = {unit.name: unit.pid for unit in mini_lab.status().units}
 
     os.kill(before["homepage-sidecar"], signal.SIGKILL)
 
     eventually(
         "the sidecar is reported",
-        lambda: {unit.name for unit in lab.status().units if unit.state == "exited"},
+        lambda: {unit.name for unit in mini_lab.status().units if unit.state == "exited"},
         within=timedelta(seconds=5),
         until=lambda exited: exited == {"homepage-sidecar"},
     )
-    lab.up(spec=mini_spec)
-    after = {unit.name: unit.pid for unit in lab.status().units}
+    mini_lab.up(spec=mini_spec)
+    after = {unit.name: unit.pid for unit in mini_lab.status().units}
     assert {name for name in before if before[name] != after[name]} == {"homepage-sidecar"}
-    assert call_mesh(lab).version == "v1"
+    assert ask(mini_lab).version == "v1"
 
 
-def test_another_process_with_the_id_of_a_dead_unit_does_not_count_as_that_unit(
-    new_lab: Callable[[], Lab], mini_spec: Path
-) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec)
-    state_file = lab.folder / "state.json"
+def test_another_process_with_the_id_of_a_dead_unit_does_not_count_as_that_unit(mini_lab: Lab) -> None:
+    state_file = mini_lab.folder / "state.json"
     state = json.loads(state_file.read_text())
     state["running"]["homepage"]["created"] -= 1000
     state_file.write_text(json.dumps(state))
 
-    assert [unit.name for unit in lab.status().units if unit.state == "exited"] == ["homepage"]
+    assert [unit.name for unit in mini_lab.status().units if unit.state == "exited"] == ["homepage"]
 
 
 def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
@@ -126,23 +109,21 @@ def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab: Callable[[], L
     one.down()
 
     assert {unit.state for unit in other.status().units} == {"running"}
-    assert call_mesh(other).version == "v1"
+    assert ask(other).version == "v1"
 
 
-def test_a_port_that_is_taken_is_chosen_around(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec)
-    wanted = next(unit.address for unit in lab.status().units if unit.name == "control-plane")
-    lab.down()
+def test_a_port_that_is_taken_is_chosen_around(mini_lab: Lab, mini_spec: Path) -> None:
+    wanted = address_of(mini_lab, "control-plane")
+    mini_lab.down()
 
     host, port = wanted.rsplit(":", 1)
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((host, int(port)))
         taken.listen()
-        lab.up(spec=mini_spec)
+        mini_lab.up(spec=mini_spec)
 
-        assert wanted not in {unit.address for unit in lab.status().units}
+        assert wanted not in {unit.address for unit in mini_lab.status().units}
 
 
 def test_reservations_are_disjoint_and_lapse_with_the_folder(tmp_path: Path) -> None:
@@ -162,93 +143,53 @@ def test_reservations_are_disjoint_and_lapse_with_the_folder(tmp_path: Path) -> 
 
 
 def test_a_unit_that_cannot_start_is_named_with_its_last_words_and_nothing_is_left(
-    new_lab: Callable[[], Lab],
-    mini_spec: Path,
-    processes_of: Callable[[Lab], list[int]],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    own_lab: Lab, mini_spec: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     template = tmp_path / "broken.yaml"
     template.write_text("node: {id: [")
     monkeypatch.setattr(_envoy, "_TEMPLATE", template)
-    lab = new_lab()
 
     with pytest.raises(UnitError, match=r"homepage-sidecar ended while starting: .*") as error:
-        lab.up(spec=mini_spec)
+        own_lab.up(spec=mini_spec)
 
-    assert processes_of(lab) == []
+    assert processes_of(own_lab) == []
     assert Path(str(error.value).rsplit("whole log: ", 1)[1].rstrip(")")).exists()
     with pytest.raises(LabNotRunningError):
-        lab.status()
+        own_lab.status()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_up_that_is_interrupted_or_killed_leaves_nothing_that_down_does_not_find(
-    new_lab: Callable[[], Lab],
-    mini_spec: Path,
-    processes_of: Callable[[Lab], list[int]],
-    lab_command: Callable[..., subprocess.Popen[str]],
-    number: signal.Signals,
+    own_lab: Lab, mini_spec: Path, number: signal.Signals
 ) -> None:
-    lab = new_lab()
-    up = lab_command(lab, "up", "--spec", str(mini_spec))
-    assert up.stderr is not None
-    for line in up.stderr:
-        if "starting" in line:
-            break
+    up = start_lab(own_lab, "up", "--spec", str(mini_spec))
+    await_line(up, "starting")
     up.send_signal(number)
-    rest = up.stderr.read()
-    up.wait()
-    up.stderr.close()
+    _, errors = up.communicate()
 
     if number == signal.SIGINT:
-        assert rest.strip().splitlines()[-1] == "lab: interrupted"
+        assert errors.splitlines()[-1] == "lab: interrupted"
         assert up.returncode == 130
     else:
-        lab.down()
-    assert processes_of(lab) == []
+        own_lab.down()
+    assert processes_of(own_lab) == []
 
 
-@pytest.fixture
-def lab_command() -> Callable[..., subprocess.Popen[str]]:
-    def start(lab: Lab, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [str(Path(sys.executable).parent / "lab"), *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={
-                "PATH": "/usr/bin:/bin",
-                "LAB_RUNTIME": "process",
-                "LAB_NAME": lab.name,
-                "LAB_HOME": str(lab.folder.parent.parent),
-            },
-        )
-
-    return start
-
-
-def test_up_from_another_spec_is_refused_while_the_lab_is_up(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec)
+def test_up_from_another_spec_is_refused_while_the_lab_is_up(mini_lab: Lab, mini_spec: Path) -> None:
     mini_spec.write_text(mini_spec.read_text().replace("replicas = 1", "replicas = 2"))
 
     with pytest.raises(LabError, match=r"was made from another spec \(.*mini.toml, as it was then\): `lab down` first"):
-        lab.up(spec=mini_spec)
+        mini_lab.up(spec=mini_spec)
 
 
-def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(
-    new_lab: Callable[[], Lab], mini_spec: Path, processes_of: Callable[[Lab], list[int]]
-) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec)
-    (lab.folder / "state.json").write_text('{"runtime": "process", "units"')
+def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(mini_lab: Lab) -> None:
+    (mini_lab.folder / "state.json").write_text('{"runtime": "process", "units"')
 
     with pytest.raises(LabError, match=r"damaged .* run `lab down`"):
-        lab.status()
+        mini_lab.status()
 
-    lab.down()
-    assert processes_of(lab) == []
+    mini_lab.down()
+    assert processes_of(mini_lab) == []
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ with exclusive(Path(sys.argv[1])):
 """
 
 
-def test_who_comes_second_is_told(tmp_path: Path) -> None:
+def test_a_second_holder_is_refused(tmp_path: Path) -> None:
     with exclusive(tmp_path / "mine"), pytest.raises(LabError, match="lab mine is being brought up or down"):
         exclusive(tmp_path / "mine").__enter__()
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
 import urllib.request
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -17,10 +15,11 @@ import pytest
 from lab.history import read_parquet
 from lab.runs import judge
 from lab.waiting import eventually
-from tests.lab_command import LAB, run_lab
+from tests.lab_command import await_line, json_of, refusal, run_lab, start_lab
+from tests.labs import processes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import subprocess
     from pathlib import Path
 
     from lab.lab import Lab
@@ -45,32 +44,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-def locust(lab: Lab) -> Callable[..., subprocess.Popen[str]]:
-    """Starts `lab load --engine locust`."""
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [str(LAB), "load", "--engine", "locust", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)},
-        )
-
-    return start
+def drive(lab: Lab, *arguments: str) -> subprocess.Popen[str]:
+    return start_lab(lab, "load", "--engine", "locust", *arguments)
 
 
-def until(run: subprocess.Popen[str], word: str) -> str:
-    assert run.stderr is not None
-    return next(line for line in run.stderr if word in line)
-
-
-def loads_of(lab: Lab, processes_of: Callable[[Lab], list[int]], units: list[int]) -> list[int]:
-    return [each for each in processes_of(lab) if each not in units]
-
-
-def test_two_workers_leave_the_history_of_an_open_loop(lab: Lab, processes_of: Callable[[Lab], list[int]]) -> None:
+def test_two_workers_leave_the_history_of_an_open_loop(lab: Lab) -> None:
     units = processes_of(lab)
 
     result = run_lab(
@@ -79,8 +57,7 @@ def test_two_workers_leave_the_history_of_an_open_loop(lab: Lab, processes_of: C
         *("--arrivals", "constant", "--json"),
     )
 
-    assert result.returncode in (0, 2), result.stderr  # a busy machine may make the driver late
-    figures = json.loads(result.stdout)
+    figures = json_of(result, statuses=(0, 2))  # a busy machine may make the driver late
     assert (figures["planned"], figures["ok"], figures["missing"], figures["offered"]) == (500, 500, 0, 100.0)
     assert (figures["misrouted"], figures["torn"]) == (0, 0)
     others = {each["checker"]: each["outcome"] for each in figures["verdicts"] if each["checker"] != "driver"}
@@ -90,7 +67,7 @@ def test_two_workers_leave_the_history_of_an_open_loop(lab: Lab, processes_of: C
     assert len({record.request_id for record in records}) == 500
     assert len({record.user_id for record in records}) == 200
     assert {record.topology for record in records} == {"mesh"}
-    assert not loads_of(lab, processes_of, units)
+    assert processes_of(lab) == units
 
 
 def test_an_edited_locustfile_with_its_own_waits_is_called_a_closed_loop(lab: Lab, tmp_path: Path) -> None:
@@ -101,8 +78,7 @@ def test_an_edited_locustfile_with_its_own_waits_is_called_a_closed_loop(lab: La
         lab, "load", "--engine", "locust", "--locustfile", str(mine), "--duration", "2", "--users", "10", "--json"
     )
 
-    assert result.returncode in (0, 2), result.stderr
-    figures = json.loads(result.stdout)
+    figures = json_of(result, statuses=(0, 2))
     assert figures["offered"] is None
     assert figures["planned"] == figures["ok"] > 20
     (driver,) = [each["summary"] for each in figures["verdicts"] if each["checker"] == "driver"]
@@ -116,12 +92,10 @@ def test_an_edited_locustfile_with_its_own_waits_is_called_a_closed_loop(lab: La
     assert "closed loop" in (folder / "report.html").read_text()
 
 
-def test_ctrl_c_keeps_and_judges_the_history_and_leaves_no_process(
-    lab: Lab, locust: Callable[..., subprocess.Popen[str]], processes_of: Callable[[Lab], list[int]]
-) -> None:
+def test_ctrl_c_keeps_and_judges_the_history_and_leaves_no_process(lab: Lab) -> None:
     units = processes_of(lab)
-    run = locust("--workers", "2", "--rate", "50", "--duration", "100", "--users", "20")
-    until(run, "done")
+    run = drive(lab, "--workers", "2", "--rate", "50", "--duration", "100", "--users", "20")
+    await_line(run, "done")
 
     run.send_signal(signal.SIGINT)
     output, _ = run.communicate(timeout=60)
@@ -131,15 +105,13 @@ def test_ctrl_c_keeps_and_judges_the_history_and_leaves_no_process(
     counts = re.search(r"(\d+) planned, (\d+) recorded", output)
     assert counts is not None
     assert counts[1] == counts[2]
-    assert not loads_of(lab, processes_of, units)
+    assert processes_of(lab) == units
 
 
-def test_a_ui_steered_run_is_judged_and_a_second_ui_is_refused(
-    lab: Lab, locust: Callable[..., subprocess.Popen[str]], free_port: int
-) -> None:
-    run = locust("--ui", "--ui-port", str(free_port), "--users", "20", "--rate", "40")
+def test_a_ui_steered_run_is_judged_and_a_second_ui_is_refused(lab: Lab, free_port: int) -> None:
+    run = drive(lab, "--ui", "--ui-port", str(free_port), "--users", "20", "--rate", "40")
     url = f"http://127.0.0.1:{free_port}"
-    assert url in until(run, "Locust's UI")
+    await_line(run, "Locust's UI", url)
 
     def post(path: str, form: bytes) -> int:
         with urllib.request.urlopen(f"{url}{path}", form, timeout=10) as answer:  # noqa: S310 (our own)
@@ -149,9 +121,7 @@ def test_a_ui_steered_run_is_judged_and_a_second_ui_is_refused(
         assert page.status == 200
     assert post("/swarm", b"user_count=20&spawn_rate=20") == 200
     second = run_lab(lab, "load", "--engine", "locust", "--ui", "--ui-port", str(free_port))
-    assert second.returncode == 1
-    assert "--ui-port" in second.stderr
-    assert len(second.stderr.splitlines()) == 1
+    assert "--ui-port" in refusal(second)
     eventually("20 requests", lambda: requests_of(url), within=timedelta(seconds=30), until=lambda count: count > 20)
     assert post("/quit", b"") == 200
     output, _ = run.communicate(timeout=60)
@@ -185,6 +155,5 @@ def test_a_steered_load_that_cannot_be_is_one_line_and_leaves_no_folder(lab: Lab
 
     result = run_lab(lab, "load", *mistake)
 
-    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
-    assert why in result.stderr
+    assert why in refusal(result)
     assert sorted(lab.runs.glob("*")) == before

@@ -12,50 +12,44 @@ import pytest
 from lab.errors import CallError, InputError
 from lab.roles import ACCESS_LOG
 from lab.waiting import eventually
-from tests.lab_command import run_lab
+from tests.lab_command import json_of, run_lab
+from tests.labs import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from lab.lab import Lab
 
 
-def test_every_unit_on_the_way_writes_a_line_where_it_is_asked_to(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec, runtime="process", log_requests=True)
+def test_every_unit_on_the_path_logs_the_request_if_asked_to(own_lab: Lab, mini_spec: Path) -> None:
+    own_lab.up(spec=mini_spec, runtime="process", log_requests=True)
 
-    by_topology = {
-        topology: lab.call("ContinueWatchingRanking", topology=topology, caller="homepage", context={"user_id": "u2"})
-        for topology in ("mesh", "gateway")
+    by_topology = {topology: ask(own_lab, topology, user_id="u2") for topology in ("mesh", "gateway")}
+
+    roles = {
+        topology: [line.role for line in own_lab.logs(answer.request_id)] for topology, answer in by_topology.items()
     }
-
-    roles = {topology: [line.role for line in lab.logs(answer.request_id)] for topology, answer in by_topology.items()}
     # The call that verified the lab has got the lease, so nobody asks the resolver any more.
     assert roles == {"mesh": ["caller", "sidecar", "model"], "gateway": ["caller", "gateway", "model"]}
-    shown = json.loads(run_lab(lab, "logs", by_topology["mesh"].request_id, "--json").stdout)
+    shown = json_of(run_lab(own_lab, "logs", by_topology["mesh"].request_id, "--json"))
     assert {line["fields"]["status"] for line in shown["lines"]} == {"OK"}
     assert {line["fields"]["routing_key"] for line in shown["lines"]} == {"cw-ranker.v1"}
 
     with pytest.raises(CallError):
-        lab.call("NoSuchThing", topology="mesh", caller="homepage")
+        own_lab.call("NoSuchThing", topology="mesh", caller="homepage")
     for unit in ("homepage", "homepage-resolver"):
-        file = lab.folder / "units" / unit / ACCESS_LOG
+        file = own_lab.folder / "units" / unit / ACCESS_LOG
         line = eventually(
             "the refusal is written", partial(_last, file), within=timedelta(seconds=5), until=_is_a_refusal
         )
         assert line["use_case"] == "NoSuchThing"
 
 
-def test_who_asks_for_a_request_that_nobody_has_written_of_is_told_what_to_do(
-    new_lab: Callable[[], Lab], mini_spec: Path
-) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec, runtime="process")
+def test_an_id_that_no_log_has_is_refused_with_the_remedy(mini_lab: Lab) -> None:
 
     with pytest.raises(InputError, match="--log-requests"):
-        lab.logs("no-such-request")
-    assert not (lab.folder / "units" / "homepage" / ACCESS_LOG).exists()
+        mini_lab.logs("no-such-request")
+    assert not (mini_lab.folder / "units" / "homepage" / ACCESS_LOG).exists()
 
 
 def _last(file: Path) -> dict[str, object]:

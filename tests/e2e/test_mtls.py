@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import stat
 import threading
 from collections import Counter
@@ -17,28 +15,27 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf.struct_pb2 import Struct
 
-from lab.client.call import call
-from lab.errors import CallError
 from lab.history import read_parquet
 from lab.identity import Identity
 from lab.identity.authority import Authority
-from lab.lab import Lab
 from lab.runs import LoadOptions
 from lab.runtime.identities import Identities
 from lab.transport import open_blocking_channel
 from lab.transport.security import MTLS, Security
 from lab.waiting import eventually
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc, rules_pb2, rules_pb2_grpc
-from tests.conftest import MINI_ROUTES, MINI_SPEC
-from tests.lab_command import run_lab
+from tests.lab_command import json_of, refusal, run_lab
+from tests.labs import ROUTES, address_of, ask, lab_up, status_of, write_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from lab.lab import Lab
+
 
 USE_CASE = "ContinueWatchingRanking"
-WAYS = ("direct", "gateway", "gateway-header", "mesh", "proxyless")
+TOPOLOGIES = ("direct", "gateway", "gateway-header", "mesh", "proxyless")
 MODEL = "ml-cluster-1-a"
 SOON = timedelta(seconds=20)
 # In the gateway's words its time is up before gRPC has given the connection up.
@@ -50,34 +47,19 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A small one with every kind of connection."""
     folder = tmp_path_factory.mktemp("mtls")
     # A busy machine may take its time; what is asked here is whether a request fails for want of a certificate.
-    (folder / "routes.yaml").write_text(MINI_ROUTES.replace("timeout: 2s", "timeout: 10s"))
-    spec = folder / "mini.toml"
-    spec.write_text(MINI_SPEC)
-    lab = Lab(f"test-{secrets.token_hex(3)}", home=folder)
-    try:
-        lab.up(spec=spec, topologies=WAYS, security="mtls", runtime="process")
+    spec = write_spec(folder, routes=ROUTES.replace("timeout: 2s", "timeout: 10s"))
+    with lab_up(folder, spec=spec, topologies=TOPOLOGIES, security="mtls") as lab:
         yield lab
-    finally:
-        lab.down()
 
 
 def as_unit(lab: Lab, name: str) -> Security:
     return Security(MTLS, str(Identities(lab.folder).of(name)))
 
 
-def refusal(stub_call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.RpcError) as refused:
+def refused(stub_call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as error:
         stub_call()
-    return refused.value.code(), refused.value.details() or ""
-
-
-def ask(lab: Lab, topology: str) -> str:
-    """The status."""
-    try:
-        call(lab.endpoints().callers["homepage"], USE_CASE, topology, {"user_id": "u1"})
-    except CallError as error:
-        return error.code.name
-    return "OK"
+    return error.value.code(), error.value.details() or ""
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
@@ -122,25 +104,25 @@ def test_nobody_but_the_operator_administers(lab: Lab) -> None:
     for unit in ("homepage", "gateway-1", "homepage-sidecar", MODEL):
         with open_blocking_channel(control_plane, as_unit(lab, unit)) as channel:
             stub = admin_pb2_grpc.AdminStub(channel)
-            code, reason = refusal(partial(stub.GetStatus, admin_pb2.GetStatusRequest(), timeout=5))
+            code, reason = refused(partial(stub.GetStatus, admin_pb2.GetStatusRequest(), timeout=5))
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert reason.endswith("for the operator only")
 
 
-def test_a_model_answers_none_but_who_is_there_to_ask(lab: Lab) -> None:
-    [address] = [unit.address for unit in lab.status().units if unit.name == MODEL]
+def test_a_model_answers_callers_and_sidecars_only(lab: Lab) -> None:
+    address = address_of(lab, MODEL)
     with open_blocking_channel(address, as_unit(lab, "homepage-resolver")) as channel:
         rank: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/ranking.v1.Ranking/Rank")
-        code, reason = refusal(lambda: rank(b"", timeout=5))
+        code, reason = refused(lambda: rank(b"", timeout=5))
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert "not for spiffe://lab.internal/resolver/homepage-resolver" in reason
 
     with grpc.insecure_channel(address) as channel:
         rank = channel.unary_unary("/ranking.v1.Ranking/Rank")
-        assert refusal(lambda: rank(b"", timeout=5))[0] is grpc.StatusCode.UNAVAILABLE
+        assert refused(lambda: rank(b"", timeout=5))[0] is grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_node_is_who_its_certificate_says(lab: Lab) -> None:
+def test_a_node_may_only_be_the_one_its_certificate_names(lab: Lab) -> None:
     control_plane = lab.endpoints().control_plane
     metadata = Struct()
     metadata.update({"role": "sidecar"})
@@ -150,24 +132,26 @@ def test_a_node_is_who_its_certificate_says(lab: Lab) -> None:
     )
     with open_blocking_channel(control_plane, as_unit(lab, "homepage-sidecar")) as channel:
         stream = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources(iter([first]), timeout=5)
-        code, reason = refusal(lambda: next(stream))
+        code, reason = refused(lambda: next(stream))
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert "may not be node 'search-sidecar'" in reason
 
     with open_blocking_channel(control_plane, as_unit(lab, "homepage-resolver")) as channel:
         hello = rules_pb2.SubscribeRequest(node="gateway-1", role="gateway", with_endpoints=True)
         updates = rules_pb2_grpc.RulesStub(channel).Subscribe(iter([hello]), timeout=5)
-        code, reason = refusal(lambda: next(updates))
+        code, reason = refused(lambda: next(updates))
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert "may not be node 'gateway-1'" in reason
 
 
-@pytest.mark.parametrize("topology", WAYS)
+@pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_a_model_that_is_of_another_cluster_gets_no_request(lab: Lab, topology: str) -> None:
     """As when an address is used again: there is a model, but not the one that was meant."""
     identities = Identities(lab.folder)
     authority = Authority.load(identities.folder)
-    eventually(f"{topology} answers", lambda: ask(lab, topology), within=SOON, until=lambda status: status == "OK")
+    eventually(
+        f"{topology} answers", lambda: status_of(lab, topology), within=SOON, until=lambda status: status == "OK"
+    )
     authority.issue(MODEL, Identity("model", "ml-cluster-9"), {"127.0.0.1"})
     try:
         # Connections that are open have seen the certificate before.
@@ -175,14 +159,16 @@ def test_a_model_that_is_of_another_cluster_gets_no_request(lab: Lab, topology: 
             lab.units.kill(unit)
             lab.units.start(unit)
         eventually(
-            f"{topology} refuses", lambda: ask(lab, topology), within=SOON, until=lambda status: status in REFUSED
+            f"{topology} refuses", lambda: status_of(lab, topology), within=SOON, until=lambda status: status in REFUSED
         )
     finally:
         lab.certificates.rotate(MODEL)
-    eventually(f"{topology} answers", lambda: ask(lab, topology), within=SOON, until=lambda status: status == "OK")
+    eventually(
+        f"{topology} answers", lambda: status_of(lab, topology), within=SOON, until=lambda status: status == "OK"
+    )
 
 
-def test_keys_are_for_their_owners_eyes_and_the_authority_s_is_in_no_units_folder(lab: Lab) -> None:
+def test_only_their_owner_reads_keys_and_no_units_folder_has_the_authoritys(lab: Lab) -> None:
     pki = Identities(lab.folder).folder
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (pki / "ca.key", pki)}
     assert modes == {"ca.key": 0o600, "pki": 0o700}
@@ -194,29 +180,21 @@ def test_keys_are_for_their_owners_eyes_and_the_authority_s_is_in_no_units_folde
 
 
 def test_the_command_shows_and_rotates_certificates(lab: Lab) -> None:
-    shown = json.loads(run_lab(lab, "pki", "show", "--json").stdout)["certificates"]
+    shown = json_of(run_lab(lab, "pki", "show", "--json"))["certificates"]
     by_unit = {each["unit"]: each for each in shown}
     assert by_unit[MODEL]["uri"] == "spiffe://lab.internal/model/ml-cluster-1"
     assert by_unit["operator"]["uri"] == "spiffe://lab.internal/operator/cli"
 
-    [rotated] = json.loads(run_lab(lab, "pki", "rotate", "gateway-1", "--json").stdout)["certificates"]
+    [rotated] = json_of(run_lab(lab, "pki", "rotate", "gateway-1", "--json"))["certificates"]
     assert (rotated["unit"], rotated["serial"] != by_unit["gateway-1"]["serial"]) == ("gateway-1", True)
 
-    unknown = run_lab(lab, "pki", "rotate", "nobody")
-    assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
-    assert "'nobody' is no unit of this lab" in unknown.stderr
+    assert "'nobody' is no unit of this lab" in refusal(run_lab(lab, "pki", "rotate", "nobody"))
 
 
-def test_a_lab_in_plaintext_has_no_certificates_and_says_what_to_do(
-    new_lab: Callable[[], Lab], mini_spec: Path
-) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec, topologies=["mesh"], security="plaintext", runtime="process")
-    refused = run_lab(lab, "pki", "show")
-
-    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert "bring it up with --security mtls" in refused.stderr
-    assert not Identities(lab.folder).folder.exists()
+def test_a_lab_in_plaintext_has_no_certificates_and_says_what_to_do(own_lab: Lab, mini_spec: Path) -> None:
+    own_lab.up(spec=mini_spec, topologies=["mesh"], security="plaintext", runtime="process")
+    assert "bring it up with --security mtls" in refusal(run_lab(own_lab, "pki", "show"))
+    assert not Identities(own_lab.folder).folder.exists()
 
 
 def test_a_replica_that_comes_later_has_its_certificate_and_gets_requests(lab: Lab) -> None:
@@ -227,8 +205,7 @@ def test_a_replica_that_comes_later_has_its_certificate_and_gets_requests(lab: L
             answering = set[str]()
 
             def ask_again(topology: str = topology, answering: set[str] = answering) -> set[str]:
-                homepage = lab.endpoints().callers["homepage"]
-                answering.add(call(homepage, USE_CASE, topology, {"user_id": "u1"}).replica)
+                answering.add(ask(lab, topology).replica)
                 return answering
 
             eventually(f"{newcomer} answers", ask_again, within=SOON, until=lambda names: newcomer in names)
@@ -243,4 +220,4 @@ def test_a_fault_that_ends_by_itself_is_healed_by_the_operators_right(lab: Lab) 
         return [each.id for each in lab.faults.active()]
 
     eventually("it has ended", there, within=SOON, until=lambda ids: fault.id not in ids)
-    assert ask(lab, "mesh") == "OK"
+    assert status_of(lab, "mesh") == "OK"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +11,6 @@ from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from lab.errors import UnitError
@@ -25,7 +21,8 @@ from lab.runs.blast_radius import parallel_runs
 from lab.runs.folder import SPOOL
 from lab.runtime.cancellation import CancelToken
 from lab.waiting import eventually
-from tests.lab_command import run_lab
+from tests.lab_command import await_line, json_of, refusal, run_lab, start_lab
+from tests.labs import processes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
     from lab.lab import Lab
     from lab.load.progress import Progress
 
-LAB = str(Path(sys.executable).parent / "lab")
 WITHIN_S = 40.0
 RATE = 25.0
 CALLERS = ("homepage", "search")
@@ -62,17 +58,6 @@ class Done:
         while self._least < wanted:
             assert self._changed.wait(give_up - monotonic()), f"{self._least} of {wanted} requests"
             self._changed.clear()
-
-
-def drivers_of(lab: Lab) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("LAB_UNIT", "") == f"{lab.folder}:driver" and process.status() != "zombie":
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def test_a_dead_sidecar_reaches_its_caller_alone_and_the_report_says_so(lab: Lab) -> None:
@@ -104,14 +89,13 @@ def test_a_dead_sidecar_reaches_its_caller_alone_and_the_report_says_so(lab: Lab
 
 
 def test_the_command_drives_all_and_checks_all(lab: Lab) -> None:
-    told = run_lab(lab, "load", "--caller", "all", "--rate", "20", "--duration", "2", "--json")
+    done = run_lab(lab, "load", "--caller", "all", "--rate", "20", "--duration", "2", "--json")
 
-    assert told.returncode in (0, 2), told.stderr
-    document = json.loads(told.stdout)
+    document = json_of(done, statuses=(0, 2))
     assert len(lab.endpoints().callers) == len(document["runs"])
     assert all((each["failed"], each["misrouted"]) == (0, 0) and each["ok"] for each in document["runs"])
     again = run_lab(None, "check", document["run_dir"], "--json")
-    assert document["verdict"] == json.loads(again.stdout)["verdict"]
+    assert document["verdict"] == json_of(again, statuses=(0, 2))["verdict"]
     shown = run_lab(None, "check", document["run_dir"])
     assert "all together: " in shown.stdout
     report = run_lab(None, "report", document["run_dir"])
@@ -132,24 +116,13 @@ def test_the_command_drives_all_and_checks_all(lab: Lab) -> None:
 def test_a_mistake_is_one_line_and_drives_nothing(lab: Lab, mistake: list[str], remedy: str) -> None:
     before = sorted(lab.runs.glob("*"))
 
-    told = run_lab(lab, "load", *mistake)
-
-    assert told.returncode == 1
-    assert remedy in told.stderr
-    assert len(told.stderr.strip().splitlines()) == 1
+    assert remedy in refusal(run_lab(lab, "load", *mistake))
     assert sorted(lab.runs.glob("*")) == before
 
 
 def test_ctrl_c_ends_all_and_keeps_all(lab: Lab) -> None:
-    run = subprocess.Popen(
-        [LAB, "load", "--caller", ",".join(CALLERS), "--rate", "20", "--duration", "90"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={"PATH": "/usr/bin:/bin", "LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)},
-    )
-    assert run.stderr is not None
-    next(line for line in run.stderr if " done, " in line)
+    run = start_lab(lab, "load", "--caller", ",".join(CALLERS), "--rate", "20", "--duration", "90")
+    await_line(run, " done, ")
     spools = [lab.runs / "latest" / f"mesh-{caller}" / SPOOL for caller in CALLERS]
     eventually("all send", lambda: all(each.exists() for each in spools), within=timedelta(seconds=WITHIN_S))
     run.send_signal(signal.SIGINT)
@@ -158,7 +131,7 @@ def test_ctrl_c_ends_all_and_keeps_all(lab: Lab) -> None:
     assert run.returncode == 2
     assert len(CALLERS) == output.count("UNSENT")
     assert "all together: unknown" in output
-    assert drivers_of(lab) == []
+    assert processes_of(lab, "driver") == []
 
 
 def test_a_driver_that_dies_breaks_the_others_off(lab: Lab) -> None:
@@ -166,8 +139,8 @@ def test_a_driver_that_dies_breaks_the_others_off(lab: Lab) -> None:
     with ThreadPoolExecutor(max_workers=1) as pool:
         run = pool.submit(lab.load_parallel, options(*CALLERS, duration_s=90), progress=done)
         done.wait(LEAST_REQUESTS)
-        os.kill(drivers_of(lab)[0].pid, signal.SIGKILL)
+        os.kill(processes_of(lab, "driver")[0].pid, signal.SIGKILL)
         with pytest.raises(UnitError, match="the driver ended with status -9"):
             run.result(timeout=WITHIN_S)
 
-    assert drivers_of(lab) == []
+    assert processes_of(lab, "driver") == []

@@ -1,9 +1,8 @@
-"""What a publish says, and what stops it, in a lab that is really up."""
+"""What a publish says, and what stops it, in a lab that is up."""
 
 from __future__ import annotations
 
-import json
-import subprocess
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +10,8 @@ import pytest
 from lab.errors import PublishError
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from tests.lab_command import LAB, run_lab
+from tests.lab_command import json_of, refusal, run_lab, start_lab
+from tests.labs import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lab.lab import Lab
 
-MOVED = ("v1: {cluster: ml-cluster-5}", "v1: {cluster: ml-cluster-1}")
+MOVED = ("v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-5}")
 
 
 @pytest.fixture
@@ -37,21 +37,18 @@ def changed(routes: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_json_says_when_each_node_followed(lab: Lab, routes: Path) -> None:
-    result = run_lab(lab, "routes", "publish", str(routes), "--json")
+    document = json_of(run_lab(lab, "routes", "publish", str(routes), "--json"))
 
-    assert result.returncode == 0, result.stderr
-    document = json.loads(result.stdout)
     assert [each["phase"] for each in document["phases"]] == ["stored", "loaded", "endpoints", "converged"]
-    by_role: dict[str, int] = {}
+    by_role = Counter(node["role"] for node in document["nodes"])
     for node in document["nodes"]:
-        by_role[node["role"]] = by_role.get(node["role"], 0) + 1
         assert 0 <= node["since_sent_ms"] <= node["since_call_ms"]
     # A sidecar connects once somebody asks it for a key.
     assert by_role.pop("sidecar") >= 1
     # Nor does a caller before its gRPC library does.
     assert by_role.pop("proxyless") >= 1
     assert by_role == {"resolver": 5, "gateway": 2, "central-envoy": 1}
-    kept = json.loads(run_lab(lab, "routes", "show", str(document["revision"]), "--json").stdout)
+    kept = json_of(run_lab(lab, "routes", "show", str(document["revision"]), "--json"))
     assert [each["node"] for each in kept["acknowledgements"]] == [each["node"] for each in document["nodes"]]
 
 
@@ -81,16 +78,10 @@ def test_one_use_case_is_set_and_the_rest_stays(lab: Lab, routes: Path, tmp_path
     assert after == before
 
 
-def test_of_two_publishers_at_once_one_wins_and_the_other_is_told(lab: Lab, changed: Callable[..., Path]) -> None:
+def test_of_two_publishers_at_once_one_wins_and_the_other_is_refused(lab: Lab, changed: Callable[..., Path]) -> None:
     file = changed("country: [US, CA]", "country: [US]")
     seen = lab.routes.show().revision
-    command = [str(LAB), "routes", "publish", str(file), "--expect", str(seen)]
-    environment = {"PATH": "/usr/bin:/bin", "LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)}
-
-    both = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    both = [start_lab(lab, "routes", "publish", str(file), "--expect", str(seen)) for _ in range(2)]
     outputs = [each.communicate(timeout=60) for each in both]
 
     assert sorted(each.returncode for each in both) == [0, 1]
@@ -103,7 +94,7 @@ def test_of_two_publishers_at_once_one_wins_and_the_other_is_told(lab: Lab, chan
 def test_a_sidecar_that_is_frozen_stops_the_publish_and_is_named(lab: Lab, changed: Callable[..., Path]) -> None:
     lab.call("ContinueWatchingRanking", topology="mesh", caller="homepage", context={"device": "phone"})
     before = lab.routes.show().revision
-    moved = changed(MOVED[1], MOVED[0])
+    moved = changed(*MOVED)
     lab.units.pause("homepage-sidecar")
     try:
         with pytest.raises(PublishError, match="no answer within 5 s from sidecar homepage-sidecar"):
@@ -118,21 +109,18 @@ def test_a_sidecar_that_is_frozen_stops_the_publish_and_is_named(lab: Lab, chang
 
 def test_a_replica_that_cannot_load_stops_the_publish_and_is_named(lab: Lab, changed: Callable[..., Path]) -> None:
     before = lab.routes.show().revision
-    moved = changed(MOVED[1], MOVED[0])
-    [address] = [unit.address for unit in lab.status().units if unit.name == "ml-cluster-5-b"]
+    moved = changed(*MOVED)
 
     def refuse(*keys: str) -> None:
-        with open_blocking_channel(address) as channel:
+        with open_blocking_channel(address_of(lab, "ml-cluster-5-b")) as channel:
             behaviour = stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys(routing_keys=keys))
             stub_pb2_grpc.StubControlStub(channel).SetBehaviour(behaviour, timeout=5)
 
     refuse("cw-ranker.v1")
     try:
-        result = run_lab(lab, "routes", "publish", str(moved), "--json")
+        line = refusal(run_lab(lab, "routes", "publish", str(moved), "--json"))
     finally:
         refuse()
 
-    assert result.returncode == 1
-    [line] = result.stderr.splitlines()
     assert line.startswith("lab: replica ml-cluster-5-b of ml-cluster-5 cannot load cw-ranker.v1: ")
     assert lab.routes.show().revision == before

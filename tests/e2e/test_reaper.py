@@ -17,7 +17,6 @@ from lab.ops.reaper import reaping
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from lab.lab import Lab
@@ -102,14 +101,11 @@ def test_a_pytest_that_is_ended_leaves_nothing(
     eventually("no lab is left", lambda: labs_in(suite), within=WITHIN, until=lambda left: not left)
 
 
-def test_a_block_that_ends_leaves_nothing_but_who_began_it(
-    new_lab: Callable[[], Lab], mini_spec: Path, tmp_path: Path
-) -> None:
-    lab = new_lab()
+def test_a_block_that_ends_leaves_no_process_that_it_began(own_lab: Lab, mini_spec: Path, tmp_path: Path) -> None:
     with reaping(tmp_path):
-        lab.up(spec=mini_spec)
+        own_lab.up(spec=mini_spec)
         beside = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
     assert beside.wait() == -signal.SIGKILL
-    assert not lab.folder.exists()
+    assert not own_lab.folder.exists()
     assert started_by(tmp_path) == {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shlex
 import ssl
 import urllib.error
@@ -14,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab import CHECKOUT
-from lab.lab import Lab
 from lab.routing.document import read_path
 from lab.runtime.state import LabState
 from models.scoring import scores
-from tests.lab_command import run_lab
+from tests.lab_command import json_of, run_lab
+from tests.labs import lab_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from lab.lab import Lab
 
 PAGE = (CHECKOUT / "docs" / "rest.md").read_text()
 
@@ -29,12 +30,8 @@ PAGE = (CHECKOUT / "docs" / "rest.md").read_text()
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The default lab, but for what REST has no use for."""
-    lab = Lab(f"test-{secrets.token_hex(3)}", home=tmp_path_factory.mktemp("rest-lab"))
-    try:
-        lab.up(topologies=["gateway"], runtime="process")
+    with lab_up(tmp_path_factory.mktemp("rest-lab"), topologies=["gateway"]) as lab:
         yield lab
-    finally:
-        lab.down()
 
 
 def post(lab: Lab, url: str, body: dict[str, Any], **headers: str) -> tuple[int, dict[str, Any]]:
@@ -57,7 +54,7 @@ def asking(caller: str = "homepage", **context: str) -> dict[str, Any]:
 
 
 def test_every_gateway_answers_by_name_and_every_replica_by_key(lab: Lab) -> None:
-    shown = json.loads(run_lab(lab, "endpoints", "--json").stdout)["rest"]
+    shown = json_of(run_lab(lab, "endpoints", "--json"))["rest"]
     units = {unit.name: unit for unit in LabState.of(lab.folder).plan.units if unit.role in {"gateway", "model"}}
     assert set(units) == set(shown)
 
@@ -81,16 +78,14 @@ def test_every_gateway_answers_by_name_and_every_replica_by_key(lab: Lab) -> Non
             assert (status, answer["answeredBy"]["replica"]) == (200, name)
 
 
-def test_a_replica_that_takes_anothers_place_answers_rest_there(new_lab: Callable[[], Lab], mini_spec: Any) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec, runtime="process")
-    [(_, before)] = [each for each in lab.endpoints().rest.items() if each[0].startswith("ml-")]
+def test_a_replica_that_takes_anothers_place_answers_rest_there(mini_lab: Lab) -> None:
+    [(_, before)] = [each for each in mini_lab.endpoints().rest.items() if each[0].startswith("ml-")]
 
-    name = lab.units.replace("ml-cluster-1-a", "ml-cluster-1")
+    name = mini_lab.units.replace("ml-cluster-1-a", "ml-cluster-1")
 
-    assert lab.endpoints().rest[name] == before
-    [added] = set(lab.units.scale("ml-cluster-1", 2)) - {name}
-    assert lab.endpoints().rest[added] != before
+    assert mini_lab.endpoints().rest[name] == before
+    [added] = set(mini_lab.units.scale("ml-cluster-1", 2)) - {name}
+    assert mini_lab.endpoints().rest[added] != before
 
 
 @pytest.mark.parametrize("where", ["gateway-1", "ml-cluster-5-a"])

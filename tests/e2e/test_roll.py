@@ -1,36 +1,29 @@
-"""Rolls in a lab that is really up: to the end, back by themselves, and back on Ctrl-C."""
+"""Rolls in a lab that is up: to the end, back by themselves, and back on Ctrl-C."""
 
 from __future__ import annotations
 
 import json
-import secrets
 import signal
-import subprocess
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.history import read_parquet
-from lab.lab import Lab
 from lab.runs import LoadOptions
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2
 from scenarios.framework.steps import set_behaviour, under_load
-from tests.lab_calls import known
-from tests.lab_command import LAB, run_lab
+from tests.lab_command import json_of, refusal, run_lab, start_lab
+from tests.labs import known, lab_up, write_spec
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
-SPEC = """
-topologies = ["gateway", "mesh"]
-routes = "routes.yaml"
-[callers.homepage]
-[gateway]
-replicas = 1
-"""
+    from lab.lab import Lab
+
 ROUTES = """
 use_cases:
   ContinueWatchingRanking: {callers: [homepage], api: ranking.v1, timeout: 2s, default: cw-ranker@v1}
@@ -48,14 +41,8 @@ ROLL = ("roll", "cw-ranker", "--to", "v2", "--hold", "2", "--rate", "100")
 @pytest.fixture(scope="module")
 def small_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     home = tmp_path_factory.mktemp("roll-lab")
-    (home / "routes.yaml").write_text(ROUTES)
-    (home / "lab.toml").write_text(SPEC)
-    lab = Lab(f"test-{secrets.token_hex(3)}", home=home)
-    try:
-        lab.up(spec=home / "lab.toml", runtime="process")
+    with lab_up(home, spec=write_spec(home, routes=ROUTES)) as lab:
         yield lab
-    finally:
-        lab.down()
 
 
 @pytest.fixture
@@ -72,10 +59,8 @@ def test_a_roll_goes_through_its_steps_to_the_plain_version(at_v1: Lab, topology
 
     # Whether one is slower than the other is not the question here, and a busy machine would ask it.
     options = ("--steps", "10,50,100", "--abort-on", "error-rate>1%,misroutes>0", "--topology", topology)
-    result = run_lab(at_v1, *ROLL, *options, "--json")
+    document = json_of(run_lab(at_v1, *ROLL, *options, "--json"))
 
-    assert result.returncode == 0, result.stdout + result.stderr
-    document = json.loads(result.stdout)
     assert (document["outcome"], document["reason"]) == ("completed", "")
     assert [step["percent"] for step in document["steps"]] == [10, 50, 100]
     for step in document["steps"]:
@@ -96,8 +81,7 @@ def test_a_bad_version_is_taken_back_by_itself(at_v1: Lab) -> None:
 
     result = run_lab(at_v1, *ROLL, "--steps", "10,50,100", "--abort-on", "error-rate>1%", "--json")
 
-    assert result.returncode == 1
-    document = json.loads(result.stdout)
+    document = json_of(result, statuses=(1,))
     assert document["outcome"] == "aborted"
     assert document["reason"].startswith("at 10 %: error-rate>1% (")
     assert [step["percent"] for step in document["steps"]] == [10]
@@ -109,58 +93,48 @@ def test_a_bad_version_is_taken_back_by_itself(at_v1: Lab) -> None:
 
 def test_a_version_of_which_too_little_is_seen_is_taken_back_unless_forced(at_v1: Lab) -> None:
     options = ("--steps", "1,100", "--abort-on", "error-rate>1%", "--rate", "5", "--hold", "1")
-    result = run_lab(at_v1, *ROLL, *options, "--json")
+    aborted = json_of(run_lab(at_v1, *ROLL, *options, "--json"), statuses=(1,))
 
-    assert result.returncode == 1
-    assert "at 1 %: too few requests to say after 5 s" in json.loads(result.stdout)["reason"]
-    forced = run_lab(at_v1, *ROLL, *options, "--force", "--json")
-    assert json.loads(forced.stdout)["outcome"] == "completed"
+    assert "at 1 %: too few requests to say after 5 s" in aborted["reason"]
+    assert json_of(run_lab(at_v1, *ROLL, *options, "--force", "--json"))["outcome"] == "completed"
+
+
+def started_roll(lab: Lab, *options: str) -> subprocess.Popen[str]:
+    """A roll whose first step is in force."""
+    before = lab.routes.show().revision
+    roll = start_lab(lab, *ROLL, *options, "--json")
+    eventually("the first step is in force", lambda: lab.routes.show().revision > before, within=timedelta(seconds=30))
+    return roll
+
+
+def aborted_by(roll: subprocess.Popen[str]) -> tuple[str, str]:
+    """The outcome and its reason."""
+    output, errors = roll.communicate(timeout=60)
+    assert roll.returncode == 1, errors
+    document = json.loads(output)
+    return document["outcome"], document["reason"]
 
 
 def test_ctrl_c_in_the_middle_of_a_roll_takes_it_back(at_v1: Lab) -> None:
     before = at_v1.routes.show()
-    environment = {"PATH": "/usr/bin:/bin", "LAB_NAME": at_v1.name, "LAB_HOME": str(at_v1.folder.parent.parent)}
-    command = [str(LAB), *ROLL, "--hold", "60", "--steps", "10,100", "--json"]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as program:
-        eventually(
-            "the first step is in force",
-            lambda: at_v1.routes.show().revision,
-            within=timedelta(seconds=30),
-            until=lambda seen: seen > before.revision,
-        )
-        program.send_signal(signal.SIGINT)
-        output, errors = program.communicate(timeout=60)
+    roll = started_roll(at_v1, "--hold", "60", "--steps", "10,100")
 
-    assert program.returncode == 1, errors
-    document = json.loads(output)
-    assert (document["outcome"], document["reason"]) == ("aborted", "interrupted")
+    roll.send_signal(signal.SIGINT)
+
+    assert aborted_by(roll) == ("aborted", "interrupted")
     assert at_v1.routes.show().document == before.document
 
 
 def test_somebody_elses_publish_stops_a_roll_and_is_not_overwritten(at_v1: Lab, tmp_path: Path) -> None:
-    before = at_v1.routes.show().revision
     other = tmp_path / "other.yaml"
     other.write_text(ROUTES.replace("default: rows@v1", "default: rows@v1, rules: []"))
-    environment = {"PATH": "/usr/bin:/bin", "LAB_NAME": at_v1.name, "LAB_HOME": str(at_v1.folder.parent.parent)}
-    command = [str(LAB), *ROLL, "--steps", "50,100", "--abort-on", "misroutes>0", "--json"]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as program:
-        eventually(
-            "the first step is in force",
-            lambda: at_v1.routes.show().revision,
-            within=timedelta(seconds=30),
-            until=lambda seen: seen > before,
-        )
-        theirs = at_v1.routes.publish(other)
-        output, errors = program.communicate(timeout=60)
+    roll = started_roll(at_v1, "--steps", "50,100", "--abort-on", "misroutes>0")
 
-    assert program.returncode == 1, errors
-    document = json.loads(output)
-    assert document["outcome"] == "stopped"
-    assert f"revision {theirs} is in force" in document["reason"]
+    theirs = at_v1.routes.publish(other)
+
+    outcome, reason = aborted_by(roll)
+    assert outcome == "stopped"
+    assert f"revision {theirs} is in force" in reason
     assert at_v1.routes.show().revision == theirs
 
 
@@ -182,11 +156,7 @@ def test_somebody_elses_publish_stops_a_roll_and_is_not_overwritten(at_v1: Lab, 
 def test_what_cannot_be_rolled_is_one_line(at_v1: Lab, arguments: list[str], message: str) -> None:
     before = at_v1.routes.show().revision
 
-    result = run_lab(at_v1, "roll", *arguments)
-
-    assert result.returncode == 1
-    [line] = result.stderr.strip().splitlines()
-    assert line.startswith(message)
+    assert refusal(run_lab(at_v1, "roll", *arguments)).startswith(message)
     assert at_v1.routes.show().revision == before
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from contextlib import contextmanager
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2
+from scenarios.framework.steps import set_behaviour
+from tests.labs import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +35,7 @@ FOUR_MB = 1_000_000  # floats
 
 @pytest.fixture(scope="module", autouse=True)
 def table(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One by which the homepage may use the shadow as well: what it may not use, its sidecar does not know."""
+    """Lets homepage use the shadow's model, too: its sidecar knows only keys that homepage may use."""
     text = (CHECKOUT / "routes.yaml").read_text()
     before = "    callers: [playback]\n"
     assert before in text
@@ -46,7 +48,7 @@ def table(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def rank(lab: Lab) -> Iterator[Rank]:
-    """Asks for :data:`ASKED`, whatever else the headers say."""
+    """Sends requests for :data:`ASKED`."""
     with open_blocking_channel(lab.endpoints().clients["homepage"].address_of("sidecar")) as channel:
         call = channel.unary_unary(
             "/ranking.v1.Ranking/Rank",
@@ -64,22 +66,20 @@ def rank(lab: Lab) -> Iterator[Rank]:
         yield ask
 
 
-@contextmanager
-def controls(lab: Lab) -> Iterator[list[stub_pb2_grpc.StubControlStub]]:
-    """The dials of the shadow's replicas."""
-    units = [unit for unit in lab.status().units if unit.name.startswith(SHADOW_CLUSTER)]
-    channels = [open_blocking_channel(unit.address) for unit in units]
-    try:
-        yield [stub_pb2_grpc.StubControlStub(channel) for channel in channels]
-    finally:
-        for channel in channels:
-            channel.close()
+@pytest.fixture
+def replicas(lab: Lab) -> list[str]:
+    """The shadow's replicas."""
+    return [unit.name for unit in lab.status().units if unit.name.startswith(SHADOW_CLUSTER)]
 
 
 @pytest.fixture
-def copies(lab: Lab) -> Iterator[Callable[[], list[str]]]:
+def copies(lab: Lab, replicas: list[str]) -> Iterator[Callable[[], list[str]]]:
     """Request ids of the copies that the shadow's replicas received, in no order."""
-    with controls(lab) as stubs:
+    with ExitStack() as stack:
+        stubs = [
+            stub_pb2_grpc.StubControlStub(stack.enter_context(open_blocking_channel(address_of(lab, unit))))
+            for unit in replicas
+        ]
         yield lambda: [
             request
             for stub in stubs
@@ -92,21 +92,17 @@ def copies(lab: Lab) -> Iterator[Callable[[], list[str]]]:
 @pytest.fixture
 def slowed(lab: Lab) -> Iterator[Callable[[float], None]]:
     """Slows the shadow, ms."""
-    with controls(lab) as stubs:
 
-        def slow(ms: float) -> None:
-            for stub in stubs:
-                stub.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=ms)), timeout=DEADLINE_S)
+    def slow(ms: float) -> None:
+        set_behaviour(lab, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=ms)), SHADOW_CLUSTER)
 
-        yield slow
-        slow(0)
+    yield slow
+    slow(0)
 
 
 def counted(lab: Lab, name: str) -> int:
     """What the sidecar has counted on the way that copies take first."""
-    [admin] = [
-        unit.admin for unit in LabState.of(lab.folder).plan.with_role("sidecar") if unit.name == "homepage-sidecar"
-    ]
+    admin = LabState.of(lab.folder).plan.unit("homepage-sidecar").admin
     assert admin is not None
     url = f"http://{admin.outside}/stats?format=json&filter=cluster.copies.{name}$"
     with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
@@ -152,7 +148,7 @@ BAD_KEYS = {
 
 
 @pytest.mark.parametrize("case", BAD_KEYS)
-def test_what_is_no_well_formed_shadow_key_is_refused(rank: Rank, copies: Callable[[], list[str]], case: str) -> None:
+def test_a_malformed_shadow_key_is_refused(rank: Rank, copies: Callable[[], list[str]], case: str) -> None:
     with pytest.raises(grpc.RpcError) as refusal:
         rank(f"bad-{case}", *BAD_KEYS[case])
 
@@ -202,33 +198,31 @@ def test_copies_beyond_the_limit_are_dropped_and_counted(
 
 
 @pytest.mark.parametrize("floats", [0, FOUR_MB], ids=["tiny", "4 MB"])
-def test_a_shadow_that_is_frozen_holds_nobody_up(rank: Rank, lab: Lab, floats: int) -> None:
-    frozen = [unit.name for unit in lab.status().units if unit.name.startswith(SHADOW_CLUSTER)]
+def test_a_shadow_that_is_frozen_holds_nobody_up(rank: Rank, lab: Lab, replicas: list[str], floats: int) -> None:
     rank("so that the way there is known", SHADOW)
     try:
-        for unit in frozen:
+        for unit in replicas:
             lab.units.pause(unit)
         for number in range(12):
             assert rank(f"frozen-{number}", SHADOW, floats=floats).answered_by.version == "v1"
         # With less room for copies, this is where they would have made the requests wait.
         assert counted(lab, "upstream_flow_control_backed_up_total") == 0
     finally:
-        for unit in frozen:
+        for unit in replicas:
             lab.units.resume(unit)
 
 
 def test_a_shadow_that_is_dead_or_never_was_holds_nobody_up(
-    rank: Rank, lab: Lab, copies: Callable[[], list[str]]
+    rank: Rank, lab: Lab, replicas: list[str], copies: Callable[[], list[str]]
 ) -> None:
-    dead = [unit.name for unit in lab.status().units if unit.name.startswith(SHADOW_CLUSTER)]
     try:
-        for unit in dead:
+        for unit in replicas:
             lab.units.kill(unit)
         for number in range(20):
             assert rank(f"dead-{number}", SHADOW).answered_by.version == "v1"
             assert rank(f"nobody-{number}", "nobody.v7").answered_by.version == "v1"
     finally:
-        for unit in dead:
+        for unit in replicas:
             lab.units.start(unit)
     eventually(
         "copies arrive again",

@@ -22,7 +22,7 @@ DEADLINE_S = 10.0
 
 @pytest.fixture(params=["homepage"])
 def rank(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Rank]:
-    """By the sidecar of the caller that is named; what another may use does not exist there."""
+    """Sends requests to a caller's sidecar, which knows only the keys that the caller may use."""
     with grpc.insecure_channel(lab.endpoints().clients[request.param].address_of("sidecar")) as channel:
         yield channel.unary_unary(
             "/ranking.v1.Ranking/Rank",
@@ -68,9 +68,7 @@ BAD_KEYS = {
 
 
 @pytest.mark.parametrize("case", BAD_KEYS)
-def test_what_is_not_exactly_one_well_formed_key_is_refused_and_the_next_good_call_succeeds(
-    rank: Rank, case: str
-) -> None:
+def test_all_but_one_well_formed_key_is_refused_and_the_next_good_call_succeeds(rank: Rank, case: str) -> None:
     with pytest.raises(grpc.RpcError) as refusal:
         rank(REQUEST, metadata=tuple(("x-routing-key", key) for key in BAD_KEYS[case]), timeout=DEADLINE_S)
 
@@ -79,9 +77,7 @@ def test_what_is_not_exactly_one_well_formed_key_is_refused_and_the_next_good_ca
     assert rank(REQUEST, metadata=(("x-routing-key", "cw-ranker.v1"),), timeout=DEADLINE_S).answered_by.version == "v1"
 
 
-def test_a_key_that_nobody_serves_is_unavailable_at_once_every_time(
-    rank: Rank,
-) -> None:
+def test_a_key_that_nobody_serves_is_unavailable_at_once_every_time(rank: Rank) -> None:
     for _ in range(5):
         with pytest.raises(grpc.RpcError) as refusal:
             rank(REQUEST, metadata=(("x-routing-key", "nobody.v7"),), timeout=DEADLINE_S)
@@ -112,9 +108,7 @@ def test_a_key_that_nobody_served_works_from_the_moment_that_it_is_published(
     assert (answer.answered_by.version, answer.answered_by.cluster) == ("v2", "ml-cluster-1")
 
 
-def test_a_body_for_another_model_than_the_header_is_a_tear(
-    rank: Rank,
-) -> None:
+def test_a_body_for_another_model_than_the_header_is_a_tear(rank: Rank) -> None:
     torn = ranking_pb2.RankRequest()
     torn.envelope.model_config.model, torn.envelope.model_config.version = "cw-ranker", "v2"
 

@@ -18,7 +18,8 @@ from lab.transport import open_blocking_channel
 from models.apis import APIS
 from models.context import origin_name
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
-from tests.lab_command import run_lab
+from tests.lab_command import json_of, refusal, run_lab
+from tests.labs import ask, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,12 +74,9 @@ async def test_the_items_of_a_stream_say_so_too(lab: Lab, topology: str) -> None
 def test_an_origin_that_does_not_exist_is_an_invalid_argument(lab: Lab, topology: str) -> None:
     arguments = ("--topology", topology, "--context", "traffic_origin=unreal")
 
-    called = run_lab(lab, "call", USE_CASE, *arguments)
-    loaded = run_lab(lab, "load", *arguments, "--duration", "1")
-
-    assert (called.returncode, loaded.returncode) == (1, 1)
-    assert "INVALID_ARGUMENT: traffic_origin: 'unreal' is not known; write 'real' or 'artificial'" in called.stderr
-    assert "traffic_origin: 'unreal' is not known; write 'real' or 'artificial'" in loaded.stderr
+    message = "traffic_origin: 'unreal' is not known; write 'real' or 'artificial'"
+    assert f"INVALID_ARGUMENT: {message}" in refusal(run_lab(lab, "call", USE_CASE, *arguments))
+    assert message in refusal(run_lab(lab, "load", *arguments, "--duration", "1"))
 
 
 def test_a_run_whose_model_saw_another_origin_is_invalid(lab: Lab) -> None:
@@ -86,10 +84,9 @@ def test_a_run_whose_model_saw_another_origin_is_invalid(lab: Lab) -> None:
     first, *others = read_parquet(folder / "history.parquet")
     write_parquet([replace(first, seen_origin="real"), *others], folder / "history.parquet")
 
-    judged = run_lab(None, "check", str(folder), "--json")
+    judged = json_of(run_lab(None, "check", str(folder), "--json"), statuses=(1,))
 
-    assert judged.returncode == 1
-    [verdict] = [each for each in json.loads(judged.stdout)["verdicts"] if each["violations"]]
+    [verdict] = [each for each in judged["verdicts"] if each["violations"]]
     assert verdict["checker"] == "origin"
     assert "sent as artificial traffic" in verdict["violations"][0]["message"]
 
@@ -112,14 +109,7 @@ def limited(lab: Lab, routes: Path, tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.usefixtures("limited")
 def test_limits_are_published_shown_and_kept_to_at_every_gateway_and_nowhere_else(lab: Lab) -> None:
     def statuses(topology: str, tenant: str) -> list[str]:
-        found = []
-        for _ in range(3):
-            try:
-                lab.call(USE_CASE, topology=topology, caller="homepage", context={"user_id": "u1", "tenant": tenant})
-                found.append("OK")
-            except CallError as error:
-                found.append(error.code.name)
-        return found
+        return [status_of(lab, topology, tenant=tenant) for _ in range(3)]
 
     request = ranking_pb2.RankRequest()
     request.envelope.use_case = USE_CASE
@@ -140,11 +130,11 @@ def test_limits_are_published_shown_and_kept_to_at_every_gateway_and_nowhere_els
     with pytest.raises(
         CallError, match=r"tenant 'noisy' is over its rate limit at the central Envoy: tenants\.noisy\.rate"
     ):
-        lab.call(USE_CASE, topology="gateway-header", caller="homepage", context={"user_id": "u1", "tenant": "noisy"})
+        ask(lab, "gateway-header", tenant="noisy")
     for topology, tenant in (("gateway-header", "quiet"), ("mesh", "noisy"), ("proxyless", "noisy")):
         assert statuses(topology, tenant) == ["OK"] * 3
 
-    revision = json.loads(run_lab(lab, "routes", "show", "--json").stdout)
+    revision = json_of(run_lab(lab, "routes", "show", "--json"))
     assert revision["document"]["tenants"] == {"noisy": NOISY}
     shown = run_lab(lab, "routes", "diff", str(revision["revision"] - 1), str(revision["revision"])).stdout
     assert "+  noisy:\n+    rate: 0.002\n+    burst: 2\n+    callers: [homepage]\n" in shown

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from docs.examples import background
 from lab.registry import PLUGINS
 from lab.runtime import RUNTIMES, choose
-from tests.lab_command import run_lab
+from tests.lab_command import json_of, run_lab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import pytest
@@ -22,19 +21,17 @@ if TYPE_CHECKING:
 NAME, FILE = background.BackgroundRuntime.name, background.__file__
 
 
-def test_a_lab_stands_on_it_and_later_commands_find_it(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
-    lab = new_lab()
-    up = run_lab(lab, "up", "--spec", str(mini_spec), "--runtime", NAME, "--plugin", FILE)
+def test_a_lab_stands_on_it_and_later_commands_find_it(own_lab: Lab, mini_spec: Path) -> None:
+    up = run_lab(own_lab, "up", "--spec", str(mini_spec), "--runtime", NAME, "--plugin", FILE)
     assert up.returncode == 0, up.stderr
 
-    found = run_lab(lab, "status", "--json")
+    status = json_of(run_lab(own_lab, "status", "--json"))
 
-    status = json.loads(found.stdout)
     assert status["runtime"] == NAME
     assert {os.getpriority(os.PRIO_PROCESS, unit["pid"]) for unit in status["units"]} == {background.NICENESS}
-    paused = run_lab(lab, "fault", "inject", "pause", "homepage", "--for", "1")
+    paused = run_lab(own_lab, "fault", "inject", "pause", "homepage", "--for", "1")
     assert paused.returncode == 0, paused.stderr
-    assert run_lab(lab, "down", "--json").stdout.strip() == json.dumps({"ended": len(status["units"])}, indent=1)
+    assert run_lab(own_lab, "down", "--json").stdout.strip() == json.dumps({"ended": len(status["units"])}, indent=1)
 
 
 def test_auto_takes_the_runtime_of_highest_priority_that_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:

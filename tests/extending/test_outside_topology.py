@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -20,11 +19,10 @@ from lab.routing.keys import HEADER
 from lab.transport import Security, open_blocking_channel
 from models.apis import APIS
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
-from tests.lab_command import run_lab
+from tests.lab_command import json_of, run_lab
+from tests.labs import address_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.lab import Lab
 
 
@@ -33,32 +31,28 @@ USE_CASE = "ContinueWatchingRanking"
 
 
 @pytest.fixture
-def proxied(new_lab: Callable[[], Lab], mini_spec: Path) -> Lab:
+def proxied(own_lab: Lab, mini_spec: Path) -> Lab:
     """A lab that is up, in a process that does not know the plugin."""
-    lab = new_lab()
-    up = run_lab(lab, "up", "--spec", str(mini_spec), "--topology", f"+{NAME}", "--plugin", FILE, "--json")
-    assert up.returncode == 0, up.stderr
-    assert NAME in [call["topology"] for call in json.loads(up.stdout)["verified"]]
-    return lab
-
-
-def printed(done: subprocess.CompletedProcess[str], *, may_be_late: bool = False) -> Any:
-    """The JSON document that a command printed, once it has succeeded; a run on a busy machine may be late."""
-    assert done.returncode in ((0, 2) if may_be_late else (0,)), done.stderr
-    return json.loads(done.stdout)
+    up = run_lab(own_lab, "up", "--spec", str(mini_spec), "--topology", f"+{NAME}", "--plugin", FILE, "--json")
+    assert NAME in [call["topology"] for call in json_of(up)["verified"]]
+    return own_lab
 
 
 def test_commands_on_a_lab_know_the_plugin_that_it_was_brought_up_with(proxied: Lab) -> None:
     options = ("--topology", NAME, "--caller", "homepage", "--json")
 
-    assert printed(run_lab(proxied, "call", USE_CASE, *options))["topology"] == NAME
-    [proxy] = [unit for unit in printed(run_lab(proxied, "status", "--json"))["units"] if unit["role"] == NAME]
+    assert json_of(run_lab(proxied, "call", USE_CASE, *options))["topology"] == NAME
+    [proxy] = [unit for unit in json_of(run_lab(proxied, "status", "--json"))["units"] if unit["role"] == NAME]
     assert proxy["state"] == "running"
-    assert printed(run_lab(proxied, "endpoints", "--json"))["http2_proxy"] == proxy["address"]
+    assert json_of(run_lab(proxied, "endpoints", "--json"))["http2_proxy"] == proxy["address"]
 
-    run = printed(run_lab(proxied, "load", "--rate", "50", "--duration", "3", *options), may_be_late=True)
+    run = json_of(
+        run_lab(proxied, "load", "--rate", "50", "--duration", "3", *options), statuses=(0, 2)
+    )  # a busy machine may be late
     assert (run["offered"] > 0, run["failed"], run["misrouted"], run["torn"]) == (True, 0, 0, 0)
-    checked = printed(run_lab(proxied, "check", run["run_dir"], "--json"), may_be_late=True)
+    checked = json_of(
+        run_lab(proxied, "check", run["run_dir"], "--json"), statuses=(0, 2)
+    )  # a busy machine may be late
     verdicts = {each["checker"]: each["outcome"] for each in checked["verdicts"]}
     assert verdicts.pop("driver") in {"valid", "unknown"}
     assert verdicts == dict.fromkeys(("accounting", "origin", "routing", "tear"), "valid")
@@ -83,7 +77,6 @@ def test_the_proxy_has_an_identity_of_its_own_and_serves_callers_alone(proxied: 
 
 
 def test_the_proxy_passes_a_models_refusal_on(proxied: Lab) -> None:
-    [model] = [unit for unit in proxied.status().units if unit.name == "ml-cluster-1-a"]
     homepage = Security("mtls", str(proxied.folder / "pki" / "units" / "homepage"))
 
     torn = ranking_pb2.RankRequest()
@@ -97,7 +90,9 @@ def test_the_proxy_passes_a_models_refusal_on(proxied: Lab) -> None:
         return refused.value.code()
 
     proxy = proxied.endpoints().shared.address_of(NAME)
-    assert refusal(model.address, "model", "cw-ranker.v1") is grpc.StatusCode.FAILED_PRECONDITION
+    assert (
+        refusal(address_of(proxied, "ml-cluster-1-a"), "model", "cw-ranker.v1") is grpc.StatusCode.FAILED_PRECONDITION
+    )
     assert refusal(proxy, NAME, "cw-ranker.v1") is grpc.StatusCode.FAILED_PRECONDITION
     assert refusal(proxy, NAME, "nobody.v7") is grpc.StatusCode.UNAVAILABLE
 

@@ -1,4 +1,4 @@
-"""Bad pushes: whoever is offered one refuses it and says why, and the last good state serves on."""
+"""Bad pushes: a node that is offered one refuses it with the reason, and the last good state serves on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from lab.errors import InputError
 from lab.faults import Visible
+from tests.labs import ask, known
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,15 +23,13 @@ TRIES = 3
 def answers(lab: Lab) -> set[tuple[str, str, int]]:
     found = set()
     for topology in ("gateway", "mesh"):
-        call = lab.call("ContinueWatchingRanking", topology=topology, caller="homepage")
+        call = ask(lab, topology)
         found.add((call.model, call.version, call.revision))
     return found
 
 
 def errors(lab: Lab) -> dict[str, str]:
-    control_plane = lab.control_plane_status()
-    assert control_plane is not None
-    return {node.node: node.error for node in control_plane.nodes if node.error}
+    return {node.node: node.error for node in known(lab).nodes if node.error}
 
 
 def offered(lab: Lab, target: str) -> tuple[Fault, dict[str, str]]:
@@ -94,7 +93,7 @@ def test_some_nodes_only_are_offered_it_and_the_same_for_the_same_seed(lab: Lab)
 
 
 def test_a_publish_goes_through_while_a_bad_push_is_remembered(lab: Lab, routes: Path, tmp_path: Path) -> None:
-    lab.call("ContinueWatchingRanking", topology="mesh", caller="homepage")
+    ask(lab)
     changed = tmp_path / "changed.yaml"
     changed.write_text(routes.read_text().replace("timeout: 2s", "timeout: 4s"))
     with lab.faults.injected("bad-push", "rules"), lab.faults.injected("bad-push", "clusters"):

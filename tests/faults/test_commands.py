@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,10 @@ import pytest
 from lab.errors import InputError, LabError
 from lab.runs.events import LAB_EVENTS
 from lab.waiting import eventually
-from tests.lab_command import LAB, run_lab
+from tests.lab_command import json_of, refusal, run_lab, start_lab
+from tests.labs import states
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from lab.lab import Lab
 
 
@@ -28,40 +25,30 @@ A = "ml-cluster-1-a"
 WITHIN = timedelta(seconds=60)
 
 
-def states(lab: Lab) -> dict[str, str]:
-    return {unit.name: unit.state for unit in lab.status().units}
-
-
 def events(lab: Lab) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (lab.folder / LAB_EVENTS).read_text().splitlines()]
 
 
-def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def test_a_fault_outlives_the_command_that_injects_it(lab: Lab) -> None:
-    injected = document(run_lab(lab, "fault", "inject", "kill", A, "--json"))
+    injected = json_of(run_lab(lab, "fault", "inject", "kill", A, "--json"))
     assert injected["observed"]["visible"] == "yes"
     assert not injected["healed"]
     assert states(lab)[A] == "exited"
 
-    listed = document(run_lab(lab, "fault", "list", "--observe", "--json"))
+    listed = json_of(run_lab(lab, "fault", "list", "--observe", "--json"))
     (there,) = listed["injected"]
     assert there["id"] == injected["id"]
     assert there["observed"]["visible"] == "yes"
     assert {kind["kind"] for kind in listed["kinds"]} >= {"kill", "slow", "churn"}
 
-    assert document(run_lab(lab, "fault", "heal", injected["id"], "--json")) == {"healed": [injected["id"]]}
+    assert json_of(run_lab(lab, "fault", "heal", injected["id"], "--json")) == {"healed": [injected["id"]]}
     assert states(lab)[A] == "running"
     assert lab.faults.heal(injected["id"]) == []
     assert "nothing is injected" in run_lab(lab, "fault", "list").stdout
 
 
 def test_for_a_while_waits_and_heals(lab: Lab) -> None:
-    done = document(run_lab(lab, "fault", "inject", "kill", A, "--for", "1", "--json"))
+    done = json_of(run_lab(lab, "fault", "inject", "kill", A, "--for", "1", "--json"))
 
     assert done["healed"]
     assert [(event["kind"], event["target"]) for event in events(lab)[-2:]] == [("kill", A), ("start", A)]
@@ -70,9 +57,7 @@ def test_for_a_while_waits_and_heals(lab: Lab) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_heals_before_its_time(lab: Lab, number: signal.Signals) -> None:
-    environment = {"LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent), "PATH": "/usr/bin:/bin"}
-    command = [str(LAB), "fault", "inject", "pause", A, "--for", "60"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as injecting:
+    with start_lab(lab, "fault", "inject", "pause", A, "--for", "60") as injecting:
         eventually("it is injected", lambda: states(lab)[A], until="paused".__eq__, within=WITHIN)
         injecting.send_signal(number)
         _, said = injecting.communicate(timeout=60)
@@ -84,9 +69,7 @@ def test_an_interruption_heals_before_its_time(lab: Lab, number: signal.Signals)
 
 
 def test_a_time_that_is_up_heals_also_if_nobody_waits_any_more(lab: Lab) -> None:
-    environment = {"LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent), "PATH": "/usr/bin:/bin"}
-    command = [str(LAB), "fault", "inject", "pause", A, "--for", "4"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as injecting:
+    with start_lab(lab, "fault", "inject", "pause", A, "--for", "4") as injecting:
         timed = eventually(
             "it has a timer",
             lambda: [each for each in lab.faults.active() if "timer" in each.record.memory],
@@ -108,11 +91,7 @@ def test_a_time_that_is_up_heals_also_if_nobody_waits_any_more(lab: Lab) -> None
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(lab: Lab, arguments: tuple[str, ...], message: str) -> None:
-    done = run_lab(lab, "fault", "inject", *arguments)
-
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"lab: {message}")
-    assert done.stderr.count("\n") == 1
+    assert refusal(run_lab(lab, "fault", "inject", *arguments)).startswith(f"lab: {message}")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +128,7 @@ def test_what_cannot_be_injected_is_said_in_one_line_and_changes_nothing(
 
 
 @pytest.mark.parametrize(("first", "second"), [("kill", "kill"), ("pause", "kill"), ("pause", "cold")])
-def test_what_is_hit_already_is_refused_with_the_way_out(lab: Lab, first: str, second: str) -> None:
+def test_a_second_fault_on_a_unit_is_refused_with_the_remedy(lab: Lab, first: str, second: str) -> None:
     with lab.faults.injected(first, A) as fault:
         with pytest.raises(InputError, match=rf"^{second} ml-cluster-1: {A} is .*heal"):
             lab.faults.inject(second, "ml-cluster-1", share=1)
@@ -190,11 +169,10 @@ def test_one_that_cannot_be_healed_stays_and_does_not_hold_up_the_others(lab: La
     assert lab.faults.heal() == [slow.id]
 
 
-def test_heal_says_what_is_no_id(lab: Lab) -> None:
-    done = run_lab(lab, "fault", "heal", "everything")
-
-    assert done.returncode == 1
-    assert done.stderr == "lab: 'everything' is no fault's id; write one that `lab fault list` shows, or all\n"
+def test_heal_refuses_an_unknown_id(lab: Lab) -> None:
+    assert refusal(run_lab(lab, "fault", "heal", "everything")) == (
+        "lab: 'everything' is no fault's id; write one that `lab fault list` shows, or all"
+    )
 
 
 def test_every_act_is_written_down_and_can_be_shown(lab: Lab) -> None:
@@ -219,19 +197,16 @@ def test_every_act_is_written_down_and_can_be_shown(lab: Lab) -> None:
     assert written[0]["detail"] == "ms 20, on ml-cluster-1-a, ml-cluster-1-b"
 
 
-def test_down_ends_what_a_fault_has_started(mini_spec: Path, new_lab: Callable[[], Lab]) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec)
-    fault = lab.faults.inject("flood", "noisy", rate=20, seconds=60)
+def test_down_ends_what_a_fault_has_started(mini_lab: Lab) -> None:
+    fault = mini_lab.faults.inject("flood", "noisy", rate=20, seconds=60)
     timer = psutil.Process(fault.record.memory["timer"]["pid"])
     eventually("it drives", timer.children, within=WITHIN)
     children = timer.children()
-    lab.faults.inject("slow", "ml-cluster-1")
+    mini_lab.faults.inject("slow", "ml-cluster-1")
 
-    lab.down()
+    mini_lab.down()
 
     assert [each for each in (timer, *children) if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
-    done = run_lab(lab, "fault", "heal")
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"lab: lab {lab.name} is not up: run `lab up`")
-    assert json.loads(run_lab(lab, "fault", "list", "--json").stdout)["injected"] is None
+    refused = refusal(run_lab(mini_lab, "fault", "heal"))
+    assert refused.startswith(f"lab: lab {mini_lab.name} is not up: run `lab up`")
+    assert json_of(run_lab(mini_lab, "fault", "list", "--json"))["injected"] is None

@@ -21,7 +21,7 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path)
 
 
-def test_who_did_what_and_how_it_ended_is_there(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acts_are_kept_with_user_and_outcome(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "somebody-else")
     with journal.doing("fault inject kill", "ml-cluster-1-a", "kill-1, level severe, seed 7"):
         [begun] = journal.acts()

@@ -9,8 +9,7 @@ from docs.examples import bounce
 from lab.report import read_run, render
 from lab.runs import LoadOptions, background_load
 from lab.runs.events import faults_in, lab_events
-from tests.faults.test_commands import document
-from tests.lab_command import run_lab
+from tests.lab_command import json_of, refusal, run_lab
 
 if TYPE_CHECKING:
     from lab.lab import Lab
@@ -24,10 +23,10 @@ def test_a_fault_from_one_file_is_listed_injected_healed_and_on_the_time_line(la
     options = LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=6)
 
     with background_load(lab.load, options) as (running,):
-        injected = document(run_lab(lab, "fault", "inject", "bounce", A, "--for", "0.5", "--json", *plugin))
+        injected = json_of(run_lab(lab, "fault", "inject", "bounce", A, "--for", "0.5", "--json", *plugin))
     run = read_run(running.result().folder)
 
-    kinds = document(run_lab(lab, "fault", "list", "--json", *plugin))["kinds"]
+    kinds = json_of(run_lab(lab, "fault", "list", "--json", *plugin))["kinds"]
     assert "bounce" in [kind["kind"] for kind in kinds]
     assert injected["observed"]["visible"] == "yes"
     assert injected["healed"]
@@ -38,10 +37,9 @@ def test_a_fault_from_one_file_is_listed_injected_healed_and_on_the_time_line(la
 
 
 def test_a_command_without_the_file_does_not_know_the_fault(lab: Lab) -> None:
-    done = run_lab(lab, "fault", "inject", "bounce", A)
+    refused = refusal(run_lab(lab, "fault", "inject", "bounce", A))
 
-    assert done.returncode == 1
-    assert done.stderr.startswith("lab: fault 'bounce' is not known; there are bad-push, ")
+    assert refused.startswith("lab: fault 'bounce' is not known; there are bad-push, ")
 
 
 def test_one_file_of_at_most_60_lines_is_enough() -> None:

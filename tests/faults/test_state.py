@@ -53,7 +53,7 @@ def test_ids_are_not_used_again(tmp_path: Path) -> None:
     assert put(store).id == "slow-2"
 
 
-def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
+def test_a_refused_fault_leaves_nothing(tmp_path: Path) -> None:
     store = FaultStore(tmp_path)
 
     def refuse() -> None:

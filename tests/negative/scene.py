@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from lab.client.call import call
 from lab.identity.authority import Authority, folder_of
-from lab.lab import Lab
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
 from lab.transport.security import MTLS, Security
 from lab.waiting import eventually
 from models.proto.ranking.v1 import ranking_pb2
+from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, lab_up, write_spec
 from tests.negative.loris import Lorises
 from tests.negative.wire import Answer, Wire, tls_context
 
@@ -27,31 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.identity import Identity
+    from lab.lab import Lab
     from tests.negative.wire import Header
 
-SPEC = """
-topologies = ["gateway", "gateway-header", "mesh", "proxyless"]
-routes = "routes.yaml"
-[callers.homepage]
-[callers.search]
-[gateway]
-replicas = 1
-"""
-ROUTES = """
-use_cases:
-  ContinueWatchingRanking:
-    {callers: [homepage], api: ranking.v1, timeout: 10s, default: cw-ranker@v1}
-  SearchRanking:
-    {callers: [search], api: ranking.v1, timeout: 10s, default: search-ranker@v1}
-models:
-  cw-ranker: {versions: {v1: {cluster: ml-cluster-1}}}
-  search-ranker: {versions: {v1: {cluster: ml-cluster-2}}}
-clusters:
-  ml-cluster-1: {replicas: 1}
-  ml-cluster-2: {replicas: 1}
-tenants:
-  ads: {rate: 100, callers: [search]}
-"""
 OURS, THEIRS = "ContinueWatchingRanking", "SearchRanking"
 OUR_KEY, THEIR_KEY = b"cw-ranker.v1", b"search-ranker.v1"
 KEY_HEADER = b"x-routing-key"
@@ -199,15 +177,9 @@ def counted_as(counter: str, unit: str, attempt: Callable[[Scene], Answer]) -> C
 @contextmanager
 def standing(folder: Path) -> Iterator[Scene]:
     """The lab, up."""
-    (folder / "routes.yaml").write_text(ROUTES)
-    spec = folder / "lab.toml"
-    spec.write_text(SPEC)
-    lab = Lab(f"test-{secrets.token_hex(3)}", home=folder)
-    try:
-        lab.up(spec=spec, security="mtls", runtime="process")
+    spec = write_spec(folder, TWO_CALLERS_SPEC, TWO_CALLERS_ROUTES)
+    with lab_up(folder, spec=spec, security="mtls") as lab:
         yield Scene(lab, folder)
-    finally:
-        lab.down()
 
 
 def _found(folder: Path) -> Authority:

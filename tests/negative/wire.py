@@ -185,16 +185,6 @@ class Wire:
         self.send(number, framed(body))
         return self.answer(number)
 
-    def until_closed(self, within_s: float) -> Answer:
-        """How the other side ends the connection; ``OPEN`` if it does not."""
-        self.socket.settimeout(within_s)
-        try:
-            while self.end is None:
-                self._read()
-        except TimeoutError:
-            return Answer("OPEN", f"after {within_s:g} s")
-        return self.end
-
     def _read(self) -> None:
         try:
             data = self.socket.recv(1 << 18)

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import os
-import secrets
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.lab import Lab
 from lab.runtime.compose import engine as docker_engine
 from lab.runtime.compose.engine import obstacle
+from tests.labs import lab_up, write_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     import docker
 
-SPEC = """
-topologies = ["gateway", "mesh"]
-routes = "routes.yaml"
-[callers.homepage]
-[gateway]
-replicas = 1
-"""
+    from lab.lab import Lab
+
 ROUTES = """
 use_cases:
   ContinueWatchingRanking:
@@ -55,30 +49,17 @@ def engine() -> docker.DockerClient:
 
 
 @pytest.fixture
-def left_of(engine: docker.DockerClient) -> Callable[[Lab], list[str]]:
-    """Containers, networks and volumes that an engine has of a lab."""
-
-    def find(lab: Lab) -> list[str]:
-        mine = f"lab-{lab.name}-"
-        found = [each.name for each in engine.containers.list(all=True, ignore_removed=True)]
-        found += [each.name for each in engine.networks.list()]
-        found += [each.name for each in engine.volumes.list()]
-        return [name for name in found if name and mine in name]
-
-    return find
+def compose_lab(own_lab: Lab, mini_spec: Path) -> Lab:
+    """A small lab of containers, which is up."""
+    own_lab.up(spec=mini_spec, runtime="compose")
+    return own_lab
 
 
 @pytest.fixture(scope="session", params=["process", "compose"])
 def lab_to_break(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A small lab on each runtime; whoever breaks something of it mends it again."""
+    """A small lab on each runtime; a test repairs what it breaks."""
     if request.param == "compose":
         request.getfixturevalue("engine")
-    home: Path = tmp_path_factory.mktemp("to-break")
-    (home / "routes.yaml").write_text(ROUTES)
-    (home / "spec.toml").write_text(SPEC)
-    lab = Lab(f"broken-{secrets.token_hex(3)}", home=home)
-    try:
-        lab.up(spec=home / "spec.toml", runtime=request.param)
+    home = tmp_path_factory.mktemp("to-break")
+    with lab_up(home, spec=write_spec(home, routes=ROUTES), runtime=request.param) as lab:
         yield lab
-    finally:
-        lab.down()

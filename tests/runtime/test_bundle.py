@@ -79,7 +79,7 @@ def test_it_stands_the_lab_up_without_any_network(unpacked: Path, tmp_path: Path
 
 
 @pytest.mark.timeout(600)
-def test_another_python_than_the_packages_are_for_is_told_so(unpacked: Path) -> None:
+def test_a_python_that_the_packages_are_not_for_is_refused(unpacked: Path) -> None:
     (unpacked / "carried" / "wheels.txt").write_text(f"python3.1-linux-{platform.machine()}\n")
 
     done = subprocess.run(

@@ -25,8 +25,8 @@ from lab.runtime.compose.runtime import ComposeRuntime
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
-from tests.lab_calls import call_mesh
-from tests.lab_command import LAB
+from tests.lab_command import LAB, await_line, refusal, start_lab
+from tests.labs import ask, docker_objects_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,38 +39,20 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("engine")
 
 
-@pytest.fixture
-def lab_up() -> Callable[[Lab, Path], subprocess.Popen[str]]:
-    def start(lab: Lab, spec: Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [str(LAB), "up", "--runtime", "compose", "--spec", str(spec)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)},
-        )
-
-    return start
-
-
-def test_a_lab_comes_up_answers_records_its_load_and_goes_without_a_trace(
-    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]]
-) -> None:
-    lab = new_lab()
-
-    calls = lab.up(spec=mini_spec, runtime="compose")
+def test_a_lab_comes_up_answers_records_its_load_and_goes_without_a_trace(own_lab: Lab, mini_spec: Path) -> None:
+    calls = own_lab.up(spec=mini_spec, runtime="compose")
 
     assert [call.topology for call in calls] == ["gateway", "mesh"]
-    assert lab.status().runtime == "compose"
-    assert {unit.state for unit in lab.status(memory=True).units} == {"running"}
-    assert all(unit.container and unit.memory_bytes > 0 and not unit.pid for unit in lab.status(memory=True).units)
-    assert call_mesh(lab).version == "v1"
-    with open_blocking_channel(lab.endpoints().clients["homepage"].address_of("sidecar")) as channel:
+    assert own_lab.status().runtime == "compose"
+    assert {unit.state for unit in own_lab.status(memory=True).units} == {"running"}
+    assert all(unit.container and unit.memory_bytes > 0 and not unit.pid for unit in own_lab.status(memory=True).units)
+    assert ask(own_lab).version == "v1"
+    with open_blocking_channel(own_lab.endpoints().clients["homepage"].address_of("sidecar")) as channel:
         rank = ranking_pb2_grpc.RankingStub(channel).Rank
         answer = rank(ranking_pb2.RankRequest(), metadata=((HEADER, "cw-ranker.v1"),), timeout=5)
     assert answer.answered_by.cluster == "ml-cluster-1"
     for topology, proxy in (("gateway", "gateway-1"), ("mesh", "homepage-sidecar")):
-        result = lab.load(LoadOptions(topology=topology, caller="homepage", rate=50, duration_s=1))
+        result = own_lab.load(LoadOptions(topology=topology, caller="homepage", rate=50, duration_s=1))
         assert result.summary.ok == result.summary.planned > 0
         assert result.misrouted == 0
         assert "cw-ranker.v1" in (result.folder / "units" / proxy / "access.log").read_text()
@@ -78,114 +60,98 @@ def test_a_lab_comes_up_answers_records_its_load_and_goes_without_a_trace(
         assert ground["runtime"] == "compose"
         assert ground["python"].startswith("3.")
         assert ground["image"].startswith("inference-routing-lab:")
-    assert not [name for name in left_of(lab) if "driver" in name]
+    assert not [name for name in docker_objects_of(own_lab) if "driver" in name]
 
-    units = len(lab.status().units)
-    assert lab.down() == units == 6
+    units = len(own_lab.status().units)
+    assert own_lab.down() == units == 6
 
-    assert left_of(lab) == []
-    assert not lab.folder.exists()
+    assert docker_objects_of(own_lab) == []
+    assert not own_lab.folder.exists()
     with pytest.raises(LabNotRunningError):
-        lab.status()
+        own_lab.status()
 
 
 def test_the_card_of_a_run_survives_a_container_that_dies_while_asked(
-    new_lab: Callable[[], Lab], mini_spec: Path, monkeypatch: pytest.MonkeyPatch
+    compose_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec, runtime="compose")
-    runtime = ComposeRuntime(lab.folder, "plaintext")
+    runtime = ComposeRuntime(compose_lab.folder, "plaintext")
     listed = sorted(runtime._project.listed(), key=lambda each: "homepage-sidecar" not in each["Names"][0])
-    lab.units.kill("homepage-sidecar")
+    compose_lab.units.kill("homepage-sidecar")
     monkeypatch.setattr(Project, "listed", lambda _: listed)
 
     assert re.fullmatch(r"3\.\d+\.\d+", runtime.versions()["python"])
 
 
-def test_up_again_brings_back_just_what_is_missing(
-    new_lab: Callable[[], Lab], mini_spec: Path, engine: docker.DockerClient
+def test_up_again_brings_back_just_the_missing_unit(
+    compose_lab: Lab, mini_spec: Path, engine: docker.DockerClient
 ) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec, runtime="compose")
-    before = _started(lab, engine)
-    lab.units.kill("homepage-sidecar")
-    assert [unit.name for unit in lab.status().units if unit.state == "exited"] == ["homepage-sidecar"]
+    before = _started(compose_lab, engine)
+    compose_lab.units.kill("homepage-sidecar")
+    assert [unit.name for unit in compose_lab.status().units if unit.state == "exited"] == ["homepage-sidecar"]
 
-    lab.up(spec=mini_spec)
+    compose_lab.up(spec=mini_spec)
 
-    after = _started(lab, engine)
+    after = _started(compose_lab, engine)
     assert {name for name in before if before[name] != after[name]} == {"homepage-sidecar"}
     with pytest.raises(LabError, match=r"is up on the compose runtime: `lab down` first"):
-        lab.up(spec=mini_spec, runtime="process")
+        compose_lab.up(spec=mini_spec, runtime="process")
 
 
 def test_a_container_that_ends_while_starting_is_named_with_its_last_words(
-    new_lab: Callable[[], Lab],
-    mini_spec: Path,
-    left_of: Callable[[Lab], list[str]],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    own_lab: Lab, mini_spec: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     template = tmp_path / "broken.yaml"
     template.write_text("node: {id: [")
     monkeypatch.setattr("lab.roles._envoy._TEMPLATE", template)
-    lab = new_lab()
 
     with pytest.raises(UnitError, match=r"homepage-sidecar ended while starting: .*whole log: "):
-        lab.up(spec=mini_spec, runtime="compose")
+        own_lab.up(spec=mini_spec, runtime="compose")
 
-    assert left_of(lab) == []
-    assert (lab.folder / "units" / "homepage-sidecar" / "log").read_text()
+    assert docker_objects_of(own_lab) == []
+    assert (own_lab.folder / "units" / "homepage-sidecar" / "log").read_text()
 
 
-def test_a_store_that_containers_are_not_given_is_refused_in_one_line(
-    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]]
-) -> None:
+def test_a_store_that_containers_are_not_given_is_refused_in_one_line(own_lab: Lab, mini_spec: Path) -> None:
     mini_spec.write_text(f'store = "postgresql://lab:secret@db/lab"\n{mini_spec.read_text()}')
-    lab = new_lab()
 
     with pytest.raises(SpecError, match=r"^store: containers keep revisions in SQLite; leave it out, or ") as error:
-        lab.up(spec=mini_spec, runtime="compose")
+        own_lab.up(spec=mini_spec, runtime="compose")
 
     assert "\n" not in str(error.value)
     assert "secret" not in str(error.value)
-    assert left_of(lab) == []
+    assert docker_objects_of(own_lab) == []
 
 
-def test_a_port_that_is_taken_meanwhile_is_one_line_and_nothing_is_left(
-    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]]
-) -> None:
-    lab = new_lab()
+def test_a_port_that_is_taken_meanwhile_is_one_line_and_nothing_is_left(own_lab: Lab, mini_spec: Path) -> None:
     taken: list[socket.socket] = []
 
     def take_a_port(message: str) -> None:
         if message.startswith("starting"):
-            state = json.loads((lab.folder / "state.json").read_text())
+            state = json.loads((own_lab.folder / "state.json").read_text())
             address = next(unit["port"]["outside"] for unit in state["plan"]["units"] if unit["role"] == "gateway")
             taken.append(socket.create_server(("127.0.0.1", int(address.rsplit(":", 1)[1]))))
 
     with pytest.raises(UnitError, match=r"^docker compose up: port 127\.0\.0\.1:\d+ is taken: end what") as error:
-        lab.up(spec=mini_spec, runtime="compose", say=take_a_port)
+        own_lab.up(spec=mini_spec, runtime="compose", say=take_a_port)
 
     with closing(taken[0]):
         assert "\n" not in str(error.value)
-        assert left_of(lab) == []
+        assert docker_objects_of(own_lab) == []
 
 
 def test_a_base_image_that_cannot_be_had_is_one_line_and_nothing_is_left(
-    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]], monkeypatch: pytest.MonkeyPatch
+    own_lab: Lab, mini_spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BASE_IMAGE", "localhost:1/no-such-image:1")
-    lab = new_lab()
 
     with pytest.raises(
         UnitError, match=r"^docker compose build: image \S*no-such-image:1 is neither here nor"
     ) as error:
-        lab.up(spec=mini_spec, runtime="compose")
+        own_lab.up(spec=mini_spec, runtime="compose")
 
     assert "\n" not in str(error.value)
-    assert left_of(lab) == []
-    assert not lab.folder.exists()
+    assert docker_objects_of(own_lab) == []
+    assert not own_lab.folder.exists()
 
 
 @pytest.fixture
@@ -202,72 +168,57 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("runtime", ["process", "compose"])
 def test_a_full_disk_is_one_line_and_nothing_is_left(
-    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]], full_disk: Path, runtime: str
+    own_lab: Lab, mini_spec: Path, full_disk: Path, runtime: str
 ) -> None:
-    lab = new_lab()
-    command = [str(LAB), "up", "--runtime", runtime, "--spec", str(mini_spec), "--name", lab.name, "--json"]
+    command = [str(LAB), "up", "--runtime", runtime, "--spec", str(mini_spec), "--name", own_lab.name, "--json"]
 
     up = subprocess.run(
         command, env={**os.environ, "LAB_HOME": str(full_disk)}, capture_output=True, text=True, check=False
     )
 
-    assert up.returncode == 1
-    assert up.stdout == ""
-    [line] = up.stderr.splitlines()
-    assert "No space left on device" in line
-    assert left_of(lab) == []
+    assert "No space left on device" in refusal(up)
+    assert docker_objects_of(own_lab) == []
     assert list((full_disk / ".lab").glob("*/*")) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("moment", ["at once", "with half of it up"])
 def test_up_that_is_interrupted_or_killed_leaves_nothing_that_down_does_not_find(
-    new_lab: Callable[[], Lab],
-    mini_spec: Path,
-    left_of: Callable[[Lab], list[str]],
-    lab_up: Callable[[Lab, Path], subprocess.Popen[str]],
-    number: signal.Signals,
-    moment: str,
+    own_lab: Lab, mini_spec: Path, number: signal.Signals, moment: str
 ) -> None:
-    lab = new_lab()
-    up = lab_up(lab, mini_spec)
-    assert up.stderr is not None
-    for line in up.stderr:
-        if "starting" in line:
-            break
+    up = start_lab(own_lab, "up", "--runtime", "compose", "--spec", str(mini_spec))
+    await_line(up, "starting")
     if moment != "at once":
-        eventually("containers are there", lambda: left_of(lab), within=timedelta(seconds=30))
+        eventually("containers are there", lambda: docker_objects_of(own_lab), within=timedelta(seconds=30))
     up.send_signal(number)
-    rest = up.stderr.read()
-    up.wait()
-    up.stderr.close()
+    _, errors = up.communicate()
 
     if number == signal.SIGINT:
-        assert rest.strip().splitlines()[-1] == "lab: interrupted"
+        assert errors.splitlines()[-1] == "lab: interrupted"
         assert up.returncode == 130
-        assert not lab.folder.exists()
+        assert not own_lab.folder.exists()
     else:
-        lab.down()
-    assert left_of(lab) == []
+        own_lab.down()
+    assert docker_objects_of(own_lab) == []
 
 
-def test_down_waits_for_whoever_still_holds_a_volume_of_the_lab(
-    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]], engine: docker.DockerClient
+def test_down_waits_for_a_container_that_holds_a_volume_of_the_lab(
+    compose_lab: Lab, engine: docker.DockerClient
 ) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec, runtime="compose")
-    units = [each for each in engine.containers.list(ignore_removed=True) if f"lab-{lab.name}-" in (each.name or "")]
-    [volume] = {name for name in left_of(lab) if name.endswith("_revisions")}
+    units = [
+        each for each in engine.containers.list(ignore_removed=True) if f"lab-{compose_lab.name}-" in (each.name or "")
+    ]
+    [volume] = {name for name in docker_objects_of(compose_lab) if name.endswith("_revisions")}
     # As a container that is being made does: it is none of the lab's that the engine would list.
     image = units[0].image
     assert image is not None
     holder = engine.containers.create(image, volumes={volume: {"bind": "/held"}})
     try:
         with ThreadPoolExecutor(max_workers=1) as pool:
-            down = pool.submit(lab.down)
+            down = pool.submit(compose_lab.down)
             eventually(
                 "only the volume is left",
-                lambda: left_of(lab),
+                lambda: docker_objects_of(compose_lab),
                 within=timedelta(seconds=30),
                 until=lambda left: left == [volume],
             )
@@ -277,7 +228,7 @@ def test_down_waits_for_whoever_still_holds_a_volume_of_the_lab(
         with suppress(NotFound):
             holder.remove(force=True)
 
-    assert left_of(lab) == []
+    assert docker_objects_of(compose_lab) == []
 
 
 def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
@@ -289,46 +240,29 @@ def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab: Callable[[], L
     one.down()
 
     assert {unit.state for unit in other.status().units} == {"running"}
-    assert call_mesh(other).version == "v1"
+    assert ask(other).version == "v1"
 
 
-def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(
-    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]]
-) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec, runtime="compose")
-    (lab.folder / "state.json").write_text('{"runtime": "compose", "units"')
+def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(compose_lab: Lab) -> None:
+    (compose_lab.folder / "state.json").write_text('{"runtime": "compose", "units"')
 
     with pytest.raises(LabError, match=r"damaged .* run `lab down`"):
-        lab.status()
+        compose_lab.status()
 
-    lab.down()
-    assert left_of(lab) == []
+    compose_lab.down()
+    assert docker_objects_of(compose_lab) == []
 
 
-def test_ctrl_c_ends_a_load_early_with_what_was_sent_until_then(
-    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]]
-) -> None:
-    lab = new_lab()
-    lab.up(spec=mini_spec, runtime="compose")
-    load = subprocess.Popen(
-        [str(LAB), "load", "--topology", "mesh", "--rate", "50", "--duration", "60", "--name", lab.name],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "LAB_HOME": str(lab.folder.parent.parent)},
-    )
-    assert load.stderr is not None
-    for line in load.stderr:
-        if " done, " in line:
-            break
+def test_ctrl_c_ends_a_load_early_with_what_was_sent_until_then(compose_lab: Lab) -> None:
+    load = start_lab(compose_lab, "load", "--topology", "mesh", "--rate", "50", "--duration", "60")
+    await_line(load, " done, ")
 
     load.send_signal(signal.SIGINT)
     output, _ = load.communicate(timeout=60)
 
     assert "UNSENT" in output
     assert "OK" in output
-    assert not [name for name in left_of(lab) if "driver" in name]
+    assert not [name for name in docker_objects_of(compose_lab) if "driver" in name]
 
 
 def test_a_change_of_the_code_makes_another_image(engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.lab import Lab
 from lab.runs import LoadOptions
 from lab.runtime.compose.project import Project
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
-from tests.conftest import MINI_ROUTES, MINI_SPEC
+from tests.labs import lab_up, write_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import docker
     from docker.models.containers import Container
+
+    from lab.lab import Lab
 
 # Asks an address for what an admin page would say; prints how that ended.
 _ASK = """
@@ -38,14 +38,8 @@ _CLOSED = {"ConnectionRefusedError", "ConnectionResetError", "RemoteDisconnected
 def lab(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     del engine
     home = tmp_path_factory.mktemp("contained")
-    (home / "routes.yaml").write_text(MINI_ROUTES)
-    (home / "spec.toml").write_text(MINI_SPEC)
-    lab = Lab(f"contained-{secrets.token_hex(3)}", home=home)
-    try:
-        lab.up(spec=home / "spec.toml", security="mtls", runtime="compose")
+    with lab_up(home, spec=write_spec(home), security="mtls", runtime="compose") as lab:
         yield lab
-    finally:
-        lab.down()
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +118,7 @@ def test_an_envoys_admin_page_is_for_its_own_pod_and_for_looks_from_this_machine
     assert from_here("/quitquitquit", "GET") == "404"
 
 
-def test_no_key_is_in_a_log_or_in_what_is_kept_of_a_run(lab: Lab, containers: dict[str, Container]) -> None:
+def test_no_key_is_in_a_log_or_in_a_runs_folder(lab: Lab, containers: dict[str, Container]) -> None:
     folder = lab.load(LoadOptions(topology="mesh", caller="homepage", rate=20, duration_s=1)).folder
     pki = Identities(lab.folder).folder
     # Of each key the part that is its own; what stands before it is the same in all.

@@ -21,7 +21,6 @@ from lab.runtime.compose.engine import obstacle
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from lab.lab import Lab
@@ -85,7 +84,7 @@ def test_where_no_engine_answers_auto_takes_processes_and_says_why(monkeypatch: 
 
 
 @pytest.mark.usefixtures("engine")
-def test_all_of_a_process_share_one_client_and_are_told_when_its_engine_is_gone(
+def test_a_process_has_one_client_that_notices_when_its_engine_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     door = tmp_path / "docker.sock"
@@ -106,7 +105,7 @@ def test_where_an_engine_answers_auto_takes_containers(monkeypatch: pytest.Monke
     assert choose("auto") == ("compose", "a Docker engine answers")
 
 
-def test_the_environment_may_choose_for_auto_but_not_against_what_is_asked_for() -> None:
+def test_the_environment_decides_auto_and_nothing_else() -> None:
     assert choose("auto") == ("process", "as LAB_RUNTIME says")
     assert choose("compose") == ("compose", "as asked for")
     with pytest.raises(InputError, match=r"--runtime: 'podman' is not known; write one of auto, compose, process"):
@@ -114,15 +113,12 @@ def test_the_environment_may_choose_for_auto_but_not_against_what_is_asked_for()
 
 
 @pytest.mark.usefixtures("no_engine")
-def test_a_lab_of_containers_without_an_engine_is_one_line_and_nothing_is_left(
-    new_lab: Callable[[], Lab], mini_spec: Path
-) -> None:
-    lab = new_lab()
+def test_a_lab_of_containers_without_an_engine_is_one_line_and_nothing_is_left(own_lab: Lab, mini_spec: Path) -> None:
 
     with pytest.raises(UnitError, match=r"^no Docker engine answers \(.*\): start Docker, or run `make engine`"):
-        lab.up(spec=mini_spec, runtime="compose")
+        own_lab.up(spec=mini_spec, runtime="compose")
 
-    assert not lab.folder.exists()
+    assert not own_lab.folder.exists()
     assert obstacle()
 
 
@@ -160,7 +156,7 @@ def test_a_lab_whose_temporary_files_are_elsewhere_gets_no_network_of_another(
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="nothing here ties a command to who began it")
-def test_who_is_killed_leaves_no_compose_command_that_goes_on(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_no_compose_command(tmp_path: Path) -> None:
     slow = tmp_path / "docker"
     slow.write_text("#!/bin/sh\necho $$\nexec sleep 60\n")
     slow.chmod(0o755)

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.errors import CallError, InputError
+from lab.errors import InputError
 from lab.faults import Visible
 from lab.runs.events import LAB_EVENTS
-from lab.transport import open_blocking_channel
 from lab.waiting import consistently, eventually
-from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from scenarios.framework.steps import registered
+from scenarios.framework.steps import arrived, registered
+from tests.labs import ask, replica_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.client.call import CallOutcome
     from lab.faults import Fault
     from lab.lab import Lab
 
@@ -45,21 +43,9 @@ def lab(lab_to_break: Lab) -> Iterator[Lab]:
         )
 
 
-def call(lab: Lab, topology: str = "mesh") -> CallOutcome:
-    return lab.call("ContinueWatchingRanking", topology=topology, caller="homepage", context={"user_id": "u"})
-
-
-def answer(lab: Lab, topology: str = "mesh") -> str:
-    """The replica that answers, or the status."""
-    try:
-        return call(lab, topology).replica
-    except CallError as error:
-        return error.code.name
-
-
 def answers(lab: Lab, topology: str) -> set[str]:
     """Who answers six requests."""
-    return {answer(lab, topology) for _ in range(6)}
+    return {replica_of(lab, topology) for _ in range(6)}
 
 
 def events(lab: Lab, target: str) -> list[str]:
@@ -67,13 +53,6 @@ def events(lab: Lab, target: str) -> list[str]:
     path = lab.folder / LAB_EVENTS
     written = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return [event["kind"] for event in written if event["target"] == target]
-
-
-def requests_at(lab: Lab, replica: str) -> int:
-    unit = next(unit for unit in lab.status().units if unit.name == replica)
-    with open_blocking_channel(unit.address) as channel:
-        counts = stub_pb2_grpc.StubControlStub(channel).GetCounts(stub_pb2.GetCountsRequest(), timeout=5)
-        return int(counts.requests)
 
 
 def assert_seen(fault: Fault) -> None:
@@ -92,7 +71,7 @@ def test_a_cluster_that_is_killed_answers_nobody_until_it_is_healed(lab: Lab) ->
     fault = lab.faults.inject("kill", "ml-cluster-1")
 
     assert fault.record.units == (A, B)
-    eventually("nobody answers", lambda: answer(lab), until="UNAVAILABLE".__eq__, within=WITHIN)
+    eventually("nobody answers", lambda: replica_of(lab), until="UNAVAILABLE".__eq__, within=WITHIN)
     assert_seen(fault)
     assert_healed(lab, fault)
     eventually("both are back", lambda: registered(lab), until={A, B, OF_NOISY}.__eq__, within=WITHIN)
@@ -102,11 +81,11 @@ def test_a_paused_sidecar_holds_up_the_mesh_alone_until_it_is_healed(lab: Lab) -
     fault = lab.faults.inject("pause", "sidecar")
 
     assert fault.record.units == ("homepage-sidecar",)
-    assert answer(lab) in {"DEADLINE_EXCEEDED", "UNAVAILABLE"}
-    assert answer(lab, "gateway") in {A, B}
+    assert replica_of(lab) in {"DEADLINE_EXCEEDED", "UNAVAILABLE"}
+    assert replica_of(lab, "gateway") in {A, B}
     assert_seen(fault)
     assert_healed(lab, fault)
-    eventually("the mesh answers", lambda: answer(lab), until=lambda seen: seen in {A, B}, within=WITHIN)
+    eventually("the mesh answers", lambda: replica_of(lab), until=lambda seen: seen in {A, B}, within=WITHIN)
 
 
 def test_a_replica_that_is_cut_off_is_left_out_until_it_is_healed(lab: Lab) -> None:
@@ -127,18 +106,18 @@ def test_a_replica_that_is_cut_off_is_left_out_until_it_is_healed(lab: Lab) -> N
 def test_a_slow_cluster_takes_as_much_longer_as_was_asked_for(lab: Lab) -> None:
     fault = lab.faults.inject("slow", "ml-cluster-1", ms=300)
 
-    assert min(call(lab, topology).latency_ms for topology in ("gateway", "mesh")) >= 300
+    assert min(ask(lab, topology).latency_ms for topology in ("gateway", "mesh")) >= 300
     assert_seen(fault)
     assert_healed(lab, fault)
-    assert min(call(lab).latency_ms for _ in range(3)) < 300
+    assert min(ask(lab).latency_ms for _ in range(3)) < 300
 
 
 def test_one_slow_replica_of_two_is_the_same_for_the_same_seed(lab: Lab) -> None:
     with lab.faults.injected("slow", "ml-cluster-1", ms=400, share=0, seed=3, sigma=0.1) as fault:
         (slow,) = fault.record.units
         assert set(fault.observe().figures["median_ms"]) == {slow}
-        its = eventually("it answers", lambda: call(lab), until=lambda seen: seen.replica == slow, within=WITHIN)
-        other = eventually("the other does", lambda: call(lab), until=lambda seen: seen.replica != slow, within=WITHIN)
+        its = eventually("it answers", lambda: ask(lab), until=lambda seen: seen.replica == slow, within=WITHIN)
+        other = eventually("the other does", lambda: ask(lab), until=lambda seen: seen.replica != slow, within=WITHIN)
         assert its.latency_ms > 200
         assert its.latency_ms > other.latency_ms
     with lab.faults.injected("slow", "ml-cluster-1", ms=400, share=0, seed=3) as again:
@@ -148,10 +127,10 @@ def test_one_slow_replica_of_two_is_the_same_for_the_same_seed(lab: Lab) -> None
 def test_a_cluster_of_errors_fails_what_it_is_asked(lab: Lab) -> None:
     fault = lab.faults.inject("error", "ml-cluster-1", rate=1)
 
-    assert {answer(lab, topology) for topology in ("gateway", "mesh")} == {"INTERNAL"}
+    assert {replica_of(lab, topology) for topology in ("gateway", "mesh")} == {"INTERNAL"}
     assert_seen(fault)
     assert_healed(lab, fault)
-    assert {answer(lab) for _ in range(6)} == {A, B}
+    assert {replica_of(lab) for _ in range(6)} == {A, B}
 
 
 def test_errors_at_a_light_rate_are_seen_by_enough_probes(lab: Lab) -> None:
@@ -163,11 +142,11 @@ def test_errors_at_a_light_rate_are_seen_by_enough_probes(lab: Lab) -> None:
 
 
 def test_a_flood_goes_where_its_tenant_is_sent_and_ends_by_itself(lab: Lab) -> None:
-    before = requests_at(lab, OF_NOISY)
+    before = arrived(lab, OF_NOISY)
     fault = lab.faults.inject("flood", "noisy", rate=100, seconds=1.5, topology="gateway")
 
     eventually("it has ended", lambda: not fault.active, within=WITHIN)
-    assert requests_at(lab, OF_NOISY) - before >= 50
+    assert arrived(lab, OF_NOISY) - before >= 50
     assert lab.faults.heal(fault) == []
 
 
@@ -177,16 +156,16 @@ def test_a_flood_is_seen_and_stops_at_once_when_it_is_healed(lab: Lab) -> None:
 
     assert_healed(lab, fault)
 
-    after = requests_at(lab, OF_NOISY)
-    consistently("nobody asks", lambda: requests_at(lab, OF_NOISY) == after, during=timedelta(seconds=0.5))
+    after = arrived(lab, OF_NOISY)
+    consistently("nobody asks", lambda: arrived(lab, OF_NOISY) == after, during=timedelta(seconds=0.5))
 
 
 @pytest.mark.parametrize("how", ["kill", "pause"])
-def test_without_a_control_plane_what_is_known_serves_on_until_it_is_healed(lab: Lab, how: str) -> None:
+def test_without_a_control_plane_known_routes_serve_on_until_it_is_healed(lab: Lab, how: str) -> None:
     fault = lab.faults.inject("control-plane-loss", how=how, seconds=60)
 
     assert_seen(fault)
-    assert {answer(lab, topology) for topology in ("gateway", "mesh")} <= {A, B}
+    assert {replica_of(lab, topology) for topology in ("gateway", "mesh")} <= {A, B}
     assert_healed(lab, fault)
     eventually("replicas are known", lambda: registered(lab), until={A, B, OF_NOISY}.__eq__, within=WITHIN)
 
@@ -200,7 +179,7 @@ def test_a_control_plane_that_is_lost_for_a_time_comes_back_by_itself(lab: Lab) 
     eventually("replicas are known", lambda: registered(lab), until={A, B, OF_NOISY}.__eq__, within=WITHIN)
 
 
-def test_every_fault_is_in_the_audit_log_also_while_the_control_plane_is_what_is_gone(lab: Lab) -> None:
+def test_every_fault_is_in_the_audit_log_even_one_of_the_control_plane(lab: Lab) -> None:
     before = len(lab.audit().acts)
     lab.routes.publish(lab.folder.parent.parent / "routes.yaml", comment="before")
     killed = lab.faults.inject("kill", A, level="severe", seed=7)
@@ -236,7 +215,7 @@ def test_a_cold_replica_gets_nothing_until_it_has_loaded(lab: Lab) -> None:
 
     eventually("it loads", lambda: fault.observe().figures["loading"], until=[A].__eq__, within=WITHIN)
     assert_seen(fault)
-    assert {answer(lab) for _ in range(4)} == {B}
+    assert {replica_of(lab) for _ in range(4)} == {B}
     assert_healed(lab, fault)
     eventually("it is registered", lambda: A in registered(lab), within=WITHIN)
     # That it was killed and started is part of one act.
@@ -247,25 +226,25 @@ def test_a_cold_replica_is_slow_at_first(lab: Lab) -> None:
     fault = lab.faults.inject("cold", A, warm_up_s=0, ms=400, requests=1000)
 
     assert_seen(fault)
-    cold = eventually("it answers", lambda: call(lab), until=lambda seen: seen.replica == A, within=WITHIN)
+    cold = eventually("it answers", lambda: ask(lab), until=lambda seen: seen.replica == A, within=WITHIN)
     assert cold.latency_ms >= 300
     assert_healed(lab, fault)
-    warm = eventually("it answers", lambda: call(lab), until=lambda seen: seen.replica == A, within=WITHIN)
+    warm = eventually("it answers", lambda: ask(lab), until=lambda seen: seen.replica == A, within=WITHIN)
     assert warm.latency_ms < cold.latency_ms
 
 
 def test_churn_cuts_requests_off_in_flight_until_it_is_healed(lab: Lab) -> None:
     with lab.faults.injected("slow", "ml-cluster-1", ms=400):
-        assert {answer(lab, "gateway") for _ in range(2)} == {A, B}
+        assert {replica_of(lab, "gateway") for _ in range(2)} == {A, B}
         fault = lab.faults.inject("churn", "ml-cluster-1", every_ms=100)
 
-        eventually("it is cut off", lambda: answer(lab, "gateway"), until="UNAVAILABLE".__eq__, within=WITHIN)
+        eventually("it is cut off", lambda: replica_of(lab, "gateway"), until="UNAVAILABLE".__eq__, within=WITHIN)
         assert_seen(fault)
         assert_healed(lab, fault)
-        eventually("it arrives", lambda: answer(lab, "gateway"), until=lambda seen: seen in {A, B}, within=WITHIN)
+        eventually("it arrives", lambda: replica_of(lab, "gateway"), until=lambda seen: seen in {A, B}, within=WITHIN)
 
 
-def test_a_fault_without_an_effect_is_told(lab: Lab) -> None:
+def test_a_fault_without_an_effect_is_reported(lab: Lab) -> None:
     with (
         lab.faults.injected("slow", "ml-cluster-1", ms=200) as slow,
         lab.faults.injected("error", A, rate=0.5) as error,

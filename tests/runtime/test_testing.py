@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.testing import LabContainers
+from tests.labs import docker_objects_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import docker
 
-    from lab.lab import Lab
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -54,9 +53,7 @@ def test_three_lines_bring_a_lab_up_for_another_suite_and_take_it_down(
     assert [file for file in files if file.startswith(str(tmp_path))] == []
 
 
-def test_what_testcontainers_offers_for_compose_projects_works_on_a_lab(
-    mini_spec: Path, left_of: Callable[[Lab], list[str]]
-) -> None:
+def test_what_testcontainers_offers_for_compose_projects_works_on_a_lab(mini_spec: Path) -> None:
     with LabContainers(spec=mini_spec) as containers:
         assert containers.get_container("homepage-sidecar").State == "running"
         output, _, status = containers.exec_in_container(["healthcheck", "http", "9003", "/ready"], "homepage-sidecar")
@@ -64,5 +61,5 @@ def test_what_testcontainers_offers_for_compose_projects_works_on_a_lab(
         assert "ml-cluster-1-a" in containers.get_logs("ml-cluster-1-a")[0]
         assert containers.lab.call("ContinueWatchingRanking", topology="gateway", caller="homepage").version == "v1"
 
-    assert left_of(containers.lab) == []
+    assert docker_objects_of(containers.lab) == []
     assert not containers.lab.folder.exists()

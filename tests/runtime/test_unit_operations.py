@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.errors import CallError, InputError, PublishError
+from lab.errors import InputError, PublishError
 from lab.runtime.compose import engine
 from lab.runtime.state import LabState
 from lab.waiting import eventually
 from scenarios.framework.steps import registered
+from tests.labs import replica_of, states
 from tests.runtime.conftest import ROUTES
 
 if TYPE_CHECKING:
@@ -38,23 +39,8 @@ def on_compose(lab: Lab) -> None:
         pytest.skip("not on this runtime")
 
 
-def answer(lab: Lab, topology: str = "mesh", device: str = "phone") -> str:
-    """The replica that answers, or the status."""
-    try:
-        call = lab.call(
-            "ContinueWatchingRanking", topology=topology, caller="homepage", context={"user_id": "u", "device": device}
-        )
-    except CallError as error:
-        return error.code.name
-    return call.replica
-
-
 def answers(lab: Lab, *, calls: int = 6) -> set[str]:
-    return {answer(lab, topology) for topology in ("gateway", "mesh") for _ in range(calls)}
-
-
-def states(lab: Lab) -> dict[str, str]:
-    return {unit.name: unit.state for unit in lab.status().units}
+    return {replica_of(lab, topology) for topology in ("gateway", "mesh") for _ in range(calls)}
 
 
 def identities(lab: Lab) -> dict[str, object]:
@@ -70,7 +56,7 @@ def test_each_of_a_pod_dies_and_comes_back_alone(lab: Lab, unit: str) -> None:
     assert states(lab) == {**before, unit: "exited"}
     lab.units.start(unit)
 
-    eventually("the pod serves again", lambda: answer(lab).startswith("ml-cluster-1-"), within=WITHIN)
+    eventually("the pod serves again", lambda: replica_of(lab).startswith("ml-cluster-1-"), within=WITHIN)
     assert states(lab) == before
     assert {name: each for name, each in _started(lab).items() if name != unit} == others
 
@@ -122,14 +108,14 @@ def test_a_pod_is_cut_off_as_a_whole_and_a_publish_meanwhile_stops_at_it_and_nam
     lab.units.partition("homepage-sidecar")
     try:
         # Nobody outside reaches any of the three.
-        assert answer(lab) == "UNAVAILABLE"
+        assert replica_of(lab) == "UNAVAILABLE"
         with pytest.raises(PublishError, match=r"homepage-(sidecar|resolver)"):
             lab.routes.publish(changed)
         assert lab.routes.show().revision == before
     finally:
         lab.units.rejoin("homepage-sidecar")
 
-    eventually("the pod serves again", lambda: answer(lab).startswith("ml-cluster-1-"), within=WITHIN)
+    eventually("the pod serves again", lambda: replica_of(lab).startswith("ml-cluster-1-"), within=WITHIN)
     eventually("a publish succeeds", lambda: published(lab, changed), within=WITHIN)
     lab.routes.publish(routes)
 
@@ -150,7 +136,7 @@ def test_where_a_partition_cannot_be_had_one_line_says_what_can(lab: Lab) -> Non
             method("ml-cluster-1-a")
 
 
-def test_a_cluster_is_scaled_up_and_down_and_its_newcomers_answer(lab: Lab) -> None:
+def test_a_cluster_is_scaled_up_and_down_and_its_newcomers_replica_of(lab: Lab) -> None:
     before = states(lab)
 
     assert lab.units.scale("ml-cluster-1", 3) == ["ml-cluster-1-a", "ml-cluster-1-b", "ml-cluster-1-c"]
@@ -169,7 +155,7 @@ def test_another_versions_replica_at_the_address_of_a_dead_one_answers_for_its_o
     assert new == "ml-cluster-2-b"
     assert _inside(lab, new) == address
     assert answers(lab) == {"ml-cluster-1-b"}
-    eventually("it answers for its own version", lambda: answer(lab, device="tv") == new, within=WITHIN)
+    eventually("it answers for its own version", lambda: replica_of(lab, device="tv") == new, within=WITHIN)
     assert answers(lab) == {"ml-cluster-1-b"}
 
     assert lab.units.replace(new, "ml-cluster-1") == "ml-cluster-1-a"

@@ -105,6 +105,13 @@ def _replays_registration(scene: Scene) -> Answer:
         return _answer(lambda: next(stub.Register(iter([_report(scene.units[THEIR_MODEL])]), timeout=_S)))
 
 
+def _server_of(service: str, method: str, behaviour: Callable[[bytes, Any], bytes]) -> grpc.Server:
+    handler: Any = grpc.unary_unary_rpc_method_handler(behaviour)
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {method: handler})])
+    return server
+
+
 @contextmanager
 def _impostor(scene: Scene) -> Iterator[str]:
     """A model of another cluster, at an address at which one of ``ml-cluster-2`` is believed to be."""
@@ -114,9 +121,7 @@ def _impostor(scene: Scene) -> Iterator[str]:
         asked.append(context.auth_context())
         return b""
 
-    method: Any = grpc.unary_unary_rpc_method_handler(rank_anyway)
-    server = grpc.server(futures.ThreadPoolExecutor(1))
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("ranking.v1.Ranking", {"Rank": method})])
+    server = _server_of("ranking.v1.Ranking", "Rank", rank_anyway)
     security = Security(MTLS, scene.made_up("impostor", Identity("model", "ml-cluster-1")).folder)
     credentials = security.server_credentials()
     assert credentials is not None
@@ -202,9 +207,7 @@ def _lying_resolver() -> Iterator[str]:
         decision.timeout.FromMilliseconds(5_000)
         return decision.SerializeToString()
 
-    method: Any = grpc.unary_unary_rpc_method_handler(resolve)
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("control.v1.Resolver", {"Resolve": method})])
+    server = _server_of("control.v1.Resolver", "Resolve", resolve)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:
@@ -231,7 +234,10 @@ def _believes_its_resolver(scene: Scene) -> Answer:
         return asyncio.run(ask(resolver))
 
 
-_NODE, _DENIED = r"may not be node", "PERMISSION_DENIED"
+_DENIED, _INVALID = "PERMISSION_DENIED", "INVALID_ARGUMENT"
+_NODE, _NOT_OURS = "may not be node", "may not name tenant 'ads'"
+_ONE_TENANT = "x-tenant: send none or exactly one"
+_ONLY = "is for caller homepage only"
 
 CLAIMS = (
     Case(
@@ -267,61 +273,28 @@ CLAIMS = (
         "you are homepage, and may not ask as caller 'search'",
         _asks_gateway(THEIRS, "search"),
     ),
-    Case(
-        "another caller's tenant",
-        "gateway",
-        "gateway-1",
-        _DENIED,
-        "may not name tenant 'ads'",
-        _names_tenant("gateway-1"),
+    Case("another caller's tenant", "gateway", "gateway-1", _DENIED, _NOT_OURS, _names_tenant("gateway-1")),
+    *(
+        Case(attack, "gateway-header", by, status, reason, _names_tenant("central-envoy", *in_headers))
+        for attack, by, status, reason, in_headers in (
+            ("another caller's tenant", "central-envoy", _DENIED, _NOT_OURS, [b"ads"]),
+            ("another caller's tenant, as a second value", "central-envoy", _INVALID, _ONE_TENANT, [b"%", b"ads"]),
+            (
+                "another caller's tenant, in the body only",
+                MODEL,
+                _INVALID,
+                "x-tenant says '%', the body says 'ads'",
+                [],
+            ),
+        )
     ),
-    Case(
-        "another caller's tenant",
-        "gateway-header",
-        "central-envoy",
-        _DENIED,
-        "may not name tenant 'ads'",
-        _names_tenant("central-envoy", b"ads"),
-    ),
-    Case(
-        "another caller's tenant, as a second value",
-        "gateway-header",
-        "central-envoy",
-        "INVALID_ARGUMENT",
-        "x-tenant: send none or exactly one",
-        _names_tenant("central-envoy", b"%", b"ads"),
-    ),
-    Case(
-        "another caller's tenant, in the body only",
-        "gateway-header",
-        MODEL,
-        "INVALID_ARGUMENT",
-        "x-tenant says '%', the body says 'ads'",
-        _names_tenant("central-envoy"),
-    ),
-    Case(
-        "another caller's use case",
-        "mesh",
-        "homepage-resolver",
-        _DENIED,
-        "SearchRanking",
-        _asks_resolver("homepage", THEIRS, ""),
-    ),
-    Case(
-        "another caller's use case, as that caller",
-        "mesh",
-        "homepage-resolver",
-        _DENIED,
-        "is for caller homepage only, not for 'search'",
-        _asks_resolver("homepage", THEIRS, "search"),
-    ),
-    Case(
-        "another caller's resolver",
-        "mesh",
-        "homepage-resolver",
-        _DENIED,
-        "is for caller homepage only; you are search",
-        _asks_resolver("search", OURS, ""),
+    *(
+        Case(attack, "mesh", "homepage-resolver", _DENIED, reason, _asks_resolver(unit, use_case, caller))
+        for attack, reason, unit, use_case, caller in (
+            ("another caller's use case", "SearchRanking", "homepage", THEIRS, ""),
+            ("another caller's use case, as that caller", f"{_ONLY}, not for 'search'", "homepage", THEIRS, "search"),
+            ("another caller's resolver", f"{_ONLY}; you are search", "search", OURS, ""),
+        )
     ),
     Case(
         "a replayed registration",
@@ -331,37 +304,14 @@ CLAIMS = (
         r"ml-cluster-1 may not be a replica of 'ml-cluster-2'",
         _replays_registration,
     ),
-    Case(
-        "a model that answers as another",
-        "mesh",
-        "search-sidecar",
-        "UNAVAILABLE",
-        "fail_verify_san",
-        _answers_as_another("search-sidecar"),
-    ),
-    Case(
-        "a model that answers as another",
-        "gateway-header",
-        "central-envoy",
-        "UNAVAILABLE",
-        "fail_verify_san",
-        _answers_as_another("central-envoy"),
-    ),
-    Case(
-        "a model that answers as another",
-        "gateway",
-        "gateway-1",
-        "UNAVAILABLE",
-        _NOT_THE_ONE,
-        _answers_as_another_to_grpc("gateway", _NOT_THE_ONE),
-    ),
-    Case(
-        "a model that answers as another",
-        "proxyless",
-        "search",
-        "UNAVAILABLE",
-        _NOT_AMONG_THEM,
-        _answers_as_another_to_grpc("proxyless", _NOT_AMONG_THEM),
+    *(
+        Case("a model that answers as another", way, by, "UNAVAILABLE", reason, attempt)
+        for way, by, reason, attempt in (
+            ("mesh", "search-sidecar", "fail_verify_san", _answers_as_another("search-sidecar")),
+            ("gateway-header", "central-envoy", "fail_verify_san", _answers_as_another("central-envoy")),
+            ("gateway", "gateway-1", _NOT_THE_ONE, _answers_as_another_to_grpc("gateway", _NOT_THE_ONE)),
+            ("proxyless", "search", _NOT_AMONG_THEM, _answers_as_another_to_grpc("proxyless", _NOT_AMONG_THEM)),
+        )
     ),
     Case(
         "a resolver's answer with another caller's key",
