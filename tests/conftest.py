@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lab.lab import Lab
 from lab.ops.reaper import reaping
 from tests.distribution import ByLab, place_of
 from tests.labs import unique_lab, write_spec
-from tests.postgresql import programs, running_server
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from lab.lab import Lab
-    from tests.postgresql import Server
+from tests.postgresql import Server, programs, running_server
 
 
 def pytest_configure() -> None:

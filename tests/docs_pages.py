@@ -7,12 +7,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
-
-if TYPE_CHECKING:
-    from lab.lab import Lab
+from lab.lab import Lab
 
 BIN = Path(sys.executable).parent
 PAGES = sorted(

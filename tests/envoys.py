@@ -6,19 +6,17 @@ import asyncio
 import json
 import sys
 import urllib.request
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab import CHECKOUT
 from lab.identity.envoy import sockets_of
 from lab.roles._envoy import xds_endpoints
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 ENVOY = Path(sys.executable).parent / "envoy"
 TEMPLATE = CHECKOUT / "envoy" / "by-routing-key.yaml"

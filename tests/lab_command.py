@@ -7,10 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lab.lab import Lab
+from lab.lab import Lab
 
 LAB = Path(sys.executable).parent / "lab"
 

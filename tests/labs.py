@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import psutil
 
+from lab.client.admin_values import ControlPlaneStatus
+from lab.client.call import CallOutcome
 from lab.errors import CallError
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.runtime.compose.engine import connect
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from lab.client.admin_values import ControlPlaneStatus
-    from lab.client.call import CallOutcome
 
 SPEC = """
 topologies = ["gateway", "mesh"]

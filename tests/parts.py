@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 from envoy.service.discovery.v3 import ads_pb2_grpc
 from envoy.service.load_stats.v3 import lrs_pb2_grpc
+from grpc_health.v1._async import HealthServicer
 
 from lab.client import Client, Endpoints
 from lab.errors import RouteTableError
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, routing_key
+from lab.routing.resilience import Policy
 from lab.routing.rules import UseCase, policies
 from lab.topologies import open_client
 from lab.transport import RestServer, drain, is_serving, listen, new_server
@@ -37,14 +41,6 @@ from services.gateway.tenant_quota import Limiter
 from services.resolver.service import Resolver
 from services.rules import Subscriber
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-    from pathlib import Path
-
-    from grpc_health.v1._async import HealthServicer
-
-    from lab.routing.resilience import Policy
 
 WITHIN_S = 15.0
 

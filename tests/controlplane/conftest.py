@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from services.controlplane.publishing.publisher import Timeouts
 from services.controlplane.registry.revisions import Registry
-from tests.controlplane.nodes import running
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.controlplane.nodes import ControlPlane
+from tests.controlplane.nodes import ControlPlane, running
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -28,9 +29,6 @@ from services.controlplane.registry.records import Phase
 from services.controlplane.registry.revisions import Registry
 from tests.controlplane.nodes import Follower, Replica, table_of
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
 
 POINTS = 200
 _WITHIN_S = 20.0

@@ -13,15 +13,13 @@ import signal
 import sqlite3
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
 import services.controlplane
 from lab.transport import run_service
 from services.controlplane import __main__ as service
 from services.controlplane.publishing.publisher import Publisher
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 CODE = str(Path(services.controlplane.__file__).parent)
 _INSTRUCTIONS = 5

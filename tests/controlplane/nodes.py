@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from lab.client.admin import AdminClient
 from lab.routing.document import RouteTable
@@ -15,13 +16,9 @@ from lab.transport import listen, new_server, open_channel
 from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc, rules_pb2, rules_pb2_grpc
 from services.controlplane.api.server import add_apis
 from services.controlplane.publishing.publisher import Publisher, Timeouts
+from services.controlplane.registry.records import Event, StoredRevision
+from services.controlplane.registry.revisions import Registry
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from services.controlplane.registry.records import Event, StoredRevision
-    from services.controlplane.registry.revisions import Registry
 
 T = TypeVar("T")
 

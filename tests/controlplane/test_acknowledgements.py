@@ -6,22 +6,18 @@ import asyncio
 import copy
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from lab.client.admin import AdminClient, Tables
 from lab.errors import InputError, PublishError, StaleRevisionError
 from lab.routing.document import RouteTable, Source
 from lab.routing.edits import with_use_cases
 from services.controlplane.publishing.publisher import NOTHING_TO_LOAD, SKIPPED
 from services.controlplane.registry.records import Phase
-from tests.controlplane.nodes import table_of
+from tests.controlplane.nodes import ControlPlane, table_of
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from lab.client.admin import AdminClient, Tables
-    from tests.controlplane.nodes import ControlPlane
-
 
 BOTH = {"v1": "ml-cluster-1", "v2": "ml-cluster-1"}
 USE_CASE = "ContinueWatchingRanking"

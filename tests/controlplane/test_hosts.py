@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from lab.transport import open_channel
 from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
-from tests.controlplane.nodes import table_of
+from tests.controlplane.nodes import ControlPlane, table_of
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.controlplane.nodes import ControlPlane
 
 CLUSTERS = ("ml-cluster-1", "ml-cluster-2", "ml-cluster-3")
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -24,10 +26,6 @@ from tests.envoys import Envoy, envoy_up
 from tests.parts import ControlPlane
 from tests.raw_calls import server_stream, unary
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 IDLE_S = 0.4
 KEYS = tuple(f"m{number}.v1" for number in range(12))

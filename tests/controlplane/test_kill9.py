@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.controlplane.kill9 import kill_at_steps
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 POINTS = 24
 

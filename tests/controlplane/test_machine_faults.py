@@ -7,24 +7,19 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab.errors import PublishError
+from services.controlplane.publishing.publisher import Timeouts
 from services.controlplane.registry.clock import Clock
 from services.controlplane.registry.records import Phase
 from services.controlplane.registry.revisions import Registry
 from services.controlplane.registry.sqlite import SqliteSession
-from tests.controlplane.nodes import failed_start, running, table_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from services.controlplane.publishing.publisher import Timeouts
-    from tests.controlplane.nodes import ControlPlane
+from tests.controlplane.nodes import ControlPlane, failed_start, running, table_of
 
 # Root without its power to overlook who may write a file.
 AS_A_USER = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []

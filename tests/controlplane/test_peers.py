@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.errors import PublishError, StaleRevisionError
+from services.controlplane.publishing.publisher import Timeouts
 from services.controlplane.registry.records import Phase
 from services.controlplane.registry.revisions import Registry
-from tests.controlplane.nodes import running, table_of
+from tests.controlplane.nodes import ControlPlane, running, table_of
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from services.controlplane.publishing.publisher import Timeouts
-    from tests.controlplane.nodes import ControlPlane
 
 ON_1, ON_2 = {"v1": "ml-cluster-1"}, {"v1": "ml-cluster-2"}
 NAMES = ("control-plane", "control-plane-2")

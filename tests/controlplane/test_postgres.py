@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,11 +16,7 @@ from lab.errors import RegistryError
 from services.controlplane.registry.records import Phase
 from services.controlplane.registry.revisions import Registry
 from tests.controlplane.nodes import failed_start
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.postgresql import Server
+from tests.postgresql import Server
 
 DOCUMENT: dict[str, Any] = {"use_cases": {}, "models": {}, "clusters": {}}
 WITHIN_S = 20

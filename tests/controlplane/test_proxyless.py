@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -20,17 +21,11 @@ from lab.transport import open_channel, xds
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from services.controlplane.publishing.publisher import Timeouts
-from services.controlplane.registry.records import Phase
+from services.controlplane.registry.records import Event, Phase
 from services.controlplane.xds.resources import LISTENER
-from tests.controlplane.nodes import Replica, table_of
+from tests.controlplane.nodes import ControlPlane, Replica, table_of
 from tests.parts import Model
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
-
-    from services.controlplane.registry.records import Event
-    from tests.controlplane.nodes import ControlPlane
 
 pytestmark = pytest.mark.usefixtures("model")
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 from envoy.config.endpoint.v3 import endpoint_pb2
@@ -9,15 +9,9 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from lab.errors import PublishError, StaleRevisionError
 from lab.routing.document import RouteTable
 from services.controlplane.registry.records import Phase
-from services.controlplane.xds.resources import CLUSTER, ENDPOINTS
-from tests.controlplane.nodes import table_of
+from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, Resource
+from tests.controlplane.nodes import ControlPlane, table_of
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from services.controlplane.xds.resources import Resource
-    from tests.controlplane.nodes import ControlPlane
 
 KEY = "cw-ranker.v1"
 ON_1 = {"v1": "ml-cluster-1"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
@@ -12,12 +12,8 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from lab.errors import PublishError
 from lab.routing.document import RouteTable
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS
-from tests.controlplane.nodes import table_of
+from tests.controlplane.nodes import ControlPlane, table_of
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from tests.controlplane.nodes import ControlPlane
-
 
 KEY = "cw-ranker.v1"
 

@@ -8,23 +8,20 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from lab.errors import RegistryError, StaleRevisionError
 from lab.transport.audit import Act
+from services.controlplane.publishing.publisher import Timeouts
 from services.controlplane.registry.records import Acknowledgement, Phase, StoredReplica
 from services.controlplane.registry.revisions import Registry
 from tests.controlplane.nodes import running, table_of
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from services.controlplane.publishing.publisher import Timeouts
 
 DOCUMENT: dict[str, Any] = {"use_cases": {}, "models": {}, "clusters": {"ml-cluster-1": {"replicas": 1}}}
 ACT = Act(1_700_000_000_000_000_000, "spiffe://lab.internal/operator/cli", "control-plane", "Admin/Publish", "a.yaml")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lab import CHECKOUT
+from lab.lab import Lab
 from tests.labs import lab_up
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from lab.lab import Lab
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,17 @@ import os
 import secrets
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from lab.errors import LabError
+from lab.lab import Lab
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
 from lab.transport import open_blocking_channel
@@ -33,12 +36,6 @@ from models.proto.control.v1 import (
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from tests.lab_command import json_of, run_lab
 from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, address_of, lab_up, write_spec
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from lab.lab import Lab
 
 KEYS = {"homepage": "cw-ranker.v1", "search": "search-ranker.v1"}
 USE_CASES = {"homepage": "ContinueWatchingRanking", "search": "SearchRanking"}

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import random
 import string
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab import CHECKOUT
 from lab.client.admin import AdminClient
 from lab.errors import InputError
+from lab.lab import Lab
 from tests.lab_command import refusal, run_lab
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab.lab import Lab
 
 GOOD = (CHECKOUT / "routes.yaml").read_text()
 DEFAULT = "    default: cw-ranker@v1\n"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import pytest
@@ -12,17 +13,12 @@ import pytest
 from lab import CHECKOUT
 from lab.errors import CallError, InputError
 from lab.history import read_parquet
-from lab.runs import LoadOptions
+from lab.lab import Lab
+from lab.runs import LoadOptions, RunResult
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from scenarios.framework.steps import set_behaviour
 from tests.lab_command import json_of, refusal, run_lab
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lab.lab import Lab
-    from lab.runs import RunResult
 
 USE_CASE = "ContinueWatchingRanking"
 TOPOLOGIES = ["gateway", "gateway-passthrough", "gateway-header", "mesh", "mesh-unleased", "proxyless"]

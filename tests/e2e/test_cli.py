@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab import CHECKOUT
+from lab.lab import Lab
 from tests.lab_command import json_of, refusal, run_lab
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab.lab import Lab
 
 ROUTES = str(CHECKOUT / "routes.yaml")
 

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psutil
 import pytest
 
 from lab.errors import PublishError, SpecError
 from lab.faults import Visible
+from lab.lab import Lab
 from lab.runs import LoadOptions
 from lab.spec import read_spec
 from lab.waiting import eventually
 from tests.lab_command import refusal, run_lab
 from tests.labs import ask, known
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from lab.lab import Lab
-    from tests.postgresql import Server
+from tests.postgresql import Server
 
 BACK_WITHIN = timedelta(seconds=40)
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from lab.lab import Lab
 from lab.runtime.state import LabState
 from tests.lab_command import run_lab
-
-if TYPE_CHECKING:
-    from lab.lab import Lab
 
 
 def test_it_shows_what_it_claims_and_leaves_a_report_and_no_lab(own_lab: Lab) -> None:

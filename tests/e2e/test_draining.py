@@ -6,20 +6,16 @@ import asyncio
 import json
 from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from lab.client import Client
+from lab.lab import Lab
 from lab.topologies import TOPOLOGIES, open_client
 from models.proto.control.v1 import stub_pb2
 from models.proto.ranking.v1 import ranking_pb2
 from scenarios.framework.steps import set_behaviour
 from tests.labs import TWO_REPLICAS, write_spec
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab.client import Client
-    from lab.lab import Lab
 
 SPEC = """
 topologies = {topologies}

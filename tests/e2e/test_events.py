@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from lab.lab import Lab
 from lab.report import read_run, render
 from lab.report.conditions import conditions
 from lab.runs import LoadOptions, background_load
-
-if TYPE_CHECKING:
-    from lab.lab import Lab
 
 
 def test_a_kill_during_a_run_is_marked_where_it_happened(lab: Lab) -> None:

@@ -4,9 +4,9 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,9 +18,6 @@ from lab.runtime import ports
 from lab.waiting import eventually
 from tests.lab_command import await_line, start_lab
 from tests.labs import address_of, ask, processes_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def test_down_leaves_no_process_no_port_and_no_folder(mini_lab: Lab) -> None:

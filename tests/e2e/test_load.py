@@ -6,23 +6,19 @@ import json
 import re
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from lab.history import read_parquet, write_parquet
+from lab.history import Record, read_parquet, write_parquet
+from lab.lab import Lab
 from lab.runs import LoadOptions
 from tests.lab_command import await_line, json_of, refusal, run_lab, start_lab
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lab.history import Record
-    from lab.lab import Lab
-
-    Change = Callable[[list[Record]], list[Record]]
+Change = Callable[[list[Record]], list[Record]]
 
 KEYS = {
     *("run_dir", "offered", "achieved_rate", "ok", "failed", "misrouted", "torn", "verdict"),

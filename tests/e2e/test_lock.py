@@ -5,15 +5,12 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab.errors import LabError
 from lab.runtime.lock import exclusive
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WORKERS, TURNS = 4, 20
 HOLDER = """

@@ -6,23 +6,19 @@ import json
 import re
 import signal
 import socket
+import subprocess
 import urllib.request
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab.history import read_parquet
+from lab.lab import Lab
 from lab.runs import judge
 from lab.waiting import eventually
 from tests.lab_command import await_line, json_of, refusal, run_lab, start_lab
 from tests.labs import processes_of
-
-if TYPE_CHECKING:
-    import subprocess
-    from pathlib import Path
-
-    from lab.lab import Lab
 
 MINE = """from locust import constant, task
 from lab.load.locust import LabUser

@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab.errors import CallError, InputError
+from lab.lab import Lab
 from lab.roles import ACCESS_LOG
 from lab.waiting import eventually
 from tests.lab_command import json_of, run_lab
 from tests.labs import ask
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab.lab import Lab
 
 
 def test_every_unit_on_the_path_logs_the_request_if_asked_to(own_lab: Lab, mini_spec: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import stat
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import grpc
 import pytest
@@ -18,6 +19,7 @@ from google.protobuf.struct_pb2 import Struct
 from lab.history import read_parquet
 from lab.identity import Identity
 from lab.identity.authority import Authority
+from lab.lab import Lab
 from lab.runs import LoadOptions
 from lab.runtime.identities import Identities
 from lab.transport import open_blocking_channel
@@ -26,13 +28,6 @@ from lab.waiting import eventually
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc, rules_pb2, rules_pb2_grpc
 from tests.lab_command import json_of, refusal, run_lab
 from tests.labs import ROUTES, address_of, ask, lab_up, status_of, write_spec
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from lab.lab import Lab
-
 
 USE_CASE = "ContinueWatchingRanking"
 TOPOLOGIES = ("direct", "gateway", "gateway-header", "mesh", "proxyless")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from time import monotonic
-from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.errors import UnitError
+from lab.lab import Lab
+from lab.load.progress import Progress
 from lab.measure.blast_radius import LEAST_REQUESTS
 from lab.report import is_of_benches, read_runs, render
 from lab.runs import LoadOptions, runs_in
@@ -23,12 +25,6 @@ from lab.runtime.cancellation import CancelToken
 from lab.waiting import eventually
 from tests.lab_command import await_line, json_of, refusal, run_lab, start_lab
 from tests.labs import processes_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lab.lab import Lab
-    from lab.load.progress import Progress
 
 WITHIN_S = 40.0
 RATE = 25.0

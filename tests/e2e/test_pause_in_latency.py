@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
 
 from lab.bench.harness.senders import keep_busy
 from lab.history import SpoolWriter, read_spool
+from lab.lab import Lab
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase
+from lab.load.progress import Progress
 from lab.load.summary import latency_histogram
 from lab.runs import LoadOptions
 from lab.runtime.state import LabState
 from lab.topologies import open_client
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab.lab import Lab
-    from lab.load.progress import Progress
 
 USE_CASE = UseCase("ContinueWatchingRanking", "ranking.v1")
 CALLER = "homepage"

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from lab.errors import PublishError
+from lab.lab import Lab
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from tests.lab_command import json_of, refusal, run_lab, start_lab
 from tests.labs import address_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from lab.lab import Lab
 
 MOVED = ("v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-5}")
 

@@ -7,19 +7,15 @@ import signal
 import subprocess
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psutil
 import pytest
 
 from lab import CHECKOUT
+from lab.lab import Lab
 from lab.ops.reaper import reaping
 from lab.waiting import eventually
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab.lab import Lab
 
 WITHIN = timedelta(seconds=60)
 SUITE = """

@@ -7,22 +7,19 @@ import shlex
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from lab import CHECKOUT
+from lab.lab import Lab
 from lab.routing.document import read_path
 from lab.runtime.state import LabState
 from models.scoring import scores
 from tests.lab_command import json_of, run_lab
 from tests.labs import lab_up
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lab.lab import Lab
 
 PAGE = (CHECKOUT / "docs" / "rest.md").read_text()
 

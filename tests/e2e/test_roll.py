@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab.history import read_parquet
+from lab.lab import Lab
 from lab.runs import LoadOptions
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2
 from scenarios.framework.steps import set_behaviour, under_load
 from tests.lab_command import json_of, refusal, run_lab, start_lab
 from tests.labs import known, lab_up, write_spec
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from lab.lab import Lab
 
 ROUTES = """
 use_cases:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
 from lab import CHECKOUT
+from lab.lab import Lab
 from lab.runtime.state import LabState
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
@@ -20,12 +21,7 @@ from models.proto.ranking.v1 import ranking_pb2
 from scenarios.framework.steps import set_behaviour
 from tests.labs import address_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from lab.lab import Lab
-
-    Rank = Callable[..., ranking_pb2.RankResponse]
+Rank = Callable[..., ranking_pb2.RankResponse]
 
 DEADLINE_S = 10.0
 ARRIVE_WITHIN = timedelta(seconds=8)

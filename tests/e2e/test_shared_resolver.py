@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import grpc
 import pytest
 
 from lab.errors import CallError, SpecError
+from lab.lab import Lab
 from lab.runtime.compose.engine import obstacle as obstacle_to_compose
 from lab.spec import read_spec
 from tests.lab_command import json_of, run_lab
 from tests.labs import known, write_spec
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab.lab import Lab
 
 SPEC = """
 topologies = ["mesh", "mesh-unleased"]

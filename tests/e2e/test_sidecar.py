@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
 
 import grpc
 import pytest
 
+from lab.lab import Lab
 from models.proto.ranking.v1 import ranking_pb2
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from lab.lab import Lab
-
-    Rank = grpc.UnaryUnaryMultiCallable[ranking_pb2.RankRequest, ranking_pb2.RankResponse]
+Rank: TypeAlias = "grpc.UnaryUnaryMultiCallable[ranking_pb2.RankRequest, ranking_pb2.RankResponse]"
 
 DEADLINE_S = 10.0
 

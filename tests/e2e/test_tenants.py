@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import grpc
 import pytest
 
+from lab.client import Answer
 from lab.errors import CallError
 from lab.history import read_parquet, write_parquet
+from lab.lab import Lab
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from lab.topologies import TOPOLOGIES, open_client
@@ -20,13 +23,6 @@ from models.context import origin_name
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from tests.lab_command import json_of, refusal, run_lab
 from tests.labs import ask, status_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from lab.client import Answer
-    from lab.lab import Lab
 
 USE_CASE = "ContinueWatchingRanking"
 TENANTS, ORIGINS = ("ads", "kids"), ("real", "artificial")

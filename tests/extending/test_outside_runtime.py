@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import pytest
 
 from docs.examples import background
+from lab.lab import Lab
 from lab.registry import PLUGINS
 from lab.runtime import RUNTIMES, choose
 from tests.lab_command import json_of, run_lab
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
-
-    from lab.lab import Lab
 
 NAME, FILE = background.BackgroundRuntime.name, background.__file__
 

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from docs.examples import http2_proxy
 from docs.site.tables import tables
 from lab import CHECKOUT
+from lab.lab import Lab
 from lab.registry import PLUGINS
 from lab.routing.keys import HEADER
 from lab.transport import Security, open_blocking_channel
@@ -21,10 +21,6 @@ from models.apis import APIS
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from tests.lab_command import json_of, run_lab
 from tests.labs import address_of
-
-if TYPE_CHECKING:
-    from lab.lab import Lab
-
 
 NAME, FILE = http2_proxy.NAME, http2_proxy.__file__
 USE_CASE = "ContinueWatchingRanking"

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from lab.lab import Lab
 from tests.labs import TWO_REPLICAS, lab_up, write_spec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from lab.lab import Lab
 
 
 @pytest.fixture(scope="module")

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab.errors import InputError
-from lab.faults import Visible
+from lab.faults import Fault, Visible
+from lab.lab import Lab
 from tests.labs import ask, known
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab.faults import Fault
-    from lab.lab import Lab
 
 TRIES = 3
 

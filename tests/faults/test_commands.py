@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import signal
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import pytest
 
 from lab.errors import InputError, LabError
+from lab.lab import Lab
 from lab.runs.events import LAB_EVENTS
 from lab.waiting import eventually
 from tests.lab_command import json_of, refusal, run_lab, start_lab
 from tests.labs import states
-
-if TYPE_CHECKING:
-    from lab.lab import Lab
-
 
 A = "ml-cluster-1-a"
 # A command takes its time to start where much else is going on.

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab.errors import LabError
 from lab.faults import Journal
 from lab.faults.journal import JOURNAL
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from docs.examples import bounce
+from lab.lab import Lab
 from lab.report import read_run, render
 from lab.runs import LoadOptions, background_load
 from lab.runs.events import faults_in, lab_events
 from tests.lab_command import json_of, refusal, run_lab
-
-if TYPE_CHECKING:
-    from lab.lab import Lab
 
 A = "ml-cluster-1-a"
 MOST_LINES = 60

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterable
+from typing import cast
 
 import pytest
 
@@ -11,9 +12,6 @@ from lab.faults.kinds.slow import Slow
 from lab.faults.observation import Visible
 from lab.faults.state import FaultRecord
 from models.proto.control.v1 import stub_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 STALLED = (458.0, 31.0, 831.0, 640.0, 29.0, 512.0, 470.0, 455.0)
 SLOW = (336.0, 327.0, 341.0, 329.0, 333.0, 350.0, 327.0, 338.0)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab.errors import LabError
 from lab.faults.state import STATE, FaultRecord, FaultStore
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def record(fault_id: str) -> FaultRecord:

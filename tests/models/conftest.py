@@ -6,10 +6,10 @@ import asyncio
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,10 +21,6 @@ from models.proto.ranking.v1 import ranking_pb2_grpc
 from models.stub.options import parse_options
 from models.stub.replica import Replica
 from tests.models.replicas import ControlPlane, ReplicaProcess, RunningReplica, StartReplica, replica_arguments
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN = timedelta(seconds=20)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc.aio
 
 from lab.transport import listen, new_server
 from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc, stub_pb2_grpc
+from models.proto.fraud.v1 import fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from models.stub.replica import Replica
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    import grpc.aio
-
-    from models.proto.fraud.v1 import fraud_pb2_grpc
-    from models.stub.replica import Replica
 
 
 @dataclass(eq=False)

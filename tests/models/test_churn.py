@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import grpc.aio
 import pytest
 
 from models.proto.control.v1 import stub_pb2
-from tests.models.replicas import rank_request
+from tests.models.replicas import ControlPlane, StartReplica, rank_request
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from tests.models.replicas import ControlPlane, StartReplica
 
 
 async def test_a_replica_that_reloads_holds_nothing_until_it_has_warmed_up(

@@ -4,20 +4,15 @@ import asyncio
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.transport import open_channel
 from models.proto.ranking.v1 import ranking_pb2_grpc
-from tests.models.replicas import rank_request
+from tests.models.replicas import ControlPlane, ReplicaProcess, rank_request
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.models.replicas import ControlPlane, ReplicaProcess
 
 
 async def exit_code(process: subprocess.Popen[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import grpc
@@ -14,11 +13,8 @@ from models.proto.control.v1 import stub_pb2
 from models.proto.fraud.v1 import fraud_pb2
 from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2
-from tests.models.replicas import rank_request
+from tests.models.replicas import RunningReplica, rank_request
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from tests.models.replicas import RunningReplica
 
 KEY = "x-routing-key"
 

@@ -1,20 +1,15 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
 
 import grpc.aio
 import pytest
 
 from models.proto.control.v1 import replicas_pb2, stub_pb2
 from models.stub import registration
-from tests.models.replicas import rank_request
+from tests.models.replicas import ControlPlane, RunningReplica, StartReplica, rank_request
 from tests.parts import Relay
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.models.replicas import ControlPlane, RunningReplica, StartReplica
 
 NEVER_MS = "600000"
 

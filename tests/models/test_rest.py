@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 import aiohttp
 import grpc
@@ -17,14 +18,10 @@ from lab.transport.rest import HttpReply
 from models.proto.control.v1 import stub_pb2
 from models.rest import HTTP_STATUS
 from models.scoring import scores
+from tests.models.replicas import ControlPlane, RunningReplica, StartReplica
 from tests.waiting import eventually
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
-
-    from tests.models.replicas import ControlPlane, RunningReplica, StartReplica
-
-    Ask = Callable[..., Coroutine[None, None, tuple[int, Any, Any]]]
+Ask = Callable[..., Coroutine[None, None, tuple[int, Any, Any]]]
 
 KEY = "x-routing-key"
 JSON = {"content-type": "application/json"}

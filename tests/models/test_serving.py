@@ -1,16 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from models.proto.control.v1 import stub_pb2
 from models.proto.fraud.v1 import fraud_pb2
 from models.scoring import scores
-from tests.models.replicas import rank_request
+from tests.models.replicas import RunningReplica, rank_request
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from tests.models.replicas import RunningReplica
 
 KEY = "x-routing-key"
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import grpc
 import grpc.aio
 import pytest
 
 from models.proto.control.v1 import stub_pb2
-from tests.models.replicas import rank_request
+from tests.models.replicas import RunningReplica, rank_request
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from tests.models.replicas import RunningReplica
 
 KEY = "x-routing-key"
 

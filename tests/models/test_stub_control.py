@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
@@ -13,10 +12,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2
-
-if TYPE_CHECKING:
-    from tests.models.replicas import RunningReplica
-
+from tests.models.replicas import RunningReplica
 
 SERVICES = ("ranking.v1.Ranking", "fraud.v1.Fraud", "control.v1.StubControl")
 

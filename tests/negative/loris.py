@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import h2.config
 import h2.connection
 import h2.events
 
 from tests.negative.wire import Answer, rpc_headers
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # The begin of a TLS handshake, of a message as long as may be.
 _HELLO = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03"

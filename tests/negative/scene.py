@@ -6,13 +6,16 @@ import json
 import re
 import secrets
 import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from lab.client.call import call
+from lab.identity import Identity
 from lab.identity.authority import Authority, folder_of
+from lab.lab import Lab
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
 from lab.transport.security import MTLS, Security
@@ -20,15 +23,7 @@ from lab.waiting import eventually
 from models.proto.ranking.v1 import ranking_pb2
 from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, lab_up, write_spec
 from tests.negative.loris import Lorises
-from tests.negative.wire import Answer, Wire, tls_context
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from lab.identity import Identity
-    from lab.lab import Lab
-    from tests.negative.wire import Header
+from tests.negative.wire import Answer, Header, Wire, tls_context
 
 OURS, THEIRS = "ContinueWatchingRanking", "SearchRanking"
 OUR_KEY, THEIR_KEY = b"cw-ranker.v1", b"search-ranker.v1"

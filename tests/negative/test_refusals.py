@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
 from lab import CHECKOUT
 from tests.negative.cases import CASES
 from tests.negative.scene import Case, Scene, standing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PAGE = CHECKOUT / "docs" / "refusals.md"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 from urllib.parse import unquote
 
 import grpc
@@ -19,12 +20,7 @@ import h2.events
 import h2.exceptions
 
 from lab.identity import folder as folders
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Self
-
-    from lab.transport.security import Security
+from lab.transport.security import Security
 
 Header = tuple[bytes, bytes]
 RANK = "/ranking.v1.Ranking/Rank"

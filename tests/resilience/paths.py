@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import grpc
 
 from lab.client import Answer, Client, Endpoints
 from lab.errors import CallError
 from lab.topologies import open_client
-from tests.envoys import envoy_up
+from tests.envoys import Envoy, envoy_up
 from tests.parts import ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
-    from tests.envoys import Envoy
 
 KEYS = ("rows.v1", "rows.v2")
 TREATED = ["mesh", "gateway", "proxyless"]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab.topologies import TOPOLOGIES
 from tests.resilience.paths import GONE, open_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 RULED = sorted(TOPOLOGIES.keys() - {"direct"})
 

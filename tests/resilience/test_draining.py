@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.parts import rank_request
 from tests.resilience.paths import TREATED, open_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 # With a setting the gateway keeps replicas apart, without one they share a channel.
 SETTINGS: list[dict[str, Any]] = [{}, {"breaker": {"requests": 1000}, "outliers": {}}]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,13 +12,7 @@ from lab.errors import RouteTableError
 from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.edits import with_use_cases
 from tests.parts import Model, update, use_case
-from tests.resilience.paths import GONE, TREATED, open_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.resilience.paths import RequestPath
-
+from tests.resilience.paths import GONE, TREATED, RequestPath, open_path
 
 KEY = "rows.v1"
 OUT = {"outliers": {"errors": 2, "eject": "60s", "at_most": 100}}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from grpc_health.v1 import health_pb2
 
+from tests.parts import Model
 from tests.resilience.paths import open_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.parts import Model
-
 
 # A setting that changes nothing here, but has the gateway tell replicas apart, as it does with health checks.
 OTHERWISE: dict[str, Any] = {"breaker": {"requests": 1000}}

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.resilience.paths import GONE, open_path
+from tests.resilience.paths import GONE, RequestPath, open_path
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.resilience.paths import RequestPath
-
 
 BOTH = ["mesh", "gateway"]
 HEDGED: dict[str, Any] = {"idempotent": True, "timeout": "20s"}

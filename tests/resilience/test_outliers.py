@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from tests.resilience.paths import GONE, TREATED, open_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.resilience.paths import RequestPath
+from tests.resilience.paths import GONE, TREATED, RequestPath, open_path
 
 
 async def until_all_are_well(opened: RequestPath) -> None:

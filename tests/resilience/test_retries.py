@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -12,11 +14,6 @@ import pytest
 from tests.parts import rank_request
 from tests.resilience.paths import GONE, TREATED, open_path
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from pathlib import Path
-
 
 BUDGETED = ["mesh", "gateway"]
 # Enough for one retry at any time, whatever is in flight.

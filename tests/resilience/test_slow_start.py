@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.parts import Model
-from tests.resilience.paths import open_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.resilience.paths import RequestPath
-
+from tests.resilience.paths import RequestPath, open_path
 
 KEY = "rows.v1"
 REQUESTS = 200

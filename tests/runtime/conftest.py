@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
+import docker
 import pytest
 
+from lab.lab import Lab
 from lab.runtime.compose import engine as docker_engine
 from lab.runtime.compose.engine import obstacle
 from tests.labs import lab_up, write_spec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    import docker
-
-    from lab.lab import Lab
 
 ROUTES = """
 use_cases:

@@ -7,17 +7,13 @@ import os
 import platform
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import docker
 import pytest
 
 from lab import CHECKOUT
 from lab.runtime.compose import image_archive
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import docker
 
 NAME = "inference-routing-lab"
 

@@ -3,16 +3,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 from ipaddress import IPv4Address, IPv4Network
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import yaml
 
 from lab import CHECKOUT
 from lab.runtime.compose.__main__ import default_document, fixed_site, standalone_files
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FILE = CHECKOUT / "compose" / "compose.yaml"
 DOCUMENT = yaml.safe_load(FILE.read_text())

@@ -8,15 +8,18 @@ import re
 import signal
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import docker
 import pytest
 from docker.errors import NotFound
 
 from lab.errors import LabError, LabNotRunningError, SpecError, UnitError
+from lab.lab import Lab
 from lab.routing.keys import HEADER
 from lab.runs import LoadOptions
 from lab.runtime.compose import image
@@ -27,14 +30,6 @@ from lab.waiting import eventually
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from tests.lab_command import LAB, await_line, refusal, start_lab
 from tests.labs import ask, docker_objects_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    import docker
-
-    from lab.lab import Lab
 
 pytestmark = pytest.mark.usefixtures("engine")
 

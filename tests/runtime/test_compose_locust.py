@@ -5,17 +5,14 @@ from __future__ import annotations
 import socket
 import urllib.request
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.lab import Lab
 from lab.runs import LoadOptions, LocustOptions, judge
 from lab.waiting import eventually
 from tests.lab_command import await_line, start_lab
 from tests.labs import docker_objects_of
-
-if TYPE_CHECKING:
-    from lab.lab import Lab
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.timeout(300)]
 

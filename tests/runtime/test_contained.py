@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
+import docker
 import pytest
+from docker.models.containers import Container
 
+from lab.lab import Lab
 from lab.runs import LoadOptions
 from lab.runtime.compose.project import Project
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
 from tests.labs import lab_up, write_spec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import docker
-    from docker.models.containers import Container
-
-    from lab.lab import Lab
 
 # Asks an address for what an admin page would say; prints how that ended.
 _ASK = """

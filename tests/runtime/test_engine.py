@@ -9,21 +9,17 @@ import sys
 import tempfile
 from datetime import timedelta
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psutil
 import pytest
 
 from lab.errors import InputError, UnitError
+from lab.lab import Lab
 from lab.runtime import choose
 from lab.runtime.compose import engine, subnets
 from lab.runtime.compose.engine import obstacle
 from lab.waiting import eventually
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab.lab import Lab
 
 DAEMON = "Error response from daemon: "
 EXTERNAL = "driver failed programming external connectivity on endpoint lab-x-gateway-1-1 (0d1)"

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.errors import InputError
-from lab.faults import Visible
+from lab.faults import Fault, Visible
+from lab.lab import Lab
 from lab.runs.events import LAB_EVENTS
 from lab.waiting import consistently, eventually
 from scenarios.framework.steps import arrived, registered
 from tests.labs import ask, replica_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lab.faults import Fault
-    from lab.lab import Lab
 
 # A unit takes its time to start where much else is going on.
 WITHIN = timedelta(seconds=45)

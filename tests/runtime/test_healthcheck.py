@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from grpc_health.v1 import health_pb2
@@ -20,10 +21,6 @@ from lab.identity import Identity
 from lab.identity.authority import Authority, folder_of
 from lab.transport import listen, new_server
 from lab.transport.security import MTLS, Security
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 SCRIPT = CHECKOUT / "compose" / "healthcheck.py"
 Status = health_pb2.HealthCheckResponse

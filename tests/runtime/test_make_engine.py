@@ -2,14 +2,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab import CHECKOUT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SCRIPT = CHECKOUT / "compose" / "engine.sh"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import docker
 import pytest
 
 from lab import CHECKOUT
@@ -21,11 +22,6 @@ from lab.runtime.compose.__main__ import standalone_document, standalone_files
 from lab.runtime.compose.engine import networks
 from lab.runtime.compose.site import ComposeSite
 from lab.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import docker
 
 pytestmark = pytest.mark.usefixtures("engine")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +13,6 @@ from lab.lab import DEFAULT_SPEC
 from lab.roles import Plan, Port, Unit
 from lab.runtime.state import LabState, Running
 from lab.spec import override, read_spec
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -5,18 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import docker
 import pytest
 
 from lab.testing import LabContainers
 from tests.labs import docker_objects_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import docker
-
 
 pytestmark = pytest.mark.usefixtures("engine")
 

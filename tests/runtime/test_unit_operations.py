@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab.errors import InputError, PublishError
+from lab.lab import Lab
 from lab.runtime.compose import engine
 from lab.runtime.state import LabState
 from lab.waiting import eventually
 from scenarios.framework.steps import registered
 from tests.labs import replica_of, states
 from tests.runtime.conftest import ROUTES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab.lab import Lab
 
 WITHIN = timedelta(seconds=10)
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -20,10 +22,6 @@ from services.caller.config import CallerConfig, read_config
 from services.caller.pages import PAGES
 from services.caller.service import Caller
 from tests.parts import ControlPlane, Model, gateway_up, resolver_up, update, use_case
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 DOCUMENT: dict[str, Any] = {
     "topologies": ["gateway", "mesh"],

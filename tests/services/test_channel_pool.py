@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc.aio
 import pytest
 
+from lab.client.rpc_channel import RpcChannel
 from lab.transport import open_channel
 from models.proto.ranking.v1 import ranking_pb2_grpc
 from services.gateway.channel_pool import ChannelPool
 from tests.parts import ControlPlane, Model, Relay, gateway_up, rank_request, update, use_case
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from lab.client.rpc_channel import RpcChannel
 
 WITHIN_S = 5.0
 

@@ -2,27 +2,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 
 from lab.transport import listen, new_server, open_channel
+from models.proto.control.v1 import rules_pb2
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from tests.parts import ControlPlane, Hold, Model, gateway_up, rank_request, update, use_case
 from tests.raw_calls import server_stream, unary
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from models.proto.control.v1 import rules_pb2
 
 ROWS = {"HomepageRows": use_case("rows@v1")}
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import grpc
@@ -16,10 +18,6 @@ from lab.transport import open_channel
 from models.json_mapping import from_document
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from tests.parts import ControlPlane, Hold, Model, gateway_up, update, use_case
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 FRAUD = {**use_case("fraud@v1"), "api": "fraud.v1"}
 CHAIN = use_case("rows@v2", fallback=["rows@v1"])

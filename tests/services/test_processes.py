@@ -8,25 +8,20 @@ import os
 import re
 import signal
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
 
+from lab.client import Client
 from lab.errors import CallError
 from lab.transport import open_channel
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from tests.parts import WITHIN_S, ControlPlane, Model, client_of, rank_request, update, use_case
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
-
-    from lab.client import Client
 
 ROWS = {"HomepageRows": use_case("rows@v1")}
 CONTEXT = {"user_id": "u1"}

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
@@ -13,9 +13,6 @@ from models.context import write_context
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 from tests.parts import ControlPlane, resolver_up, update, use_case
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 ROWS = {"HomepageRows": use_case("rows@v1", timeout="250ms")}
 

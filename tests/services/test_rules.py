@@ -1,21 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.errors import RouteTableError, UnknownUseCaseError
+from lab.routing.compiled import Choice
+from models.proto.serving.v1.serving_pb2 import ModelConfig
 from services.rules import DecisionCache, RuleSet, Subscriber, model_config
 from tests.parts import ControlPlane, running, update, use_case
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from lab.routing.compiled import Choice
-    from models.proto.serving.v1.serving_pb2 import ModelConfig
 
 CALLER = {"caller": "homepage"}
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 
+from lab.client import Client
 from lab.errors import CallError
 from lab.routing.limits import Limit
 from services.gateway.tenant_quota import Limiter, NotItsTenantError, OverLimitError
 from tests.parts import ControlPlane, Model, client_of, gateway_up, rank_request, update, use_case
 from tests.services.test_gateway_rest import both_up
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from lab.client import Client
 
 ROWS = {"HomepageRows": use_case("rows@v1")}
 OF_A_GATEWAY = ("gateway", "gateway-passthrough")

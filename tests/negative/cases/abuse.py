@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
 
 from lab.transport.channels import MAX_MESSAGE_BYTES
 from tests.negative.scene import KEY, MODEL, Case, Scene, counted_as, rank
 from tests.negative.wire import RANK, Answer, framed, rpc_headers
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _DOORS = (("gateway", "gateway-1"), ("mesh", "homepage-sidecar"), ("gateway-header", "central-envoy"))
 _ALSO_BARE = (*_DOORS, ("proxyless", MODEL))

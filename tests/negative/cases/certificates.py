@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from lab.identity import Identity
+from lab.transport.security import Security
 from tests.negative.scene import KEY, MODEL, Case, Scene, rank
 from tests.negative.wire import Answer, Wire, tls_context, why_no_handshake
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lab.transport.security import Security
 
 # Way → who is spoken to on it.
 _DOORS = (

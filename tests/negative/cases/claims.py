@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 from envoy.config.core.v3 import base_pb2
@@ -32,9 +33,6 @@ from models.proto.control.v1 import (
 from models.proto.ranking.v1 import ranking_pb2
 from tests.negative.scene import KEY, MODEL, OURS, SOON, THEIR_KEY, THEIR_MODEL, THEIRS, Case, Scene, rank
 from tests.negative.wire import Answer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 _CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 _S = 5.0

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from tests.negative.scene import KEY, KEY_HEADER, MODEL, OUR_KEY, THEIR_KEY, Case, Scene, counted_as
-from tests.negative.wire import Answer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.negative.wire import Header
+from tests.negative.wire import Answer, Header
 
 SHAPES: dict[str, list[bytes]] = {
     "no key": [],
