@@ -104,8 +104,9 @@ def processes_of(lab: Lab, unit: str = "") -> list[psutil.Process]:
 def docker_objects_of(lab: Lab) -> list[str]:
     """Names of the containers, networks and volumes that the Docker engine has of the lab."""
     engine = connect()
-    containers = engine.containers.list(all=True, ignore_removed=True)
-    found = [each.name for each in (*containers, *engine.networks.list(), *engine.volumes.list())]
+    found = [each.name for each in engine.containers.list(all=True, ignore_removed=True)]
+    found += [each.name for each in engine.networks.list()]
+    found += [each.name for each in engine.volumes.list()]
     return [name for name in found if name and f"lab-{lab.name}-" in name]
 
 

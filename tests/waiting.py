@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 from lab.errors import DeadlineError
 
 T = TypeVar("T")
+WITHIN = timedelta(seconds=15)
 
 
+@overload
 async def eventually(
     what: str,
-    probe: Callable[[], Awaitable[T] | T],
+    probe: Callable[[], Coroutine[Any, Any, T]],
     *,
-    within: timedelta = timedelta(seconds=15),
+    within: timedelta = WITHIN,
     until: Callable[[T], bool] = bool,
-) -> T:
+) -> T: ...
+@overload
+async def eventually(
+    what: str, probe: Callable[[], T], *, within: timedelta = WITHIN, until: Callable[[T], bool] = bool
+) -> T: ...
+async def eventually(
+    what: str, probe: Callable[[], Any], *, within: timedelta = WITHIN, until: Callable[[Any], bool] = bool
+) -> Any:
     """Calls ``probe`` until ``until`` holds for its result, and returns that result; the event loop runs meanwhile.
 
     Raises:
@@ -28,7 +37,7 @@ async def eventually(
     give_up = time.monotonic() + within.total_seconds()
     while True:
         found = probe()
-        seen = await found if isinstance(found, Awaitable) else found
+        seen = await found if asyncio.iscoroutine(found) else found
         if until(seen):
             return seen
         if time.monotonic() >= give_up:
