@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -17,8 +18,6 @@ from models.json_mapping import from_document, parse, serialise
 from models.proto.fraud.v1 import fraud_pb2
 from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2
-from google.protobuf.message import Message
-
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 # JSON has one NaN; its other bit patterns do not come back.
