@@ -13,7 +13,6 @@ from lab.roles import MODEL, layout_of
 from lab.roles.model import new_replica_name, replica
 from lab.runs.events import Event, append_event
 from lab.runtime.lock import exclusive
-from lab.runtime.logs import log_of
 from lab.runtime.state import STATE_FILE
 
 if TYPE_CHECKING:
@@ -160,8 +159,9 @@ class UnitOperations:
         """The last lines that each of these units has logged, by unit; leaves out names of no unit."""
         state = self.context.state()
         wanted = [unit for unit in state.plan.units if unit.name in names]
-        self.context.runtime(state).fetch_logs(wanted)
-        return {unit.name: log_of(self.context.folder, unit.name).last_lines(lines) for unit in wanted}
+        runtime = self.context.runtime(state)
+        runtime.fetch_logs(wanted)
+        return {unit.name: runtime.last_lines(unit.name, lines) for unit in wanted}
 
     @contextmanager
     def _operation(self, kind: str, target: str, detail: str = "", *, past: str, undone_by: str = "") -> Iterator[None]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, ClassVar, TextIO
 
 from lab.roles import Site
+from lab.runtime import ports
+from lab.runtime.identities import Identities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,63 +18,113 @@ if TYPE_CHECKING:
     from lab.runtime.cancellation import CancelToken
     from lab.runtime.state import Running
 
+_LAST_WORDS = 3
 
-class RuntimeSite(Site, Protocol):
-    """Where a runtime puts units and their files, also units that replace others."""
+
+@dataclass(frozen=True)
+class RuntimeSite(Site):
+    """Where a runtime puts units and their files, also units that replace others.
+
+    Attributes:
+        folder: the lab's own, for which ports of this machine are reserved.
+        ports: ``unit/name`` → port of this machine.
+    """
+
+    folder: Path
+    ports: dict[str, int]
+
+    def outside(self, unit: str, name: str) -> str:
+        """``127.0.0.1:port`` of a unit's port on this machine; reserves a port that is new to the plan."""
+        key = f"{unit}/{name}"
+        if key not in self.ports:
+            self.ports.update(ports.reserve([key], self.folder))
+        return f"{ports.HOST}:{self.ports[key]}"
 
     def take_over(self, old: Unit, name: str) -> Port:
-        """Gives the port and address of a unit that is gone to a new unit of that name."""
+        """Gives the ports and address of a unit that is gone to a new unit of that name."""
+        for port in ("grpc", "rest"):
+            if f"{old.name}/{port}" in self.ports:
+                self.ports[f"{name}/{port}"] = self.ports.pop(f"{old.name}/{port}")
+        return old.port
 
 
-class Runtime(Protocol):
+class Runtime(ABC):
     """Starts, stops and watches units.
 
     Errors of the operating system or the engine are raised as :class:`lab.errors.UnitError`, with one line.
+
+    Args:
+        folder: the lab's own; each unit gets ``units/<name>/`` in it, with its log.
+        security: security mode of the units, ``mtls`` or ``plaintext``.
     """
 
-    name: str
-    key_mode: int
+    name: ClassVar[str]
+    key_mode: ClassVar[int] = 0o600
     """File mode of a unit's private key, as for ``chmod``: its own process can read it."""
 
+    def __init__(self, folder: Path, security: str) -> None:
+        self._folder, self._security = folder, security
+        self._identities = Identities(folder)
+
+    @abstractmethod
     def site(self, layout: Plan | None = None) -> RuntimeSite:
         """The site of a new lab, or with ``layout`` of one that is planned already, for further units."""
 
-    def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
+    def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:  # noqa: B027 (not every runtime needs to)
         """Makes what the units of the plan need before any of them can start, such as an image."""
 
+    @abstractmethod
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
         """Starts units of the plan; yields each with its process or container, without waiting until it is ready."""
 
-    def remove(self, running: Running) -> None:
+    def remove(self, running: Running) -> None:  # noqa: B027 (same)
         """Removes what is left of a unit that has ended, and frees its address."""
 
+    @abstractmethod
     def states(self, running: Mapping[str, Running]) -> dict[str, str]:
         """The state of each unit: ``running``, ``paused`` or ``exited``."""
 
+    @abstractmethod
     def memory_bytes(self, running: Mapping[str, Running]) -> dict[str, int]:
         """Memory of each unit; pages that several share count once in total; 0 for a unit that is gone."""
 
     def log(self, unit: str) -> Path:
-        """The file with what the unit has printed."""
+        """The file with what the unit has printed until now."""
+        return self._home(unit) / "log"
+
+    def last_lines(self, unit: str, count: int) -> list[str]:
+        """The last ``count`` lines of the unit's log as it was fetched last, or all if there are fewer."""
+        log = self._home(unit) / "log"
+        return log.read_text(errors="replace").splitlines()[-count:] if log.exists() else []
 
     def last_words(self, unit: str) -> str:
         """The end of the unit's log, in one line; empty if it has printed nothing."""
+        self.log(unit)
+        return " | ".join(self.last_lines(unit, _LAST_WORDS))
 
-    def fetch_logs(self, units: Iterable[Unit]) -> None:
+    def _home(self, unit: str) -> Path:
+        return self._folder / "units" / unit
+
+    def fetch_logs(self, units: Iterable[Unit]) -> None:  # noqa: B027 (processes write there themselves)
         """Copies logs and access logs of units into the lab's folder, ``units/<unit>/``."""
 
+    @abstractmethod
     def versions(self) -> dict[str, str]:
         """Name of the runtime, and versions of what its units run on, by name."""
 
+    @abstractmethod
     def kill(self, running: Running) -> None:
         """Kills a unit and returns when it is gone; does nothing if it does not run."""
 
+    @abstractmethod
     def pause(self, running: Running) -> None:
         """Freezes a unit: its connections stay open, but it answers nothing."""
 
+    @abstractmethod
     def resume(self, running: Running) -> None:
         """Lets a frozen unit continue."""
 
+    @abstractmethod
     def partition(self, unit: Unit) -> None:
         """Cuts a unit, with its whole pod, off from the network.
 
@@ -79,6 +132,7 @@ class Runtime(Protocol):
             InputError: this runtime cannot.
         """
 
+    @abstractmethod
     def rejoin(self, unit: Unit) -> None:
         """Reconnects a unit that was cut off, at the address that it had.
 
@@ -86,15 +140,18 @@ class Runtime(Protocol):
             InputError: this runtime cannot.
         """
 
+    @abstractmethod
     def stop(self, units: Iterable[Running], *, within_s: float = 6.0) -> None:
         """Asks units to end, and kills those that have not ended within ``within_s`` seconds."""
 
+    @abstractmethod
     def sweep(self) -> int:
         """Ends everything that is left of the lab, also what its state does not list; returns how many units ended.
 
         The lab's addresses are free afterwards.
         """
 
+    @abstractmethod
     def run_driver(
         self,
         run: Path,
@@ -120,6 +177,7 @@ class Runtime(Protocol):
             The driver's exit status.
         """
 
+    @abstractmethod
     def kill_driver(self, run: Path) -> None:
         """Kills a driver of that run that has outlived the command that started it; there need be none."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uvloop
 
@@ -56,7 +56,7 @@ class _BuggyLab(Lab):
 
     def _run_context(self, state: LabState) -> RunContext:
         context = super()._run_context(state)
-        return replace(context, runtime=_InProcessDriver(context.runtime, self._bug))
+        return replace(context, runtime=cast("Runtime", _InProcessDriver(context.runtime, self._bug)))
 
 
 class _InProcessDriver:

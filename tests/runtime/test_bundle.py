@@ -13,7 +13,7 @@ import docker
 import pytest
 
 from lab import CHECKOUT
-from lab.runtime.compose import image_archive
+from lab.runtime.compose import image
 
 NAME = "inference-routing-lab"
 
@@ -100,15 +100,15 @@ def test_the_image_that_came_along_is_loaded_if_the_engine_lacks_it(
     try:
         engine.api.import_image_from_file(str(empty), repository=reference.split(":")[0], tag="carried")
         saved = subprocess.run(["docker", "save", reference], capture_output=True, check=True).stdout
-        (tmp_path / image_archive.IMAGE).write_bytes(gzip.compress(saved))
-        (tmp_path / image_archive.NAMES).write_text(f"{reference}\n")
+        (tmp_path / image.ARCHIVE).write_bytes(gzip.compress(saved))
+        (tmp_path / image.ARCHIVE_NAMES).write_text(f"{reference}\n")
         engine.images.remove(reference)
         said: list[str] = []
 
-        image_archive.load(engine, said.append, tmp_path)
+        image.load(engine, said.append, tmp_path)
         assert reference in engine.images.get(reference).tags
 
-        image_archive.load(engine, said.append, tmp_path)
+        image.load(engine, said.append, tmp_path)
         assert len(said) == 1, "it was loaded again"
     finally:
         engine.images.remove(reference, force=True)

@@ -44,7 +44,7 @@ def image_name(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def site(engine: docker.DockerClient, tmp_path: Path) -> Iterator[ComposeSite]:
     # A network of somebody else's is in no book, but the engine knows of it.
-    yield ComposeSite(tmp_path, subnets.reserve(tmp_path, networks(engine)))
+    yield ComposeSite(tmp_path, {}, subnets.reserve(tmp_path, networks(engine)))
     subnets.release(tmp_path)
     ports.release(tmp_path)
 

@@ -27,7 +27,7 @@ class _FixedSite(ComposeSite):
     """The same ports on every machine, whether or not they are free."""
 
     def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
-        self.published.setdefault(f"{unit}/{name}", FIRST + len(self.published))
+        self.ports.setdefault(f"{unit}/{name}", FIRST + len(self.ports))
         return super().port(unit, name, pod, number)
 
 
@@ -70,7 +70,7 @@ def _planned(site: ComposeSite) -> tuple[LabSpec, Plan]:
 
 def fixed_site() -> ComposeSite:
     """The site of ``compose/compose.yaml``."""
-    return _FixedSite(Path(), SUBNETS[0])
+    return _FixedSite(Path(), {}, SUBNETS[0])
 
 
 def default_document() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from docker.errors import APIError, NotFound
@@ -12,19 +12,19 @@ from docker.types import Mount
 from lab.load.plan import UI_HOST_VARIABLE
 from lab.registry import PLUGINS, plugins
 from lab.runtime.compose import copying
-from lab.runtime.compose.copying import USER
 from lab.runtime.compose.site import IDENTITY
 from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import docker
     from docker.models.containers import Container
 
     from lab.runtime.cancellation import CancelToken
+    from lab.runtime.compose.project import Project
 
+DRIVER = "driver"
 _RUNS = "/runs"
 # Units have 1024. Where driver and lab share the processors, the driver goes first: a late driver measures itself.
 # (Niceness counts only among the processes of one container.)
@@ -32,45 +32,38 @@ _CPU_SHARES = 16_384
 
 
 def run_driver(
-    client: docker.DockerClient,
+    project: Project,
     run: Path,
     on_line: Callable[[str], None],
     *,
     image: str,
     pod: str,
-    name: str,
-    labels: Mapping[str, str],
     security: str,
     identity: Path,
     errors: TextIO,
     cancel_token: CancelToken,
 ) -> int:
-    """Runs the driver to its end, and copies what it recorded into the run's folder.
+    """Runs the driver to its end, copies what it recorded into the run's folder, and returns its exit status.
 
     Ctrl-C is passed on to the driver, which then ends in its own way.
 
     Args:
-        client: the engine.
+        project: of the lab.
         run: folder with the plan; its files are copied into the container, and the container's files back in the end.
         on_line: called with each line of progress.
         image: image of the container.
         pod: id of the container whose network it shares.
-        name: of the container.
-        labels: of the container, by which the lab finds it.
         security: security mode, ``mtls`` or ``plaintext``.
         identity: folder of this machine with the caller's certificates.
         errors: file that gets the driver's standard error.
         cancel_token: cancels the driver from another thread.
-
-    Returns:
-        The driver's exit status.
     """
     certificates = [Mount(IDENTITY, str(identity), "bind", read_only=True)] if security == MTLS else []
-    container = client.containers.create(
+    with project.temporary(
+        DRIVER,
+        run.name,
         image,
-        ["python", "-m", "lab.load.driver", f"{_RUNS}/{run.name}/plan.json"],
-        name=name,
-        labels=dict(labels),
+        ["lab.load.driver", f"{_RUNS}/{run.name}/plan.json"],
         # The UI listens in the pod's own network; only a relay publishes it on this machine.
         environment={
             ENVIRONMENT_VARIABLE: security,
@@ -79,17 +72,10 @@ def run_driver(
             PLUGINS: ":".join(f"{_RUNS}/{run.name}/{plugin.name}" for plugin in plugins()),
         },
         network_mode=f"container:{pod}",
-        init=True,
-        user=USER,
-        read_only=True,
-        tmpfs={"/tmp": "mode=1777"},  # noqa: S108 (within the container)
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges:true"],
         cpu_shares=_CPU_SHARES,
         # A volume of its own, which is removed with the container: the records survive if this process is killed.
         mounts=[Mount(_RUNS, None), *certificates],
-    )
-    try:
+    ) as container:
         copying.put(container, _RUNS, run.name, [*(path for path in run.iterdir() if path.is_file()), *plugins()])
         container.start()
         with cancel_token.notifying(lambda: _interrupt(container)):
@@ -97,10 +83,33 @@ def run_driver(
         errors.write(container.logs(stdout=False, stderr=True).decode(errors="replace"))
         with suppress(NotFound):
             copying.bring_back(container, f"{_RUNS}/{run.name}", run.parent)
-    finally:
-        with suppress(NotFound):
-            container.remove(force=True, v=True)
     return status
+
+
+@contextmanager
+def relayed(project: Project, run: str, image: str, host: str, port: int) -> Iterator[None]:
+    """Forwards 127.0.0.1:port of this machine to the same port of a pod, for the duration of the body.
+
+    Containers that share a pod's network cannot publish a port themselves. A small container beside the pod does;
+    unlike the pod's own address, that port can be reached wherever the engine runs.
+
+    Args:
+        project: of the lab.
+        run: name of the run.
+        image: image of the container.
+        host: the pod's address.
+        port: of this machine and of the pod.
+    """
+    with project.temporary(
+        "relay",
+        run,
+        image,
+        ["lab.transport.relay", f"0.0.0.0:{port}", f"{host}:{port}"],
+        network=project.network_name,
+        ports={f"{port}/tcp": ("127.0.0.1", port)},
+    ) as container:
+        container.start()
+        yield
 
 
 def _follow(container: Container, on_line: Callable[[str], None]) -> int:

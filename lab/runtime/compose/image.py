@@ -6,6 +6,7 @@ builds a new image, which takes seconds, as the packages are in a layer of their
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import re
@@ -33,6 +34,21 @@ _FILES = ("compose/Dockerfile", "compose/requirements.lock", "compose/healthchec
 _ROOMS = ("lab", "services", "models")
 LABEL = f"{REPOSITORY}.checkout"
 """Label of the image: the checkout that it was built from."""
+
+
+ARCHIVE_FOLDER = CHECKOUT / "carried"
+ARCHIVE_NAMES, ARCHIVE = "image.txt", "image.tar.gz"
+"""In that folder, for machines that can neither pull nor build: see ``lab.runtime.compose.image_export``."""
+
+
+def load(client: docker.DockerClient, say: Callable[[str], None], folder: Path = ARCHIVE_FOLDER) -> None:
+    """Loads the image that came with the checkout, if there is one and the engine lacks it."""
+    names = folder / ARCHIVE_NAMES
+    if not names.exists() or all(is_here(client, name) for name in names.read_text().split()):
+        return
+    say("loading the image that came with this checkout")
+    with gzip.open(folder / ARCHIVE) as file:
+        client.images.load(file)
 
 
 def wanted(client: docker.DockerClient) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
 from lab.errors import UnitError
-from lab.runtime.compose import engine, image, image_archive
+from lab.runtime.compose import engine, image
 from lab.runtime.compose.__main__ import default_document
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def save(client: docker.DockerClient, say: Callable[[str], None], folder: Path) 
     say(f"saving {' and '.join(names)}")
     folder.mkdir(exist_ok=True)
     with (
-        gzip.open(folder / image_archive.IMAGE, "wb", compresslevel=1) as packed,
+        gzip.open(folder / image.ARCHIVE, "wb", compresslevel=1) as packed,
         subprocess.Popen(["docker", "save", *names], stdout=subprocess.PIPE) as saving,
     ):
         assert saving.stdout is not None  # noqa: S101 (it is a pipe)
         shutil.copyfileobj(saving.stdout, packed)
     if saving.returncode:
         raise UnitError(f"docker save {' '.join(names)}: exit status {saving.returncode}")
-    (folder / image_archive.NAMES).write_text("".join(f"{each}\n" for each in names))
+    (folder / image.ARCHIVE_NAMES).write_text("".join(f"{each}\n" for each in names))
     return names
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, NotFound
 
 from lab.runtime.compose import document, engine
+from lab.runtime.compose.copying import USER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import docker
     from docker.models.containers import Container
@@ -48,9 +49,41 @@ class Project:
         """The lab's network."""
         return self.docker.networks.get(self.network_name)
 
-    def labels(self, service: str) -> dict[str, str]:
-        """Labels of a temporary container, such as a load driver."""
-        return {_PROJECT_LABEL: self.name, _SERVICE_LABEL: service, "com.docker.compose.oneoff": "True"}
+    def temporary_name(self, service: str, run: str) -> str:
+        """Name of a container that helps with one run, such as a load driver."""
+        return f"{self.name}-{service}-{run.lower()}"
+
+    @contextmanager
+    def temporary(
+        self, service: str, run: str, image: str, command: Sequence[str], **options: Any
+    ) -> Iterator[Container]:
+        """Creates a container without privileges that helps with one run; removes it in the end.
+
+        Args:
+            service: what it is for, e.g. ``driver``.
+            run: name of the run.
+            image: its image.
+            command: the module that it runs, with its arguments.
+            options: of the engine, such as its network.
+        """
+        container = self.docker.containers.create(
+            image,
+            ["python", "-m", *command],
+            name=self.temporary_name(service, run),
+            labels={_PROJECT_LABEL: self.name, _SERVICE_LABEL: service, "com.docker.compose.oneoff": "True"},
+            init=True,
+            user=USER,
+            read_only=True,
+            tmpfs={"/tmp": "mode=1777"},  # noqa: S108 (within the container)
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges:true"],
+            **options,
+        )
+        try:
+            yield container
+        finally:
+            with suppress(NotFound):
+                container.remove(force=True, v=True)
 
     def listed(self) -> list[dict[str, Any]]:
         """All containers of the lab, running or not, in the engine's own form."""
@@ -74,18 +107,15 @@ class Project:
 
     def python(self, image: str) -> str:
         """Version of Python in the image, from the first running container that answers."""
-        if image not in _PYTHONS and (version := self._asked_python()):
-            _PYTHONS[image] = version
-        return _PYTHONS.get(image, "unknown")
-
-    def _asked_python(self) -> str:
-        for each in self.listed():
+        for each in self.listed() if image not in _PYTHONS else ():
             if each["State"] == "running":
                 with suppress(APIError):
-                    said = self._said_by(each["Id"], "python", "--version")
+                    run = self.docker.api.exec_create(each["Id"], ["python", "--version"])
+                    said = self.docker.api.exec_start(run["Id"]).decode().strip()
                     if said.startswith("Python "):
-                        return said.removeprefix("Python ")
-        return ""
+                        _PYTHONS[image] = said.removeprefix("Python ")
+                        break
+        return _PYTHONS.get(image, "unknown")
 
     def remove_network_and_volumes(self) -> None:
         """Removes the lab's network and volumes."""
@@ -102,11 +132,6 @@ class Project:
     @property
     def _mine(self) -> dict[str, str]:
         return {"label": f"{_PROJECT_LABEL}={self.name}"}
-
-    def _said_by(self, container: str, *command: str) -> str:
-        run = self.docker.api.exec_create(container, list(command))
-        said: bytes = self.docker.api.exec_start(run["Id"])
-        return said.decode().strip()
 
 
 def service_of(labels: Mapping[str, str]) -> str:

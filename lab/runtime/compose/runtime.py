@@ -15,21 +15,18 @@ from lab import CHECKOUT
 from lab.errors import LabError, SpecError
 from lab.roles import ACCESS_LOG, CONTROL_PLANE
 from lab.runtime import ports
+from lab.runtime._runtime import Runtime
 from lab.runtime.cancellation import CancelToken
-from lab.runtime.compose import COMPOSE_FILE, copying, document, engine, image, image_archive, subnets
-from lab.runtime.compose.driver import run_driver
+from lab.runtime.compose import COMPOSE_FILE, copying, document, engine, image, subnets
+from lab.runtime.compose.driver import DRIVER, relayed, run_driver
 from lab.runtime.compose.project import Project, service_of
-from lab.runtime.compose.relay import published
 from lab.runtime.compose.site import HOME, ComposeSite
-from lab.runtime.identities import Identities
-from lab.runtime.logs import log_of
 from lab.runtime.state import Running
 from lab.transport.security import MTLS
 from lab.waiting import POLL_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
     from ipaddress import IPv4Network
     from pathlib import Path
 
@@ -43,20 +40,14 @@ _IN_USE = (403, 409)
 _STATES = {"running": "running", "paused": "paused", "restarting": "running"}
 
 
-class ComposeRuntime:
-    """Starts, stops and watches containers.
-
-    Args:
-        folder: the lab's own; ``compose.yaml`` in it describes what runs.
-        security: security mode of the units, ``mtls`` or ``plaintext``.
-    """
+class ComposeRuntime(Runtime):
+    """Starts, stops and watches containers; ``compose.yaml`` in the lab's folder describes what runs."""
 
     name = "compose"
     key_mode = 0o644  # for the image's user; the authority's folder, which holds the keys, is closed to other users
 
     def __init__(self, folder: Path, security: str) -> None:
-        self._folder = folder
-        self._security = security
+        super().__init__(folder, security)
         # With a hash of the folder, as two checkouts may have labs of the same name.
         self._project = Project(f"lab-{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:4]}")
         self._file = folder / COMPOSE_FILE
@@ -65,12 +56,11 @@ class ComposeRuntime:
     # -- standing up ---------------------------------------------------------------------------------------------
 
     def site(self, layout: Plan | None = None) -> ComposeSite:
-        """The site of a new lab, or of one that is planned already."""
         if self._site is None:
             if layout is not None and not self._file.exists():
                 raise LabError(f"{self._file}: is missing; run `lab down` to clean up, then `lab up`")
             hosts = document.hosts_of(self._file.read_text()) if layout is not None else {}
-            self._site = ComposeSite(self._folder, self._subnet(), hosts, ports.ports_of(layout))
+            self._site = ComposeSite(self._folder, ports.ports_of(layout), self._subnet(), hosts)
         return self._site
 
     def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
@@ -80,7 +70,7 @@ class ComposeRuntime:
             raise SpecError("store: containers keep revisions in SQLite; leave it out, or give --runtime process")
         before = self._file.read_text() if self._file.exists() else ""
         with engine.errors_in_one_line("image"):
-            image_archive.load(self._project.docker, say)
+            image.load(self._project.docker, say)
         name, base = image.wanted(self._project.docker)
         if before:
             # The same image as before: with another one, Compose would recreate every container.
@@ -110,7 +100,6 @@ class ComposeRuntime:
             image.ensure(self._project.docker, name, base, self._file, say)
 
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
-        """Starts units; yields each with its container, without waiting until it is ready."""
         if self._security == MTLS:
             self._identities.provide(units)
         there = self._project.containers()
@@ -124,14 +113,12 @@ class ComposeRuntime:
             yield name, Running(container=there[name])
 
     def remove(self, running: Running) -> None:
-        """Removes the container of a unit that has ended, and frees its address."""
         with engine.errors_in_one_line("remove"), suppress(NotFound):
             self._project.container(running.container).remove(force=True, v=True)
 
     # -- looking -------------------------------------------------------------------------------------------------
 
     def states(self, running: Mapping[str, Running]) -> dict[str, str]:
-        """The state of each unit: ``running``, ``paused`` or ``exited``."""
         known = {each["Id"]: _STATES.get(each["State"], "exited") for each in self._project.listed()}
         return {name: known.get(each.container, "exited") for name, each in running.items()}
 
@@ -150,27 +137,23 @@ class ComposeRuntime:
 
         return dict(zip(running, self._each(running, look), strict=True))
 
-    def last_words(self, unit: str) -> str:
-        """The end of the unit's log, in one line; empty if it has printed nothing."""
-        self._fetch_log(unit, self._project.containers())
-        return log_of(self._folder, unit).last_words()
-
     def log(self, unit: str) -> Path:
-        """The file with what the unit has printed until now."""
         self._fetch_log(unit, self._project.containers())
-        return log_of(self._folder, unit).path
+        return super().log(unit)
 
     def fetch_logs(self, units: Iterable[Unit]) -> None:
-        """Copies logs and access logs of units into the lab's folder."""
         # Listed once: for the engine, a list of thirty containers is more work than a log.
         there = self._project.containers()
 
         def fetch(unit: Unit) -> None:
             self._fetch_log(unit.name, there)
             if unit.logs_requests and unit.name in there:
-                home = log_of(self._folder, unit.name).path.parent
+                container, home = (
+                    self._project.container(there[unit.name]),
+                    super(ComposeRuntime, self).log(unit.name).parent,
+                )
                 with suppress(APIError):
-                    copying.bring_back(self._project.container(there[unit.name]), f"{HOME}/{ACCESS_LOG}", home)
+                    copying.bring_back(container, f"{HOME}/{ACCESS_LOG}", home)
 
         self._each(list(units), fetch)
 
@@ -189,7 +172,6 @@ class ComposeRuntime:
     # -- ending --------------------------------------------------------------------------------------------------
 
     def kill(self, running: Running) -> None:
-        """Kills a unit and returns when it is gone; does nothing if it does not run."""
         with engine.errors_in_one_line("kill"):
             container = self._project.container(running.container)
             try:
@@ -202,7 +184,6 @@ class ComposeRuntime:
             container.wait(timeout=_STOP_TIMEOUT_S)
 
     def stop(self, units: Iterable[Running], *, within_s: float = _STOP_TIMEOUT_S) -> None:
-        """Asks units to end, and kills those that have not ended within ``within_s`` seconds."""
 
         def end(running: Running) -> None:
             with suppress(NotFound):
@@ -239,22 +220,18 @@ class ComposeRuntime:
     # -- faults --------------------------------------------------------------------------------------------------
 
     def pause(self, running: Running) -> None:
-        """Freezes a unit: its connections stay open, but it answers nothing."""
         with engine.errors_in_one_line("pause"):
             self._project.container(running.container).pause()
 
     def resume(self, running: Running) -> None:
-        """Lets a frozen unit continue."""
         with engine.errors_in_one_line("resume"):
             self._project.container(running.container).unpause()
 
     def partition(self, unit: Unit) -> None:
-        """Cuts a unit, with its whole pod, off from the lab's network and from this machine."""
         with engine.errors_in_one_line(f"partition {unit.name}"):
             self._project.network.disconnect(self._project.owner_of_address(unit), force=True)
 
     def rejoin(self, unit: Unit) -> None:
-        """Reconnects a unit that was cut off, at the address that it had."""
         host = document.hosts_of(self._file.read_text())[unit.pod]
         with engine.errors_in_one_line(f"rejoin {unit.name}"):
             owner = self._project.owner_of_address(unit)
@@ -276,21 +253,19 @@ class ComposeRuntime:
         cancel_token: CancelToken | None = None,
         errors: TextIO | None = None,
     ) -> int:
-        """Runs the load driver on the plan in a run's folder, in the caller's pod, and returns its exit status."""
         pod = self._project.containers(f"{caller}-pod")
         if not pod:
             raise LabError(f"{caller} has no pod that runs: see `lab status`")
         file = self._file.read_text()
-        relay = nullcontext() if ui_port is None else self._relay(ui_port, document.hosts_of(file)[caller], run.name)
+        made_from, host = document.image_of(file), document.hosts_of(file)[caller]
+        relay = nullcontext() if ui_port is None else relayed(self._project, run.name, made_from, host, ui_port)
         with engine.errors_in_one_line("driver"), relay:
             return run_driver(
-                self._project.docker,
+                self._project,
                 run,
                 on_line,
-                image=document.image_of(file),
+                image=made_from,
                 pod=pod[f"{caller}-pod"],
-                name=self._name_of_driver(run),
-                labels=self._project.labels("driver"),
                 security=self._security,
                 identity=self._identities.of(caller),
                 errors=errors or sys.stderr,
@@ -298,29 +273,12 @@ class ComposeRuntime:
             )
 
     def kill_driver(self, run: Path) -> None:
-        """Kills a driver of that run that has outlived the command that started it; there need be none."""
         with engine.errors_in_one_line("driver"), suppress(NotFound):
-            self._project.docker.containers.get(self._name_of_driver(run)).remove(force=True, v=True)
-
-    def _name_of_driver(self, run: Path) -> str:
-        return f"{self._project.name}-driver-{run.name.lower()}"
-
-    def _relay(self, port: int, host: str, run: str) -> AbstractContextManager[None]:
-        return published(
-            self._project.docker,
-            port,
-            host,
-            image=document.image_of(self._file.read_text()),
-            network=self._project.network_name,
-            name=f"{self._project.name}-relay-{run.lower()}",
-            labels=self._project.labels("relay"),
-        )
+            self._project.docker.containers.get(self._project.temporary_name(DRIVER, run.name)).remove(
+                force=True, v=True
+            )
 
     # -- within --------------------------------------------------------------------------------------------------
-
-    @property
-    def _identities(self) -> Identities:
-        return Identities(self._folder)
 
     @property
     def _compose(self) -> list[str]:
@@ -332,7 +290,8 @@ class ComposeRuntime:
     def _fetch_log(self, unit: str, there: Mapping[str, str]) -> None:
         if unit in there:
             with suppress(APIError):
-                log_of(self._folder, unit).replace(self._project.container(there[unit]).logs())
+                self._home(unit).mkdir(parents=True, exist_ok=True)
+                (self._home(unit) / "log").write_bytes(self._project.container(there[unit]).logs())
 
     def _each(self, items: Collection[Any], work: Callable[[Any], Any]) -> list[Any]:
         with ThreadPoolExecutor(_AT_ONCE) as pool:

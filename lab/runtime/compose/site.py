@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from lab.errors import UnitError
 from lab.roles import Port
-from lab.runtime import ports
+from lab.runtime._runtime import RuntimeSite
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
-    from pathlib import Path
 
     from lab.roles import Unit
 
@@ -29,21 +28,17 @@ ADMIN_PORT = 9003
 _USUAL_PORTS = {"grpc": 9000, "rest": 9080, "admin": ADMIN_PORT}
 
 
-@dataclass(frozen=True, slots=True)
-class ComposeSite:
+@dataclass(frozen=True)
+class ComposeSite(RuntimeSite):
     """Addresses in the lab's network, assigned in the order of the calls.
 
     Attributes:
-        folder: the lab's own, for which ports of this machine are reserved.
         subnet: the lab's network.
         hosts: pod, or unit that stands alone → its address.
-        published: ``unit/port`` → port of this machine.
     """
 
-    folder: Path
     subnet: IPv4Network
     hosts: dict[str, str] = field(default_factory=dict)
-    published: dict[str, int] = field(default_factory=dict)
 
     @property
     def host_address(self) -> str:
@@ -51,20 +46,17 @@ class ComposeSite:
         return str(next(self.subnet.hosts()))
 
     def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
-        """Where a unit's port is; reserves one of this machine for a port that is new to the plan.
+        """Where a unit's port is.
 
         Raises:
             UnitError: the network is full.
         """
         number = number or _USUAL_PORTS[name]
         host = self._host(pod or unit)
-        key = f"{unit}/{name}"
-        if key not in self.published:
-            self.published.update(ports.reserve([key], self.folder))
         return Port(
             bind=f"0.0.0.0:{number}",
             inside=f"127.0.0.1:{number}" if pod else f"{host}:{number}",
-            outside=f"{ports.HOST}:{self.published[key]}",
+            outside=self.outside(unit, name),
         )
 
     def path(self, unit: str, file: str) -> str:
@@ -79,19 +71,13 @@ class ComposeSite:
 
     def take_over(self, old: Unit, name: str) -> Port:
         """Gives the ports and the address of a unit that is gone to a new unit of that name."""
-        for port in ("grpc", "rest"):
-            if f"{old.name}/{port}" in self.published:
-                self.published[f"{name}/{port}"] = self.published.pop(f"{old.name}/{port}")
         self.hosts[name] = self.hosts.pop(old.pod)
-        return old.port
+        return super().take_over(old, name)
 
     def _host(self, pod: str) -> str:
         if pod not in self.hosts:
-            taken = set(self.hosts.values())
-            candidates = (str(host) for host in self.subnet.hosts())
-            gateway = next(candidates)  # the first is the engine's own
-            del gateway
-            host = next((each for each in candidates if each not in taken), None)
+            taken = {self.host_address, *self.hosts.values()}
+            host = next((str(each) for each in self.subnet.hosts() if str(each) not in taken), None)
             if host is None:
                 raise UnitError(f"network {self.subnet} has no address left for {pod}: make the lab smaller")
             self.hosts[pod] = host

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -23,9 +22,9 @@ import psutil
 from lab.errors import InputError, UnitError
 from lab.roles import Port
 from lab.runtime import ports
+from lab.runtime._runtime import Runtime, RuntimeSite
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.identities import Identities
-from lab.runtime.logs import log_of
 from lab.runtime.state import PRIVATE, Running
 from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
 
@@ -39,17 +38,8 @@ _STOP_TIMEOUT_S = 6.0
 _POLL_INTERVAL_S = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessSite:
-    """All units on loopback, each with ports of its own that are reserved for the lab.
-
-    Attributes:
-        folder: the lab's own.
-        ports: ``unit/name`` → port.
-    """
-
-    folder: Path
-    ports: dict[str, int]
+class ProcessSite(RuntimeSite):
+    """All units on loopback, each with ports of its own that are reserved for the lab."""
 
     @property
     def host_address(self) -> str:
@@ -57,20 +47,10 @@ class ProcessSite:
         return ""
 
     def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
-        """``127.0.0.1:port`` for all clients; reserves a port that is new to the plan."""
+        """``127.0.0.1:port`` for all clients."""
         del pod, number  # all units share one address
-        key = f"{unit}/{name}"
-        if key not in self.ports:
-            self.ports.update(ports.reserve([key], self.folder))
-        address = f"{ports.HOST}:{self.ports[key]}"
+        address = self.outside(unit, name)
         return Port(address, address, address)
-
-    def take_over(self, old: Unit, name: str) -> Port:
-        """Gives the ports of a unit that is gone to a new unit of that name."""
-        for port in ("grpc", "rest"):
-            if f"{old.name}/{port}" in self.ports:
-                self.ports[f"{name}/{port}"] = self.ports.pop(f"{old.name}/{port}")
-        return old.port
 
     def path(self, unit: str, file: str) -> str:
         """``<lab>/units/<unit>/<file>``."""
@@ -81,51 +61,22 @@ class ProcessSite:
         return str(Identities(self.folder).of(unit))
 
 
-class ProcessRuntime:
-    """Starts, stops and watches local processes.
-
-    Args:
-        folder: the lab's own; each unit gets ``units/<name>/`` in it, with its log.
-        security: security mode of the units, ``mtls`` or ``plaintext``.
-    """
+class ProcessRuntime(Runtime):
+    """Starts, stops and watches local processes."""
 
     name = "process"
-    key_mode = 0o600
-
-    def __init__(self, folder: Path, security: str) -> None:
-        self._folder = folder
-        self._security = security
 
     def site(self, layout: Plan | None = None) -> ProcessSite:
-        """The site of a new lab, or of one that is planned already."""
         return ProcessSite(self._folder, ports.ports_of(layout))
 
-    def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
-        """Does nothing: processes need no preparation."""
-
-    def log(self, unit: str) -> Path:
-        """The file with what the unit has printed."""
-        return log_of(self._folder, unit).path
-
-    def last_words(self, unit: str) -> str:
-        """The end of the unit's log, in one line; empty if it has printed nothing."""
-        return log_of(self._folder, unit).last_words()
-
-    def fetch_logs(self, units: Iterable[Unit]) -> None:
-        """Does nothing: units write into the lab's folder themselves."""
-
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
-        """Starts units; yields each with its process at once, without waiting until it is ready."""
         if self._security == MTLS:
-            Identities(self._folder).provide(units)
+            self._identities.provide(units)
         for unit in units:
             yield unit.name, self._start(unit)
 
-    def remove(self, running: Running) -> None:
-        """Does nothing: a process that has ended leaves nothing behind."""
-
     def _start(self, unit: Unit) -> Running:
-        home = self._folder / "units" / unit.name
+        home = self._home(unit.name)
         home.mkdir(parents=True, exist_ok=True)
         for name, content in unit.files.items():
             (home / name).touch(mode=PRIVATE)
@@ -160,7 +111,6 @@ class ProcessRuntime:
         return {name: _memory_bytes(each) for name, each in running.items()}
 
     def kill(self, running: Running) -> None:
-        """Kills a unit and returns when it is gone; does nothing if it does not run."""
         process = _process(running)
         if process is not None:
             _kill([process])
@@ -174,22 +124,15 @@ class ProcessRuntime:
         return {"runtime": self.name, "python": platform.python_version()}
 
     def pause(self, running: Running) -> None:
-        """Freezes a unit: its connections stay open, but it answers nothing."""
         _signal(running, signal.SIGSTOP)
         give_up = time.monotonic() + _STOP_TIMEOUT_S
         while _state(running) == "running" and time.monotonic() < give_up:
             time.sleep(_POLL_INTERVAL_S)
 
     def resume(self, running: Running) -> None:
-        """Lets a frozen unit continue."""
         _signal(running, signal.SIGCONT)
 
     def partition(self, unit: Unit) -> None:
-        """Refuses: all processes share one loopback.
-
-        Raises:
-            InputError: always.
-        """
         raise InputError(
             f"partition {unit.name}: not on the process runtime, where all units share one loopback; "
             "pause it, which silences it as well, or bring the lab up with --runtime compose"
@@ -206,7 +149,6 @@ class ProcessRuntime:
         cancel_token: CancelToken | None = None,
         errors: TextIO | None = None,
     ) -> int:
-        """Runs the load driver on the plan in a run's folder, and returns its exit status."""
         del ui_port  # the driver listens on this machine's loopback anyway
         command = [sys.executable, "-m", "lab.load.driver", str(run / "plan.json")]
         environment = self._environment("driver", identity=caller)
@@ -228,7 +170,6 @@ class ProcessRuntime:
                         raise
 
     def kill_driver(self, run: Path) -> None:
-        """Kills a driver of that run that has outlived the command that started it; there need be none."""
         plan = str(run / "plan.json")
         _kill([each for each in self._marked() if plan in _command_line(each)])
 
@@ -259,7 +200,7 @@ class ProcessRuntime:
             **os.environ,
             _MARK: f"{self._folder}:{unit}",
             ENVIRONMENT_VARIABLE: self._security,
-            IDENTITY_VARIABLE: str(Identities(self._folder).of(identity or unit)),
+            IDENTITY_VARIABLE: str(self._identities.of(identity or unit)),
             # glibc keeps freed memory in one arena per thread; thirty processes of ten threads each would keep much.
             "MALLOC_ARENA_MAX": "2",
             "PYTHONUNBUFFERED": "1",
