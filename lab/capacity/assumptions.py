@@ -1,15 +1,44 @@
-"""Inputs that the lab cannot measure, in one table: each with its default and the default's source."""
+"""Numbers that say where they are from, and those that the lab cannot measure, each with its default's source."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from lab.capacity.quantity import Origin, Quantity
 from lab.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class Origin(StrEnum):
+    """How a number came to be."""
+
+    MEASURED = "measured"
+    COMPUTED = "computed"
+    ASSUMED = "assumed"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number.
+
+    Attributes:
+        value: in its unit.
+        unit: e.g. ``cores``; empty for a bare ratio.
+        origin: how it came to be.
+        source: from what, in words: a bench and its day, a formula, a publication.
+    """
+
+    value: float
+    unit: str
+    origin: Origin
+    source: str
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lab.capacity.quantity import Origin, Quantity
+from lab.capacity.assumptions import Origin, Quantity
 from lab.errors import InputError
 
 if TYPE_CHECKING:

@@ -6,27 +6,29 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from lab.capacity.path_components import components
-from lab.capacity.quantity import Origin, Quantity
+from lab.capacity.assumptions import Origin, Quantity
 from lab.errors import InputError
+from lab.roles import ROLES, Placement
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lab.capacity.assumptions import Assumptions
     from lab.capacity.costs import Costs
-    from lab.capacity.path_components import PathComponents
 
 _MILLION = 1e6
 _HOUR_S = 3_600.0
 _GIGA = 1e9
 _LEAST_CENTRAL = 2  # one may fail
-_RANGES = {
-    "rps": (1, 10**9),
-    "payload_bytes": (0, 10**9),
-    "callers": (1, 10**6),
-    "clusters": (1, 10**6),
-    "slots": (1, 64),
+# Field of a demand → its meaning, its unit, its least and its greatest value.
+_GIVEN = {
+    "rps": ("requests per second", "rps", 1, 10**9),
+    "payload_bytes": ("payload", "B", 0, 10**9),
+    "callers": ("callers", "services", 1, 10**6),
+    "clusters": ("clusters", "clusters", 1, 10**6),
+    "slots": ("slots of a replica", "requests at once", 1, 64),
+    "service_s": ("mean service time of a model", "s", 0, math.inf),
 }
 
 
@@ -54,38 +56,71 @@ class Demand:
     service_s: float
 
     def __post_init__(self) -> None:
-        for name, (least, most) in _RANGES.items():
-            value = getattr(self, name)
-            if not least <= value <= most:
-                option = name.removesuffix("_bytes")
-                raise InputError(f"--{option}: {value:g} is out of range; write a number from {least} to {most:,}")
         if not 0 < self.service_s < math.inf:
             raise InputError(f"--service: {self.service_s:g} s on average is out of range; write e.g. lognormal:20,0.4")
+        for name, (_, _, least, most) in _GIVEN.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                option = _option(name)
+                raise InputError(f"{option}: {value:g} is out of range; write a number from {least} to {most:,}")
 
     def to_document(self) -> dict[str, Any]:
         """The fleet as a JSON document."""
         return {
-            source.removeprefix("--"): Quantity(*given, Origin.ASSUMED, source).to_document()
-            for _, given, source in self._given()
+            _option(name).removeprefix("--"): asdict(Quantity(getattr(self, name), unit, Origin.ASSUMED, _option(name)))
+            for name, (_, unit, _, _) in _GIVEN.items()
         }
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Table rows: option, value, meaning, source."""
-        return [(source, f"{value:,.7g} {unit}", what, "asked for") for what, (value, unit), source in self._given()]
-
-    def _given(self) -> list[tuple[str, tuple[float, str], str]]:
         return [
-            ("requests per second", (self.rps, "rps"), "--rps"),
-            ("payload", (self.payload_bytes, "B"), "--payload"),
-            ("callers", (self.callers, "services"), "--callers"),
-            ("clusters", (self.clusters, "clusters"), "--clusters"),
-            ("slots of a replica", (self.slots, "requests at once"), "--slots"),
-            ("mean service time of a model", (self.service_s, "s"), "--service"),
+            (_option(name), f"{getattr(self, name):,.7g} {unit}", meaning, "asked for")
+            for name, (meaning, unit, _, _) in _GIVEN.items()
         ]
 
     def replicas(self, utilisation: float) -> int:
         """Replicas of each cluster that keep its slots no busier than this."""
         return max(1, math.ceil(self.rps / self.clusters * self.service_s / self.slots / utilisation - 1e-9))
+
+
+@dataclass(frozen=True, slots=True)
+class PathComponents:
+    """The parts of one topology.
+
+    Attributes:
+        beside: parts on the caller's machine, the caller first.
+        central: parts that all callers share, in the order of the path; empty if there are none.
+        balancer: the part that keeps connections to the models' replicas and chooses one.
+    """
+
+    beside: tuple[str, ...]
+    central: tuple[str, ...]
+    balancer: str
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All parts, in the order of the path."""
+        return (*self.beside, *self.central)
+
+    @property
+    def hops(self) -> int:
+        """Number of times that a payload goes from one machine to another."""
+        return 1 + len(self.central)
+
+
+def components(topology: str) -> PathComponents:
+    """The parts of a topology, from its path and its roles' placement.
+
+    Raises:
+        InputError: the topology is not known.
+    """
+    named = TOPOLOGIES[topology]
+    roles = [ROLES[name] for name in (named.path[0], *named.roles)]
+    return PathComponents(
+        beside=tuple(role.part for role in roles if role.placement is Placement.BESIDE_CALLER),
+        central=tuple(role.part for role in roles if role.placement is not Placement.BESIDE_CALLER),
+        balancer=ROLES[named.balancer].part,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +242,10 @@ def _parts(
         )
         for part in path.parts
     ]
+
+
+def _option(field: str) -> str:
+    return f"--{field.removesuffix('_bytes').removesuffix('_s')}"
 
 
 def _up(value: float) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from lab.capacity.assumptions import Origin
 from lab.capacity.fleet import fleet
-from lab.capacity.path_components import components
-from lab.capacity.quantity import Origin
 from lab.capacity.tables import (
     assumptions_table,
     breaks_table,
@@ -18,6 +17,7 @@ from lab.capacity.tables import (
     tails_table,
 )
 from lab.capacity.tail_simulation import Outlook
+from lab.roles import CALLER, ROLES, Placement
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from lab.capacity.tail_simulation import Loss, Tail
     from lab.measure.findings import ResultTable
     from models.stub.behaviour import Latency
-
-_BALANCED_BY = ("gateway", "mesh")
-"""Topologies for whose number of balancers tails are simulated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +103,12 @@ def survey(
     chosen = topologies or [each for each in costs.topologies if each in TOPOLOGIES]
     fleets = [fleet(each, demand, costs, assumed) for each in chosen]
     outlook = Outlook(demand, latency, assumed, seed)
-    balancers = {
-        f"{components(each.topology).balancer}s": round(each.balancers.value)
-        for each in fleets
-        if each.topology in _BALANCED_BY
-    }
+    # Of one unit, and of a caller's own library, nobody can say how many choose among a model's replicas.
+    balancers: dict[str, int] = {}
+    for each in fleets:
+        role = ROLES[TOPOLOGIES[each.topology].balancer]
+        if role.name != CALLER and role.placement is not Placement.ALONE:
+            balancers.setdefault(f"{role.part}s", round(each.balancers.value))
     if not simulated:
         return Survey(demand, assumed, fleets, outlook, [], [])
     say(f"simulating {demand.clusters:,} clusters of {outlook.replicas} replicas: balancing")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.capacity.assumptions import ASSUMPTIONS
-from lab.capacity.quantity import Origin
+from lab.capacity.assumptions import ASSUMPTIONS, Origin
 from lab.measure.findings import ResultTable, written
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from lab.bench.harness.validation import validate
 from lab.bench.suites import capacity as bench
 from lab.capacity.assumptions import ASSUMPTIONS, Assumptions
 from lab.capacity.fleet import Demand
-from lab.capacity.services import mean_s
-from lab.capacity.sizes import parse_size
+from lab.capacity.services import mean_s, parse_size
 from lab.capacity.survey import survey
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, say, table

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from lab.bench.harness.environment import Environment
 from lab.bench.suites.capacity import measure_costs
+from lab.capacity.assumptions import Origin
 from lab.capacity.costs import costs_of
 from lab.capacity.fleet import fleet
-from lab.capacity.quantity import Origin
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of
 from lab.report.scales import linear

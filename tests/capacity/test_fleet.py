@@ -2,13 +2,10 @@ from typing import Any
 
 import pytest
 
-from lab.capacity.assumptions import ASSUMPTIONS, Assumptions
+from lab.capacity.assumptions import ASSUMPTIONS, Assumptions, Origin
 from lab.capacity.costs import PAYLOAD, TITLE, Costs, costs_of
-from lab.capacity.fleet import Demand, fleet
-from lab.capacity.path_components import PathComponents, components
-from lab.capacity.quantity import Origin
-from lab.capacity.services import mean_s
-from lab.capacity.sizes import parse_size
+from lab.capacity.fleet import Demand, PathComponents, components, fleet
+from lab.capacity.services import mean_s, parse_size
 from lab.errors import InputError
 from lab.topologies import TOPOLOGIES
 from models.stub.behaviour import parse_latency
