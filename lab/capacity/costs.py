@@ -70,10 +70,6 @@ class Costs:
 def costs_of(document: Any, where: str) -> Costs:
     """Reads them from what a bench leaves: its own file, what ``lab bench --json`` prints, or ``docs/figures.json``.
 
-    Args:
-        document: the JSON.
-        where: its name, for sources and errors.
-
     Raises:
         InputError: it holds no such table, or one that cannot be read.
     """

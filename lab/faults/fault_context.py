@@ -119,11 +119,7 @@ class FaultContext(LabContext):
     # -- observing -----------------------------------------------------------------------------------------------
 
     def control_plane(self, states: Mapping[str, str] | None = None) -> ControlPlaneStatus | None:
-        """Returns the control plane's status; None if it does not answer.
-
-        Args:
-            states: of its units, if the caller has just read them.
-        """
+        """Returns the control plane's status; None if it does not answer; ``states`` spares reading them again."""
         running = self.control_planes(states)
         if not running:
             return None

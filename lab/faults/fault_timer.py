@@ -25,11 +25,7 @@ _NOWHERE = Port("", "", "")
 
 
 class FaultTimers:
-    """The fault timers of one lab.
-
-    Args:
-        folder: the lab's own.
-    """
+    """The fault timers of one lab."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

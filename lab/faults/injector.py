@@ -32,11 +32,7 @@ _INJECTED = "injected"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault that was injected.
-
-    Attributes:
-        record: what the lab's folder holds of it.
-    """
+    """A fault that was injected."""
 
     record: FaultRecord
     _injector: Injector
@@ -67,11 +63,7 @@ class Fault:
 
 
 class Injector:
-    """Injects and heals the faults of one lab: ``lab.faults``.
-
-    Args:
-        folder: the lab's own.
-    """
+    """Injects and heals the faults of one lab: ``lab.faults``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

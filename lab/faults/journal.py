@@ -49,11 +49,7 @@ class AuditLog:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """The journal of one lab.
-
-    Attributes:
-        folder: the lab's own.
-    """
+    """The journal of one lab."""
 
     folder: Path
 

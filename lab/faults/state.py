@@ -55,11 +55,7 @@ class FaultRecord:
 
 
 class FaultStore:
-    """The records of one lab; several processes may use it at once.
-
-    Args:
-        folder: the lab's own.
-    """
+    """The records of one lab; several processes may use it at once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -27,11 +27,7 @@ _VERSIONS = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_ve
 
 
 def sds_files(folder: str) -> dict[str, str]:
-    """Name → content of the files that describe an Envoy's secrets: its certificate, and the authorities it trusts.
-
-    Args:
-        folder: of its certificates, see :mod:`lab.identity.folder`.
-    """
+    """Name → content of the files that describe an Envoy's secrets: its certificate, and the authorities it trusts."""
     present, watched = f"{folder}/{CURRENT}", {"path": folder}
     return {
         f"{IDENTITY}.yaml": _secret(

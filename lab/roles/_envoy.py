@@ -76,11 +76,7 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
 
 
 def xds_endpoints(addresses: str) -> str:
-    """The control planes as endpoints of an Envoy's bootstrap, which Envoy tries in turn.
-
-    Args:
-        addresses: ``host:port``, with commas between.
-    """
+    """The control planes, ``host:port`` with commas between, as endpoints of a bootstrap, which Envoy tries in turn."""
     hosts_and_ports = [each.rsplit(":", 1) for each in addresses.split(",")]
     return json.dumps(
         [

@@ -57,11 +57,6 @@ class Plan:
 def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
     """Lays out a lab: the units that all callers share, then the units beside each caller.
 
-    Args:
-        spec: the lab's spec.
-        table: the route table that is published first.
-        site: assigns addresses and paths.
-
     Raises:
         InputError: a topology names an unknown role.
     """

@@ -15,9 +15,6 @@ class CancelToken:
 
     A driver that is cancelled once sends no more requests and lets those in flight finish; cancelled again, it drops
     them.
-
-    Attributes:
-        cancelled: whether :meth:`cancel` has been called.
     """
 
     def __init__(self) -> None:

@@ -21,9 +21,6 @@ class LabContext:
     """What the parts of :class:`lab.lab.Lab` share.
 
     Every method raises :class:`lab.errors.LabNotRunningError` if the lab is down.
-
-    Attributes:
-        folder: where the lab keeps its state.
     """
 
     folder: Path

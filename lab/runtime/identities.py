@@ -31,11 +31,7 @@ _FOLDER = "pki"
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """The certificates of one lab.
-
-    Attributes:
-        lab: the lab's folder.
-    """
+    """The certificates of one lab."""
 
     lab: Path
 

@@ -24,9 +24,6 @@ def locked(name: str) -> Iterator[dict[str, list[int]]]:
     """The reservations of one kind, locked for the body: folder of each lab → the numbers that it has reserved.
 
     A reservation ends when the lab's folder is removed.
-
-    Args:
-        name: of the kind, e.g. ``ports``.
     """
     path = PLACE / f"lab-{name}-{os.getuid()}.json"
     with path.open("a+") as file:

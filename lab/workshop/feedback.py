@@ -8,12 +8,7 @@ from html import escape
 
 @dataclass(frozen=True, slots=True)
 class ExerciseResult:
-    """Whether an answer is right, and a word to go on with.
-
-    Attributes:
-        right: it is.
-        words: an explanation, or a hint; never the solution.
-    """
+    """Whether an answer is right, and a word to go on with."""
 
     right: bool
     words: str

@@ -28,9 +28,7 @@ _reapers: dict[Path, Reaper] = {}
 class WorkshopLab(Lab):
     """A lab, and a guard that takes it down when this process ends, also if it is killed.
 
-    Args:
-        name: as for :class:`lab.lab.Lab`; ``LAB_NAME``, or ``notebook``, by default.
-        home: as for :class:`lab.lab.Lab`.
+    Its name is ``LAB_NAME``, or ``notebook``, by default.
     """
 
     def __init__(self, name: str = "", home: Path | None = None) -> None:

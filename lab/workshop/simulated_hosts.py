@@ -33,14 +33,7 @@ _CONTEXT = {"user_id": "u1", "device": "web", "country": "DE", "segment": "adult
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request.
-
-    Attributes:
-        use_case: the use case.
-        routing_key: the resolver's decision.
-        cluster: who answered.
-        ms: how long it took.
-    """
+    """One request."""
 
     use_case: str
     routing_key: str
@@ -64,11 +57,7 @@ class Known:
 
 
 class HostedLab:
-    """A lab with a model host, which ends with the notebook's kernel at the latest.
-
-    Args:
-        home: as for :class:`lab.lab.Lab`.
-    """
+    """A lab with a model host, which ends with the notebook's kernel at the latest."""
 
     def __init__(self, home: Path | None = None) -> None:
         self._lab = Lab(f"hosted-{secrets.token_hex(3)}", home)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from lab.history import UNSENT, read_parquet
 from lab.report.palette import topology_style
@@ -19,33 +19,12 @@ if TYPE_CHECKING:
 
     from lab.history import Record
     from lab.workshop.session import WorkshopLab
+    from lab.workshop.watch import ProbeResult
+
+    Request: TypeAlias = Record | ProbeResult
 
 _NS = 1e9
 _OK = "OK"
-
-
-class Request(Protocol):
-    """The fields of a request that a picture needs; :class:`lab.history.Record` has them."""
-
-    @property
-    def topology(self) -> str:
-        """Topology of the request."""
-
-    @property
-    def caller(self) -> str:
-        """The caller that sent it."""
-
-    @property
-    def cluster(self) -> str:
-        """Cluster that answered; empty without an answer."""
-
-    @property
-    def status(self) -> str:
-        """Its status."""
-
-    @property
-    def done_ns(self) -> int:
-        """When it ended, Unix nanoseconds."""
 
 
 def topology_picture(
@@ -83,14 +62,7 @@ def recent(requests: Sequence[Request], last_s: float | None) -> Sequence[Reques
 def flow_of(
     requests: Sequence[Request], topology: str, units: Mapping[str, tuple[str, str]], document: Mapping[str, Any]
 ) -> Flow:
-    """The picture.
-
-    Args:
-        requests: of this topology.
-        topology: its name.
-        units: name of each unit → its role and state.
-        document: the route table in force, which maps versions to clusters.
-    """
+    """The picture; ``units`` has each unit's role and state, ``document`` the clusters of the versions."""
     callers = [name for name, (role, _) in units.items() if role == "caller"]
     middles = {caller: _middle(topology, caller) for caller in callers}
     answered = Counter((each.caller, each.cluster) for each in requests if each.status == _OK)

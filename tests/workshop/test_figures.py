@@ -2,7 +2,6 @@
 
 import re
 from itertools import combinations
-from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -14,17 +13,14 @@ from lab.workshop.figures import Figure, beside, guesses, show, table
 from lab.workshop.flow import WIDTH, Edge, Flow, Node, draw_flow
 from lab.workshop.traffic import flow_of, recent
 from lab.workshop.users import users_picture
+from lab.workshop.watch import ProbeResult
 
 CALLERS = ("homepage", "search", "playback", "payments", "recommendations")
 DOCUMENT = read_path(CHECKOUT / "routes.yaml").document
 
 
-class Request(NamedTuple):
-    topology: str
-    caller: str
-    cluster: str
-    status: str
-    done_ns: int
+def request(topology: str, caller: str, cluster: str, status: str, done_ns: int) -> ProbeResult:
+    return ProbeResult(topology, caller, "", cluster, "", status, "", 0.0, done_ns)
 
 
 def units(**states: str) -> dict[str, tuple[str, str]]:
@@ -40,13 +36,13 @@ def units(**states: str) -> dict[str, tuple[str, str]]:
     return {name: (role, states.get(name.replace("-", "_"), "running")) for name, role in named.items()}
 
 
-def requests(topology: str) -> list[Request]:
+def requests(topology: str) -> list[ProbeResult]:
     answered = [
-        Request(topology, caller, f"ml-cluster-{number}", "OK", 0)
+        request(topology, caller, f"ml-cluster-{number}", "OK", 0)
         for number, caller in enumerate(CALLERS, 1)
         for _ in range(10 * number)
     ]
-    return [*answered, *[Request(topology, "homepage", "", "UNAVAILABLE", 0)] * 3]
+    return [*answered, *[request(topology, "homepage", "", "UNAVAILABLE", 0)] * 3]
 
 
 def html_of(figure: Figure) -> str:
@@ -120,7 +116,7 @@ def test_the_thickest_line_has_most() -> None:
 
 
 def test_recent_is_counted_back_from_the_last() -> None:
-    every = [Request("mesh", "search", "c", "OK", second * 10**9) for second in range(10)]
+    every = [request("mesh", "search", "c", "OK", second * 10**9) for second in range(10)]
 
     assert recent(every, 2) == every[7:]
     assert recent(every, None) == every

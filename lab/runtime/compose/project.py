@@ -25,11 +25,7 @@ _PROJECT_LABEL, _SERVICE_LABEL = "com.docker.compose.project", "com.docker.compo
 
 
 class Project:
-    """Finds everything of a lab by the labels that it has.
-
-    Args:
-        name: of the compose project.
-    """
+    """Finds everything of a lab by the labels that it has."""
 
     def __init__(self, name: str) -> None:
         self.name = name
