@@ -59,7 +59,6 @@ TOPOLOGY = Topology(
     route="caller ⇄ resolver beside it (lease); caller → one HTTP/2 proxy, which routes on the header → model",
     path=("caller", NAME, "model"),
     asks=("resolver",),
-    decided_by="resolver",
     strategy=strategy,
     capabilities=Capabilities(shadow=yes("the client sends the copies"), shadow_by="caller", draining=YES),
     colour="#8c564b",

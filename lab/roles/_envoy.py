@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.identity.envoy import sds_files, sockets_of
-from lab.roles import _admin_page
 from lab.roles._unit import ACCESS_LOG, Port, Unit
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
 
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
     from lab.roles._role import Layout
 
 _TEMPLATE = Path(__file__).parents[2] / "envoy" / "by-routing-key.yaml"
+_PAGE = "127.0.0.1:9004"
+_READ_ONLY = ("/ready", "/stats", "/config_dump", "/clusters", "/memory", "/server_info")
+_TYPES = "type.googleapis.com/envoy.extensions.filters"
 # The configuration comes from the control plane, as limits change with the route table; until then nobody is limited.
 _TENANTS_FILTER = json.dumps(
     {
@@ -37,7 +39,7 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
     """An Envoy beside a caller; without one, an Envoy that all callers share."""
     site = lab.site
     admin = site.port(name, "admin", caller)
-    page, view = _admin_page.addresses(admin, site.host_address)
+    page, view = _admin_page(admin, site.host_address)
     hosts_and_ports = {
         f"{prefix}{part}": value
         for prefix, address in {"": port.bind, "admin_": page}.items()
@@ -84,3 +86,53 @@ def xds_endpoints(addresses: str) -> str:
             for host, port in hosts_and_ports
         ]
     )
+
+
+def _admin_page(admin: Port, host_address: str) -> tuple[str, dict[str, str]]:
+    """Address of the page itself, and the listener and cluster of a view of it, by their names in the template.
+
+    The page can shut Envoy down, and shows its whole configuration. So in a container it is on its own loopback, and a
+    listener that forwards to it admits only reading requests, and only from the machine that the lab runs on; where
+    ``host_address`` is empty, that machine shares the loopback.
+    """
+    if not host_address:
+        return admin.bind, {"view_listener": "", "view_cluster": ""}
+    chains = [
+        {"filter_chain_match": {"source_prefix_ranges": _only("127.0.0.1", host_address)}, "filters": [_read_only()]}
+    ]
+    listener = {"name": "view", "address": _socket(admin.bind), "enable_reuse_port": False, "filter_chains": chains}
+    page = {"lb_endpoints": [{"endpoint": {"address": _socket(_PAGE)}}]}
+    cluster = {
+        "name": "view",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": "view", "endpoints": [page]},
+    }
+    return _PAGE, {
+        "view_listener": f"\n  - {json.dumps(listener)}\n",
+        "view_cluster": f"  - {json.dumps(cluster)}\n",
+    }
+
+
+def _read_only() -> dict[str, Any]:
+    get = {"name": ":method", "string_match": {"exact": "GET"}}
+    routes = [{"match": {"prefix": path, "headers": [get]}, "route": {"cluster": "view"}} for path in _READ_ONLY]
+    router = {"@type": f"{_TYPES}.http.router.v3.Router"}
+    return {
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": {
+            "@type": f"{_TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": "view",
+            "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+            "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
+        },
+    }
+
+
+def _only(*hosts: str) -> list[dict[str, Any]]:
+    return [{"address_prefix": host, "prefix_len": 32} for host in hosts]
+
+
+def _socket(address: str) -> dict[str, Any]:
+    host, _, port = address.rpartition(":")
+    return {"socket_address": {"address": host, "port_value": int(port)}}

@@ -5,18 +5,20 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lab.client import DirectTarget, Endpoints
-from lab.roles import _control_planes
 from lab.roles._unit import ACCESS_LOG, CALLER, CONTROL_PLANE, MODEL, Port, Site, Unit
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lab.routing.document import RouteTable
     from lab.spec import LabSpec
+
+
+T = TypeVar("T")
 
 
 class Placement(enum.Enum):
@@ -119,10 +121,14 @@ class Layout:
         """Each use case's API."""
         return {name: use_case["api"] for name, use_case in self.table.document["use_cases"].items()}
 
+    @property
+    def control_planes(self) -> list[str]:
+        """Names of the control planes: one, or several that serve the revisions of one store."""
+        return [CONTROL_PLANE, *(f"{CONTROL_PLANE}-{number}" for number in range(2, self.spec.control_planes + 1))]
+
     def control_plane(self, unit: str) -> str:
         """Address of the control plane for a unit; of several all, with commas between, in the unit's own order."""
-        names = _control_planes.names(self.spec)
-        return ",".join(self.site.port(name, "grpc").inside for name in _control_planes.in_turn(names, unit))
+        return ",".join(self.site.port(name, "grpc").inside for name in _in_turn(self.control_planes, unit))
 
     def names_of(self, test: Callable[[Role], bool]) -> str:
         """Names of this lab's roles that pass a test, with commas between, as services' options take them."""
@@ -144,7 +150,7 @@ class Layout:
             if unit.role not in (CALLER, MODEL):
                 by_role.setdefault(unit.role, []).append(seen(unit.port))
         if CONTROL_PLANE in by_role:
-            by_role[CONTROL_PLANE] = _control_planes.in_turn(by_role[CONTROL_PLANE], caller)
+            by_role[CONTROL_PLANE] = _in_turn(by_role[CONTROL_PLANE], caller)
         return Endpoints({role: tuple(addresses) for role, addresses in by_role.items()}, self._hard_coded(seen))
 
     def _hard_coded(self, seen: Callable[[Port], str]) -> dict[str, DirectTarget]:
@@ -157,6 +163,16 @@ class Layout:
             replicas = tuple(seen(unit.port) for unit in self.units if unit.cluster == cluster)
             targets[name] = DirectTarget(model, version, replicas, cluster)
         return targets
+
+
+def rotated(entries: Sequence[T], first: int) -> list[T]:
+    """The entries in their order, beginning with another one."""
+    return [*entries[first:], *entries[:first]]
+
+
+def _in_turn(entries: Sequence[T], unit: str) -> list[T]:
+    """The entries rotated by the unit's name, so that not all units go to the first."""
+    return rotated(entries, sum(unit.encode()) % len(entries))
 
 
 def python(module: str, **options: Any) -> tuple[str, ...]:

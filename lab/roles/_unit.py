@@ -69,7 +69,7 @@ class Unit:
         pod: the caller that it runs beside; its own name for a unit that runs alone.
         cluster: of a model replica.
         rest: of its REST server, if it has one.
-        aliases: further names under which clients know it; see ``lab.roles._control_planes``.
+        aliases: further names under which clients know it.
         logs_requests: whether it writes :data:`ACCESS_LOG`.
     """
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.roles import _control_planes
-from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
-from lab.roles._unit import CONTROL_PLANE, Unit
+from lab.roles._role import Follows, Layout, Placement, Probe, Role, python, rotated
+from lab.roles._unit import CONTROL_PLANE, Port, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+_SEEN = ("inside", "outside")
 _RULES = (Follows.RULES, Follows.RULES_AND_ENDPOINTS)
 _XDS = (Follows.XDS, Follows.XDS_CLIENT)
 
@@ -19,9 +19,8 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
     if caller:
         return
     spec, site = lab.spec, lab.site
-    names = _control_planes.names(spec)
-    aliases = _control_planes.aliases([site.port(name, "grpc") for name in names])
-    for name in names:
+    aliases = _aliases([site.port(name, "grpc") for name in lab.control_planes])
+    for name in lab.control_planes:
         port = site.port(name, "grpc")
         argv, files = (
             python(
@@ -40,6 +39,14 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
         else:
             argv = (*argv, "--registry", site.path(CONTROL_PLANE, "registry.sqlite"))
         yield Unit(name, CONTROL_PLANE, argv, port, files=files, pod=name, aliases=aliases)
+
+
+def _aliases(ports: Sequence[Port]) -> tuple[str, ...]:
+    """All orders of several control planes' addresses, with commas between; clients know all of them by such a name."""
+    if len(ports) == 1:
+        return ()
+    orders = [rotated(ports, first) for first in range(len(ports))]
+    return tuple(sorted({",".join(getattr(port, seen) for port in its) for its in orders for seen in _SEEN}))
 
 
 ROLE = Role(

@@ -103,7 +103,6 @@ class Topology:
         route: the path in words; for the same table.
         path: roles that carry the payload, in order, from ``caller`` to ``model``.
         asks: roles that decide, and never see the payload.
-        decided_by: role that applies the rules; ``caller`` where the address is hard-coded.
         strategy: makes the client's strategy from the caller's name, the addresses, and credentials.
         capabilities: what it supports.
         colour: ``#rrggbb``, the same in every chart.
@@ -117,7 +116,6 @@ class Topology:
     route: str
     path: tuple[str, ...]
     asks: tuple[str, ...] = ()
-    decided_by: str
     strategy: StrategyFactory
     capabilities: Capabilities
     colour: str
@@ -138,7 +136,7 @@ class Topology:
     @property
     def decides_at_caller(self) -> bool:
         """Whether the request has its routing key and model config when it leaves the caller."""
-        return self.decided_by not in self.between
+        return bool(self.asks) or not self.between
 
     @property
     def balancer(self) -> str:

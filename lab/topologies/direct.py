@@ -26,7 +26,6 @@ TOPOLOGY = Topology(
     reason="the latency floor; breaks when a model moves, and follows no rules",
     route="caller → model at a hard-coded address",
     path=("caller", "model"),
-    decided_by="caller",
     strategy=strategy,
     capabilities=Capabilities(
         follows_rules=no("the address is hard-coded"),

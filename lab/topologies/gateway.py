@@ -42,7 +42,6 @@ TOPOLOGY = Topology(
     reason="an operator: every payload passes through it",
     route="caller → gateway (resolves, parses, re-serialises) → model",
     path=("caller", "gateway", "model"),
-    decided_by="gateway",
     strategy=strategy,
     capabilities=CAPABILITIES,
     colour="#d55e00",

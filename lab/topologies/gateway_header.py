@@ -31,7 +31,6 @@ TOPOLOGY = Topology(
     route="caller ⇄ resolver beside it (lease); caller → one central Envoy, which routes on the header → model",
     path=("caller", "central-envoy", "model"),
     asks=("resolver",),
-    decided_by="resolver",
     strategy=strategy,
     capabilities=replace(
         mesh.CAPABILITIES,

@@ -25,7 +25,6 @@ TOPOLOGY = Topology(
     reason="shows what parsing costs: the same gateway without it",
     route="the same gateway, bytes passed on unparsed: use case and context travel in a header",
     path=("caller", "gateway", "model"),
-    decided_by="gateway",
     strategy=strategy,
     capabilities=replace(gateway.CAPABILITIES, reads_payload=no("the envelope travels in a header")),
     colour="#e69f00",

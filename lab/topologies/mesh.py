@@ -42,7 +42,6 @@ TOPOLOGY = Topology(
     route="caller ⇄ resolver beside it (lease); caller → Envoy beside it → model",
     path=("caller", "sidecar", "model"),
     asks=("resolver",),
-    decided_by="resolver",
     strategy=strategy,
     capabilities=CAPABILITIES,
     colour="#0072b2",

@@ -31,7 +31,6 @@ TOPOLOGY = Topology(
     ),
     path=("caller", "model"),
     asks=("resolver",),
-    decided_by="resolver",
     strategy=strategy,
     capabilities=Capabilities(
         shadow=yes("the client sends the copies"),

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lab import CHECKOUT
-from lab.runtime.compose.__main__ import default_document, fixed_site, standalone_files
+from lab.runtime.compose.__main__ import fixed_site, standalone_document, standalone_files
 
 FILE = CHECKOUT / "compose" / "compose.yaml"
 DOCUMENT = yaml.safe_load(FILE.read_text())
@@ -18,7 +18,7 @@ UNITS = {name: service for name, service in SERVICES.items() if not name.endswit
 
 
 def test_the_checked_in_file_is_what_the_plan_says() -> None:
-    assert default_document() == FILE.read_text(), "run `make compose-file`"
+    assert standalone_document(fixed_site()) == FILE.read_text(), "run `make compose-file`"
 
 
 def test_so_are_the_files_beside_it(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ class Churn(StubFault):
     group = "connections"
 
     def changed(self, fault: FaultRecord, name: str) -> stub_pb2.Behaviour:
-        """Returns the interval."""
         del name
         return stub_pb2.Behaviour(churn_ms=number(fault.settings, "every_ms"))
 

@@ -45,7 +45,6 @@ class Cold(StubFault):
     group = "life"
 
     def changed(self, fault: FaultRecord, name: str) -> stub_pb2.Behaviour:
-        """Returns how slowly it loads and begins."""
         del name
         return stub_pb2.Behaviour(
             warm_up_ms=number(fault.settings, "warm_up_s") * 1_000,

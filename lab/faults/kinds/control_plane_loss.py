@@ -34,7 +34,6 @@ class ControlPlaneLoss(FaultKind):
     group = "life"
 
     def lasts_s(self, settings: Mapping[str, Any]) -> float:
-        """Returns the setting ``seconds``."""
         return number(settings, "seconds")
 
     def candidates(self, context: FaultContext, target: str, settings: Mapping[str, Any]) -> list[str]:
@@ -49,11 +48,9 @@ class ControlPlaneLoss(FaultKind):
         return running
 
     def inject(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
-        """Freezes or kills it."""
         return self._how(fault).inject(context, fault)
 
     def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
-        """Checks that it does not answer."""
         return self._how(fault).observe(context, fault)
 
     def heal(self, context: FaultContext, fault: FaultRecord) -> None:

@@ -60,7 +60,6 @@ class Flood(FaultKind):
     group = "flood"
 
     def lasts_s(self, settings: Mapping[str, Any]) -> float:
-        """Returns the setting ``seconds``."""
         return number(settings, "seconds")
 
     def candidates(self, context: FaultContext, target: str, settings: Mapping[str, Any]) -> list[str]:
@@ -142,7 +141,6 @@ class Flood(FaultKind):
         context.runtime().kill_driver(_folder(context, fault))
 
     def describe(self, fault: FaultRecord) -> str:
-        """Returns rate and topology."""
         return f"{fault.memory['rate']:g} rps through {fault.memory['topology']}"
 
     @staticmethod

@@ -100,11 +100,9 @@ class Kill(ProcessFault):
     state = "exited"
 
     def hit(self, context: FaultContext, name: str) -> None:
-        """Kills the unit."""
         context.units.kill(name)
 
     def restore(self, context: FaultContext, name: str) -> None:
-        """Starts the unit."""
         context.units.start(name)
 
 
@@ -117,7 +115,6 @@ class Pause(ProcessFault):
     state = "paused"
 
     def hit(self, context: FaultContext, name: str) -> None:
-        """Freezes the unit."""
         context.units.pause(name)
 
     def restore(self, context: FaultContext, name: str) -> None:
@@ -151,7 +148,6 @@ class Partition(ProcessFault):
         return tuple({plan.unit(name).pod: name for name in reversed(chosen)}.values())[::-1]
 
     def hit(self, context: FaultContext, name: str) -> None:
-        """Disconnects the unit's pod."""
         context.units.partition(name)
 
     def restore(self, context: FaultContext, name: str) -> None:

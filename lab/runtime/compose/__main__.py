@@ -31,15 +31,14 @@ class _FixedSite(ComposeSite):
         return super().port(unit, name, pod, number)
 
 
-def standalone_document(site: ComposeSite, *, project: str, image_name: str, file: str) -> str:
-    """A compose file that brings up the default lab without the ``lab`` command.
-
-    Args:
-        site: addresses and paths.
-        project: name of the compose project.
-        image_name: name of the image.
-        file: path of the file from the checkout, one folder down.
-    """
+def standalone_document(
+    site: ComposeSite,
+    *,
+    project: str = "lab-default",
+    image_name: str = f"{image.REPOSITORY}:local",
+    file: str = "compose/compose.yaml",
+) -> str:
+    """A compose file that brings up the default lab without the ``lab`` command, one folder below the checkout."""
     spec, layout = _planned(site)
     setting = document.Setting(
         project=project,
@@ -73,17 +72,7 @@ def fixed_site() -> ComposeSite:
     return _FixedSite(Path(), {}, SUBNETS[0])
 
 
-def default_document() -> str:
-    """Content of ``compose/compose.yaml``."""
-    return standalone_document(
-        fixed_site(),
-        project="lab-default",
-        image_name=f"{image.REPOSITORY}:local",
-        file="compose/compose.yaml",
-    )
-
-
 if __name__ == "__main__":
     folder = CHECKOUT / "compose"
     standalone_files(fixed_site(), folder)
-    (folder / "compose.yaml").write_text(default_document())
+    (folder / "compose.yaml").write_text(standalone_document(fixed_site()))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lab import CHECKOUT
 from lab.errors import UnitError
 from lab.runtime.compose import engine, image
-from lab.runtime.compose.__main__ import default_document
+from lab.runtime.compose.__main__ import fixed_site, standalone_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ def save(client: docker.DockerClient, say: Callable[[str], None], folder: Path) 
     name, base = image.wanted(client)
     # Docker Compose resolves the build's paths from the folder of the compose file.
     with tempfile.NamedTemporaryFile("w", dir=CHECKOUT / "compose", suffix=".yaml") as file:
-        file.write(default_document().replace(f"{image.REPOSITORY}:local", name))
+        file.write(standalone_document(fixed_site(), image_name=name))
         file.flush()
         image.ensure(client, name, base, Path(file.name), say)
     names = [each for each in (name, base) if image.is_here(client, each)]
