@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Origin(StrEnum):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from lab.capacity.assumptions import Origin, Quantity
 from lab.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 TITLE = "CPU seconds per 1,000 requests, median over rounds"
 """Title of the tables in which benches keep costs."""

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.capacity.queues import simulate
+from lab.capacity.queues import Cluster, Floats, simulate
 from lab.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lab.capacity.queues import Cluster, Floats
 
 LANES = 25
 """Repetitions of each round with other service times: the factor of simulated over measured requests."""

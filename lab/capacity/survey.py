@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lab.capacity.assumptions import Origin
-from lab.capacity.fleet import fleet
+from lab.capacity.assumptions import Assumptions, Origin
+from lab.capacity.costs import Costs
+from lab.capacity.fleet import Demand, Fleet, fleet
 from lab.capacity.tables import (
     assumptions_table,
     breaks_table,
@@ -16,19 +18,11 @@ from lab.capacity.tables import (
     sources,
     tails_table,
 )
-from lab.capacity.tail_simulation import Outlook
+from lab.capacity.tail_simulation import Loss, Outlook, Tail
+from lab.measure.findings import ResultTable
 from lab.roles import CALLER, ROLES, Placement
 from lab.topologies import TOPOLOGIES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from lab.capacity.assumptions import Assumptions
-    from lab.capacity.costs import Costs
-    from lab.capacity.fleet import Demand, Fleet
-    from lab.capacity.tail_simulation import Loss, Tail
-    from lab.measure.findings import ResultTable
-    from models.stub.behaviour import Latency
+from models.stub.behaviour import Latency
 
 
 @dataclass(frozen=True, slots=True)

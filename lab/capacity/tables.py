@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
-from lab.capacity.assumptions import ASSUMPTIONS, Origin
+from lab.capacity.assumptions import ASSUMPTIONS, Assumptions, Origin
+from lab.capacity.fleet import Demand, Fleet
+from lab.capacity.tail_simulation import Loss, Tail
 from lab.measure.findings import ResultTable, written
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from lab.capacity.assumptions import Assumptions
-    from lab.capacity.fleet import Demand, Fleet
-    from lab.capacity.tail_simulation import Loss, Tail
 
 _COMPUTED, _SIMULATED = f"({Origin.COMPUTED})", "(computed by simulation)"
 

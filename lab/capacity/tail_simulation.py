@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.capacity.queues import Balancing, Cluster, Outage, Retries, poisson, simulate
+from lab.capacity.assumptions import Assumptions
+from lab.capacity.fleet import Demand
+from lab.capacity.queues import Balancing, Cluster, Floats, Outage, Outcome, Retries, poisson, simulate
 from lab.capacity.services import draw_s
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from lab.capacity.assumptions import Assumptions
-    from lab.capacity.fleet import Demand
-    from lab.capacity.queues import Floats, Outcome
-    from models.stub.behaviour import Latency
+from models.stub.behaviour import Latency
 
 _REQUESTS = 1_000_000
 """Requests of one simulation over all clusters; fewer where a cluster has more than :data:`_MANY` replicas."""

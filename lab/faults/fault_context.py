@@ -6,6 +6,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,15 +14,16 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
 from statistics import median
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.client.admin import AdminClient
+from lab.client.admin_values import ControlPlaneStatus
 from lab.errors import InputError, LabError, LabNotRunningError
 from lab.faults.unit_operations import UnitOperations
-from lab.roles import CONTROL_PLANE
+from lab.roles import CONTROL_PLANE, Unit
 from lab.routing.keys import HEADER
 from lab.runtime.context import LabContext
 from lab.transport import open_blocking_channel
@@ -29,12 +31,6 @@ from lab.waiting import eventually
 from models.apis import APIS
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2_grpc
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from lab.client.admin_values import ControlPlaneStatus
-    from lab.roles import Unit
 
 T = TypeVar("T")
 

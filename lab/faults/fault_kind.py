@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any, ClassVar
 
 from lab.errors import InputError
+from lab.faults.fault_context import FaultContext
+from lab.faults.observation import Observation
 from lab.faults.settings import SHARE, Setting, Value, by_level, number
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from random import Random
-
-    from lab.faults.fault_context import FaultContext
-    from lab.faults.observation import Observation
-    from lab.faults.state import FaultRecord
-    from lab.roles import Unit
-    from lab.runtime.state import LabState
+from lab.faults.state import FaultRecord
+from lab.roles import Unit
+from lab.runtime.state import LabState
 
 
 class FaultKind(ABC):

@@ -7,18 +7,14 @@ when another process heals the fault first.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from lab.faults.state import FaultStore
+from lab.faults.state import FaultRecord, FaultStore
 from lab.roles import Port, Unit
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import LabState, Running
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from lab.faults.state import FaultRecord
 
 _MEMORY = "timer"
 _NOWHERE = Port("", "", "")

@@ -10,9 +10,11 @@ import json
 import os
 import pwd
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from filelock import lock_descriptor
 
@@ -20,10 +22,6 @@ from lab.client.admin_values import Act
 from lab.errors import LabError
 from lab.identity import OPERATOR
 from lab.runtime.identities import Identities
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 JOURNAL = "audit.jsonl"
 """In the lab's folder."""

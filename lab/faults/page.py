@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
+from lab.faults.fault_kind import FaultKind
 from lab.faults.kinds import FAULTS
-from lab.faults.settings import Number
+from lab.faults.settings import Number, Value
 from lab.runtime import RUNTIMES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lab.faults.fault_kind import FaultKind
-    from lab.faults.settings import Value
 
 
 def document_of(kind: FaultKind) -> dict[str, Any]:

@@ -7,15 +7,12 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from types import FrameType
 
 from lab.errors import LabError
 from lab.faults.fault_context import FaultContext
 from lab.faults.injector import Injector
 from lab.faults.kinds import FAULTS
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 
 def run(folder: Path, fault_id: str) -> None:

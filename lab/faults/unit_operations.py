@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from lab.errors import InputError
 from lab.faults.journal import Journal
-from lab.roles import MODEL, layout_of
+from lab.roles import MODEL, Unit, layout_of
 from lab.roles.model import new_replica_name, replica
 from lab.runs.events import Event, append_event
+from lab.runtime import Runtime
+from lab.runtime.context import LabContext
 from lab.runtime.lock import exclusive
-from lab.runtime.state import STATE_FILE
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
-    from lab.roles import Unit
-    from lab.runtime import Runtime
-    from lab.runtime.context import LabContext
-    from lab.runtime.state import LabState, Running
-
+from lab.runtime.state import STATE_FILE, LabState, Running
 
 _AFTER_DRAINING_S = 2.0
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -15,13 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lab.identity import folder as folders
 from lab.identity.folder import Material, Term
-from lab.identity.names import TRUST_DOMAIN
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-    from pathlib import Path
-
-    from lab.identity.names import Identity
+from lab.identity.names import TRUST_DOMAIN, Identity
 
 _KEY, _CERTIFICATE, _SETTINGS, _UNITS = "ca.key", "ca.pem", "settings.json", "units"
 _VALID = timedelta(days=365)

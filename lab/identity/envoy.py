@@ -6,13 +6,11 @@ Here are the parts of an Envoy's bootstrap. The control plane refers to the same
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from lab.identity.folder import AUTHORITIES, CERTIFICATE, CURRENT, KEY
 from lab.identity.names import OPERATOR, TRUST_DOMAIN, Identity
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 IDENTITY, TRUSTED = "identity", "trusted"
 """Names of the two secrets, and of their files."""

@@ -9,10 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 CURRENT = "current"
 CERTIFICATE, KEY, AUTHORITIES = "cert.pem", "key.pem", "ca.pem"

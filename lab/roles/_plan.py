@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from lab.client import Endpoints
 from lab.roles._registry import ROLES
-from lab.roles._role import Layout
-from lab.roles._unit import CALLER, CONTROL_PLANE, MODEL
+from lab.roles._role import Layout, Role
+from lab.roles._unit import CALLER, CONTROL_PLANE, MODEL, Site, Unit
 from lab.routing.document import RouteTable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lab.client import Endpoints
-    from lab.roles._role import Role
-    from lab.roles._unit import Site, Unit
-    from lab.spec import LabSpec
+from lab.spec import LabSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from lab.client import DirectTarget, Endpoints
 from lab.roles._unit import ACCESS_LOG, CALLER, CONTROL_PLANE, MODEL, Port, Site, Unit
+from lab.routing.document import RouteTable
+from lab.spec import LabSpec
 from lab.topologies import TOPOLOGIES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from lab.routing.document import RouteTable
-    from lab.spec import LabSpec
-
 
 T = TypeVar("T")
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from lab.identity import Identity
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 CALLER, MODEL, CONTROL_PLANE = "caller", "model", "control-plane"
 """Roles that every lab has, with any topologies."""

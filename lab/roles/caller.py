@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from lab.registry import plugins
 from lab.roles._role import Follows, Layout, Placement, Role, python
 from lab.roles._unit import CALLER, Unit
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _CONFIG = "caller.json"
 

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from lab.roles._envoy import envoy
-from lab.roles._role import Follows, Placement, Probe, Role
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lab.roles._role import Layout
-    from lab.roles._unit import Unit
-
+from lab.roles._role import Follows, Layout, Placement, Probe, Role
+from lab.roles._unit import Unit
 
 _NAME = "central-envoy"
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from lab.roles._role import Follows, Layout, Placement, Probe, Role, python, rotated
 from lab.roles._unit import CONTROL_PLANE, Port, Unit
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 _SEEN = ("inside", "outside")
 _RULES = (Follows.RULES, Follows.RULES_AND_ENDPOINTS)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
 from lab.roles._unit import ACCESS_LOG, Unit
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _NAME = "gateway"
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from itertools import count, islice, product
 from string import ascii_lowercase
-from typing import TYPE_CHECKING
 
 from lab.roles._role import Layout, Placement, Probe, Role, python
 from lab.roles._unit import MODEL, Port, Unit
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
 
 
 def _units(lab: Layout, caller: str) -> Iterator[Unit]:

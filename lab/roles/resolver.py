@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
 from lab.roles._unit import Unit
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SHARED_RESOLVER = "shared-resolver"
 """Name of the unit that all callers share."""

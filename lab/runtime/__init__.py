@@ -7,14 +7,11 @@ package here, name its module by an entry point of the group ``routing_lab.runti
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from lab.errors import InputError
 from lab.registry import Registry
 from lab.runtime._runtime import Runtime, RuntimeKind, RuntimeSite
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["RUNTIMES", "Runtime", "RuntimeKind", "RuntimeSite", "choose", "make_runtime", "possible_runtimes"]
 

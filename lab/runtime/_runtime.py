@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TextIO
+from pathlib import Path
+from typing import ClassVar, TextIO
 
-from lab.roles import Site
+from lab.roles import Plan, Port, Site, Unit
 from lab.runtime import ports
+from lab.runtime.cancellation import CancelToken
 from lab.runtime.identities import Identities
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from lab.roles import Plan, Port, Unit
-    from lab.runtime.cancellation import CancelToken
-    from lab.runtime.state import Running
+from lab.runtime.state import Running
 
 _LAST_WORDS = 3
 

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from lab.client.admin import AdminClient
-from lab.runtime import make_runtime
+from lab.runtime import Runtime, make_runtime
 from lab.runtime.state import LabState
 from lab.transport import ChannelCache
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from lab.errors import DeadlineError, LabError
 from lab.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # A child of a killed command inherits the lock and holds it until it becomes a unit (fork, then exec).
 _PATIENCE = timedelta(seconds=2)

@@ -7,18 +7,14 @@ port of a unit while the unit restarts.
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING
+from pathlib import Path
 from zlib import crc32
 
 from lab.errors import UnitError
+from lab.roles import Plan
 from lab.runtime import reservations
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
-
-    from lab.roles import Plan
 
 HOST = "127.0.0.1"
 FIRST, LAST = 20_000, 32_000

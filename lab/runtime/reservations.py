@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import lock_descriptor
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PLACE = Path("/tmp")  # noqa: S108 (the file's name contains the user's id)
 """The same folder for all of a user's labs, also with another ``TMPDIR``: ports and networks belong to the machine."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 from lab.client import Endpoints
 from lab.errors import LabError, LabNotRunningError
@@ -13,12 +15,6 @@ from lab.registry import restore_plugins
 from lab.roles import Plan, Port, Unit
 from lab.runtime.identities import Identities
 from lab.spec import LabSpec
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-    from typing import Any
-
 
 STATE_FILE = "state.json"
 """In the lab's folder."""

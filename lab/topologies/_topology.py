@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lab.client import StrategyFactory
+from lab.client import StrategyFactory
 
 
 @dataclass(frozen=True, slots=True)

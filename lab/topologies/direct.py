@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from lab.client import Endpoints
 from lab.client.strategies import Direct
 from lab.errors import SpecError
 from lab.topologies._topology import YES, Capabilities, Topology, no, yes
-
-if TYPE_CHECKING:
-    from lab.client import Endpoints
-    from lab.transport import Security
+from lab.transport import Security
 
 
 def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Direct:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from lab.client import Endpoints
 from lab.client.strategies import Gateway
 from lab.topologies._topology import YES, Capabilities, Topology, yes
-
-if TYPE_CHECKING:
-    from lab.client import Endpoints
-    from lab.transport import Security
+from lab.transport import Security
 
 
 def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Gateway:

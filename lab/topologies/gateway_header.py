@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from lab.client import ResolverClient, RpcChannel
+from lab.client import Endpoints, ResolverClient, RpcChannel
 from lab.client.strategies import Leased, with_tenant_header
 from lab.topologies import mesh
 from lab.topologies._topology import Topology, no, yes
-
-if TYPE_CHECKING:
-    from lab.client import Endpoints
-    from lab.transport import Security
+from lab.transport import Security
 
 
 def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Leased:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from lab.client import ResolverClient, RpcChannel
+from lab.client import Endpoints, ResolverClient, RpcChannel
 from lab.client.strategies import Leased
 from lab.topologies._topology import YES, Capabilities, Topology, yes
+from lab.transport import Security
 from lab.transport.channels import beside
-
-if TYPE_CHECKING:
-    from lab.client import Endpoints
-    from lab.transport import Security
 
 
 def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Leased:

@@ -5,31 +5,27 @@ The history records the true context of each request, so the checkers, which kno
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import Any, cast
 
 import uvloop
 
+from lab.client import Answer
 from lab.lab import Lab
 from lab.load.driver import drive
 from lab.load.engine import connect, write_summary
 from lab.load.open_loop import Stop
-from lab.load.plan import read_plan
+from lab.load.outcome import LoadClient
+from lab.load.plan import LoadPlan, read_plan
+from lab.runs import LoadOptions, RunContext, RunResult
 from lab.runs.folder import PLAN
+from lab.runtime import Runtime
+from lab.runtime.state import LabState
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from lab.client import Answer
-    from lab.load.outcome import LoadClient
-    from lab.load.plan import LoadPlan
-    from lab.runs import LoadOptions, RunContext, RunResult
-    from lab.runtime import Runtime
-    from lab.runtime.state import LabState
-
-    Bug = Callable[[dict[str, str]], Mapping[str, str]]
+Bug = Callable[[dict[str, str]], Mapping[str, str]]
 
 
 def load_with(lab: Lab, options: LoadOptions, bug: Bug) -> RunResult:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from IPython import get_ipython
 from jinja2 import ChoiceLoader, PackageLoader
@@ -12,17 +12,12 @@ from markupsafe import Markup
 from lab.report import read_run
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import topology_style
-from lab.report.picture import chart_markup
+from lab.report.picture import AnyChart, chart_markup
 from lab.report.scales import linear
 from lab.report.sections import timeline as timelines
 from lab.report.templating import templates
+from lab.runs import RunResult
 from lab.workshop.flow import Flow, draw_flow
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from lab.report.picture import AnyChart
-    from lab.runs import RunResult
 
 _templates = templates.overlay(loader=ChoiceLoader([PackageLoader("lab.workshop"), PackageLoader("lab.report")]))
 _first = iter([True])

@@ -6,12 +6,9 @@ are dashed and labelled: colour alone carries no meaning.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 WIDTH = 800
 _MARGIN = 4

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lab.bench.harness.environment import Environment
 from lab.bench.harness.interleaved import measure
 from lab.bench.harness.variant import CALLER, LoadPoint, Variant
 from lab.bench.suites.decomposition import PARTS
+from lab.lab import Lab
 from lab.measure import compare
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of, topology_style
@@ -15,13 +17,7 @@ from lab.report.scales import linear, size
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
 from lab.transport.security import MTLS
-from lab.workshop.figures import show
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from lab.lab import Lab
-    from lab.workshop.figures import Figure
+from lab.workshop.figures import Figure, show
 
 ROUNDS = 3
 

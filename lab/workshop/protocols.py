@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
 
 import orjson
 
-from lab.bench.harness.encoding_clients import GrpcClient, JsonClient
+from lab.bench.harness.encoding_clients import EncodingClient, GrpcClient, JsonClient
 from lab.bench.harness.environment import Environment, cpu_seconds
-from lab.bench.harness.payloads import sized_payload, talk_payload
-from lab.bench.harness.scale_out import AFTER_S, BEFORE_S, INTERVALS_MS, ScalableCluster, measure, share_between
+from lab.bench.harness.payloads import Payload, sized_payload, talk_payload
+from lab.bench.harness.scale_out import AFTER_S, BEFORE_S, INTERVALS_MS, Round, ScalableCluster, measure, share_between
 from lab.bench.harness.stubs import constant_latency
 from lab.bench.harness.variant import CALLER, CLUSTER, REPLICAS, USE_CASE
 from lab.bench.harness.vip import L4, L7, ReplicasFile, start_vip
 from lab.bench.suites.streaming import ITEM_MS, ITEMS, SERVICE_MS
+from lab.client import Client
+from lab.lab import Lab
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.chart import Chart, Line
 from lab.report.palette import topology_style
@@ -25,15 +27,6 @@ from lab.runtime.state import LabState
 from lab.topologies import open_client
 from lab.workshop.figures import Figure, show
 from models.apis import APIS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from lab.bench.harness.encoding_clients import EncodingClient
-    from lab.bench.harness.payloads import Payload
-    from lab.bench.harness.scale_out import Round
-    from lab.client import Client
-    from lab.lab import Lab
 
 GRPC, REST = "gRPC, protobuf", "REST, JSON"
 STYLES = {GRPC: "run-1", REST: "run-2"}

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from lab.capacity.assumptions import Assumptions
+from lab.capacity.fleet import Demand
 from lab.capacity.queues import Balancing, Cluster, poisson, simulate
 from lab.capacity.services import draw_s, mean_s
 from lab.capacity.tables import losses_table
-from lab.capacity.tail_simulation import Outlook
+from lab.capacity.tail_simulation import Loss, Outlook
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.chart import Chart, Line
 from lab.report.palette import style_of
 from lab.report.scales import linear
 from lab.workshop.figures import Figure, show
 from lab.workshop.fleets import as_figure
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from lab.capacity.assumptions import Assumptions
-    from lab.capacity.fleet import Demand
-    from lab.capacity.tail_simulation import Loss
-    from models.stub.behaviour import Latency
+from models.stub.behaviour import Latency
 
 BUSY = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Shares of the slots that are taken in the mean."""

@@ -5,19 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
+from lab.client.call import CallOutcome
 from lab.errors import LabNotRunningError
 from lab.lab import Lab
 from lab.ops.reaper import Reaper
-from lab.runs import background_load
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from lab.client.call import CallOutcome
-    from lab.runs import LoadOptions, RunResult
+from lab.runs import LoadOptions, RunResult, background_load
 
 _DEFAULT_NAME = "notebook"
 

@@ -6,12 +6,13 @@ import asyncio
 import json
 import secrets
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from lab.bench.scale.scale_lab import open_scale_lab
+from lab.bench.scale.scale_lab import ScaleLab, open_scale_lab
 from lab.lab import Lab
 from lab.ops.reaper import Reaper
 from lab.report.bars import Bar, BarChart, BarGroup
@@ -20,12 +21,6 @@ from lab.topologies import open_client
 from lab.waiting import eventually
 from lab.workshop.figures import Figure, show
 from models.apis import APIS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from lab.bench.scale.scale_lab import ScaleLab
 
 _IDLE_WITHIN = timedelta(seconds=60)
 _CONTEXT = {"user_id": "u1", "device": "web", "country": "DE", "segment": "adults"}

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
-from lab.history import UNSENT, read_parquet
+from lab.history import UNSENT, Record, read_parquet
 from lab.report.palette import topology_style
 from lab.roles import ROLES, Placement
 from lab.runs import RunResult
 from lab.topologies import TOPOLOGIES
 from lab.workshop.figures import Figure, show
 from lab.workshop.flow import Edge, Flow, Node
+from lab.workshop.session import WorkshopLab
+from lab.workshop.watch import ProbeResult
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any
-
-    from lab.history import Record
-    from lab.workshop.session import WorkshopLab
-    from lab.workshop.watch import ProbeResult
-
-    Request: TypeAlias = Record | ProbeResult
+Request: TypeAlias = Record | ProbeResult
 
 _NS = 1e9
 _OK = "OK"

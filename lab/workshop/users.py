@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from markupsafe import Markup
 
 from lab.checkers.plain import decide
 from lab.report.palette import style_of
 from lab.workshop.figures import Figure
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 _USERS = 360
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import cycle
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from lab.errors import CallError
 from lab.roles import CONTROL_PLANE, rule_followers
 from lab.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lab.workshop.session import WorkshopLab
+from lab.workshop.session import WorkshopLab
 
 EVERY_S = 0.1
 BACK_WITHIN = timedelta(seconds=20)

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import getpass
 import json
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from lab.errors import InputError, LabError, PublishError
+from lab.faults.fault_context import FaultContext
 from lab.faults.fault_kind import FaultKind
-from lab.faults.observation import seen
+from lab.faults.observation import Observation, seen
 from lab.faults.settings import SEVERE, SHARE, Number, number
+from lab.faults.state import FaultRecord
 from lab.roles import Follows, followers, rule_followers
 from lab.routing.keys import routing_key
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import faults_pb2, faults_pb2_grpc, stub_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from lab.faults.fault_context import FaultContext
-    from lab.faults.observation import Observation
-    from lab.faults.state import FaultRecord
 
 MODEL = "model"
 _OFFERS: Mapping[str, tuple[faults_pb2.Wrong.ValueType, Callable[[], tuple[str, ...]]]] = {

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from random import Random
+from typing import Any, ClassVar
 
 from lab.errors import InputError
-from lab.faults.fault_context import Liveness
+from lab.faults.fault_context import FaultContext, Liveness
 from lab.faults.fault_kind import FaultKind, units_of
-from lab.faults.observation import seen, unknown
+from lab.faults.observation import Observation, seen, unknown
 from lab.faults.settings import SEVERE
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from random import Random
-
-    from lab.faults.fault_context import FaultContext
-    from lab.faults.observation import Observation
-    from lab.faults.state import FaultRecord
+from lab.faults.state import FaultRecord
 
 _IN_WORDS = {Liveness.ANSWERS: "answer", Liveness.REFUSES: "refuse", Liveness.SILENT: "say nothing"}
 

@@ -6,21 +6,16 @@ The file is checked in for readers, and a test fails when it is stale.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
-from lab.roles import plan
+from lab.roles import Plan, Port, plan
 from lab.routing.document import read_path
 from lab.runtime.compose import document, image
 from lab.runtime.compose.site import ComposeSite
 from lab.runtime.compose.subnets import SUBNETS
 from lab.runtime.ports import FIRST
-from lab.spec import override, read_spec
+from lab.spec import LabSpec, override, read_spec
 from lab.transport.security import PLAINTEXT
-
-if TYPE_CHECKING:
-    from lab.roles import Plan, Port
-    from lab.spec import LabSpec
 
 
 class _FixedSite(ComposeSite):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from docker.models.containers import Container
+from docker.models.containers import Container
 
 # The image's user owns what is copied in.
 _OWNER = 10001

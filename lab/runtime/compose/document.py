@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import shlex
 import textwrap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lab import CHECKOUT
 from lab.errors import LabError
-from lab.roles import CALLER, CONTROL_PLANE, MODEL, ROLES, Probe
+from lab.roles import CALLER, CONTROL_PLANE, MODEL, ROLES, Plan, Port, Probe, Role, Unit
 from lab.runtime.compose import image
 from lab.runtime.compose.site import ADMIN_PORT, HOME, IDENTITY
 from lab.topologies import TOPOLOGIES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from ipaddress import IPv4Network
-    from pathlib import Path
-
-    from lab.roles import Plan, Port, Role, Unit
 
 NETWORK = "lab"
 FILES = "files"

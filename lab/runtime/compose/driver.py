@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO
+from pathlib import Path
+from typing import TextIO
 
 from docker.errors import APIError, NotFound
+from docker.models.containers import Container
 from docker.types import Mount
 
 from lab.load.plan import UI_HOST_VARIABLE
 from lab.registry import PLUGINS, plugins
+from lab.runtime.cancellation import CancelToken
 from lab.runtime.compose import copying
+from lab.runtime.compose.project import Project
 from lab.runtime.compose.site import IDENTITY
 from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from docker.models.containers import Container
-
-    from lab.runtime.cancellation import CancelToken
-    from lab.runtime.compose.project import Project
 
 DRIVER = "driver"
 _RUNS = "/runs"

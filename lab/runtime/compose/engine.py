@@ -9,10 +9,10 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING
 
 import docker
 import requests
@@ -20,9 +20,6 @@ from docker.context import ContextAPI
 from docker.errors import APIError, DockerException
 
 from lab.errors import UnitError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 REMEDY = "start Docker, or run `make engine`; `--runtime process` needs none"
 

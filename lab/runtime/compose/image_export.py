@@ -7,18 +7,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import docker
 
 from lab import CHECKOUT
 from lab.errors import UnitError
 from lab.runtime.compose import engine, image
 from lab.runtime.compose.__main__ import fixed_site, standalone_document
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import docker
 
 
 def save(client: docker.DockerClient, say: Callable[[str], None], folder: Path) -> list[str]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, TextIO
 
 from docker.errors import APIError, NotFound
 
 from lab import CHECKOUT
 from lab.errors import LabError, SpecError
-from lab.roles import ACCESS_LOG, CONTROL_PLANE
+from lab.roles import ACCESS_LOG, CONTROL_PLANE, Plan, Unit
 from lab.runtime import ports
 from lab.runtime._runtime import Runtime
 from lab.runtime.cancellation import CancelToken
@@ -24,13 +27,6 @@ from lab.runtime.compose.site import HOME, ComposeSite
 from lab.runtime.state import Running
 from lab.transport.security import MTLS
 from lab.waiting import POLL_INTERVAL
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from ipaddress import IPv4Network
-    from pathlib import Path
-
-    from lab.roles import Plan, Unit
 
 _AT_ONCE = 8
 _STOP_TIMEOUT_S = 6

@@ -7,16 +7,11 @@ engine publishes each port on this machine's loopback.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from ipaddress import IPv4Network
 
 from lab.errors import UnitError
-from lab.roles import Port
+from lab.roles import Port, Unit
 from lab.runtime._runtime import RuntimeSite
-
-if TYPE_CHECKING:
-    from ipaddress import IPv4Network
-
-    from lab.roles import Unit
 
 HOME = "/var/lib/lab"
 """Folder of a unit's files, in its container."""

@@ -5,15 +5,12 @@ Company networks and VPNs do not use that range.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from lab.errors import UnitError
 from lab.runtime import reservations
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-    from pathlib import Path
 
 RANGE = IPv4Network("198.18.0.0/15")
 SUBNETS = tuple(RANGE.subnets(new_prefix=22))

@@ -14,24 +14,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import psutil
 
 from lab.errors import InputError, UnitError
-from lab.roles import Port
+from lab.roles import Plan, Port, Unit
 from lab.runtime import ports
 from lab.runtime._runtime import Runtime, RuntimeSite
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.identities import Identities
 from lab.runtime.state import PRIVATE, Running
 from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from lab.roles import Plan, Unit
 
 _MARK = "LAB_UNIT"
 _STOP_TIMEOUT_S = 6.0
