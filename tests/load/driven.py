@@ -60,6 +60,13 @@ async def outcome_of(plan: LoadPlan) -> tuple[int | None, str, str]:
         return await ended(process)
 
 
+async def completed(plan: LoadPlan) -> str:
+    """Runs a driver to its end, a success, and returns its standard output."""
+    code, out, err = await outcome_of(plan)
+    assert (code, err) == (0, "")
+    return out
+
+
 def children(process: asyncio.subprocess.Process) -> list[psutil.Process]:
     """The processes that it has started."""
     return psutil.Process(process.pid).children()

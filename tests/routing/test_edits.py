@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from lab.errors import RouteTableError
 from lab.routing.document import RouteTable, Source
@@ -13,16 +14,10 @@ def experiment(weight: int) -> str:
 
 
 def table() -> RouteTable:
-    runs = {"cluster": "c"}
-    use_case = {"callers": ["homepage"], "api": "ranking.v1", "timeout": "1s", "default": "m@v1"}
-    cells = {"1": {"weight": 80, "use": "m@v1"}, "2": {"weight": 20, "use": "m@v2"}}
-    rule = {"name": "ab", "experiment": {"id": 7, "unit": "user_id", "cells": cells}}
+    use_cases = {"A": yaml.safe_load(experiment(80)), "B": yaml.safe_load(USE_CASE)}
+    versions = {"v1": {"cluster": "c"}, "v2": {"cluster": "c"}}
     return RouteTable.from_document(
-        {
-            "use_cases": {"A": {**use_case, "rules": [rule]}, "B": use_case},
-            "models": {"m": {"versions": {"v1": runs, "v2": runs}}},
-            "clusters": {"c": {"replicas": 1}},
-        }
+        {"use_cases": use_cases, "models": {"m": {"versions": versions}}, "clusters": {"c": {"replicas": 1}}}
     )
 
 

@@ -89,9 +89,7 @@ async def test_clients_without_the_labs_certificate_are_rejected(authority: Auth
         assert await ask(url, good) == "spiffe://lab.internal/caller/homepage"
 
 
-async def test_the_server_follows_rotation_and_keeps_the_last_readable_certificate(
-    authority: Authority,
-) -> None:
+async def test_the_server_follows_rotation_and_keeps_the_last_readable_certificate(authority: Authority) -> None:
     model, caller = secured(authority, "model", "m"), as_client(secured(authority, "caller", "homepage"))
     async with serving(model) as url:
         first = await shown(url, caller)
