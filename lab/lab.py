@@ -160,8 +160,7 @@ class Lab:
             CallError: the call failed; carries its gRPC status.
         """
         state = LabState.of(self.folder)
-        _check_topology(state, topology)
-        _check_caller(state, caller)
+        _check(state, topology, caller)
         address = state.plan.unit(caller).address
         return call(address, use_case, topology, context or {}, payload_bytes=payload_bytes)
 
@@ -184,8 +183,7 @@ class Lab:
             UnitError: the driver failed.
         """
         state = LabState.of(self.folder)
-        _check_topology(state, options.topology)
-        _check_caller(state, options.caller)
+        _check(state, options.topology, options.caller)
         return drive(options, self._run_context(state), progress, cancel_token)
 
     def load_parallel(
@@ -208,8 +206,7 @@ class Lab:
         """
         state = LabState.of(self.folder)
         for each in options:
-            _check_topology(state, each.topology)
-            _check_caller(state, each.caller)
+            _check(state, each.topology, each.caller)
         return drive_parallel(options, self._run_context(state), progress, cancel_token or CancelToken())
 
     def roll(self, options: RollOptions, *, progress: Callable[[RollProgress], None] = lambda _: None) -> RollResult:
@@ -219,9 +216,7 @@ class Lab:
             InputError: the options do not fit the lab or its route table; nothing was published.
         """
         state = LabState.of(self.folder)
-        _check_topology(state, options.probe.topology)
-        if options.probe.caller:
-            _check_caller(state, options.probe.caller)
+        _check(state, options.probe.topology, options.probe.caller or None)
         with InterruptHandler() as interrupts, self._context.admin(state) as admin:
             return execute(
                 options,
@@ -247,11 +242,8 @@ class Lab:
         )
 
 
-def _check_topology(state: LabState, topology: str) -> None:
+def _check(state: LabState, topology: str, caller: str | None) -> None:
     if topology not in state.topologies:
         raise InputError(f"--topology: {topology!r} is not up; there are {', '.join(state.topologies)}")
-
-
-def _check_caller(state: LabState, caller: str) -> None:
-    if caller not in state.plan.callers:
+    if caller is not None and caller not in state.plan.callers:
         raise InputError(f"--caller: {caller!r} is not in this lab; there are {', '.join(state.plan.callers)}")

@@ -80,11 +80,7 @@ class Diagnosis:
 
 
 def examine(home: Path) -> Diagnosis:
-    """Runs all checks.
-
-    Args:
-        home: folder in which labs keep their state and their runs.
-    """
+    """Runs all checks; ``home`` is the folder in which labs keep their state and their runs."""
     return Diagnosis((*_machine(home), *_process(), *_compose(), *_extras()))
 
 

@@ -219,14 +219,7 @@ def logs(context: LabContext, request_id: str) -> list[LogLine]:
 
 
 def _lines_about(request_id: str, units: Sequence[Unit], folder: Path, runtime: Runtime) -> list[LogLine]:
-    """All lines about a request, in the order of its path; waits for lines that are still being flushed.
-
-    Args:
-        request_id: of the request.
-        units: units to search; those that log no requests are skipped.
-        folder: of the lab.
-        runtime: copies the logs into that folder.
-    """
+    """All lines about a request, in the order of its path; waits for lines that are still being flushed."""
     order = _order()
     logging = sorted((unit for unit in units if unit.logs_requests), key=lambda unit: (order[unit.role], unit.name))
     found: list[LogLine] = []

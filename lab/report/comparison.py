@@ -146,11 +146,6 @@ def compare_runs(a: ReportedRun, b: ReportedRun) -> Comparison:
 def compare_benches(a: Sequence[ReportedBench], b: Sequence[ReportedBench], names: tuple[str, str]) -> list[Comparison]:
     """Compares the benches that are in both.
 
-    Args:
-        a: benches of one call.
-        b: of another.
-        names: of A and of B.
-
     Raises:
         RunError: they have none in common.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from lab.load.arrivals import arrivals_to_document
@@ -31,7 +32,7 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
     rate, duration = arrivals.pop("rate", None), arrivals.pop("duration_s", None)
     path = arrivals.pop("path", None)
     if path is not None:
-        arrivals["trace"] = _last_part(str(path))
+        arrivals["trace"] = PurePath(str(path)).name
     others = ", ".join(f"{name} {value}" for name, value in sorted(arrivals.items()) if name != "seed")
     when = {
         "arrivals": f"{kind}, {others}" if others else kind,
@@ -96,10 +97,6 @@ _LONGEST = 90
 
 def _written(card: Mapping[str, str], names: Sequence[str]) -> str:
     return ", ".join(f"{name} {card[name]}" for name in names if name in card) or "not written down"
-
-
-def _last_part(path: str) -> str:
-    return path.rsplit("/", 1)[-1]
 
 
 def _choices(some: Sequence[str]) -> str:

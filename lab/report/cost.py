@@ -47,12 +47,10 @@ class Added:
     """The latency that one topology adds, ms.
 
     Attributes:
-        topology: its name.
         values: estimate and both ends of the 95 % interval.
         doubts: why the figure is no evidence.
     """
 
-    topology: str
     values: tuple[float, float, float]
     doubts: Sequence[str] = ()
 
@@ -151,6 +149,11 @@ def cost(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Cost:
     return Cost([*tables, *of], refusals)
 
 
+def _table(base: str, rows: Sequence[Row], note: str) -> CostTable:
+    topologies = [topology for topology in columns() if any(topology in row.added for row in rows)]
+    return CostTable(base=base, topologies=topologies, rows=rows, note=note)
+
+
 def columns() -> list[str]:
     """All topologies, first the two that most people choose between."""
     return list(dict.fromkeys((GATEWAY, MESH, *TOPOLOGIES)))
@@ -204,8 +207,9 @@ def of_bench(bench: ReportedBench) -> CostTable | None:
         added = {}
         for topology in (each for each in columns() if each in topologies and each != base):
             figure = median_difference(topologies[topology], topologies[base], seed=0)
-            values = (figure.estimate, figure.low, figure.high)
-            added[topology] = Added(topology=topology, values=values, doubts=_doubts(bench, cell, topology, base))
+            added[topology] = Added(
+                values=(figure.estimate, figure.low, figure.high), doubts=_doubts(bench, cell, topology, base)
+            )
         taken = median(topologies[base], seed=0)
         rows.append(
             Row(
@@ -217,12 +221,7 @@ def of_bench(bench: ReportedBench) -> CostTable | None:
                 added=added,
             )
         )
-    return CostTable(
-        base=base,
-        topologies=[topology for topology in columns() if any(topology in row.added for row in rows)],
-        rows=rows,
-        note=f"Medians over n interleaved rounds, with 95 % intervals. {bench.origin}",
-    )
+    return _table(base, rows, f"Medians over n interleaved rounds, with 95 % intervals. {bench.origin}")
 
 
 def _doubts(bench: ReportedBench, cell: str, *arms: str) -> list[str]:
@@ -279,13 +278,7 @@ def of_runs(runs: Sequence[ReportedRun]) -> tuple[list[CostTable], list[str]]:
         "reduced as far as requests of a run depend on each other. "
     )
     used = [run for run in sent if any(run.number == number or run in of.values() for number, of in compared.items())]
-    table = CostTable(
-        base=base,
-        topologies=[topology for topology in columns() if any(topology in row.added for row in rows)],
-        rows=rows,
-        note=note + origins(used),
-    )
-    return [table], refusals
+    return [_table(base, rows, note + origins(used))], refusals
 
 
 def _hindrances(one: ReportedRun, other: ReportedRun) -> list[tuple[str, str, str]]:
@@ -304,7 +297,6 @@ def _row(base: ReportedRun, others: Mapping[str, ReportedRun], percentile: str) 
         count=" to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1]))),
         added={
             topology: Added(
-                topology=topology,
                 values=difference(others[topology].figures[percentile], base.figures[percentile]),
                 doubts=[
                     f"run {run.label} is {run.result.outcome}"

@@ -83,12 +83,7 @@ def _drawn(spec: Spec, title: str) -> str:
 
 
 def to_svg(chart: AnyChart, origin: str = "") -> str:
-    """A chart as an SVG document in light colours, under its title, note and origin.
-
-    Args:
-        chart: the chart.
-        origin: where its figures are from.
-    """
+    """A chart as an SVG document in light colours, under its title, note and origin: where its figures are from."""
     spec = spec_of(chart)
     title = {
         "text": textwrap.wrap(chart.title, _LINE * 3 // 4),

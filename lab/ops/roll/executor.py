@@ -158,14 +158,7 @@ def execute(
 ) -> RollResult:
     """Executes a rollout, and rolls it back if a condition is met, it fails, or it is interrupted.
 
-    Args:
-        options: of the rollout.
-        admin: client to publish with.
-        author: who publishes.
-        callers: identities that load can be driven with.
-        load: drives load and returns its run.
-        interrupts: entered by the caller; tells of Ctrl-C.
-        progress: called with each change of progress.
+    The caller has entered ``interrupts``, which tell of Ctrl-C; ``callers`` are identities to drive load with.
 
     Raises:
         InputError: the options do not fit the route table in force; nothing was published.

@@ -57,31 +57,18 @@ class NotAnswered:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """One run: answers by version and cluster, other requests by status, most frequent first."""
-
-    run: ReportedRun
-    answered: Sequence[Answered]
-    not_answered: Sequence[NotAnswered]
-    spread: BarChart | None
-
-
-def view(runs: Sequence[ReportedRun]) -> tuple[Answers, ...]:
-    """Two tables and a chart for each run."""
-    return tuple(_answers(run) for run in runs)
+def view(
+    runs: Sequence[ReportedRun],
+) -> list[tuple[ReportedRun, Sequence[Answered], Sequence[NotAnswered], BarChart | None]]:
+    """Each run: answers by version and cluster, other requests by status, and how replicas share the answers."""
+    return [(run, found := answered(run), not_answered(run), _spread(run, found)) for run in runs]
 
 
 def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[BarChart, str]]:
     """For each run with replicas to compare, how answers are spread over them."""
-    for each in view(runs):
-        if each.spread:
-            yield each.spread, each.run.origin
-
-
-def _answers(run: ReportedRun) -> Answers:
-    found = answered(run)
-    return Answers(run, found, not_answered(run), _spread(run, found))
+    for run, _, _, spread in view(runs):
+        if spread:
+            yield spread, run.origin
 
 
 def answered(run: ReportedRun) -> list[Answered]:

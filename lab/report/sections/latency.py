@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,45 +21,27 @@ _LEAST_MS = 1e-3  # a logarithmic axis has no 0
 _ROUNDING = 1e-9  # as in lab.measure.latency
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """A row and a line for each run.
-
-    Attributes:
-        percentiles: names of those with intervals.
-        curve: None if no run sent anything.
-    """
-
-    runs: Sequence[ReportedRun]
-    percentiles: Sequence[str]
-    curve: Chart | None
-
-    @property
-    def origins(self) -> str:
-        """Where the figures are from."""
-        return origins(self.runs)
-
-
-def view(runs: Sequence[ReportedRun]) -> Latency:
-    """Percentiles of all runs."""
+def view(runs: Sequence[ReportedRun]) -> tuple[Sequence[ReportedRun], Sequence[str], Chart | None, str]:
+    """The runs, the percentiles with intervals, the whole curve, None if no run sent anything, and their origins."""
     lines = [Line(run.label, run.style, points) for run in runs if (points := curve(run))]
-    if not lines:
-        return Latency(runs, tuple(PERCENTILES), None)
-    values = [value for line in lines for _, value in line.points]
-    chart = Chart(
-        "Latency in milliseconds over its percentile",
-        percentiles("percentile of requests", max(line.points[-1][0] for line in lines)),
-        logarithmic("latency, ms", min(values), max(values)),
-        lines,
-        name="latency",
-    )
-    return Latency(runs, tuple(PERCENTILES), chart)
+    chart = None
+    if lines:
+        values = [value for line in lines for _, value in line.points]
+        chart = Chart(
+            "Latency in milliseconds over its percentile",
+            percentiles("percentile of requests", max(line.points[-1][0] for line in lines)),
+            logarithmic("latency, ms", min(values), max(values)),
+            lines,
+            name="latency",
+        )
+    return runs, tuple(PERCENTILES), chart, origins(runs)
 
 
 def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[Chart, str]]:
     """The curve, if there is one."""
-    if chart := view(runs).curve:
-        yield chart, origins(runs)
+    _, _, chart, origin = view(runs)
+    if chart:
+        yield chart, origin
 
 
 def curve(run: ReportedRun) -> list[tuple[float, float]]:

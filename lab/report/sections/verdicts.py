@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,28 +15,13 @@ if TYPE_CHECKING:
     from lab.load.plan import LoadPlan
     from lab.report.run import ReportedRun
 
-MOST_VIOLATIONS = 20
+_MOST_VIOLATIONS = 20
 """Violations shown of one checker; `lab check --json` prints all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """One run.
-
-    Attributes:
-        arrivals: kind and parameters, or how Locust paced the requests.
-        started: UTC; empty without a record.
-    """
-
-    run: ReportedRun
-    arrivals: str
-    started: str
-    most_violations: int = MOST_VIOLATIONS
-
-
-def view(runs: Sequence[ReportedRun]) -> tuple[Card, ...]:
-    """A card for each run."""
-    return tuple(Card(run, _when(run.plan), _started(run)) for run in runs)
+def view(runs: Sequence[ReportedRun]) -> list[tuple[ReportedRun, str, str, int]]:
+    """Each run, kind and parameters of its arrivals, when it started, UTC, and the most violations to show."""
+    return [(run, _when(run.plan), _started(run), _MOST_VIOLATIONS) for run in runs]
 
 
 def _when(plan: LoadPlan) -> str:
