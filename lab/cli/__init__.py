@@ -35,12 +35,12 @@ COMMANDS: Mapping[str, str] = {
     "status": "lifecycle",
     "endpoints": "lifecycle",
     "call": "call",
-    "logs": "logs",
+    "logs": "inspection",
     "roll": "roll",
     "load": "load",
     "check": "load",
     "report": "report",
-    "compare": "compare",
+    "compare": "report",
     "bench": "bench",
     "capacity": "capacity",
     "scale": "scale",
@@ -48,7 +48,7 @@ COMMANDS: Mapping[str, str] = {
     "routes": "routes",
     "fault": "fault",
     "pki": "pki",
-    "audit": "audit",
+    "audit": "inspection",
 }
 """Command → the module of this package that defines it, in the order of the help."""
 

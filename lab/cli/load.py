@@ -10,15 +10,14 @@ import typer
 from rich.markup import escape
 
 from lab.checkers import CHECKERS, Outcome
-from lab.cli.locust import OPEN_LOOP, Engine, Locustfile, Ui, UiIsUp, UiPort, Workers, locust_options
 from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, Topology, read_pairs
 from lab.cli.output import console, print_json, progress_console, table
 from lab.errors import InputError
 from lab.lab import Lab
-from lab.load.plan import MAX_PROCESSES
+from lab.load.plan import EXAMPLE, MAX_PROCESSES
 from lab.load.progress import combined
 from lab.registry import add_plugins
-from lab.runs import LoadOptions, ParallelResult, judge, runs_in
+from lab.runs import LoadOptions, LocustOptions, ParallelResult, judge, runs_in
 from lab.runs.drive import DEFAULT_CONTEXTS
 
 if TYPE_CHECKING:
@@ -34,6 +33,34 @@ _ALL = "all"
 _MAX_WEIGHT = 1_000
 _SHOWN_VIOLATIONS = 10  # of each checker
 _STYLES = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
+_OPEN_LOOP, _LOCUST = "open-loop", "locust"
+_UI_PORT = 8089
+
+_PANEL = "With --engine locust"
+
+_Engine = Annotated[str, typer.Option("--engine", help="open-loop, or locust: the interactive load engine.")]
+_Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Worker processes; 0: users run in the driver.", rich_help_panel=_PANEL),
+]
+_Locustfile = Annotated[
+    Path | None,
+    typer.Option("--locustfile", help="Behaviour of users; lab/load/locustfile.py by default.", rich_help_panel=_PANEL),
+]
+_Ui = Annotated[
+    bool,
+    typer.Option("--ui", help="Serve Locust's web UI, which sets the load until Ctrl-C.", rich_help_panel=_PANEL),
+]
+_UiPort = Annotated[
+    int | None,
+    typer.Option(
+        "--ui-port",
+        min=1,
+        max=65_535,
+        help=f"Port of the UI on 127.0.0.1; {_UI_PORT} by default.",
+        rich_help_panel=_PANEL,
+    ),
+]
 
 
 def load(
@@ -62,11 +89,11 @@ def load(
     tear_every: Annotated[
         int, typer.Option(min=0, help="Tear one request in this many: header and body disagree. 0: none.")
     ] = 0,
-    engine: Engine = OPEN_LOOP,
-    workers: Workers = None,
-    locustfile: Locustfile = None,
-    ui: Ui = False,
-    ui_port: UiPort = None,
+    engine: _Engine = _OPEN_LOOP,
+    workers: _Workers = None,
+    locustfile: _Locustfile = None,
+    ui: _Ui = False,
+    ui_port: _UiPort = None,
     processes: Annotated[
         int,
         typer.Option(
@@ -104,16 +131,20 @@ def load(
         contexts=choices_of(context),
         seed=seed,
         tear_every=tear_every,
-        locust=locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port),
+        locust=_locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port),
         processes=processes,
     )
     several = _each_with_its_own(options, callers) if len(callers) > 1 else []
-    show_ui = UiIsUp(options)
+    ui_to_show = options.locust.ui_port if options.locust else None
     result: RunResult | ParallelResult
     with progress_console.status("starting the driver") as status:
 
         def show(progress: Progress) -> None:
-            show_ui(progress)
+            nonlocal ui_to_show
+            if ui_to_show is not None:  # it is up once there is progress
+                where = f"http://127.0.0.1:{ui_to_show}"
+                typer.echo(f"Locust's UI: {where}  (Ctrl-C here, or /quit there, ends the run)", err=True)
+                ui_to_show = None
             line = _progress_line(progress)
             if progress_console.is_terminal:
                 status.update(line)
@@ -266,3 +297,26 @@ def _weighted(value: str) -> tuple[str, ...]:
             f"--context: {value!r} has no valid weight; write e.g. tv*3, with a number from 1 to {_MAX_WEIGHT}"
         )
     return (choice,) * int(weight)
+
+
+def _locust_options(
+    engine: str, *, workers: int | None, locustfile: Path | None, ui: bool, ui_port: int | None
+) -> LocustOptions | None:
+    """Options of Locust; None for the open loop.
+
+    Raises:
+        InputError: no such engine, or an option that the chosen one does not have.
+    """
+    if engine not in (_OPEN_LOOP, _LOCUST):
+        raise InputError(f"--engine: {engine!r} is not known; write {_OPEN_LOOP} or {_LOCUST}")
+    if engine == _OPEN_LOOP:
+        given = {"--workers": workers, "--locustfile": locustfile, "--ui": ui or None, "--ui-port": ui_port}
+        for option, value in given.items():
+            if value is not None:
+                raise InputError(f"{option}: needs --engine {_LOCUST}; add that, or leave it out")
+        return None
+    if ui_port is not None and not ui:
+        raise InputError("--ui-port: there is no UI without --ui; add it, or leave the port out")
+    return LocustOptions(
+        workers=workers or 0, locustfile=locustfile or EXAMPLE, ui_port=(ui_port or _UI_PORT) if ui else None
+    )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lab.errors import RunError
+from lab.measure.findings import written
+from lab.report import palette
 from lab.report.blast_radius import BENCH, TITLE, blasts
 from lab.report.comparison import compare_runs
+from lab.report.conditions import in_words
 from lab.report.cost import QUESTION, charts, cost
-from lab.report.picture import file_name, to_svg, write_pictures
+from lab.report.picture import chart_markup, file_name, scripts, to_svg, write_pictures
 from lab.report.sections import SECTIONS
-from lab.report.templating import templates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +25,36 @@ if TYPE_CHECKING:
 
     from lab.report.bench import ReportedBench
     from lab.report.run import ReportedRun
+
+_LONG = 100
+
+
+def _short(value: float) -> str:
+    """An end of an interval, with two decimals below 100."""
+    return "∞" if math.isinf(value) else f"{value:,.0f}" if value >= _LONG else f"{value:.2f}"
+
+
+templates = Environment(
+    loader=PackageLoader("lab.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+templates.filters["count"] = "{:,}".format
+templates.filters["decimal"] = "{:,.2f}".format
+templates.filters["rate"] = "{:,.1f}".format
+templates.filters["figure"] = written
+templates.filters["ms"] = _short
+templates.filters["percent"] = lambda share: f"{100 * share:.2f} %"
+templates.filters["in_words"] = in_words
+templates.globals["light"] = palette.LIGHT
+templates.globals["dark"] = palette.DARK
+templates.globals["series"] = palette.SERIES
+templates.globals["dark_variants"] = palette.dark_variants
+templates.filters["colour"] = palette.colour_of
+templates.globals["scripts"] = scripts
+templates.filters["chart"] = chart_markup
 
 _AFTER = "timeline"
 """Benches follow this section: first runs as a whole, then causes, then details."""

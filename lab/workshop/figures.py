@@ -11,11 +11,11 @@ from markupsafe import Markup
 
 from lab.report import read_run
 from lab.report.bars import Bar, BarChart, BarGroup
+from lab.report.page import templates
 from lab.report.palette import topology_style
 from lab.report.picture import AnyChart, chart_markup
 from lab.report.scales import linear
 from lab.report.sections import timeline as timelines
-from lab.report.templating import templates
 from lab.runs import RunResult
 from lab.workshop.flow import Flow, draw_flow
 

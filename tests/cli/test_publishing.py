@@ -5,7 +5,7 @@ import json
 import pytest
 from rich.console import Console
 
-from lab.cli import publishing
+from lab.cli import routes
 from lab.cli.output import silence
 from lab.client.admin_values import Acknowledgement, PublishProgress, Step, Waiting
 
@@ -28,12 +28,12 @@ WORDS = [
 
 
 def _rendered(words: list[PublishProgress]) -> str:
-    view = publishing.PublishView()
+    view = routes.PublishView()
     for word in words:
         view.take(word)
     console = Console(width=100, force_terminal=False)
     with console.capture() as capture:
-        console.print(publishing._phases(view))
+        console.print(routes._phases(view))
     return capture.get()
 
 
@@ -54,7 +54,7 @@ def test_a_failure_ends_it() -> None:
 
 
 def test_where_there_is_no_terminal_each_word_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with publishing.shown(as_json=False) as progress:
+    with routes.publish_shown(as_json=False) as progress:
         for word in [*WORDS, WORDS[1], WORDS[1]]:
             progress(word)
 
@@ -66,7 +66,7 @@ def test_where_there_is_no_terminal_each_word_is_a_line(capsys: pytest.CaptureFi
 def test_scripts_get_times_in_milliseconds(capsys: pytest.CaptureFixture[str]) -> None:
     silence(as_json=True)
     try:
-        with publishing.shown(as_json=True) as progress:
+        with routes.publish_shown(as_json=True) as progress:
             for word in [*WORDS, _word("converged", 215)]:
                 progress(word)
     finally:

@@ -235,9 +235,8 @@ class _Roll:
         judgements: list[Judgement] = []
         observed_s = 0.0
         while observed_s < MAX_HOLDS * self.options.hold_s:
-            piece_s = min(PROBE_S, self.options.hold_s)
-            more = self._probe_once(percent, piece_s)
-            observed_s += piece_s
+            more = self._probe_once(percent)
+            observed_s += min(PROBE_S, self.options.hold_s)
             evidence = Evidence(
                 evidence.new.with_more(more.new),
                 evidence.old.with_more(more.old),
@@ -260,13 +259,12 @@ class _Roll:
                 break
         return evidence, judgements
 
-    def _probe_once(self, percent: int, duration_s: float | None = None) -> Evidence:
+    def _probe_once(self, percent: int) -> Evidence:
         """Drives load once; returns the evidence on the requests at the changed places."""
         self.interrupts.check()
         self._runs += 1
-        options = replace(
-            self.probe, duration_s=duration_s or min(PROBE_S, self.options.hold_s), seed=self.probe.seed + self._runs
-        )
+        duration_s = min(PROBE_S, self.options.hold_s)
+        options = replace(self.probe, duration_s=duration_s, seed=self.probe.seed + self._runs)
         self.progress(RollProgress(percent=percent, doing="driving load"))
         result = self.load(
             options, lambda load: self.progress(RollProgress(percent=percent, doing="driving load", load=load))
