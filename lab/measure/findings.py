@@ -56,13 +56,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ResultTable:
-    """Figures in rows.
-
-    Attributes:
-        title: title, with the unit if all figures share one.
-        columns: headings.
-        rows: one cell for each column; a float is shown with three decimals, a string unchanged.
-        numbers: names of the columns that hold numbers, which are aligned right.
+    """Figures in rows: a float is shown with three decimals, a string unchanged; columns of ``numbers`` align right.
 
     Raises:
         ValueError: a row's length differs from the columns', or ``numbers`` names no column.
@@ -87,14 +81,7 @@ class ResultTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """When and where a bench ran.
-
-    Attributes:
-        started: UTC, ISO 8601, to the second.
-        took_s: duration, seconds.
-        rounds: number of rounds asked for; some benches take more.
-        machine: the machine's card: hardware, kernel and versions by name.
-    """
+    """When (UTC, ISO 8601) and where a bench ran, how long, s, and in how many rounds; the machine's card is by name."""
 
     started: str
     took_s: float

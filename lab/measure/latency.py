@@ -49,7 +49,8 @@ class LatencyHistogram:
 
     def __init__(self, values_ns: Iterable[int] = ()) -> None:
         self._hdr = _Histogram(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS)
-        self.record_all(values_ns)
+        for value in values_ns:
+            self.record(value)
 
     @property
     def count(self) -> int:
@@ -65,15 +66,6 @@ class LatencyHistogram:
         if value_ns < 0:
             raise ValueError(f"a duration of {value_ns} ns: it ends before it begins")
         self._hdr.record_value(min(max(value_ns, LOWEST_NS), HIGHEST_NS))
-
-    def record_all(self, values_ns: Iterable[int]) -> None:
-        """Counts many durations.
-
-        Raises:
-            ValueError: one is negative.
-        """
-        for value in values_ns:
-            self.record(value)
 
     def add(self, other: LatencyHistogram) -> None:
         """Adds the counts of another histogram."""

@@ -14,14 +14,10 @@ _NAMED = 3  # variants with a late driver that are named in words; the document 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """The pace of one variant in one cell, over all rounds.
+    """The pace of one variant in one cell, over all rounds: in its worst round where rounds differ.
 
-    Attributes:
-        offered: planned rate, requests per second.
-        achieved_rate: lowest achieved rate of any round, requests per second.
-        schedule_delay_p99_ms: highest p99, of any round, of the delay from the intended to the actual send time.
-        late_rounds: number of rounds in which the driver did not keep up, as judged by the checker ``driver``.
-        repeated: number of measurements that were discarded for lateness and repeated within the round.
+    Rates are in requests per second; the delay is from the intended to the actual send time. The checker ``driver``
+    says which rounds were late. Late measurements were ``repeated`` within their round.
     """
 
     offered: float

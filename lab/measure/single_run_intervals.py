@@ -42,15 +42,9 @@ _ROUNDING = 1e-9  # as in lab.measure.latency
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """An estimate with its confidence interval.
+    """An estimate with its confidence interval, in the unit of the values; infinite at the top with too few of them.
 
-    Attributes:
-        estimate: the estimate, in the unit of the values.
-        low: lower end of the interval.
-        high: upper end; infinite if there are too few values for one.
-        confidence: share of such intervals that hold the true value, e.g. 0.95.
-        count: number of values.
-        independent: effective sample size: this many independent values are as much evidence.
+    It is as much evidence as ``independent`` values would be, the effective sample size.
     """
 
     estimate: float

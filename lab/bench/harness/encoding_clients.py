@@ -1,9 +1,8 @@
 """Clients of one model by either encoding; a request and its answer are plain values.
 
-JSON is no straw man: orjson writes float32 arrays with the shortest digits that round-trip, connections are reused, and
-:class:`JsonClient` implements no more of HTTP than it needs. gRPC's library does more than such a client, and costs
-more; :class:`LibraryJsonClient` is the client that people use instead. What both JSON clients have in common is due to
-the encoding; where they differ, it is due to the library.
+JSON is no straw man: orjson writes float32 arrays with the shortest digits, connections are reused, and
+:class:`JsonClient` implements no more of HTTP than it needs; gRPC's library does more, and costs more. What it has in
+common with :class:`LibraryJsonClient`, which people use instead, is due to the encoding; the rest to the library.
 """
 
 from __future__ import annotations

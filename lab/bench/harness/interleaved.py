@@ -40,15 +40,10 @@ DOUBTFUL = "? = in doubt: the driver was late in a round, or the A/A control dis
 
 @dataclass(slots=True)
 class Rounds:
-    """The measurements.
+    """The measurements, by variant and load point: the p50 and the driver's pace of each round.
 
-    Attributes:
-        folder: holds the history of all trials.
-        variants: their names.
-        points: the load points.
-        p50_ms: by variant and load point, one value a round; latency counts from the intended time.
-        paces: likewise, how well the driver kept up.
-        controls: the A/A control of the variant that was measured twice, by load point; empty if none was.
+    Latency counts from the intended time, ms. The folder holds the history of all trials; controls are by load point,
+    of the variant that was measured twice.
     """
 
     folder: Path

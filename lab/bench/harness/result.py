@@ -1,13 +1,4 @@
-"""What a bench returns: samples of each variant, the claims that rest on them, tables and charts.
-
-::
-
-    return BenchResult(
-        unit="ms (p50)", samples=p50, claims=[…], notes=[…],
-        tables=[ResultTable(title="p50, ms", columns=("topology", "p50"), rows=[…], numbers=("p50",))],
-        charts=[Chart("p50 over payload", payloads(sizes), linear("p50, ms", most), lines, name="payload")],
-    )
-"""
+"""What a bench returns: samples of each variant, the claims that rest on them, tables and charts."""
 
 from __future__ import annotations
 
@@ -30,19 +21,15 @@ __all__ = ["BenchResult", "Claim", "Ran", "ResultTable", "State", "exit_status"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchResult:
-    """The result of one bench.
+    """The result of one bench: one measurement a round of each variant, and the claims that rest on them.
 
     Attributes:
-        name: of the bench; :func:`lab.bench.registry.measure` fills it in.
         unit: of the samples; "as named" if their units differ.
-        samples: variant → one measurement a round.
-        claims: that rest on the samples.
         notes: what a reader must know to repeat the measurement, or to doubt it.
-        controls: variants that were measured twice.
         paces: variant → how well the driver kept its schedule; for benches that drive at a rate.
         tables: to print; by default the medians of the samples.
         charts: to draw; by default the medians of the samples, or the claims against their bounds.
-        ran: when and where; :func:`lab.bench.registry.measure` fills it in.
+        ran: when and where; :func:`lab.bench.registry.measure` fills it in, and the name.
     """
 
     name: str = ""

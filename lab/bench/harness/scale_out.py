@@ -45,12 +45,7 @@ _PATIENCE = timedelta(seconds=20)
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One request.
-
-    Attributes:
-        at_s: when it was sent, seconds since the replica was added; negative before.
-        replica: that answered; empty if the request failed.
-    """
+    """One request: seconds from the new replica to its sending, negative before; who answered, empty if it failed."""
 
     at_s: float
     replica: str

@@ -166,13 +166,7 @@ class _Caller:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round of one variant.
-
-    Attributes:
-        p50: of its requests, ms, from when each was due to its answer.
-        questions: how long each request to a resolver took, ms.
-        requests: number of requests.
-    """
+    """One round of one variant: p50 of its requests from when they were due, ms, and the time of each resolve, ms."""
 
     p50: float
     questions: Sequence[float]

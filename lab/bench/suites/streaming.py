@@ -52,11 +52,7 @@ _STYLES = {"first": "run-3", "last": "run-1", "unary": "run-7"}
 class Times:
     """One round of one variant, ms: medians over its requests.
 
-    Attributes:
-        unary: from the request to the whole answer.
-        first: from the request to a stream's first item.
-        last: from the request to its last.
-        gap: the longest time between two items of a stream.
+    From the request to the whole unary answer, to a stream's first item and to its last, and its longest gap.
     """
 
     unary: float
