@@ -166,8 +166,7 @@ def blast(records: Sequence[Record], fault: Fault, callers: Collection[str]) -> 
         return Blast(fault=fault, unknown=reason)
     judge = _Judge(slow_ns, steady, held)
     if judge.late > MOST_LATE * len(held):
-        reason = f"the driver itself was late with {judge.late} of {len(held)} requests"
-        return Blast(fault=fault, unknown=reason)
+        return Blast(fault=fault, unknown=f"the driver itself was late with {judge.late} of {len(held)} requests")
     hit = [each for each in held if judge.is_hit(each)]
     if not hit and not fault.bites:
         return Blast(fault=fault, unknown="no request was hit, and no other effect of the fault was observed")
@@ -239,9 +238,8 @@ def _ending(held: Sequence[Record], fault: Fault, judge: _Judge) -> tuple[Ending
 
 
 def _heal_s(window: Sequence[Record], fault: Fault, judge: _Judge) -> float:
-    after = [each for each in window if each.intended_ns >= fault.heal_ns]
     reached = {each.caller for each in window if judge.is_hit(each)}
-    theirs = [each for each in after if each.caller in reached]
+    theirs = [each for each in window if each.intended_ns >= fault.heal_ns and each.caller in reached]
     last = _last(theirs, lambda each: not judge.is_hit(each))
     if len(theirs) - last - 1 < LEAST_REQUESTS:
         return math.inf

@@ -70,14 +70,13 @@ class Published:
     def _take(self, seen: PublishProgress) -> None:
         if seen.step.phase != "converged" or seen.waiting is not None:
             return
-        at = [each.at_ns for each in seen.acknowledgements]
-        there = {each.node: each.at_ns for each in seen.acknowledgements if each.role == "sidecar"}
-        if there:  # a revision of rules alone does not concern sidecars
-            self._known |= there.keys()
-            self.left_behind += len(self._known - there.keys())
-        sidecars = there.values()
-        self.whole_ms.append((max(at, default=seen.step.at_ns) - seen.called_ns) / _NS_PER_MS)
-        self.sidecars_ms.append((max(sidecars, default=seen.step.at_ns) - seen.called_ns) / _NS_PER_MS)
+        whole = [each.at_ns for each in seen.acknowledgements]
+        sidecars = {each.node: each.at_ns for each in seen.acknowledgements if each.role == "sidecar"}
+        if sidecars:  # a revision of rules alone does not concern sidecars
+            self._known |= sidecars.keys()
+            self.left_behind += len(self._known - sidecars.keys())
+        for took_ms, at in ((self.whole_ms, whole), (self.sidecars_ms, sidecars.values())):
+            took_ms.append((max(at, default=seen.step.at_ns) - seen.called_ns) / _NS_PER_MS)
 
 
 def _sources(entries: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

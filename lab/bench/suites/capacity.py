@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from lab.bench.harness.validation import Validation
     from lab.capacity.costs import Costs
     from lab.capacity.survey import Survey
-    from lab.report.bars import BarChart as Chart
 
 COSTS = "processor-time"
 """Name of the measurement that ``lab capacity`` makes itself."""
@@ -66,7 +65,11 @@ def result(costs: BenchResult, found: Validation, computed: Survey) -> BenchResu
     """Returns everything as one result; its claims are the validation's."""
     return BenchResult(
         unit="ms (p50)",
-        samples=_samples(found),
+        samples={
+            f"{point}, {what}": [float(np.median(each)) for each in values]
+            for point in found.points
+            for what, values in (("predicted", point.predicted), ("measured", point.measured))
+        },
         claims=found.claims(),
         paces={str(point): point.pace for point in found.points},
         tables=[found.table(), *costs.tables, *computed.tables()],
@@ -136,26 +139,16 @@ def read_costs(path: Path) -> Costs:
     return costs_of(document, str(path))
 
 
-def _samples(found: Validation) -> dict[str, list[float]]:
-    return {
-        f"{point}, {what}": [float(np.median(each)) for each in values]
-        for point in found.points
-        for what, values in (("predicted", point.predicted), ("measured", point.measured))
-    }
-
-
-def _chart(found: Validation) -> Chart:
-    groups = []
-    for point in found.points:
-        predicted, measured = point.quantile_ms(max(BOUNDS))
-        bars = [Bar("predicted", "run-7", predicted), Bar("measured", "run-1", measured)]
-        groups.append(BarGroup(str(point), bars))
-    most = max(bar.value for group in groups for bar in group.bars)
-    worst = max(abs(bars[0].value / bars[1].value - 1) for bars in (group.bars for group in groups))
+def _chart(found: Validation) -> BarChart:
+    figures = {str(point): point.quantile_ms(max(BOUNDS)) for point in found.points}
+    worst = max(abs(predicted / measured - 1) for predicted, measured in figures.values())
     return BarChart(
         "p99 predicted and measured",
-        linear("ms", most),
-        groups,
+        linear("ms", max(max(pair) for pair in figures.values())),
+        [
+            BarGroup(point, [Bar("predicted", "run-7", predicted), Bar("measured", "run-1", measured)])
+            for point, (predicted, measured) in figures.items()
+        ],
         name="validation",
         note=f"n = {found.rounds} rounds. The worst is {written(100 * worst)} % off.",
     )

@@ -140,10 +140,8 @@ async def _publish(admin: AdminClient, probes: list[_Probe], version: str) -> di
         probe.answers.clear()
     progress: list[PublishProgress] = []
 
-    def publish() -> None:
-        admin.publish_change({_USE_CASE: ("bench", _CASE % version)}, author="bench", progress=progress.append)
-
-    await asyncio.to_thread(publish)
+    change = {_USE_CASE: ("bench", _CASE % version)}
+    await asyncio.to_thread(admin.publish_change, change, author="bench", progress=progress.append)
     await asyncio.sleep(_WATCH_S)
     acknowledgements = progress[-1].acknowledgements
     rules_out = max(each.sent_ns for each in acknowledgements if each.role in rule_followers())

@@ -50,15 +50,15 @@ def run(environment: Environment, rounds: int) -> BenchResult:
             except grpc.RpcError:
                 return ""
 
-        def replicas() -> set[str]:
+        def has_left() -> bool:
             known = lab.control_plane_status()
-            return {replica.replica for replica in known.replicas} if known else set()
+            return known is None or all(each.replica != _VICTIM for each in known.replicas)
 
         for number in range(1, rounds + 1):
             environment.say(f"round {number} of {rounds}")
             eventually("both replicas answer", lambda: answers() == _VICTIM, within=_PATIENCE)
             lab.units.kill(_VICTIM)
-            samples[leaves].append(_seconds_until("it has left", lambda: _VICTIM not in replicas()))
+            samples[leaves].append(_seconds_until("it has left", has_left))
             lab.units.start(_VICTIM)
             samples[comes].append(_seconds_until("it answers", lambda: answers() == _VICTIM))
             samples[reconnects].append(_seconds_to_reconnect(lab))
