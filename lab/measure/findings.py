@@ -81,7 +81,7 @@ class ResultTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """When (UTC, ISO 8601) and where a bench ran, how long (s), and in how many rounds; the machine is a card by name."""
+    """When (UTC, ISO 8601), how long (s), in how many rounds and on which machine a bench ran."""
 
     started: str
     took_s: float
