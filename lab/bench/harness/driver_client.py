@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lab.bench.harness.variant import LoadPoint, Variant
     from lab.checkers import RevisionInForce, Verdict
     from lab.history import Record
-    from lab.load.arrivals import ArrivalPlan
+    from lab.load.arrivals import ArrivalPlan, Schedule
 
 _LOG = "driver.log"
 _TIMEOUT_S = 10.0
@@ -68,9 +68,7 @@ class Driver:
         Raises:
             UnitError: as :meth:`run_at`.
         """
-        plan = self._plan(variant, arrivals, payload_bytes, seed)
-        _, records = self._carry_out(variant, plan)
-        schedule = plan.schedule()
+        _, records, schedule = self._carry_out(variant, arrivals, payload_bytes, seed)
         verdicts = self._judge(label, records, planned=len(schedule), offered_rate=schedule.offered_rps)
         summary = summarize(records, schedule)
         pace = RoundPace(
@@ -89,13 +87,15 @@ class Driver:
         Raises:
             UnitError: as :meth:`run_at`.
         """
-        plan = self._plan(variant, Constant(rate=in_flight, duration_s=seconds), payload_bytes, seed)
-        took_s, records = self._carry_out(variant, plan, in_flight=in_flight)
+        arrivals = Constant(rate=in_flight, duration_s=seconds)
+        took_s, records, _ = self._carry_out(variant, arrivals, payload_bytes, seed, in_flight=in_flight)
         self._judge(variant.name, records, planned=len(records), offered_rate=len(records) / took_s)
         return took_s, records
 
-    def _plan(self, variant: Variant, arrivals: ArrivalPlan, payload_bytes: int, seed: int) -> LoadPlan:
-        return LoadPlan(
+    def _carry_out(
+        self, variant: Variant, arrivals: ArrivalPlan, payload_bytes: int, seed: int, **options: Any
+    ) -> tuple[float, list[Record], Schedule]:
+        plan = LoadPlan(
             topology=variant.topology,
             caller=CALLER,
             use_cases=(UseCase(USE_CASE, API),),
@@ -107,14 +107,12 @@ class Driver:
             seed=seed,
             timeout_s=_TIMEOUT_S,
         )
-
-    def _carry_out(self, variant: Variant, plan: LoadPlan, **options: Any) -> tuple[float, list[Record]]:
         path = self._folder / run_folder.PLAN
         write_plan(plan, path)
         took_s = self._ask({"variant": variant.name, "plan": str(path), "identity": variant.identity, **options})
         records = read_spool(plan.spool)
         plan.spool.unlink()
-        return took_s, records
+        return took_s, records, plan.schedule()
 
     def _ask(self, command: dict[str, Any]) -> float:
         pipe_in, pipe_out = self._process.stdin, self._process.stdout

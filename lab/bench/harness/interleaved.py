@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lab.bench.harness.driver_client import OpenLoopTrial, start_driver
 from lab.bench.harness.variant import fastest_of_each_size
@@ -127,7 +127,16 @@ def measure(
                     records += trial.records
                 after(number, point)
     write_parquet(records, folder / run_folder.HISTORY)
-    (folder / "trials.json").write_text(json.dumps(_document(result), indent=1))
+    trials = [
+        {
+            "variant": name,
+            **asdict(point),
+            "p50_ms": values,
+            "paces": [asdict(each) for each in result.paces[name, point]],
+        }
+        for (name, point), values in result.p50_ms.items()
+    ]
+    (folder / "trials.json").write_text(json.dumps(trials, indent=1))
     if measured_twice:
         variant_name, again = measured_twice
         result.controls = {
@@ -140,18 +149,6 @@ def measure(
             for point in points
         }
     return result
-
-
-def _document(result: Rounds) -> list[dict[str, Any]]:
-    return [
-        {
-            "variant": variant,
-            **asdict(point),
-            "p50_ms": values,
-            "paces": [asdict(each) for each in result.paces[variant, point]],
-        }
-        for (variant, point), values in result.p50_ms.items()
-    ]
 
 
 def repeated_if_late(run: Callable[[], OpenLoopTrial]) -> OpenLoopTrial:

@@ -18,7 +18,7 @@ from lab.client.admin import AdminClient
 from lab.errors import UnitError
 from lab.lab import Lab
 from lab.ops.bringup import BringUp
-from lab.roles import CONTROL_PLANE, Plan, Port, Unit, plan
+from lab.roles import Plan, Port, Unit, plan
 from lab.routing.document import RouteTable
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import STATE_FILE, LabState
@@ -151,27 +151,19 @@ def _lay_out(spec: LabSpec, replicas: Iterable[Identity], site: ProcessSite) -> 
     Raises:
         UnitError: the path of the lab's folder is too long for the host's socket.
     """
-    bare = plan(spec, RouteTable.from_document({}), site)
-    units = [
-        replace(unit, argv=(*unit.argv, *_CONTROL_PLANE)) if unit.name == CONTROL_PLANE else unit
-        for unit in bare.units
-        if unit.role != "caller"
-    ]
-    control_plane, *others = units
-    return replace(bare, units=(control_plane, *_host(replicas, site, control_plane.port.inside), *others))
-
-
-def _host(replicas: Iterable[Identity], site: ProcessSite, control_plane: str) -> tuple[Unit, Unit]:
     socket, file = site.path(MODEL_HOST, "socket"), site.path(MODEL_HOST, "replicas.json")
     if len(socket.encode()) > _LONGEST_SOCKET:
         raise UnitError(f"{socket}: too long for the path of a Unix socket; use a shorter LAB_HOME")
-    argv = ("python", "-m", "models.host", "--replicas", file, "--listen", f"unix:{socket}")
-    address = Port(socket, socket, socket)
+    bare = plan(spec, RouteTable.from_document({}), site)
+    control_plane, *others = (unit for unit in bare.units if unit.role != "caller")
     host = Unit(
         MODEL_HOST,
         MODEL_HOST,
-        (*argv, "--control-plane", control_plane),
-        address,
+        (
+            *("python", "-m", "models.host", "--replicas", file, "--listen", f"unix:{socket}"),
+            *("--control-plane", control_plane.port.inside),
+        ),
+        Port(socket, socket, socket),
         files={"replicas.json": json.dumps([list(each) for each in replicas])},
         pod=MODEL_HOST,
     )
@@ -182,4 +174,6 @@ def _host(replicas: Iterable[Identity], site: ProcessSite, control_plane: str) -
     )
     flags = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
     command = ("envoy", "--config-path", site.path(HOST_ENVOY, "envoy.yaml"), *flags)
-    return host, Unit(HOST_ENVOY, HOST_ENVOY, command, port, admin, {"envoy.yaml": bootstrap}, pod=MODEL_HOST)
+    envoy = Unit(HOST_ENVOY, HOST_ENVOY, command, port, admin, {"envoy.yaml": bootstrap}, pod=MODEL_HOST)
+    control_plane = replace(control_plane, argv=(*control_plane.argv, *_CONTROL_PLANE))
+    return replace(bare, units=(control_plane, host, envoy, *others))

@@ -8,7 +8,8 @@ models have one or two versions, some have many; a use case has a few callers, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from ipaddress import IPv4Address
+from itertools import accumulate, count, islice
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,6 @@ _REPLICAS = ((0.01, 4), (0.1, 2), (1.0, 1))  # share of the clusters, most popul
 _OF_FRAUD = 0.1
 _RULES = (0, 0, 1, 1, 1, 2, 3)
 _ZIPF_STEPS = 24  # how many times as often a caller requests its most popular use case as its least popular
-_HOSTS_A_NET, _NETS = 250, 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,4 @@ def _popularity(use_cases: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _addresses(port: int) -> Iterator[str]:
     """Loopback addresses that no other unit uses."""
-    for number in range(MOST_CLUSTERS * _REPLICAS[0][1]):
-        rest, host = divmod(number, _HOSTS_A_NET)
-        high, net = divmod(rest, _NETS)
-        yield f"127.{high + 1}.{net}.{host + 1}:{port}"
+    return (f"{IPv4Address('127.1.0.1') + number}:{port}" for number in count())

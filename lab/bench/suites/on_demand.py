@@ -160,7 +160,7 @@ async def _figures(place: Place, kind: str, name: str, store: ResourceStore, key
         }
     finally:
         process.kill()
-        await asyncio.to_thread(process.wait, _ANSWER_S)
+        await asyncio.to_thread(psutil.wait_procs, [process], _ANSWER_S)
 
 
 def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
