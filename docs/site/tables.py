@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from docs.site.blocks import pages, write
 from docs.site.links import CHECKOUT
-from lab.bench.registry import BENCHES
+from lab.bench.harness.bench import BENCHES
 from lab.checkers import CHECKERS
 from lab.faults import page as faults_page
 from lab.topologies import TOPOLOGIES, Support

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lab import CHECKOUT
-from lab.bench.harness.bench import ROUNDS, TOPOLOGIES_OPTION
+from lab.bench.harness.bench import BENCHES, ROUNDS, TOPOLOGIES_OPTION, measure
 from lab.bench.harness.environment import open_environment
 from lab.bench.harness.result import State, exit_status
-from lab.bench.registry import BENCHES, measure
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, say, table
 from lab.errors import InputError

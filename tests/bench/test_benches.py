@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from lab.bench.harness import h2load, topology_rounds
+from lab.bench.harness.bench import BENCHES, measure
 from lab.bench.harness.environment import Environment, open_environment
 from lab.bench.harness.result import BenchResult, Claim, ResultTable, State, exit_status
 from lab.bench.harness.variant import LoadPoint
-from lab.bench.registry import BENCHES, measure
 from lab.bench.suites import (
     balancing,
     blast_radius,

@@ -1,16 +1,18 @@
-"""A bench as a value: its name, its question, its options, and the function that measures."""
+"""A bench as a value: its name, question, options, and the function that measures; and all benches by name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
+from lab.registry import Registry
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
+    from lab.bench.harness.environment import Environment
     from lab.bench.harness.result import BenchResult
 
 ROUNDS = 10
@@ -63,3 +65,12 @@ class Bench:
     run: Callable[..., BenchResult]
     rounds: int = ROUNDS
     options: tuple[Option, ...] = ()
+
+
+BENCHES = Registry(Bench, package="lab.bench.suites", group="routing_lab.benches", noun="bench")
+"""Every bench that there is: the lab's, other distributions', and those of plugin files."""
+
+
+def measure(bench: Bench, environment: Environment, rounds: int, **options: Sequence[str]) -> BenchResult:
+    """Runs a bench; the result says which, when and where."""
+    return replace(environment.recorded(lambda: bench.run(environment, rounds, **options), rounds), name=bench.name)

@@ -29,7 +29,7 @@ class BenchResult:
         paces: variant → how well the driver kept its schedule; for benches that drive at a rate.
         tables: to print; by default the medians of the samples.
         charts: to draw; by default the medians of the samples, or the claims against their bounds.
-        ran: when and where; :func:`lab.bench.registry.measure` fills it in, and the name.
+        ran: when and where; :func:`lab.bench.harness.bench.measure` fills it in, and the name.
     """
 
     name: str = ""

@@ -54,19 +54,8 @@ LEASED_BOUND, CPU_BOUND, SHARED_BOUND, HITS_BOUND = 0.2, 0.25, 1.25, 0.95
 ONCE, LEASED, BY_USER = "decided once", "leased", "leased, rules by user"
 UNLEASED, AGAIN = "unleased", "unleased, again"
 SHARED_LEASED, SHARED_UNLEASED = "shared, leased", "shared, unleased"
-VARIANTS = (ONCE, LEASED, BY_USER, UNLEASED, AGAIN, SHARED_LEASED, SHARED_UNLEASED)
 BUSY_VARIANTS = (LEASED, UNLEASED, SHARED_LEASED, SHARED_UNLEASED)
 """Variants whose processor time is measured."""
-
-_STYLES = {
-    ONCE: "run-7",
-    LEASED: topology_style("mesh"),
-    BY_USER: "run-5",
-    UNLEASED: topology_style("mesh-unleased"),
-    AGAIN: topology_style("mesh-unleased"),
-    SHARED_LEASED: "run-4",
-    SHARED_UNLEASED: "run-4",
-}
 
 _SHARED = "shared-resolver"
 _BY_CONTEXT, _BY_USER = "ByContext", "ByUser"
@@ -125,10 +114,16 @@ class _Once(Unleased):
         return self._known[key]
 
 
-def _strategy_of(variant: str) -> Callable[[ResolverClient, RpcChannel], Strategy]:
-    if variant == ONCE:
-        return _Once
-    return Leased if variant in {LEASED, BY_USER, SHARED_LEASED} else Unleased
+_STRATEGIES_AND_STYLES: Mapping[str, tuple[Callable[[ResolverClient, RpcChannel], Strategy], str]] = {
+    ONCE: (_Once, "run-7"),
+    LEASED: (Leased, topology_style("mesh")),
+    BY_USER: (Leased, "run-5"),
+    UNLEASED: (Unleased, topology_style("mesh-unleased")),
+    AGAIN: (Unleased, topology_style("mesh-unleased")),
+    SHARED_LEASED: (Leased, "run-4"),
+    SHARED_UNLEASED: (Unleased, "run-4"),
+}
+VARIANTS = tuple(_STRATEGIES_AND_STYLES)
 
 
 class _Caller:
@@ -144,8 +139,8 @@ class _Caller:
     ) -> None:
         sidecar, own = endpoints.address_of("sidecar"), endpoints.address_of("resolver")
         self.resolver = _TimedResolver(name, shared if variant.startswith("shared") else own)
-        strategy = _strategy_of(variant)(self.resolver, RpcChannel((sidecar,), beside(sidecar)))
-        self.client = Client(variant, name, strategy)
+        strategy, _ = _STRATEGIES_AND_STYLES[variant]
+        self.client = Client(variant, name, strategy(self.resolver, RpcChannel((sidecar,), beside(sidecar))))
         self._name, self._use_case = name, _BY_USER if variant == BY_USER else _BY_CONTEXT
         self._document, self._draw = document, draw
 
@@ -195,6 +190,7 @@ def result(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float
     same = control(UNLEASED, p50[UNLEASED], p50[AGAIN])
     doubts = (same.doubt,) if same.doubt else ()
     rounds = len(p50[ONCE])
+    styles = {variant: style for variant, (_, style) in _STRATEGIES_AND_STYLES.items()}
     return BenchResult(
         unit=MIXED,
         samples={
@@ -228,7 +224,7 @@ def result(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float
         controls=[same],
         tables=[_table(seen, cpu)],
         charts=[
-            chart_of_medians(title, unit, samples, styles=_STYLES, name=name)
+            chart_of_medians(title, unit, samples, styles=styles, name=name)
             for name, title, unit, samples in (
                 (
                     "added",
