@@ -54,7 +54,6 @@ def scale(
         print_json(result.to_document())
     else:
         _show(result)
-    assert result.traffic is not None  # noqa: S101 (the run is over)
     raise typer.Exit(EXIT_STATUS[result.traffic.outcome])
 
 

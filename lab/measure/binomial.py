@@ -10,14 +10,9 @@ _NEGLIGIBLE = 1e-17
 
 
 def tail(successes: int, trials: int, share: float) -> float:
-    """Probability of a count at least as far out as this one, on its side of the mean.
+    """Probability of a count at least as far out as this one, on its side of the mean; ``share`` is that of a success.
 
     Exact up to rounding; the normal approximation fails where the expected count is small.
-
-    Args:
-        successes: observed count, 0 to ``trials``.
-        trials: 1 or more.
-        share: probability of each success, 0 to 1.
     """
     if share <= 0 or share >= 1:
         return 1.0 if successes == trials * share else 0.0

@@ -191,11 +191,7 @@ def blast(records: Sequence[Record], fault: Fault, callers: Collection[str]) -> 
 
 
 class _Judge:
-    """Decides which requests are hit.
-
-    Attributes:
-        late: number of requests that the driver sent so late that their latency means nothing.
-    """
+    """Decides which requests are hit. Of ``late`` ones, which the driver sent so late, the latency means nothing."""
 
     def __init__(self, slow_ns: Mapping[str, float], steady: Sequence[Record], held: Sequence[Record]) -> None:
         self._slow_ns = slow_ns

@@ -53,12 +53,7 @@ def interleave(variants: Iterable[Variant], rounds: int, *, seed: int = 0) -> li
 
 
 def median(values: Iterable[float], *, seed: int = 0, confidence: float = CONFIDENCE) -> Interval:
-    """Median of one value for each round, with its bootstrap interval.
-
-    Args:
-        values: one for each round; infinite ones are allowed and may make an end of the interval infinite.
-        seed: seed of the resampling; the same seed gives the same interval.
-        confidence: between 0 and 1.
+    """Median of one value for each round, with its bootstrap interval; infinite values may make an end of it infinite.
 
     Raises:
         ValueError: no values, a value that is no number, or a confidence out of range.

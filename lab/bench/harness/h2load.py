@@ -92,9 +92,7 @@ class H2Load:
 def p50_of(lines: Sequence[str], leave_out: int) -> float:
     """Returns the median latency in a log of h2load, ms, without the first requests, which open flow-control windows.
 
-    Args:
-        lines: start, µs since the epoch; HTTP status; µs until the end of the response; separated by tabs.
-        leave_out: number of requests to leave out, by their start.
+    A line has the start, µs since the epoch; HTTP status; µs until the end of the response; separated by tabs.
 
     Raises:
         UnitError: nothing is left, or a status is not 200.

@@ -53,13 +53,9 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The answers by one path in one round.
+    """The answers by one path in one round, in the order of sending, from ``began_s``, negative, on.
 
-    Attributes:
-        answers: in the order of sending.
-        began_s: start of the time that counts before the replica was added; negative.
-        old: the replicas that were there before.
-        new: the one that was added.
+    The replicas in ``old`` were there before the new one.
 
     Raises:
         UnitError: by a property that counts answers, if there were none.

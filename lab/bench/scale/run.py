@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -49,17 +49,16 @@ class ScaleOptions:
     moves: int = _MOVES
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ScaleResult:
     """The result; see :meth:`to_document`. The names of ``figures`` contain the units."""
 
     options: ScaleOptions
-    figures: dict[str, Any] = field(default_factory=dict)
-    traffic: Traffic | None = None
+    figures: Mapping[str, Any]
+    traffic: Traffic
 
     def to_document(self) -> dict[str, Any]:
         """Returns the document of ``--json``."""
-        assert self.traffic is not None  # noqa: S101 (the run is over)
         summary = self.traffic.summary
         return {
             "clusters": self.options.clusters,
@@ -91,7 +90,7 @@ def run(options: ScaleOptions, say: Callable[[str], None], home: Path | None = N
         InputError: a number is out of range.
         LabError: a step failed or timed out.
     """
-    result, began = ScaleResult(options), time.monotonic()
+    began = time.monotonic()
     say(f"generating {options.clusters:,} clusters and starting their host")
     with open_scale_lab(
         clusters=options.clusters,
@@ -101,17 +100,16 @@ def run(options: ScaleOptions, say: Callable[[str], None], home: Path | None = N
         say=say,
         home=home,
     ) as up:
-        figures = result.figures
-        figures["up_s"] = round(time.monotonic() - began, 1)
+        figures: dict[str, Any] = {"up_s": round(time.monotonic() - began, 1)}
         published = Published()
         figures |= _publish_first(up, published)
-        result.traffic = _under_churn(up, published, options, figures)
+        traffic = _under_churn(up, published, options, figures)
         figures["move_alone_ms"] = _percentiles(moves(up, published, options.moves, options.seed + 2))
         figures |= _past_a_stuck_node(up, published, options.seed)
         figures |= _after_a_restart(up)
         figures["memory_mb"] = _memory(up)
     figures["took_s"] = round(time.monotonic() - began, 1)
-    return result
+    return ScaleResult(options, figures, traffic)
 
 
 def _publish_first(up: ScaleLab, published: Published) -> dict[str, Any]:

@@ -127,12 +127,7 @@ VARIANTS = tuple(_STRATEGIES_AND_STYLES)
 
 
 class _Caller:
-    """A caller by one variant: sends through its sidecar, asks its own resolver or the shared one, checks answers.
-
-    Args:
-        document: the route table that answers are checked against.
-        draw: draws users and contexts.
-    """
+    """A caller by one variant: sends through its sidecar, asks its own resolver or the shared one, checks answers."""
 
     def __init__(
         self, variant: str, name: str, endpoints: Endpoints, shared: str, document: Mapping[str, Any], draw: Random
