@@ -22,7 +22,7 @@ from lab.topologies import TOPOLOGIES
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from lab.bench.harness.environment import Environment
@@ -72,17 +72,23 @@ class Reach(StrEnum):
 class BenchFault:
     """One fault of the bench: its name on the command line, and its text in tables.
 
-    It hits the units that ``victims`` names, none if the lab has none of that role. For the kind see
-    :mod:`lab.faults.kinds`; the target is the one victim if left out.
+    It hits at most ``most`` units of a role, of one cluster if given. For the kind see :mod:`lab.faults.kinds`; the
+    target is the one victim if left out.
     """
 
     name: str
     text: str
     role: str
-    victims: Callable[[Plan], list[str]]
     reach: Reach = Reach.NOT_CLAIMED
     kind: str = "kill"
     target: str = ""
+    most: int | None = 1
+    cluster: str = ""
+
+    def victims(self, plan: Plan) -> list[str]:
+        """Returns the units that it hits, none if the lab has none; first the one beside :data:`CALLER` if there is."""
+        units = [unit for unit in plan.with_role(self.role) if not self.cluster or unit.cluster == self.cluster]
+        return [unit.name for unit in sorted(units, key=lambda unit: unit.pod != CALLER)][: self.most]
 
     def is_in_path(self, topology: str) -> bool:
         """Whether requests of a topology pass through the victims, or ask them."""
@@ -108,39 +114,19 @@ def _faults_of(role: Role) -> Iterator[BenchFault]:
     name, title = role.name, role.title[0].lower() + role.title[1:]
     match role.placement:
         case Placement.ALONE:
-            yield BenchFault(f"{name}-killed", f"{title} killed", name, _one(name), Reach.EVERY_CALLER)
+            yield BenchFault(f"{name}-killed", f"{title} killed", name, Reach.EVERY_CALLER)
         case Placement.BESIDE_CALLER:
-            yield BenchFault(f"{name}-killed", f"one {name} killed", name, _one(name), Reach.ONE_CALLER)
+            yield BenchFault(f"{name}-killed", f"one {name} killed", name, Reach.ONE_CALLER)
         case Placement.REPLICATED:
-            yield BenchFault(f"{name}-killed", f"one {name} killed", name, _one(name))
-            yield BenchFault(
-                f"{name}s-killed", f"all {title} killed", name, _all(name), Reach.EVERY_CALLER, target=name
-            )
-
-
-def _one(role: str) -> Callable[[Plan], list[str]]:
-    """The unit beside :data:`CALLER` if there is one, else the first."""
-
-    def victims(plan: Plan) -> list[str]:
-        units = sorted(plan.with_role(role), key=lambda unit: unit.pod != CALLER)
-        return [unit.name for unit in units[:1]]
-
-    return victims
-
-
-def _all(role: str) -> Callable[[Plan], list[str]]:
-    return lambda plan: [unit.name for unit in plan.with_role(role)]
-
-
-def _replicas(most: int | None = None) -> Callable[[Plan], list[str]]:
-    return lambda plan: [unit.name for unit in plan.with_role(MODEL) if unit.cluster == CLUSTER][:most]
+            yield BenchFault(f"{name}-killed", f"one {name} killed", name)
+            yield BenchFault(f"{name}s-killed", f"all {title} killed", name, Reach.EVERY_CALLER, target=name, most=None)
 
 
 _OTHERS = (
-    BenchFault("control-plane-killed", "control plane killed", CONTROL_PLANE, lambda _: [CONTROL_PLANE]),
-    BenchFault("replica-killed", "one replica killed", MODEL, _replicas(1)),
-    BenchFault("replica-paused", "one replica paused", MODEL, _replicas(1), kind="pause"),
-    BenchFault("cluster-killed", "one cluster killed", MODEL, _replicas(), target=CLUSTER),
+    BenchFault("control-plane-killed", "control plane killed", CONTROL_PLANE),
+    BenchFault("replica-killed", "one replica killed", MODEL, cluster=CLUSTER),
+    BenchFault("replica-paused", "one replica paused", MODEL, cluster=CLUSTER, kind="pause"),
+    BenchFault("cluster-killed", "one cluster killed", MODEL, cluster=CLUSTER, target=CLUSTER, most=None),
 )
 
 

@@ -53,7 +53,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The answers by one path in one round, in the order of sending, from ``began_s``, negative, on.
+    """The answers by one path in one round, in the order of sending; they count from ``began_s`` on, which is negative.
 
     The replicas in ``old`` were there before the new one.
 

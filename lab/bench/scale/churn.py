@@ -94,7 +94,6 @@ class Churn:
         self._draw = Random(f"churn:{seed}")  # noqa: S311 (no secret)
         self._stop = Event()
         self._error: BaseException | None = None
-        self._threads: list[Thread] = []
         by_cluster: dict[str, list[str]] = {}
         for each in up.deployment.replicas:
             by_cluster.setdefault(each.cluster, []).append(each.replica)
@@ -103,9 +102,7 @@ class Churn:
         self._out: list[str] = []
         self._clusters = list(by_cluster)
         self._asked = [name for names in up.deployment.popularity.values() for name in names]
-
-    def start(self) -> None:
-        """Starts one thread for endpoints and one for revisions, so that neither waits for the other."""
+        # One thread for endpoints and one for revisions, so that neither waits for the other.
         self._threads = [
             Thread(target=self._run, args=(step,), daemon=True) for step in (self._endpoints(), self._revisions())
         ]

@@ -148,7 +148,6 @@ def _under_churn(up: ScaleLab, published: Published, options: ScaleOptions, figu
     cpu_s, began = up.cpu_s(CONTROL_PLANE), time.monotonic()
     received = [up.xds_bytes(each) for each in sidecars]
     churn = Churn(up, published, per_second=options.changes, seed=options.seed)
-    churn.start()
     most_mb = 0.0
     while time.monotonic() < began + options.seconds:
         time.sleep(1.0)

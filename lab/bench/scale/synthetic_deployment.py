@@ -71,7 +71,8 @@ def generate(*, clusters: int, callers: int, use_cases: int, seed: int = 1, port
     names = [f"ml-cluster-{number}" for number in range(1, clusters + 1)]
     counts = [next(count for share, count in _REPLICAS if rank < share * clusters) for rank in range(clusters)]
     models = _models(names, draw)
-    asked = _use_cases(use_cases, _callers(callers), models, draw)
+    calling = [*CALLERS, *(f"service-{number}" for number in range(len(CALLERS) + 1, callers + 1))][:callers]
+    asked = _use_cases(use_cases, calling, models, draw)
     document = {
         "use_cases": asked,
         "models": models,
@@ -84,10 +85,6 @@ def generate(*, clusters: int, callers: int, use_cases: int, seed: int = 1, port
         for number in range(count)
     ]
     return SyntheticDeployment(document, replicas, _popularity(asked))
-
-
-def _callers(number: int) -> list[str]:
-    return [*CALLERS, *(f"service-{each}" for each in range(len(CALLERS) + 1, number + 1))][:number]
 
 
 def _models(clusters: Sequence[str], draw: Random) -> dict[str, Any]:
