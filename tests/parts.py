@@ -24,7 +24,7 @@ from lab.routing.resilience import Policy
 from lab.routing.rules import UseCase, policies
 from lab.topologies import open_client
 from lab.transport import RestServer, drain, is_serving, listen, new_server
-from lab.transport.request_log import RequestLog
+from lab.transport.rpc_logs import RequestLog
 from models.proto.control.v1 import resolver_pb2_grpc, rules_pb2, rules_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc

@@ -14,7 +14,7 @@ from lab.transport import open_blocking_channel
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from lab.transport import ChannelCache
 
@@ -109,8 +109,7 @@ class AdminClient:
             expected_revision=expected_revision,
             unsafe_skip_phases=unsafe_skip_phases,
         )
-        with self._errors():
-            return _follow(self._stub.Publish(request, timeout=_PUBLISH_S), progress)
+        return self._published(self._stub.Publish, request, progress)
 
     def publish_change(
         self,
@@ -139,8 +138,7 @@ class AdminClient:
             comment=comment,
             expected_revision=expected_revision,
         )
-        with self._errors():
-            return _follow(self._stub.PublishChange(request, timeout=_PUBLISH_S), progress)
+        return self._published(self._stub.PublishChange, request, progress)
 
     def rollback(
         self,
@@ -154,15 +152,20 @@ class AdminClient:
         """Publishes an earlier revision's route table again and returns the new revision.
 
         Raises:
-            InputError: there is no such revision.
-            StaleRevisionError: a revision other than the expected one is in force.
-            PublishError: a phase failed.
+            InputError: there is no such revision; the others are as for :meth:`publish`.
         """
         request = admin_pb2.RollbackRequest(
             revision=revision, author=author, comment=comment, expected_revision=expected_revision
         )
+        return self._published(self._stub.Rollback, request, progress)
+
+    def _published(self, rpc: Any, request: Any, progress: Callable[[PublishProgress], None]) -> int:
+        revision = 0
         with self._errors():
-            return _follow(self._stub.Rollback(request, timeout=_PUBLISH_S), progress)
+            for event in rpc(request, timeout=_PUBLISH_S):
+                revision = event.revision
+                progress(PublishProgress.of(event))
+        return revision
 
     def revision(self, revision: int = 0) -> RevisionInfo:
         """One revision with its route table; 0 for the one in force.
@@ -232,11 +235,3 @@ class AdminClient:
                     f"the control plane at {self._address} does not answer ({details}); see `lab status`"
                 ) from None
             raise LabError(f"control plane: {code.name}: {details}") from error
-
-
-def _follow(events: Iterable[admin_pb2.PublishProgress], progress: Callable[[PublishProgress], None]) -> int:
-    revision = 0
-    for event in events:
-        revision = event.revision
-        progress(PublishProgress.of(event))
-    return revision

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from lab.client.rpc_channel import explained
 from lab.client.shadow_sender import ShadowSender
-from lab.client.status import explained
 from lab.errors import CallError, ResolverUnreachableError
 from lab.routing import headers
 from lab.routing.attempts import AnswerMetadata, RequestAttempts

@@ -196,22 +196,17 @@ class Unleased:
         await asyncio.gather(self.channel.close(), self.resolver.close())
 
 
-class Leased:
+class Leased(Unleased):
     """Reuses decisions for as long as their leases say; a revision that the resolver announces ends them at once.
 
     Needs a running event loop.
-
-    Args:
-        resolver: decides.
-        channel: to a proxy, or a gRPC library, that routes on the header.
-        encode: form of the requests.
 
     Attributes:
         watch: hears of new revisions.
     """
 
     def __init__(self, resolver: ResolverClient, channel: RpcChannel, *, encode: Encode = whole) -> None:
-        self.resolver, self.channel, self.encode = resolver, channel, encode
+        super().__init__(resolver, channel, encode=encode)
         self._leases = Leases()
         self.watch = Watch(resolver.channel, self._leases)
         self._questions: dict[LeaseKey, asyncio.Task[tuple[ResolvedDecision, LeaseKey]]] = {}
@@ -287,11 +282,11 @@ class Leased:
 
     async def ready(self, timeout_s: float) -> None:
         """Returns once the channel is connected and the resolver has announced its revision."""
-        await asyncio.gather(self.channel.ready(timeout_s), self.watch.ready(timeout_s))
+        await asyncio.gather(super().ready(timeout_s), self.watch.ready(timeout_s))
 
     async def close(self) -> None:
         """Closes the channels to models and resolver."""
         for question in list(self._questions.values()):
             question.cancel()
         await self.watch.close()
-        await asyncio.gather(self.channel.close(), self.resolver.close())
+        await super().close()

@@ -5,6 +5,10 @@ and its own summary to the plan's summary file. SIGINT and SIGTERM abort the run
 flight may finish, the rest is recorded as unsent. The exit status is 0 if every planned request has a record.
 
 It coordinates a plan with several processes (:mod:`lab.load.coordinator`); each of these is a :mod:`lab.load.shard`.
+
+``python -m lab.load.driver FOLDER``, with ``<name>/plan.json``, runs several plans in one process: for many callers
+with little traffic each. All start together when the last has warmed up; ``FOLDER/began`` then holds the start time,
+Unix nanoseconds. It prints no progress.
 """
 
 from __future__ import annotations
@@ -29,13 +33,18 @@ from lab.load.progress import each_second
 from lab.load.summary import combine
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from lab.load.arrivals import Schedule
     from lab.load.outcome import LoadClient
     from lab.load.plan import LoadPlan
     from lab.load.progress import Progress
     from lab.load.summary import DriverSummary, ShardResult
+
+
+_TOGETHER_LEAD_NS = 200_000_000
+BEGAN = "began"
+"""Name of the file with the start time of plans that run together."""
 
 
 async def drive(
@@ -131,29 +140,67 @@ async def run(plan: LoadPlan, path: Path) -> None:
         raise_priority()
         summary = await coordinate(plan, path, print_progress)
     else:
-        stop = Stop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.ask, number.name)
-        schedule = plan.schedule()
+        stop, schedule = _stop_on_signals(), plan.schedule()
         raise_priority()
         summary = await drive(plan, schedule, connect(plan), stop, print_progress)
     write_summary(plan, summary)
 
 
+async def run_together(plans: Sequence[LoadPlan], began: Path) -> None:
+    """Runs all plans to their end, or until a signal, and writes a summary for each.
+
+    Raises:
+        LabError: see :func:`drive`.
+    """
+    stop, all_warm, warm = _stop_on_signals(), asyncio.Event(), 0
+    start: Start | None = None
+
+    async def common_start() -> Start:
+        nonlocal warm, start
+        warm += 1
+        if warm == len(plans):
+            start = Start.soon(_TOGETHER_LEAD_NS)
+            began.write_text(str(start.at_ns + start.unix_offset_ns))  # noqa: ASYNC240 (no request is in flight yet)
+            all_warm.set()
+        await all_warm.wait()
+        assert start is not None  # noqa: S101 (set before the event)
+        return start
+
+    async def drive_one(plan: LoadPlan) -> None:
+        result = await drive_share(
+            plan, plan.schedule(), connect(plan), stop, lambda _: None, common_start, new_spool=True
+        )
+        write_summary(plan, combine([result]))
+
+    raise_priority()
+    await asyncio.gather(*(drive_one(plan) for plan in plans))
+
+
+def _stop_on_signals() -> Stop:
+    stop = Stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.ask, number.name)
+    return stop
+
+
 def main(arguments: list[str]) -> None:
-    """Runs the plan file given as the only argument; exits with status 1 and one line on an error."""
+    """Runs the plan or the folder given as the only argument; exits with status 1 and one line on an error."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     if len(arguments) != 1:
-        sys.exit("usage: python -m lab.load.driver PLAN.json")
+        sys.exit("usage: python -m lab.load.driver PLAN.json|FOLDER")
     path = Path(arguments[0])
     try:
+        if path.is_dir():
+            plans = [read_plan(each) for each in sorted(path.glob("*/plan.json"))]
+            uvloop.run(run_together(plans, path / BEGAN))
+            return
         plan = read_plan(path)
         if plan.locust is None:
             uvloop.run(run(plan, path))
         else:
-            from lab.load.locust.master import run_master  # noqa: PLC0415 (imports Locust, only for its runs)
+            from lab.load.locust.master import Master  # noqa: PLC0415 (imports Locust, only for its runs)
 
-            run_master(plan, path)
+            Master(plan, path).run()
     except LabError as error:
         sys.exit(str(error))
 

@@ -26,7 +26,6 @@ from lab.load.open_loop import Start, Stop
 from lab.load.plan import read_plan
 
 if TYPE_CHECKING:
-    from lab.load.open_loop import OpenLoop
     from lab.load.summary import ShardResult
 
 
@@ -64,10 +63,6 @@ def send(**what: Any) -> None:
         sys.stdout.buffer.flush()
 
 
-def _send_counts(loop: OpenLoop) -> None:
-    send(counts=loop.take_counts())
-
-
 async def run(path: Path, share: Share) -> ShardResult:
     """Sends the requests of the share.
 
@@ -83,7 +78,13 @@ async def run(path: Path, share: Share) -> ShardResult:
     schedule = plan.schedule().of(share)
     raise_priority()
     return await drive_share(
-        plan, schedule, connect(plan, share), stop, _send_counts, coordinator.start, new_spool=False
+        plan,
+        schedule,
+        connect(plan, share),
+        stop,
+        lambda loop: send(counts=loop.take_counts()),
+        coordinator.start,
+        new_spool=False,
     )
 
 

@@ -7,16 +7,18 @@ would cost each process several megabytes.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.errors import RouteTableError
 from lab.routing.bulk_allocation import gc_disabled
-from lab.routing.checks import first_problem, problems
-from lab.routing.json_fast_path import as_json
+from lab.routing.checks import first_problem, problems, references
+from lab.routing.compiled import Version
 from lab.routing.keys import routing_key
-from lab.routing.yaml_nodes import MAX_BYTES, Node, merged, parse, shown
+from lab.routing.resilience import Policy
+from lab.routing.yaml_nodes import MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, merged, parse, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,25 +36,16 @@ class Source(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ModelVersion:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion(Version):
     """One version of one model, and where it runs.
 
     Attributes:
-        parameters: the version's ``config``, sent to the model in the body.
         failover: the cluster that stands in if no replica of ``cluster`` can answer; empty if there is none.
     """
 
-    model: str
-    version: str
     cluster: str
-    parameters: Mapping[str, Any]
     failover: str = ""
-
-    @property
-    def routing_key(self) -> str:
-        """``cw-ranker.v2``."""
-        return routing_key(self.model, self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +90,13 @@ class RouteTable:
         """The table of a document that was validated before; the document is not copied."""
         failovers = {name: cluster.get("failover", "") for name, cluster in document["clusters"].items()}
         versions = [
-            ModelVersion(model, version, runs["cluster"], runs.get("config", {}), failovers[runs["cluster"]])
+            ModelVersion(
+                model,
+                version,
+                runs.get("config", {}),
+                cluster=runs["cluster"],
+                failover=failovers[runs["cluster"]],
+            )
             for model, entry in document["models"].items()
             for version, runs in entry["versions"].items()
         ]
@@ -202,3 +201,84 @@ def _source(path: Path) -> Source:
             file=str(path),
             line=data.count(b"\n", 0, error.start) + 1,
         ) from error
+
+
+_DECIMAL = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}", re.ASCII)
+
+
+def as_json(text: str) -> dict[str, Any] | None:
+    """Fast path for JSON, which is also YAML and parses a hundred times faster, but without line numbers.
+
+    Returns:
+        The mapping in a JSON text; None if it is not JSON, or if a YAML parser might read it differently.
+    """
+    # JSON and YAML differ in escapes and non-ASCII text; a YAML node also needs a comma or colon before it.
+    if not text.lstrip().startswith("{") or "\\" in text or not text.isascii() or "\x7f" in text:
+        return None
+    if text.count(",") + text.count(":") > MAX_NODES:
+        return None
+    try:
+        found = json.loads(
+            text, object_pairs_hook=_each_once, parse_float=_plain, parse_int=_small, parse_constant=_refuse
+        )
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and not _is_deeper(found, MAX_DEPTH) else None
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if isinstance(value, (dict, list)):
+        inside = value.values() if isinstance(value, dict) else value
+        return levels <= 0 or any(_is_deeper(each, levels - 1) for each in inside)
+    return False
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("duplicate key")
+    return found
+
+
+def _small(text: str) -> int:
+    if len(text) > len("-999999999999999"):
+        raise ValueError(text)
+    return int(text)
+
+
+def _plain(text: str) -> float:
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError(text)
+    return float(text)
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(text)
+
+
+def keys_for(caller: str, table: RouteTable) -> frozenset[str]:
+    """Routing keys of all versions that a decision for this caller may name: first choices, fallbacks and shadows."""
+    found: set[str] = set()
+    for use_case in table.document["use_cases"].values():
+        if caller in use_case.get("override", ()):
+            return frozenset(table.versions)
+        if caller in use_case["callers"]:
+            found.update(routing_key(*reference.split("@", 1)) for _, reference in references((), use_case))
+    return frozenset(found)
+
+
+def callers_of(table: RouteTable) -> frozenset[str]:
+    """All callers that some use case allows, or allows to override."""
+    use_cases = table.document["use_cases"].values()
+    return frozenset(name for each in use_cases for field in ("callers", "override") for name in each.get(field, ()))
+
+
+def policies_of(table: RouteTable) -> dict[str, Policy]:
+    """Routing key → policy, for versions that may answer a use case with resilience settings."""
+    return {
+        routing_key(*reference.split("@", 1)): policy
+        for use_case in table.document["use_cases"].values()
+        if (policy := Policy.of(use_case)) is not None
+        for place, reference in references((), use_case)
+        if place[0] != "shadow"
+    }

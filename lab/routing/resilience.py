@@ -24,19 +24,12 @@ RETRIABLE = ("unavailable", "resource-exhausted", "internal")
 _SETTINGS = frozenset(SETTINGS)
 
 
+# The settings of a route table by the same names, see ``schema``; durations are in seconds, and 0 means none.
+
+
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """Retries of failed attempts.
-
-    Attributes:
-        attempts: maximum number of attempts per request, the first included.
-        on: statuses that are retried, of :data:`RETRIABLE`.
-        budget: maximum retries in flight, as a percentage of first attempts in flight.
-        at_least: number of retries in flight that are always allowed.
-        backoff_s: maximum pause before the second attempt, seconds; it doubles with each further attempt, with full
-            jitter.
-        per_try_s: timeout of one attempt, seconds; 0 for none.
-    """
+    """Retries of failed attempts, on statuses of :data:`RETRIABLE`."""
 
     attempts: int = 2
     on: tuple[str, ...] = ("unavailable",)
@@ -48,13 +41,7 @@ class Retries:
 
 @dataclass(frozen=True, slots=True)
 class Hedge:
-    """A second attempt beside a slow first one; the first answer counts, and the other attempt is cancelled.
-
-    Attributes:
-        after_s: delay before the second attempt, seconds.
-        budget: see :class:`Retries`.
-        at_least: see :class:`Retries`.
-    """
+    """A second attempt beside a slow first one; the first answer counts, and the other attempt is cancelled."""
 
     after_s: float
     budget: int = 20
@@ -63,13 +50,7 @@ class Hedge:
 
 @dataclass(frozen=True, slots=True)
 class Outliers:
-    """Ejection of replicas that fail repeatedly.
-
-    Attributes:
-        errors: number of consecutive failures that eject a replica.
-        eject_s: duration of the ejection, seconds.
-        at_most: maximum percentage of ejected replicas.
-    """
+    """Ejection of replicas that fail repeatedly."""
 
     errors: int = 5
     eject_s: float = 10.0
@@ -78,7 +59,7 @@ class Outliers:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """Limits of one sidecar or gateway on requests in flight to a model version; 0 for none."""
+    """Limits of one sidecar or gateway on requests in flight to a model version."""
 
     requests: int = 0
     connections: int = 0
@@ -87,12 +68,7 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Active health checks.
-
-    Attributes:
-        every_s: interval of checks, and timeout of one, seconds.
-        unhealthy: number of consecutive failures after which a replica gets no requests, until a check succeeds.
-    """
+    """Active health checks."""
 
     every_s: float = 1.0
     unhealthy: int = 2

@@ -91,10 +91,9 @@ class _Space:
 
     def boxes(self, when: Mapping[str, Any]) -> list[_Box]:
         """The boxes in which conditions hold."""
-        box: _Box | None = {}
-        for field, values in when.items():
-            if field != "not" and box is not None:
-                box = self.narrowed(box, field, _Values(frozenset(values), inside=True))
+        box = self._met(
+            {}, {name: _Values(frozenset(each), inside=True) for name, each in when.items() if name != "not"}
+        )
         if box is None:
             return []
         if "not" not in when:

@@ -151,9 +151,8 @@ class _Builder:
     def __init__(self, file: str) -> None:
         self.root: Node | None = None
         self._file = file
-        self._open: list[tuple[Node, str | None]] = []
+        self._open: list[tuple[Node, str | None, tuple[str, int] | None]] = []  # with anchor, and key in the parent
         self._key: tuple[str, int] | None = None
-        self._keys: list[tuple[str, int] | None] = []
         self._anchors: dict[str, Node | None] = {}
         self._nodes = 0
         self._aliases = 0
@@ -181,7 +180,8 @@ class _Builder:
 
     def _problem(self, problem: str, line: int) -> RouteTableError:
         path: list[str | int] = []
-        for (parent, _), key in zip(self._open, [*self._keys, self._key][1:], strict=True):
+        keys = [key for _, _, key in self._open]
+        for (parent, _, _), key in zip(self._open, [*keys, self._key][1:], strict=True):
             if isinstance(parent.value, list):
                 path.append(len(parent.value))
             elif key is not None:
@@ -192,24 +192,22 @@ class _Builder:
         if event.tag is not None:
             raise self._problem(f"tag {shown(event.tag)} is not allowed; write the plain value", line)
 
-    def _in_mapping(self) -> bool:
-        return bool(self._open) and isinstance(self._open[-1][0].value, dict)
+    def _wants_key(self) -> bool:
+        return self._key is None and bool(self._open) and isinstance(self._open[-1][0].value, dict)
 
     def _begin(self, event: Any, line: int) -> None:
-        if self._in_mapping() and self._key is None:
+        if self._wants_key():
             raise self._problem("a key is a mapping or a list; write a text as key", line)
         if len(self._open) >= MAX_DEPTH:
             raise self._problem(f"is nested more than {MAX_DEPTH} deep; write it flatter", line)
         value: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
         if event.anchor:
             self._anchors[event.anchor] = None  # known but not finished: it cannot contain itself
-        self._open.append((Node(self._file, line, value), event.anchor))
-        self._keys.append(self._key)
+        self._open.append((Node(self._file, line, value), event.anchor, self._key))
         self._key = None
 
     def _end(self) -> None:
-        node, anchor = self._open.pop()
-        self._key = self._keys.pop()
+        node, anchor, self._key = self._open.pop()
         if anchor:
             self._anchors[anchor] = node
         self._place(node, node.line, weight=1)
@@ -223,12 +221,12 @@ class _Builder:
         target = self._anchors[anchor]
         if target is None:
             raise self._problem(f"alias {shown('*' + anchor)} contains itself; write the value out", line)
-        if self._in_mapping() and self._key is None:
+        if self._wants_key():
             raise self._problem("a key is an alias; write the key out", line)
         self._place(target, line, weight=target.size)
 
     def _scalar(self, event: Any, line: int) -> None:
-        if self._in_mapping() and self._key is None:
+        if self._wants_key():
             self._take_key(event.value, line)
             return
         value = event.value if event.style else self._plain(event.value, line)

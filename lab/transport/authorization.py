@@ -15,7 +15,7 @@ from lab.transport.security import Security, is_operator, peer_identity
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
-    from lab.transport.audit import Audited
+    from lab.transport.rpc_logs import Audited
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]

@@ -23,7 +23,7 @@ from lab.transport.security import Security
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 
-    from lab.transport.audit import Audited
+    from lab.transport.rpc_logs import Audited
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 MAX_STREAMS = 4096

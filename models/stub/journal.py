@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf import timestamp_pb2
 
-from lab.transport.audit import REFUSED, Act
+from lab.transport.rpc_logs import REFUSED, Act
 from models.proto.control.v1 import acts_pb2, stub_pb2
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ KEPT_COPIES = 100_000
 
 
 class Journal:
-    """Implements :class:`lab.transport.audit.Journal`.
+    """Implements :class:`lab.transport.rpc_logs.Journal`.
 
     Attributes:
         on_act: called when there is an act to report.

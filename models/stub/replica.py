@@ -11,8 +11,7 @@ from grpc_health.v1 import health_pb2
 
 from lab.routing.keys import COPY, COPY_HEADER, HEADER
 from lab.transport import RestServer, enable_reflection, guard_of, is_serving, listen, new_server
-from lab.transport.audit import Audited
-from lab.transport.request_log import LogsRequests, RequestLog
+from lab.transport.rpc_logs import Audited, LogsRequests, RequestLog
 from models.apis import METHODS
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc

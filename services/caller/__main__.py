@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab.registry import add_plugins
 from lab.transport import drain, enable_reflection, listen, new_server, run_service
-from lab.transport.request_log import RequestLog
+from lab.transport.rpc_logs import RequestLog
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from services.caller.config import CallerConfig, read_config
 from services.caller.service import LOG_FIELDS, Caller

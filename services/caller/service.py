@@ -11,7 +11,7 @@ import grpc.aio
 
 from lab.errors import CallError, SpecError
 from lab.topologies import open_client
-from lab.transport.request_log import RequestLog
+from lab.transport.rpc_logs import RequestLog
 from models.apis import APIS
 from models.context import read_context
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc

@@ -7,8 +7,8 @@ import asyncio
 import logging
 
 from lab.transport import listen, new_server, run_service
-from lab.transport.audit import Audited
 from lab.transport.authorization import roles_in
+from lab.transport.rpc_logs import Audited
 from services.controlplane.api.audit import METHODS, AuditLog, described
 from services.controlplane.api.server import add_apis, admits
 from services.controlplane.publishing.publisher import Publisher, Timeouts

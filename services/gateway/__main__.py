@@ -10,7 +10,7 @@ from pathlib import Path
 from grpc_health.v1 import health_pb2
 
 from lab.transport import RestServer, drain, enable_reflection, guard_of, is_serving, listen, new_server, run_service
-from lab.transport.request_log import RequestLog
+from lab.transport.rpc_logs import RequestLog
 from models.apis import APIS
 from services.gateway.forwarder import LOG_FIELDS, Forwarder
 from services.gateway.pool import Pool

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from lab.client.status import explained
+from lab.client.rpc_channel import explained
 from lab.errors import CallerNotAllowedError, NoDecisionError, UnknownUseCaseError, UnknownVersionError
 from lab.routing import headers
 from lab.routing.compiled import Router
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from lab.routing.attempts import Decision
     from lab.routing.rules import UseCase
-    from lab.transport.request_log import RequestLog
+    from lab.transport.rpc_logs import RequestLog
     from models.apis import Method
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.channel_pool import Connection

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from grpc_health.v1 import health_pb2
 
 from lab.transport import drain, listen, new_server, run_service
-from lab.transport.request_log import LogsRequests, RequestLog
+from lab.transport.rpc_logs import LogsRequests, RequestLog
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 from services.resolver.service import LOG_FIELDS, RESOLVE, Resolver, described
 from services.rules import RuleSet, Subscriber, run_beside

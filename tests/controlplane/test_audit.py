@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.transport.audit import Act
+from lab.transport.rpc_logs import Act
 from models.proto.control.v1 import admin_pb2, faults_pb2
 from services.controlplane.api.audit import AuditLog, described
 from services.controlplane.registry.revisions import Registry

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lab.errors import RegistryError, StaleRevisionError
-from lab.transport.audit import Act
+from lab.transport.rpc_logs import Act
 from services.controlplane.publishing.publisher import Timeouts
 from services.controlplane.registry.records import Acknowledgement, Phase, StoredReplica
 from services.controlplane.registry.revisions import Registry

@@ -12,10 +12,10 @@ import pytest
 
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant, Poisson, Share
+from lab.load.engine import TearEvery
 from lab.load.mix import Mix
 from lab.load.plan import UseCase
 from lab.load.progress import Progress
-from lab.load.tear_injection import TearEvery
 from tests.load.builders import GatedServer, load_plan
 from tests.load.driven import DEADLINE_S, children, completed, ended, outcome_of, progress_of, running
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import RouteTableError
-from lab.routing.callers import policies_of
-from lab.routing.document import RouteTable, Source, read_sources
+from lab.routing.document import RouteTable, Source, policies_of, read_sources
 from lab.routing.edits import with_use_cases
 from lab.routing.resilience import Breaker, Health, Hedge, Outliers, Policy, Retries
 

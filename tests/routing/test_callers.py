@@ -1,7 +1,6 @@
 """Which keys a caller may come to need."""
 
-from lab.routing.callers import keys_for
-from lab.routing.document import RouteTable
+from lab.routing.document import RouteTable, keys_for
 
 VERSIONS = {f"v{number}": {"cluster": "ml-cluster-1"} for number in range(1, 9)}
 

@@ -21,7 +21,9 @@ def test_the_document_has_exactly_the_shape_of_the_yaml(sample_path: Path, sampl
 
 
 def test_versions_and_clusters_are_indexed(sample_table: RouteTable) -> None:
-    expected = ModelVersion("cw-ranker", "v2", "ml-cluster-7", {"diversity": 0.2, "exploring": True, "label": "x"})
+    expected = ModelVersion(
+        "cw-ranker", "v2", {"diversity": 0.2, "exploring": True, "label": "x"}, cluster="ml-cluster-7"
+    )
     assert sample_table.versions["cw-ranker.v2"] == expected
     assert expected.routing_key == "cw-ranker.v2"
     assert sample_table.versions.keys() == {"cw-ranker.v1", "cw-ranker.v2", "fraud.v1"}

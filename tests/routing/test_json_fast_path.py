@@ -6,8 +6,7 @@ import pytest
 
 from lab.bench.scale.synthetic_deployment import generate
 from lab.errors import RouteTableError
-from lab.routing.document import Source, read_sources
-from lab.routing.json_fast_path import as_json
+from lab.routing.document import Source, as_json, read_sources
 from lab.routing.yaml_nodes import MAX_DEPTH, parse
 
 

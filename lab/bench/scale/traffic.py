@@ -12,7 +12,7 @@ from lab.checkers import CHECKERS, Evidence, Outcome, check, combine
 from lab.errors import UnitError
 from lab.history import read_spool
 from lab.load.arrivals import Poisson
-from lab.load.multi_caller_plan import BEGAN
+from lab.load.driver import BEGAN
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.roles import Port, Unit
@@ -81,7 +81,7 @@ class TrafficRun:
             (self._folder / caller).mkdir(parents=True)
             write_plan(self._plans[caller], self._folder / caller / PLAN)
         up.say(f"warming up {len(callers)} callers")
-        argv = ("python", "-m", "lab.load.multi_caller_plan", str(self._folder))
+        argv = ("python", "-m", "lab.load.driver", str(self._folder))
         self._running = dict(up.runtime.start([Unit(_UNIT, _UNIT, argv, Port("", "", ""), pod=_UNIT)]))
         eventually("all callers are warm", self._has_begun, within=_WARM_UP)
 

@@ -15,9 +15,19 @@ from lab.errors import UnitError
 from lab.history import SpoolWriter
 from lab.load.arrivals import WHOLE
 from lab.load.engine import print_progress, write_summary
-from lab.load.locust.environment import MASTER_HOST, environment_of
 from lab.load.locust.ui import open_ui
-from lab.load.locust.user_process import FAILED, GO, PROGRESS, RESULT, STOP, UserProcess, WorkerProgress, on_message
+from lab.load.locust.user_process import (
+    FAILED,
+    GO,
+    MASTER_HOST,
+    PROGRESS,
+    RESULT,
+    STOP,
+    UserProcess,
+    WorkerProgress,
+    environment_of,
+    on_message,
+)
 from lab.load.open_loop import STOP_GRACE_S, Start
 from lab.load.progress import ProgressLines
 from lab.load.summary import ShardResult, combine
@@ -232,7 +242,7 @@ class Master:
         self._stopped_by = self._stopped_by or by
         if self._stopping.is_set():
             self._forced = True
-            self._send_stop(by)  # the second time, workers cancel what is in flight
+            self._runner.send_message(STOP, by)  # the second time, workers cancel what is in flight
         self._stopping.set()
 
     def _fail(self, why: str) -> None:
@@ -241,16 +251,13 @@ class Master:
 
     def _wait_for_results(self) -> None:
         if len(self._results) < self._count:
-            self._send_stop(self._stopped_by)
+            self._runner.send_message(STOP, self._stopped_by)
         give_up = time.monotonic() + _RESULTS_WITHIN_S
         while len(self._results) < self._count and not self._failure:
             self._failure = self._workers.ended()
             if time.monotonic() > give_up:
                 self._failure = f"{self._count - len(self._results)} of {self._count} workers reported no result"
             gevent.sleep(_POLL_S)
-
-    def _send_stop(self, by: str) -> None:
-        self._runner.send_message(STOP, by)
 
     def _tear_down(self) -> None:
         if self._environment.web_ui is not None:
@@ -276,8 +283,3 @@ class Master:
             if time.monotonic() > give_up:
                 raise UnitError(f"{otherwise} within {within_s:g} s")
             gevent.sleep(_POLL_S)
-
-
-def run_master(plan: LoadPlan, file: Path) -> None:
-    """Drives one run; see :class:`Master`."""
-    Master(plan, file).run()

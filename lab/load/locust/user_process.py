@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gevent
+from configargparse import Namespace
+from locust.env import Environment
 
 from lab.errors import LabError
 from lab.history import SpoolWriter
 from lab.load.arrivals import Share
 from lab.load.engine import connect, raise_priority, warm_up
-from lab.load.locust.environment import MASTER_HOST, environment_of
+from lab.load.locust.locustfile_loader import read_locustfile
 from lab.load.locust.loop_thread import LoopThread
 from lab.load.locust.pacing import ScheduledPacing
 from lab.load.locust.sender import Sender
@@ -32,10 +34,41 @@ from lab.load.plan import read_plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from locust.env import Environment
-
     from lab.load.plan import LoadPlan
     from lab.load.summary import ShardResult
+
+MASTER_HOST = "127.0.0.1"
+# Duration of the ramp-up in the web UI, by default.
+_RAMP_S = 10
+
+
+def environment_of(plan: LoadPlan) -> Environment:
+    """Locust's environment, with the users of the plan's locustfile.
+
+    Raises:
+        InputError: the locustfile is invalid.
+    """
+    assert plan.locust is not None  # noqa: S101 (set in every plan for Locust)
+    # All users of a plan start at once. Locust warns of that, with HTTP users in mind.
+    logging.getLogger("locust.runners").setLevel(logging.ERROR)
+    locustfile = read_locustfile(plan.locust.locustfile)
+    options = Namespace(
+        # Locust's own parser would also read its configuration files and environment variables.
+        num_users=plan.users,
+        spawn_rate=max(1, plan.users // _RAMP_S),
+        run_time=None,
+        headless=not plan.locust.by_hand,
+        stats_history_enabled=False,
+        enable_rebalancing=False,
+        web_base_path="",
+        tags=None,
+        exclude_tags=None,
+        stop_timeout=0.0,
+    )
+    return Environment(
+        user_classes=list(locustfile.users), locustfile=plan.locust.locustfile.name, parsed_options=options
+    )
+
 
 GO = "lab-go"
 """To workers: the start of the schedule, a :class:`lab.load.open_loop.Start`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf import timestamp_pb2
 
-from lab.transport.audit import REFUSED, Act, in_one_line
+from lab.transport.rpc_logs import REFUSED, Act, in_one_line
 from models.proto.control.v1 import acts_pb2, admin_pb2, faults_pb2
 from services.controlplane.registry.revisions import best_effort
 
@@ -39,7 +39,7 @@ _MOST_REFUSALS, _WITHIN_S = 60, 60.0
 
 
 class AuditLog:
-    """Writes acts to the registry; implements :class:`lab.transport.audit.Journal`."""
+    """Writes acts to the registry; implements :class:`lab.transport.rpc_logs.Journal`."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry

@@ -62,7 +62,7 @@ def add_apis(
     """Adds admin, faults, registration, rules, xDS and load reporting to the server.
 
     Args:
-        server: its :class:`lab.transport.audit.Audited` interceptor writes to the audit log.
+        server: its :class:`lab.transport.rpc_logs.Audited` interceptor writes to the audit log.
         publisher: answers the calls.
         audit_log: takes the acts that replicas report; a new one over the publisher's registry by default.
         clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.

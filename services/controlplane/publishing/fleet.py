@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lab.routing.callers import callers_of, keys_for, policies_of
+from lab.routing.document import callers_of, keys_for, policies_of
 from services.controlplane.nodes.assignments import Placements
 from services.controlplane.nodes.membership import Membership
 from services.controlplane.publishing.rules_feed import RulesFeed, Served

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RegistryError, StaleRevisionError
-from lab.transport.audit import Act
+from lab.transport.rpc_logs import Act
 from services.controlplane.registry.clock import Clock
 from services.controlplane.registry.records import (
     ENDS,

@@ -1,0 +1,269 @@
+"""Logs of RPCs, kept by interceptors: a service's request log, and the audit log of what changes state or is refused.
+
+The request log has one line of JSON a request, written in batches to cost requests little time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+import grpc.aio
+import orjson
+from google.protobuf import text_format
+
+from lab.errors import LabError
+from lab.transport.security import peer_identity
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+    from pathlib import Path
+
+    from google.protobuf.message import Message
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Describe = Callable[[Mapping[str, Any], Any, Any], tuple[object, ...]]
+    Summarise = Callable[[Any], str]
+
+REFUSED = grpc.StatusCode.PERMISSION_DENIED.name
+# Of an act's detail; the whole may be a route table.
+_MOST_CHARACTERS = 500
+_FLUSH_INTERVAL_S = 0.25
+
+
+class RequestLog:
+    """Appends to a file.
+
+    Args:
+        path: the file; None logs nothing.
+        fields: names of the values that :meth:`write` takes; ``time``, in Unix seconds, precedes them.
+    """
+
+    def __init__(self, path: Path | None, fields: tuple[str, ...]) -> None:
+        self._file = None if path is None else path.open("ab", buffering=0)
+        self._fields = ("time", *fields)
+        self._entries: list[tuple[object, ...]] = []
+
+    def write(self, *values: object) -> None:
+        """Logs a request that is done."""
+        if self._file is not None:
+            self._entries.append((time.time(), *values))
+
+    async def run(self) -> None:
+        """Flushes periodically until cancelled, then once more."""
+        try:
+            while True:
+                await asyncio.sleep(_FLUSH_INTERVAL_S)
+                self.flush()
+        finally:
+            self.flush()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Flushes periodically while the context lasts, and closes the file at its end."""
+        task = asyncio.create_task(self.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            self.close()
+
+    def flush(self) -> None:
+        """Writes the buffered lines."""
+        if self._file is None or not self._entries:
+            return
+        entries, self._entries = self._entries, []
+        lines = [orjson.dumps(dict(zip(self._fields, entry, strict=True))) for entry in entries]
+        self._file.write(b"\n".join((*lines, b"")))
+
+    def close(self) -> None:
+        """Flushes and closes the file."""
+        self.flush()
+        if self._file is not None:
+            self._file.close()
+
+
+class LogsRequests(grpc.aio.ServerInterceptor):
+    """Logs each RPC of some methods when it is done.
+
+    Args:
+        log: takes the lines; its last two fields are ``status`` and ``ms``.
+        methods: paths of the RPCs to log, ``/ranking.v1.Ranking/Rank``.
+        describe: ``(headers, request, response) -> values`` of the other fields; the response is None if the RPC failed
+            or is a stream.
+    """
+
+    def __init__(self, log: RequestLog, methods: Collection[str], describe: Describe) -> None:
+        self._log, self._methods, self._describe = log, frozenset(methods), describe
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wraps the handlers of the methods to log."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method not in self._methods:
+            return handler
+        headers: dict[str, Any] = dict(handler_call_details.invocation_metadata)
+        wrap = self._streaming if handler.response_streaming else self._unary
+        return _with_behaviour(handler, wrap(handler, headers))
+
+    def _unary(self, handler: Any, headers: Mapping[str, Any]) -> Any:
+        async def behaviour(request: Any, context: Any) -> Any:
+            began, response = time.perf_counter(), None
+            try:
+                response = await handler.unary_unary(request, context)
+                return response
+            finally:
+                status = "OK" if response is not None else _failure(context)
+                self._done(began, status, self._describe(headers, request, response))
+
+        return behaviour
+
+    def _streaming(self, handler: Any, headers: Mapping[str, Any]) -> Any:
+        async def behaviour(request: Any, context: Any) -> AsyncIterator[Any]:
+            began, ended = time.perf_counter(), False
+            try:
+                async for response in handler.unary_stream(request, context):
+                    yield response
+                ended = True
+            finally:
+                status = "OK" if ended else _failure(context)
+                self._done(began, status, self._describe(headers, request, None))
+
+        return behaviour
+
+    def _done(self, began: float, status: str, values: tuple[object, ...]) -> None:
+        self._log.write(*values, status, (time.perf_counter() - began) * 1000)
+
+
+def _with_behaviour(handler: Any, behaviour: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    make = grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
+    return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+def _failure(context: Any) -> str:
+    """Name of the status that a handler ended with; a handler without one was cancelled by its client."""
+    code: object = context.code()
+    return code.name if isinstance(code, grpc.StatusCode) else "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One call of a state-changing RPC.
+
+    Attributes:
+        at_ns: Unix nanoseconds.
+        who: SPIFFE id that the connection proves; else ``unproved`` and the peer's address.
+        unit: that is called.
+        what: full name of the RPC.
+        detail: its arguments, shortened.
+    """
+
+    at_ns: int
+    who: str
+    unit: str
+    what: str
+    detail: str
+
+
+class Journal(Protocol):
+    """Stores acts."""
+
+    def begin(self, act: Act) -> int:
+        """Stores an act before it is done; returns its number."""
+
+    def end(self, number: int, status: str, reason: str) -> None:
+        """Stores an act's outcome: name of the status, and why it failed."""
+
+    def refused(self, act: Act, reason: str) -> None:
+        """Stores an act that was refused."""
+
+
+class Audited(grpc.aio.ServerInterceptor):
+    """Records RPCs in a journal; an RPC that cannot be recorded is not carried out.
+
+    Args:
+        unit: this one's name.
+        methods: paths of the RPCs to record, ``/control.v1.Admin/Publish``. Each takes one request.
+        journal: stores the acts.
+        describe: summary of a request; its text form by default.
+    """
+
+    def __init__(
+        self, unit: str, methods: Collection[str], journal: Journal, describe: Summarise | None = None
+    ) -> None:
+        self._unit, self._methods, self._journal = unit, frozenset(methods), journal
+        self._describe = describe or in_one_line
+
+    def refused(self, method: str, context: Context, code: grpc.StatusCode, reason: str) -> None:
+        """Records a caller that was refused before its request was read, if it is refused for its identity."""
+        if method in self._methods and code is grpc.StatusCode.PERMISSION_DENIED:
+            self._journal.refused(self._act(method, context, ""), reason)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """See gRPC."""
+        handler: Any = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method not in self._methods:
+            return handler  # type: ignore[no-any-return]
+        if handler.response_streaming:
+            return _with_behaviour(handler, self._streaming(method, handler.unary_stream))
+        return _with_behaviour(handler, self._unary(method, handler.unary_unary))
+
+    def _unary(self, method: str, handle: Any) -> Any:
+        async def behaviour(request: Any, context: Context) -> Any:
+            async with self._recorded(method, context, request):
+                return await handle(request, context)
+
+        return behaviour
+
+    def _streaming(self, method: str, handle: Any) -> Any:
+        async def behaviour(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._recorded(method, context, request):
+                async for response in handle(request, context):
+                    yield response
+
+        return behaviour
+
+    @asynccontextmanager
+    async def _recorded(self, method: str, context: Context, request: Any) -> AsyncIterator[None]:
+        number = await self._begin(method, context, request)
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            self._end(number, context, done=done)
+
+    async def _begin(self, method: str, context: Context, request: Any) -> int:
+        try:
+            return self._journal.begin(self._act(method, context, self._describe(request)))
+        except LabError as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
+    def _act(self, method: str, context: Context, detail: str) -> Act:
+        identity = peer_identity(context)
+        who = f"unproved {context.peer()}" if identity is None else identity.uri
+        return Act(time.time_ns(), who, self._unit, method.lstrip("/"), detail[:_MOST_CHARACTERS])
+
+    def _end(self, number: int, context: Context, *, done: bool) -> None:
+        if done:
+            self._journal.end(number, grpc.StatusCode.OK.name, "")
+            return
+        self._journal.end(number, _failure(context), str(context.details() or "")[:_MOST_CHARACTERS])
+
+
+def in_one_line(request: Message) -> str:
+    """A request's text form."""
+    return text_format.MessageToString(request, as_one_line=True)
