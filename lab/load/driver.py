@@ -67,10 +67,9 @@ async def drive(
     async def soon() -> Start:
         return Start.soon()
 
-    def report_progress(loop: OpenLoop) -> None:
-        report(loop.take_progress())
-
-    return combine([await drive_share(plan, schedule, client, stop, report_progress, soon, new_spool=True)])
+    take = OpenLoop.take_progress
+    share = drive_share(plan, schedule, client, stop, lambda loop: report(take(loop)), soon, new_spool=True)
+    return combine([await share])
 
 
 async def drive_share(

@@ -75,7 +75,7 @@ class RouteTable:
             copy = json.loads(json.dumps(document, allow_nan=False))
         except (TypeError, ValueError, RecursionError) as error:
             raise RouteTableError(f"is not JSON data ({shown(str(error))}); pass a table's document") from error
-        root = Node.of_value(copy)
+        root = Node("-", 0, copy)  # no lines, as it was not read from text
         return cls._of_tree(root, [root.file], frozenset(apis))
 
     @classmethod

@@ -75,11 +75,6 @@ class Node:
             line, node = node.lines[part], node.children[part]
         return node.file, line
 
-    @classmethod
-    def of_value(cls, value: Any, file: str = "-") -> Node:
-        """A node without lines, for a document that was not read from text."""
-        return cls(file, 0, value)
-
 
 def shown(value: object) -> str:
     """A value in an error message: on one line, truncated."""
@@ -175,8 +170,6 @@ class _Builder:
                 self._begin(event, line)
             case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
                 self._end()
-            case _:
-                pass
 
     def _problem(self, problem: str, line: int) -> RouteTableError:
         path: list[str | int] = []

@@ -149,7 +149,7 @@ def open_channel(
     options = (*options, _expected(peer))
 
     def open_now() -> grpc.aio.Channel:
-        return grpc.aio.secure_channel(target, _credentials(security), options=options)
+        return grpc.aio.secure_channel(target, security.channel_credentials(), options=options)
 
     return RotatingChannel(open_now, security.version)
 
@@ -169,7 +169,7 @@ def open_blocking_channel(address: str, security: Security | None = None, peer: 
     security, peer = resolve_peer(address.split(",", 1)[0], security, peer)
     if not security.is_mtls:
         return grpc.insecure_channel(target, options=options)
-    return grpc.secure_channel(target, _credentials(security), options=(*options, _expected(peer)))
+    return grpc.secure_channel(target, security.channel_credentials(), options=(*options, _expected(peer)))
 
 
 def resolve_peer(address: str, security: Security | None, peer: str) -> tuple[Security, str]:
@@ -178,12 +178,6 @@ def resolve_peer(address: str, security: Security | None, peer: str) -> tuple[Se
     if known is None:
         return security or Security.of_this_process(), peer
     return security or known.security, peer or known.peer
-
-
-def _credentials(security: Security) -> grpc.ChannelCredentials:
-    credentials = security.channel_credentials()
-    assert credentials is not None  # noqa: S101 (for the type checker: there are, with mTLS)
-    return credentials
 
 
 def _expected(peer: str) -> Option:

@@ -63,20 +63,15 @@ class Security:
         Raises:
             SpecError: there is none.
         """
-        try:
-            return folders.version(Path(self.folder))
-        except OSError as error:
-            raise SpecError(f"security: no certificate in {self.folder}: {error.strerror}") from None
+        return self._read(folders.version)
 
     def lifetime_s(self) -> float:
         """Lifetime of the current certificate, seconds; with ``mtls`` only."""
         return folders.read_term(Path(self.folder)).lifetime_s
 
-    def channel_credentials(self) -> grpc.ChannelCredentials | None:
-        """A client's credentials; None means plaintext. They keep the current certificate."""
-        if not self.is_mtls:
-            return None
-        material = self._material()
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """A client's credentials, with ``mtls`` only. They keep the current certificate."""
+        material = self._read(folders.read)
         return grpc.ssl_channel_credentials(material.authorities, material.key, material.certificate)
 
     def server_credentials(self) -> grpc.ServerCredentials | None:
@@ -111,12 +106,12 @@ class Security:
         return newer
 
     def _server_configuration(self) -> grpc.ServerCertificateConfiguration:
-        material = self._material()
+        material = self._read(folders.read)
         return grpc.ssl_server_certificate_configuration([(material.key, material.certificate)], material.authorities)
 
-    def _material(self) -> folders.Material:
+    def _read(self, read: Callable[[Path], T]) -> T:
         try:
-            return folders.read(Path(self.folder))
+            return read(Path(self.folder))
         except OSError as error:
             raise SpecError(f"security: no certificate in {self.folder}: {error.strerror}") from None
 

@@ -21,19 +21,24 @@ async def running(plan: LoadPlan) -> AsyncIterator[asyncio.subprocess.Process]:
     """In a session of its own, so that a test may signal its whole group."""
     path = plan.summary.with_name("plan.json")
     write_plan(plan, path)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "lab.load.driver", str(path)),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    process = await driver_of(path)
     try:
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.communicate()
+
+
+async def driver_of(path: Path) -> asyncio.subprocess.Process:
+    """A driver of a plan's file, or of a folder of plans."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "lab.load.driver", str(path)),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 async def progress_of(

@@ -7,9 +7,11 @@ import pytest
 
 from lab.errors import RunError
 from lab.history import read_spool
+from lab.load.driver import BEGAN
+from lab.load.plan import write_plan
 from lab.load.progress import Progress, ProgressLines, percentile_ms
 from tests.load.builders import GatedServer, load_plan
-from tests.load.driven import ROOT, completed
+from tests.load.driven import ROOT, completed, driver_of, ended
 
 
 async def test_a_run_to_its_end_leaves_a_history_a_summary_and_progress(tmp_path: Path, server: GatedServer) -> None:
@@ -22,6 +24,22 @@ async def test_a_run_to_its_end_leaves_a_history_a_summary_and_progress(tmp_path
     summary = orjson.loads(plan.summary.read_bytes())
     assert (summary["planned"], summary["sent"], summary["stopped_by"]) == (100, 100, "")
     assert {record.sequence for record in read_spool(plan.spool)} == set(range(100))
+
+
+async def test_the_plans_of_a_folder_start_together(tmp_path: Path, server: GatedServer) -> None:
+    plans = []
+    for name in ("homepage", "search"):
+        (tmp_path / name).mkdir()
+        plans.append(load_plan(tmp_path / name, server.address))
+        write_plan(plans[-1], tmp_path / name / "plan.json")
+
+    code, _, err = await ended(await driver_of(tmp_path))
+
+    assert (code, err) == (0, "")
+    began_ns = int((tmp_path / BEGAN).read_text())
+    for plan in plans:
+        records = read_spool(plan.spool)
+        assert [began_ns, 100] == [min(record.intended_ns for record in records), len(records)]
 
 
 def test_a_plan_that_is_not_there_is_one_line(tmp_path: Path) -> None:

@@ -127,8 +127,7 @@ class UserPool:
             exception=None if outcome.status == "OK" else LabError(f"{outcome.status}: {outcome.message}"),
             context={},
         )
-        answer: Outcome = outcome
-        return answer
+        return outcome  # type: ignore[no-any-return]  # gevent has no types
 
     def unsent(self, due: DueRequest) -> tuple[RequestSpec, int]:
         """Use case, context and size of a request that was never sent."""
