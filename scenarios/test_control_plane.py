@@ -16,6 +16,7 @@ from scenarios.framework.steps import (
     AT_MOST_S,
     GONE_WITHIN,
     assert_all_answered_rightly,
+    assert_on_time,
     await_connected,
     connected,
     held,
@@ -70,6 +71,7 @@ def _away(scenario: Scenario, topology: str, routes: Path, moved: Path, outage: 
             lab.routes.publish(routes)
     with scenario.step("Judge every answer"):
         assert_all_answered_rightly(run.result())
+        assert_on_time(run.result())
     assert "control plane" in str(refusal.value)
     assert "does not answer" in str(refusal.value)
 

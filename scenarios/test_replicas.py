@@ -14,6 +14,7 @@ from scenarios.framework.steps import (
     PHONES,
     Cut,
     assert_all_answered_rightly,
+    assert_on_time,
     await_requests,
     cut_by,
     cutting,
@@ -23,7 +24,6 @@ from scenarios.framework.steps import (
     registered,
     statuses_of,
     under_load,
-    verdict_of,
 )
 from scenarios.framework.verdicts import UnknownError
 
@@ -72,14 +72,13 @@ def test_a_killed_replica_leaves_rotation_within_a_second(scenario: Scenario, la
     died_ns = min((each.done_ns for each in failed), default=cut.from_ns)
     in_flight = [each for each in records if each.sent_ns <= died_ns + NEWS_NS and each.done_ns >= died_ns]
     assert result.misrouted == 0
-    if len(failed) > len(in_flight) and verdict_of(result, "driver") != "valid":
-        raise UnknownError(f"this machine could not send 500 requests a second on time\n{result.folder}")
     assert len(failed) <= len(in_flight), f"{result.summary.by_status}\n{result.folder}"
     assert {each.attempts for each in records} <= {1}, "something was sent twice"
     assert in_ns - cut.until_ns <= OUT_OF_ROTATION_WITHIN_NS, "it was in rotation for longer"
     last_ns = max((each.sent_ns for each in failed), default=died_ns)
     assert last_ns - died_ns <= OUT_OF_ROTATION_WITHIN_NS, result.folder
     scenario.figure("failed", f"{len(failed)} of {len(in_flight)} in flight")
+    assert_on_time(result)
     scenario.figure("sent last of those", f"{max(0, last_ns - died_ns) / 1e6:.0f} ms after it died")
 
 

@@ -23,9 +23,7 @@ from scenarios.framework.steps import (
     records_of,
     registered,
     under_loads,
-    verdict_of,
 )
-from scenarios.framework.verdicts import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,18 +103,11 @@ def _is_back(lab: Lab, unit: UnitStatus, nodes: set[str]) -> bool:
 
 
 def _blamed(result: RunResult, restarts: list[Restart]) -> Iterator[str]:
-    """The unit that each failed request was lost with.
-
-    Raises:
-        UnknownError: there is none, and the driver was late: this machine may be the reason.
-    """
+    """The unit that each failed request was lost with."""
     for record in records_of(result):
         if record.status != "OK":
             unit = next((each.unit for each in restarts if _may_have_cost(each, record)), None)
-            why = f"{record.sequence} failed ({record.status}) for no reason"
-            if not unit and verdict_of(result, "driver") != "valid":
-                raise UnknownError(f"{why}, on a machine that could not send on time\n{result.folder}")
-            assert unit, f"{why}\n{result.folder}"
+            assert unit, f"{record.sequence} failed ({record.status}) for no reason\n{result.folder}"
             yield unit
 
 

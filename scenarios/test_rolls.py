@@ -15,6 +15,7 @@ from models.proto.control.v1 import stub_pb2
 from scenarios.framework.steps import (
     USE_CASE,
     assert_all_answered_rightly,
+    assert_on_time,
     known,
     load_on,
     seen_by,
@@ -114,6 +115,7 @@ def test_a_roll_without_make_before_break_is_caught(scenario: Scenario, topology
 
     # While a version loads, no replica answers: at 300 rps for 300 ms that is about 90 requests a roll.
     assert result.summary.failed > 0 or result.misrouted > 0, result.folder
+    assert result.outcome == "invalid", result.folder
     with pytest.raises(AssertionError):
         assert_all_answered_rightly(result)
 
@@ -128,4 +130,5 @@ def test_twenty_rolls_misroute_nothing(scenario: Scenario, topology: str, versio
     result = _rolled_back_and_forth(scenario, versions, load, rolls=20, lasting_s=200)
 
     assert_all_answered_rightly(result)
+    assert_on_time(result)
     assert result.summary.ok >= 100_000

@@ -49,9 +49,9 @@ def json_of(result: subprocess.CompletedProcess[str], *, statuses: tuple[int, ..
     return json.loads(result.stdout)
 
 
-def refusal(result: subprocess.CompletedProcess[str]) -> str:
+def refusal(result: subprocess.CompletedProcess[str], *, status: int = 1) -> str:
     """The one line by which a command says why it did nothing."""
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (status, "")
     [line] = result.stderr.strip().splitlines()
     return line
 

@@ -35,8 +35,8 @@ def tables() -> dict[str, str]:
         "capabilities": _support(others),
         "resilience": _support(RESILIENCE),
         "checkers": _table(
-            ("checker", "question", "judges"),
-            ((f"`{each.name}`", each.question, _judges(each)) for each in CHECKERS.values()),
+            ("checker", "claim", "question", "judges"),
+            ((f"`{each.name}`", each.claim, each.question, _judges(each)) for each in CHECKERS.values()),
         ),
         "benches": _table(("bench", "question"), ((f"`{each.name}`", each.question) for each in BENCHES.values())),
         "faults": faults_page.table().strip(),

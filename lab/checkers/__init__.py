@@ -6,17 +6,33 @@ tables that shares no code with the one that routes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import Evidence, RevisionInForce
+from lab.checkers.evidence import Disturbance, Evidence, RevisionInForce
 from lab.checkers.kinds import CHECKERS
-from lab.checkers.verdict import Outcome, Verdict, Violation, combine
+from lab.checkers.verdict import DEFAULT_CLAIMS, Claim, Outcome, Verdict, Violation, by_claim, combine, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CHECKERS", "Checker", "Evidence", "Outcome", "RevisionInForce", "Verdict", "Violation", "check", "combine"]
+__all__ = [
+    "CHECKERS",
+    "DEFAULT_CLAIMS",
+    "Checker",
+    "Claim",
+    "Disturbance",
+    "Evidence",
+    "Outcome",
+    "RevisionInForce",
+    "Verdict",
+    "Violation",
+    "by_claim",
+    "check",
+    "combine",
+    "worst",
+]
 
 
 def check(evidence: Evidence, checkers: Iterable[Checker] | None = None) -> list[Verdict]:
@@ -24,8 +40,8 @@ def check(evidence: Evidence, checkers: Iterable[Checker] | None = None) -> list
 
     A checker that raises an error, or that judges every run and gives no verdict, is unknown, never a pass.
     """
-    verdicts = (_judged(checker, evidence) for checker in (CHECKERS.values() if checkers is None else checkers))
-    return [verdict for verdict in verdicts if verdict is not None]
+    verdicts = ((_judged(each, evidence), each.claim) for each in (CHECKERS.values() if checkers is None else checkers))
+    return [replace(verdict, claim=claim) for verdict, claim in verdicts if verdict is not None]
 
 
 def _judged(checker: Checker, evidence: Evidence) -> Verdict | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.checkers.verdict import Claim
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,6 +22,7 @@ class Checker:
         name: as its verdicts have it.
         question: that it answers about a run, in one sentence.
         subject: what a run must contain to be judged, e.g. ``a shadow``; empty for a checker that judges every run.
+        claim: what its verdicts are about.
         check: judges a run by its evidence. Only a checker with a subject may return None: the run does not contain
             the subject at all. If the run contains too little of it, the verdict is unknown.
     """
@@ -27,4 +30,5 @@ class Checker:
     name: str
     question: str
     subject: str = ""
+    claim: Claim = Claim.CORRECTNESS
     check: Callable[[Evidence], Verdict | None]

@@ -32,6 +32,23 @@ class RevisionInForce:
     converged_ns: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """A fault, or another operation that breaks something, as marked while the run went on.
+
+    Attributes:
+        text: in words, e.g. ``ml-cluster-1-a killed``.
+        target: unit, cluster or role that it hit.
+        from_ns: Unix nanoseconds.
+        until_ns: when it was undone, Unix nanoseconds; None if it was not.
+    """
+
+    text: str
+    target: str
+    from_ns: int
+    until_ns: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """The evidence of one run.
@@ -47,6 +64,10 @@ class Evidence:
         shadow_copies: ids of the requests of which the model replicas received a shadow's copy, by routing key; None
             if the replicas were not asked.
         shadow_duplicates: ids of the requests whose copy was received more than once.
+        disturbances: that were marked before or during the run.
+        fails_over: whether the topology uses the failover clusters that the table names.
+        availability_slo: share of requests that must be answered, 0 to 1, of the run and of each use case; None without
+            such an objective.
     """
 
     records: Sequence[Record]
@@ -57,3 +78,6 @@ class Evidence:
     schedule_delay_bound_ms: float = 5.0
     shadow_copies: Mapping[str, frozenset[str]] | None = None
     shadow_duplicates: frozenset[str] = frozenset()
+    disturbances: Sequence[Disturbance] = ()
+    fails_over: bool = False
+    availability_slo: float | None = None

@@ -88,6 +88,17 @@ class Rules:
     def _failover(self, cluster: str) -> str:
         return str(self._document.get("clusters", {}).get(cluster, {}).get("failover", cluster))
 
+    def failover(self, cluster: str) -> str:
+        """Returns the cluster that takes over from this one; empty if none does."""
+        return str(self._document.get("clusters", {}).get(cluster, {}).get("failover", ""))
+
+    def limits(self, record: Record) -> bool:
+        """Whether the table limits this request's tenant, use case, or attempts at its models."""
+        tenants = self._document.get("tenants", {})
+        limits = tenants.get(record.tenant, tenants.get("default", {}))
+        breaker = self._document["use_cases"].get(record.use_case, {}).get("breaker")
+        return breaker is not None or not {"rate", "concurrent"}.isdisjoint(limits)
+
     def reads(self, use_case: str) -> tuple[str, ...]:
         """Returns the context fields on which the decision depends."""
         fields = self._reads.get(use_case)

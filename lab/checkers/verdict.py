@@ -10,6 +10,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+class Claim(StrEnum):
+    """What a verdict is about. Claims are judged apart: a late driver spoils the timing, and nothing else."""
+
+    CORRECTNESS = "correctness"  # the right version got the right request and gave the right answer
+    AVAILABILITY = "availability"  # requests were answered
+    TIMING = "timing"  # requests were sent when they were due, so latencies can be trusted
+
+
+DEFAULT_CLAIMS = (Claim.CORRECTNESS, Claim.AVAILABILITY)
+"""The claims that decide an exit status unless others are asked for."""
+
+
 class Outcome(StrEnum):
     """Whether the evidence shows correct behaviour, a violation, or is too little for either."""
 
@@ -42,12 +54,14 @@ class Verdict:
     Attributes:
         summary: one line with the counts that it rests on, or the reason why it is unknown.
         violations: all of them, in the order of the records; not empty exactly if the outcome is invalid.
+        claim: what it is about; :func:`lab.checkers.check` sets the checker's.
     """
 
     checker: str
     outcome: Outcome
     summary: str
     violations: tuple[Violation, ...] = ()
+    claim: Claim = Claim.CORRECTNESS
 
     def __post_init__(self) -> None:
         if bool(self.violations) != (self.outcome is Outcome.INVALID):
@@ -55,9 +69,20 @@ class Verdict:
 
 
 def combine(verdicts: Iterable[Verdict]) -> Outcome:
-    """Returns the outcome of several verdicts: invalid beats unknown beats valid. No verdict at all is unknown."""
-    outcomes = {verdict.outcome for verdict in verdicts}
+    """Returns the outcome of several verdicts, see :func:`worst`."""
+    return worst(verdict.outcome for verdict in verdicts)
+
+
+def by_claim(verdicts: Iterable[Verdict]) -> dict[Claim, Outcome]:
+    """Returns the outcome of each claim; a claim without any verdict is unknown."""
+    verdicts = list(verdicts)
+    return {claim: combine(each for each in verdicts if each.claim is claim) for claim in Claim}
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """Returns the worst of several outcomes: invalid beats unknown beats valid. None at all is unknown."""
+    found = set(outcomes)
     for outcome in (Outcome.INVALID, Outcome.UNKNOWN, Outcome.VALID):
-        if outcome in outcomes:
+        if outcome in found:
             return outcome
     return Outcome.UNKNOWN

@@ -24,6 +24,10 @@ from lab.registry import PLUGINS, add_plugins, restore_plugins
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_JUDGING = {"load", "check", "report", "scale"}
+"""Commands that judge runs, and say by status 1 that a verdict is invalid."""
+_NOT_JUDGED = 3
+
 # Exit status that typer and shells give to Ctrl-C.
 _INTERRUPTED = 130
 
@@ -109,21 +113,25 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: prints an error as one line and exits with status 1; ``--debug`` anywhere shows the traceback."""
+    """Entry point: prints an error as one line, and exits with status 1; ``--debug`` anywhere shows the traceback.
+
+    The status is 3 where 1 would mean an invalid verdict.
+    """
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = _plugins_first([argument for argument in arguments if argument != "--debug"])
+    failed = _NOT_JUDGED if next((each for each in arguments if each in COMMANDS), "") in _JUDGING else 1
     try:
         with interrupted_by_signals():
             status = app(arguments, prog_name="lab", standalone_mode=False)
     except typer.TyperException as error:
         if debug:
             raise
-        _fail(getattr(error, "format_message", error.__str__)())
+        _fail(getattr(error, "format_message", error.__str__)(), failed)
     except (LabError, OSError) as error:
         if debug:
             raise
-        _fail(str(error))
+        _fail(str(error), failed)
     if status == _INTERRUPTED:
         _fail("interrupted", _INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
@@ -149,6 +157,6 @@ def _name_in(arguments: Sequence[str]) -> str:
     return name
 
 
-def _fail(message: str, status: int = 1) -> None:
+def _fail(message: str, status: int) -> None:
     sys.stderr.write(f"lab: {message}\n")
     sys.exit(status)

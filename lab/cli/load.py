@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from lab.checkers import CHECKERS, Outcome
+from lab.checkers import CHECKERS, DEFAULT_CLAIMS, Claim, Outcome
 from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, Topology, read_pairs
 from lab.cli.output import console, print_json, progress_console, table
 from lab.errors import InputError
@@ -17,7 +18,7 @@ from lab.lab import Lab
 from lab.load.plan import EXAMPLE, MAX_PROCESSES
 from lab.load.progress import combined
 from lab.registry import add_plugins
-from lab.runs import LoadOptions, LocustOptions, ParallelResult, judge, runs_in
+from lab.runs import LoadOptions, LocustOptions, ParallelResult, Terms, judge, runs_in
 from lab.runs.drive import DEFAULT_CONTEXTS
 
 if TYPE_CHECKING:
@@ -29,8 +30,21 @@ if TYPE_CHECKING:
 
 EXIT_STATUS = {Outcome.VALID: 0, Outcome.INVALID: 1, Outcome.UNKNOWN: 2}
 
+Claims = Annotated[
+    str,
+    typer.Option(metavar="C,…", help=f"Claims that decide the exit status: some of {', '.join(Claim)}."),
+]
+Slo = Annotated[
+    str | None,
+    typer.Option(
+        metavar="availability>=P%", help="Share of requests that must be answered, of the run and of each use case."
+    ),
+]
+_DEFAULT_CLAIMS = ",".join(DEFAULT_CLAIMS)
+
 _ALL = "all"
 _MAX_WEIGHT = 1_000
+_ALL_PERCENT = 100
 _SHOWN_VIOLATIONS = 10  # of each checker
 _STYLES = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
 _OPEN_LOOP, _LOCUST = "open-loop", "locust"
@@ -102,6 +116,8 @@ def load(
             help="Driver processes, among which requests are divided if one core is not enough.",
         ),
     ] = 1,
+    claims: Claims = _DEFAULT_CLAIMS,
+    slo: Slo = None,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
@@ -133,6 +149,7 @@ def load(
         tear_every=tear_every,
         locust=_locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port),
         processes=processes,
+        terms=terms_of(claims, slo),
     )
     several = _each_with_its_own(options, callers) if len(callers) > 1 else []
     ui_to_show = options.locust.ui_port if options.locust else None
@@ -165,18 +182,44 @@ def check(
     checker: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Python file that adds a checker, as --plugin does.")
     ] = None,
+    claims: Claims = _DEFAULT_CLAIMS,
+    slo: Slo = None,
     as_json: Json = False,
 ) -> None:
-    """Judge a run from its folder alone; needs no lab. Exit status 0: valid, 1: invalid, 2: unknown.
+    """Judge a run from its folder alone; needs no lab.
+
+    Exit status 0: the claims asked for are valid, 1: one is invalid, 2: one is unknown, 3: the folder cannot be judged.
 
     Example: lab check runs/default/latest
+
+    Only the latencies: lab check runs/default/latest --claims timing
     """
+    terms = terms_of(claims, slo)
     folder = run_dir.resolve()
     runs = runs_in(folder)
     for file in checker or ():
         add_checker(file)
-    judged = tuple(judge(each) for each in runs)
+    judged = tuple(judge(each, terms=terms) for each in runs)
     _finish(judged[0] if runs == [folder] else ParallelResult(folder, judged), as_json=as_json)
+
+
+def terms_of(claims: str, slo: str | None) -> Terms:
+    """Parses ``--claims`` and ``--slo``.
+
+    Raises:
+        InputError: a claim is unknown, or the objective is not of the form ``availability>=99.9%``.
+    """
+    names = [name.strip() for name in claims.split(",") if name.strip()]
+    if not names or not set(names) <= set(Claim):
+        raise InputError(f"--claims: {claims!r} is no list of claims; write some of {','.join(Claim)}")
+    return Terms(claims=tuple(map(Claim, names)), availability_slo=None if slo is None else _availability(slo))
+
+
+def _availability(slo: str) -> float:
+    found = re.fullmatch(r"\s*availability\s*>=\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", slo)
+    if found is None or not 0 < float(found[1]) <= _ALL_PERCENT:
+        raise InputError(f"--slo: {slo!r} is no objective; write e.g. 'availability>=99.9%'")
+    return float(found[1]) / _ALL_PERCENT
 
 
 def add_checker(file: Path) -> None:
@@ -217,17 +260,18 @@ def _show(result: RunResult) -> None:
     if summary.by_tenant:
         console.print(table(("tenant", "sent", "failed", "p50 ms", "p99 ms"), _tenant_rows(summary)))
     rows = [
-        (verdict.checker, f"[{_STYLES[verdict.outcome]}]{verdict.outcome}[/]", escape(verdict.summary))
-        for verdict in result.verdicts
+        (verdict.claim, verdict.checker, f"[{_STYLES[verdict.outcome]}]{verdict.outcome}[/]", escape(verdict.summary))
+        for verdict in sorted(result.verdicts, key=lambda each: list(Claim).index(each.claim))
     ]
-    console.print(table(("checker", "verdict", "because"), rows, wrapped=("because",)))
+    console.print(table(("claim", "checker", "verdict", "because"), rows, wrapped=("because",)))
     for verdict in result.verdicts:
         for violation in verdict.violations[:_SHOWN_VIOLATIONS]:
             console.print(f"  {violation.checker} #{violation.sequence}: {violation.message}", markup=False)
         if len(verdict.violations) > _SHOWN_VIOLATIONS:
             more = len(verdict.violations) - _SHOWN_VIOLATIONS
             console.print(f"  {verdict.checker}: … and {more} more; all are in --json")
-    console.print(f"\n[{_STYLES[result.outcome]}]{result.outcome}[/]  {result.folder}")
+    console.print(f"\n{result.sentence}", markup=False)
+    console.print(f"[{_STYLES[result.outcome]}]{result.outcome}[/] by {', '.join(result.asked)}  {result.folder}")
 
 
 def _tenant_rows(summary: RunSummary) -> list[tuple[str, ...]]:

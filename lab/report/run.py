@@ -19,7 +19,7 @@ from lab.measure.single_run_intervals import quantiles, share
 from lab.report.palette import topology_style
 from lab.runs import judge
 from lab.runs.events import run_events
-from lab.runs.folder import HISTORY, REVISIONS, plan_of, read_json, saved_result
+from lab.runs.folder import HISTORY, REVISIONS, plan_of, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,12 +37,6 @@ VERSIONS, SPEC = "versions.json", "spec.json"
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 """The percentiles with intervals: name → share."""
-
-SHOWN = (
-    *("sequence", "intended_ns", "sent_ns", "done_ns", "status", "message"),
-    *("model", "version", "cluster", "replica"),
-)
-"""Columns of the history that reports need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +66,6 @@ class ReportedRun:
         among_callers: whether the report has runs of several callers, so that labels name the caller.
         again: number of earlier runs of its topology: these share a colour, and differ in their dashes.
         result: figures and verdicts.
-        judged_now: whether the verdicts were made for this report, not at the end of the run.
         plan: what the driver was to send.
         history: the columns that reports need.
         start_ns: when the schedule started, Unix nanoseconds; 0 if there is no record.
@@ -86,7 +79,6 @@ class ReportedRun:
     among_callers: bool = False
     again: int = 0
     result: RunResult
-    judged_now: bool
     plan: LoadPlan
     history: Columns
     start_ns: int
@@ -197,9 +189,7 @@ def read_runs(folders: Iterable[Path]) -> list[ReportedRun]:
 
 
 def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
-    """Reads a run's folder.
-
-    The verdicts are those kept at the end of the run if their evidence has not changed; else the run is judged again.
+    """Reads a run's folder, and judges the run by it: a verdict that somebody has written down proves nothing.
 
     Raises:
         RunError: something is missing or cannot be read.
@@ -208,12 +198,10 @@ def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
     plan = plan_of(folder)
     rollouts = _rollouts(folder / REVISIONS)
     versions = _versions(folder / VERSIONS)
-    result = saved_result(folder)
-    history = read_columns(folder / HISTORY, FIELDS if result is None else SHOWN)
+    history = read_columns(folder / HISTORY, FIELDS)
     return ReportedRun(
         number=number,
-        result=result or judge(folder, history.records()),
-        judged_now=result is None,
+        result=judge(folder, history.records()),
         plan=plan,
         history=history,
         start_ns=_start_ns(plan, history),

@@ -5,7 +5,7 @@
 
 from lab.runs.background_load import background_load
 from lab.runs.drive import LoadOptions, RunContext, drive
-from lab.runs.folder import RunResult, judge
+from lab.runs.judging import RunResult, Terms, judge
 from lab.runs.locustfile import LocustOptions
 from lab.runs.parallel import ParallelResult, drive_parallel, runs_in
 
@@ -15,6 +15,7 @@ __all__ = [
     "ParallelResult",
     "RunContext",
     "RunResult",
+    "Terms",
     "background_load",
     "drive",
     "drive_parallel",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lab.load.progress import Progress
     from lab.runs.drive import LoadOptions
-    from lab.runs.folder import RunResult
+    from lab.runs.judging import RunResult
 
 STARTS_WITHIN_S = 30.0
 

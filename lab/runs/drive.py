@@ -13,6 +13,7 @@ from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.events import save_events
+from lab.runs.judging import DEFAULT_TERMS, SETTLING_NS, Terms, judge, write_summary
 from lab.runs.locustfile import LocustOptions, locust_plan_of
 from lab.runs.shadow_evidence import has_shadow, save_shadow_copies
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from lab.client.admin_values import RevisionInfo
     from lab.history import Record
     from lab.roles import Unit
-    from lab.runs.folder import RunResult
+    from lab.runs.judging import RunResult
     from lab.runtime import Runtime
     from lab.runtime.cancellation import CancelToken
     from lab.runtime.state import LabState
@@ -61,6 +62,7 @@ class LoadOptions:
         processes: number of driver processes, which share the requests.
         endpoints: addresses to use instead of the caller's own sidecar, resolver and gateways.
         locust: options for Locust; None for the open-loop driver.
+        terms: what the run is asked.
     """
 
     topology: str
@@ -80,6 +82,7 @@ class LoadOptions:
     processes: int = 1
     endpoints: Endpoints | None = None
     locust: LocustOptions | None = None
+    terms: Terms = DEFAULT_TERMS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +138,7 @@ def drive(
     )
     records = save_evidence(folder, context, from_ns=from_ns)
     save_surroundings(folder, context)
-    return judge_run(folder, status, records)
+    return judge_run(folder, status, options.terms, records)
 
 
 def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
@@ -186,7 +189,7 @@ def save_evidence(folder: Path, context: RunContext, *, from_ns: int) -> list[Re
     records = run_folder.save_history(folder)
     save_events(folder, context.units.parent, from_ns=from_ns)
     named = {number for record in records for number in (record.revision, record.served_revision)}
-    tables = context.revisions(from_ns - run_folder.SETTLING_NS, named)
+    tables = context.revisions(from_ns - SETTLING_NS, named)
     run_folder.save_revisions(folder, tables)
     if has_shadow(tables, records):
         save_shadow_copies(folder, context.replicas(), records)
@@ -199,12 +202,13 @@ def save_surroundings(folder: Path, context: RunContext) -> None:
     run_folder.save_surroundings(folder, context.state, context.units, context.runtime.versions())
 
 
-def judge_run(folder: Path, status: int, records: Sequence[Record] | None = None) -> RunResult:
+def judge_run(folder: Path, status: int, terms: Terms, records: Sequence[Record] | None = None) -> RunResult:
     """Judges a run whose evidence is saved, and writes its summary.
 
     Args:
         folder: of the run.
         status: the driver's exit status.
+        terms: what is asked of it.
         records: its history, if the caller has read it already.
 
     Raises:
@@ -212,8 +216,8 @@ def judge_run(folder: Path, status: int, records: Sequence[Record] | None = None
     """
     if status and not (folder / run_folder.DRIVER).exists():
         raise UnitError(f"the driver ended with status {status}; what it sent until then is in {folder}")
-    result = run_folder.judge(folder, records)
-    run_folder.write_summary(result)
+    result = judge(folder, records, terms=terms)
+    write_summary(result)
     return result
 
 

@@ -12,6 +12,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from lab.checkers import Disturbance
 from lab.errors import RunError
 from lab.measure.blast_radius import Fault
 from lab.runs.folder import read_json
@@ -27,6 +28,10 @@ RUN_EVENTS, LAB_EVENTS = "events.json", "events.jsonl"
 
 STEP, STEP_OVER = "step", "step-over"
 """A scenario's step begins and ends. A step does nothing to the lab by itself."""
+
+# Operations that break nothing. The last words of heals, as the events that they undo may be older than the file.
+_SCALE = "scale"
+_HEALED = ("started", "resumed", "connected again", "healed")
 
 # Runs recorded before version 1.0 have a file of another name, whose events lack `past` and `undone_by`.
 _OLD_RUN_EVENTS = "marks.json"
@@ -151,6 +156,21 @@ def faults_in(events: Sequence[Event], *, from_ns: int, until_ns: int) -> list[F
         faults.append(Fault(name=name, steady_ns=steady_ns, inject_ns=inject_ns, heal_ns=heal_ns, until_ns=next_ns))
         healed_ns = max(undone_ns(event, events) or until_ns for event in group)
     return faults
+
+
+def disturbances(events: Sequence[Event]) -> list[Disturbance]:
+    """Returns what was broken, and when: faults until they were undone, and units that were replaced at once.
+
+    Steps of scenarios, heals and scaling break nothing: a replica that scaling removes drains first.
+    """
+    heals = {event.undone_by for event in events} | {_SCALE}
+    return [
+        Disturbance(
+            event.text, event.target, event.from_ns, undone_ns(event, events) if event.undone_by else event.until_ns
+        )
+        for event in events
+        if event.is_fault or not (event.is_step or event.kind in heals or event.past in _HEALED)
+    ]
 
 
 def _undoing_begins_ns(group: Sequence[Event], events: Sequence[Event], until_ns: int) -> int:

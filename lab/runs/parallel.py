@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from lab.checkers import Outcome, combine
+from lab.checkers import Claim, Outcome, worst
 from lab.errors import InputError, RunError
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from lab.load.plan import LoadPlan
     from lab.runs.drive import LoadOptions, RunContext
-    from lab.runs.folder import RunResult
+    from lab.runs.judging import RunResult
     from lab.runtime.cancellation import CancelToken
 
 TOGETHER = "together.json"
@@ -52,14 +52,20 @@ class ParallelResult:
 
     @property
     def outcome(self) -> Outcome:
-        """The combined verdict of all runs."""
-        return combine([verdict for run in self.runs for verdict in run.verdicts])
+        """The worst outcome of all runs."""
+        return worst(run.outcome for run in self.runs)
+
+    @property
+    def claims(self) -> dict[Claim, Outcome]:
+        """The worst outcome of each claim."""
+        return {claim: worst(run.claims[claim] for run in self.runs) for claim in Claim}
 
     def to_document(self) -> dict[str, Any]:
         """Returns it as a JSON object."""
         return {
             "run_dir": str(self.folder),
             "verdict": str(self.outcome),
+            "claims": {str(claim): str(outcome) for claim, outcome in self.claims.items()},
             "runs": [run.to_document() for run in self.runs],
         }
 
@@ -133,7 +139,11 @@ def drive_parallel(
         save_evidence(folder / name, context, from_ns=from_ns)
         run_folder.save_versions(folder / name, context.state, context.runtime.versions())
     save_surroundings(folder, context)
-    return ParallelResult(folder, tuple(judge_run(folder / name, driver.result()) for name, driver in drivers.items()))
+    results = (
+        judge_run(folder / name, driver.result(), each.terms)
+        for (name, driver), each in zip(drivers.items(), options, strict=True)
+    )
+    return ParallelResult(folder, tuple(results))
 
 
 def _plans(options: Sequence[LoadOptions], context: RunContext) -> dict[str, LoadPlan]:

@@ -21,7 +21,7 @@ from scenarios.framework.catalogue import LONG, MARK, known_topologies, long_top
 from scenarios.framework.console import make_display
 from scenarios.framework.scheduling import balanced_order
 from scenarios.framework.session import DISPLAY, ERROR, FOLDER, SCENARIO, asked_topologies
-from scenarios.framework.verdicts import UNKNOWN, LateError
+from scenarios.framework.verdicts import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -163,22 +163,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         if SCENARIO in pyfuncitem.stash:
             pyfuncitem.stash[SCENARIO].check_faults_were_seen()
     except BaseException as error:
-        late = _late(error, pyfuncitem)
-        pyfuncitem.stash[ERROR] = late or error
-        if late:
-            raise late from error
+        pyfuncitem.stash[ERROR] = error
         raise
     return outcome
-
-
-def _late(error: BaseException, item: pytest.Item) -> LateError | None:
-    """A :class:`LateError` for a failure beside another worker's scenario while this one's driver was late."""
-    if isinstance(error, LateError) or not isinstance(error, Exception):
-        return None
-    if not rerun.may_rerun(item) or SCENARIO not in item.stash:
-        return None
-    late = item.stash[SCENARIO].late()
-    return LateError(f"{late}; {str(error).partition(chr(10))[0] or type(error).__name__}") if late else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""A pytest plugin that reruns scenarios which failed on an overloaded machine, alone.
+"""A pytest plugin that reruns scenarios whose timing was not kept on an overloaded machine, alone.
 
 Reruns come after all other scenarios of a worker: a scenario that runs alone makes the other workers wait, and by then
 few are left. The first run's failure is kept as a figure; the rerun's result counts.

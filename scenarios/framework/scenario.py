@@ -15,11 +15,10 @@ from lab.errors import DeadlineError
 from lab.faults import Visible
 from lab.roles import CALLER
 from lab.runs.events import STEP, STEP_OVER, Event, append_event, lab_events
-from lab.runs.folder import saved_result
 from lab.topologies import TOPOLOGIES
 from lab.waiting import eventually
 from scenarios.framework.catalogue import RESULT
-from scenarios.framework.verdicts import INVALID, VALID, UnknownError
+from scenarios.framework.verdicts import INVALID, UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -197,12 +196,6 @@ class Scenario:
     def runs(self) -> list[Path]:
         """Folders of its runs, in order."""
         return sorted(path.parent for path in self.folder.glob("*/plan.json") if not path.parent.is_symlink())
-
-    def late(self) -> str:
-        """The verdict on the first of its load drivers that was late; empty if none was."""
-        runs = (saved_result(folder) for folder in self.runs())
-        verdicts = (verdict for run in runs if run for verdict in run.verdicts)
-        return next((each.summary for each in verdicts if each.checker == "driver" and each.outcome != VALID), "")
 
     def surroundings(self) -> list[tuple[str, str]]:
         """Sections for the message of a failure: steps, states of units, last log lines, and folders.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from lab.checkers import Claim, Outcome
 from lab.errors import CallError
 from lab.history import UNSENT, read_columns, read_parquet
 from lab.lab import Lab
@@ -26,7 +27,7 @@ from lab.runtime.cancellation import CancelToken
 from lab.transport import ChannelCache, open_blocking_channel
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from scenarios.framework.verdicts import UnknownError
+from scenarios.framework.verdicts import LateError, UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from lab.checkers import Outcome
     from lab.client.admin_values import ControlPlaneStatus
     from lab.faults import Fault
     from lab.history import Record
@@ -236,7 +236,7 @@ def _requests(address: str) -> int:
 
 
 def assert_all_answered_rightly(result: RunResult) -> None:
-    """Every request that came due was sent and answered by a version that the rules allow.
+    """Requires correctness and availability: every request that came due was answered by a version that rules allow.
 
     Raises:
         UnknownError: there is no evidence against it, but too little for it.
@@ -246,7 +246,7 @@ def assert_all_answered_rightly(result: RunResult) -> None:
     for verdict in result.verdicts:
         # A driver that was stopped has requests left unsent by design.
         stopped = verdict.checker == "accounting" and verdict.outcome == "unknown" and UNSENT in summary.by_status
-        if verdict.checker != "driver" and not stopped:
+        if verdict.claim is not Claim.TIMING and not stopped:
             by_outcome.setdefault(str(verdict.outcome), []).append(f"{verdict.checker}: {verdict.summary}")
     invalid = by_outcome.get("invalid", [])
     assert not invalid, f"{'; '.join(invalid)}\n{result.folder}"
@@ -262,6 +262,17 @@ def assert_all_answered_rightly(result: RunResult) -> None:
         raise UnknownError(f"{'; '.join(unknown)}\n{result.folder}")
     if not summary.ok:
         raise UnknownError(f"nothing was sent\n{result.folder}")
+
+
+def assert_on_time(result: RunResult) -> None:
+    """Requires timing: the load was driven at the rate that the scenario claims. Judge the answers before.
+
+    Raises:
+        LateError: the driver was late.
+    """
+    if result.claims[Claim.TIMING] is not Outcome.VALID:
+        reasons = (each.summary for each in result.verdicts if each.claim is Claim.TIMING)
+        raise LateError(f"{'; '.join(reasons)}\n{result.folder}")
 
 
 @dataclass(slots=True)

@@ -13,7 +13,10 @@ class UnknownError(Exception):
 
 
 class LateError(UnknownError):
-    """The machine was too slow for the scenario beside another worker's; it reruns alone, see :mod:`.rerun`."""
+    """The timing that the scenario claims was not kept beside another worker's; it reruns alone, see :mod:`.rerun`.
+
+    It excuses nothing else: a scenario raises it once all that it claims of answers holds.
+    """
 
 
 def verdict_on(error: BaseException | None) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lab.checkers import CHECKERS, Checker, Outcome, RevisionInForce, Verdict, check, combine
+from lab.checkers import CHECKERS, Checker, Claim, Outcome, RevisionInForce, Verdict, by_claim, check, combine
 from tests.checkers.builders import make_evidence, make_record, make_table, obey
 
 if TYPE_CHECKING:
@@ -81,3 +81,26 @@ def test_a_document_that_cannot_be_read_is_unknown_not_valid() -> None:
     evidence = make_evidence([make_record(number) for number in range(200)])
     evidence.revisions[0].document["models"].clear()
     assert combine(check(evidence)) == "unknown"
+
+
+def test_a_late_driver_spoils_timing_and_a_failure_availability() -> None:
+    records = [make_record(number) for number in range(200)]
+    late = [
+        replace(record, sent_ns=record.sent_ns + 20_000_000, done_ns=record.done_ns + 20_000_000) for record in records
+    ]
+    assert by_claim(check(make_evidence(late))) == {
+        Claim.CORRECTNESS: Outcome.VALID,
+        Claim.AVAILABILITY: Outcome.VALID,
+        Claim.TIMING: Outcome.UNKNOWN,
+    }
+    failed = [*records[:199], make_record(199, status="UNAVAILABLE")]
+    assert by_claim(check(make_evidence(failed))) == {
+        Claim.CORRECTNESS: Outcome.VALID,
+        Claim.AVAILABILITY: Outcome.INVALID,
+        Claim.TIMING: Outcome.VALID,
+    }
+
+
+def test_verdicts_carry_the_claim_of_their_checker() -> None:
+    (verdict,) = check(make_evidence([]), [replace(ABSENT, subject="", claim=Claim.TIMING)])
+    assert verdict.claim == Claim.TIMING

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.checkers import Outcome, Verdict, Violation, combine
+from lab.checkers import Claim, Outcome, Verdict, Violation, by_claim, combine
 
 VIOLATION = Violation("c", 0, "r0", "wrong")
 
@@ -33,3 +33,13 @@ def test_a_verdict_cannot_contradict_itself() -> None:
             Verdict("c", outcome, "", (VIOLATION,))
     with pytest.raises(ValueError, match="invalid with 0 violations"):
         Verdict("c", Outcome.INVALID, "")
+
+
+def test_claims_are_judged_apart_and_one_without_any_verdict_is_unknown() -> None:
+    late = Verdict("driver", Outcome.UNKNOWN, "", claim=Claim.TIMING)
+    assert by_claim([verdict(Outcome.VALID), late]) == {
+        Claim.CORRECTNESS: Outcome.VALID,
+        Claim.AVAILABILITY: Outcome.UNKNOWN,
+        Claim.TIMING: Outcome.UNKNOWN,
+    }
+    assert by_claim([verdict(Outcome.INVALID), late])[Claim.CORRECTNESS] == Outcome.INVALID

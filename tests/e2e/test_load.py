@@ -154,7 +154,7 @@ def test_a_run_that_is_not_all_there_is_unknown(tampered: Callable[[Change], Pat
 def test_a_folder_without_a_history_is_said_to_be_no_run(run: Path, tmp_path: Path) -> None:
     shutil.copyfile(run / "plan.json", tmp_path / "plan.json")
 
-    assert refusal(run_lab(None, "check", str(tmp_path)))
+    assert refusal(run_lab(None, "check", str(tmp_path)), status=3)
 
 
 def test_direct_knows_no_rules_and_is_found_out(lab: Lab) -> None:
@@ -195,6 +195,6 @@ def test_a_load_that_cannot_be_leaves_no_folder_and_latest_where_it_was(
     latest = run.parent / "latest"
     before = (latest.readlink(), sorted(run.parent.iterdir()))
 
-    assert refusal(run_lab(lab, "load", *mistake))
+    assert refusal(run_lab(lab, "load", *mistake), status=3)
 
     assert before == (latest.readlink(), sorted(run.parent.iterdir()))

@@ -151,5 +151,5 @@ def test_a_steered_load_that_cannot_be_is_one_line_and_leaves_no_folder(lab: Lab
 
     result = run_lab(lab, "load", *mistake)
 
-    assert why in refusal(result)
+    assert why in refusal(result, status=3)
     assert sorted(lab.runs.glob("*")) == before

@@ -112,7 +112,7 @@ def test_the_command_drives_all_and_checks_all(lab: Lab) -> None:
 def test_a_mistake_is_one_line_and_drives_nothing(lab: Lab, mistake: list[str], remedy: str) -> None:
     before = sorted(lab.runs.glob("*"))
 
-    assert remedy in refusal(run_lab(lab, "load", *mistake))
+    assert remedy in refusal(run_lab(lab, "load", *mistake), status=3)
     assert sorted(lab.runs.glob("*")) == before
 
 

@@ -72,7 +72,7 @@ def test_an_origin_that_does_not_exist_is_an_invalid_argument(lab: Lab, topology
 
     message = "traffic_origin: 'unreal' is not known; write 'real' or 'artificial'"
     assert f"INVALID_ARGUMENT: {message}" in refusal(run_lab(lab, "call", USE_CASE, *arguments))
-    assert message in refusal(run_lab(lab, "load", *arguments, "--duration", "1"))
+    assert message in refusal(run_lab(lab, "load", *arguments, "--duration", "1"), status=3)
 
 
 def test_a_run_whose_model_saw_another_origin_is_invalid(lab: Lab) -> None:

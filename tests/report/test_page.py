@@ -178,5 +178,5 @@ def test_the_command_writes_to_the_given_output(tmp_path: Path) -> None:
 def test_an_error_of_the_command_is_one_line(tmp_path: Path) -> None:
     result = run_lab(None, "report", tmp_path / "nothing", "--json")
 
-    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (3, "", 1)
     assert "nothing/plan.json" in result.stderr

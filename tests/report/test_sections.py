@@ -11,7 +11,6 @@ from lab.report import read_run, read_runs, render
 from lab.report.sections import answers, latency, machine, timeline, verdicts
 from lab.runs import judge
 from lab.runs.events import Event
-from lab.runs.folder import saved_result, write_summary
 from lab.topologies import TOPOLOGIES
 from tests.events import event
 from tests.report.builders import make_record, make_revision, write_run
@@ -134,15 +133,12 @@ def test_runs_on_the_same_ground_stand_together(tmp_path: Path) -> None:
     assert [[run.number for run in sharing] for _, sharing in grounds] == [[1, 3], [2]]
 
 
-def test_a_run_of_several_tenants_is_shown_by_tenant_also_from_its_summary(tmp_path: Path) -> None:
+def test_a_run_of_several_tenants_is_shown_by_tenant(tmp_path: Path) -> None:
     tenants = ["ads", "<kids>"]
     folder = write_run(
         tmp_path, [make_record(each, tenant=tenants[each % 2], latency_ms=1 + each % 2) for each in range(400)]
     )
     result = judge(folder)
-    write_summary(result)
-
-    assert saved_result(folder) == result
     assert pytest.approx([each.p50_ms for each in result.summary.by_tenant.values()], rel=2e-3) == [2, 1]
     page = render(read_runs([folder]))
     assert '<td class="whole">&lt;kids&gt;</td><td class="number">200</td><td class="number">2.00</td>' in page

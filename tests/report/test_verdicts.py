@@ -13,7 +13,8 @@ from lab.checkers import CHECKERS
 from lab.history import write_parquet
 from lab.report import read_run, render
 from lab.runs import judge
-from lab.runs.folder import COPIES, HISTORY, SUMMARY, write_summary
+from lab.runs.folder import COPIES, HISTORY, SUMMARY
+from lab.runs.judging import write_summary
 from tests.lab_command import run_lab
 from tests.report.builders import make_record, make_revision, write_run
 
@@ -74,36 +75,24 @@ def test_all_violations_are_in_the_document(folder: Path) -> None:
     assert found == {verdict.checker: len(verdict.violations) for verdict in read_run(folder).result.verdicts}
 
 
-def test_verdicts_of_the_runs_end_are_kept_as_long_as_their_evidence_is(folder: Path) -> None:
+def test_a_report_judges_again_and_reads_no_verdict(folder: Path) -> None:
     write_summary(judge(folder))
+    before = read_run(folder).result
+    summary = json.loads((folder / SUMMARY).read_text())
+    summary["verdict"], summary["verdicts"] = "valid", []
+    (folder / SUMMARY).write_text(json.dumps(summary))
 
-    kept = read_run(folder)
-    assert not kept.judged_now
-    assert judge(folder).verdicts == kept.result.verdicts
-    assert judge(folder).summary == kept.result.summary
+    assert read_run(folder).result == before
+    assert before.outcome == "invalid"
 
     write_parquet([make_record(number) for number in range(400)], folder / HISTORY)
-    changed = read_run(folder)
-    assert changed.judged_now
-    assert changed.result.verdicts != kept.result.verdicts
-
-
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"evidence": ""}'])
-def test_a_summary_that_tells_nothing_is_left_alone(content: str, folder: Path) -> None:
-    (folder / SUMMARY).write_text(content)
-
-    assert read_run(folder).judged_now
+    assert read_run(folder).result.verdicts != before.verdicts
 
 
 def test_a_history_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     monkeypatch.setattr(pyarrow.parquet, "read_table", _counting(pyarrow.parquet.read_table, read))
 
-    read_run(folder)
-    assert read == [folder / HISTORY]
-
-    write_summary(judge(folder))
-    read.clear()
     read_run(folder)
     assert read == [folder / HISTORY]
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import RunError
-from lab.runs.folder import COPIES, shadow_copies_in
+from lab.runs.folder import COPIES
+from lab.runs.judging import shadow_copies_in
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,7 +3,6 @@
 import json
 import re
 import secrets
-import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,6 @@ import pytest
 
 from lab import CHECKOUT
 from lab.lab import Lab
-from scenarios.framework.console import make_display
-from scenarios.framework.scenario import Scenario
 from tests.sessions import run_pytest
 
 MODULE = """
@@ -169,28 +166,3 @@ def test_the_result_of_each_is_kept_in_one_folder_a_session(session: tuple[str, 
         **dict.fromkeys(["test_fault_that_nobody_can_see", "test_fine_again"], ""),
     }
     assert {each["runtime"] for each in results} == {"process"}
-
-
-def test_a_scenario_knows_that_a_driver_of_its_runs_was_late(
-    session: tuple[str, Path], up: Lab, tmp_path: Path
-) -> None:
-    (kept,) = (session[1] / "runs" / "latest" / "some").glob("fine,mesh/2*Z")
-    scenario = Scenario(
-        lab=Lab(up.name, home=tmp_path),
-        folder=tmp_path / "runs",
-        module="test_some",
-        name="test_fine",
-        case="mesh",
-        topology="mesh",
-        runtime="process",
-        display=make_display("gw0"),
-    )
-    run = shutil.copytree(kept, scenario.folder / kept.name)
-    summary = json.loads((run / "summary.json").read_text())
-    [driver] = [each for each in summary["verdicts"] if each["checker"] == "driver"]
-
-    for outcome, late in {"valid": "", "unknown": "schedule delay p99 50 ms"}.items():
-        driver["outcome"], driver["summary"] = outcome, "schedule delay p99 50 ms"
-        (run / "summary.json").write_text(json.dumps(summary))
-        assert scenario.late() == late
-    scenario.display.close()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import CHECKOUT
 from lab.bench.harness.variant import API, CALLER, USE_CASE
-from lab.checkers import Evidence, Outcome, check
+from lab.checkers import Claim, Evidence, Outcome, check
 from lab.errors import UnitError
 from lab.history import read_spool
 from lab.load.arrivals import Constant
@@ -19,6 +19,7 @@ from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.measure.pace import RoundPace
 from lab.runs import folder as run_folder
+from lab.runs.judging import revisions_in_force
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,7 +76,7 @@ class Driver:
             offered=schedule.offered_rps,
             achieved_rate=summary.achieved_rate,
             schedule_delay_p99_ms=summary.schedule_delay_p99_ms,
-            late=any(each.checker == "driver" and each.outcome is not Outcome.VALID for each in verdicts),
+            late=any(each.claim is Claim.TIMING and each.outcome is not Outcome.VALID for each in verdicts),
         )
         return OpenLoopTrial(summary.p50_ms, pace, records)
 
@@ -132,7 +133,9 @@ class Driver:
         """Returns the verdicts on a trial; a wrong or missing answer is an error."""
         evidence = Evidence(records=records, revisions=self._revisions, planned=planned, offered_rate=offered_rate)
         verdicts = check(evidence)
-        wrong = [each.summary for each in verdicts if each.checker != "driver" and each.outcome is not Outcome.VALID]
+        wrong = [
+            each.summary for each in verdicts if each.claim is not Claim.TIMING and each.outcome is not Outcome.VALID
+        ]
         failed = sum(record.status != "OK" for record in records)
         if wrong or failed or not records:
             reasons = "; ".join(wrong) or f"{failed} of {len(records)} failed"
@@ -155,7 +158,7 @@ def start_driver(environment: Environment, folder: Path) -> Iterator[Driver]:
         )
         with process:
             try:
-                yield Driver(process, folder, run_folder.revisions_in_force(revisions))
+                yield Driver(process, folder, revisions_in_force(revisions))
                 assert process.stdin is not None  # noqa: S101 (for the type checker: it is a pipe)
                 process.stdin.close()
                 process.wait(_STOP_S)

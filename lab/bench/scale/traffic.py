@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.bench.scale.synthetic_deployment import CONTEXTS
-from lab.checkers import CHECKERS, Evidence, Outcome, check, combine
+from lab.checkers import CHECKERS, Claim, Evidence, Outcome, check, combine
 from lab.errors import UnitError
 from lab.history import read_spool
 from lab.load.arrivals import Poisson
@@ -16,7 +16,8 @@ from lab.load.driver import BEGAN
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.roles import Port, Unit
-from lab.runs.folder import DRIVER, PLAN, SPOOL, revisions_in_force
+from lab.runs.folder import DRIVER, PLAN, SPOOL
+from lab.runs.judging import revisions_in_force
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class Traffic:
 
     @property
     def outcome(self) -> Outcome:
-        """Of all verdicts but those on the drivers' punctuality, which concern latency alone."""
-        return combine([each for each in self.verdicts if not each.checker.startswith("driver")])
+        """Of all verdicts but those on timing, which concern latency alone."""
+        return combine(each for each in self.verdicts if each.claim is not Claim.TIMING)
 
 
 class TrafficRun:
@@ -97,7 +98,7 @@ class TrafficRun:
             raise UnitError(f"the driver ended early, without {missing[0]}: {self._up.runtime.last_words(_UNIT)}")
 
     def judged(self, revisions: Sequence[Mapping[str, Any]]) -> Traffic:
-        """Returns the traffic, judged by ``revisions`` in the form that :func:`lab.runs.folder.in_force` takes."""
+        """Returns the traffic, judged by ``revisions``, see :func:`lab.runs.judging.revisions_in_force`."""
         tables = revisions_in_force([dict(each) for each in revisions])
         records = {name: read_spool(self._folder / name / SPOOL) for name in self._plans}
         verdicts = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.verdict import Outcome, Verdict, Violation
+from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
@@ -75,5 +75,6 @@ def _backwards(record: Record) -> str:
 CHECKER = Checker(
     name=NAME,
     question="Is every planned request in the history exactly once, with possible times?",
+    claim=Claim.CORRECTNESS,
     check=check,
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, reference, request
-from lab.checkers.verdict import Outcome, Verdict, Violation
+from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.measure.binomial import in_words, sigmas, tail
 
 if TYPE_CHECKING:
@@ -172,5 +172,6 @@ CHECKER = Checker(
     name=NAME,
     question="When the rules change, do exactly those units change their version that must?",
     subject="two revisions",
+    claim=Claim.CORRECTNESS,
     check=check,
 )

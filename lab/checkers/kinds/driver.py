@@ -6,7 +6,7 @@ from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.verdict import Outcome, Verdict
+from lab.checkers.verdict import Claim, Outcome, Verdict
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
@@ -73,5 +73,6 @@ def _p99(values: Sequence[int]) -> int:
 CHECKER = Checker(
     name=NAME,
     question="Did the driver send the planned requests at their planned times?",
+    claim=Claim.TIMING,
     check=check,
 )

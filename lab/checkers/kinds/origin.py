@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.verdict import Outcome, Verdict, Violation
+from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import NONE_SEEN
 
 if TYPE_CHECKING:
@@ -63,5 +63,6 @@ def _objection(record: Record) -> str:
 CHECKER = Checker(
     name=NAME,
     question="Did the models see the traffic origin and the tenant that were sent?",
+    claim=Claim.CORRECTNESS,
     check=check,
 )

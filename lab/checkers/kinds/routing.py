@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import RevisionTimeline, Rules, reference
-from lab.checkers.verdict import Outcome, Verdict, Violation
+from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 from models.scoring import scores
 
@@ -148,5 +148,6 @@ def _who(expected: Expected) -> str:
 CHECKER = Checker(
     name=NAME,
     question="Did a model version answer that the rules in force allow, and does the score prove it?",
+    claim=Claim.CORRECTNESS,
     check=check,
 )

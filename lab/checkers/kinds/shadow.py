@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, request
-from lab.checkers.verdict import Outcome, Verdict, Violation
+from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,5 +151,6 @@ CHECKER = Checker(
     name=NAME,
     question="Did each request that a shadow samples bring a copy, and no other request any?",
     subject="a shadow",
+    claim=Claim.CORRECTNESS,
     check=check,
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, reference
-from lab.checkers.verdict import Outcome, Verdict, Violation
+from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.measure.binomial import in_words, least_trials, sigmas, tail
 
 if TYPE_CHECKING:
@@ -174,5 +174,6 @@ CHECKER = Checker(
     name=NAME,
     question="Does each arm get its share of the units, to 5 sigma?",
     subject="a split, an experiment or a sampled shadow",
+    claim=Claim.CORRECTNESS,
     check=check,
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, reference
-from lab.checkers.verdict import Outcome, Verdict, Violation
+from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
@@ -147,5 +147,6 @@ CHECKER = Checker(
     name=NAME,
     question="Once a revision has converged, does no answer follow the previous one?",
     subject="a revision that was replaced",
+    claim=Claim.CORRECTNESS,
     check=check,
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, reference, request
-from lab.checkers.verdict import Outcome, Verdict, Violation
+from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
@@ -71,5 +71,6 @@ CHECKER = Checker(
     name=NAME,
     question="Does a unit always get the same version under one revision?",
     subject="a split or an experiment",
+    claim=Claim.CORRECTNESS,
     check=check,
 )

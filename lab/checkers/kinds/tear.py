@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.verdict import Outcome, Verdict, Violation
+from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
@@ -44,5 +44,6 @@ def check(evidence: Evidence) -> Verdict:
 CHECKER = Checker(
     name=NAME,
     question="Did header and body of every answered request name the same model version?",
+    claim=Claim.CORRECTNESS,
     check=check,
 )

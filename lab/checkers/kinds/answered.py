@@ -1,0 +1,175 @@
+"""Was every request answered, unless the rules, a limit or a marked fault says why not?"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from lab.checkers.checker import Checker
+from lab.checkers.revision_timeline import RevisionTimeline, Rules
+from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
+from lab.history import UNSENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from lab.checkers.evidence import Disturbance, Evidence
+    from lab.history import Record
+
+NAME = "answered"
+
+RECOVERY_NS = 2_000_000_000
+"""Time after a fault in which clients, then proxies, connect again, each after half a second at most."""
+
+FAILOVER_NS = 5_000_000_000
+"""Time until a cluster whose replicas are gone or silent is left for its failover cluster."""
+
+FALLS_BACK = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN"})
+"""Statuses after which the next fallback is tried; a refusal, a tear or the end of the time is final."""
+
+_SHOWN = 3
+
+
+def check(evidence: Evidence) -> Verdict:
+    """Judges every request that got no answer from a model.
+
+    A refusal that a revision in force expects, and ``RESOURCE_EXHAUSTED`` where its table has a limit for the tenant
+    or the use case, are explained. Any other failure, and a caller's own default answer, is
+
+    - a violation while no fault is marked, until :data:`RECOVERY_NS` after it was undone;
+    - a violation if the table promises recovery from the marked fault: the cluster of the chosen version was hit, and a
+      fallback's was not, or, :data:`FAILOVER_NS` after the fault began, its failover cluster was not;
+    - else counted by fault.
+
+    With an objective (``availability_slo``), the share of answers among answers and failures must reach it in the run
+    and in each use case.
+
+    Returns:
+        Invalid with any violation; unknown if nothing was answered, or refused as the rules say.
+    """
+    timeline = RevisionTimeline(evidence.revisions)
+    last_sent_ns = max((record.sent_ns for record in evidence.records), default=0)
+    counts: Counter[str] = Counter()
+    failures: defaultdict[str, list[Record]] = defaultdict(list)
+    answers: Counter[str] = Counter()
+    excused: Counter[str] = Counter()
+    violations: list[Violation] = []
+    for record in evidence.records:
+        kind = _kind(record, timeline, last_sent_ns)
+        counts[kind] += 1
+        if kind == "answered":
+            answers[record.use_case] += 1
+        elif kind == "failed":
+            failures[record.use_case].append(record)
+            met = [each for each in evidence.disturbances if _met(each, record)]
+            if message := _objection(record, met, timeline.during(record), fails_over=evidence.fails_over):
+                violations.append(_violation(record, message))
+            else:
+                excused[met[0].text] += 1
+    if evidence.availability_slo is not None:
+        violations += _below(evidence.availability_slo, answers, failures, {each.sequence for each in violations})
+    return _verdict(counts, excused, violations)
+
+
+def _kind(record: Record, timeline: RevisionTimeline, last_sent_ns: int) -> str:
+    if record.status == "OK":
+        return "failed" if record.source == "default" else "answered"
+    if record.status == UNSENT:
+        return "unsent"
+    if record.status == "CANCELLED" and record.done_ns >= last_sent_ns:
+        return "cut off"  # in flight when the driver was stopped: nothing was sent any more
+    return "explained" if any(_explains(rules, record) for rules in timeline.during(record)) else "failed"
+
+
+def _explains(rules: Rules, record: Record) -> bool:
+    if record.status == "RESOURCE_EXHAUSTED":
+        return rules.limits(record)
+    expected = rules.expected(record).status
+    return expected not in {"OK", ""} and record.status == expected
+
+
+def _met(disturbance: Disturbance, record: Record) -> bool:
+    until_ns = disturbance.until_ns
+    return record.done_ns >= disturbance.from_ns and (until_ns is None or record.sent_ns <= until_ns + RECOVERY_NS)
+
+
+def _objection(record: Record, met: Sequence[Disturbance], rules: Iterable[Rules], *, fails_over: bool) -> str:
+    """Returns the objection to a failure, empty if a fault explains it."""
+    if record.status == "OK":
+        failure = f"{record.use_case} answered by the caller's own default"
+    else:
+        failure = f"{record.use_case} failed with {record.status} ({record.message[:80]!r})"
+    if not met:
+        return f"{failure}; no fault is marked at that time, and nothing in the table explains it"
+    promises = (_promise(each, record, met, fails_over=fails_over) for each in rules)
+    promise = next(filter(None, promises), "")
+    return f"{failure} while {met[0].text}; {promise}" if promise else ""
+
+
+def _promise(rules: Rules, record: Record, met: Sequence[Disturbance], *, fails_over: bool) -> str:
+    """Returns how the table promises recovery from what a request met; empty if it does not."""
+    chosen = rules.expected(record)
+    since = [each.from_ns for each in met if _hits(each, chosen.cluster)]
+    if chosen.status != "OK" or not since or record.status not in FALLS_BACK:
+        return ""
+    for other in rules.fallbacks(record):
+        if not any(_hits(each, other.cluster) for each in met):
+            return f"the table promises the fallback {other.model}@{other.version} on {other.cluster}"
+    backup = rules.failover(chosen.cluster) if fails_over else ""
+    if backup and record.sent_ns > min(since) + FAILOVER_NS and not any(_hits(each, backup) for each in met):
+        return f"the table promises that {backup} takes over from {chosen.cluster}"
+    return ""
+
+
+def _hits(disturbance: Disturbance, cluster: str) -> bool:
+    return disturbance.target == cluster or disturbance.target.rpartition("-")[0] == cluster
+
+
+def _violation(record: Record, message: str) -> Violation:
+    return Violation(NAME, record.sequence, record.request_id, message)
+
+
+def _below(
+    slo: float, answers: Counter[str], failures: dict[str, list[Record]], known: set[int]
+) -> Iterable[Violation]:
+    """Yields the failures of each use case below the objective; those of all use cases if the whole run is."""
+    all_failed = sum(map(len, failures.values()))
+    whole = _share(answers.total(), all_failed)
+    for use_case, failed in failures.items():
+        own = _share(answers[use_case], len(failed))
+        missed = f"{use_case}: {own:.3%}" if own < slo else f"the run: {whole:.3%}" if whole < slo else ""
+        for record in failed:
+            if missed and record.sequence not in known:
+                message = f"{record.use_case} failed with {record.status}; {missed} answered, {slo:.3%} asked for"
+                yield _violation(record, message)
+
+
+def _share(answered: int, failed: int) -> float:
+    return answered / (answered + failed)
+
+
+def _verdict(counts: Counter[str], excused: Counter[str], violations: Sequence[Violation]) -> Verdict:
+    summary = f"{counts['answered']} answered, {counts['failed']} failed"
+    for kind, words in (
+        ("explained", "refused as the table says"),
+        ("cut off", "cut off by the driver's stop"),
+        ("unsent", "not sent"),
+    ):
+        if counts[kind]:
+            summary += f", {counts[kind]} {words}"
+    if excused:
+        summary += "; " + ", ".join(f"{count} failed while {text}" for text, count in excused.most_common(_SHOWN))
+    if violations:
+        in_order = tuple(sorted(violations, key=lambda one: one.sequence))
+        return Verdict(NAME, Outcome.INVALID, f"{len(in_order)} failed without a reason; {summary}", in_order)
+    if not counts["answered"] and not counts["explained"]:
+        return Verdict(NAME, Outcome.UNKNOWN, f"nothing was answered; {summary}")
+    return Verdict(NAME, Outcome.VALID, summary)
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Was every request answered, unless the rules, a limit or a marked fault says why not?",
+    claim=Claim.AVAILABILITY,
+    check=check,
+)

@@ -1,0 +1,250 @@
+"""Judges a run by its folder: gathers the evidence, asks the checkers, and writes figures and verdicts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from math import floor, log10
+from typing import TYPE_CHECKING, Any
+
+from lab.checkers import DEFAULT_CLAIMS, Claim, Evidence, Outcome, RevisionInForce, Verdict, by_claim, check, worst
+from lab.errors import RunError
+from lab.history import read_parquet
+from lab.load.summary import RunSummary, summarize
+from lab.runs.events import disturbances, run_events
+from lab.runs.folder import COPIES, DRIVER, HISTORY, REVISIONS, SUMMARY, plan_of, read_json
+from lab.topologies import TOPOLOGIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from lab.history import Record
+    from lab.load.arrivals import Schedule
+    from lab.load.plan import LoadPlan
+
+# A node acknowledges a revision on its main thread; Envoy's workers, and requests in flight there, switch a moment
+# later. For this time, an answer by the previous revision is right.
+SETTLING_NS = 100_000_000
+
+_WORDS = {
+    Claim.CORRECTNESS: {
+        Outcome.VALID: "Routing: right",
+        Outcome.INVALID: "Routing: wrong",
+        Outcome.UNKNOWN: "Routing: not shown",
+    },
+    Claim.AVAILABILITY: {
+        Outcome.VALID: "Requests: answered, or the cause is known",
+        Outcome.INVALID: "Requests: some failed, and nothing says why",
+        Outcome.UNKNOWN: "Requests: not shown",
+    },
+    Claim.TIMING: {
+        Outcome.VALID: "Latency: to be trusted",
+        Outcome.INVALID: "Latency: wrong",
+        Outcome.UNKNOWN: "Latency: not to be trusted",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What is asked of a run.
+
+    Attributes:
+        claims: that decide its outcome.
+        availability_slo: see :class:`lab.checkers.Evidence`.
+    """
+
+    claims: tuple[Claim, ...] = DEFAULT_CLAIMS
+    availability_slo: float | None = None
+
+
+DEFAULT_TERMS = Terms()
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A judged run.
+
+    Attributes:
+        folder: the run's.
+        summary: its figures.
+        verdicts: one for each checker.
+        asked: the claims that decide its outcome.
+    """
+
+    folder: Path
+    summary: RunSummary
+    verdicts: tuple[Verdict, ...]
+    asked: tuple[Claim, ...] = DEFAULT_CLAIMS
+
+    @property
+    def claims(self) -> dict[Claim, Outcome]:
+        """The outcome of each claim."""
+        return by_claim(self.verdicts)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst outcome of the claims that were asked for."""
+        return worst(outcome for claim, outcome in self.claims.items() if claim in self.asked)
+
+    @property
+    def sentence(self) -> str:
+        """The claims in words: ``Routing: right. Requests: answered. Latency: to be trusted``."""
+        words = {claim: _WORDS[claim][outcome] for claim, outcome in self.claims.items()}
+        words[Claim.TIMING] += self._advice
+        return " ".join(f"{each}." for each in words.values())
+
+    @property
+    def misrouted(self) -> int:
+        """Number of answers that no rule in force allowed."""
+        return self._violations("routing")
+
+    @property
+    def torn(self) -> int:
+        """Number of answers whose header and body disagree."""
+        return self._violations("tear")
+
+    @property
+    def _advice(self) -> str:
+        """A rate to try where this machine was too slow for the one it was given."""
+        late = self.claims[Claim.TIMING] is Outcome.UNKNOWN and self.summary.offered is not None
+        rate = round_rate_below(self.summary.achieved_rate / 2) if late else 0
+        return f", this machine was busy; try `--rate {rate:g}`" if rate else ""
+
+    def _violations(self, checker: str) -> int:
+        return sum(len(verdict.violations) for verdict in self.verdicts if verdict.checker == checker)
+
+    def to_document(self) -> dict[str, Any]:
+        """Returns it as a JSON object, for ``summary.json`` and ``--json``."""
+        return {
+            "run_dir": str(self.folder),
+            **asdict(self.summary),
+            "misrouted": self.misrouted,
+            "torn": self.torn,
+            "verdict": str(self.outcome),
+            "claims": {str(claim): str(outcome) for claim, outcome in self.claims.items()},
+            "verdicts": [
+                {
+                    "checker": verdict.checker,
+                    "claim": str(verdict.claim),
+                    "outcome": str(verdict.outcome),
+                    "summary": verdict.summary,
+                    "violations": [asdict(violation) for violation in verdict.violations],
+                }
+                for verdict in self.verdicts
+            ],
+        }
+
+
+def round_rate_below(rate: float) -> float:
+    """Returns the largest of 1, 2 and 5 times a power of ten that is not above a rate; 0 for 0."""
+    if rate <= 0:
+        return 0.0
+    power = 10.0 ** floor(log10(rate))
+    return max(each for each in (1, 2, 5) if each * power <= rate or each == 1) * power
+
+
+def judge(folder: Path, records: Sequence[Record] | None = None, *, terms: Terms = DEFAULT_TERMS) -> RunResult:
+    """Judges a run by its folder, and by nothing else.
+
+    Args:
+        folder: of the run.
+        records: its history, if the caller has read it already.
+        terms: what is asked of it.
+
+    Raises:
+        RunError: a file is missing or cannot be read.
+    """
+    plan = plan_of(folder)
+    schedule = plan.schedule() if plan.scheduled else None
+    evidence = replace(evidence_of(folder, plan, schedule, records), availability_slo=terms.availability_slo)
+    verdicts = tuple(check(evidence))
+    summary = summarize(evidence.records, schedule, came_due=evidence.planned)
+    return RunResult(folder, summary, verdicts, terms.claims)
+
+
+def evidence_of(
+    folder: Path, plan: LoadPlan, schedule: Schedule | None, records: Sequence[Record] | None = None
+) -> Evidence:
+    """Returns the evidence in a run's folder. ``records`` saves reading the history again.
+
+    Raises:
+        RunError: a file is missing or cannot be read.
+    """
+    copies, duplicates = shadow_copies_in(folder)
+    return Evidence(
+        records=read_parquet(folder / HISTORY) if records is None else records,
+        revisions=revisions_in_force(read_json(folder / REVISIONS)),
+        planned=_count_of_driver(folder) if schedule is None else len(schedule),
+        offered_rate=None if schedule is None else schedule.offered_rps,
+        closed_loop=plan.locust is not None and plan.locust.closed_loop,
+        shadow_copies=copies,
+        shadow_duplicates=duplicates,
+        disturbances=disturbances(run_events(folder)),
+        fails_over=plan.topology in TOPOLOGIES and bool(TOPOLOGIES[plan.topology].capabilities.failover),
+    )
+
+
+def _count_of_driver(folder: Path) -> int:
+    """Returns how many requests came due by the driver's count; 0 if it left no summary."""
+    if not (folder / DRIVER).exists():
+        return 0
+    document = read_json(folder / DRIVER)
+    try:
+        return int(document["planned"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{folder / DRIVER}: no summary of a driver; name the folder of a finished run") from error
+
+
+def shadow_copies_in(folder: Path) -> tuple[Mapping[str, frozenset[str]] | None, frozenset[str]]:
+    """Returns ids of requests whose shadow copy replicas received, by routing key, and ids of those received twice.
+
+    The file has, for each routing key, the ids that its replicas received. Without the file, the replicas were not
+    asked: None.
+
+    Raises:
+        RunError: the file holds something else.
+    """
+    path = folder / COPIES
+    if not path.exists():
+        return None, frozenset()
+    found = read_json(path)
+    if not isinstance(found, dict) or not all(
+        isinstance(ids, list) and all(isinstance(each, str) for each in ids) for ids in found.values()
+    ):
+        raise RunError(f"{path}: no lists of request ids by routing key; restore the file, or remove it")
+    copies: dict[str, list[str]] = found
+    duplicates = {each for ids in copies.values() for each, times in Counter(ids).items() if times > 1}
+    return {key: frozenset(ids) for key, ids in copies.items()}, frozenset(duplicates)
+
+
+def write_summary(result: RunResult) -> None:
+    """Writes figures and verdicts, for other programs: the lab itself judges a run again whenever it is asked."""
+    (result.folder / SUMMARY).write_text(json.dumps(result.to_document(), indent=1))
+
+
+def revisions_in_force(revisions: Sequence[dict[str, Any]]) -> list[RevisionInForce]:
+    """Returns the revisions with the time in which answers by each are right.
+
+    It begins when the revision's models are loaded and it goes out to nodes. It ends, after a settling time, when all
+    nodes have converged on its successor, or when it has been rolled back.
+    """
+    steps = [{step["phase"]: step["at_ns"] for step in each["steps"]} for each in revisions]
+    result = []
+    for index, (revision, its_steps) in enumerate(zip(revisions, steps, strict=True)):
+        if "loaded" not in its_steps:
+            continue  # no node has received it
+        later = (following["converged"] for following in steps[index + 1 :] if "converged" in following)
+        until = its_steps["failed"] if "failed" in its_steps else next(later, None)
+        result.append(
+            RevisionInForce(
+                revision["revision"],
+                revision["document"],
+                its_steps["loaded"],
+                None if until is None else until + SETTLING_NS,
+                its_steps.get("converged"),
+            )
+        )
+    return result

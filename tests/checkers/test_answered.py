@@ -1,0 +1,174 @@
+"""A failure counts unless the rules, a limit or a marked fault says why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.checkers import Disturbance, Outcome, Verdict
+from lab.checkers.kinds import answered
+from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record, make_table, obey, two_versions
+
+if TYPE_CHECKING:
+    from lab.history import Record
+
+FIRST_NS = START_NS + 100 * STEP_NS
+"""When request 100 is due."""
+KILLED = Disturbance("a-0 killed", "a-0", FIRST_NS, FIRST_NS + 50 * STEP_NS)
+
+
+def _judge(records: list[Record], **changes: Any) -> Verdict:
+    return answered.check(make_evidence(records, **changes))
+
+
+def _good(count: int = 200, **changes: Any) -> list[Record]:
+    return [make_record(number, **changes) for number in range(count)]
+
+
+def _with_failures(numbers: range, status: str = "UNAVAILABLE", **changes: Any) -> list[Record]:
+    return [
+        make_record(each, status=status, **changes) if each in numbers else make_record(each) for each in range(200)
+    ]
+
+
+def test_a_run_in_which_all_were_answered_is_valid() -> None:
+    verdict = _judge(_good())
+    assert (verdict.outcome, verdict.summary) == ("valid", "200 answered, 0 failed")
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "RESOURCE_EXHAUSTED", "NOT_FOUND"],
+)
+def test_one_failure_that_nothing_explains_is_invalid(status: str) -> None:
+    verdict = _judge(_with_failures(range(77, 78), status))
+    assert (verdict.outcome, [each.sequence for each in verdict.violations]) == ("invalid", [77])
+
+
+def test_failures_of_one_device_are_invalid() -> None:
+    """Every request of televisions failed, as their cluster is mapped wrongly: the others prove nothing about them."""
+    table = two_versions()
+    records = [obey(table, each, device="phone") for each in range(0, 200, 2)]
+    records += [make_record(each, device="tv", status="UNAVAILABLE") for each in range(1, 200, 2)]
+    assert (_judge(records).outcome, len(_judge(records).violations)) == ("invalid", 100)
+
+
+def test_a_refusal_that_the_rules_expect_is_an_answer() -> None:
+    verdict = _judge([make_record(0, use_case="Nope", status="NOT_FOUND")])
+    assert (verdict.outcome, verdict.summary) == ("valid", "0 answered, 0 failed, 1 refused as the table says")
+
+
+@pytest.mark.parametrize(
+    ("tenants", "outcome"),
+    [
+        ({}, "invalid"),
+        ({"ads": {"rate": 5}}, "valid"),
+        ({"ads": {"concurrent": 5}}, "valid"),
+        ({"ads": {"callers": ["homepage"]}}, "invalid"),
+        ({"kids": {"rate": 5}}, "invalid"),
+        ({"default": {"rate": 5}}, "valid"),
+    ],
+)
+def test_a_limit_of_the_table_explains_an_exhausted_resource(tenants: dict[str, Any], outcome: str) -> None:
+    records = _with_failures(range(10), "RESOURCE_EXHAUSTED", tenant="ads")
+    assert _judge(records, table={**two_versions(), "tenants": tenants}).outcome == outcome
+
+
+def test_a_breaker_explains_an_exhausted_resource() -> None:
+    table = two_versions()
+    table["use_cases"]["Rows"]["breaker"] = {"requests": 10}
+    assert _judge(_with_failures(range(10), "RESOURCE_EXHAUSTED"), table=table).outcome == "valid"
+
+
+def test_failures_during_a_marked_fault_are_counted_and_named() -> None:
+    verdict = _judge(_with_failures(range(100, 110)), disturbances=[KILLED])
+    assert (verdict.outcome, verdict.summary) == (
+        "valid",
+        "190 answered, 10 failed; 10 failed while a-0 killed",
+    )
+
+
+def test_a_failure_before_the_fault_or_long_after_it_is_invalid() -> None:
+    early = _judge(_with_failures(range(98, 110)), disturbances=[KILLED])
+    assert [each.sequence for each in early.violations] == [98, 99]
+    ended = Disturbance("a-0 killed", "a-0", START_NS - 2 * answered.RECOVERY_NS, START_NS - answered.RECOVERY_NS)
+    late = _judge(_with_failures(range(3)), disturbances=[ended])
+    assert [each.sequence for each in late.violations] == [0, 1, 2]
+
+
+def test_a_fault_that_is_not_undone_lasts() -> None:
+    lasting = Disturbance("a-0 killed", "a-0", START_NS - 3_600_000_000_000, None)
+    assert _judge(_with_failures(range(3)), disturbances=[lasting]).outcome == "valid"
+
+
+def _with_fallback(**clusters: Any) -> dict[str, Any]:
+    table = two_versions()
+    table["use_cases"]["Rows"]["fallback"] = ["rows@v2"]
+    table["clusters"].update(clusters)
+    return table
+
+
+@pytest.mark.parametrize(
+    ("targets", "status", "outcome"),
+    [
+        (["a"], "UNAVAILABLE", "invalid"),
+        (["a-0"], "INTERNAL", "invalid"),
+        (["a", "b"], "UNAVAILABLE", "valid"),
+        (["a"], "DEADLINE_EXCEEDED", "valid"),  # no time was left for the fallback
+        (["homepage-sidecar"], "UNAVAILABLE", "valid"),  # the way to the fallback was cut off, too
+    ],
+)
+def test_a_fallback_that_the_table_promises_must_answer(targets: list[str], status: str, outcome: str) -> None:
+    marked = [Disturbance(f"{each} killed", each, FIRST_NS, FIRST_NS + 50 * STEP_NS) for each in targets]
+    verdict = _judge(_with_failures(range(100, 110), status), table=_with_fallback(), disturbances=marked)
+    assert verdict.outcome == outcome
+
+
+@pytest.mark.parametrize(("fails_over", "outcome"), [(True, "invalid"), (False, "valid")])
+def test_a_failover_cluster_must_take_over_where_the_topology_has_it(*, fails_over: bool, outcome: str) -> None:
+    table = two_versions()
+    table["clusters"]["a"]["failover"] = "b"
+    began_ns = START_NS - answered.FAILOVER_NS - 1
+    killed = Disturbance("a killed", "a", began_ns, None)
+    verdict = _judge(_with_failures(range(3)), table=table, disturbances=[killed], fails_over=fails_over)
+    assert verdict.outcome == outcome
+    at_once = Disturbance("a killed", "a", START_NS, None)
+    assert _judge(_with_failures(range(3)), table=table, disturbances=[at_once], fails_over=True).outcome == "valid"
+
+
+@pytest.mark.parametrize(("slo", "outcome"), [(None, "valid"), (0.95, "valid"), (0.951, "invalid")])
+def test_an_objective_bounds_what_a_fault_may_cost(slo: float | None, outcome: str) -> None:
+    verdict = _judge(_with_failures(range(100, 110)), disturbances=[KILLED], availability_slo=slo)
+    assert (verdict.outcome, len(verdict.violations)) == (outcome, 10 if outcome == "invalid" else 0)
+
+
+def test_an_objective_holds_for_each_use_case() -> None:
+    table = make_table({"rows@v1": 50, "rows@v2": 50})
+    table["use_cases"]["Others"] = table["use_cases"]["Rows"]
+    records = [obey(table, each) for each in range(190)]
+    records += [make_record(each, use_case="Others", status="UNAVAILABLE") for each in range(190, 200)]
+    records += [obey(table, each, use_case="Others") for each in range(200, 210)]
+    marked = [Disturbance("v1-0 killed", "v1-0", START_NS, None)]
+    assert _judge(records, table=table, disturbances=marked, availability_slo=0.9).violations[0].message == (
+        "Others failed with UNAVAILABLE; Others: 50.000% answered, 90.000% asked for"
+    )
+    assert _judge(records, table=table, disturbances=marked, availability_slo=0.5).outcome == "valid"
+
+
+def test_requests_cut_off_by_the_drivers_stop_are_no_failures() -> None:
+    records = _good()
+    records.append(make_record(200, status="CANCELLED"))
+    assert _judge(records).outcome == "valid"
+    assert _judge([*records, make_record(201)]).outcome == "invalid"  # others were sent after it
+
+
+def test_a_callers_own_default_is_no_answer() -> None:
+    assert _judge([*_good(), make_record(200, source="default")]).outcome == "invalid"
+
+
+def test_nothing_answered_is_unknown() -> None:
+    assert _judge([]).outcome is Outcome.UNKNOWN
+    assert _judge([make_record(0, status="UNSENT")]).outcome is Outcome.UNKNOWN
+    lasting = Disturbance("a-0 killed", "a-0", START_NS, None)
+    assert _judge([make_record(0, status="UNAVAILABLE")], disturbances=[lasting]).outcome is Outcome.UNKNOWN

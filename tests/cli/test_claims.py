@@ -1,0 +1,33 @@
+"""``--claims`` and ``--slo``: what decides the exit status."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.checkers import Claim
+from lab.cli.load import terms_of
+from lab.errors import InputError
+from lab.runs import Terms
+
+
+def test_claims_and_objective_are_parsed() -> None:
+    assert terms_of("correctness,availability", None) == Terms()
+    assert terms_of(" timing ", None) == Terms(claims=(Claim.TIMING,))
+    assert terms_of("timing", "availability>=99.9%").availability_slo == pytest.approx(0.999)
+    assert terms_of("timing", "availability >= 100 %").availability_slo == 1
+
+
+@pytest.mark.parametrize(
+    ("claims", "slo", "message"),
+    [
+        ("", None, "--claims: '' is no list of claims; write some of correctness,availability,timing"),
+        ("truth", None, "--claims: 'truth' is no list of claims"),
+        ("timing", "latency<=5ms", "--slo: 'latency<=5ms' is no objective; write e.g. 'availability>=99.9%'"),
+        ("timing", "availability>=0%", "--slo: "),
+        ("timing", "availability>=101%", "--slo: "),
+    ],
+)
+def test_others_are_refused_in_one_line(claims: str, slo: str | None, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        terms_of(claims, slo)
+    assert str(caught.value).startswith(message)

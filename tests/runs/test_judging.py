@@ -1,0 +1,59 @@
+"""A result in words, and by the claims that are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lab.checkers import Claim, Outcome, Verdict, Violation
+from lab.load.summary import summarize
+from lab.runs import RunResult
+from lab.runs.judging import round_rate_below
+from tests.checkers.builders import make_record
+
+LATE = Verdict("driver", Outcome.UNKNOWN, "late", claim=Claim.TIMING)
+ON_TIME = Verdict("driver", Outcome.VALID, "on time", claim=Claim.TIMING)
+RIGHT = Verdict("routing", Outcome.VALID, "all right")
+ANSWERED = Verdict("answered", Outcome.VALID, "all answered", claim=Claim.AVAILABILITY)
+LOST = Verdict("answered", Outcome.INVALID, "lost", (Violation("answered", 0, "r0", "lost"),), Claim.AVAILABILITY)
+
+
+def _run(*verdicts: Verdict) -> RunResult:
+    summary = summarize([make_record(number) for number in range(10)], None, came_due=10)
+    return RunResult(Path("run"), replace(summary, offered=200.0, achieved_rate=200.0), verdicts)
+
+
+def test_a_late_driver_is_said_in_words_with_a_rate_to_try() -> None:
+    assert _run(RIGHT, ANSWERED, LATE).sentence == (
+        "Routing: right. Requests: answered, or the cause is known. "
+        "Latency: not to be trusted, this machine was busy; try `--rate 100`."
+    )
+    assert _run(RIGHT, LOST, ON_TIME).sentence == (
+        "Routing: right. Requests: some failed, and nothing says why. Latency: to be trusted."
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "asked", "outcome"),
+    [
+        ((RIGHT, ANSWERED, LATE), (Claim.CORRECTNESS, Claim.AVAILABILITY), "valid"),
+        ((RIGHT, ANSWERED, LATE), (Claim.TIMING,), "unknown"),
+        ((RIGHT, LOST, ON_TIME), (Claim.CORRECTNESS, Claim.TIMING), "valid"),
+        ((RIGHT, LOST, ON_TIME), (Claim.AVAILABILITY,), "invalid"),
+        ((RIGHT, LATE), (Claim.CORRECTNESS, Claim.AVAILABILITY), "unknown"),
+    ],
+)
+def test_the_outcome_is_that_of_the_claims_asked_for(
+    verdicts: tuple[Verdict, ...], asked: tuple[Claim, ...], outcome: str
+) -> None:
+    result = replace(_run(*verdicts), asked=asked)
+    assert result.outcome == outcome
+    assert result.to_document()["verdict"] == outcome
+    assert result.to_document()["claims"] == {str(claim): str(each) for claim, each in result.claims.items()}
+
+
+@pytest.mark.parametrize(("rate", "below"), [(0, 0), (0.7, 0.5), (1, 1), (99, 50), (100, 100), (249, 200), (999, 500)])
+def test_a_suggested_rate_is_round_and_not_above(rate: float, below: float) -> None:
+    assert round_rate_below(rate) == pytest.approx(below)
