@@ -32,6 +32,25 @@ class RevisionInForce:
     converged_ns: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asks:
+    """The mix of requests that a run's plan draws, each field by itself and uniformly.
+
+    Attributes:
+        use_cases: listed several times for more weight.
+        caller: of all requests.
+        users: their ids are ``u0`` to ``u<users - 1>``.
+        contexts: choices by context field, repeated for more weight.
+        traffic_origin: unless ``contexts`` says otherwise.
+    """
+
+    use_cases: Sequence[str]
+    caller: str
+    users: int
+    contexts: Mapping[str, tuple[str, ...]]
+    traffic_origin: str
+
+
 @dataclass(frozen=True, slots=True)
 class Disturbance:
     """A fault, or another operation that breaks something, as marked while the run went on.
@@ -41,12 +60,14 @@ class Disturbance:
         target: unit, cluster or role that it hit.
         from_ns: Unix nanoseconds.
         until_ns: when it was undone, Unix nanoseconds; None if it was not.
+        kills: whether its target cannot answer at all meanwhile.
     """
 
     text: str
     target: str
     from_ns: int
     until_ns: int | None
+    kills: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +85,7 @@ class Evidence:
         shadow_copies: ids of the requests of which the model replicas received a shadow's copy, by routing key; None
             if the replicas were not asked.
         shadow_duplicates: ids of the requests whose copy was received more than once.
+        asks: the mix of requests that was planned; None if something else than the plan's mix decides what is asked.
         disturbances: that were marked before or during the run.
         fails_over: whether the topology uses the failover clusters that the table names.
         availability_slo: share of requests that must be answered, 0 to 1, of the run and of each use case; None without
@@ -78,6 +100,7 @@ class Evidence:
     schedule_delay_bound_ms: float = 5.0
     shadow_copies: Mapping[str, frozenset[str]] | None = None
     shadow_duplicates: frozenset[str] = frozenset()
+    asks: Asks | None = None
     disturbances: Sequence[Disturbance] = ()
     fails_over: bool = False
     availability_slo: float | None = None

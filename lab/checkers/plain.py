@@ -83,6 +83,56 @@ def shadow_of(document: Mapping[str, Any], use_case: str, context: Mapping[str, 
     return str(shadow["use"]).replace("@", ".")
 
 
+def passed(document: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> list[str]:
+    """Returns what a request meets on its way through the table, in words: see :mod:`lab.checkers.coverage`."""
+    met = [f"use case {use_case}"]
+    if _refusal(document, use_case, context):
+        return met
+    if context.get("override", ""):
+        return [*met, f"override of {use_case}"]
+    deciding, reference, cell = _decision(document, use_case, context)
+    for rule in document["use_cases"][use_case].get("rules", []):
+        met += _negations(rule.get("when", {}), context, f"rule {rule['name']} of {use_case}")
+        if rule is deciding:
+            break
+    name = f"rule {deciding['name']} of {use_case}" if deciding else f"default of {use_case}"
+    met += [name, f"{reference} by {name}"]
+    if cell:
+        met.append(f"cell {cell} by {name}")
+    for place in _edge(deciding, use_case, context):
+        met.append(f"{place} of {name}")
+    return met
+
+
+def _negations(when: Mapping[str, Any], context: Mapping[str, str], name: str) -> list[str]:
+    """Returns the side of each negation that decides, if the conditions beside it hold."""
+    if "not" not in when or not _holds({field: when[field] for field in when if field != "not"}, context):
+        return []
+    side = "excludes" if _holds(when["not"], context) else "lets pass"
+    return [f"negation that {side} in {name}", *_negations(when["not"], context, f"the negation in {name}")]
+
+
+def _edge(rule: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> list[str]:
+    """Returns the edge bucket of an arm in which the request's unit is, if it is in one."""
+    if "experiment" in rule:
+        drawn = rule["experiment"]
+        salt = f"experiment/{drawn['id']}"
+        weights = {cell: arm["weight"] for cell, arm in drawn["cells"].items()}
+    elif "split" in rule:
+        drawn = rule["split"]
+        salt, weights = f"split/{use_case}/{rule['name']}", drawn["weights"]
+    else:
+        return []
+    bucket = _bucket(salt, context[drawn["unit"]])
+    begin = 0
+    for name in sorted(weights, key=_with_numbers_as_numbers):
+        end = begin + weights[name] * 100
+        if bucket in (begin, end - 1) and begin < end:
+            return [f"edge bucket {bucket} ({name})"]
+        begin = end
+    return []
+
+
 def fields_read(document: Mapping[str, Any], use_case: str) -> list[str]:
     """Returns the context fields on which :func:`decide` depends for this use case, sorted."""
     if use_case not in document["use_cases"]:

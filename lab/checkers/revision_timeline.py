@@ -92,6 +92,10 @@ class Rules:
         """Returns the cluster that takes over from this one; empty if none does."""
         return str(self._document.get("clusters", {}).get(cluster, {}).get("failover", ""))
 
+    def replicas(self, cluster: str) -> int:
+        """Returns how many replicas the table gives a cluster; one if it does not say."""
+        return int(self._document.get("clusters", {}).get(cluster, {}).get("replicas", 1))
+
     def limits(self, record: Record) -> bool:
         """Whether the table limits this request's tenant, use case, or attempts at its models."""
         tenants = self._document.get("tenants", {})

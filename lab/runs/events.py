@@ -29,6 +29,8 @@ RUN_EVENTS, LAB_EVENTS = "events.json", "events.jsonl"
 STEP, STEP_OVER = "step", "step-over"
 """A scenario's step begins and ends. A step does nothing to the lab by itself."""
 
+_KILL = "kill"
+
 # Operations that break nothing. The last words of heals, as the events that they undo may be older than the file.
 _SCALE = "scale"
 _HEALED = ("started", "resumed", "connected again", "healed")
@@ -166,7 +168,11 @@ def disturbances(events: Sequence[Event]) -> list[Disturbance]:
     heals = {event.undone_by for event in events} | {_SCALE}
     return [
         Disturbance(
-            event.text, event.target, event.from_ns, undone_ns(event, events) if event.undone_by else event.until_ns
+            event.text,
+            event.target,
+            event.from_ns,
+            undone_ns(event, events) if event.undone_by else event.until_ns,
+            kills=event.kind == _KILL,
         )
         for event in events
         if event.is_fault or not (event.is_step or event.kind in heals or event.past in _HEALED)

@@ -8,7 +8,18 @@ from dataclasses import asdict, dataclass, replace
 from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
-from lab.checkers import DEFAULT_CLAIMS, Claim, Evidence, Outcome, RevisionInForce, Verdict, by_claim, check, worst
+from lab.checkers import (
+    DEFAULT_CLAIMS,
+    Asks,
+    Claim,
+    Evidence,
+    Outcome,
+    RevisionInForce,
+    Verdict,
+    by_claim,
+    check,
+    worst,
+)
 from lab.errors import RunError
 from lab.history import read_parquet
 from lab.load.summary import RunSummary, summarize
@@ -182,8 +193,22 @@ def evidence_of(
         closed_loop=plan.locust is not None and plan.locust.closed_loop,
         shadow_copies=copies,
         shadow_duplicates=duplicates,
+        asks=_asks(plan),
         disturbances=disturbances(run_events(folder)),
         fails_over=plan.topology in TOPOLOGIES and bool(TOPOLOGIES[plan.topology].capabilities.failover),
+    )
+
+
+def _asks(plan: LoadPlan) -> Asks | None:
+    """Returns the mix that a plan draws; None if a locustfile decides what is asked."""
+    if plan.locust is not None:
+        return None
+    return Asks(
+        use_cases=[use_case.name for use_case in plan.use_cases],
+        caller=plan.caller,
+        users=plan.users,
+        contexts=plan.contexts,
+        traffic_origin=plan.traffic_origin,
     )
 
 

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
+from lab.checkers.coverage import LEAST_EXPECTED, too_little
 from lab.checkers.revision_timeline import RevisionTimeline, Rules
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
@@ -45,7 +46,9 @@ def check(evidence: Evidence) -> Verdict:
     and in each use case.
 
     Returns:
-        Invalid with any violation; unknown if nothing was answered, or refused as the rules say.
+        Invalid with any violation; unknown if nothing was answered, or refused as the rules say, and if the run met too
+        little of what it was to cover: see :func:`lab.checkers.coverage.too_little`, and a fallback that no request
+        took while all replicas of the chosen version's cluster were dead.
     """
     timeline = RevisionTimeline(evidence.revisions)
     last_sent_ns = max((record.sent_ns for record in evidence.records), default=0)
@@ -54,11 +57,13 @@ def check(evidence: Evidence) -> Verdict:
     answers: Counter[str] = Counter()
     excused: Counter[str] = Counter()
     violations: list[Violation] = []
+    answered: list[Record] = []
     for record in evidence.records:
         kind = _kind(record, timeline, last_sent_ns)
         counts[kind] += 1
-        if kind == "answered":
-            answers[record.use_case] += 1
+        if kind in {"answered", "explained"}:
+            answered.append(record)
+            answers[record.use_case] += kind == "answered"
         elif kind == "failed":
             failures[record.use_case].append(record)
             met = [each for each in evidence.disturbances if _met(each, record)]
@@ -68,7 +73,8 @@ def check(evidence: Evidence) -> Verdict:
                 excused[met[0].text] += 1
     if evidence.availability_slo is not None:
         violations += _below(evidence.availability_slo, answers, failures, {each.sequence for each in violations})
-    return _verdict(counts, excused, violations)
+    missed = [*too_little(evidence, timeline, answered), *_untaken(evidence, timeline)]
+    return _verdict(counts, excused, violations, missed)
 
 
 def _kind(record: Record, timeline: RevisionTimeline, last_sent_ns: int) -> str:
@@ -148,7 +154,37 @@ def _share(answered: int, failed: int) -> float:
     return answered / (answered + failed)
 
 
-def _verdict(counts: Counter[str], excused: Counter[str], violations: Sequence[Violation]) -> Verdict:
+def _untaken(evidence: Evidence, timeline: RevisionTimeline) -> Iterable[str]:
+    """Yields the fallbacks that no request took although the chosen version's cluster was dead."""
+    kills = [each for each in evidence.disturbances if each.kills]
+    due: Counter[str] = Counter()
+    taken: Counter[str] = Counter()
+    for record in evidence.records if kills else ():
+        rules = timeline.alone(record)
+        if rules is None or not rules.fallbacks(record):
+            continue
+        chosen = rules.expected(record)
+        if not rules.failover(chosen.cluster) and _is_dead(chosen.cluster, rules, record, kills):
+            edge = f"fallback from {chosen.model}@{chosen.version} of {record.use_case}"
+            due[edge] += 1
+            taken[edge] += record.source == "fallback"
+    for edge, count in due.items():
+        if count >= LEAST_EXPECTED and not taken[edge]:
+            yield f"{edge}: none of {count} requests took it while {edge.split()[2]} was dead"
+
+
+def _is_dead(cluster: str, rules: Rules, record: Record, kills: Iterable[Disturbance]) -> bool:
+    """Whether all replicas of a cluster were dead from before the request was sent until after its end."""
+    lasting = (
+        each for each in kills if each.from_ns <= record.sent_ns and record.done_ns <= (each.until_ns or record.done_ns)
+    )
+    targets = {each.target for each in lasting if _hits(each, cluster)}
+    return cluster in targets or len(targets) >= rules.replicas(cluster)
+
+
+def _verdict(
+    counts: Counter[str], excused: Counter[str], violations: Sequence[Violation], missed: Sequence[str]
+) -> Verdict:
     summary = f"{counts['answered']} answered, {counts['failed']} failed"
     for kind, words in (
         ("explained", "refused as the table says"),
@@ -164,6 +200,9 @@ def _verdict(counts: Counter[str], excused: Counter[str], violations: Sequence[V
         return Verdict(NAME, Outcome.INVALID, f"{len(in_order)} failed without a reason; {summary}", in_order)
     if not counts["answered"] and not counts["explained"]:
         return Verdict(NAME, Outcome.UNKNOWN, f"nothing was answered; {summary}")
+    if missed:
+        more = f" and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else ""
+        return Verdict(NAME, Outcome.UNKNOWN, f"met too little: {'; '.join(missed[:_SHOWN])}{more}; {summary}")
     return Verdict(NAME, Outcome.VALID, summary)
 
 

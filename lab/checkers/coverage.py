@@ -1,0 +1,109 @@
+"""Finds what a run was to cover by its plan and tables, and met too little of.
+
+A place is a use case, a rule, a version that a rule chooses, either side of a negation, or an edge bucket of a draw.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from lab.checkers.plain import passed
+from lab.checkers.revision_timeline import context_of
+from lab.history import UNSENT
+from lab.measure.binomial import sigmas, tail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from lab.checkers.evidence import Asks, Evidence
+    from lab.checkers.revision_timeline import RevisionTimeline, Rules
+    from lab.history import Record
+
+DRAWN = 4_000
+"""Requests that are drawn from the plan's mix, to learn which share of them meets a place."""
+
+SIGMAS = 5
+LEAST_EXPECTED = 14
+"""Of so many that are expected, none at all is rarer than 5 sigma: e⁻¹⁴."""
+
+
+@dataclass(slots=True)
+class _Met:
+    """What requests met under tables with the same rules."""
+
+    rules: Rules
+    sent: int = 0
+    asked: Counter[str] = field(default_factory=Counter)
+    answered: Counter[str] = field(default_factory=Counter)
+
+
+def too_little(evidence: Evidence, timeline: RevisionTimeline, answered: Iterable[Record]) -> list[str]:
+    """Returns the places that the run was to cover and has not, each with counts, in words.
+
+    A place was to be covered if the plan's mix meets it so often that no chance explains its absence. It is missed if
+    fewer requests met it than 5 sigma below what the mix leads one to expect, or if none of those was answered.
+
+    Args:
+        evidence: of the run; without its mix (``asks``), nothing is known to be missing.
+        timeline: its revisions.
+        answered: the records of requests that were answered, or refused as the rules say.
+    """
+    if evidence.asks is None:
+        return []
+    groups: dict[str, _Met] = {}
+    by_revision: dict[int, _Met] = {}
+    places: dict[tuple[Any, ...], tuple[str, ...]] = {}
+    ok = {record.sequence for record in answered}
+    for record in evidence.records:
+        rules = timeline.alone(record) if record.status != UNSENT else None
+        if rules is None:
+            continue
+        met = by_revision.get(rules.number)
+        if met is None:
+            met = by_revision[rules.number] = groups.setdefault(_rules_of(rules, evidence.asks), _Met(rules))
+        key = (id(met), *met.rules.unit(record))
+        if key not in places:
+            places[key] = tuple(passed(met.rules.revision.document, record.use_case, context_of(record)))
+        met.sent += 1
+        met.asked.update(places[key])
+        if record.sequence in ok:
+            met.answered.update(places[key])
+    return [text for met in groups.values() for text in _missed(met, evidence.asks)]
+
+
+def _rules_of(rules: Rules, asks: Asks) -> str:
+    """Returns a key that is equal for tables with the same rules, as when only a model moves."""
+    use_cases = rules.revision.document["use_cases"]
+    return json.dumps([use_cases.get(name) for name in asks.use_cases])
+
+
+def _missed(met: _Met, asks: Asks) -> Iterator[str]:
+    if met.sent < LEAST_EXPECTED:
+        return
+    document = met.rules.revision.document
+    drawn = Counter(place for use_case, context in _drawn(asks) for place in passed(document, use_case, context))
+    for place, hits in drawn.items():
+        share = (hits - SIGMAS * hits**0.5) / DRAWN  # the least that the draw leaves possible
+        expected = met.sent * share
+        if expected < LEAST_EXPECTED:
+            continue
+        asked, answered = met.asked[place], met.answered[place]
+        if asked < expected and sigmas(tail(asked, met.sent, share)) > SIGMAS:
+            yield f"{place}: {asked} of {met.sent} requests met it, {met.sent * hits / DRAWN:.0f} were to"
+        elif not answered:
+            yield f"{place}: none of {asked} requests was answered"
+
+
+def _drawn(asks: Asks) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields requests of the plan's mix, drawn by the checkers' own generator."""
+    random = Random("coverage")  # noqa: S311 (not security-relevant)
+    choices: Sequence[tuple[str, tuple[str, ...]]] = tuple(asks.contexts.items())
+    for _ in range(DRAWN):
+        context = {"caller": asks.caller, "traffic_origin": asks.traffic_origin}
+        context["user_id"] = f"u{random.randrange(asks.users)}"
+        context.update((name, random.choice(values)) for name, values in choices)
+        yield random.choice(asks.use_cases), context
