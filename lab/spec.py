@@ -121,6 +121,7 @@ class LabSpec(_Part):
         store: store of the revisions: ``postgresql://…``, or if empty an SQLite file in the lab's folder.
         idle_clusters: clusters that the first route table does not use, with their number of replicas, as targets for
             moving a model.
+        receipt_key: secret of the models, see :mod:`models.stub.receipts`; `lab up` makes it.
         clusters_idle_after_s: seconds after which an Envoy drops a cluster that it does not use; 0 for never.
     """
 
@@ -135,6 +136,7 @@ class LabSpec(_Part):
     store: str = Field(default="", pattern=r"^(postgres(ql)?://\S+)?$")
     idle_clusters: dict[_Name, Annotated[int, Field(ge=1, le=64)]] = {}
     clusters_idle_after_s: float = Field(default=3_600.0, ge=0, le=604_800)
+    receipt_key: str = Field(default="", pattern="^[0-9a-f]{0,64}$")
     gateway: GatewaySpec = GatewaySpec()
     leases: LeaseSpec = LeaseSpec()
     stub: StubSpec = StubSpec()

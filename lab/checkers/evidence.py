@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class Evidence:
         fails_over: whether the topology uses the failover clusters that the table names.
         availability_slo: share of requests that must be answered, 0 to 1, of the run and of each use case; None without
             such an objective.
+        copies_received: receipts of the copies by request id; empty texts where a replica gives none.
+        receipt_key: secret of the lab's replicas, for their receipts, see :mod:`lab.checkers.plain_models`.
     """
 
     records: Sequence[Record]
@@ -104,3 +106,5 @@ class Evidence:
     disturbances: Sequence[Disturbance] = ()
     fails_over: bool = False
     availability_slo: float | None = None
+    copies_received: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    receipt_key: str = ""

@@ -81,6 +81,15 @@ class Rules:
         failed_over = record.cluster == self._failover(home)
         return Expected("OK", record.model, record.version, home if failed_over else record.cluster)
 
+    def config(self, model: str, version: str) -> Mapping[str, Any]:
+        """Returns a version's own config."""
+        entry = self._document["models"].get(model, {"versions": {}})["versions"].get(version, {})
+        return dict(entry.get("config", {}))
+
+    def api(self, use_case: str) -> str:
+        """Returns the API of a use case; empty if the table does not have it."""
+        return str(self._document["use_cases"].get(use_case, {}).get("api", ""))
+
     def _home(self, model: str, version: str) -> str:
         entry = self._document["models"].get(model, {"versions": {}})["versions"].get(version, {})
         return str(entry.get("cluster", ""))

@@ -20,12 +20,14 @@ class DirectTarget:
         version: e.g. ``v2``.
         addresses: ``ip:port`` of each replica.
         cluster: the model cluster that must answer there; any if empty.
+        parameters: of the model, for the body.
     """
 
     model: str
     version: str
     addresses: tuple[str, ...]
     cluster: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,11 @@ class Endpoints:
         """
         direct = {
             use_case: DirectTarget(
-                target["model"], target["version"], tuple(target["addresses"]), target.get("cluster", "")
+                target["model"],
+                target["version"],
+                tuple(target["addresses"]),
+                target.get("cluster", ""),
+                target.get("parameters", {}),
             )
             for use_case, target in document.get("direct", {}).items()
         }

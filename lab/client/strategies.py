@@ -118,9 +118,11 @@ class Direct:
             peer = f"model/{model.cluster}" if model.cluster else "model"
             channel = self._channels[model.addresses] = RpcChannel(model.addresses, self._security, peer=peer)
         key = routing_key(model.model, model.version)
+        config = serving_pb2.ModelConfig(model=model.model, version=model.version)
+        config.parameters.update(model.parameters)
         target = Target(
             routing_key=key,
-            model_config=serving_pb2.ModelConfig(model=model.model, version=model.version),
+            model_config=config,
             headers=((HEADER, key),),
         )
         return channel, Decision(targets=(target,), timeout_s=_DIRECT_TIMEOUT_S)

@@ -48,6 +48,8 @@ class Record:
         seen_origin: traffic origin that the model found in the request, :data:`NONE_SEEN` if it found none; empty if
             the model does not report it.
         seen_tenant: tenant that the model found, empty if none; meaningful only with a ``seen_origin``.
+        received: the model's receipt of the request, hexadecimal, see :mod:`models.stub.receipts`; empty if it gave
+            none.
     """
 
     sequence: int
@@ -83,6 +85,7 @@ class Record:
     shadow: str = ""
     seen_origin: str = ""
     seen_tenant: str = ""
+    received: str = ""
 
 
 FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Record))

@@ -55,6 +55,7 @@ class Outcome(NamedTuple):
     shadow: str = ""
     seen_origin: str = ""
     seen_tenant: str = ""
+    received: str = ""
 
 
 NEVER_SENT = Outcome(UNSENT, "the driver was stopped before its turn", attempts=0)
@@ -80,6 +81,7 @@ def answered(answer: Answer, api: Api) -> Outcome:
         shadow=answer.shadow,
         seen_origin=(origin_name(by) or NONE_SEEN) if by.HasField("traffic_origin") else "",
         seen_tenant=by.tenant,
+        received=by.received.hex(),
     )
 
 

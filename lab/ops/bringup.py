@@ -6,6 +6,7 @@ An error names the unit that failed and the end of its log.
 from __future__ import annotations
 
 import getpass
+import secrets
 import shutil
 import urllib.request
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ def bring_up(
         chosen = make_runtime(kind, context.folder, spec.security.mode)
         if before and before.runtime != kind:
             raise LabError(f"lab {context.name} is up on the {before.runtime} runtime: `lab down` first, or use --name")
+        spec = spec.model_copy(update={"receipt_key": before.spec.receipt_key if before else secrets.token_hex(16)})
         if before and before.spec != spec:
             raise LabError(
                 f"lab {context.name} is up, and was made from another spec ({before.spec_file}, as it was then): "

@@ -155,9 +155,10 @@ class Layout:
         targets = {}
         for name, use_case in self.table.document["use_cases"].items():
             model, _, version = use_case["default"].partition("@")
-            cluster = self.table.document["models"][model]["versions"][version]["cluster"]
+            runs = self.table.document["models"][model]["versions"][version]
+            cluster = runs["cluster"]
             replicas = tuple(seen(unit.port) for unit in self.units if unit.cluster == cluster)
-            targets[name] = DirectTarget(model, version, replicas, cluster)
+            targets[name] = DirectTarget(model, version, replicas, cluster, runs.get("config", {}))
         return targets
 
 

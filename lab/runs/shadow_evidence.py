@@ -1,7 +1,7 @@
 """Collects the shadow copies that model replicas received, after a run.
 
-``copies.json`` has, for each routing key, the ids of the requests whose copy its replicas received. It is written only
-if all replicas answer and have forgotten no copy of the run: partial evidence would look like lost copies.
+``copies.json`` has, for each routing key, request id and receipt of each copy that its replicas received. It is
+written only if all replicas answer and have forgotten no copy of the run: partial evidence would look like lost copies.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def save_shadow_copies(folder: Path, replicas: Iterable[Unit], records: Iterable
     try:
         while True:
             copies = _collect(replicas, marked.keys())
-            received = {key: frozenset(ids) for key, ids in copies.items()}
+            received = {key: {request for request, _ in each} for key, each in copies.items()}
             missing = any(key and request not in received.get(key, ()) for request, key in marked.items())
             if not missing or time.monotonic() >= give_up:
                 break
@@ -58,15 +58,16 @@ def save_shadow_copies(folder: Path, replicas: Iterable[Unit], records: Iterable
         (folder / COPIES).write_text(json.dumps(copies))
 
 
-def _collect(replicas: Iterable[Unit], requests: Collection[str]) -> dict[str, list[str]]:
-    """Returns the ids of copied requests by routing key, twice if a copy was received twice."""
-    copies: dict[str, list[str]] = {}
+def _collect(replicas: Iterable[Unit], requests: Collection[str]) -> dict[str, list[tuple[str, str]]]:
+    """Returns id and receipt of the copies by routing key, twice if a copy was received twice."""
+    copies: dict[str, list[tuple[str, str]]] = {}
     for replica in replicas:
         for version in _ask(replica).versions:
             if version.forgotten and version.request_ids[0] in requests:
                 raise UnitError(f"{replica.name}: forgot copies for {version.routing_key}, some of them of this run")
-            ids = [request for request in version.request_ids if request in requests]
-            copies.setdefault(version.routing_key, []).extend(ids)
+            listed = zip(version.request_ids, version.received, strict=True)
+            found = [(request, receipt.hex()) for request, receipt in listed if request in requests]
+            copies.setdefault(version.routing_key, []).extend(found)
     return copies
 
 

@@ -15,9 +15,8 @@ from lab.errors import InputError
 from lab.transport import listen, new_server, open_channel, run_service
 from models.host.hosted import Hosted, read_hosted
 from models.proto.control.v1 import host_pb2, host_pb2_grpc, replicas_pb2, replicas_pb2_grpc
-from models.proto.fraud.v1 import fraud_pb2_grpc
-from models.proto.ranking.v1 import ranking_pb2_grpc
 from models.stub.behaviour import Behaviour, LiveBehaviour, parse_latency
+from models.stub.receipts import handlers_of
 from models.stub.registration import HEARTBEAT_S, RECONNECT_S
 from models.stub.serving import Fraud, Ranking
 
@@ -99,8 +98,7 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
         LiveBehaviour(Behaviour(latency=parse_latency(arguments.latency), seed=arguments.seed)),
     )
     server, _ = new_server()
-    ranking_pb2_grpc.add_RankingServicer_to_server(Ranking(hosted), server)
-    fraud_pb2_grpc.add_FraudServicer_to_server(Fraud(hosted), server)
+    server.add_generic_rpc_handlers(handlers_of({"ranking.v1": Ranking(hosted), "fraud.v1": Fraud(hosted)}))
     host_pb2_grpc.add_HostServicer_to_server(HostControl(hosted), server)
     listen(server, arguments.listen)
     await server.start()

@@ -92,7 +92,12 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
         """The request ids of shadow copies."""
         return stub_pb2.CopiesResponse(
             versions=[
-                stub_pb2.VersionCopies(routing_key=key, request_ids=ids, forgotten=forgotten)
-                for key, (ids, forgotten) in sorted(self._handler.shadows.listed().items())
+                stub_pb2.VersionCopies(
+                    routing_key=key,
+                    request_ids=[request_id for request_id, _ in copies],
+                    received=[receipt for _, receipt in copies],
+                    forgotten=forgotten,
+                )
+                for key, (copies, forgotten) in sorted(self._handler.shadows.listed().items())
             ]
         )

@@ -72,15 +72,15 @@ class Journal:
 
 
 class ShadowJournal:
-    """Request ids of the shadow copies that a replica received, by routing key: evidence that none was lost.
+    """Ids and receipts of the shadow copies that a replica received, by routing key: evidence that none was lost.
 
     Args:
-        kept: ids kept per model version; older ones are dropped.
+        kept: copies kept per model version; older ones are dropped.
     """
 
     def __init__(self, kept: int = KEPT_COPIES) -> None:
         self._kept = kept
-        self._ids: dict[str, deque[str]] = {}
+        self._copies: dict[str, deque[tuple[str, bytes]]] = {}
         self._counts: dict[str, int] = {}
 
     @property
@@ -88,15 +88,15 @@ class ShadowJournal:
         """Number of all copies received."""
         return sum(self._counts.values())
 
-    def add(self, routing_key: str, request_id: str) -> None:
+    def add(self, routing_key: str, request_id: str, receipt: bytes = b"") -> None:
         """Registers a copy."""
-        ids = self._ids.get(routing_key)
-        if ids is None:
-            ids = self._ids[routing_key] = deque(maxlen=self._kept)
+        copies = self._copies.get(routing_key)
+        if copies is None:
+            copies = self._copies[routing_key] = deque(maxlen=self._kept)
             self._counts[routing_key] = 0
-        ids.append(request_id)
+        copies.append((request_id, receipt))
         self._counts[routing_key] += 1
 
-    def listed(self) -> dict[str, tuple[list[str], int]]:
-        """Routing key → ids, oldest first, and the number of older ones that were dropped."""
-        return {key: (list(ids), self._counts[key] - len(ids)) for key, ids in self._ids.items()}
+    def listed(self) -> dict[str, tuple[list[tuple[str, bytes]], int]]:
+        """Routing key → copies, oldest first, and the number of older ones that were dropped."""
+        return {key: (list(copies), self._counts[key] - len(copies)) for key, copies in self._copies.items()}

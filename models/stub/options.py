@@ -47,6 +47,7 @@ class Options:
         rest: ``ip:port`` that serves REST; empty for none.
         access_log: file that gets one line per request; None for none.
         clients: roles that may send it requests, if peers authenticate.
+        receipt_key: secret of the lab's replicas, see :mod:`models.stub.receipts`; empty for no receipts.
         behaviour: its initial behaviour.
         drain_s: maximum time from SIGTERM to the end of the process, seconds.
         max_connection_age_s: clients must reconnect after this time, seconds; 0 for never.
@@ -63,6 +64,7 @@ class Options:
     rest: str = ""
     access_log: Path | None = None
     clients: tuple[str, ...] = ()
+    receipt_key: str = ""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ROLE,…",
         help="roles that may send requests, if peers authenticate; only the operator if left out",
     )
+    add("--receipt-key", default="", help="secret of the lab's replicas; with it answers say what was received")
     add("--access-log", type=Path, help="file that gets one JSON line per request; none if left out")
     return parser
 

@@ -14,14 +14,15 @@ from lab.transport import RestServer, enable_reflection, guard_of, is_serving, l
 from lab.transport.rpc_logs import Audited, LogsRequests, RequestLog
 from models.apis import METHODS
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
-from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from models.proto.fraud.v1 import fraud_pb2
+from models.proto.ranking.v1 import ranking_pb2
 from models.rest import RESOURCES, Rest
 from models.stub.behaviour import LiveBehaviour
 from models.stub.churn import Churn
 from models.stub.control import StubControl
 from models.stub.journal import METHODS as ACTS
 from models.stub.journal import Journal
+from models.stub.receipts import Receipts, handlers_of
 from models.stub.registration import Registration
 from models.stub.serving import Fraud, Ranking, RequestHandler
 from models.stub.versions import Identity, Versions
@@ -83,7 +84,7 @@ class Replica:
         identity = Identity(options.cluster, options.replica, self.address)
         self._versions = Versions(identity, self._live)
         self._registration = Registration(options.control_plane, self._versions, journal)
-        self.handler = RequestHandler(self._versions, self._live, options.replica)
+        self.handler = RequestHandler(self._versions, self._live, options.replica, Receipts(options.receipt_key))
         self._ranking, self._fraud = Ranking(self.handler), Fraud(self.handler)
         handlers: dict[str, Handler] = {
             "/ranking.v1.Ranking/Rank": self._ranking.Rank,
@@ -101,8 +102,8 @@ class Replica:
 
     async def start(self) -> None:
         """Starts serving; returns at once."""
-        ranking_pb2_grpc.add_RankingServicer_to_server(self._ranking, self._server)
-        fraud_pb2_grpc.add_FraudServicer_to_server(self._fraud, self._server)
+        servicers = {"ranking.v1": self._ranking, "fraud.v1": self._fraud}
+        self._server.add_generic_rpc_handlers(handlers_of(servicers))
         control = StubControl(self._live, self.handler, self._versions, self._churn)
         stub_pb2_grpc.add_StubControlServicer_to_server(control, self._server)
         enable_reflection(self._server, _SERVICES)

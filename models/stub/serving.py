@@ -19,6 +19,7 @@ from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
 from models.stub.admission import AdmissionQueue, LoadedVersion, Refused, Torn, select
 from models.stub.journal import ShadowJournal
+from models.stub.receipts import Receipts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -40,6 +41,7 @@ class Admitted(NamedTuple):
     loaded: LoadedVersion
     queue: AdmissionQueue
     tenant: str
+    receipt: bytes
 
     def service_s(self) -> float:
         """Service time of the request just admitted, seconds."""
@@ -55,13 +57,14 @@ class RequestHandler:
         shadows: the shadow copies received.
     """
 
-    def __init__(self, versions: Versions, live: LiveBehaviour, replica: str) -> None:
+    def __init__(self, versions: Versions, live: LiveBehaviour, replica: str, receipts: Receipts | None = None) -> None:
         self.arrivals = self.tears = 0
         self.shadows = ShadowJournal()
         self._requests, self._shadows = AdmissionQueue(live.draws), AdmissionQueue(live.copy_draws)
         self._versions = versions
         self._live = live
         self._replica = replica
+        self._receipts = receipts or Receipts()
 
     def of(self, context: Context) -> RequestHandler:
         """This handler, for every request."""
@@ -87,12 +90,15 @@ class RequestHandler:
                 is_copy = value == COPY
             elif name == TENANT_HEADER:
                 tenant = str(value)
-        loaded, queue = self._admit_copy(request, keys) if is_copy else self._admit_request(request, keys)
+        loaded, queue = (self._select_for_copy if is_copy else self._select)(request, keys)
         envelope = request.envelope
         try:
+            receipt = self._receipts.of(request)
             origin_name(envelope.context)
         except ValueError as error:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{loaded.routing_key}: {error}") from None
+        if is_copy:
+            self.shadows.add(loaded.routing_key, envelope.request_id, receipt)
         identity = peer_identity(context)
         if identity is not None and identity.caller and envelope.context.caller not in ("", identity.caller):
             raise Refused(
@@ -106,9 +112,9 @@ class RequestHandler:
                 f"{shown(tenant_in_header(envelope.context.tenant))}; name the same tenant in both",
             )
         queue.enter(envelope, self._live.behaviour, f"{loaded.routing_key}: replica {self._replica}")
-        return Admitted(loaded, queue, envelope.context.tenant)
+        return Admitted(loaded, queue, envelope.context.tenant, receipt)
 
-    def _admit_request(self, request: InferenceRequest, keys: list[str]) -> tuple[LoadedVersion, AdmissionQueue]:
+    def _select(self, request: InferenceRequest, keys: list[str]) -> tuple[LoadedVersion, AdmissionQueue]:
         self.arrivals += 1
         config = request.envelope.model_config
         try:
@@ -118,11 +124,10 @@ class RequestHandler:
             raise
         return loaded, self._requests
 
-    def _admit_copy(self, request: InferenceRequest, keys: list[str]) -> tuple[LoadedVersion, AdmissionQueue]:
+    def _select_for_copy(self, request: InferenceRequest, keys: list[str]) -> tuple[LoadedVersion, AdmissionQueue]:
         """Selects by the routing key alone: a copy's body names the version of the original request."""
-        loaded = select("", "", keys, self._versions.loaded, self._replica)
-        self.shadows.add(loaded.routing_key, request.envelope.request_id)
-        return loaded, self._shadows
+        del request
+        return select("", "", keys, self._versions.loaded, self._replica), self._shadows
 
     def slot(self, admitted: Admitted) -> AbstractAsyncContextManager[object]:
         """Hold it while the request is served; see :meth:`AdmissionQueue.slot`."""
@@ -137,7 +142,7 @@ class RequestHandler:
             )
 
     async def answer(
-        self, request: Request, context: Context, compute: Callable[[Request, LoadedVersion], Response]
+        self, request: Request, context: Context, compute: Callable[[Request, Admitted], Response]
     ) -> Response:
         """Answers one request with one response, after its service time."""
         try:
@@ -147,7 +152,7 @@ class RequestHandler:
                     if (service_s := admitted.service_s()) > 0:
                         await asyncio.sleep(service_s)
                     self.maybe_fail(admitted)
-                    return compute(request, admitted.loaded)
+                    return compute(request, admitted)
             finally:
                 admitted.queue.leave(admitted.tenant)
         except Refused as refused:
@@ -161,24 +166,26 @@ def _ranked(request: ranking_pb2.RankRequest, loaded: LoadedVersion) -> list[tup
     return sorted(zip(scores(loaded.model, loaded.version, user_id, ids), ids, strict=True), reverse=True)
 
 
-def _say_what_was_seen(answered_by: serving_pb2.AnsweredBy, context: serving_pb2.RequestContext) -> None:
+def _say_what_was_seen(answered_by: serving_pb2.AnsweredBy, request: InferenceRequest, receipt: bytes) -> None:
+    context = request.envelope.context
     answered_by.traffic_origin, answered_by.tenant = context.traffic_origin, context.tenant
+    answered_by.received = receipt
 
 
-def _rank(request: ranking_pb2.RankRequest, loaded: LoadedVersion) -> ranking_pb2.RankResponse:
-    response = ranking_pb2.RankResponse(answered_by=loaded.answered_by)
-    _say_what_was_seen(response.answered_by, request.envelope.context)
+def _rank(request: ranking_pb2.RankRequest, admitted: Admitted) -> ranking_pb2.RankResponse:
+    response = ranking_pb2.RankResponse(answered_by=admitted.loaded.answered_by)
+    _say_what_was_seen(response.answered_by, request, admitted.receipt)
     add = response.titles.add
-    for score, title_id in _ranked(request, loaded):
+    for score, title_id in _ranked(request, admitted.loaded):
         add(id=title_id, score=score)
     return response
 
 
-def _score(request: fraud_pb2.ScoreRequest, loaded: LoadedVersion) -> fraud_pb2.ScoreResponse:
-    payment_id = request.payment.id
+def _score(request: fraud_pb2.ScoreRequest, admitted: Admitted) -> fraud_pb2.ScoreResponse:
+    loaded, payment_id = admitted.loaded, request.payment.id
     (score,) = scores(loaded.model, loaded.version, request.envelope.context.user_id, (payment_id,))
     response = fraud_pb2.ScoreResponse(answered_by=loaded.answered_by, payment_id=payment_id, score=score)
-    _say_what_was_seen(response.answered_by, request.envelope.context)
+    _say_what_was_seen(response.answered_by, request, admitted.receipt)
     return response
 
 
@@ -205,10 +212,10 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
         """One message per title, best first; the service time is spread evenly over them."""
         handler = self._handlers.of(context)
         try:
-            loaded, queue, tenant = admitted = handler.admit(request, context)
+            loaded, queue, tenant, receipt = admitted = handler.admit(request, context)
             answered_by = serving_pb2.AnsweredBy()
             answered_by.CopyFrom(loaded.answered_by)
-            _say_what_was_seen(answered_by, request.envelope.context)
+            _say_what_was_seen(answered_by, request, receipt)
             try:
                 async with handler.slot(admitted):
                     ranked = _ranked(request, loaded)

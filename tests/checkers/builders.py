@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from lab.checkers import Evidence, RevisionInForce
 from lab.checkers.plain import decide, shadow_of
+from lab.checkers.plain_models import config_digest, context_digest, payload_digest
+from lab.checkers.revision_timeline import context_of
 from lab.history import UNSENT, Record
 from models.scoring import scores
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 START_NS = 1_700_000_000_000_000_000
 STEP_NS = 1_000_000
+RECEIPT_KEY = "5ec7e7"
 LATENCY_NS = 400_000
 
 _OF_REQUESTS = ("caller", "user_id", "device", "country", "segment", "surface", "tenant", "override")
@@ -53,7 +56,7 @@ def make_record(sequence: int = 0, **changes: Any) -> Record:
         surface="",
         tenant="",
         traffic_origin="real",
-        payload_bytes=400,
+        payload_bytes=402,
         intended_ns=intended,
         sent_ns=intended + 10_000,
         done_ns=intended + LATENCY_NS,
@@ -85,12 +88,24 @@ def make_record(sequence: int = 0, **changes: Any) -> Record:
             "score": 0.0,
             "seen_origin": "",
             "seen_tenant": "",
+            "received": "",
         }
         return replace(record, source="", routing_key="", **nobody)
+    if "received" not in changes:
+        record = replace(record, received=receipt_of(record))
     if "score" not in changes:
         proof = scores(record.model, record.version, record.user_id, [record.item_id])[0]
         record = replace(record, score=proof)
     return record
+
+
+def receipt_of(record: Record, **config: Any) -> str:
+    """The receipt of a model that received the request as sent, with this config for the version that answered."""
+    return (
+        context_digest(RECEIPT_KEY, record.request_id, record.use_case, context_of(record))
+        + config_digest(RECEIPT_KEY, record.model, record.version, config)
+        + payload_digest(RECEIPT_KEY, "ranking.v1", record.payload_bytes)
+    )
 
 
 def make_table(weights: Mapping[str, int] | None = None, **entry: Any) -> dict[str, Any]:
@@ -129,5 +144,6 @@ def make_evidence(records: Sequence[Record], *, table: dict[str, Any] | None = N
         revisions=[RevisionInForce(1, two_versions() if table is None else table, from_ns=0)],
         planned=len(records),
         offered_rate=1e9 / STEP_NS,
+        receipt_key=RECEIPT_KEY,
     )
     return replace(evidence, **changes)

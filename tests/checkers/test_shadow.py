@@ -175,7 +175,9 @@ def test_a_copy_for_another_version_is_wrong_and_leaves_one_missing(
     assert "a copy for rows.v2 arrived; the rules want rows.v4" in verdict.violations[0].message
 
 
-def test_what_arrived_twice_or_of_unknown_requests_is_told(records: list[Record], table: dict[str, Any]) -> None:
+def test_copies_that_arrive_twice_are_violations_and_unknown_ones_are_counted(
+    records: list[Record], table: dict[str, Any]
+) -> None:
     ids = {record.request_id for record in records if record.shadow}
     evidence = make_evidence(
         records,
@@ -185,7 +187,8 @@ def test_what_arrived_twice_or_of_unknown_requests_is_told(records: list[Record]
     )
     verdict = shadow.check(evidence)
     assert verdict is not None
-    assert verdict.outcome == "valid"
+    assert verdict.outcome == "invalid"
+    assert ["more than one copy arrived" in each.message for each in verdict.violations] == [True] * 3
     assert verdict.summary.endswith("; 3 arrived more than once; 2 of requests that the history does not know")
 
 

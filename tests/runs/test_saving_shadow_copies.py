@@ -44,7 +44,9 @@ class Replica(stub_pb2_grpc.StubControlServicer):
     async def Copies(self, request: stub_pb2.CopiesRequest, context: Any) -> stub_pb2.CopiesResponse:  # noqa: N802
         del request, context
         ids = self._remembered.pop(0) if len(self._remembered) > 1 else self._remembered[0]
-        version = stub_pb2.VersionCopies(routing_key=KEY, request_ids=ids, forgotten=self._forgotten)
+        version = stub_pb2.VersionCopies(
+            routing_key=KEY, request_ids=ids, forgotten=self._forgotten, received=[each.encode() for each in ids]
+        )
         return stub_pb2.CopiesResponse(versions=[version])
 
 
@@ -72,9 +74,11 @@ async def start() -> AsyncIterator[Start]:
 
 
 async def kept(folder: Path, units: list[Unit], *records: Record) -> dict[str, list[str]]:
+    """Returns the ids of the copies that were saved; each has its own receipt."""
     await asyncio.to_thread(save_shadow_copies, folder, units, records)
-    found: dict[str, list[str]] = json.loads((folder / "copies.json").read_text())
-    return found
+    found = json.loads((folder / "copies.json").read_text())
+    assert all(receipt == request_id.encode().hex() for copies in found.values() for request_id, receipt in copies)
+    return {key: [request_id for request_id, _ in copies] for key, copies in found.items()}
 
 
 async def test_what_all_replicas_received_of_this_run_is_written_down(start: Start, tmp_path: Path) -> None:

@@ -48,9 +48,12 @@ class OpenLoopTrial:
 class Driver:
     """A driver process."""
 
-    def __init__(self, process: subprocess.Popen[str], folder: Path, revisions: list[RevisionInForce]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[str], folder: Path, revisions: list[RevisionInForce], receipt_key: str
+    ) -> None:
         self.pid = process.pid
-        self._process, self._folder, self._revisions = process, folder, revisions
+        self._process, self._folder = process, folder
+        self._revisions, self._receipt_key = revisions, receipt_key
 
     def run_at(self, point: LoadPoint, variant: Variant, *, seed: int) -> OpenLoopTrial:
         """Runs one open-loop trial at a load point.
@@ -131,7 +134,13 @@ class Driver:
 
     def _judge(self, label: str, records: list[Record], *, planned: int, offered_rate: float) -> Sequence[Verdict]:
         """Returns the verdicts on a trial; a wrong or missing answer is an error."""
-        evidence = Evidence(records=records, revisions=self._revisions, planned=planned, offered_rate=offered_rate)
+        evidence = Evidence(
+            records=records,
+            revisions=self._revisions,
+            planned=planned,
+            offered_rate=offered_rate,
+            receipt_key=self._receipt_key,
+        )
         verdicts = check(evidence)
         wrong = [
             each.summary for each in verdicts if each.claim is not Claim.TIMING and each.outcome is not Outcome.VALID
@@ -158,7 +167,8 @@ def start_driver(environment: Environment, folder: Path) -> Iterator[Driver]:
         )
         with process:
             try:
-                yield Driver(process, folder, revisions_in_force(revisions))
+                in_force = revisions_in_force(revisions)
+                yield Driver(process, folder, in_force, environment.state.spec.receipt_key)
                 assert process.stdin is not None  # noqa: S101 (for the type checker: it is a pipe)
                 process.stdin.close()
                 process.wait(_STOP_S)

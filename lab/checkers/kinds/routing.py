@@ -6,10 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
+from lab.checkers.plain_models import score_of
 from lab.checkers.revision_timeline import RevisionTimeline, Rules, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
-from models.scoring import scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -89,7 +89,7 @@ def _objection(record: Record, kind: str, rules: Sequence[Rules]) -> str:
     who = f"{reference(record)} on {record.cluster}"
     if message := _not_allowed(record, who, rules):
         return message
-    proof = scores(record.model, record.version, record.user_id, [record.item_id])[0]
+    proof = score_of(record.model, record.version, record.user_id, record.item_id)
     if proof != record.score:
         return (
             f"{who} did not compute this answer: item {record.item_id!r} of user {record.user_id!r} scores "

@@ -40,12 +40,12 @@ def check(evidence: Evidence, *, least: float = COMPLETE) -> Verdict | None:
 
     Returns:
         None if no request was sent while a table had a shadow, and none was copied. Invalid if a copy arrived, or a
-        request was marked, that no revision in force samples, or if too few copies of any size arrived. Unknown if the
-        replicas were not asked, or if no request was eligible. The summary counts copies that arrived twice, and
-        copies of requests that are not in the history.
+        request was marked, that no revision in force samples, if one arrived twice, or if too few copies of any size
+        arrived. Unknown if the replicas were not asked, or if no request was eligible. The summary counts copies that
+        arrived twice, and copies of requests that are not in the history.
     """
     copies = evidence.shadow_copies
-    tally = _Tally(_by_request(copies or {}))
+    tally = _Tally(_by_request(copies or {}), evidence.shadow_duplicates)
     timeline = RevisionTimeline(evidence.revisions)
     for record in evidence.records:
         if found := timeline.during(record):
@@ -72,16 +72,18 @@ class _Tally:
 
     Args:
         copies: routing keys of the copies by request id; :meth:`add` removes those of its record.
+        repeated: ids of the requests of which more than one copy arrived.
 
     Attributes:
         wanted: whether a rule or a record shows that there was a shadow.
         eligible: number of eligible requests by size.
         lost: eligible requests without a copy, by size.
-        not_wanted: copies and marked requests that no rule samples.
+        not_wanted: copies and marked requests that no rule samples, and copies that arrived again.
     """
 
-    def __init__(self, copies: dict[str, set[str]]) -> None:
+    def __init__(self, copies: dict[str, set[str]], repeated: frozenset[str]) -> None:
         self.copies = copies
+        self._repeated = repeated
         self.wanted = False
         self.eligible: Counter[str] = Counter()
         self.lost: dict[str, list[Violation]] = defaultdict(list)
@@ -93,6 +95,9 @@ class _Tally:
         allowed = {rules.shadow(record) for rules in found}
         keys = self.copies.pop(record.request_id, set())
         self.not_wanted += _not_wanted(record, allowed, keys)
+        if record.request_id in self._repeated:
+            message = f"{request(record)}: more than one copy arrived"
+            self.not_wanted.append(Violation(NAME, record.sequence, record.request_id, message))
         [key, *others] = allowed
         if not key or others or not by_chosen_model(record):
             return

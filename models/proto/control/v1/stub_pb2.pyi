@@ -138,6 +138,7 @@ class VersionCopies(_message.Message):
     ROUTING_KEY_FIELD_NUMBER: _builtins.int
     REQUEST_IDS_FIELD_NUMBER: _builtins.int
     FORGOTTEN_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
     routing_key: _builtins.str
     forgotten: _builtins.int
     """Number of older ones that were dropped."""
@@ -145,16 +146,21 @@ class VersionCopies(_message.Message):
     def request_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the copied requests, oldest first."""
 
+    @_builtins.property
+    def received(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """What each of them contained, as AnsweredBy.received; one per request id."""
+
     def __init__(
         self,
         *,
         routing_key: _builtins.str = ...,
         request_ids: _abc.Iterable[_builtins.str] | None = ...,
         forgotten: _builtins.int = ...,
+        received: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten", "request_ids", b"request_ids", "routing_key", b"routing_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten", "received", b"received", "request_ids", b"request_ids", "routing_key", b"routing_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

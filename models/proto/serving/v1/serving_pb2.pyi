@@ -126,8 +126,13 @@ class Envelope(_message.Message):
     USE_CASE_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     MODEL_CONFIG_FIELD_NUMBER: _builtins.int
+    PAYLOAD_SEEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     use_case: _builtins.str
+    payload_seen: _builtins.bytes
+    """Checksum and size of the request without its envelope. A replica writes it when it parses a request, over any value
+    that it finds; clients and gateways leave it empty.
+    """
     @_builtins.property
     def context(self) -> Global___RequestContext: ...
     @_builtins.property
@@ -139,10 +144,11 @@ class Envelope(_message.Message):
         use_case: _builtins.str = ...,
         context: Global___RequestContext | None = ...,
         model_config: Global___ModelConfig | None = ...,
+        payload_seen: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "model_config", b"model_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "model_config", b"model_config", "request_id", b"request_id", "use_case", b"use_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "model_config", b"model_config", "payload_seen", b"payload_seen", "request_id", b"request_id", "use_case", b"use_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -161,6 +167,7 @@ class AnsweredBy(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     TRAFFIC_ORIGIN_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     model: _builtins.str
     version: _builtins.str
@@ -172,6 +179,10 @@ class AnsweredBy(_message.Message):
     topology that loses one of the two on the way to the model.
     """
     tenant: _builtins.str
+    received: _builtins.bytes
+    """Digests, 8 bytes each, of the context, the model config and the payload that the model received, keyed with a secret
+    of the lab's replicas: see models/stub/receipts.py. Empty if the replica has no such key.
+    """
     def __init__(
         self,
         *,
@@ -182,10 +193,11 @@ class AnsweredBy(_message.Message):
         revision: _builtins.int = ...,
         traffic_origin: Global___TrafficOrigin.ValueType | None = ...,
         tenant: _builtins.str | None = ...,
+        received: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_tenant", b"_tenant", "_traffic_origin", b"_traffic_origin", "tenant", b"tenant", "traffic_origin", b"traffic_origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tenant", b"_tenant", "_traffic_origin", b"_traffic_origin", "cluster", b"cluster", "model", b"model", "replica", b"replica", "revision", b"revision", "tenant", b"tenant", "traffic_origin", b"traffic_origin", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tenant", b"_tenant", "_traffic_origin", b"_traffic_origin", "cluster", b"cluster", "model", b"model", "received", b"received", "replica", b"replica", "revision", b"revision", "tenant", b"tenant", "traffic_origin", b"traffic_origin", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__tenant: _TypeAlias = _typing.Literal["tenant"]  # noqa: Y015
     _WhichOneofArgType__tenant: _TypeAlias = _typing.Literal["_tenant", b"_tenant"]  # noqa: Y015

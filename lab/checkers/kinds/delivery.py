@@ -1,0 +1,109 @@
+"""Did the models receive what the caller sent, and the config that the rules give the request?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from lab.checkers.checker import Checker
+from lab.checkers.plain_models import PARTS, config_digest, context_digest, parts_of, payload_digest
+from lab.checkers.revision_timeline import RevisionTimeline, context_of, reference
+from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lab.checkers.evidence import Evidence
+    from lab.checkers.revision_timeline import Rules
+    from lab.history import Record
+
+NAME = "delivery"
+
+
+def check(evidence: Evidence) -> Verdict:
+    """Compares the receipts of answers and of shadow copies with what the plain interpreter expects.
+
+    A receipt has a keyed digest of each of three parts. *context*: request id, use case and all fields of the request
+    context, as sent. *config*: model, version and parameters that a revision in force gives this request; a copy has
+    those of the original request. *payload*: the rest of the request, as the driver builds it for this size.
+
+    Returns:
+        Invalid if a model received something else. Unknown if no model answered, or if some give no receipt, as servers
+        other than the lab's stub may not.
+    """
+    expected = _Expected(evidence)
+    wrong: list[Violation] = []
+    counts: Counter[str] = Counter()
+    for record in evidence.records:
+        answered = record.status == "OK" and record.source in {"model", "fallback"}
+        copies = evidence.copies_received.get(record.request_id, ())
+        for what, receipt in [("answers", record.received)] * answered + [("copies", each) for each in copies]:
+            if not receipt or not evidence.receipt_key:
+                counts["silent"] += 1
+                continue
+            counts[what] += 1
+            is_copy = what == "copies"
+            parts = parts_of(receipt)
+            allowed = expected.of(record, is_copy=is_copy)
+            if lost := [part for part in PARTS if part in allowed and parts[part] not in allowed[part]]:
+                who = "the shadow" if is_copy else f"{reference(record)} at {record.replica}"
+                message = f"{who} received another {', '.join(lost)} than was sent, or than the rules say"
+                wrong.append(Violation(NAME, record.sequence, record.request_id, message))
+    return _verdict(counts, tuple(wrong))
+
+
+class _Expected:
+    """The digests that are right for a record."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._key = evidence.receipt_key
+        self._timeline = RevisionTimeline(evidence.revisions)
+        self._configs: dict[tuple[object, ...], str] = {}
+
+    def of(self, record: Record, *, is_copy: bool) -> Mapping[str, Sequence[str]]:
+        """Returns them by part; no config if no rule allows this version, which the checker of routing judges."""
+        rules = self._timeline.during(record)
+        digest = context_digest(self._key, record.request_id, record.use_case, context_of(record))
+        expected = {"context": [digest]}
+        if configs := list(self._config(record, rules, is_copy=is_copy)):
+            expected["config"] = configs
+        if apis := dict.fromkeys(each.api(record.use_case) for each in rules):
+            expected["payload"] = [payload_digest(self._key, api, record.payload_bytes) for api in apis]
+        return expected
+
+    def _config(self, record: Record, rules: Sequence[Rules], *, is_copy: bool) -> Iterator[str]:
+        for each in rules:
+            chosen = each.expected(record)
+            if is_copy or record.source == "model":
+                if not is_copy and (chosen.model, chosen.version) != (record.model, record.version):
+                    continue
+                digest = (each.number, *each.unit(record))
+                if chosen.status == "OK" and digest not in self._configs:
+                    parameters = each.decision(record).parameters
+                    self._configs[digest] = config_digest(self._key, chosen.model, chosen.version, parameters)
+            else:
+                digest = (each.number, record.model, record.version)
+                if digest not in self._configs:
+                    parameters = each.config(record.model, record.version)
+                    self._configs[digest] = config_digest(self._key, record.model, record.version, parameters)
+            if digest in self._configs:
+                yield self._configs[digest]
+
+
+def _verdict(counts: Counter[str], wrong: tuple[Violation, ...]) -> Verdict:
+    summary = f"{counts['answers']} answers and {counts['copies']} copies say what the model received"
+    if wrong:
+        return Verdict(NAME, Outcome.INVALID, f"{len(wrong)} not as sent, or not as the rules say; {summary}", wrong)
+    if counts["silent"]:
+        return Verdict(NAME, Outcome.UNKNOWN, f"{summary}; {counts['silent']} do not")
+    if not counts["answers"]:
+        return Verdict(NAME, Outcome.UNKNOWN, "no model answered, so nothing is shown")
+    return Verdict(NAME, Outcome.VALID, f"{summary}, each as it was sent")
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Did the models receive what was sent, with the config that the rules give?",
+    claim=Claim.CORRECTNESS,
+    check=check,
+)

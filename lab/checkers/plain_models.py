@@ -1,0 +1,126 @@
+"""What the stub models compute, written a second time: scores, and receipts of what they received.
+
+Like ``lab.checkers.plain`` it shares no code with its subject, ``models.scoring`` and ``models.stub.receipts``: a
+mistake there must not excuse itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PARTS = ("context", "config", "payload")
+"""Parts of a receipt, in their order."""
+
+_HEX = 16
+_CONTEXT = ("user_id", "device", "country", "segment", "surface", "caller", "tenant", "override", "traffic_origin")
+_TITLES = 10
+
+
+def score_of(model: str, version: str, user_id: str, item_id: str) -> float:
+    """Returns the score that this model version gives an item for this user, in [0, 1)."""
+    text = f"{model}\x00{version}\x00{user_id}\x00{item_id}"
+    number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    return (number - number % 2048) / 2**64
+
+
+def parts_of(receipt: str) -> dict[str, str]:
+    """Returns the digests of a receipt by part; the receipt is hexadecimal."""
+    return {part: receipt[place * _HEX : (place + 1) * _HEX] for place, part in enumerate(PARTS)}
+
+
+def context_digest(key: str, request_id: str, use_case: str, context: Mapping[str, str]) -> str:
+    """Returns the digest of a request's context; a missing field counts as empty."""
+    return _digest(key, request_id, use_case, *(context.get(field, "") for field in _CONTEXT))
+
+
+def config_digest(key: str, model: str, version: str, parameters: Mapping[str, Any]) -> str:
+    """Returns the digest of the model config in a request's body."""
+    return _digest(key, model, version, json.dumps(_with_doubles(parameters), sort_keys=True))
+
+
+@lru_cache(maxsize=100_000)
+def payload_digest(key: str, api: str, size: int) -> str:
+    """Returns the digest of the driver's payload of this API and size, bytes; empty if the API is not known."""
+    payload = _PAYLOADS[api](size) if api in _PAYLOADS else None
+    if payload is None:
+        return ""
+    return _digest(key, f"{zlib.crc32(payload):08x}{len(payload):08x}")
+
+
+def _digest(key: str, *texts: str) -> str:
+    joined = "".join(f"{len(text)}:{text}" for text in texts)
+    raw = hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=8, key=key.encode())
+    return raw.hexdigest()
+
+
+def _with_doubles(value: Any) -> Any:
+    """Returns a value as it is after a ``google.protobuf.Struct``, whose only numbers are doubles."""
+    if isinstance(value, dict):
+        return {name: _with_doubles(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_doubles(each) for each in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _ranking(size: int) -> bytes | None:
+    """Returns ten titles of this size in all: each with its id, and as many features as fit, spread evenly."""
+    for floats in _candidates(size):
+        each, more = divmod(floats, _TITLES)
+        if more * _length(_title_length(each + 1)) + (_TITLES - more) * _length(_title_length(each)) == size:
+            return b"".join(_title(number, each + (number < more)) for number in range(_TITLES))
+    return None
+
+
+def _fraud(size: int) -> bytes | None:
+    head = _field(1, b"p01") + b"\x10" + _varint(4_200) + _field(3, b"EUR")
+    for floats in _candidates(size):
+        if _length(len(head) + _features_length(floats)) == size:
+            return _field(2, head + _features(4, floats))
+    return None
+
+
+_PAYLOADS = {"ranking.v1": _ranking, "fraud.v1": _fraud}
+
+
+def _candidates(size: int) -> range:
+    """Returns the numbers of floats, four bytes each, that may make up this size beside tags, lengths and ids."""
+    most = size // 4
+    return range(most, max(-1, most - 64), -1)
+
+
+def _title(number: int, floats: int) -> bytes:
+    return _field(2, _field(1, b"t%02d" % number) + _features(2, floats))
+
+
+def _title_length(floats: int) -> int:
+    return _length(3) + _features_length(floats)
+
+
+def _features(tag: int, floats: int) -> bytes:
+    return _field(tag, struct.pack("<f", 0.5) * floats) if floats else b""
+
+
+def _features_length(floats: int) -> int:
+    return _length(4 * floats) if floats else 0
+
+
+def _field(tag: int, content: bytes) -> bytes:
+    return _varint(tag << 3 | 2) + _varint(len(content)) + content
+
+
+def _length(content: int) -> int:
+    """Returns the length of a field whose content has this length, bytes."""
+    return 1 + len(_varint(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    low, rest = value & 0x7F, value >> 7
+    return bytes([low]) if not rest else bytes([low | 0x80]) + _varint(rest)
