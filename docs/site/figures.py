@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FIGURES = PAGES / "figures.json"
 PICTURES = PAGES / "figures"
 BENCHES = ("encodings", "topologies", "decomposition", "capacity")
-# Exit statuses of a bench that has figures: all claims hold, one does not, one is unknown.
+# Exit statuses of a bench that has figures: all claims hold, one does not, one is undecided.
 _MEASURED = (0, 1, 2)
 _SAME = 0.001
 _NOTHING = "*Not measured yet: run `make figures`.*"

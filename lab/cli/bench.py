@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MARKS = {
     State.HOLDS: "[green]holds[/green]",
     State.FAILS: "[bold red]does not hold[/bold red]",
-    State.UNKNOWN: "[bold yellow]unknown[/bold yellow]",
+    State.UNDECIDED: "[bold yellow]undecided[/bold yellow]",
 }
 _YARDSTICK = "direct"  # in the lab of every bench, whichever topologies it compares
 
@@ -47,7 +47,8 @@ def bench(
 ) -> None:
     """Measure claims about cost against their yardsticks, in a lab of its own.
 
-    Exit status 1 if a claim does not hold; 2 if one is unknown: the driver was late, or the A/A control disagrees.
+    Exit status 1 if a claim does not hold; 2 if one is undecided: its interval holds the
+    bound, the driver was late, or the A/A control disagrees.
 
     Example: lab bench topologies decomposition --rounds 12
 

@@ -62,6 +62,11 @@ def median(values: Iterable[float], *, seed: int = 0, confidence: float = CONFID
     return _bootstrap(sample, lambda draws: np.median(sample[draws], axis=1), seed=seed, confidence=confidence)
 
 
+def exactly(value: float, *, rounds: int) -> Interval:
+    """A figure that is counted, not estimated, such as that of the worst of some rounds: its interval is a point."""
+    return Interval(estimate=value, low=value, high=value, confidence=1.0, rounds=rounds)
+
+
 def exact_median(values: Sequence[float], *, confidence: float) -> Interval:
     """Median of one value for each round, with the sign test's interval: from the j-th smallest to the j-th greatest.
 

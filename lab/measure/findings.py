@@ -18,7 +18,7 @@ class State(StrEnum):
 
     HOLDS = "holds"
     FAILS = "does not hold"
-    UNKNOWN = "unknown"
+    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,19 @@ class Claim:
 
     @property
     def state(self) -> State:
-        """Whether the estimate keeps the bound; unknown if there are doubts."""
-        if self.doubts:
-            return State.UNKNOWN
-        estimate = self.figure.estimate
-        keeps = (self.at_most is None or estimate <= self.at_most) and (
-            self.at_least is None or estimate >= self.at_least
-        )
-        return State.HOLDS if keeps else State.FAILS
+        """Whether the whole interval keeps the bounds or is beyond one; undecided in between, and if in doubt."""
+        least = -math.inf if self.at_least is None else self.at_least
+        most = math.inf if self.at_most is None else self.at_most
+        figure = self.figure
+        if self.doubts or math.isnan(figure.estimate):
+            return State.UNDECIDED
+        if least <= figure.low and figure.high <= most:
+            return State.HOLDS
+        return State.FAILS if figure.high < least or figure.low > most else State.UNDECIDED
 
     @property
     def holds(self) -> bool:
-        """Whether the estimate keeps the bound and there are no doubts."""
+        """Whether the whole interval keeps the bounds and there are no doubts."""
         return self.state is State.HOLDS
 
     @property

@@ -45,17 +45,17 @@ class ReportedBench:
     def worst(self) -> State | None:
         """The worst state of its claims; None without claims."""
         states = {claim.state for claim in self.claims}
-        return next((state for state in (State.FAILS, State.UNKNOWN, State.HOLDS) if state in states), None)
+        return next((state for state in (State.FAILS, State.UNDECIDED, State.HOLDS) if state in states), None)
 
     @property
     def counts(self) -> str:
         """E.g. ``9 claims hold, 1 does not hold``."""
         states = Counter(claim.state for claim in self.claims)
-        holds, fails, unknown = (states[state] for state in State)
+        holds, fails, undecided = (states[state] for state in State)
         parts = [
             f"{holds} {'claim holds' if holds == 1 else 'claims hold'}" if holds else "",
             f"{fails} {'does' if fails == 1 else 'do'} not hold" if fails else "",
-            f"{unknown} unknown" if unknown else "",
+            f"{undecided} undecided" if undecided else "",
         ]
         return ", ".join(filter(None, parts)) or "measures only, makes no claims"
 

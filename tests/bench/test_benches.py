@@ -36,23 +36,29 @@ ELSEWHERE = {each.BENCH.name for each in (streaming, balancing, blast_radius, re
 """Benches that have a file of tests of their own, with a run among them."""
 
 
-def _figure(estimate: float) -> Interval:
-    return Interval(estimate=estimate, low=0.0, high=9.0, confidence=0.95, rounds=3)
+def _figure(estimate: float, low: float = -1.0, high: float = 1.0) -> Interval:
+    """An estimate with an interval of so much around it."""
+    return Interval(estimate=estimate, low=estimate + low, high=estimate + high, confidence=0.95, rounds=3)
 
 
 @pytest.mark.parametrize(
-    ("bounds", "holds"),
+    ("bounds", "state"),
     [
-        ({"at_most": 1.5}, True),
-        ({"at_most": 1.0}, False),
-        ({"at_least": 1.0}, True),
-        ({"at_least": 1.5}, False),
-        ({"at_least": 0.99, "at_most": 1.01}, False),
-        ({}, True),
+        ({"at_most": 6.0}, State.HOLDS),
+        ({"at_most": 5.5}, State.UNDECIDED),
+        ({"at_most": 4.5}, State.UNDECIDED),
+        ({"at_most": 3.9}, State.FAILS),
+        ({"at_least": 4.0}, State.HOLDS),
+        ({"at_least": 4.5}, State.UNDECIDED),
+        ({"at_least": 6.1}, State.FAILS),
+        ({"at_least": 4.0, "at_most": 6.0}, State.HOLDS),
+        ({"at_least": 4.5, "at_most": 9.0}, State.UNDECIDED),
+        ({"at_least": 1.0, "at_most": 3.9}, State.FAILS),
+        ({}, State.HOLDS),
     ],
 )
-def test_a_claim_holds_if_its_estimate_keeps_its_bounds(bounds: dict[str, Any], holds: bool) -> None:  # noqa: FBT001
-    assert Claim(text="", figure=_figure(1.2), **bounds).holds == holds
+def test_a_claim_is_decided_by_the_whole_interval(bounds: dict[str, Any], state: State) -> None:
+    assert state == Claim(text="", figure=_figure(5.0), **bounds).state
 
 
 def test_a_figure_that_is_no_number_keeps_no_bound() -> None:
@@ -60,23 +66,24 @@ def test_a_figure_that_is_no_number_keeps_no_bound() -> None:
     assert not Claim(text="", figure=_figure(float("nan")), at_most=1.5, at_least=0.0).holds
 
 
-def test_a_claim_that_rests_on_a_late_driver_is_unknown_be_its_figure_good_or_bad() -> None:
-    for figure in (_figure(0.5), _figure(2.0)):
-        assert State.UNKNOWN is Claim(text="", figure=figure, at_most=1.0, doubts=("the driver was late",)).state
+def test_a_claim_that_rests_on_a_late_driver_is_undecided_be_its_figure_good_or_bad() -> None:
+    for figure in (_figure(-1.0), _figure(3.0)):
+        assert State.UNDECIDED is Claim(text="", figure=figure, at_most=1.0, doubts=("the driver was late",)).state
 
 
 def _result(*claims: Claim, controls: list[Control] | None = None) -> BenchResult:
     return BenchResult(name="x", unit="ms", samples={}, claims=claims, notes=[], controls=controls or [])
 
 
-def test_the_exit_status_tells_failed_from_unknown() -> None:
-    good, bad = Claim(text="", figure=_figure(1.0), at_most=2.0), Claim(text="", figure=_figure(3.0), at_most=2.0)
-    unknown = Claim(text="", figure=_figure(1.0), at_most=2.0, doubts=("late",))
+def test_the_exit_status_tells_failed_from_undecided() -> None:
+    good, bad, undecided = (Claim(text="", figure=_figure(each), at_most=2.0) for each in (0.5, 4.0, 1.5))
+    doubted = Claim(text="", figure=_figure(0.5), at_most=2.0, doubts=("late",))
     broken, whole = control("", [1.0] * 10, [2.0] * 10), control("", [1.0] * 10, [1.0] * 10)
 
     assert exit_status([_result(good, controls=[whole])]) == 0
-    assert exit_status([_result(unknown), _result(good, bad)]) == 1
-    assert exit_status([_result(good), _result(unknown)]) == 2
+    assert exit_status([_result(undecided), _result(good, bad)]) == 1
+    assert exit_status([_result(good), _result(undecided)]) == 2
+    assert exit_status([_result(good), _result(doubted)]) == 2
     assert exit_status([_result(good, controls=[broken])]) == 2
 
 

@@ -27,6 +27,7 @@ RESULT = BenchResult(
     claims=[
         Claim(text="adds little", figure=FIGURE, at_most=1.5),
         Claim(text="adds nothing", figure=FIGURE, at_most=1.0),
+        Claim(text="adds something", figure=FIGURE, at_least=1.0),
     ],
     notes=["on a quiet machine"],
     tables=[ResultTable(title="p50", columns=("arm", "ms"), rows=[["direct", 2.0], ["<mesh>", -3.0]], numbers=("ms",))],
@@ -48,7 +49,7 @@ def test_a_bench_is_on_the_page_with_what_holds_and_what_does_not(folder: Path) 
 
     short, whole = html.split('id="benches"')
     assert (short.count("</span> holds</span>"), short.count("</span> does not hold</span>")) == (0, 1)
-    assert "1 claim holds, 1 does not hold" in short
+    assert "1 claim holds, 1 does not hold, 1 undecided" in short
     assert "adds nothing: 1.400, bound ≤ 1" in short
     assert (whole.count("</span> holds</span>"), whole.count("</span> does not hold</span>")) == (1, 1)
     for found in (
@@ -66,7 +67,7 @@ def test_a_bench_is_on_the_page_with_what_holds_and_what_does_not(folder: Path) 
     ET.fromstring("<svg" + svg.split("</svg>")[0] + "</svg>")  # noqa: S314 (our own)
 
 
-def test_unknown_claims_and_failed_controls_stand_out(folder: Path) -> None:
+def test_undecided_claims_and_failed_controls_stand_out(folder: Path) -> None:
     doubted = Claim(text="adds little", figure=FIGURE, at_most=1.5, doubts=("the driver could not keep up",))
     broken = control("direct again − direct", [1.0] * 10, [2.0] * 10)
     late = Pace(offered=500, achieved_rate=400, schedule_delay_p99_ms=9, late_rounds=2)
@@ -75,7 +76,7 @@ def test_unknown_claims_and_failed_controls_stand_out(folder: Path) -> None:
 
     html = render([], read_benches(folder))
 
-    assert "</span> unknown</span>" in html
+    assert "</span> undecided</span>" in html
     assert "the driver could not keep up" in html
     assert "DISAGREES: THE TOOL FINDS A DIFFERENCE THAT DOES NOT EXIST" in html
     assert "achieved ≥ 80.0% of the offered rate" in html

@@ -130,7 +130,7 @@ def test_the_page_of_a_bench_shows_each_figure_once(tmp_path: Path) -> None:
     assert png.read_bytes().startswith(b"\x89PNG")
 
 
-def test_claims_hold_do_not_hold_and_are_unknown() -> None:
+def test_claims_hold_do_not_hold_and_are_undecided() -> None:
     everybody = replace(HIT, callers=Spread((5, 5)))
     reached = replace(HIT, topology="mesh", callers=Spread((0, 1)))
 
@@ -140,7 +140,7 @@ def test_claims_hold_do_not_hold_and_are_unknown() -> None:
     assert states(everybody, SPARED) == ["holds", "holds"]
     assert states(HIT, SPARED) == ["does not hold", "holds"]
     assert states(everybody, reached) == ["holds", "does not hold"]
-    assert states(everybody, UNKNOWN) == ["holds", "unknown"]
+    assert states(everybody, UNKNOWN) == ["holds", "undecided"]
     assert states() == []
 
 
@@ -152,7 +152,7 @@ def test_slow_answers_in_few_rounds_may_be_the_machines() -> None:
         return str(claim.state)
 
     assert state((0, False), (0, False), (0, False)) == "holds"
-    assert state((0, False), (1, True), (0, False)) == "unknown"
+    assert state((0, False), (1, True), (0, False)) == "undecided"
     assert state((0, False), (1, True), (2, True)) == "does not hold"
     assert state((0, False), (1, True), (1, False)) == "does not hold"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MOST = 2.5  # times the greatest estimate; an interval that reaches further ends in an arrow
 
-_CLAIMS = {State.HOLDS: "run-1", State.FAILS: "run-2", State.UNKNOWN: "run-7"}
+_CLAIMS = {State.HOLDS: "run-1", State.FAILS: "run-2", State.UNDECIDED: "run-7"}
 
 MIXED = "as named"
 """The unit of samples that differ in unit."""
@@ -136,7 +136,7 @@ def chart_of_claims(name: str, claims: Sequence[Claim]) -> BarChart:
         [BarGroup("", bars)],
         bounds=[Bound("bound", 1.0)],
         name="claims",
-        note=f"n = {rounds} rounds, 95 % intervals. Blue: holds; orange: does not; grey: unknown.",
+        note=f"n = {rounds} rounds, 95 % intervals. Blue: holds; orange: does not; grey: undecided.",
     )
 
 

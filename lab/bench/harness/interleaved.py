@@ -2,7 +2,7 @@
 
 A *trial* is one short open-loop run of one variant at one load point in one round. Every answer of a trial is judged as
 in any run: a wrong one voids the bench. A trial for which the driver was late is discarded and repeated, twice at most;
-if it is still late, the claims that rest on it are unknown.
+if it is still late, the claims that rest on it are undecided.
 """
 
 from __future__ import annotations

@@ -86,9 +86,9 @@ class BenchResult:
 
 
 def exit_status(results: Sequence[BenchResult]) -> int:
-    """Returns 0 if every claim holds, 1 if one does not, 2 if one is unknown or an A/A control disagrees."""
+    """Returns 0 if every claim holds, 1 if one does not, 2 if one is undecided or an A/A control disagrees."""
     states = {claim.state for result in results for claim in result.claims}
     if State.FAILS in states:
         return 1
     agree = not any(control.doubt for result in results for control in result.controls)
-    return 0 if agree and State.UNKNOWN not in states else 2
+    return 0 if agree and State.UNDECIDED not in states else 2

@@ -12,7 +12,7 @@ from lab.bench.harness.fault_runner import CLUSTER, HOLD_S, RATE, STEADY_S, Reac
 from lab.bench.harness.result import BenchResult, Claim
 from lab.bench.harness.variant import one_of_each_path
 from lab.measure import compare
-from lab.measure.compare import Interval
+from lab.measure.compare import Interval, exactly
 from lab.report.blast_radius import EXPLAINED, doubts_of, heat_of, table_of
 from lab.routing.checks import references
 from lab.topologies import TOPOLOGIES
@@ -108,7 +108,7 @@ def _claim(text: str, found: Mapping[tuple[str, str], Radius], wanted: int) -> C
         figure = Interval(estimate=math.nan, low=-math.inf, high=math.inf, confidence=compare.CONFIDENCE, rounds=0)
     else:
         worst = max(counts, key=lambda value: abs(value - wanted))
-        figure = Interval(estimate=worst, low=min(counts), high=max(counts), confidence=1.0, rounds=len(counts))
+        figure = exactly(worst, rounds=len(counts))
         odd = {place: each for place, each in found.items() if each.callers and set(each.callers.values) != {wanted}}
         if odd and all(set(_without_slow_rounds(each)) <= {wanted} for each in odd.values()):
             texts = {name: fault.text for name, fault in bench_faults().items()}
