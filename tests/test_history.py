@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 import pyarrow as pa
@@ -17,6 +18,9 @@ from hypothesis import strategies as st
 from lab.errors import RunError
 from lab.history import Record, SpoolWriter, read_parquet, read_spool, write_parquet
 from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RECORD = Record(
     sequence=0,
@@ -211,6 +215,29 @@ def test_a_record_torn_where_another_process_went_on_costs_that_record_alone(
     assert [record.sequence for record in read_spool(path)] == kept
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: [lines[0], lines[1].replace(b'"OK"', b'"UNAVAILABLE"'), *lines[2:]],
+        lambda lines: [lines[0], *lines[2:]],
+        lambda lines: [lines[1], lines[0], *lines[2:]],
+        lambda lines: [lines[0], lines[0], *lines[1:]],
+        lambda lines: [lines[0], lines[1].rpartition(b',"')[0] + b"]\n", *lines[2:]],
+    ],
+    ids=["changed", "removed", "exchanged", "repeated", "without its digest"],
+)
+def test_a_record_that_is_tampered_with_breaks_the_chain(
+    tmp_path: Path, change: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    path = spool(tmp_path / "spool", *(replace(RECORD, sequence=number) for number in range(4)))
+    lines = path.read_bytes().splitlines(keepends=True)
+
+    path.write_bytes(b"".join(change(lines)))
+
+    with pytest.raises(RunError, match="the chain of digests is broken"):
+        read_spool(path)
+
+
 def test_a_missing_spool_is_a_run_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot be read"):
         read_spool(tmp_path / "absent")
@@ -249,7 +276,7 @@ def test_histories_from_before_the_younger_fields_are_readable(tmp_path: Path, y
     older = pq.read_table(tmp_path / "history.parquet").drop_columns(list(FIELDS[-younger:]))
     pq.write_table(older, tmp_path / "older.parquet")
     path = spool(tmp_path / "spool", RECORD)
-    path.write_bytes(orjson.dumps(orjson.loads(path.read_bytes())[:-younger]) + b"\n")
+    path.write_bytes(orjson.dumps(orjson.loads(path.read_bytes())[: len(FIELDS) - younger]) + b"\n")
 
     assert read_parquet(tmp_path / "older.parquet") == [RECORD, replace(RECORD, sequence=1)]
     assert read_spool(path) == [RECORD]

@@ -271,7 +271,8 @@ def _show(result: RunResult) -> None:
             more = len(verdict.violations) - _SHOWN_VIOLATIONS
             console.print(f"  {verdict.checker}: … and {more} more; all are in --json")
     console.print(f"\n{result.sentence}", markup=False)
-    console.print(f"[{_STYLES[result.outcome]}]{result.outcome}[/] by {', '.join(result.asked)}  {result.folder}")
+    console.print(f"[{_STYLES[result.outcome]}]{result.outcome}[/] by {', '.join(result.asked)}; {result.seal}")
+    console.print(f"{result.folder}", markup=False)
 
 
 def _tenant_rows(summary: RunSummary) -> list[tuple[str, ...]]:

@@ -1,4 +1,7 @@
-"""The spool: one JSON array a line, in field order, appended during the run.
+"""The spool: one JSON array a line, in field order, appended during the run, with a digest chain.
+
+The last element of a line is ``<writer>:<digest>``. The digest is of the writer's previous one and the line's values:
+a record that is changed, removed or put in afterwards breaks the chain.
 
 A driver that is killed loses requests in flight and records since the last flush, nothing else. A line is an array, as
 field names would be most of the file. Several processes may append to one spool: each writes whole records, and their
@@ -8,7 +11,10 @@ writes do not interleave.
 from __future__ import annotations
 
 import os
+import re
+import secrets
 from contextlib import suppress
+from hashlib import sha256
 from math import nan
 from typing import TYPE_CHECKING, Self
 
@@ -26,6 +32,8 @@ FLUSH_RECORDS = 64
 """Records in one write: about 20 KB, some ten microseconds."""
 
 _OLDEST = len(FIELDS) - len(DEFAULTS)  # number of fields without a default
+_DIGEST_HEX = 32
+_LINK = re.compile(rb',"([0-9a-f]{8}):([0-9a-f]{32})"\]$')
 
 
 class SpoolWriter:
@@ -51,6 +59,8 @@ class SpoolWriter:
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error.strerror}") from error
         self._lines: list[bytes] = []
+        self._writer = secrets.token_hex(4).encode()
+        self._digest = self._writer
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +76,9 @@ class SpoolWriter:
         Raises:
             OSError: e.g. the disk is full.
         """
-        self._lines.append(_line(record))
+        line = _line(record)
+        self._digest = _chained(self._digest, line)
+        self._lines.append(b'%b,"%b:%b"]\n' % (line[:-1], self._writer, self._digest))
         if len(self._lines) >= FLUSH_RECORDS:
             self.flush()
 
@@ -94,11 +106,15 @@ class SpoolWriter:
 def _line(record: Record) -> bytes:
     values = values_of(record)
     try:
-        return orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(values)
     except TypeError:
         # A peer's error message may contain invalid Unicode, which is replaced rather than losing the record.
         clean = [value.encode(errors="replace").decode() if isinstance(value, str) else value for value in values]
-        return orjson.dumps(clean, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(clean)
+
+
+def _chained(digest: bytes, line: bytes) -> bytes:
+    return sha256(digest + line).hexdigest()[:_DIGEST_HEX].encode()
 
 
 def read_spool(path: Path) -> list[Record]:
@@ -107,7 +123,8 @@ def read_spool(path: Path) -> list[Record]:
     A record that is incomplete because its process was killed is left out, at the end or before another process's.
 
     Raises:
-        RunError: the file is missing, or another line is damaged; the message names file and line.
+        RunError: the file is missing, another line is damaged, or the chain of digests is broken; the message names
+            file and line.
     """
     try:
         content = path.read_bytes()
@@ -115,42 +132,76 @@ def read_spool(path: Path) -> list[Record]:
         raise RunError(f"{path}: cannot be read: {error.strerror}; is this the folder of a run?") from error
     *whole, last = content.split(b"\n")
     records: list[Record] = []
+    chain = _Chain()
     for number, line in enumerate(whole, start=1):
-        records.extend(_records(line, f"{path}:{number}"))
+        records.extend(_records(line, f"{path}:{number}", chain))
     if last:
-        with suppress(RunError):  # the writer was killed within this line
-            records.extend(_records(last, f"{path}:{len(whole) + 1}"))
+        with suppress(_DamagedError):  # the writer was killed within this line
+            records.extend(_records(last, f"{path}:{len(whole) + 1}", chain))
     return records
 
 
-def _records(line: bytes, where: str) -> Sequence[Record]:
+class _DamagedError(RunError):
+    """A line that is no record, as when its writer was killed."""
+
+
+class _Chain:
+    """The chains of a spool's writers, as far as they have been read."""
+
+    def __init__(self) -> None:
+        self._digests: dict[bytes, bytes] = {}
+        self._without = False
+
+    def add(self, line: bytes, link: re.Match[bytes] | None, where: str) -> None:
+        """Adds a record's line, whose link must follow from its writer's lines before.
+
+        Raises:
+            RunError: it does not, or some lines have a link and others none. Spools of older versions have none.
+        """
+        if link is None:
+            self._without = True
+        else:
+            digest = _chained(self._digests.get(link[1], link[1]), line[: link.start()] + b"]")
+            if digest != link[2]:
+                raise RunError(f"{where}: the chain of digests is broken: a record up to here was changed afterwards")
+            self._digests[link[1]] = digest
+        if self._without and self._digests:
+            raise RunError(f"{where}: the chain of digests is broken: a record without a digest was put in")
+
+
+def _records(line: bytes, where: str, chain: _Chain) -> Sequence[Record]:
     """Returns the record of a line, or two if one writer was killed and another continued the line."""
     try:
-        return (_record(line, where),)
-    except RunError:
+        return (_record(line, where, chain),)
+    except _DamagedError:
         start = line.find(b"[", 1)
         while start > 0:
-            with suppress(RunError):
-                whole = _record(line[start:], where)
+            with suppress(_DamagedError):
+                whole = _record(line[start:], where, chain)
                 break
             start = line.find(b"[", start + 1)
         else:
             raise
-    with suppress(RunError):  # complete but for its newline
-        return (_record(line[:start], where), whole)
+    with suppress(_DamagedError):  # complete but for its newline
+        return (_record(line[:start], where, chain), whole)
     return (whole,)
 
 
-def _record(line: bytes, where: str) -> Record:
+def _record(line: bytes, where: str, chain: _Chain) -> Record:
     try:
         values = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise RunError(f"{where}: no JSON ({error.msg}); the line was damaged after the run, leave it out") from error
+        raise _DamagedError(
+            f"{where}: no JSON ({error.msg}); the line was damaged after the run, leave it out"
+        ) from error
+    link = _LINK.search(line) if isinstance(values, list) else None
+    if link is not None:
+        del values[-1]
     if isinstance(values, list) and _OLDEST <= len(values) < len(FIELDS):
         values += [DEFAULTS[name] for name in FIELDS[len(values) :]]
     if not isinstance(values, list) or len(values) != len(FIELDS):
         found = f"an array of {len(values)}" if isinstance(values, list) else type(values).__name__
-        raise RunError(
+        raise _DamagedError(
             f"{where}: {found} where a record is an array of {len(FIELDS)} values; did another version write it?"
         )
     if tuple(map(type, values)) != FIELD_TYPES:
@@ -158,6 +209,7 @@ def _record(line: bytes, where: str) -> Record:
             _value(value, expected, f"{where}: {name}")
             for name, expected, value in zip(FIELDS, FIELD_TYPES, values, strict=True)
         ]
+    chain.add(line, link, where)
     return record_of(tuple(values))
 
 
@@ -168,4 +220,4 @@ def _value(value: object, expected: type, where: str) -> str | int | float:
         return nan  # JSON has no NaN; orjson writes null
     if expected is float and type(value) is int:
         return float(value)
-    raise RunError(f"{where}: {value!r} is no {expected.__name__}; did another version write it?")
+    raise _DamagedError(f"{where}: {value!r} is no {expected.__name__}; did another version write it?")

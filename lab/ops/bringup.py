@@ -27,6 +27,7 @@ from lab.registry import keep_plugins
 from lab.roles import CONTROL_PLANE, Probe, plan, roles_of
 from lab.routing.document import RouteTable, read_sources, sources_of
 from lab.routing.headers import DEFAULT
+from lab.runs.seal import provide_key
 from lab.runtime import choose, make_runtime
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
@@ -86,6 +87,7 @@ def bring_up(
             state = before or _plan_new(context.folder, chosen, spec_file, spec, table)
             if spec.security.mode == MTLS:
                 Identities(context.folder).provide(state.plan.units)
+            provide_key(context.folder)
             chosen.prepare(state.plan, say)
             state.save(state_file)
             state = attempt.start(state)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lab.errors import LabError
 from lab.faults import Injector
 from lab.registry import PLUGINS_FILE
+from lab.runs.seal import forget_key
 from lab.runtime import make_runtime, possible_runtimes
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
@@ -45,6 +46,7 @@ def clean_up(folder: Path, *, keep_logs: bool) -> int:
     for file in (STATE_FILE, PLUGINS_FILE):
         (folder / file).unlink(missing_ok=True)
     shutil.rmtree(Identities(folder).folder, ignore_errors=True)
+    forget_key(folder)
     if not (keep_logs and (folder / "units").exists()):
         shutil.rmtree(folder, ignore_errors=True)
     return ended

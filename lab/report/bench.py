@@ -14,8 +14,7 @@ from lab.measure.control import Control  # noqa: TC001 (same)
 from lab.measure.findings import Claim, Ran, ResultTable, State
 from lab.measure.pace import Pace, in_words
 from lab.report.picture import AnyChart  # noqa: TC001 (same)
-from lab.runs.folder import PLAN, read_json
-from lab.runs.parallel import TOGETHER
+from lab.runs.folder import PLAN, TOGETHER, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from lab.measure.blast_radius import NOTICED_MS, SLO, SLOWER, Ending
 from lab.measure.findings import ResultTable
 from lab.report.heat import HeatMap, Tile
 from lab.runs.blast_radius import parallel_runs
-from lab.runs.parallel import TOGETHER
+from lab.runs.folder import TOGETHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -19,7 +19,7 @@ from lab.measure.single_run_intervals import quantiles, share
 from lab.report.palette import topology_style
 from lab.runs import judge
 from lab.runs.events import run_events
-from lab.runs.folder import HISTORY, REVISIONS, plan_of, read_json
+from lab.runs.folder import HISTORY, REVISIONS, SPEC, VERSIONS, plan_of, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from lab.measure.single_run_intervals import Figure
     from lab.runs import RunResult
     from lab.runs.events import Event
-
-VERSIONS, SPEC = "versions.json", "spec.json"
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 """The percentiles with intervals: name → share."""

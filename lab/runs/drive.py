@@ -13,13 +13,16 @@ from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.events import save_events
-from lab.runs.judging import DEFAULT_TERMS, SETTLING_NS, Terms, judge, write_summary
+from lab.runs.judging import DEFAULT_TERMS, EVIDENCE, SETTLING_NS, Terms, judge, write_summary
 from lab.runs.locustfile import LocustOptions, locust_plan_of
+from lab.runs.seal import provide_key, seal
 from lab.runs.shadow_evidence import has_shadow, save_shadow_copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from lab.client import Endpoints
     from lab.client.admin_values import RevisionInfo
@@ -138,7 +141,7 @@ def drive(
     )
     records = save_evidence(folder, context, from_ns=from_ns)
     save_surroundings(folder, context)
-    return judge_run(folder, status, options.terms, records)
+    return judge_run(folder, status, options.terms, provide_key(context.units.parent), records)
 
 
 def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
@@ -202,22 +205,27 @@ def save_surroundings(folder: Path, context: RunContext) -> None:
     run_folder.save_surroundings(folder, context.state, context.units, context.runtime.versions())
 
 
-def judge_run(folder: Path, status: int, terms: Terms, records: Sequence[Record] | None = None) -> RunResult:
-    """Judges a run whose evidence is saved, and writes its summary.
+def judge_run(
+    folder: Path, status: int, terms: Terms, key: Ed25519PrivateKey, records: Sequence[Record] | None = None
+) -> RunResult:
+    """Seals a run whose evidence is saved, judges it, and writes its summary.
 
     Args:
         folder: of the run.
         status: the driver's exit status.
         terms: what is asked of it.
+        key: the lab's, to sign with.
         records: its history, if the caller has read it already.
 
     Raises:
         UnitError: the driver failed.
     """
+    seal(folder, EVIDENCE, key)
     if status and not (folder / run_folder.DRIVER).exists():
         raise UnitError(f"the driver ended with status {status}; what it sent until then is in {folder}")
     result = judge(folder, records, terms=terms)
     write_summary(result)
+    seal(folder, EVIDENCE, key)
     return result
 
 

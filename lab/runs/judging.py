@@ -23,8 +23,25 @@ from lab.checkers import (
 from lab.errors import RunError
 from lab.history import read_parquet
 from lab.load.summary import RunSummary, summarize
-from lab.runs.events import disturbances, run_events
-from lab.runs.folder import COPIES, DRIVER, HISTORY, REVISIONS, SPEC, SUMMARY, plan_of, read_json
+from lab.runs.events import RUN_EVENTS, disturbances, run_events
+from lab.runs.folder import (
+    COPIES,
+    COPIES_ERROR,
+    DRIVER,
+    HISTOGRAM,
+    HISTORY,
+    LOCUSTFILE,
+    PLAN,
+    REVISIONS,
+    SPEC,
+    SUMMARY,
+    TOGETHER,
+    TRACE,
+    VERSIONS,
+    plan_of,
+    read_json,
+)
+from lab.runs.seal import UNSEALED, verify
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
@@ -38,6 +55,12 @@ if TYPE_CHECKING:
 # A node acknowledges a revision on its main thread; Envoy's workers, and requests in flight there, switch a moment
 # later. For this time, an answer by the previous revision is right.
 SETTLING_NS = 100_000_000
+
+EVIDENCE = (
+    *(PLAN, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, COPIES, COPIES_ERROR, RUN_EVENTS),
+    *(SPEC, VERSIONS, SUMMARY, TOGETHER),
+)
+"""The files in a run's folder that are sealed."""
 
 _WORDS = {
     Claim.CORRECTNESS: {
@@ -82,12 +105,14 @@ class RunResult:
         folder: the run's.
         summary: its figures.
         verdicts: one for each checker.
+        seal: how its evidence is sealed, in words.
         asked: the claims that decide its outcome.
     """
 
     folder: Path
     summary: RunSummary
     verdicts: tuple[Verdict, ...]
+    seal: str = UNSEALED
     asked: tuple[Claim, ...] = DEFAULT_CLAIMS
 
     @property
@@ -134,6 +159,7 @@ class RunResult:
             **asdict(self.summary),
             "misrouted": self.misrouted,
             "torn": self.torn,
+            "seal": self.seal,
             "verdict": str(self.outcome),
             "claims": {str(claim): str(outcome) for claim, outcome in self.claims.items()},
             "verdicts": [
@@ -158,7 +184,7 @@ def round_rate_below(rate: float) -> float:
 
 
 def judge(folder: Path, records: Sequence[Record] | None = None, *, terms: Terms = DEFAULT_TERMS) -> RunResult:
-    """Judges a run by its folder, and by nothing else.
+    """Judges a run by its folder, and by nothing else. The evidence must be as it was sealed.
 
     Args:
         folder: of the run.
@@ -166,14 +192,15 @@ def judge(folder: Path, records: Sequence[Record] | None = None, *, terms: Terms
         terms: what is asked of it.
 
     Raises:
-        RunError: a file is missing or cannot be read.
+        RunError: a file is missing, cannot be read, or is not as it was sealed.
     """
+    sealed = verify(folder, EVIDENCE)
     plan = plan_of(folder)
     schedule = plan.schedule() if plan.scheduled else None
     evidence = replace(evidence_of(folder, plan, schedule, records), availability_slo=terms.availability_slo)
     verdicts = tuple(check(evidence))
     summary = summarize(evidence.records, schedule, came_due=evidence.planned)
-    return RunResult(folder, summary, verdicts, terms.claims)
+    return RunResult(folder, summary, verdicts, sealed, terms.claims)
 
 
 def evidence_of(

@@ -5,7 +5,7 @@
     runs/<lab>/<utc>/
         <topology>-<caller>/    a run's folder, see lab.runs.folder; each can be judged and shown by itself
         <topology>-<caller>.log errors of its driver
-        together.json           names of the runs
+        together.json           names of the runs, and seal.json for it
         units/  sidecars/  spec.json  versions.json    of all runs
 """
 
@@ -23,6 +23,8 @@ from lab.errors import InputError, RunError
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.drive import judge_run, plan_for, save_evidence, save_surroundings
+from lab.runs.judging import EVIDENCE
+from lab.runs.seal import provide_key, seal, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from lab.runs.drive import LoadOptions, RunContext
     from lab.runs.judging import RunResult
     from lab.runtime.cancellation import CancelToken
-
-TOGETHER = "together.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,12 @@ def runs_in(folder: Path) -> list[Path]:
     """Returns the folders of the parallel runs in a folder, or the folder itself if it holds one run.
 
     Raises:
-        RunError: the list of those runs cannot be read.
+        RunError: the list of those runs cannot be read, or was changed since.
     """
-    path = folder / TOGETHER
+    path = folder / run_folder.TOGETHER
     if not path.exists():
         return [folder]
+    verify(folder, EVIDENCE)
     names = run_folder.read_json(path)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise RunError(f"{path}: no list of runs; name the folder of runs that were driven in parallel")
@@ -106,7 +107,7 @@ def drive_parallel(
     plans = _plans(options, context)
     folder = run_folder.new_run_folder(context.runs)
     run_folder.create(folder)
-    (folder / TOGETHER).write_text(json.dumps(list(plans)))
+    (folder / run_folder.TOGETHER).write_text(json.dumps(list(plans)))
     for name, plan in plans.items():
         (folder / name).mkdir()
         run_folder.save_plan(folder / name, plan)
@@ -139,8 +140,10 @@ def drive_parallel(
         save_evidence(folder / name, context, from_ns=from_ns)
         run_folder.save_versions(folder / name, context.state, context.runtime.versions())
     save_surroundings(folder, context)
+    key = provide_key(context.units.parent)
+    seal(folder, EVIDENCE, key)
     results = (
-        judge_run(folder / name, driver.result(), each.terms)
+        judge_run(folder / name, driver.result(), each.terms, key)
         for (name, driver), each in zip(drivers.items(), options, strict=True)
     )
     return ParallelResult(folder, tuple(results))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from lab.errors import UnitError
-from lab.runs.folder import COPIES
+from lab.runs.folder import COPIES, COPIES_ERROR
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 
@@ -53,7 +53,7 @@ def save_shadow_copies(folder: Path, replicas: Iterable[Unit], records: Iterable
                 break
             time.sleep(_ASK_AGAIN_S)
     except UnitError as error:
-        (folder / COPIES).with_suffix(".error").write_text(str(error))
+        (folder / COPIES_ERROR).write_text(str(error))
     else:
         (folder / COPIES).write_text(json.dumps(copies))
 

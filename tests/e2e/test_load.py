@@ -36,12 +36,13 @@ def run(lab: Lab) -> Path:
 
 @pytest.fixture
 def tampered(run: Path, tmp_path: Path) -> Callable[[Change], Path]:
-    """Copies of the run whose history was changed."""
+    """Copies of the run whose history was changed, and whose seal was removed: checkers must find what is wrong."""
 
     def tamper(change: Change) -> Path:
         folder = tmp_path / "tampered"
         shutil.copytree(run, folder)
         write_parquet(change(read_parquet(folder / "history.parquet")), folder / "history.parquet")
+        (folder / "seal.json").unlink()
         return folder
 
     return tamper
@@ -83,7 +84,7 @@ def test_a_runs_folder_tells_its_whole_story(run: Path) -> None:
 
     assert names >= {
         *("plan.json", "driver.json", "history.parquet", "latency.hdr", "revisions.json", "summary.json"),
-        *("versions.json", "spec.json", "units", "sidecars"),
+        *("versions.json", "spec.json", "seal.json", "units", "sidecars"),
     }
     assert (run / "units" / "control-plane" / "log").read_text()
     dump = json.loads((run / "sidecars" / "homepage-sidecar.config_dump.json").read_text())
@@ -149,6 +150,18 @@ def test_a_run_in_which_one_answer_is_wrong_is_invalid(
 )
 def test_a_run_that_is_not_all_there_is_unknown(tampered: Callable[[Change], Path], change: Change) -> None:
     assert run_lab(None, "check", str(tampered(change))).returncode == 2
+
+
+def test_a_run_that_was_changed_after_it_was_sealed_is_not_judged(
+    run: Path, tampered: Callable[[Change], Path]
+) -> None:
+    folder = tampered(lambda records: _first_rows(records, version="v7"))
+    shutil.copyfile(run / "seal.json", folder / "seal.json")
+
+    result = run_lab(None, "check", str(folder))
+
+    assert result.returncode == 3
+    assert result.stderr.endswith("history.parquet: was changed after the run was sealed; restore it\n")
 
 
 def test_a_folder_without_a_history_is_said_to_be_no_run(run: Path, tmp_path: Path) -> None:

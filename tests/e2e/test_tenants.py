@@ -79,6 +79,7 @@ def test_a_run_whose_model_saw_another_origin_is_invalid(lab: Lab) -> None:
     folder = lab.load(LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=1)).folder
     first, *others = read_parquet(folder / "history.parquet")
     write_parquet([replace(first, seen_origin="real"), *others], folder / "history.parquet")
+    (folder / "seal.json").unlink()
 
     judged = json_of(run_lab(None, "check", str(folder), "--json"), statuses=(1,))
 

@@ -18,7 +18,8 @@ from lab.report.blast_radius import doubts_of, heat_of, percent, table_of
 from lab.report.heat import HeatMap, Tile, spec_of_heat
 from lab.report.picture import scripts, to_svg
 from lab.runs.events import Event
-from lab.runs.parallel import TOGETHER, runs_in
+from lab.runs.folder import TOGETHER
+from lab.runs.parallel import runs_in
 from tests.events import event
 from tests.report.builders import make_record, write_run
 

@@ -1,0 +1,220 @@
+"""A run's evidence is sealed: whoever edits it afterwards is found out, and the file is named."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from lab.cli import main
+from lab.client import Endpoints
+from lab.errors import RunError
+from lab.history import Record, read_parquet, write_parquet
+from lab.load.arrivals import Constant
+from lab.load.plan import LoadPlan, UseCase, write_plan
+from lab.runs import judge, runs_in
+from lab.runs.folder import COPIES, DRIVER, HISTORY, PLAN, REVISIONS, SUMMARY, TOGETHER, VERSIONS
+from lab.runs.judging import EVIDENCE, write_summary
+from lab.runs.seal import SEAL, UNSEALED, forget_key, provide_key, seal, verify
+from tests.report.builders import VERSIONS as SOME_VERSIONS
+from tests.report.builders import make_record, make_revision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Edit = Callable[[list[Record]], list[Record]]
+
+YEAR_NS = 365 * 24 * 3600 * 1_000_000_000
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Ed25519PrivateKey:
+    return provide_key(tmp_path)
+
+
+@pytest.fixture
+def run(tmp_path: Path, key: Ed25519PrivateKey) -> Path:
+    """The folder of a good run of 400 requests, sealed."""
+    folder = tmp_path / "runs" / "lab" / "20231114T221320.000Z"
+    folder.mkdir(parents=True)
+    plan = LoadPlan(
+        topology="mesh",
+        caller="homepage",
+        use_cases=(UseCase("Rows", "ranking.v1"),),
+        arrivals=Constant(200, 2.0),
+        endpoints=Endpoints(),
+        spool=folder / "history.jsonl",
+        summary=folder / DRIVER,
+    )
+    write_plan(plan, folder / PLAN)
+    write_parquet([make_record(number) for number in range(400)], folder / HISTORY)
+    (folder / REVISIONS).write_text(json.dumps([make_revision(1, loaded=1, converged=2)]))
+    (folder / VERSIONS).write_text(json.dumps(SOME_VERSIONS))
+    write_summary(judge(folder))
+    seal(folder, EVIDENCE, key)
+    return folder
+
+
+def _exit_status(*arguments: object) -> Any:
+    before, sys.argv = sys.argv, ["lab", *map(str, arguments)]
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main()
+    finally:
+        sys.argv = before
+    return caught.value.code
+
+
+def _change(number: int, **changes: Any) -> Edit:
+    return lambda records: [*records[:number], replace(records[number], **changes), *records[number + 1 :]]
+
+
+EDITS: dict[str, Edit] = {
+    "a status that does not exist": _change(7, status="BANANA"),
+    "an answer relabelled": _change(7, status="UNAVAILABLE"),
+    "done moved": lambda records: _change(7, done_ns=records[7].sent_ns + 1)(records),
+    "a record replaced by another's copy": lambda records: [
+        *records[:7],
+        replace(records[8], sequence=7),
+        *records[8:],
+    ],
+    "the key changed": _change(7, routing_key="rows.v2"),
+    "all times a year later": lambda records: [
+        replace(
+            each,
+            intended_ns=each.intended_ns + YEAR_NS,
+            sent_ns=each.sent_ns + YEAR_NS,
+            done_ns=each.done_ns + YEAR_NS,
+        )
+        for each in records
+    ],
+    "all but one failed": lambda records: [
+        records[0],
+        *(replace(each, status="UNAVAILABLE") for each in records[1:]),
+    ],
+}
+
+
+def test_a_sealed_run_is_judged_and_says_by_which_key(run: Path, key: Ed25519PrivateKey) -> None:
+    (beside,) = run.parent.glob("evidence-*.pub")
+    assert beside.read_text() == key.public_key().public_bytes_raw().hex()
+    result = judge(run)
+    assert result.seal == f"sealed by key {beside.stem.removeprefix('evidence-')}"
+    assert result.to_document()["seal"] == result.seal
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_an_edited_history_cannot_be_judged(run: Path, edit: Edit, capsys: pytest.CaptureFixture[str]) -> None:
+    write_parquet(edit(read_parquet(run / HISTORY)), run / HISTORY)
+
+    _assert_not_judged(run, f"{run / HISTORY}: was changed after the run was sealed; restore it", capsys)
+
+
+def _assert_not_judged(run: Path, error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`lab check` and `lab report` exit with 3 and one line, which begins so."""
+    for command in ("check", "report"):
+        assert _exit_status(command, run) == 3
+        said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("·")]
+        assert len(said) == 1
+        assert said[0].startswith(f"lab: {error}")
+
+
+def test_an_edited_summary_cannot_be_judged(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads((run / SUMMARY).read_text())
+    (run / SUMMARY).write_text(json.dumps({**document, "verdict": "invalid"}))
+
+    _assert_not_judged(run, f"{run / SUMMARY}: was changed after the run was sealed", capsys)
+
+
+@pytest.mark.parametrize("name", [HISTORY, PLAN, REVISIONS, SUMMARY, SEAL])
+def test_a_truncated_file_cannot_be_judged(run: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    content = (run / name).read_bytes()
+    (run / name).write_bytes(content[: len(content) // 2])
+
+    _assert_not_judged(run, f"{run / name}:", capsys)
+
+
+def test_a_missing_file_and_one_that_was_put_in_are_named(run: Path) -> None:
+    copies = run / COPIES
+    copies.write_text("{}")
+    with pytest.raises(RunError, match=rf"{copies}: was put in after the run was sealed"):
+        judge(run)
+    copies.unlink()
+    (run / SUMMARY).unlink()
+    with pytest.raises(RunError, match=rf"{run / SUMMARY}: is missing"):
+        judge(run)
+
+
+def test_an_edited_seal_does_not_fit_its_signature(run: Path) -> None:
+    document = json.loads((run / SEAL).read_text())
+    document["files"].pop(SUMMARY)
+    (run / SEAL).write_text(json.dumps(document))
+
+    with pytest.raises(RunError, match=rf"{run / SEAL}: its signature does not fit"):
+        judge(run)
+
+
+def test_a_seal_by_another_key_is_forged(run: Path) -> None:
+    write_parquet(EDITS["an answer relabelled"](read_parquet(run / HISTORY)), run / HISTORY)
+    seal(run, EVIDENCE, Ed25519PrivateKey.generate())
+    document = json.loads((run / SEAL).read_text())
+    (run.parent / f"evidence-{document['key']}.pub").unlink()
+
+    with pytest.raises(RunError, match="which is not one of those beside the lab's runs"):
+        judge(run)
+
+
+def test_a_name_of_another_key_is_forged(run: Path) -> None:
+    other = Ed25519PrivateKey.generate()
+    real = json.loads((run / SEAL).read_text())["key"]
+    seal(run, EVIDENCE, other)
+    document = json.loads((run / SEAL).read_text())
+    document["key"] = real
+    document.pop("signature")
+    signed = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    (run / SEAL).write_text(json.dumps({**document, "signature": other.sign(signed).hex()}))
+
+    with pytest.raises(RunError, match="its key is not the one that it names"):
+        judge(run)
+
+
+def test_a_run_without_a_seal_is_judged_and_says_so(run: Path) -> None:
+    (run / SEAL).unlink()
+
+    assert judge(run).seal == UNSEALED
+
+
+def test_a_run_that_was_moved_says_that_its_key_is_not_there(run: Path, tmp_path: Path) -> None:
+    moved = run.rename(tmp_path / "moved")
+
+    assert judge(moved).seal.endswith("which is not beside the run")
+
+
+def test_the_list_of_parallel_runs_is_sealed(tmp_path: Path, key: Ed25519PrivateKey) -> None:
+    (tmp_path / TOGETHER).write_text('["mesh-homepage", "mesh-search"]')
+    seal(tmp_path, EVIDENCE, key)
+    assert [each.name for each in runs_in(tmp_path)] == ["mesh-homepage", "mesh-search"]
+
+    (tmp_path / TOGETHER).write_text('["mesh-homepage"]')
+    with pytest.raises(RunError, match=rf"{tmp_path / TOGETHER}: was changed"):
+        runs_in(tmp_path)
+
+
+def test_the_key_is_its_owners_alone_and_stays_until_the_lab_is_gone(tmp_path: Path) -> None:
+    key = provide_key(tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert provide_key(tmp_path).private_bytes_raw() == key.private_bytes_raw()
+
+    forget_key(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_before_seals_is_unsealed(tmp_path: Path) -> None:
+    assert verify(tmp_path, EVIDENCE) == UNSEALED
