@@ -85,6 +85,10 @@ class Evidence:
         shadow_copies: ids of the requests of which the model replicas received a shadow's copy, by routing key; None
             if the replicas were not asked.
         shadow_duplicates: ids of the requests whose copy was received more than once.
+        topology: of all requests, by the plan; empty if the plan names none.
+        caller: of all requests, likewise.
+        timeout_s: of a request, by the plan, seconds; None if it is not known.
+        window_ns: when the run began and ended, Unix nanoseconds; None if it is not known.
         asks: the mix of requests that was planned; None if something else than the plan's mix decides what is asked.
         disturbances: that were marked before or during the run.
         fails_over: whether the topology uses the failover clusters that the table names.
@@ -102,6 +106,10 @@ class Evidence:
     schedule_delay_bound_ms: float = 5.0
     shadow_copies: Mapping[str, frozenset[str]] | None = None
     shadow_duplicates: frozenset[str] = frozenset()
+    topology: str = ""
+    caller: str = ""
+    timeout_s: float | None = None
+    window_ns: tuple[int, int] | None = None
     asks: Asks | None = None
     disturbances: Sequence[Disturbance] = ()
     fails_over: bool = False

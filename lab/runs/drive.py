@@ -189,6 +189,7 @@ def save_evidence(folder: Path, context: RunContext, *, from_ns: int) -> list[Re
         context: the lab.
         from_ns: when the run began, Unix nanoseconds.
     """
+    run_folder.save_window(folder, from_ns=from_ns, until_ns=time.time_ns())
     records = run_folder.save_history(folder)
     save_events(folder, context.units.parent, from_ns=from_ns)
     named = {number for record in records for number in (record.revision, record.served_revision)}

@@ -9,7 +9,7 @@
         summary.json        figures and verdicts            copies.json     received copies, if there was a shadow
         spec.json           the lab's spec                  events.json     operations on units, faults, steps
         trace.csv           the trace, if one was played    locustfile.py   the simulated users, if Locust drove
-        seal.json           digests of all these, signed
+        window.json         when the run began and ended    seal.json       digests of all these, signed
         units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
 """
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 PLAN, DRIVER, SPOOL = "plan.json", "driver.json", "history.jsonl"
 HISTORY, HISTOGRAM, TRACE = "history.parquet", "latency.hdr", "trace.csv"
 LOCUSTFILE = "locustfile.py"
-TOGETHER = "together.json"
+TOGETHER, WINDOW = "together.json", "window.json"
 REVISIONS, SUMMARY, SPEC, VERSIONS = "revisions.json", "summary.json", "spec.json", "versions.json"
 COPIES, COPIES_ERROR = "copies.json", "copies.error"
 
@@ -81,6 +81,11 @@ def save_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> None:
     # `asdict` would copy the tables, of which there may be hundreds.
     listed = [{**asdict(replace(each, document=None)), "document": each.document} for each in revisions]
     (folder / REVISIONS).write_text(json.dumps(listed))
+
+
+def save_window(folder: Path, *, from_ns: int, until_ns: int) -> None:
+    """Writes when the run began and ended, by the clock of the process that drove it, Unix nanoseconds."""
+    (folder / WINDOW).write_text(json.dumps({"from_ns": from_ns, "until_ns": until_ns}))
 
 
 def save_surroundings(folder: Path, state: LabState, units: Path, runtime: Mapping[str, str]) -> None:

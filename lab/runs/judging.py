@@ -38,6 +38,7 @@ from lab.runs.folder import (
     TOGETHER,
     TRACE,
     VERSIONS,
+    WINDOW,
     plan_of,
     read_json,
 )
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 SETTLING_NS = 100_000_000
 
 EVIDENCE = (
-    *(PLAN, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, COPIES, COPIES_ERROR, RUN_EVENTS),
+    *(PLAN, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, COPIES, COPIES_ERROR, RUN_EVENTS, WINDOW),
     *(SPEC, VERSIONS, SUMMARY, TOGETHER),
 )
 """The files in a run's folder that are sealed."""
@@ -223,10 +224,30 @@ def evidence_of(
         shadow_duplicates=_repeated(received or {}),
         copies_received=_receipts(received or {}),
         receipt_key=_receipt_key(folder),
+        topology=plan.topology,
+        caller=plan.caller,
+        timeout_s=plan.timeout_s,
+        window_ns=window_in(folder),
         asks=_asks(plan),
         disturbances=disturbances(run_events(folder)),
         fails_over=plan.topology in TOPOLOGIES and bool(TOPOLOGIES[plan.topology].capabilities.failover),
     )
+
+
+def window_in(folder: Path) -> tuple[int, int] | None:
+    """Returns when a run began and ended, Unix nanoseconds; None for a run from before that was recorded.
+
+    Raises:
+        RunError: the file holds something else.
+    """
+    path = folder / WINDOW
+    if not path.exists():
+        return None
+    document = read_json(path)
+    try:
+        return int(document["from_ns"]), int(document["until_ns"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: no beginning and end of a run; name the folder of a finished run") from error
 
 
 def _asks(plan: LoadPlan) -> Asks | None:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lab.checkers.kinds import accounting
-from tests.checkers.builders import make_evidence, make_record
+from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record
+
+if TYPE_CHECKING:
+    from lab.checkers import Verdict
+    from lab.history import Record
 
 N = 10
 
@@ -71,3 +76,52 @@ def test_without_a_schedule_sequences_may_have_gaps_but_none_comes_twice() -> No
     assert (missing.outcome, missing.summary) == ("unknown", "5 came due, 4 recorded, 1 missing")
     assert (twice.outcome, len(twice.violations)) == ("invalid", 1)
     assert nobody_knows.outcome == "unknown"
+
+
+WINDOW = (START_NS - 1, START_NS + 10 * STEP_NS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "objection"),
+    [
+        ({"status": "BANANA"}, "status 'BANANA' is none of gRPC's"),
+        ({"topology": "gateway"}, "topology 'gateway', and the plan has 'mesh' alone"),
+        ({"caller": "search"}, "caller 'search', and the plan has 'homepage' alone"),
+        ({"routing_key": "rows.v9"}, "routing key 'rows.v9' is in none of the run's tables"),
+        ({"routing_key": "nonsense"}, "routing key 'nonsense' is in none of the run's tables"),
+        ({"done_ns": START_NS + 15_100_000_000}, "took 15.1 s, with a timeout of 10 s"),
+        ({"intended_ns": 1, "sent_ns": START_NS - 1_100_000_000}, "sent 1.1 s before the run began"),
+        ({"done_ns": START_NS + 1_210_000_000}, "done 1.2 s after the run had ended"),
+    ],
+)
+def test_a_record_with_a_value_that_cannot_be_is_invalid(changes: dict[str, Any], objection: str) -> None:
+    records = [make_record(number) for number in range(10)]
+    records[3] = replace(records[3], **changes)
+
+    (violation,) = _judge_strictly(records).violations
+
+    assert (violation.sequence, violation.message) == (3, objection)
+
+
+def test_values_at_their_bounds_can_be() -> None:
+    records = [make_record(number) for number in range(10)]
+    records[3] = replace(records[3], sent_ns=START_NS + 3 * STEP_NS, done_ns=START_NS + 3 * STEP_NS + 999_000_000)
+    records[4] = replace(records[4], done_ns=0, sent_ns=0, status="UNSENT", routing_key="")
+
+    assert _judge_strictly(records).violations == ()
+
+
+def test_all_times_a_year_later_are_outside_the_run() -> None:
+    year_ns = 365 * 24 * 3600 * 1_000_000_000
+    records = [
+        replace(each, **{name: getattr(each, name) + year_ns for name in ("intended_ns", "sent_ns", "done_ns")})
+        for each in map(make_record, range(10))
+    ]
+
+    assert len(_judge_strictly(records).violations) == 10
+
+
+def _judge_strictly(records: list[Record]) -> Verdict:
+    return accounting.check(
+        make_evidence(records, topology="mesh", caller="homepage", timeout_s=10.0, window_ns=WINDOW)
+    )

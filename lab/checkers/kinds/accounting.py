@@ -1,4 +1,4 @@
-"""Is every planned request in the history exactly once, with possible times?"""
+"""Is every planned request in the history exactly once, with values that can be?"""
 
 from __future__ import annotations
 
@@ -14,21 +14,41 @@ if TYPE_CHECKING:
 
 NAME = "accounting"
 
+_NS = 1e9
+
+LATE_S = 5.0
+"""How much later than its timeout a request may end: a busy machine wakes the driver late."""
+
+SLACK_NS = 1_000_000_000
+"""How far outside the run's window a time may lie, as clocks are set meanwhile."""
+
+STATUSES = frozenset(
+    (
+        *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
+        *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE"),
+        *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED", UNSENT),
+    )
+)
+"""The statuses of gRPC, and that of a request that was never sent."""
+
 
 def check(evidence: Evidence) -> Verdict:
     """Compares the records with the plan.
 
     Returns:
-        Invalid if the history contradicts itself: a request is recorded twice, was never planned, or has times that
-        run backwards. Unknown if it is incomplete: records are missing, requests were not sent, or none was planned.
+        Invalid if the history contradicts itself or the plan: a request is recorded twice or was never planned, has a
+        status that gRPC does not have, times that run backwards, lie outside the run or are further apart than the
+        timeout and :data:`LATE_S`, or a topology, caller or routing key that the run does not have. Unknown if it is
+        incomplete: records are missing, requests were not sent, or none was planned.
     """
     violations: list[Violation] = []
     sequences: set[int] = set()
     ids: set[str] = set()
     unsent = 0
+    keys = _Keys(evidence)
     for record in evidence.records:
         unsent += record.status == UNSENT
-        message = _objection(record, evidence, sequences, ids)
+        message = _objection(record, evidence, sequences, ids) or _impossible(record, evidence, keys)
         sequences.add(record.sequence)
         ids.add(record.request_id)
         if message:
@@ -61,20 +81,58 @@ def _objection(record: Record, evidence: Evidence, sequences: set[int], ids: set
         return f"sequence {record.sequence} is recorded twice"
     if record.request_id and record.request_id in ids:
         return f"request id {record.request_id} is used twice"
-    return "" if record.status == UNSENT else _backwards(record)
+    return ""
 
 
-def _backwards(record: Record) -> str:
+class _Keys:
+    """The routing keys of a run's tables; looks up each that a record names once."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        # A table without models cannot be read, so nothing follows from it.
+        self._models = [each.document["models"] for each in evidence.revisions if each.document["models"]]
+        self._found: dict[str, bool] = {}
+
+    def __contains__(self, key: str) -> bool:
+        if key not in self._found:
+            model, _, version = key.partition(".")
+            known = (models.get(model, {"versions": {}})["versions"] for models in self._models)
+            self._found[key] = not self._models or any(version in versions for versions in known)
+        return self._found[key]
+
+
+def _impossible(record: Record, evidence: Evidence, keys: _Keys) -> str:
+    """Returns what cannot be of a record by itself, empty if nothing."""
+    if record.status not in STATUSES:
+        return f"status {record.status!r} is none of gRPC's"
+    for name in ("topology", "caller"):
+        planned, found = getattr(evidence, name), getattr(record, name)
+        if planned and found != planned:
+            return f"{name} {found!r}, and the plan has {planned!r} alone"
+    if record.routing_key and record.routing_key not in keys:
+        return f"routing key {record.routing_key!r} is in none of the run's tables"
+    return "" if record.status == UNSENT else _impossible_times(record, evidence)
+
+
+def _impossible_times(record: Record, evidence: Evidence) -> str:
     if record.sent_ns < record.intended_ns:
         return f"sent {record.intended_ns - record.sent_ns} ns before it was to be sent"
     if record.done_ns < record.sent_ns:
         return f"done {record.sent_ns - record.done_ns} ns before it was sent"
+    took_s = (record.done_ns - record.sent_ns) / _NS
+    if evidence.timeout_s is not None and took_s > evidence.timeout_s + LATE_S:
+        return f"took {took_s:.1f} s, with a timeout of {evidence.timeout_s:g} s"
+    if evidence.window_ns is not None:
+        began_ns, ended_ns = evidence.window_ns
+        if record.sent_ns < began_ns - SLACK_NS:
+            return f"sent {(began_ns - record.sent_ns) / _NS:.1f} s before the run began"
+        if record.done_ns > ended_ns + SLACK_NS:
+            return f"done {(record.done_ns - ended_ns) / _NS:.1f} s after the run had ended"
     return ""
 
 
 CHECKER = Checker(
     name=NAME,
-    question="Is every planned request in the history exactly once, with possible times?",
+    question="Is every planned request in the history exactly once, with values that can be?",
     claim=Claim.CORRECTNESS,
     check=check,
 )
