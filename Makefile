@@ -20,7 +20,7 @@ INPUTS  ?= 1000000
 ROUNDS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load postgres test audit fuzz fuzz-inputs kill9 scenarios smoke pages refusals-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load postgres test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages refusals-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ endif
 
 fuzz: $(VENV)/ready  ## Compare the two interpreters of the rules on PAIRS tables and requests
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
+
+mutants: $(VENV)/ready  ## Plant every bug of tests/mutants, or those with ONLY in their name, and see who catches it
+	@$(BIN)/python -m tests.mutants $(ONLY)
 
 fuzz-inputs: $(VENV)/ready  ## Feed INPUTS malformed files, messages and headers to every parser; failures join the corpus
 	@$(BIN)/python -m tests.fuzz.guided --inputs $(INPUTS) $(ARGS)

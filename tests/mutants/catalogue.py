@@ -1,0 +1,55 @@
+"""The catalogue of planted bugs: one TOML file a class in ``catalogue/``."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+HOME = Path(__file__).parent
+CHECKOUT = HOME.parents[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """One planted bug.
+
+    Attributes:
+        name: what goes wrong, in a few words.
+        kind: its class, which is the name of its file.
+        file: that it changes, relative to the checkout.
+        find: text that stands there exactly once.
+        replace: text in its place.
+        topology: in which it shows.
+        drill: the drill that meets it, a name in ``tests.mutants.drill.DRILLS``.
+        shows: the claim that it breaks, ``correctness``, ``availability`` or ``timing``.
+    """
+
+    name: str
+    kind: str
+    file: str
+    find: str
+    replace: str
+    topology: str = "mesh"
+    drill: str = "publish"
+    shows: str = "correctness"
+
+    def mutated(self, checkout: Path) -> str:
+        """Returns the file's text with the bug.
+
+        Raises:
+            ValueError: the text to replace does not stand there exactly once.
+        """
+        text = (checkout / self.file).read_text()
+        if (times := text.count(self.find)) != 1:
+            raise ValueError(f"{self.kind}: {self.name}: {self.file} has the text {times} times, not once")
+        return text.replace(self.find, self.replace)
+
+
+def catalogue() -> list[Mutant]:
+    """Returns all planted bugs, by class."""
+    return [
+        Mutant(kind=file.stem, **each)
+        for file in sorted((HOME / "catalogue").glob("*.toml"))
+        for each in tomllib.loads(file.read_text())["mutant"]
+    ]

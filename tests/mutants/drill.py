@@ -1,0 +1,118 @@
+"""``python -m tests.mutants.drill NAME TOPOLOGY``: brings a lab up, drives it, and prints the folders of its runs.
+
+It runs in the copy of the lab that has the bug. Whatever fails here has noticed the bug, too.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from tests.mutants.catalogue import CHECKOUT, HOME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NAME = "mutant"
+_LAB = (sys.executable, "-c", "from lab.cli import main; main()")
+_MIX = (
+    "--context",
+    "device=tv,phone,web",
+    "--context",
+    "country=DE,US,Österreich,de",
+    "--context",
+    "segment=kids,adults",
+)
+_TIMEOUT_S = 120
+
+
+def lab(*arguments: str, check: bool = True) -> str:
+    """Runs a command of the lab, and returns what it prints."""
+    done = subprocess.run((*_LAB, *arguments), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    if check and done.returncode:
+        sys.exit(f"lab {' '.join(arguments)}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+    return done.stdout
+
+
+def load(topology: str, meanwhile: Callable[[], object] = lambda: None, *more: str, seconds: int = 8) -> None:
+    """Drives load, with something done meanwhile; the verdicts of this copy of the lab do not count."""
+    arguments = [
+        "load",
+        "--name",
+        NAME,
+        "--topology",
+        topology,
+        "--rate",
+        "100",
+        "--duration",
+        str(seconds),
+        *_MIX,
+        *more,
+    ]
+    with subprocess.Popen((*_LAB, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        time.sleep(seconds / 2)  # the middle of the load, whenever that is: nothing waits for it
+        meanwhile()
+        driver.wait(_TIMEOUT_S)
+
+
+def publish(topology: str) -> None:
+    """Moves a key and changes a config while load runs."""
+    moved = str(HOME / "moved.routes.yaml")
+    load(topology, lambda: lab("routes", "publish", moved, "--name", NAME, check=False))
+
+
+def calm(topology: str) -> None:
+    """Drives load, and nothing else."""
+    load(topology, seconds=5)
+
+
+def kill(topology: str) -> None:
+    """Kills a cluster that has fallbacks while load runs."""
+    load(topology, lambda: lab("fault", "inject", "kill", "two", "--name", NAME, check=False))
+
+
+def limits(topology: str) -> None:
+    """Asks for a tenant more often than it may."""
+    load(topology, lambda: None, "--context", "tenant=batch", seconds=5)
+
+
+def pinned(topology: str) -> None:
+    """Pins requests to versions."""
+    load(
+        topology,
+        lambda: None,
+        "--use-case",
+        "Ranking",
+        "--context",
+        "override=ranker@v1,ranker@v3,ranker@v9",
+        seconds=5,
+    )
+
+
+def tears(topology: str) -> None:
+    """Sends requests whose header and body name different versions."""
+    load(topology, lambda: None, "--tear-every", "10", seconds=5)
+
+
+DRILLS: dict[str, Callable[[str], None]] = {
+    each.__name__: each for each in (publish, calm, kill, limits, pinned, tears)
+}
+
+
+def main() -> None:
+    """Runs one drill, and takes the lab down whatever happens."""
+    drill, topology = sys.argv[1:]
+    try:
+        lab("up", "--name", NAME, "--runtime", "process", "--spec", str(HOME / "lab.toml"), "--topology", topology)
+        DRILLS[drill](topology)
+    finally:
+        lab("down", "--name", NAME, check=False)
+    for run in sorted((CHECKOUT / "runs" / NAME).iterdir()):
+        if not run.is_symlink():
+            print(run)  # noqa: T201 (the drill's answer)
+
+
+if __name__ == "__main__":
+    main()
