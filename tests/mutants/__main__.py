@@ -110,7 +110,7 @@ def main() -> int:
             console.print(
                 f"no bug: {drill} on {topology}: {control.by or control.unknown or 'valid'} ({control.took_s:.0f} s)"
             )
-            if control.by or control.unknown:
+            if control.by:
                 return 2
         for number, mutant in enumerate(chosen, start=1):
             caught.append(trial(mutant, Path(folder)))
