@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from lab.lab import Lab
 from lab.ops.reaper import reaping
@@ -25,6 +26,9 @@ def pytest_configure() -> None:
     os.environ["LAB_RUNTIME"] = "process"
     # A shell has what it runs in the background ignore Ctrl-C, and what that starts would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # An example that is slow because the machine is busy is no failure.
+    settings.register_profile("busy", settings(), deadline=None)
+    settings.load_profile("busy")
 
 
 @pytest.hookimpl(optionalhook=True)
