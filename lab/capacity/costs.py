@@ -40,6 +40,12 @@ class Costs:
         """Whether this part of a topology was measured."""
         return any((topology, part) == key[:2] for key in self._seconds)
 
+    def borrowing(self, topology: str, part: str, *, of: tuple[str, str]) -> Costs:
+        """The same costs, but a topology's part costs what another topology's part does: ``of`` names these two."""
+        borrowed = {(topology, part, key[2]): cost for key, cost in self._seconds.items() if key[:2] == of}
+        kept = {key: cost for key, cost in self._seconds.items() if key[:2] != (topology, part)}
+        return Costs(kept | borrowed, f"{part} at the cost of {' in '.join(reversed(of))}: {self._source}")
+
     def at(self, topology: str, part: str, payload_bytes: int) -> Quantity:
         """Processor time of a request, seconds: measured, or interpolated between two measured sizes.
 

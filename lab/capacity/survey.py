@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lab.capacity.assumptions import Assumptions, Origin
@@ -23,6 +23,10 @@ from lab.measure.findings import ResultTable
 from lab.roles import CALLER, ROLES, Placement
 from lab.topologies import TOPOLOGIES
 from models.stub.behaviour import Latency
+
+GATEWAY, ENVOY = ("gateway", "gateway"), ("gateway-header", "central-envoy")
+AT_ENVOYS_COST = "gateway at Envoy's cost"
+"""A gateway as cheap as the central Envoy, which parses nothing: what of its cost is due to its being in Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +98,14 @@ def survey(
     Raises:
         InputError: a topology's costs are not known at this payload.
     """
-    chosen = topologies or [each for each in costs.topologies if each in TOPOLOGIES]
+    chosen = list(topologies) or [each for each in costs.topologies if each in TOPOLOGIES]
     fleets = [fleet(each, demand, costs, assumed) for each in chosen]
     outlook = Outlook(demand, latency, assumed, seed)
+    gateway, _ = GATEWAY
+    computed = fleets.copy()
+    if gateway in chosen and costs.has(*ENVOY):
+        cheap = fleet(gateway, demand, costs.borrowing(*GATEWAY, of=ENVOY), assumed)
+        computed.insert(chosen.index(gateway) + 1, replace(cheap, topology=AT_ENVOYS_COST))
     # Of one unit, and of a caller's own library, nobody can say how many choose among a model's replicas.
     balancers: dict[str, int] = {}
     for each in fleets:
@@ -104,8 +113,8 @@ def survey(
         if role.name != CALLER and role.placement is not Placement.ALONE:
             balancers.setdefault(f"{role.part}s", round(each.balancers.value))
     if not simulated:
-        return Survey(demand, assumed, fleets, outlook, [], [])
+        return Survey(demand, assumed, computed, outlook, [], [])
     say(f"simulating {demand.clusters:,} clusters of {outlook.replicas} replicas: balancing")
     tails = list(outlook.tails(balancers))
     say("simulating a zone's death")
-    return Survey(demand, assumed, fleets, outlook, tails, list(outlook.losses()))
+    return Survey(demand, assumed, computed, outlook, tails, list(outlook.losses()))

@@ -6,6 +6,7 @@ from lab.capacity.assumptions import ASSUMPTIONS, Assumptions, Origin
 from lab.capacity.costs import PAYLOAD, TITLE, Costs, costs_of
 from lab.capacity.fleet import Demand, PathComponents, components, fleet
 from lab.capacity.services import mean_s, parse_size
+from lab.capacity.survey import AT_ENVOYS_COST, survey
 from lab.errors import InputError
 from lab.topologies import TOPOLOGIES
 from models.stub.behaviour import parse_latency
@@ -211,3 +212,21 @@ def test_service_times_have_their_mean() -> None:
     assert mean_s(parse_latency("lognormal:20,0.4")) == pytest.approx(0.0216657, rel=1e-5)
     with pytest.raises(InputError, match=r"^--service: "):
         mean_s(parse_latency("load:3,16"))
+
+
+def test_a_gateway_at_envoys_cost_stands_beside_the_gateway() -> None:
+    central = {("gateway-header", part, SIZE): cost for part, cost in (("resolver", 0.0), ("central-envoy", 0.0002))}
+    costs = Costs({**COSTS._seconds, ("gateway-header", "caller", SIZE): 0.0005, **central}, "by hand")
+
+    latency = parse_latency("constant:20")
+    with_envoy, without = (survey(DEMAND, latency, each, ASSUMED, simulated=False).fleets for each in (costs, COSTS))
+
+    assert [each.topology for each in without] == ["gateway", "mesh"]
+    assert [each.topology for each in with_envoy] == ["gateway", AT_ENVOYS_COST, "mesh", "gateway-header"]
+    parts = {each.topology: {part.part: part.cpu_s for part in each.parts} for each in with_envoy}
+    cheap = parts[AT_ENVOYS_COST]
+    assert cheap["caller"].value == parts["gateway"]["caller"].value
+    assert (cheap["gateway"].value, cheap["gateway"].source) == (
+        0.0002,
+        "gateway at the cost of central-envoy in gateway-header: by hand",
+    )

@@ -88,7 +88,7 @@ def test_only_envoy_notices_a_move() -> None:
 def test_causes_are_those_of_the_bench() -> None:
     pairs = {part.name: (part.more, part.less) for part in PARTS if {part.more, part.less} <= set(TOPOLOGIES)}
 
-    assert len(pairs) == 3
+    assert len(pairs) == 4
     assert check_causes(pairs).right
     assert check_causes({name: pair[::-1] for name, pair in pairs.items()}).right
     is_hinted(check_causes({}), "the pair")

@@ -51,6 +51,7 @@ PARTS = (
     Part("hop", STATIC, DIRECT, "an Envoy with one static cluster stands between caller and model"),
     Part("sidecar's own work", "mesh", STATIC, "leases, the guarded header, clusters on demand, the log"),
     Part("parse, re-serialise", "gateway", "gateway-passthrough", "the same gateway passes bytes on unparsed"),
+    Part("implementation", "gateway-passthrough", "gateway-header", "a gateway in Python, not Envoy; neither parses"),
     Part("resolve", "mesh-unleased", "mesh", "the resolver is asked on every call"),
     Part("central, not local", "gateway-header", "mesh", "one Envoy for all callers, not one beside each"),
 )
@@ -138,7 +139,7 @@ def _notes(measured: Rounds, parts: Sequence[tuple[Part, Rounds]], rounds: int) 
 
 BENCH = Bench(
     name="decomposition",
-    question="Where do the milliseconds go: hop, parsing, resolving, central or local, mTLS?",
+    question="Where do the milliseconds go: hop, parsing, implementation, resolving, central or local, mTLS?",
     run=run,
     options=(TOPOLOGIES_OPTION,),
 )
