@@ -17,7 +17,7 @@ WORKERS ?= 3
 PAIRS   ?= 1000000
 POINTS  ?= 200
 INPUTS  ?= 1000000
-ROUNDS  ?= 10
+ROUNDS  ?= 14
 
 .DEFAULT_GOAL := help
 .PHONY: help lab-up lab-down engine h2load postgres test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages refusals-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
@@ -32,7 +32,7 @@ help:  ## List the targets
 	@echo "  PAIRS=1000000          number of tables and requests in make fuzz"
 	@echo "  INPUTS=1000000         number of inputs in make fuzz-inputs"
 	@echo "  POINTS=200             number of kills in make kill9"
-	@echo "  ROUNDS=10              rounds of each bench in make figures"
+	@echo "  ROUNDS=14              rounds of each bench in make figures"
 	@echo "  ARGS=…                 more arguments for the command, e.g. make test ARGS='-k routing'"
 
 lab-up: $(VENV)/ready  ## Start the lab; ready after one verified call per topology

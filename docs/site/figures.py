@@ -193,7 +193,7 @@ def _say(found: Sequence[Change], before: Mapping[str, Any], after: Mapping[str,
 def main() -> None:
     """Measures, writes, compares."""
     parser = argparse.ArgumentParser(prog="make figures", description="Measures every figure that pages quote.")
-    parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds of each bench, 3 or more [10]")
+    parser.add_argument("--rounds", type=int, default=14, help="interleaved rounds of each bench, 3 or more [14]")
     parser.add_argument(
         "--only", nargs="*", default=BENCHES, metavar="BENCH", help=f"some of {', '.join(BENCHES)}, or none"
     )

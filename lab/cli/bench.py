@@ -59,6 +59,9 @@ def bench(
     values = {each.name: _values_for(each, given) for each in benches}
     chosen = next(iter(values.values())).get(TOPOLOGIES_OPTION.keyword)
     topologies = chosen or [each.name for each in TOPOLOGIES.values() if each.in_default_lab]
+    for each in benches:
+        if too_few := each.too_few(rounds or each.rounds):
+            say(f"bench {each.name}: {too_few}")
     results = []
     folder = new_run_folder(CHECKOUT / "runs" / "bench")
     create(folder)

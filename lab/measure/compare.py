@@ -3,6 +3,8 @@
 A shared machine drifts from minute to minute; variants measured in the same round share that drift, so it cancels in
 the round's difference or ratio. The estimate is the median over rounds, its interval the percentile bootstrap over
 rounds (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
+
+NaN stands for a measurement that is missing: a comparison leaves its round out, and decides nothing without any.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def median(values: Iterable[float], *, seed: int = 0, confidence: float = CONFID
     """Median of one value for each round, with its bootstrap interval; infinite values may make an end of it infinite.
 
     Raises:
-        ValueError: no values, a value that is no number, or a confidence out of range.
+        ValueError: no values, or a confidence out of range.
     """
     sample = np.fromiter(values, np.float64)
     return _bootstrap(sample, lambda draws: np.median(sample[draws], axis=1), seed=seed, confidence=confidence)
@@ -77,9 +79,11 @@ def exact_median(values: Sequence[float], *, confidence: float) -> Interval:
     Raises:
         ValueError: as :func:`median`.
     """
-    sample = np.sort(np.asarray(values, dtype=np.float64))
-    _check_rounds(sample, confidence)
+    rounds = np.asarray(values, dtype=np.float64)
+    sample = np.sort(rounds[_measured(rounds, confidence)])
     count = len(sample)
+    if not count:
+        return _nothing(confidence)
     outside, j = 0.0, 0
     while j < count // 2 and 2 * (outside + math.comb(count, j) / 2**count) <= 1 - confidence:
         outside += math.comb(count, j) / 2**count
@@ -130,7 +134,7 @@ def quantile_ratio(
     whole, as drift affects all values of a round together.
 
     Raises:
-        ValueError: no rounds, not the same number of them, or one in which a variant has no values.
+        ValueError: no rounds, or not the same number of them.
     """
     pairs = [(np.asarray(one, np.float64), np.asarray(other, np.float64)) for one, other in zip(a, b, strict=True)]
     sums = np.array([[values.sum() if len(values) else math.nan for values in pair] for pair in pairs])
@@ -167,9 +171,11 @@ def _bootstrap(
     resamples: int = RESAMPLES,
 ) -> Interval:
     """The statistic of all rounds, with its percentile interval over resamples; it takes rows of rounds' indices."""
-    _check_rounds(rounds, confidence)
-    draws = np.random.default_rng(seed).integers(0, len(rounds), size=(resamples, len(rounds)))
-    [estimate], spread = (np.asarray(statistic(of), np.float64) for of in (np.arange(len(rounds))[np.newaxis], draws))
+    measured = _measured(rounds, confidence)
+    if not len(measured):
+        return _nothing(confidence)
+    draws = measured[np.random.default_rng(seed).integers(0, len(measured), size=(resamples, len(measured)))]
+    [estimate], spread = (np.asarray(statistic(of), np.float64) for of in (measured[np.newaxis], draws))
     tail = 100 * (1 - confidence) / 2
     return Interval(
         estimate=float(estimate),
@@ -177,18 +183,23 @@ def _bootstrap(
         low=float(np.percentile(spread, tail, method="lower")),
         high=float(np.percentile(spread, 100 - tail, method="higher")),
         confidence=confidence,
-        rounds=len(rounds),
+        rounds=len(measured),
     )
 
 
-def _check_rounds(sample: NDArray[np.float64], confidence: float) -> None:
-    if not len(sample):
+def _measured(rounds: NDArray[np.float64], confidence: float) -> NDArray[np.int64]:
+    """The numbers of the rounds in which everything was measured; elsewhere a value is NaN."""
+    if not len(rounds):
         raise ValueError("no rounds: there is nothing to compare")
     if not 0 < confidence < 1:
         raise ValueError(f"a confidence of {confidence}: it lies between 0 and 1")
-    if np.isnan(sample).any():
-        raise ValueError(f"round {int(np.argwhere(np.isnan(sample))[0][0])} has no value")
+    return np.flatnonzero(~np.isnan(rounds.reshape(len(rounds), -1)).any(axis=1))
+
+
+def _nothing(confidence: float) -> Interval:
+    """Of no round: it decides nothing."""
+    return Interval(estimate=math.nan, low=-math.inf, high=math.inf, confidence=confidence, rounds=0)
 
 
 def _ratio(numerator: float, denominator: float) -> float:
-    return float(numerator / denominator) if denominator > 0 else math.inf
+    return math.inf if denominator <= 0 else float(numerator / denominator)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
 from lab.measure.compare import Interval, exact_median
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 FALSE_ALARMS = 0.02
 """Share of runs in which a correct tool is reported as broken, over all controls of the run together."""
@@ -54,6 +55,11 @@ class Control:
         return "" if self.agrees else f"the A/A control disagrees: {self.text}"
 
 
+def rounds_to_tell(among: int = 1) -> int:
+    """The fewest rounds in which one of so many controls can find any difference: it has the same sign in each."""
+    return math.ceil(math.log2(2 * among / FALSE_ALARMS))
+
+
 def control(text: str, first: Sequence[float], again: Sequence[float], *, among: int = 1) -> Control:
     """Compares one variant with itself, measured twice in the same rounds; ``among`` is the bench's number of controls.
 
@@ -62,3 +68,23 @@ def control(text: str, first: Sequence[float], again: Sequence[float], *, among:
     """
     differences = [second - one for one, second in zip(first, again, strict=True)]
     return Control(text=text, difference=exact_median(differences, confidence=1 - FALSE_ALARMS / among))
+
+
+def control_of_rounds(samples: Mapping[str, Sequence[float]]) -> Control:
+    """Compares every even round with the odd round before it: each measured the same variants, so nothing may differ.
+
+    This is the control of a bench that measures no variant twice. A round's figure is the median, over all variants
+    that vary, of the deviation from the variant's own median. It takes twice :func:`rounds_to_tell`.
+    """
+    count = max(map(len, samples.values()), default=0)
+    varying = [found for each in samples.values() if len(each) == count and any(found := _deviations(each))]
+    figures = [median(each) for each in zip(*varying, strict=True)] if varying else [0.0] * count
+    odd, even = (figures[: count - 1 : 2], figures[1::2]) if count > 1 else ([math.nan], [math.nan])
+    return control("even rounds − odd rounds, as a share of each variant's median", odd, even)
+
+
+def _deviations(values: Sequence[float]) -> list[float]:
+    """As a share of the median; 0 where there is none, and of a round without a value."""
+    finite = [each for each in values if math.isfinite(each)]
+    middle = median(finite) if finite else 0.0
+    return [each / middle - 1 if middle > 0 and math.isfinite(each) else 0.0 for each in values]

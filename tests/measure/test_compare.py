@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lab.measure.compare import (
     added_ratio,
+    exact_median,
     interleave,
     median,
     median_difference,
@@ -96,11 +97,22 @@ def test_rounds_that_scatter_as_much_as_they_add_do_not_bend_the_ratio() -> None
 
 @pytest.mark.parametrize(
     ("values", "confidence", "says"),
-    [([], 0.95, "no rounds"), ([1.0, math.nan], 0.95, "round 1 has no value"), ([1.0], 1.5, "between 0 and 1")],
+    [([], 0.95, "no rounds"), ([1.0], 1.5, "between 0 and 1")],
 )
 def test_values_that_cannot_be_compared_are_refused(values: list[float], confidence: float, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         median(values, seed=1, confidence=confidence)
+
+
+def test_a_round_in_which_something_is_missing_is_left_out_and_none_decides_nothing() -> None:
+    whole, gap = [1.0, 2.0, 3.0, 4.0], [1.0, math.nan, 3.0, 4.0]
+
+    assert median(gap, seed=1).rounds == 3
+    assert median_ratio(gap, whole, seed=1) == median_ratio([1.0, 3.0, 4.0], [1.0, 3.0, 4.0], seed=1)
+    assert added_ratio(whole, gap, [0.0] * 4, seed=1).rounds == median_ratio(whole, gap, seed=1).rounds == 3
+    assert exact_median(gap, confidence=0.5) == exact_median([1.0, 3.0, 4.0], confidence=0.5)
+    nothing = median([math.nan], seed=1)
+    assert (math.isnan(nothing.estimate), nothing.low, nothing.high, nothing.rounds) == (True, -math.inf, math.inf, 0)
 
 
 def test_arms_of_unequal_rounds_are_refused() -> None:
@@ -138,7 +150,6 @@ def test_a_ratio_of_quantiles_puts_the_rounds_together_and_keeps_each_whole() ->
     worse = quantile_ratio([*noisy[:2], quiet[2]], quiet, 0.9, seed=0)
     assert worse.low == 1.0
     assert worse.high == 1.5
-    with pytest.raises(ValueError, match="round 0 has no value"):
-        quantile_ratio([[1.0], [2.0]], [[], [2.0]], 0.9, seed=0)
+    assert quantile_ratio([[1.0], [2.0]], [[], [2.0]], 0.9, seed=0).rounds == 1
     with pytest.raises(ValueError, match=r"shorter|longer"):
         quantile_ratio([[1.0]], [[1.0], [2.0]], 0.9, seed=0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lab.bench.harness.metronome import metronome
 from lab.errors import InputError
+from lab.measure.control import control_of_rounds, rounds_to_tell
 from lab.registry import Registry
 from lab.topologies import TOPOLOGIES
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.result import BenchResult
 
-ROUNDS = 10
+ROUNDS = 2 * rounds_to_tell()
+"""Enough for the A/A control of every bench, :func:`~lab.measure.control.control_of_rounds` included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,8 @@ class Bench:
             of values. It raises :class:`lab.errors.UnitError` if an answer was wrong: then there is nothing to measure.
         rounds: number of rounds if the user gives none.
         options: its own options.
+        controls: number of A/A controls that it makes itself; without any, :func:`measure` compares its rounds.
+        samples: number of samples that it takes at least, for any number of rounds.
     """
 
     name: str
@@ -65,6 +70,15 @@ class Bench:
     run: Callable[..., BenchResult]
     rounds: int = ROUNDS
     options: tuple[Option, ...] = ()
+    controls: int = 0
+    samples: int = 0
+
+    def too_few(self, rounds: int) -> str:
+        """Why so many rounds cannot tell a difference from chance; empty if they can."""
+        needed = rounds_to_tell(self.controls) if self.controls else 2 * rounds_to_tell()
+        if max(rounds, self.samples) >= needed:
+            return ""
+        return f"{rounds} rounds are too few to tell a difference from chance: take --rounds {needed} or more"
 
 
 BENCHES = Registry(Bench, package="lab.bench.suites", group="routing_lab.benches", noun="bench")
@@ -72,5 +86,20 @@ BENCHES = Registry(Bench, package="lab.bench.suites", group="routing_lab.benches
 
 
 def measure(bench: Bench, environment: Environment, rounds: int, **options: Sequence[str]) -> BenchResult:
-    """Runs a bench; the result says which, when and where."""
-    return replace(environment.recorded(lambda: bench.run(environment, rounds, **options), rounds), name=bench.name)
+    """Runs a bench; the result says which, when and where.
+
+    Every bench has an A/A control: if it measured no variant twice, its rounds are compared with each other. Claims
+    whose figure scatters are in doubt if that control is, or if this machine was busy meanwhile.
+    """
+    with metronome() as beats:
+        result = environment.recorded(lambda: bench.run(environment, rounds, **options), rounds)
+    made = () if result.controls else (control_of_rounds(result.samples),)
+    doubts = tuple(filter(None, (*(each.doubt for each in made), beats.doubt if not result.paces else "")))
+    claims = [
+        claim if claim.figure.low == claim.figure.high else replace(claim, doubts=(*claim.doubts, *doubts))
+        for claim in result.claims
+    ]
+    late = f"a metronome beside it was {beats.late_p99_ms:.2f} ms late (p99)"
+    return replace(
+        result, name=bench.name, claims=claims, controls=[*result.controls, *made], notes=[*result.notes, late]
+    )

@@ -90,5 +90,5 @@ def exit_status(results: Sequence[BenchResult]) -> int:
     states = {claim.state for result in results for claim in result.claims}
     if State.FAILS in states:
         return 1
-    agree = not any(control.doubt for result in results for control in result.controls)
+    agree = all(control.agrees for result in results for control in result.controls)
     return 0 if agree and State.UNDECIDED not in states else 2

@@ -154,4 +154,9 @@ async def _publish(admin: AdminClient, probes: list[_Probe], version: str) -> di
     }
 
 
-BENCH = Bench(name="convergence", question="How soon do all nodes follow a publish?", run=run)
+BENCH = Bench(
+    name="convergence",
+    question="How soon do all nodes follow a publish?",
+    run=run,
+    samples=PUBLISHES,
+)

@@ -13,6 +13,7 @@ from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.topology_rounds import (
     DIRECT,
     IN_PLAINTEXT,
+    LOAD_POINTS,
     SECURED,
     STATIC,
     measured_pair,
@@ -142,4 +143,5 @@ BENCH = Bench(
     question="Where do the milliseconds go: hop, parsing, implementation, resolving, central or local, mTLS?",
     run=run,
     options=(TOPOLOGIES_OPTION,),
+    controls=len(LOAD_POINTS),
 )

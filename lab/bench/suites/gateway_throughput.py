@@ -96,5 +96,8 @@ async def _keep_busy(address: str) -> int:
 
 
 BENCH = Bench(
-    name="gateway-throughput", question="How much of a minimal proxy's throughput does the gateway reach?", run=run
+    name="gateway-throughput",
+    question="How much of a minimal proxy's throughput does the gateway reach?",
+    run=run,
+    controls=2,
 )

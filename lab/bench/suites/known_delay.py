@@ -62,5 +62,8 @@ def run(environment: Environment, rounds: int) -> BenchResult:
 
 
 BENCH = Bench(
-    name="known-delay", question="Does a delay that was injected into the models show in the measured latency?", run=run
+    name="known-delay",
+    question="Does a delay that was injected into the models show in the measured latency?",
+    run=run,
+    controls=1,
 )

@@ -124,5 +124,8 @@ def _use_case(number: int, *, default: str) -> dict[str, Any]:
 
 
 BENCH = Bench(
-    name="large-table", question="What does a change of one use case cost in a route table of ten thousand?", run=run
+    name="large-table",
+    question="What does a change of one use case cost in a route table of ten thousand?",
+    run=run,
+    samples=CHANGES,
 )

@@ -345,4 +345,5 @@ BENCH = Bench(
     name="resolver",
     question="What does resolving cost, with leases and without, beside each caller and shared?",
     run=run,
+    controls=1,
 )

@@ -194,4 +194,5 @@ BENCH = Bench(
     question="When do a stream's first and last results arrive, by each topology, and when a unary answer?",
     run=run,
     options=(TOPOLOGIES_OPTION,),
+    controls=1,
 )

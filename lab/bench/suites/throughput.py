@@ -71,4 +71,5 @@ BENCH = Bench(
     question="How many requests does each topology carry, and what does one cost in processor time?",
     run=run,
     options=(TOPOLOGIES_OPTION,),
+    controls=1,
 )

@@ -11,7 +11,14 @@ from lab.bench.harness.charts import chart_of_lines
 from lab.bench.harness.h2load import NOT_MEASURED
 from lab.bench.harness.interleaved import DOUBTFUL
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
-from lab.bench.harness.topology_rounds import AGAIN, DIRECT, SECOND_OPINION_EVERY, STATIC, measured_topologies
+from lab.bench.harness.topology_rounds import (
+    AGAIN,
+    DIRECT,
+    LOAD_POINTS,
+    SECOND_OPINION_EVERY,
+    STATIC,
+    measured_topologies,
+)
 from lab.measure.compare import added_ratio, median_difference, median_ratio
 from lab.measure.pace import pace_of
 from lab.report.palette import topology_style
@@ -145,4 +152,5 @@ BENCH = Bench(
     question="What does each topology add over a direct call, by payload size and rate?",
     run=run,
     options=(TOPOLOGIES_OPTION,),
+    controls=len(LOAD_POINTS),
 )
