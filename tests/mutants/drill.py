@@ -110,7 +110,7 @@ def main() -> None:
     finally:
         lab("down", "--name", NAME, check=False)
     for run in sorted((CHECKOUT / "runs" / NAME).iterdir()):
-        if not run.is_symlink():
+        if run.is_dir() and not run.is_symlink():
             print(run)  # noqa: T201 (the drill's answer)
 
 
