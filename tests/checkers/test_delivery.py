@@ -97,6 +97,12 @@ def test_every_copy_must_have_arrived_whole() -> None:
     )
 
 
+def test_the_copy_of_a_torn_request_may_have_the_config_of_the_tear() -> None:
+    torn = receipt_of(make_record(0, version="v2"))
+    for attempts, outcome in ((1, Outcome.INVALID), (2, Outcome.VALID)):
+        assert verdict_of(make_record(0, attempts=attempts), copies_received={"r0": [torn]})[0] is outcome
+
+
 def test_without_receipts_nothing_is_known() -> None:
     assert verdict_of(make_record(0, received=""))[0] is Outcome.UNKNOWN
     assert verdict_of(make_record(0), copies_received={"r0": [""]})[0] is Outcome.UNKNOWN

@@ -63,9 +63,11 @@ class _Expected:
     def of(self, record: Record, *, is_copy: bool) -> Mapping[str, Sequence[str]]:
         """Returns them by part; no config if no rule allows this version, which the checker of routing judges."""
         rules = self._timeline.during(record)
+        # A copy has the body of the first attempt, whose config may have been that of a tear.
+        judges_config = not is_copy or record.attempts <= 1
         digest = context_digest(self._key, record.request_id, record.use_case, context_of(record))
         expected = {"context": [digest]}
-        if configs := list(self._config(record, rules, is_copy=is_copy)):
+        if judges_config and (configs := list(self._config(record, rules, is_copy=is_copy))):
             expected["config"] = configs
         if apis := dict.fromkeys(each.api(record.use_case) for each in rules):
             expected["payload"] = [payload_digest(self._key, api, record.payload_bytes) for api in apis]
