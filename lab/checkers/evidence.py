@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lab.checkers.plain_schedule import PlannedRun
     from lab.history import Record
 
 
@@ -94,6 +95,7 @@ class Evidence:
         fails_over: whether the topology uses the failover clusters that the table names.
         availability_slo: share of requests that must be answered, 0 to 1, of the run and of each use case; None without
             such an objective.
+        plan: the requests that were to be sent, computed without the driver's code; None if nothing planned them.
         copies_received: receipts of the copies by request id; empty texts where a replica gives none.
         receipt_key: secret of the lab's replicas, for their receipts, see :mod:`lab.checkers.plain_models`.
     """
@@ -114,5 +116,6 @@ class Evidence:
     disturbances: Sequence[Disturbance] = ()
     fails_over: bool = False
     availability_slo: float | None = None
+    plan: PlannedRun | None = None
     copies_received: Mapping[str, Sequence[str]] = field(default_factory=dict)
     receipt_key: str = ""

@@ -55,6 +55,21 @@ def payload_digest(key: str, api: str, size: int) -> str:
     return _digest(key, f"{zlib.crc32(payload):08x}{len(payload):08x}")
 
 
+def payload_size(api: str, wanted: int) -> int:
+    """Returns the size, bytes, of the driver's payload of this API for which a plan wants about ``wanted`` bytes.
+
+    It is filled with floats after 9 bytes for each title, or 19 for a payment. 0 if the API is not known.
+    """
+    match api:
+        case "ranking.v1":
+            each, more = divmod(max(wanted - 9 * _TITLES, 0) // 4, _TITLES)
+            return more * _length(_title_length(each + 1)) + (_TITLES - more) * _length(_title_length(each))
+        case "fraud.v1":
+            return _length(len(_PAYMENT) + _features_length(max(wanted - 19, 0) // 4))
+        case _:
+            return 0
+
+
 def _digest(key: str, *texts: str) -> str:
     joined = "".join(f"{len(text)}:{text}" for text in texts)
     raw = hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=8, key=key.encode())
@@ -80,10 +95,9 @@ def _ranking(size: int) -> bytes | None:
 
 
 def _fraud(size: int) -> bytes | None:
-    head = _field(1, b"p01") + b"\x10" + _varint(4_200) + _field(3, b"EUR")
     for floats in _candidates(size):
-        if _length(len(head) + _features_length(floats)) == size:
-            return _field(2, head + _features(4, floats))
+        if _length(len(_PAYMENT) + _features_length(floats)) == size:
+            return _field(2, _PAYMENT + _features(4, floats))
     return None
 
 
@@ -124,3 +138,6 @@ def _length(content: int) -> int:
 def _varint(value: int) -> bytes:
     low, rest = value & 0x7F, value >> 7
     return bytes([low]) if not rest else bytes([low | 0x80]) + _varint(rest)
+
+
+_PAYMENT = _field(1, b"p01") + b"\x10" + _varint(4_200) + _field(3, b"EUR")

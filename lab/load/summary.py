@@ -272,7 +272,9 @@ def _achieved_rate(records: Sequence[Record], sent: Sequence[Record], schedule: 
         return achieved_rate(
             len(sent), start_ns=min(record.intended_ns for record in sent), planned_end_ns=last, last_sent_ns=last
         )
-    one = sent[0]
+    one = next((each for each in sent if 0 <= each.sequence < len(schedule)), None)
+    if one is None:  # none of them was planned
+        return 0.0
     start = one.intended_ns - schedule.offsets_ns[one.sequence]
     broke_off = min((record.intended_ns for record in records if record.status == UNSENT), default=None)
     return achieved_rate(

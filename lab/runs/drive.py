@@ -15,6 +15,7 @@ from lab.runs import folder as run_folder
 from lab.runs.events import save_events
 from lab.runs.judging import DEFAULT_TERMS, EVIDENCE, SETTLING_NS, Terms, judge, write_summary
 from lab.runs.locustfile import LocustOptions, locust_plan_of
+from lab.runs.planned import save_planned
 from lab.runs.seal import provide_key, seal
 from lab.runs.shadow_evidence import has_shadow, save_shadow_copies
 
@@ -135,6 +136,7 @@ def drive(
     ui_port = None if plan.locust is None else plan.locust.ui_port
     run_folder.create(folder)
     run_folder.save_plan(folder, plan)
+    save_planned(folder)
     from_ns = time.time_ns()
     status = context.runtime.run_driver(
         folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port, cancel_token

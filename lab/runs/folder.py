@@ -10,6 +10,7 @@
         spec.json           the lab's spec                  events.json     operations on units, faults, steps
         trace.csv           the trace, if one was played    locustfile.py   the simulated users, if Locust drove
         window.json         when the run began and ended    seal.json       digests of all these, signed
+        planned.parquet     one row a request to be sent
         units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
 """
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from lab.runtime.state import LabState
 
 PLAN, DRIVER, SPOOL = "plan.json", "driver.json", "history.jsonl"
+PLANNED = "planned.parquet"
 HISTORY, HISTOGRAM, TRACE = "history.parquet", "latency.hdr", "trace.csv"
 LOCUSTFILE = "locustfile.py"
 TOGETHER, WINDOW = "together.json", "window.json"

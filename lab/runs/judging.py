@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from math import floor, log10
@@ -22,6 +23,7 @@ from lab.checkers import (
 )
 from lab.errors import RunError
 from lab.history import read_parquet
+from lab.load.arrivals import Schedule
 from lab.load.summary import RunSummary, summarize
 from lab.runs.events import RUN_EVENTS, disturbances, run_events
 from lab.runs.folder import (
@@ -32,6 +34,7 @@ from lab.runs.folder import (
     HISTORY,
     LOCUSTFILE,
     PLAN,
+    PLANNED,
     REVISIONS,
     SPEC,
     SUMMARY,
@@ -42,6 +45,7 @@ from lab.runs.folder import (
     plan_of,
     read_json,
 )
+from lab.runs.planned import planned_in
 from lab.runs.seal import UNSEALED, verify
 from lab.topologies import TOPOLOGIES
 
@@ -49,8 +53,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from lab.checkers.plain_schedule import PlannedRun
     from lab.history import Record
-    from lab.load.arrivals import Schedule
     from lab.load.plan import LoadPlan
 
 # A node acknowledges a revision on its main thread; Envoy's workers, and requests in flight there, switch a moment
@@ -58,8 +62,8 @@ if TYPE_CHECKING:
 SETTLING_NS = 100_000_000
 
 EVIDENCE = (
-    *(PLAN, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, COPIES, COPIES_ERROR, RUN_EVENTS, WINDOW),
-    *(SPEC, VERSIONS, SUMMARY, TOGETHER),
+    *(PLAN, PLANNED, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, COPIES, COPIES_ERROR, RUN_EVENTS),
+    *(WINDOW, SPEC, VERSIONS, SUMMARY, TOGETHER),
 )
 """The files in a run's folder that are sealed."""
 
@@ -197,28 +201,35 @@ def judge(folder: Path, records: Sequence[Record] | None = None, *, terms: Terms
     """
     sealed = verify(folder, EVIDENCE)
     plan = plan_of(folder)
-    schedule = plan.schedule() if plan.scheduled else None
-    evidence = replace(evidence_of(folder, plan, schedule, records), availability_slo=terms.availability_slo)
+    evidence = replace(evidence_of(folder, plan, records), availability_slo=terms.availability_slo)
     verdicts = tuple(check(evidence))
-    summary = summarize(evidence.records, schedule, came_due=evidence.planned)
+    summary = summarize(evidence.records, _schedule(evidence.plan), came_due=evidence.planned)
     return RunResult(folder, summary, verdicts, sealed, terms.claims)
 
 
-def evidence_of(
-    folder: Path, plan: LoadPlan, schedule: Schedule | None, records: Sequence[Record] | None = None
-) -> Evidence:
+def _schedule(planned: PlannedRun | None) -> Schedule | None:
+    """Returns the times that were planned, for figures."""
+    if planned is None:
+        return None
+    offsets = array("q", (each.offset_ns for each in planned.requests))
+    return Schedule(offsets, array("q"), planned.duration_ns)
+
+
+def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None = None) -> Evidence:
     """Returns the evidence in a run's folder. ``records`` saves reading the history again.
 
     Raises:
         RunError: a file is missing or cannot be read.
     """
     received = copies_in(folder)
+    planned = planned_in(folder)
     copies = None if received is None else {key: frozenset(id_ for id_, _ in each) for key, each in received.items()}
     return Evidence(
         records=read_parquet(folder / HISTORY) if records is None else records,
         revisions=revisions_in_force(read_json(folder / REVISIONS)),
-        planned=_count_of_driver(folder) if schedule is None else len(schedule),
-        offered_rate=None if schedule is None else schedule.offered_rps,
+        planned=_count_of_driver(folder) if planned is None else len(planned.requests),
+        offered_rate=None if planned is None else planned.offered_rps,
+        plan=planned,
         closed_loop=plan.locust is not None and plan.locust.closed_loop,
         shadow_copies=copies,
         shadow_duplicates=_repeated(received or {}),

@@ -24,6 +24,7 @@ from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.drive import judge_run, plan_for, save_evidence, save_surroundings
 from lab.runs.judging import EVIDENCE
+from lab.runs.planned import save_planned
 from lab.runs.seal import provide_key, seal, verify
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def drive_parallel(
     for name, plan in plans.items():
         (folder / name).mkdir()
         run_folder.save_plan(folder / name, plan)
+        save_planned(folder / name)
     from_ns = time.time_ns()
     seen: dict[str, Progress] = {}
     lock = Lock()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lab.checkers import Evidence, RevisionInForce
 from lab.checkers.plain import decide, shadow_of
 from lab.checkers.plain_models import config_digest, context_digest, payload_digest
+from lab.checkers.plain_schedule import PlannedRequest, PlannedRun
 from lab.checkers.revision_timeline import context_of
 from lab.history import UNSENT, Record
 from models.scoring import scores
@@ -135,6 +136,16 @@ def obey(document: Mapping[str, Any], sequence: int, **changes: Any) -> Record:
         key = f"{want.model}.{want.version}"
         answered |= {"model": want.model, "version": want.version, "cluster": want.cluster, "routing_key": key}
     return make_record(sequence, **{**answered, **changes})
+
+
+def planned_of(records: Sequence[Record]) -> PlannedRun:
+    """The plan that asks exactly what these records have, in their order."""
+    names = PlannedRequest._fields[1:]
+    requests = [
+        PlannedRequest(number * STEP_NS, **{name: getattr(record, name) for name in names})
+        for number, record in enumerate(records)
+    ]
+    return PlannedRun(requests, "constant", 1e9 / STEP_NS, len(records) * STEP_NS)
 
 
 def make_evidence(records: Sequence[Record], *, table: dict[str, Any] | None = None, **changes: Any) -> Evidence:

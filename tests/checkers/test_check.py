@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.checkers import CHECKERS, Checker, Claim, Outcome, RevisionInForce, Verdict, by_claim, check, combine
-from tests.checkers.builders import make_evidence, make_record, make_table, obey
+from tests.checkers.builders import make_evidence, make_record, make_table, obey, planned_of
 
 if TYPE_CHECKING:
     from lab.checkers import Evidence
@@ -42,6 +42,7 @@ def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
             RevisionInForce(1, tables[0], 0, change, 1),
             RevisionInForce(2, tables[1], change, None, change + 1),
         ],
+        plan=planned_of(records),
         shadow_copies={"rows.v4": frozenset(record.request_id for record in records if record.shadow)},
     )
     verdicts = check(evidence)

@@ -1,0 +1,161 @@
+"""Computes the requests of a load plan a second time: when each is due, and what it asks.
+
+It reads the plan's JSON form and shares no code with ``lab.load``, so a driver that asks something else is found. The
+algorithm, of which ``lab.load.arrivals``, ``lab.load.mix`` and ``lab.load.trace`` are the other implementation:
+
+- ``constant``: request n is due at n / rate, for n from 0 to rate · duration - 1, rounded to nanoseconds.
+- ``poisson``: the gaps are -ln(1 - x) / rate, with x from the Mersenne Twister seeded with the arrivals' seed. The sums
+  below the duration count, cut to nanoseconds.
+- ``trace``: the time since the first row, divided by the speedup. A token is a payload of four bytes.
+- The mix draws from another Mersenne Twister, seeded with ``mix:<seed>``. Each request takes one number for its use
+  case if several are listed, one for its user, and one for each context field with several choices, in the plan's
+  order. A number x in [0, 1) takes the choice at floor(x · count).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import Random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lab.checkers.plain_models import payload_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+_NS = 1_000_000_000
+_TOKEN_BYTES = 4
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+FIELDS = ("user_id", "device", "country", "segment", "surface", "tenant", "traffic_origin", "override")
+
+
+class PlannedRequest(NamedTuple):
+    """One request of a plan; its sequence number is its place.
+
+    Attributes:
+        offset_ns: when it is due, from the start of the run.
+        payload_bytes: size without the envelope, as the message of its API has it; 0 where it is not planned.
+        use_case: empty if a locustfile decides what is asked, as are the fields of the context then.
+    """
+
+    offset_ns: int
+    payload_bytes: int = 0
+    use_case: str = ""
+    user_id: str = ""
+    device: str = ""
+    country: str = ""
+    segment: str = ""
+    surface: str = ""
+    tenant: str = ""
+    traffic_origin: str = ""
+    override: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """The requests of a run, and the arrival process that they claim to follow.
+
+    Attributes:
+        requests: in the order of their sequence numbers.
+        kind: of the arrivals: ``constant``, ``poisson`` or ``trace``.
+        rate: of the arrivals, requests per second; 0 for a trace.
+        duration_ns: of the run.
+    """
+
+    requests: Sequence[PlannedRequest]
+    kind: str
+    rate: float
+    duration_ns: int
+
+    @property
+    def offered_rps(self) -> float:
+        """Planned requests per second: of these requests, not the mean of their distribution."""
+        return len(self.requests) * _NS / self.duration_ns if self.duration_ns else 0.0
+
+
+def is_planned(plan: Mapping[str, Any]) -> bool:
+    """Whether a plan, in its JSON form, says when requests are due: not so if people, or users who wait, decide it."""
+    locust = plan.get("steering")
+    return locust is None or (locust["ui_port"] is None and not locust["closed_loop"])
+
+
+def planned_run(plan: Mapping[str, Any], requests: Sequence[PlannedRequest]) -> PlannedRun:
+    """Returns the run of a plan whose requests are known."""
+    arrivals = plan["arrivals"]
+    if arrivals["kind"] == "trace":
+        return PlannedRun(requests, "trace", 0.0, requests[-1].offset_ns if requests else 0)
+    return PlannedRun(requests, arrivals["kind"], arrivals["rate"], round(arrivals["duration_s"] * _NS))
+
+
+def planned_requests(plan: Mapping[str, Any], trace: Iterable[str] = ()) -> Iterator[PlannedRequest]:
+    """Yields the requests of a plan in order; ``trace`` has the lines of its trace, if it plays one."""
+    arrivals = _arrivals(plan, trace)
+    if plan.get("steering") is not None:
+        yield from (PlannedRequest(offset_ns) for offset_ns, _ in arrivals)
+        return
+    draw = Random(f"mix:{plan['seed']}").random  # noqa: S311 (not security-relevant)
+    use_cases = [(each["name"], each["api"]) for each in plan["use_cases"]]
+    users, choices = plan["users"], [(field, _choices(plan, field)) for field in plan["contexts"]]
+    fixed = {field: _choices(plan, field)[0] for field in FIELDS if field != "user_id"}
+    sizes: dict[tuple[str, int], int] = {}
+    for offset_ns, wanted_bytes in arrivals:
+        name, api = use_cases[math.floor(draw() * len(use_cases))] if len(use_cases) > 1 else use_cases[0]
+        user_id = f"u{math.floor(draw() * users)}"
+        drawn = {field: its[math.floor(draw() * len(its))] for field, its in choices if len(its) > 1}
+        size = sizes.get((api, wanted_bytes))
+        if size is None:
+            size = sizes[api, wanted_bytes] = payload_size(api, wanted_bytes)
+        yield PlannedRequest(offset_ns, size, name, user_id, **(fixed | drawn))
+
+
+def _choices(plan: Mapping[str, Any], field: str) -> Sequence[str]:
+    absent = plan["traffic_origin"] if field == "traffic_origin" else ""
+    return plan["contexts"].get(field) or [absent]
+
+
+def _arrivals(plan: Mapping[str, Any], trace: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Yields offset, ns, and payload, bytes, of each request."""
+    arrivals = plan["arrivals"]
+    match arrivals["kind"]:
+        case "constant":
+            rate, size = arrivals["rate"], plan["payload_bytes"]
+            yield from ((round(n * _NS / rate), size) for n in range(round(rate * arrivals["duration_s"])))
+        case "poisson":
+            yield from ((offset_ns, plan["payload_bytes"]) for offset_ns in _poisson(arrivals))
+        case "trace":
+            yield from _played(arrivals, trace)
+        case kind:
+            raise ValueError(f"no arrival process {kind!r}")
+
+
+def _poisson(arrivals: Mapping[str, Any]) -> Iterator[int]:
+    draw = Random(arrivals["seed"]).random  # noqa: S311 (not security-relevant)
+    at_s = -math.log(1.0 - draw()) / arrivals["rate"]
+    while at_s < arrivals["duration_s"]:
+        yield int(at_s * _NS)
+        at_s += -math.log(1.0 - draw()) / arrivals["rate"]
+
+
+def _played(arrivals: Mapping[str, Any], trace: Iterable[str]) -> Iterator[tuple[int, int]]:
+    first_ns: int | None = None
+    for number, row in enumerate(csv.DictReader(trace)):
+        if number == arrivals["limit"]:
+            return
+        cells = {name.strip(): cell for name, cell in row.items()}
+        time_ns = _unix_ns(cells["TIMESTAMP"].strip())
+        first_ns = time_ns if first_ns is None else first_ns
+        yield round((time_ns - first_ns) / arrivals["speedup"]), int(cells["ContextTokens"]) * _TOKEN_BYTES
+
+
+def _unix_ns(text: str) -> int:
+    """Returns a time with up to nine fractional digits, of which ``datetime`` would keep six; UTC without an offset."""
+    seconds, rest = text[:19], text[19:]
+    digits = rest.removeprefix(".")
+    zone = digits.lstrip("0123456789")
+    fraction = digits.removesuffix(zone) if rest.startswith(".") else ""
+    since = datetime.fromisoformat(seconds + (zone or "+00:00")) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * _NS + int(fraction.ljust(9, "0") or 0)

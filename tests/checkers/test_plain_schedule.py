@@ -1,0 +1,123 @@
+"""The checkers' schedule and mix, compared with those of the driver: two implementations of the same algorithm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.checkers.plain_models import payload_size
+from lab.checkers.plain_schedule import PlannedRequest, is_planned, planned_requests, planned_run
+from lab.load.arrivals import Constant, Poisson, Share, Trace
+from lab.load.mix import Mix
+from lab.load.plan import LocustPlan, UseCase, write_plan
+from models.apis import APIS
+from tests.load.builders import load_plan
+
+if TYPE_CHECKING:
+    from lab.load.plan import LoadPlan
+
+TRACE = """TIMESTAMP, ContextTokens ,GeneratedTokens
+2023-11-16 18:17:03.9799600,4808,10
+
+2023-11-16 18:17:04.0319569,110,27
+2023-11-16T19:17:04.0319570+01:00,0,3
+2023-11-16 18:17:09Z,12,1
+2023-11-16 18:17:10,700,1
+"""
+CONTEXTS = {
+    "device": ("tv", "phone", "web"),
+    "country": ("DE",),
+    "override": ("", "", "cw-ranker@v2"),
+    "traffic_origin": ("real", "artificial"),
+    "tenant": ("Österreich", "batch"),
+}
+RANKING, FRAUD = UseCase("Rows", "ranking.v1"), UseCase("Fraud", "fraud.v1")
+ARRIVALS = [
+    Constant(333.3, 1.5),
+    Constant(1000, 0.5),
+    Poisson(700, 1, 3),
+    Poisson(70, 2.5, 99),
+    Trace("trace.csv"),
+    Trace("trace.csv", 7.3, 4),
+]
+
+
+def _document(plan: LoadPlan, folder: Path) -> dict[str, Any]:
+    write_plan(plan, folder / "plan.json")
+    document: dict[str, Any] = json.loads((folder / "plan.json").read_text())
+    return document
+
+
+def _by_the_driver(plan: LoadPlan, share: Share) -> dict[int, PlannedRequest]:
+    mix, schedule = Mix(plan, share), plan.schedule().of(share)
+    asked = {}
+    for place, (offset, wanted) in enumerate(zip(schedule.offsets_ns, schedule.payload_bytes, strict=True)):
+        spec = mix.draw()
+        context = {name: value for name, value in spec.context.items() if name != "caller"}
+        size = APIS[spec.use_case.api].build_request(wanted).ByteSize()
+        asked[share.first + place * share.step] = PlannedRequest(offset, size, spec.use_case.name, **context)
+    return asked
+
+
+@pytest.mark.parametrize("arrivals", ARRIVALS, ids=str)
+@pytest.mark.parametrize("use_cases", [(RANKING,), (RANKING, FRAUD, RANKING)], ids=len)
+@pytest.mark.parametrize("contexts", [{}, CONTEXTS], ids=len)
+@pytest.mark.parametrize("processes", [1, 3])
+def test_both_implementations_plan_the_same(
+    tmp_path: Path, arrivals: Any, use_cases: tuple[UseCase, ...], contexts: Any, processes: int
+) -> None:
+    (tmp_path / "trace.csv").write_text(TRACE)
+    if isinstance(arrivals, Trace):
+        arrivals = Trace(str(tmp_path / arrivals.path), arrivals.speedup, arrivals.limit)
+    plan = load_plan(
+        tmp_path, arrivals=arrivals, use_cases=use_cases, contexts=contexts, processes=processes, seed=5, users=77
+    )
+    shares = [_by_the_driver(plan, Share(first, processes)) for first in range(processes)]
+    asked = dict(sorted(pair for share in shares for pair in share.items()))
+
+    requests = list(planned_requests(_document(plan, tmp_path), TRACE.splitlines(keepends=True)))
+
+    assert requests == list(asked.values())
+    assert list(asked) == list(range(len(requests)))
+    run = planned_run(_document(plan, tmp_path), requests)
+    assert (run.duration_ns, run.offered_rps) == (plan.schedule().duration_ns, plan.schedule().offered_rps)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_both_implementations_build_payloads_of_the_same_size(api: str) -> None:
+    for wanted in (*range(1_500), 100_000, 500_000, 4_000_000):
+        assert payload_size(api, wanted) == APIS[api].build_request(wanted).ByteSize()
+
+
+def test_a_payload_of_an_unknown_api_is_not_planned() -> None:
+    assert payload_size("speech.v1", 400) == 0
+
+
+@pytest.mark.parametrize(
+    ("locust", "planned"),
+    [
+        (LocustPlan(locustfile=Path("locustfile.py")), True),
+        (LocustPlan(locustfile=Path("locustfile.py"), ui_port=8089), False),
+        (LocustPlan(locustfile=Path("locustfile.py"), closed_loop=True), False),
+        (None, True),
+    ],
+)
+def test_people_and_waiting_users_leave_no_plan(tmp_path: Path, *, locust: LocustPlan | None, planned: bool) -> None:
+    plan = load_plan(tmp_path, locust=locust)
+    assert (is_planned(_document(plan, tmp_path)), plan.scheduled) == (planned, planned)
+
+
+def test_a_locustfile_has_planned_times_alone(tmp_path: Path) -> None:
+    plan = load_plan(tmp_path, locust=LocustPlan(locustfile=Path("locustfile.py")))
+    requests = list(planned_requests(_document(plan, tmp_path)))
+    assert [each.offset_ns for each in requests] == list(plan.schedule().offsets_ns)
+    assert {each._replace(offset_ns=0) for each in requests} == {PlannedRequest(0)}
+
+
+def test_an_unknown_process_is_an_error(tmp_path: Path) -> None:
+    document = {**_document(load_plan(tmp_path), tmp_path), "arrivals": {"kind": "bursts"}}
+    with pytest.raises(ValueError, match="no arrival process 'bursts'"):
+        list(planned_requests(document))
