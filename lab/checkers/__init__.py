@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import Asks, Disturbance, Evidence, RevisionInForce
+from lab.checkers.evidence import Abilities, Asks, Disturbance, Evidence, RevisionInForce, Unheard
 from lab.checkers.kinds import CHECKERS
 from lab.checkers.verdict import DEFAULT_CLAIMS, Claim, Outcome, Verdict, Violation, by_claim, combine, worst
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHECKERS",
     "DEFAULT_CLAIMS",
+    "Abilities",
     "Asks",
     "Checker",
     "Claim",
@@ -27,6 +28,7 @@ __all__ = [
     "Evidence",
     "Outcome",
     "RevisionInForce",
+    "Unheard",
     "Verdict",
     "Violation",
     "by_claim",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from lab.checkers.plain_schedule import PlannedRun
     from lab.history import Record
+    from lab.history.arrivals import Arrival
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,47 @@ class Disturbance:
     kills: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """A replica that cannot say what it received during the whole run: what only it could show is unknown.
+
+    Attributes:
+        until_ns: it knows what came later, Unix nanoseconds; None if it could not be asked at all.
+        reason: in words.
+    """
+
+    replica: str
+    until_ns: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What the run's topology does, by its own description.
+
+    Attributes:
+        follows_rules: whether requests are routed by the route table in force.
+        fails_over: whether it uses the failover clusters that the table names.
+        reports_attempts: whether the caller learns the number of attempts.
+        budgets_retries: whether it bounds retries by the table's budget.
+        budgets_hedges: whether it bounds all hedges by it.
+        limits_rates: whether it limits the rates of tenants.
+        limits_concurrency: whether it limits their requests in flight.
+        limiters: replicas of the unit that limits and retries, among which a tenant's limits are divided.
+        proves_callers: whether the limiter knows who asks: then each caller has quotas of its own.
+    """
+
+    follows_rules: bool = True
+    fails_over: bool = False
+    reports_attempts: bool = False
+    budgets_retries: bool = False
+    budgets_hedges: bool = False
+    limits_rates: bool = False
+    limits_concurrency: bool = False
+    limiters: int = 1
+    proves_callers: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """The evidence of one run.
@@ -92,7 +134,10 @@ class Evidence:
         window_ns: when the run began and ended, Unix nanoseconds; None if it is not known.
         asks: the mix of requests that was planned; None if something else than the plan's mix decides what is asked.
         disturbances: that were marked before or during the run.
-        fails_over: whether the topology uses the failover clusters that the table names.
+        abilities: of the topology.
+        arrivals: what model replicas received during the run, other callers' requests included; None if they were not
+            asked.
+        unheard: the replicas that cannot say all of it.
         availability_slo: share of requests that must be answered, 0 to 1, of the run and of each use case; None without
             such an objective.
         plan: the requests that were to be sent, computed without the driver's code; None if nothing planned them.
@@ -114,7 +159,9 @@ class Evidence:
     window_ns: tuple[int, int] | None = None
     asks: Asks | None = None
     disturbances: Sequence[Disturbance] = ()
-    fails_over: bool = False
+    abilities: Abilities = Abilities()
+    arrivals: Sequence[Arrival] | None = None
+    unheard: Sequence[Unheard] = ()
     availability_slo: float | None = None
     plan: PlannedRun | None = None
     copies_received: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -12,12 +12,12 @@ from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
+from lab.runs.arrival_evidence import save_arrivals
 from lab.runs.events import save_events
 from lab.runs.judging import DEFAULT_TERMS, EVIDENCE, SETTLING_NS, Terms, judge, write_summary
 from lab.runs.locustfile import LocustOptions, locust_plan_of
 from lab.runs.planned import save_planned
 from lab.runs.seal import provide_key, seal
-from lab.runs.shadow_evidence import has_shadow, save_shadow_copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -101,7 +101,7 @@ class RunContext:
         document: route table in force.
         revisions: returns the revisions that had not been replaced by a time (Unix nanoseconds), and those with the
             given numbers. It is called after the run.
-        replicas: returns the model replicas. It is called after a run with a shadow.
+        replicas: returns the model replicas. It is called after the run.
     """
 
     state: LabState
@@ -197,8 +197,7 @@ def save_evidence(folder: Path, context: RunContext, *, from_ns: int) -> list[Re
     named = {number for record in records for number in (record.revision, record.served_revision)}
     tables = context.revisions(from_ns - SETTLING_NS, named)
     run_folder.save_revisions(folder, tables)
-    if has_shadow(tables, records):
-        save_shadow_copies(folder, context.replicas(), records)
+    save_arrivals(folder, context.replicas(), records, since_ns=from_ns)
     return records
 
 

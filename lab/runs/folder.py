@@ -6,7 +6,7 @@
         plan.json           the driver's plan               driver.json     the driver's own summary
         history.parquet     one record a request            latency.hdr     histogram of the latencies
         revisions.json      route tables in force           versions.json   of software and machine
-        summary.json        figures and verdicts            copies.json     received copies, if there was a shadow
+        summary.json        figures and verdicts            arrivals.parquet what model replicas received
         spec.json           the lab's spec                  events.json     operations on units, faults, steps
         trace.csv           the trace, if one was played    locustfile.py   the simulated users, if Locust drove
         window.json         when the run began and ended    seal.json       digests of all these, signed
@@ -49,6 +49,8 @@ HISTORY, HISTOGRAM, TRACE = "history.parquet", "latency.hdr", "trace.csv"
 LOCUSTFILE = "locustfile.py"
 TOGETHER, WINDOW = "together.json", "window.json"
 REVISIONS, SUMMARY, SPEC, VERSIONS = "revisions.json", "summary.json", "spec.json", "versions.json"
+ARRIVALS = "arrivals.parquet"
+# Of runs recorded before replicas kept all arrivals.
 COPIES, COPIES_ERROR = "copies.json", "copies.error"
 
 _SIDECAR_TIMEOUT_S = 2.0

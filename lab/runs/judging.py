@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from lab.checkers import (
     DEFAULT_CLAIMS,
+    Abilities,
     Asks,
     Claim,
+    Disturbance,
     Evidence,
     Outcome,
     RevisionInForce,
+    Unheard,
     Verdict,
     by_claim,
     check,
@@ -23,10 +26,12 @@ from lab.checkers import (
 )
 from lab.errors import RunError
 from lab.history import read_parquet
+from lab.history.arrivals import Arrival, Heard, read_arrivals
 from lab.load.arrivals import Schedule
 from lab.load.summary import RunSummary, summarize
 from lab.runs.events import RUN_EVENTS, disturbances, run_events
 from lab.runs.folder import (
+    ARRIVALS,
     COPIES,
     COPIES_ERROR,
     DRIVER,
@@ -62,8 +67,8 @@ if TYPE_CHECKING:
 SETTLING_NS = 100_000_000
 
 EVIDENCE = (
-    *(PLAN, PLANNED, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, COPIES, COPIES_ERROR, RUN_EVENTS),
-    *(WINDOW, SPEC, VERSIONS, SUMMARY, TOGETHER),
+    *(PLAN, PLANNED, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, ARRIVALS, COPIES, COPIES_ERROR),
+    *(RUN_EVENTS, WINDOW, SPEC, VERSIONS, SUMMARY, TOGETHER),
 )
 """The files in a run's folder that are sealed."""
 
@@ -221,11 +226,15 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
     Raises:
         RunError: a file is missing or cannot be read.
     """
-    received = copies_in(folder)
+    events = disturbances(run_events(folder))
+    window = window_in(folder)
+    arrivals, unheard = arrivals_in(folder, events, window)
+    records = read_parquet(folder / HISTORY) if records is None else records
+    received = copies_in(folder) if arrivals is None else None if unheard else _copies(arrivals, records)
     planned = planned_in(folder)
     copies = None if received is None else {key: frozenset(id_ for id_, _ in each) for key, each in received.items()}
     return Evidence(
-        records=read_parquet(folder / HISTORY) if records is None else records,
+        records=records,
         revisions=revisions_in_force(read_json(folder / REVISIONS)),
         planned=_count_of_driver(folder) if planned is None else len(planned.requests),
         offered_rate=None if planned is None else planned.offered_rps,
@@ -238,11 +247,72 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
         topology=plan.topology,
         caller=plan.caller,
         timeout_s=plan.timeout_s,
-        window_ns=window_in(folder),
+        window_ns=window,
         asks=_asks(plan),
-        disturbances=disturbances(run_events(folder)),
-        fails_over=plan.topology in TOPOLOGIES and bool(TOPOLOGIES[plan.topology].capabilities.failover),
+        disturbances=events,
+        abilities=_abilities(folder, plan),
+        arrivals=arrivals,
+        unheard=unheard,
     )
+
+
+def _abilities(folder: Path, plan: LoadPlan) -> Abilities:
+    """Returns what the run's topology does, by its own description; nothing if it is not known here."""
+    topology = TOPOLOGIES.get(plan.topology)
+    if topology is None:
+        return Abilities()
+    can = topology.capabilities
+    spec = read_json(folder / SPEC) if (folder / SPEC).exists() else {}
+    return Abilities(
+        follows_rules=bool(can.follows_rules),
+        fails_over=bool(can.failover),
+        reports_attempts=bool(can.attempts_reported),
+        budgets_retries=bool(can.retry_budget),
+        budgets_hedges=bool(can.hedging) and not can.hedging.note,
+        limits_rates=bool(can.tenant_rates),
+        limits_concurrency=bool(can.tenant_concurrency),
+        limiters=max((len(plan.endpoints.by_role.get(role, ())) for role in topology.between), default=0) or 1,
+        proves_callers=spec.get("security", {}).get("mode") == "mtls",
+    )
+
+
+def arrivals_in(
+    folder: Path, events: Sequence[Disturbance], window_ns: tuple[int, int] | None
+) -> tuple[list[Arrival] | None, list[Unheard]]:
+    """Returns what replicas received, and which cannot say it of the whole run; None if they were not asked.
+
+    A replica whose process began during the run had none before, unless it was killed or replaced.
+
+    Raises:
+        RunError: the file holds something else.
+    """
+    if not (folder / ARRIVALS).exists():
+        return None, []
+    arrivals, heard = read_arrivals(folder / ARRIVALS)
+    from_ns = 0 if window_ns is None else window_ns[0]
+    return arrivals, [each for name, said in heard.items() if (each := _unheard(name, said, events, from_ns))]
+
+
+def _unheard(name: str, said: Heard, events: Sequence[Disturbance], from_ns: int) -> Unheard | None:
+    if said.known_from_ns is None:
+        return Unheard(name, None, said.error)
+    if said.known_from_ns <= from_ns:
+        return None
+    if said.known_from_ns > said.began_ns:
+        return Unheard(name, said.known_from_ns, "has dropped what it received first")
+    if any(each.target in {name, name.rpartition("-")[0]} for each in events):
+        return Unheard(name, said.known_from_ns, "has lost what it received before it was started again")
+    return None
+
+
+def _copies(arrivals: Sequence[Arrival], records: Sequence[Record]) -> dict[str, list[tuple[str, str]]]:
+    """Returns the shadow copies of these requests that were accepted, by routing key."""
+    requests = {record.request_id for record in records}
+    copies: dict[str, list[tuple[str, str]]] = {}
+    for each in arrivals:
+        if each.is_copy and each.status != "FAILED_PRECONDITION" and each.request_id in requests:
+            copies.setdefault(each.routing_key, []).append((each.request_id, each.received))
+    return copies
 
 
 def window_in(folder: Path) -> tuple[int, int] | None:

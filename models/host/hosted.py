@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import InputError
 from models.proto.control.v1 import replicas_pb2
+from models.stub.journal import ArrivalJournal
 from models.stub.serving import RequestHandler
 from models.stub.versions import Identity, Versions
 
@@ -68,7 +69,9 @@ class Hosted:
         for each in replicas:
             versions = Versions(each, live)
             versions.on_change = partial(self._mark_changed, each.replica)
-            replica = _Replica(versions, RequestHandler(versions, live, each.replica))
+            # No journals: a scale lab has thousands of replicas, and nobody judges its requests one by one.
+            handler = RequestHandler(versions, live, each.replica, journal=ArrivalJournal(kept=0))
+            replica = _Replica(versions, handler)
             self._by_name[each.replica] = self._by_address[each.address] = replica
             self._by_cluster.setdefault(each.cluster, []).append(replica)
         self.mark_all_changed()

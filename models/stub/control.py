@@ -13,6 +13,8 @@ from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.stub.behaviour import Behaviour, ConstantLatency, LoadDependentLatency, LognormalLatency
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from models.stub.behaviour import LiveBehaviour
     from models.stub.churn import Churn
     from models.stub.serving import RequestHandler
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 # Field of the message → class; the fields of both have the same names.
 _LATENCIES = {"constant": ConstantLatency, "lognormal": LognormalLatency, "load_dependent": LoadDependentLatency}
+# About 200 KB, which hold up no request for more than a few milliseconds.
+_BATCH = 1_000
 _SCALARS = [each.name for each in fields(Behaviour) if each.name not in {"latency", "refuse_to_load"}]
 
 
@@ -84,20 +88,32 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
         return stub_pb2.Counts(
             requests=handler.arrivals,
             tears=handler.tears,
-            copies=handler.shadows.count,
+            copies=handler.copies,
             closed_connections=self._churn.closed,
         )
 
-    async def Copies(self, request: stub_pb2.CopiesRequest, context: Context) -> stub_pb2.CopiesResponse:
-        """The request ids of shadow copies."""
-        return stub_pb2.CopiesResponse(
-            versions=[
-                stub_pb2.VersionCopies(
-                    routing_key=key,
-                    request_ids=[request_id for request_id, _ in copies],
-                    received=[receipt for _, receipt in copies],
-                    forgotten=forgotten,
-                )
-                for key, (copies, forgotten) in sorted(self._handler.shadows.listed().items())
-            ]
-        )
+    async def Arrivals(
+        self, request: stub_pb2.ArrivalsRequest, context: Context
+    ) -> AsyncIterator[stub_pb2.ArrivalsResponse]:
+        """The requests that the replica received."""
+        journal = self._handler.journal
+        found = journal.since(request.since_ns)
+        yield stub_pb2.ArrivalsResponse(known_from_ns=journal.known_from_ns, began_ns=journal.began_ns)
+        for start in range(0, len(found), _BATCH):
+            yield stub_pb2.ArrivalsResponse(
+                known_from_ns=journal.known_from_ns,
+                began_ns=journal.began_ns,
+                arrivals=[
+                    stub_pb2.Arrival(
+                        request_id=arrival.request_id,
+                        routing_key=arrival.routing_key,
+                        is_copy=arrival.is_copy,
+                        tenant=arrival.tenant,
+                        received=arrival.receipt,
+                        arrived_ns=arrival.arrived_ns,
+                        ended_ns=ended_ns,
+                        status=status,
+                    )
+                    for arrival, ended_ns, status in found[start : start + _BATCH]
+                ],
+            )

@@ -1,11 +1,14 @@
-"""What a replica keeps until it is asked: administrative acts, for the audit log, and shadow copies, as evidence."""
+"""What a replica keeps until it is asked: administrative acts, for the audit log; requests, as evidence."""
 
 from __future__ import annotations
 
 import itertools
+from array import array
 from collections import deque
-from typing import TYPE_CHECKING
+from time import time_ns
+from typing import TYPE_CHECKING, NamedTuple
 
+import grpc
 from google.protobuf import timestamp_pb2
 
 from lab.transport.rpc_logs import REFUSED, Act
@@ -20,7 +23,11 @@ METHODS = tuple(f"/{_CONTROL}/{each}" for each in ("SetBehaviour", "Reload"))
 
 # Keeps the latest while no control plane takes them; the replica's log has all.
 _MOST = 1_000
-KEPT_COPIES = 100_000
+KEPT_ARRIVALS = 200_000
+
+_NUMBERS: dict[grpc.StatusCode, int] = {status: status.value[0] for status in grpc.StatusCode}
+_NAMES = {number: status.name for status, number in _NUMBERS.items()}
+_UNDER_WAY = 255
 
 
 class Journal:
@@ -71,32 +78,76 @@ class Journal:
         self.on_act()
 
 
-class ShadowJournal:
-    """Ids and receipts of the shadow copies that a replica received, by routing key: evidence that none was lost.
+class Arrival(NamedTuple):
+    """A request that a replica received, whether it served it or refused it.
 
-    Args:
-        kept: copies kept per model version; older ones are dropped.
+    Attributes:
+        arrived_ns: Unix nanoseconds.
+        routing_key: of the header; without one, of the version in the body.
+        tenant: in the body, empty if it has none.
+        receipt: see :mod:`models.stub.receipts`.
+        is_copy: whether it is a shadow copy.
     """
 
-    def __init__(self, kept: int = KEPT_COPIES) -> None:
-        self._kept = kept
-        self._copies: dict[str, deque[tuple[str, bytes]]] = {}
-        self._counts: dict[str, int] = {}
+    arrived_ns: int
+    request_id: str
+    routing_key: str
+    tenant: str
+    receipt: bytes
+    is_copy: bool
+
+
+class ArrivalJournal:
+    """The requests that a replica received and how each ended: evidence that no client, proxy or gateway can make up.
+
+    Args:
+        kept: number of requests to keep, about 300 bytes each; older ones are dropped. 0 registers none.
+
+    Attributes:
+        began_ns: since when it registers requests, Unix nanoseconds.
+    """
+
+    def __init__(self, kept: int = KEPT_ARRIVALS) -> None:
+        self._kept, self._count = kept, 0
+        self.began_ns = time_ns()
+        # Tuples, which the garbage collector does not follow; what is known only at the end is in arrays beside them,
+        # as rings.
+        self._arrivals: deque[Arrival] = deque(maxlen=kept)
+        self._ended_ns = array("q")
+        self._statuses = bytearray()
+
+    def begin(self, request_id: str, routing_key: str, tenant: str, receipt: bytes, is_copy: bool) -> int:  # noqa: FBT001 (keywords would cost on every request)
+        """Registers a request; returns its number."""
+        if not self._kept:
+            return -1
+        number = self._count
+        self._count = number + 1
+        self._arrivals.append(Arrival(time_ns(), request_id, routing_key, tenant, receipt, is_copy))
+        if number < self._kept:
+            self._ended_ns.append(0)
+            self._statuses.append(_UNDER_WAY)
+        else:
+            place = number % self._kept
+            self._ended_ns[place], self._statuses[place] = 0, _UNDER_WAY
+        return number
+
+    def end(self, number: int, status: grpc.StatusCode) -> None:
+        """Registers how a request ended."""
+        if number >= self._count - self._kept:
+            place = number % self._kept
+            self._ended_ns[place], self._statuses[place] = time_ns(), _NUMBERS[status]
 
     @property
-    def count(self) -> int:
-        """Number of all copies received."""
-        return sum(self._counts.values())
+    def known_from_ns(self) -> int:
+        """The time since when no request is missing, Unix nanoseconds."""
+        return self.began_ns if self._count <= self._kept else self._arrivals[0].arrived_ns
 
-    def add(self, routing_key: str, request_id: str, receipt: bytes = b"") -> None:
-        """Registers a copy."""
-        copies = self._copies.get(routing_key)
-        if copies is None:
-            copies = self._copies[routing_key] = deque(maxlen=self._kept)
-            self._counts[routing_key] = 0
-        copies.append((request_id, receipt))
-        self._counts[routing_key] += 1
-
-    def listed(self) -> dict[str, tuple[list[tuple[str, bytes]], int]]:
-        """Routing key → copies, oldest first, and the number of older ones that were dropped."""
-        return {key: (list(copies), self._counts[key] - len(copies)) for key, copies in self._copies.items()}
+    def since(self, since_ns: int) -> list[tuple[Arrival, int, str]]:
+        """Returns the requests that arrived from then on, with end and status: 0 and empty while one is under way."""
+        first = self._count - len(self._arrivals)
+        places = (number % self._kept for number in range(first, self._count))
+        return [
+            (arrival, self._ended_ns[place], _NAMES.get(self._statuses[place], ""))
+            for arrival, place in zip(self._arrivals, places, strict=True)
+            if arrival.arrived_ns >= since_ns
+        ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 import grpc
 import grpc.aio
 
-from lab.routing.keys import COPY, COPY_HEADER, HEADER, TENANT_HEADER, tenant_in_header
+from lab.routing.keys import COPY, COPY_HEADER, HEADER, TENANT_HEADER, routing_key, tenant_in_header
 from lab.routing.rules import shown
 from lab.transport import peer_identity
 from models.context import origin_name
@@ -18,7 +18,7 @@ from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
 from models.stub.admission import AdmissionQueue, LoadedVersion, Refused, Torn, select
-from models.stub.journal import ShadowJournal
+from models.stub.journal import ArrivalJournal
 from models.stub.receipts import Receipts
 
 if TYPE_CHECKING:
@@ -33,6 +33,25 @@ if TYPE_CHECKING:
     Request = TypeVar("Request", bound=InferenceRequest)
 
 Response = TypeVar("Response")
+
+
+class Received(NamedTuple):
+    """A request as it arrived.
+
+    Attributes:
+        number: in the journal.
+        keys: routing keys in its headers.
+        tenant: in its header; None without one.
+        receipt: see :mod:`models.stub.receipts`.
+        objection: what is wrong with its context, empty if nothing is.
+    """
+
+    number: int
+    keys: list[str]
+    is_copy: bool
+    tenant: str | None
+    receipt: bytes
+    objection: str
 
 
 class Admitted(NamedTuple):
@@ -54,12 +73,20 @@ class RequestHandler:
     Attributes:
         arrivals: requests received, without shadow copies.
         tears: how many of those named different versions in header and body.
-        shadows: the shadow copies received.
+        copies: shadow copies received.
+        journal: all of them.
     """
 
-    def __init__(self, versions: Versions, live: LiveBehaviour, replica: str, receipts: Receipts | None = None) -> None:
-        self.arrivals = self.tears = 0
-        self.shadows = ShadowJournal()
+    def __init__(
+        self,
+        versions: Versions,
+        live: LiveBehaviour,
+        replica: str,
+        receipts: Receipts | None = None,
+        journal: ArrivalJournal | None = None,
+    ) -> None:
+        self.arrivals = self.tears = self.copies = 0
+        self.journal = journal or ArrivalJournal()
         self._requests, self._shadows = AdmissionQueue(live.draws), AdmissionQueue(live.copy_draws)
         self._versions = versions
         self._live = live
@@ -76,12 +103,8 @@ class RequestHandler:
         """Requests admitted and not yet answered, shadow copies not counted."""
         return self._requests.in_flight
 
-    def admit(self, request: InferenceRequest, context: Context) -> Admitted:
-        """Selects the version that answers, and admits the request to its queue.
-
-        Raises:
-            Refused: the request is not answered, and not counted as in flight.
-        """
+    def receive(self, request: InferenceRequest, context: Context) -> Received:
+        """Registers a request; call the journal's ``end`` when it is over."""
         keys, is_copy, tenant = [], False, None
         for name, value in context.invocation_metadata() or ():
             if name == HEADER:
@@ -90,15 +113,30 @@ class RequestHandler:
                 is_copy = value == COPY
             elif name == TENANT_HEADER:
                 tenant = str(value)
-        loaded, queue = (self._select_for_copy if is_copy else self._select)(request, keys)
         envelope = request.envelope
+        receipt, objection = b"", ""
         try:
             receipt = self._receipts.of(request)
             origin_name(envelope.context)
         except ValueError as error:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{loaded.routing_key}: {error}") from None
-        if is_copy:
-            self.shadows.add(loaded.routing_key, envelope.request_id, receipt)
+            objection = str(error)
+        config = envelope.model_config
+        key = keys[0] if keys else routing_key(config.model, config.version)
+        number = self.journal.begin(envelope.request_id, key, envelope.context.tenant, receipt, is_copy)
+        return Received(number, keys, is_copy, tenant, receipt, objection)
+
+    def admit(self, request: InferenceRequest, received: Received, context: Context) -> Admitted:
+        """Selects the version that answers, and admits the request to its queue.
+
+        Raises:
+            Refused: the request is not answered, and not counted as in flight.
+        """
+        _, keys, is_copy, tenant, receipt, objection = received
+        loaded, queue = (self._select_for_copy if is_copy else self._select)(request, keys)
+        envelope = request.envelope
+        if objection:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{loaded.routing_key}: {objection}")
+        self.copies += is_copy
         identity = peer_identity(context)
         if identity is not None and identity.caller and envelope.context.caller not in ("", identity.caller):
             raise Refused(
@@ -145,18 +183,25 @@ class RequestHandler:
         self, request: Request, context: Context, compute: Callable[[Request, Admitted], Response]
     ) -> Response:
         """Answers one request with one response, after its service time."""
+        received = self.receive(request, context)
+        status = grpc.StatusCode.CANCELLED
         try:
-            admitted = self.admit(request, context)
+            admitted = self.admit(request, received, context)
             try:
                 async with self.slot(admitted):
                     if (service_s := admitted.service_s()) > 0:
                         await asyncio.sleep(service_s)
                     self.maybe_fail(admitted)
-                    return compute(request, admitted)
+                    response = compute(request, admitted)
+                    status = grpc.StatusCode.OK
+                    return response
             finally:
                 admitted.queue.leave(admitted.tenant)
         except Refused as refused:
+            status = refused.code
             await context.abort(refused.code, refused.message)
+        finally:
+            self.journal.end(received.number, status)
 
 
 def _ranked(request: ranking_pb2.RankRequest, loaded: LoadedVersion) -> list[tuple[float, str]]:
@@ -211,8 +256,10 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
     ) -> AsyncIterator[ranking_pb2.RankStreamResponse]:
         """One message per title, best first; the service time is spread evenly over them."""
         handler = self._handlers.of(context)
+        received = handler.receive(request, context)
+        status = grpc.StatusCode.CANCELLED
         try:
-            loaded, queue, tenant, receipt = admitted = handler.admit(request, context)
+            loaded, queue, tenant, receipt = admitted = handler.admit(request, received, context)
             answered_by = serving_pb2.AnsweredBy()
             answered_by.CopyFrom(loaded.answered_by)
             _say_what_was_seen(answered_by, request, receipt)
@@ -228,10 +275,14 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
                             await asyncio.sleep(began + number * each_s - time.monotonic())
                         title = ranking_pb2.RankedTitle(id=title_id, score=score)
                         yield ranking_pb2.RankStreamResponse(answered_by=answered_by, title=title)
+                    status = grpc.StatusCode.OK
             finally:
                 queue.leave(tenant)
         except Refused as refused:
+            status = refused.code
             await context.abort(refused.code, refused.message)
+        finally:
+            handler.journal.end(received.number, status)
 
 
 class Fraud(fraud_pb2_grpc.FraudServicer):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Disturbance, Outcome, Verdict
+from lab.checkers import Abilities, Disturbance, Outcome, Verdict
 from lab.checkers.kinds import answered
 from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record, make_table, obey, two_versions
 
@@ -131,10 +131,17 @@ def test_a_failover_cluster_must_take_over_where_the_topology_has_it(*, fails_ov
     table["clusters"]["a"]["failover"] = "b"
     began_ns = START_NS - answered.FAILOVER_NS - 1
     killed = Disturbance("a killed", "a", began_ns, None)
-    verdict = _judge(_with_failures(range(3)), table=table, disturbances=[killed], fails_over=fails_over)
+    verdict = _judge(
+        _with_failures(range(3)), table=table, disturbances=[killed], abilities=Abilities(fails_over=fails_over)
+    )
     assert verdict.outcome == outcome
     at_once = Disturbance("a killed", "a", START_NS, None)
-    assert _judge(_with_failures(range(3)), table=table, disturbances=[at_once], fails_over=True).outcome == "valid"
+    assert (
+        _judge(
+            _with_failures(range(3)), table=table, disturbances=[at_once], abilities=Abilities(fails_over=True)
+        ).outcome
+        == "valid"
+    )
 
 
 @pytest.mark.parametrize(("slo", "outcome"), [(None, "valid"), (0.95, "valid"), (0.951, "invalid")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from lab import CHECKOUT
 from lab.errors import CallError, InputError
 from lab.history import read_parquet
+from lab.history.arrivals import read_arrivals
 from lab.lab import Lab
 from lab.runs import LoadOptions, RunResult
 from lab.transport import open_blocking_channel
@@ -110,9 +110,10 @@ def test_every_request_that_is_drawn_is_copied_and_no_other(chained: Lab, topolo
     records = read_parquet(result.folder / "history.parquet")
     marked = {record.request_id for record in records if record.shadow == "cw-ranker.v3"}
     assert 0 < len(marked) < len(records) == result.summary.ok
-    copies = json.loads((result.folder / "copies.json").read_text())
-    assert sorted(marked) == sorted(copies["cw-ranker.v3"])
-    assert set(copies) <= {"cw-ranker.v3"}
+    arrivals, _ = read_arrivals(result.folder / "arrivals.parquet")
+    copies = [each for each in arrivals if each.is_copy]
+    assert sorted(marked) == sorted(each.request_id for each in copies)
+    assert {each.routing_key for each in copies} == {"cw-ranker.v3"}
     after = counts(chained, "ml-cluster-2")
     # The copies, a warm-up's perhaps among them, are no requests of the shadow's own: nobody asked for it.
     assert len(marked) <= after.copies - before.copies <= len(marked) + 1

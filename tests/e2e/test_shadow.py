@@ -77,11 +77,11 @@ def copies(lab: Lab, replicas: list[str]) -> Iterator[Callable[[], list[str]]]:
             for unit in replicas
         ]
         yield lambda: [
-            request
+            arrival.request_id
             for stub in stubs
-            for version in stub.Copies(stub_pb2.CopiesRequest(), timeout=DEADLINE_S, wait_for_ready=True).versions
-            for request in version.request_ids
-            if version.routing_key == SHADOW
+            for response in stub.Arrivals(stub_pb2.ArrivalsRequest(), timeout=DEADLINE_S, wait_for_ready=True)
+            for arrival in response.arrivals
+            if arrival.is_copy and arrival.routing_key == SHADOW
         ]
 
 

@@ -13,6 +13,12 @@ from tests.waiting import eventually
 KEY = "x-routing-key"
 
 
+async def received(replica: RunningReplica) -> list[stub_pb2.Arrival]:
+    """What it says that it received."""
+    responses = replica.control.Arrivals(stub_pb2.ArrivalsRequest())
+    return [arrival async for response in responses for arrival in response.arrivals]
+
+
 async def test_a_copy_is_served_by_its_key_remembered_and_not_counted_as_a_request(replica: RunningReplica) -> None:
     request = rank_request("rows", "v1")
     as_copy = ((KEY, "rows.v2"), ("x-shadow", "copy"))
@@ -28,16 +34,22 @@ async def test_a_copy_is_served_by_its_key_remembered_and_not_counted_as_a_reque
 
     counts = await replica.control.GetCounts(stub_pb2.GetCountsRequest())
     assert (counts.requests, counts.tears, counts.copies) == (2, 2, 4)
-    [copies] = (await replica.control.Copies(stub_pb2.CopiesRequest())).versions
-    assert (copies.routing_key, copies.forgotten) == ("rows.v2", 0)
-    assert list(copies.request_ids) == ["r0", "r1", "r2", "streamed"]
+    arrivals = await received(replica)
+    assert [(each.request_id, each.status) for each in arrivals if each.is_copy] == [
+        *((f"r{number}", "OK") for number in range(3)),
+        ("streamed", "OK"),
+    ]
+    assert [(each.routing_key, each.status) for each in arrivals if not each.is_copy] == [
+        ("rows.v2", "FAILED_PRECONDITION")
+    ] * 2
 
 
-async def test_a_copy_of_a_version_that_is_not_held_is_refused_and_not_remembered(replica: RunningReplica) -> None:
+async def test_a_copy_of_a_version_that_is_not_held_is_refused_and_not_counted(replica: RunningReplica) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match=r"rows@v9.*is not loaded"):
         await replica.ranking.Rank(rank_request("rows", "v1"), metadata=((KEY, "rows.v9"), ("x-shadow", "copy")))
 
-    assert not (await replica.control.Copies(stub_pb2.CopiesRequest())).versions
+    assert [(each.routing_key, each.status) for each in await received(replica)] == [("rows.v9", "FAILED_PRECONDITION")]
+    assert not (await replica.control.GetCounts(stub_pb2.GetCountsRequest())).copies
 
 
 async def test_copies_take_no_place_from_requests(
@@ -47,8 +59,8 @@ async def test_copies_take_no_place_from_requests(
     await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=latency, concurrency_limit=1))
     as_copy = ((KEY, "rows.v2"), ("x-shadow", "copy"))
     slow = replica.ranking.Rank(rank_request("rows", "v1"), metadata=as_copy)
-    copies = replica.replica.handler.shadows
-    await eventually("the copy has come", lambda: copies.count == 1)
+    handler = replica.replica.handler
+    await eventually("the copy has come", lambda: handler.copies == 1)
     with pytest.raises(grpc.aio.AioRpcError, match="concurrency_limit"):
         await replica.ranking.Rank(rank_request("rows", "v1"), metadata=as_copy)
 

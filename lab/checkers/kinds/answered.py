@@ -67,7 +67,7 @@ def check(evidence: Evidence) -> Verdict:
         elif kind == "failed":
             failures[record.use_case].append(record)
             met = [each for each in evidence.disturbances if _met(each, record)]
-            if message := _objection(record, met, timeline.during(record), fails_over=evidence.fails_over):
+            if message := _objection(record, met, timeline.during(record), fails_over=evidence.abilities.fails_over):
                 violations.append(_violation(record, message))
             else:
                 excused[met[0].text] += 1

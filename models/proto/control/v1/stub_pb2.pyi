@@ -95,76 +95,99 @@ class Counts(_message.Message):
 Global___Counts: _TypeAlias = Counts  # noqa: Y015
 
 @_typing.final
-class CopiesRequest(_message.Message):
+class ArrivalsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CopiesRequest: _TypeAlias = CopiesRequest  # noqa: Y015
-
-@_typing.final
-class CopiesResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VERSIONS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionCopies]: ...
+    SINCE_NS_FIELD_NUMBER: _builtins.int
+    since_ns: _builtins.int
+    """Only those that arrived from then on, Unix nanoseconds."""
     def __init__(
         self,
         *,
-        versions: _abc.Iterable[Global___VersionCopies] | None = ...,
+        since_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["since_ns", b"since_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CopiesResponse: _TypeAlias = CopiesResponse  # noqa: Y015
+Global___ArrivalsRequest: _TypeAlias = ArrivalsRequest  # noqa: Y015
 
 @_typing.final
-class VersionCopies(_message.Message):
-    """Shadow copies that one model version received."""
-
+class ArrivalsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    KNOWN_FROM_NS_FIELD_NUMBER: _builtins.int
+    ARRIVALS_FIELD_NUMBER: _builtins.int
+    BEGAN_NS_FIELD_NUMBER: _builtins.int
+    known_from_ns: _builtins.int
+    """Since when none is missing, Unix nanoseconds: older ones were dropped, or came before this process."""
+    began_ns: _builtins.int
+    """When this process began, Unix nanoseconds."""
+    @_builtins.property
+    def arrivals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Arrival]: ...
+    def __init__(
+        self,
+        *,
+        known_from_ns: _builtins.int = ...,
+        arrivals: _abc.Iterable[Global___Arrival] | None = ...,
+        began_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrivals", b"arrivals", "began_ns", b"began_ns", "known_from_ns", b"known_from_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArrivalsResponse: _TypeAlias = ArrivalsResponse  # noqa: Y015
+
+@_typing.final
+class Arrival(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     ROUTING_KEY_FIELD_NUMBER: _builtins.int
-    REQUEST_IDS_FIELD_NUMBER: _builtins.int
-    FORGOTTEN_FIELD_NUMBER: _builtins.int
+    IS_COPY_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     RECEIVED_FIELD_NUMBER: _builtins.int
+    ARRIVED_NS_FIELD_NUMBER: _builtins.int
+    ENDED_NS_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
     routing_key: _builtins.str
-    forgotten: _builtins.int
-    """Number of older ones that were dropped."""
-    @_builtins.property
-    def request_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the copied requests, oldest first."""
-
-    @_builtins.property
-    def received(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """What each of them contained, as AnsweredBy.received; one per request id."""
-
+    """Of the header; without one, of the version in the body."""
+    is_copy: _builtins.bool
+    """Whether it is a shadow copy."""
+    tenant: _builtins.str
+    """In the body."""
+    received: _builtins.bytes
+    """What it contained, as AnsweredBy.received."""
+    arrived_ns: _builtins.int
+    """Unix nanoseconds."""
+    ended_ns: _builtins.int
+    """Unix nanoseconds; 0 while it is under way."""
+    status: _builtins.str
+    """Name of the gRPC status with which it ended, CANCELLED if the caller left; empty while it is under way."""
     def __init__(
         self,
         *,
+        request_id: _builtins.str = ...,
         routing_key: _builtins.str = ...,
-        request_ids: _abc.Iterable[_builtins.str] | None = ...,
-        forgotten: _builtins.int = ...,
-        received: _abc.Iterable[_builtins.bytes] | None = ...,
+        is_copy: _builtins.bool = ...,
+        tenant: _builtins.str = ...,
+        received: _builtins.bytes = ...,
+        arrived_ns: _builtins.int = ...,
+        ended_ns: _builtins.int = ...,
+        status: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten", "received", b"received", "request_ids", b"request_ids", "routing_key", b"routing_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_ns", b"arrived_ns", "ended_ns", b"ended_ns", "is_copy", b"is_copy", "received", b"received", "request_id", b"request_id", "routing_key", b"routing_key", "status", b"status", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___VersionCopies: _TypeAlias = VersionCopies  # noqa: Y015
+Global___Arrival: _TypeAlias = Arrival  # noqa: Y015
 
 @_typing.final
 class Behaviour(_message.Message):

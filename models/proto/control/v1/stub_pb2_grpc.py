@@ -54,10 +54,10 @@ class StubControlStub:
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.GetCountsRequest.SerializeToString,
                 response_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Counts.FromString,
                 _registered_method=True)
-        self.Copies = channel.unary_unary(
-                '/control.v1.StubControl/Copies',
-                request_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.CopiesRequest.SerializeToString,
-                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.CopiesResponse.FromString,
+        self.Arrivals = channel.unary_stream(
+                '/control.v1.StubControl/Arrivals',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.ArrivalsRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.ArrivalsResponse.FromString,
                 _registered_method=True)
 
 
@@ -92,8 +92,8 @@ class StubControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Copies(self, request, context):
-        """Request ids of shadow copies: the newest of each model version.
+    def Arrivals(self, request, context):
+        """The requests that the replica received, shadow copies included: the newest, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,10 +122,10 @@ def add_StubControlServicer_to_server(servicer, server):
                     request_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.GetCountsRequest.FromString,
                     response_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Counts.SerializeToString,
             ),
-            'Copies': grpc.unary_unary_rpc_method_handler(
-                    servicer.Copies,
-                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.CopiesRequest.FromString,
-                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.CopiesResponse.SerializeToString,
+            'Arrivals': grpc.unary_stream_rpc_method_handler(
+                    servicer.Arrivals,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.ArrivalsRequest.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.ArrivalsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -247,7 +247,7 @@ class StubControl:
             _registered_method=True)
 
     @staticmethod
-    def Copies(request,
+    def Arrivals(request,
             target,
             options=(),
             channel_credentials=None,
@@ -257,12 +257,12 @@ class StubControl:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
-            '/control.v1.StubControl/Copies',
-            models_dot_proto_dot_control_dot_v1_dot_stub__pb2.CopiesRequest.SerializeToString,
-            models_dot_proto_dot_control_dot_v1_dot_stub__pb2.CopiesResponse.FromString,
+            '/control.v1.StubControl/Arrivals',
+            models_dot_proto_dot_control_dot_v1_dot_stub__pb2.ArrivalsRequest.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_stub__pb2.ArrivalsResponse.FromString,
             options,
             channel_credentials,
             insecure,

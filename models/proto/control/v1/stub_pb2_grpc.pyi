@@ -40,8 +40,8 @@ class StubControlStub:
     """Simulates a cold start: loads every model version again, then serves cold requests."""
     GetCounts: _grpc.UnaryUnaryMultiCallable[_stub_pb2.GetCountsRequest, _stub_pb2.Counts]
     """Request counts since the replica started."""
-    Copies: _grpc.UnaryUnaryMultiCallable[_stub_pb2.CopiesRequest, _stub_pb2.CopiesResponse]
-    """Request ids of shadow copies: the newest of each model version."""
+    Arrivals: _grpc.UnaryStreamMultiCallable[_stub_pb2.ArrivalsRequest, _stub_pb2.ArrivalsResponse]
+    """The requests that the replica received, shadow copies included: the newest, oldest first."""
 
 @_typing.type_check_only
 class StubControlAsyncStub(StubControlStub):
@@ -55,8 +55,8 @@ class StubControlAsyncStub(StubControlStub):
     """Simulates a cold start: loads every model version again, then serves cold requests."""
     GetCounts: _aio.UnaryUnaryMultiCallable[_stub_pb2.GetCountsRequest, _stub_pb2.Counts]  # type: ignore[assignment]
     """Request counts since the replica started."""
-    Copies: _aio.UnaryUnaryMultiCallable[_stub_pb2.CopiesRequest, _stub_pb2.CopiesResponse]  # type: ignore[assignment]
-    """Request ids of shadow copies: the newest of each model version."""
+    Arrivals: _aio.UnaryStreamMultiCallable[_stub_pb2.ArrivalsRequest, _stub_pb2.ArrivalsResponse]  # type: ignore[assignment]
+    """The requests that the replica received, shadow copies included: the newest, oldest first."""
 
 class StubControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -93,11 +93,11 @@ class StubControlServicer(metaclass=_abc_1.ABCMeta):
         """Request counts since the replica started."""
 
     @_abc_1.abstractmethod
-    def Copies(
+    def Arrivals(
         self,
-        request: _stub_pb2.CopiesRequest,
+        request: _stub_pb2.ArrivalsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_stub_pb2.CopiesResponse, _abc.Awaitable[_stub_pb2.CopiesResponse]]:
-        """Request ids of shadow copies: the newest of each model version."""
+    ) -> _typing.Union[_abc.Iterator[_stub_pb2.ArrivalsResponse], _abc.AsyncIterator[_stub_pb2.ArrivalsResponse]]:
+        """The requests that the replica received, shadow copies included: the newest, oldest first."""
 
 def add_StubControlServicer_to_server(servicer: StubControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

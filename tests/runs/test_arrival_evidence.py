@@ -1,0 +1,141 @@
+"""Replicas are asked for what they received: what of their answers makes evidence, and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from lab.checkers import Disturbance, Unheard
+from lab.errors import RunError
+from lab.history import Record
+from lab.history.arrivals import Arrival, Heard, read_arrivals, write_arrivals
+from lab.history.record import FIELD_TYPES, FIELDS
+from lab.roles import Port, Unit
+from lab.runs.arrival_evidence import save_arrivals
+from lab.runs.folder import ARRIVALS
+from lab.runs.judging import arrivals_in
+from lab.transport import listen, new_server
+from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+KEY = "rows.v2"
+BLANK = {name: kind() for name, kind in zip(FIELDS, FIELD_TYPES, strict=True)}
+NOWHERE = Unit("rows-b", "model", (), Port("127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:1"))
+FROM_NS = 1_000
+
+
+def record(request_id: str, shadow: str = KEY, replica: str = "") -> Record:
+    return Record(**BLANK | {"request_id": request_id, "shadow": shadow, "replica": replica})
+
+
+def copy_of(request_id: str, status: str = "OK") -> stub_pb2.Arrival:
+    return stub_pb2.Arrival(
+        request_id=request_id, routing_key=KEY, is_copy=True, received=b"\1", arrived_ns=5, ended_ns=7, status=status
+    )
+
+
+class Replica(stub_pb2_grpc.StubControlServicer):
+    """Has received what it is given, and more each time that it is asked."""
+
+    def __init__(self, *received: list[stub_pb2.Arrival]) -> None:
+        self._received = list(received)
+
+    async def Arrivals(  # noqa: N802
+        self, request: stub_pb2.ArrivalsRequest, context: Any
+    ) -> AsyncIterator[stub_pb2.ArrivalsResponse]:
+        del request, context
+        arrivals = self._received.pop(0) if len(self._received) > 1 else self._received[0]
+        for each in arrivals:
+            yield stub_pb2.ArrivalsResponse(known_from_ns=3, began_ns=2, arrivals=[each])
+
+
+class Start(Protocol):
+    """Starts a replica that has received this, each list once."""
+
+    async def __call__(self, *received: list[stub_pb2.Arrival]) -> Unit: ...
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    async with AsyncExitStack() as stack:
+
+        async def start_one(*received: list[stub_pb2.Arrival]) -> Unit:
+            # gRPC answers for the methods that are not there.
+            replica = Replica(*received)  # type: ignore[abstract]
+            server, _ = new_server()
+            stub_pb2_grpc.add_StubControlServicer_to_server(replica, server)
+            address = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
+            await server.start()
+            stack.push_async_callback(server.stop, 0)
+            return Unit("rows-a", "model", (), Port(address, address, address))
+
+        yield start_one
+
+
+async def saved(folder: Path, units: list[Unit], *records: Record) -> tuple[list[Arrival], dict[str, Heard]]:
+    await asyncio.to_thread(save_arrivals, folder, units, records, since_ns=0)
+    return read_arrivals(folder / ARRIVALS)
+
+
+async def test_all_that_a_replica_received_is_kept_with_what_it_can_say(start: Start, tmp_path: Path) -> None:
+    arrivals, heard = await saved(tmp_path, [await start([copy_of("r1"), copy_of("r1")])], record("r1"))
+
+    arrival = Arrival("r1", "rows-a", KEY, True, "", "01", 5, 7, "OK")  # noqa: FBT003 (a record's values in order)
+    assert arrivals == [arrival, arrival]
+    assert heard == {"rows-a": Heard(3, 2)}
+
+
+async def test_copies_that_are_still_under_way_are_waited_for(start: Start, tmp_path: Path) -> None:
+    first, under_way = copy_of("r1"), copy_of("r2")
+    under_way.ended_ns = 0
+    unit = await start([first], [first, under_way], [first, copy_of("r2")])
+
+    arrivals, _ = await saved(tmp_path, [unit], record("r1"), record("r2"))
+
+    assert [(each.request_id, each.ended_ns) for each in arrivals] == [("r1", 7), ("r2", 7)]
+
+
+async def test_a_replica_that_cannot_be_asked_is_named(start: Start, tmp_path: Path) -> None:
+    _, heard = await saved(tmp_path, [await start([copy_of("r1")]), NOWHERE], record("r1", replica="rows-c"))
+
+    assert [name for name, said in heard.items() if said.known_from_ns is not None] == ["rows-a"]
+    assert heard["rows-b"].error.startswith("cannot be asked")
+    assert "no longer there" in heard["rows-c"].error
+
+
+@pytest.mark.parametrize(
+    ("said", "hit", "unheard"),
+    [
+        (Heard(None, error="gone"), "", Unheard("rows-a", None, "gone")),
+        (Heard(FROM_NS, 5), "", None),
+        (Heard(2_000, 5), "", Unheard("rows-a", 2_000, "has dropped what it received first")),
+        (Heard(2_000, 2_000), "", None),  # it was started during the run, and there was none before it
+        (
+            Heard(2_000, 2_000),
+            "rows-a",
+            Unheard("rows-a", 2_000, "has lost what it received before it was started again"),
+        ),
+        (Heard(2_000, 2_000), "rows-b", None),
+    ],
+)
+def test_a_replica_that_lost_what_it_received_cannot_be_heard_about_it(
+    said: Heard, hit: str, unheard: Unheard | None, tmp_path: Path
+) -> None:
+    write_arrivals(tmp_path / ARRIVALS, [], {"rows-a": said})
+    events = [Disturbance(f"{hit} killed", hit, 1_500, 2_000, kills=True)] if hit else []
+
+    assert arrivals_in(tmp_path, events, (FROM_NS, 9_000)) == ([], [unheard] if unheard else [])
+
+
+def test_without_the_file_no_replica_was_asked_and_another_file_is_an_error(tmp_path: Path) -> None:
+    assert arrivals_in(tmp_path, [], None) == (None, [])
+
+    (tmp_path / ARRIVALS).write_text("nonsense")
+    with pytest.raises(RunError, match=ARRIVALS):
+        arrivals_in(tmp_path, [], None)
