@@ -67,6 +67,7 @@ class Api:
         stream: the RPC that streams item by item, None if there is none.
         build_request: makes a request of about this many bytes without its envelope, filled with feature vectors.
         first_item: id and score of a response's first item.
+        streamed_item: id and score of the item in one response of the stream; None if there is no stream.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Api:
     stream: Method | None
     build_request: Callable[[int], Any]
     first_item: Callable[[Any], tuple[str, float]]
+    streamed_item: Callable[[Any], tuple[str, float]] | None = None
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -123,6 +125,7 @@ APIS: dict[str, Api] = {
             ),
             build_request=_rank_request,
             first_item=_first_title,
+            streamed_item=lambda response: (response.title.id, response.title.score),
         ),
         Api(
             name="fraud.v1",

@@ -14,14 +14,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 PARTS = ("context", "config", "payload")
 """Parts of a receipt, in their order."""
 
 _HEX = 16
 _CONTEXT = ("user_id", "device", "country", "segment", "surface", "caller", "tenant", "override", "traffic_origin")
-_TITLES = 10
+TITLES = tuple(f"t{number:02d}" for number in range(10))
+"""Ids of the titles in a request of the driver."""
+
+_TITLES = len(TITLES)
 
 
 def score_of(model: str, version: str, user_id: str, item_id: str) -> float:
@@ -29,6 +32,17 @@ def score_of(model: str, version: str, user_id: str, item_id: str) -> float:
     text = f"{model}\x00{version}\x00{user_id}\x00{item_id}"
     number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
     return (number - number % 2048) / 2**64
+
+
+def ranked(model: str, version: str, user_id: str) -> list[str]:
+    """Returns the ids of the titles that the driver asks a model to rank, best first; of equal scores, the last id."""
+    return sorted(TITLES, key=lambda title: (score_of(model, version, user_id, title), title), reverse=True)
+
+
+def items_digest(items: Iterable[tuple[str, float]], *said: str) -> str:
+    """Returns the digest of a stream's items, each with its id and score, and with what its model said of itself."""
+    lines = ("\0".join((title, repr(score), *said)) + "\n" for title, score in items)
+    return hashlib.blake2b("".join(lines).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def parts_of(receipt: str) -> dict[str, str]:
@@ -111,7 +125,7 @@ def _candidates(size: int) -> range:
 
 
 def _title(number: int, floats: int) -> bytes:
-    return _field(2, _field(1, b"t%02d" % number) + _features(2, floats))
+    return _field(2, _field(1, TITLES[number].encode()) + _features(2, floats))
 
 
 def _title_length(floats: int) -> int:

@@ -10,11 +10,14 @@ algorithm, of which ``lab.load.arrivals``, ``lab.load.mix`` and ``lab.load.trace
 - The mix draws from another Mersenne Twister, seeded with ``mix:<seed>``. Each request takes one number for its use
   case if several are listed, one for its user, and one for each context field with several choices, in the plan's
   order. A number x in [0, 1) takes the choice at floor(x · count).
+- Request n of an API that streams is a stream if the first eight bytes of BLAKE2b of ``stream:<seed>:<n>``, as a
+  big-endian number modulo 100, are below the plan's percentage.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 _NS = 1_000_000_000
 _TOKEN_BYTES = 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+STREAMING = frozenset({"ranking.v1"})
+"""The APIs with a streaming method."""
 
 FIELDS = ("user_id", "device", "country", "segment", "surface", "tenant", "traffic_origin", "override")
 
@@ -53,6 +59,7 @@ class PlannedRequest(NamedTuple):
     tenant: str = ""
     traffic_origin: str = ""
     override: str = ""
+    streamed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +109,19 @@ def planned_requests(plan: Mapping[str, Any], trace: Iterable[str] = ()) -> Iter
     users, choices = plan["users"], [(field, _choices(plan, field)) for field in plan["contexts"]]
     fixed = {field: _choices(plan, field)[0] for field in FIELDS if field != "user_id"}
     sizes: dict[tuple[str, int], int] = {}
-    for offset_ns, wanted_bytes in arrivals:
+    for number, (offset_ns, wanted_bytes) in enumerate(arrivals):
         name, api = use_cases[math.floor(draw() * len(use_cases))] if len(use_cases) > 1 else use_cases[0]
         user_id = f"u{math.floor(draw() * users)}"
         drawn = {field: its[math.floor(draw() * len(its))] for field, its in choices if len(its) > 1}
         size = sizes.get((api, wanted_bytes))
         if size is None:
             size = sizes[api, wanted_bytes] = payload_size(api, wanted_bytes)
-        yield PlannedRequest(offset_ns, size, name, user_id, **(fixed | drawn))
+        streamed = api in STREAMING and _hashed(f"stream:{plan['seed']}:{number}") % 100 < plan.get("streams", 0)
+        yield PlannedRequest(offset_ns, size, name, user_id, **(fixed | drawn), streamed=int(streamed))
+
+
+def _hashed(text: str) -> int:
+    return int(hashlib.blake2b(text.encode(), digest_size=8).hexdigest(), 16)
 
 
 def _choices(plan: Mapping[str, Any], field: str) -> Sequence[str]:

@@ -45,6 +45,7 @@ _DEFAULT_CLAIMS = ",".join(DEFAULT_CLAIMS)
 _ALL = "all"
 _MAX_WEIGHT = 1_000
 _ALL_PERCENT = 100
+_STREAMS = 10
 _SHOWN_VIOLATIONS = 10  # of each checker
 _STYLES = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
 _OPEN_LOOP, _LOCUST = "open-loop", "locust"
@@ -103,6 +104,14 @@ def load(
     tear_every: Annotated[
         int, typer.Option(min=0, help="Tear one request in this many: header and body disagree. 0: none.")
     ] = 0,
+    streams: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=_ALL_PERCENT,
+            help=f"Percent sent as streams, of APIs that stream; {_STREAMS} by default, 0 with --engine locust.",
+        ),
+    ] = None,
     engine: _Engine = _OPEN_LOOP,
     workers: _Workers = None,
     locustfile: _Locustfile = None,
@@ -147,6 +156,7 @@ def load(
         contexts=choices_of(context),
         seed=seed,
         tear_every=tear_every,
+        streams=streams if streams is not None else _STREAMS * (engine == _OPEN_LOOP),
         locust=_locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port),
         processes=processes,
         terms=terms_of(claims, slo),
@@ -257,6 +267,11 @@ def _show(result: RunResult) -> None:
         f"p99.9 {summary.p999_ms:.2f}  max {summary.max_ms:.2f} ms;  "
         f"schedule delay p99 {summary.schedule_delay_p99_ms:.2f} ms\n"
     )
+    if (streams := summary.streams) is not None:
+        console.print(
+            f"streams  {streams.sent}, not in these: first item p50 {streams.first_item_p50_ms:.2f} ms from sending, "
+            f"last item p50 {streams.p50_ms:.2f}  p99 {streams.p99_ms:.2f} ms\n"
+        )
     if summary.by_tenant:
         console.print(table(("tenant", "sent", "failed", "p50 ms", "p99 ms"), _tenant_rows(summary)))
     rows = [

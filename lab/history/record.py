@@ -50,6 +50,10 @@ class Record:
         seen_tenant: tenant that the model found, empty if none; meaningful only with a ``seen_origin``.
         received: the model's receipt of the request, hexadecimal, see :mod:`models.stub.receipts`; empty if it gave
             none.
+        streamed: 1 if the request was sent as a stream, else 0.
+        items: ids of all items of a stream in the order of their arrival, with a blank between.
+        items_digest: digest over all items of a stream, see :class:`lab.load.outcome.StreamedItems`.
+        first_item_ns: time from sending to the first item of a stream; 0 if none arrived.
     """
 
     sequence: int
@@ -86,6 +90,10 @@ class Record:
     seen_origin: str = ""
     seen_tenant: str = ""
     received: str = ""
+    streamed: int = 0
+    items: str = ""
+    items_digest: str = ""
+    first_item_ns: int = 0
 
 
 FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Record))

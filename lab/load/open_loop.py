@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from lab.errors import CallError, RunError
 from lab.load.mix import Mix, Payloads
-from lab.load.outcome import NEVER_SENT, Outcome, Recorder, answered, failed
+from lab.load.outcome import NEVER_SENT, Outcome, Recorder, StreamedItems, answered, failed
 from lab.load.precise_timer import new_precise_timer
 from lab.load.progress import Counts, ProgressLines
 from lab.load.summary import ShardResult
@@ -179,9 +179,16 @@ class RequestSender(ABC):
         self.last_sent_ns = sent_ns = monotonic_ns()
         self.sent += 1
         self._in_flight[sequence] = (sent_ns, task)
+        api = APIS[spec.use_case.api]
+        stream = StreamedItems(api, sent_ns) if self._plan.is_stream(sequence, spec.use_case) else None
         try:
-            answer = await self._client.call(name, payload.message, spec.context, request_id=request_id)
-            outcome = answered(answer, APIS[spec.use_case.api])
+            if stream is None:
+                answer = await self._client.call(name, payload.message, spec.context, request_id=request_id)
+                outcome = answered(answer, api)
+            else:
+                async for item in self._client.stream(name, payload.message, spec.context, request_id=request_id):
+                    stream.add(item)
+                outcome = stream.answered()
         except CallError as error:
             outcome = failed(error)
         except asyncio.CancelledError:
@@ -195,6 +202,8 @@ class RequestSender(ABC):
         finally:
             del self._in_flight[sequence]
         done_ns = monotonic_ns()
+        if stream is not None:
+            outcome = stream.with_items(outcome)
         self.recorder.keep(
             sequence,
             spec,

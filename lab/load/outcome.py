@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from hashlib import blake2b
 from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -10,13 +11,14 @@ from lab.history import NONE_SEEN, UNSENT, Record
 from models.context import origin_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from lab.client import Answer
     from lab.errors import CallError
     from lab.history import SpoolWriter
     from lab.load.mix import RequestSpec
     from models.apis import Api
+    from models.proto.serving.v1 import serving_pb2
 
 
 class LoadClient(Protocol):
@@ -31,6 +33,11 @@ class LoadClient(Protocol):
         Raises:
             CallError: it failed.
         """
+
+    def stream(
+        self, use_case: str, request: Any, context: Mapping[str, str], *, request_id: str
+    ) -> AsyncIterator[Answer]:
+        """Sends one request, as :meth:`call` does, and yields an answer for each item."""
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -56,6 +63,10 @@ class Outcome(NamedTuple):
     seen_origin: str = ""
     seen_tenant: str = ""
     received: str = ""
+    streamed: int = 0
+    items: str = ""
+    items_digest: str = ""
+    first_item_ns: int = 0
 
 
 NEVER_SENT = Outcome(UNSENT, "the driver was stopped before its turn", attempts=0)
@@ -63,8 +74,11 @@ NEVER_SENT = Outcome(UNSENT, "the driver was stopped before its turn", attempts=
 
 def answered(answer: Answer, api: Api) -> Outcome:
     """The outcome of a request that was answered, by a model or by default."""
+    return _outcome(answer, *api.first_item(answer.response))
+
+
+def _outcome(answer: Answer, item_id: str, score: float) -> Outcome:
     by = answer.response.answered_by
-    item_id, score = api.first_item(answer.response)
     return Outcome(
         status="OK",
         source=answer.source,
@@ -79,10 +93,59 @@ def answered(answer: Answer, api: Api) -> Outcome:
         item_id=item_id,
         score=score,
         shadow=answer.shadow,
-        seen_origin=(origin_name(by) or NONE_SEEN) if by.HasField("traffic_origin") else "",
+        seen_origin=_seen_origin(by),
         seen_tenant=by.tenant,
         received=by.received.hex(),
     )
+
+
+def _seen_origin(by: serving_pb2.AnsweredBy) -> str:
+    return (origin_name(by) or NONE_SEEN) if by.HasField("traffic_origin") else ""
+
+
+class StreamedItems:
+    """Collects the items of one stream.
+
+    Their digest is BLAKE2b, 8 bytes, over a line of each item: id, score, and model, version, cluster, replica,
+    revision, traffic origin, tenant and receipt by its own report, separated by NUL.
+
+    Args:
+        api: that was asked; has a streaming method.
+        sent_ns: when the request was sent, on ``time.monotonic_ns``.
+    """
+
+    def __init__(self, api: Api, sent_ns: int) -> None:
+        assert api.streamed_item is not None  # noqa: S101 (the plan streams no other API)
+        self._item_of, self._sent_ns = api.streamed_item, sent_ns
+        self._ids: list[str] = []
+        self._digest = blake2b(digest_size=8)
+        self._first: Outcome | None = None
+        self._first_item_ns = 0
+
+    def add(self, answer: Answer) -> None:
+        """Adds the next item."""
+        item_id, score = self._item_of(answer.response)
+        if self._first is None:
+            self._first_item_ns = monotonic_ns() - self._sent_ns
+            self._first = _outcome(answer, item_id, score)
+        by = answer.response.answered_by
+        self._ids.append(item_id)
+        values = (item_id, repr(score), by.model, by.version, by.cluster, by.replica, str(by.revision))
+        seen = (_seen_origin(by), by.tenant, by.received.hex())
+        self._digest.update(("\0".join((*values, *seen)) + "\n").encode("utf-8", "surrogatepass"))
+
+    def answered(self) -> Outcome:
+        """Returns the outcome of a stream that has ended without an error."""
+        return self._first or Outcome("OK")
+
+    def with_items(self, outcome: Outcome) -> Outcome:
+        """Returns the outcome with what has arrived of the stream, complete or not."""
+        return outcome._replace(
+            streamed=1,
+            items=" ".join(self._ids),
+            items_digest=self._digest.hexdigest() if self._ids else "",
+            first_item_ns=self._first_item_ns,
+        )
 
 
 def failed(error: CallError) -> Outcome:
@@ -152,7 +215,8 @@ class Recorder:
             self.done += 1
             self.ok += outcome.status == "OK"
             self.schedule_delays_ns.append(sent_ns - intended_ns)
-            self._recent_ns.append(done_ns - intended_ns)
+            if not outcome.streamed:
+                self._recent_ns.append(done_ns - intended_ns)
         try:
             self._spool.append(record)
         except OSError as error:

@@ -1,10 +1,18 @@
-"""The load plan: a frozen value, and its JSON form for a driver in another process or container."""
+"""The load plan: a frozen value, and its JSON form for a driver in another process or container.
+
+What a plan gives a request beside its draws follows from its sequence number n alone, by the first eight bytes of the
+BLAKE2b digest of a text, taken as a big-endian number:
+
+- Request n is sent as a stream, if its API has a streaming method: the number of ``stream:{seed}:{n}``, modulo 100, is
+  below ``streams``.
+"""
 
 from __future__ import annotations
 
 import math
 import socket
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +115,8 @@ CHOSEN_FIELDS = (*DRAWN_FIELDS, TRAFFIC_ORIGIN, OVERRIDE)
 
 MAX_PROCESSES = 64
 
+_ALL = 100
+
 
 @dataclass(frozen=True, slots=True)
 class UseCase:
@@ -146,6 +156,7 @@ class LoadPlan:
         tear_every: tears one request in this many, see :class:`lab.load.engine.TearEvery`; 0 for none.
         locust: how Locust drives the run; None for the open loop.
         processes: number of processes that share the requests, for rates that one core cannot send on time.
+        streams: percent of the requests of APIs with a streaming method that are sent as streams.
     """
 
     topology: str
@@ -164,6 +175,7 @@ class LoadPlan:
     tear_every: int = 0
     locust: LocustPlan | None = None
     processes: int = 1
+    streams: int = 0
 
     def __post_init__(self) -> None:
         _check(bool(self.use_cases), "use_cases", "is empty; name one or more use cases")
@@ -192,6 +204,7 @@ class LoadPlan:
             "processes",
             f"{self.processes} is out of range: use 1 to {MAX_PROCESSES}, and no more than there are spare cores",
         )
+        _check(0 <= self.streams <= _ALL, "streams", f"{self.streams} is out of range: use 0 to {_ALL} percent")
         decides = TOPOLOGIES[self.topology].decides_at_caller if self.topology in TOPOLOGIES else True
         _check(
             not self.tear_every or decides,
@@ -218,6 +231,12 @@ class LoadPlan:
         """Whether requests and their times are fixed in advance; not so if people or users decide when to send."""
         return self.locust is None or not (self.locust.by_hand or self.locust.closed_loop)
 
+    def is_stream(self, sequence: int, use_case: UseCase) -> bool:
+        """Whether this request is sent as a stream; see the rule above."""
+        if not self.streams or APIS[use_case.api].stream is None:
+            return False
+        return _number_of(f"stream:{self.seed}:{sequence}") % _ALL < self.streams
+
     def schedule(self) -> Schedule:
         """All arrivals of the run, if it is :attr:`scheduled`.
 
@@ -238,6 +257,7 @@ def write_plan(plan: LoadPlan, path: Path) -> None:
         "tear_every": plan.tear_every,
         "steering": None if plan.locust is None else plan.locust.to_document(),
         "processes": plan.processes,
+        "streams": plan.streams,
         "use_cases": [asdict(use_case) for use_case in plan.use_cases],
         "arrivals": arrivals_to_document(plan.arrivals),
         "endpoints": asdict(plan.endpoints),
@@ -282,8 +302,9 @@ def _plan(document: Mapping[str, Any], beside: Path) -> LoadPlan:
         arrivals = replace(arrivals, path=str(beside / arrivals.path))
     return LoadPlan(
         **{name: document[name] for name in _PLAIN_FIELDS},
-        tear_every=document.get("tear_every", 0),  # plans of older runs lack this and the next two
+        tear_every=document.get("tear_every", 0),  # plans of older runs lack this and the next three
         processes=document.get("processes", 1),
+        streams=document.get("streams", 0),
         locust=LocustPlan.from_document(document.get("steering"), beside),
         use_cases=tuple(UseCase(**use_case) for use_case in document["use_cases"]),
         arrivals=arrivals,
@@ -292,6 +313,10 @@ def _plan(document: Mapping[str, Any], beside: Path) -> LoadPlan:
         spool=beside / document["spool"],
         summary=beside / document["summary"],
     )
+
+
+def _number_of(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def _check(holds: bool, name: str, problem: str) -> None:  # noqa: FBT001 (a condition, not a flag)

@@ -153,11 +153,28 @@ class TenantSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSummary:
+    """The summary of the requests that were sent as streams; latencies are to the last item unless they say so.
+
+    Attributes:
+        sent: streams that were sent.
+        ok: how many of those ended without an error.
+        first_item_p50_ms: from sending to the first item, median of those that got one.
+    """
+
+    sent: int
+    ok: int
+    p50_ms: float
+    p99_ms: float
+    first_item_p50_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
     """The summary of a run's records. Latency counts from the intended time, milliseconds.
 
     Latency covers all requests that were sent, including failed ones: a server whose requests time out must not look
-    fast.
+    fast. Streams are kept apart.
 
     Attributes:
         planned: requests of the plan.
@@ -171,6 +188,7 @@ class RunSummary:
         max_ms: the longest.
         schedule_delay_p99_ms: from the intended time to the sending.
         by_tenant: the same by tenant, if there was more than one; the empty name is for requests without one.
+        streams: the requests that were sent as streams, which no other latency here covers; None if there were none.
     """
 
     planned: int
@@ -187,6 +205,7 @@ class RunSummary:
     max_ms: float
     schedule_delay_p99_ms: float
     by_tenant: Mapping[str, TenantSummary]
+    streams: StreamSummary | None = None
 
 
 def achieved_rate(sent: int, *, start_ns: int, planned_end_ns: int, last_sent_ns: int) -> float:
@@ -234,6 +253,7 @@ def summarize(records: Sequence[Record], schedule: Schedule | None, *, came_due:
         max_ms=latency.max_ms,
         schedule_delay_p99_ms=delay.value_at_ms(99),
         by_tenant=_by_tenant(sent),
+        streams=_of_streams([record for record in sent if record.streamed]),
     )
 
 
@@ -242,6 +262,20 @@ def _by_tenant(sent: Sequence[Record]) -> dict[str, TenantSummary]:
     for record in sent:
         shares.setdefault(record.tenant, []).append(record)
     return {tenant: _of_one_tenant(shares[tenant]) for tenant in sorted(shares)} if len(shares) > 1 else {}
+
+
+def _of_streams(sent: Sequence[Record]) -> StreamSummary | None:
+    if not sent:
+        return None
+    latency = LatencyHistogram(max(0, record.done_ns - record.intended_ns) for record in sent)
+    first = LatencyHistogram(record.first_item_ns for record in sent if record.items)
+    return StreamSummary(
+        sent=len(sent),
+        ok=sum(record.status == OK for record in sent),
+        p50_ms=latency.value_at_ms(50),
+        p99_ms=latency.value_at_ms(99),
+        first_item_p50_ms=first.value_at_ms(50),
+    )
 
 
 def _of_one_tenant(sent: Sequence[Record]) -> TenantSummary:
@@ -258,9 +292,11 @@ def _of_one_tenant(sent: Sequence[Record]) -> TenantSummary:
 
 
 def latency_histogram(records: Sequence[Record]) -> LatencyHistogram:
-    """Latencies, from the intended times, of all requests that were sent."""
+    """Latencies, from the intended times, of all requests that were sent and have a single response."""
     return LatencyHistogram(
-        max(0, record.done_ns - record.intended_ns) for record in records if record.status != UNSENT
+        max(0, record.done_ns - record.intended_ns)
+        for record in records
+        if record.status != UNSENT and not record.streamed
     )
 
 

@@ -144,16 +144,25 @@ class ReportedRun:
         return in_order
 
     @cached_property
+    def rows_timed(self) -> npt.NDArray[np.int64]:
+        """Those of :attr:`rows_sent` that have a single response: how long a stream takes depends on its items."""
+        if "streamed" not in self.history.table.column_names:
+            return self.rows_sent
+        rows = self.rows_sent
+        timed: npt.NDArray[np.int64] = rows[self.history.numbers("streamed")[rows] == 0]
+        return timed
+
+    @cached_property
     def latencies_ms(self) -> npt.NDArray[np.float64]:
-        """Their latencies from the due time, ms, in the same order; failed requests count."""
+        """Latencies of :attr:`rows_timed` from the due time, ms, in the same order; failed requests count."""
         took = self.history.numbers("done_ns") - self.history.numbers("intended_ns")
-        in_order: npt.NDArray[np.float64] = np.maximum(took[self.rows_sent], 0) / NS_PER_MS
+        in_order: npt.NDArray[np.float64] = np.maximum(took[self.rows_timed], 0) / NS_PER_MS
         return in_order
 
     @cached_property
     def figures(self) -> Mapping[str, Figure]:
         """Percentiles of these latencies by name, ms; empty if nothing was sent."""
-        if not self.sent:
+        if not self.latencies_ms.size:
             return {}
         return dict(zip(PERCENTILES, quantiles(self.latencies_ms, tuple(PERCENTILES.values())), strict=True))
 

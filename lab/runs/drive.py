@@ -64,6 +64,8 @@ class LoadOptions:
         timeout_s: of a request, seconds.
         tear_every: tears one request in this many on purpose; 0 for none.
         processes: number of driver processes, which share the requests.
+        streams: percent of requests that are sent as streams, where the API can; none unless asked for, because a
+            measurement compares single responses.
         endpoints: addresses to use instead of the caller's own sidecar, resolver and gateways.
         locust: options for Locust; None for the open-loop driver.
         terms: what the run is asked.
@@ -84,6 +86,7 @@ class LoadOptions:
     timeout_s: float = 10.0
     tear_every: int = 0
     processes: int = 1
+    streams: int = 0
     endpoints: Endpoints | None = None
     locust: LocustOptions | None = None
     terms: Terms = DEFAULT_TERMS
@@ -177,6 +180,7 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
         tear_every=options.tear_every,
         locust=None if options.locust is None else locust_plan_of(options.locust),
         processes=options.processes,
+        streams=options.streams,
     )
     if plan.scheduled:
         plan.schedule()  # raises for a bad trace, before anything is created

@@ -5,7 +5,7 @@ The history records the true context of each request, so the checkers, which kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -89,3 +89,8 @@ class _BuggyClient:
         # Warm-up requests are the driver's own.
         seen = context if request_id.startswith("warm-up") else self._bug(dict(context))
         return await self._client.call(use_case, request, seen, request_id=request_id)
+
+    def stream(
+        self, use_case: str, request: Any, context: Mapping[str, str], *, request_id: str
+    ) -> AsyncIterator[Answer]:
+        return self._client.stream(use_case, request, self._bug(dict(context)), request_id=request_id)

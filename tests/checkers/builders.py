@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from lab.checkers import Evidence, RevisionInForce
 from lab.checkers.plain import decide, shadow_of
-from lab.checkers.plain_models import config_digest, context_digest, payload_digest
+from lab.checkers.plain_models import TITLES, config_digest, context_digest, payload_digest
 from lab.checkers.plain_schedule import PlannedRequest, PlannedRun
 from lab.checkers.revision_timeline import context_of
+from lab.client import Answer
 from lab.history import UNSENT, Record
+from lab.load.outcome import StreamedItems
+from models.apis import APIS
+from models.proto.ranking.v1 import ranking_pb2
+from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
 
 if TYPE_CHECKING:
@@ -107,6 +112,29 @@ def receipt_of(record: Record, **config: Any) -> str:
         + config_digest(RECEIPT_KEY, record.model, record.version, config)
         + payload_digest(RECEIPT_KEY, "ranking.v1", record.payload_bytes)
     )
+
+
+def best_first(record: Record) -> list[tuple[str, float]]:
+    """The items that the version of a record must give its user."""
+    scored = zip(scores(record.model, record.version, record.user_id, TITLES), TITLES, strict=True)
+    return [(title, score) for score, title in sorted(scored, reverse=True)]
+
+
+def items_of(record: Record, items: list[tuple[str, float]], **of_the_last: Any) -> Record:
+    """The record of a stream with these items, as the driver makes it; the last may say something else of its model."""
+    stream = StreamedItems(APIS["ranking.v1"], 0)
+    for number, (title, score) in enumerate(items, 1):
+        response = ranking_pb2.RankStreamResponse(title=ranking_pb2.RankedTitle(id=title, score=score))
+        by = response.answered_by
+        by.model, by.version, by.cluster, by.replica = record.model, record.version, record.cluster, record.replica
+        by.revision, by.tenant = record.served_revision, record.seen_tenant
+        by.traffic_origin = serving_pb2.TRAFFIC_ORIGIN_REAL
+        by.received = bytes.fromhex(record.received)
+        for name, value in of_the_last.items() if number == len(items) else ():
+            setattr(by, name, value)
+        stream.add(Answer(response, record.source, record.routing_key, record.revision, 1, record.request_id))
+    kept = stream.with_items(stream.answered())
+    return replace(record, streamed=1, items=kept.items, items_digest=kept.items_digest)
 
 
 def make_table(weights: Mapping[str, int] | None = None, **entry: Any) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def test_what_was_planned_is_valid_whenever_it_began() -> None:
         ({"use_case": "Other"}, "use_case 'Other', planned 'Rows'"),
         ({"payload_bytes": 90}, "payload_bytes 90, planned 402"),
         ({"override": "rows@v2"}, "override 'rows@v2', planned ''"),
+        ({"streamed": 1}, "streamed 1, planned 0"),
         ({"tenant": "batch"}, "tenant 'batch', planned ''"),
         ({"traffic_origin": "artificial"}, "traffic_origin 'artificial', planned 'real'"),
         ({"intended_ns": make_record(N - 1).sent_ns}, "its intended time is +0.010 ms off the planned one"),

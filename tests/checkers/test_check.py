@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.checkers import CHECKERS, Checker, Claim, Outcome, RevisionInForce, Verdict, by_claim, check, combine
-from tests.checkers.builders import make_evidence, make_record, make_table, obey, planned_of
+from tests.checkers.builders import best_first, items_of, make_evidence, make_record, make_table, obey, planned_of
 
 if TYPE_CHECKING:
     from lab.checkers import Evidence
@@ -35,6 +35,7 @@ def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
         obey(tables[number // 500], number, user_id=f"u{number % 40}", revision=1 + number // 500)
         for number in range(1_000)
     ]
+    records[0] = items_of(records[0], best_first(records[0]))
     change = records[500].intended_ns
     evidence = make_evidence(
         records,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,16 +59,18 @@ def _by_the_driver(plan: LoadPlan, share: Share) -> dict[int, PlannedRequest]:
         spec = mix.draw()
         context = {name: value for name, value in spec.context.items() if name != "caller"}
         size = APIS[spec.use_case.api].build_request(wanted).ByteSize()
-        asked[share.first + place * share.step] = PlannedRequest(offset, size, spec.use_case.name, **context)
+        sequence = share.first + place * share.step
+        streamed = int(plan.is_stream(sequence, spec.use_case))
+        asked[sequence] = PlannedRequest(offset, size, spec.use_case.name, **context, streamed=streamed)
     return asked
 
 
 @pytest.mark.parametrize("arrivals", ARRIVALS, ids=str)
 @pytest.mark.parametrize("use_cases", [(RANKING,), (RANKING, FRAUD, RANKING)], ids=len)
 @pytest.mark.parametrize("contexts", [{}, CONTEXTS], ids=len)
-@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize(("processes", "streams"), [(1, 0), (3, 30)])
 def test_both_implementations_plan_the_same(
-    tmp_path: Path, arrivals: Any, use_cases: tuple[UseCase, ...], contexts: Any, processes: int
+    tmp_path: Path, arrivals: Any, use_cases: tuple[UseCase, ...], contexts: Any, processes: int, streams: int
 ) -> None:
     (tmp_path / "trace.csv").write_text(TRACE)
     if isinstance(arrivals, Trace):
@@ -75,6 +78,7 @@ def test_both_implementations_plan_the_same(
     plan = load_plan(
         tmp_path, arrivals=arrivals, use_cases=use_cases, contexts=contexts, processes=processes, seed=5, users=77
     )
+    plan = replace(plan, streams=streams)
     shares = [_by_the_driver(plan, Share(first, processes)) for first in range(processes)]
     asked = dict(sorted(pair for share in shares for pair in share.items()))
 

@@ -1,7 +1,7 @@
 """Plans of runs, and what the runs call: a client without a server, and a server with a gate."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,16 @@ class FakeClient:
             if waited_for is not None:
                 await waited_for
         return Answer(ranked(context["user_id"]), "model", "cw-ranker.v1", 3, 1, request_id, shadow="cw-ranker.v3")
+
+    async def stream(self, use_case: str, request: Any, context: Any, *, request_id: str) -> AsyncIterator[Answer]:
+        for number in range(len(request.titles)):
+            self.calls.append((use_case, dict(context), request_id))
+            whole = ranked(context["user_id"])
+            item = ranking_pb2.RankStreamResponse(answered_by=whole.answered_by, title=whole.titles[0])
+            item.title.id = f"t{number:02}"
+            if self.behave is not None and (waited_for := self.behave(len(self.calls) - 1)) is not None:
+                await waited_for
+            yield Answer(item, "model", "cw-ranker.v1", 3, 1, request_id)
 
     async def close(self) -> None:
         self.closed = True

@@ -312,3 +312,35 @@ async def test_the_last_progress_tells_of_all_requests(tmp_path: Path) -> None:
     assert (last.sent, last.done, last.ok, last.failed, last.in_flight) == (100, 100, 100, 0, 0)
     assert last.elapsed_s >= round(summary.wall_s, 3) > 0
     assert last.remaining_s == 0
+
+
+# Streams
+
+
+async def test_a_stream_is_one_record_with_all_its_items(tmp_path: Path) -> None:
+    plan = load_plan(tmp_path, streams=10)
+
+    _, records = await driven(plan, FakeClient())
+
+    streams = [record for record in records if record.streamed]
+    assert [each.sequence for each in streams] == [n for n in range(100) if plan.is_stream(n, plan.use_cases[0])]
+    titles = [f"t{number:02}" for number in range(10)]
+    for record in streams:
+        assert (record.status, record.version, record.item_id, record.score) == ("OK", "v1", "t00", 0.75)
+        assert record.items.split() == titles
+        assert record.items_digest
+        assert 0 < record.first_item_ns <= record.done_ns - record.sent_ns
+    assert {(each.items, each.items_digest, each.first_item_ns) for each in records if not each.streamed} == {
+        ("", "", 0)
+    }
+
+
+async def test_a_stream_that_breaks_off_keeps_the_items_that_came(tmp_path: Path) -> None:
+    def break_off(number: int) -> None:
+        if number % 10 == 4:
+            raise CallError(grpc.StatusCode.UNAVAILABLE, "connection reset")
+
+    _, records = await driven(load_plan(tmp_path, streams=100, arrivals=Constant(1, 1)), FakeClient(break_off))
+
+    [record] = records
+    assert (record.status, record.streamed, record.items) == ("UNAVAILABLE", 1, "t00 t01 t02")  # call 0 is the warm-up

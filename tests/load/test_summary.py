@@ -175,3 +175,17 @@ def test_several_tenants_are_summarised_separately() -> None:
         50,
         100,
     )
+
+
+def test_streams_are_summarised_apart() -> None:
+    stream = replace(record(3, 30, took_ms=900), streamed=1, items="t01", first_item_ns=2 * MS)
+    records = [*(record(number, number * 10, took_ms=1) for number in range(3)), stream]
+
+    seen = summarize(records, schedule_of(4, 10))
+
+    assert seen.ok == 4
+    assert seen.max_ms == pytest.approx(1, rel=1e-3)
+    assert seen.streams is not None
+    assert (seen.streams.sent, seen.streams.ok) == (1, 1)
+    assert (seen.streams.p50_ms, seen.streams.first_item_p50_ms) == pytest.approx((900, 2), rel=1e-3)
+    assert summarize(records[:3], schedule_of(3, 10)).streams is None

@@ -40,6 +40,7 @@ def check(evidence: Evidence) -> Verdict:
     - a violation while no fault is marked, until :data:`RECOVERY_NS` after it was undone;
     - a violation if the table promises recovery from the marked fault: the cluster of the chosen version was hit, and a
       fallback's was not, or, :data:`FAILOVER_NS` after the fault began, its failover cluster was not;
+      nothing is promised for a stream of which items had come;
     - else counted by fault.
 
     With an objective (``availability_slo``), the share of answers among answers and failures must reach it in the run
@@ -116,7 +117,7 @@ def _promise(rules: Rules, record: Record, met: Sequence[Disturbance], *, fails_
     """Returns how the table promises recovery from what a request met; empty if it does not."""
     chosen = rules.expected(record)
     since = [each.from_ns for each in met if _hits(each, chosen.cluster)]
-    if chosen.status != "OK" or not since or record.status not in FALLS_BACK:
+    if chosen.status != "OK" or not since or record.status not in FALLS_BACK or record.items:
         return ""
     for other in rules.fallbacks(record):
         if not any(_hits(each, other.cluster) for each in met):

@@ -49,10 +49,10 @@ def curve(run: ReportedRun) -> list[tuple[float, float]]:
 
     It ends half a request before 100 %: n requests say nothing about what fewer than one of them exceeds.
     """
-    if not run.sent:
-        return []
     ordered = np.sort(run.latencies_ms)
-    end = nines_of(100 - 50 / run.sent)
+    if not (timed := len(ordered)):
+        return []
+    end = nines_of(100 - 50 / timed)
     shares = [100 - 100 * 10 ** (-end * number / _POINTS) for number in range(_POINTS + 1)]
-    ranks = (max(1, math.ceil(run.sent * share / 100 - _ROUNDING)) for share in shares)
+    ranks = (max(1, math.ceil(timed * share / 100 - _ROUNDING)) for share in shares)
     return [(share, max(_LEAST_MS, float(ordered[rank - 1]))) for share, rank in zip(shares, ranks, strict=True)]

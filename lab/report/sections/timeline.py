@@ -76,7 +76,7 @@ def _timeline(run: ReportedRun) -> Timeline:
     if not run.sent:
         return Timeline(run, 0.0, None, None)
     done_s = (run.history.numbers("done_ns")[run.rows_sent] - run.start_ns) / _NS
-    due_s = (run.history.numbers("intended_ns")[run.rows_sent] - run.start_ns) / _NS
+    due_s = (run.history.numbers("intended_ns")[run.rows_timed] - run.start_ns) / _NS
     is_ok = run.is_ok[run.rows_sent]
     length = max(float(done_s.max()), 1e-3)
     bins = max(1, min(_MOST_BINS, math.floor(length / _SHORTEST_BIN_S)))
@@ -91,7 +91,8 @@ def _timeline(run: ReportedRun) -> Timeline:
         marks,
         name=f"timeline-{run.number}",
     )
-    return Timeline(run, length / bins, chart, _latency(run, due_s, length / bins, x, marks))
+    latency = _latency(run, due_s, length / bins, x, marks) if due_s.size else None
+    return Timeline(run, length / bins, chart, latency)
 
 
 def _latency(run: ReportedRun, due_s: npt.NDArray[np.float64], bin_s: float, x: Scale, marks: Sequence[Mark]) -> Chart:

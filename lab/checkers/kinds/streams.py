@@ -1,0 +1,96 @@
+"""Did each stream bring every item once, in order, all from the version that answered, with the right scores?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from lab.checkers.checker import Checker
+from lab.checkers.plain_models import TITLES, items_digest, ranked, score_of
+from lab.checkers.revision_timeline import RevisionTimeline, reference
+from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
+from lab.history import UNSENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.checkers.evidence import Evidence
+    from lab.history import Record
+
+NAME = "streams"
+
+
+def check(evidence: Evidence) -> Verdict | None:
+    """Judges the items of each request that was sent as a stream.
+
+    A stream that ended without an error has every title once, best first by the scores that the version which answered
+    gives this user. The digest over all items shows that each has the right score, and the version, cluster, replica,
+    revision, seen context and receipt of the first item, which the other checkers judge. Of a stream that failed, the
+    items that had come are the best ones of a version that the rules allow.
+
+    Returns:
+        None if no request was sent as a stream; unknown if none was answered.
+    """
+    timeline = RevisionTimeline(evidence.revisions)
+    counts: Counter[str] = Counter()
+    wrong: list[Violation] = []
+    for record in evidence.records:
+        if not record.streamed or record.status == UNSENT:
+            continue
+        counts["sent"] += 1
+        counts["complete"] += record.status == "OK"
+        counts["items"] += len(record.items.split())
+        message = _objection(record) if record.status == "OK" else _objection_to_begun(record, timeline)
+        if message:
+            wrong.append(Violation(NAME, record.sequence, record.request_id, message))
+    if not counts["sent"]:
+        return None
+    summary = f"{counts['complete']} of {counts['sent']} streams are complete, {counts['items']} items in all"
+    if wrong:
+        return Verdict(NAME, Outcome.INVALID, f"{len(wrong)} streams are wrong; {summary}", tuple(wrong))
+    return Verdict(NAME, Outcome.VALID if counts["complete"] else Outcome.UNKNOWN, summary)
+
+
+def _objection(record: Record) -> str:
+    items, right = record.items.split(), ranked(record.model, record.version, record.user_id)
+    who = f"a stream of {reference(record)}"
+    if again := _repeated(items):
+        return f"{who} has {', '.join(again)} more than once"
+    if missing := [title for title in TITLES if title not in items]:
+        return f"{who} ended without an error, and without {', '.join(missing)}"
+    if items != right:
+        return f"{who} has the order {record.items}, and its scores give {' '.join(right)}"
+    said = (record.model, record.version, record.cluster, record.replica, str(record.served_revision))
+    seen = (record.seen_origin, record.seen_tenant, record.received)
+    scored = ((title, score_of(record.model, record.version, record.user_id, title)) for title in right)
+    if record.items_digest != items_digest(scored, *said, *seen):
+        return f"{who} has an item with another score, version, replica or receipt than it must"
+    return ""
+
+
+def _objection_to_begun(record: Record, timeline: RevisionTimeline) -> str:
+    items = record.items.split()
+    if again := _repeated(items):
+        return f"a stream that failed has {', '.join(again)} more than once"
+    if not items or any(items == right[: len(items)] for right in _allowed(record, timeline)):
+        return ""
+    return f"a stream that failed began with {record.items}, which no version that the rules allow ranks so"
+
+
+def _allowed(record: Record, timeline: RevisionTimeline) -> Iterator[list[str]]:
+    for rules in timeline.during(record):
+        for each in (rules.expected(record), *rules.fallbacks(record)):
+            yield ranked(each.model, each.version, record.user_id)
+
+
+def _repeated(items: list[str]) -> list[str]:
+    return [title for title, times in Counter(items).items() if times > 1]
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Did each stream bring every item once, in order, by one version, with the right scores?",
+    subject="a stream",
+    claim=Claim.CORRECTNESS,
+    check=check,
+)
