@@ -159,12 +159,12 @@ def _name_the_use_case(demo: _Demo) -> bool:
             with demo.doing(f"{topology}: 200 requests/s, and the model moves"):
                 with demo.under_load(options) as result:
                     demo.lab.routes.publish(moved, comment="the model moves")
-                    summary = result().summary
+                    counts = result().counts
                 demo.lab.routes.publish(_ROUTES, comment="and back")
-            wrong[topology] = summary.failed + (result().misrouted or 0)
+            wrong[topology] = counts.wrong + counts.failed
             how = "a hard-coded address" if topology == "direct" else "the name of the use case"
-            rows.append((topology, how, f"{summary.ok}", f"{wrong[topology]}"))
-    demo.table(("topology", "what the caller knows", "answered", "failed or wrong"), rows)
+            rows.append((topology, how, *(f"{count}" for count in counts[:3])))
+    demo.table(("topology", "what the caller knows", "answered rightly", "answered wrongly", "failed"), rows)
     shown = wrong["direct"] > 0 and wrong["gateway"] == wrong["mesh"] == 0
     return demo.lesson(
         "Callers that name the use case do not notice. Callers with a hard-coded address break.", shown=shown

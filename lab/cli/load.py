@@ -259,9 +259,12 @@ def _finish(result: RunResult | ParallelResult, *, as_json: bool) -> None:
 
 def _show(result: RunResult) -> None:
     summary = result.summary
-    by_status = ", ".join(f"{count} {status}" for status, count in summary.by_status.items())
+    failures = ", ".join(f"{count} {status}" for status, count in summary.by_status.items() if status != "OK")
     planned = "came due" if summary.offered is None else f"planned at {summary.offered:.1f} rps"
-    console.print(f"{summary.planned} {planned}, achieved {summary.achieved_rate:.1f} rps: {by_status}")
+    console.print(
+        f"{summary.planned} {planned}, achieved {summary.achieved_rate:.1f} rps: {result.counts}"
+        + (f" ({failures})" if failures else "")
+    )
     console.print(
         f"latency  p50 {summary.p50_ms:.2f}  p90 {summary.p90_ms:.2f}  p99 {summary.p99_ms:.2f}  "
         f"p99.9 {summary.p999_ms:.2f}  max {summary.max_ms:.2f} ms;  "

@@ -7,7 +7,7 @@ from array import array
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from math import floor, log10
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.checkers import (
     DEFAULT_CLAIMS,
@@ -25,7 +25,7 @@ from lab.checkers import (
     worst,
 )
 from lab.errors import RunError
-from lab.history import read_parquet
+from lab.history import UNSENT, read_parquet
 from lab.history.arrivals import Arrival, Heard, read_arrivals
 from lab.load.arrivals import Schedule
 from lab.load.summary import RunSummary, summarize
@@ -55,7 +55,7 @@ from lab.runs.seal import UNSEALED, verify
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from lab.checkers.plain_schedule import PlannedRun
@@ -107,6 +107,26 @@ class Terms:
 DEFAULT_TERMS = Terms()
 
 
+class Counts(NamedTuple):
+    """The requests of a run by how they ended; disjoint, so they add up to those that were planned or came due.
+
+    Attributes:
+        right: answered, and no checker of correctness objects.
+        wrong: answered, and one does: another version, another score, a tear, another content.
+        failed: sent and not answered.
+        unsent: not due before the run was stopped.
+    """
+
+    right: int
+    wrong: int
+    failed: int
+    unsent: int
+
+    def __str__(self) -> str:
+        """The counts that are not 0, in words: ``811 right, 3 failed``."""
+        return ", ".join(f"{count} {name}" for name, count in self._asdict().items() if count) or "no request"
+
+
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """A judged run.
@@ -117,6 +137,7 @@ class RunResult:
         verdicts: one for each checker.
         seal: how its evidence is sealed, in words.
         asked: the claims that decide its outcome.
+        wrong: number of answers to which a checker of correctness objects.
     """
 
     folder: Path
@@ -124,6 +145,13 @@ class RunResult:
     verdicts: tuple[Verdict, ...]
     seal: str = UNSEALED
     asked: tuple[Claim, ...] = DEFAULT_CLAIMS
+    wrong: int = 0
+
+    @property
+    def counts(self) -> Counts:
+        """The requests by how they ended."""
+        summary = self.summary
+        return Counts(summary.ok - self.wrong, self.wrong, summary.failed, summary.by_status.get(UNSENT, 0))
 
     @property
     def claims(self) -> dict[Claim, Outcome]:
@@ -167,6 +195,7 @@ class RunResult:
         return {
             "run_dir": str(self.folder),
             **asdict(self.summary),
+            **{name: count for name, count in self.counts._asdict().items() if name in ("right", "wrong")},
             "misrouted": self.misrouted,
             "torn": self.torn,
             "seal": self.seal,
@@ -209,7 +238,15 @@ def judge(folder: Path, records: Sequence[Record] | None = None, *, terms: Terms
     evidence = replace(evidence_of(folder, plan, records), availability_slo=terms.availability_slo)
     verdicts = tuple(check(evidence))
     summary = summarize(evidence.records, _schedule(evidence.plan), came_due=evidence.planned)
-    return RunResult(folder, summary, verdicts, sealed, terms.claims)
+    return RunResult(folder, summary, verdicts, sealed, terms.claims, wrong_answers(evidence.records, verdicts))
+
+
+def wrong_answers(records: Iterable[Record], verdicts: Iterable[Verdict]) -> int:
+    """Returns how many answers some checker of correctness objects to."""
+    objected = {
+        each.sequence for verdict in verdicts if verdict.claim is Claim.CORRECTNESS for each in verdict.violations
+    }
+    return sum(record.status == "OK" and record.sequence in objected for record in records)
 
 
 def _schedule(planned: PlannedRun | None) -> Schedule | None:

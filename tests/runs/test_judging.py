@@ -10,7 +10,7 @@ import pytest
 from lab.checkers import Claim, Outcome, Verdict, Violation
 from lab.load.summary import summarize
 from lab.runs import RunResult
-from lab.runs.judging import round_rate_below
+from lab.runs.judging import Counts, round_rate_below, wrong_answers
 from tests.checkers.builders import make_record
 
 LATE = Verdict("driver", Outcome.UNKNOWN, "late", claim=Claim.TIMING)
@@ -57,3 +57,20 @@ def test_the_outcome_is_that_of_the_claims_asked_for(
 @pytest.mark.parametrize(("rate", "below"), [(0, 0), (0.7, 0.5), (1, 1), (99, 50), (100, 100), (249, 200), (999, 500)])
 def test_a_suggested_rate_is_round_and_not_above(rate: float, below: float) -> None:
     assert round_rate_below(rate) == pytest.approx(below)
+
+
+def test_counts_are_disjoint_and_add_up() -> None:
+    records = [make_record(number) for number in range(4)]
+    records += [make_record(4, status="UNAVAILABLE"), make_record(5, status="UNSENT")]
+    # One answer to which two checkers object, and a failure to which one does.
+    objections = [("routing", 0), ("tear", 0), ("routing", 4)]
+    verdicts = [
+        Verdict(checker, Outcome.INVALID, "", (Violation(checker, number, "", ""),), claim=Claim.CORRECTNESS)
+        for checker, number in objections
+    ]
+
+    result = RunResult(Path("run"), summarize(records, None, came_due=6), (), wrong=wrong_answers(records, verdicts))
+
+    assert result.counts == Counts(right=3, wrong=1, failed=1, unsent=1)
+    assert str(result.counts) == "3 right, 1 wrong, 1 failed, 1 unsent"
+    assert sum(result.counts) == result.summary.planned
