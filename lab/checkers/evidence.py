@@ -25,6 +25,8 @@ class RevisionInForce:
         from_ns: Unix nanoseconds.
         until_ns: Unix nanoseconds; None while no successor has converged.
         converged_ns: when the last node acknowledged this revision, Unix nanoseconds; None if it never converged.
+        kept: the route table, as the control plane kept it; None if the published text is not known, and ``document``
+            is what it kept.
     """
 
     revision: int
@@ -32,6 +34,7 @@ class RevisionInForce:
     from_ns: int
     until_ns: int | None = None
     converged_ns: int | None = None
+    kept: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

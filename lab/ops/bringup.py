@@ -27,6 +27,7 @@ from lab.registry import keep_plugins
 from lab.roles import CONTROL_PLANE, Probe, plan, roles_of
 from lab.routing.document import RouteTable, read_sources, sources_of
 from lab.routing.headers import DEFAULT
+from lab.runs.published import keep_published
 from lab.runs.seal import provide_key
 from lab.runtime import choose, make_runtime
 from lab.runtime.identities import Identities
@@ -137,7 +138,9 @@ class BringUp:
             if revision:
                 return revision
             self.say("publishing the route table")
-            return admin.publish(sources, author=getpass.getuser(), comment="first")
+            revision = admin.publish(sources, author=getpass.getuser(), comment="first")
+        keep_published(self.state_file.parent, revision, sources)
+        return revision
 
     def verify(self, state: LabState, table: RouteTable, revision: int) -> list[CallOutcome]:
         """Makes one call per topology and compares the answering model version with the rules in force.

@@ -11,6 +11,7 @@ import yaml
 from lab.routing.compiled import Router
 from lab.routing.document import RouteTable, read_path, read_sources, source_of, sources_of
 from lab.routing.explanation import Explanation, explain
+from lab.runs.published import keep_published, keep_rollback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -61,7 +62,7 @@ class Routes:
         sources = sources_of(routes)
         read_sources(sources)  # rejects an invalid table even if no lab is up
         with self._context.admin() as admin:
-            return admin.publish(
+            revision = admin.publish(
                 sources,
                 author=getpass.getuser(),
                 comment=comment,
@@ -69,6 +70,8 @@ class Routes:
                 unsafe_skip_phases=unsafe_skip_phases,
                 progress=progress,
             )
+        keep_published(self._context.folder, revision, sources)
+        return revision
 
     def set_use_case(
         self,
@@ -99,9 +102,11 @@ class Routes:
     ) -> int:
         """Publishes an earlier revision's route table again; returns the new revision."""
         with self._context.admin() as admin:
-            return admin.rollback(
+            new = admin.rollback(
                 revision, author=getpass.getuser(), expected_revision=expected_revision, progress=progress
             )
+        keep_rollback(self._context.folder, new, revision)
+        return new
 
     def show(self, revision: int = 0) -> RevisionInfo:
         """One revision with its route table; 0 for the one in force."""

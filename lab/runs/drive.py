@@ -17,6 +17,7 @@ from lab.runs.events import save_events
 from lab.runs.judging import DEFAULT_TERMS, EVIDENCE, SETTLING_NS, Terms, judge, write_summary
 from lab.runs.locustfile import LocustOptions, locust_plan_of
 from lab.runs.planned import save_planned
+from lab.runs.published import save_published
 from lab.runs.seal import provide_key, seal
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ def save_evidence(folder: Path, context: RunContext, *, from_ns: int) -> list[Re
     tables = context.revisions(from_ns - SETTLING_NS, named)
     run_folder.save_revisions(folder, tables)
     save_arrivals(folder, context.replicas(), records, since_ns=from_ns)
+    save_published(folder, context.units.parent, [each.revision for each in tables])
     return records
 
 

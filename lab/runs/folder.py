@@ -10,7 +10,7 @@
         spec.json           the lab's spec                  events.json     operations on units, faults, steps
         trace.csv           the trace, if one was played    locustfile.py   the simulated users, if Locust drove
         window.json         when the run began and ended    seal.json       digests of all these, signed
-        planned.parquet     one row a request to be sent
+        planned.parquet     one row a request to be sent   published.json  texts of the published route tables
         units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
 """
 
@@ -50,6 +50,7 @@ LOCUSTFILE = "locustfile.py"
 TOGETHER, WINDOW = "together.json", "window.json"
 REVISIONS, SUMMARY, SPEC, VERSIONS = "revisions.json", "summary.json", "spec.json", "versions.json"
 ARRIVALS = "arrivals.parquet"
+PUBLISHED = "published.json"
 # Of runs recorded before replicas kept all arrivals.
 COPIES, COPIES_ERROR = "copies.json", "copies.error"
 

@@ -40,6 +40,7 @@ from lab.runs.folder import (
     LOCUSTFILE,
     PLAN,
     PLANNED,
+    PUBLISHED,
     REVISIONS,
     SPEC,
     SUMMARY,
@@ -51,6 +52,7 @@ from lab.runs.folder import (
     read_json,
 )
 from lab.runs.planned import planned_in
+from lab.runs.published import published_in
 from lab.runs.seal import UNSEALED, verify
 from lab.topologies import TOPOLOGIES
 
@@ -68,7 +70,7 @@ SETTLING_NS = 100_000_000
 
 EVIDENCE = (
     *(PLAN, PLANNED, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, ARRIVALS, COPIES, COPIES_ERROR),
-    *(RUN_EVENTS, WINDOW, SPEC, VERSIONS, SUMMARY, TOGETHER),
+    *(RUN_EVENTS, PUBLISHED, WINDOW, SPEC, VERSIONS, SUMMARY, TOGETHER),
 )
 """The files in a run's folder that are sealed."""
 
@@ -272,7 +274,7 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
     copies = None if received is None else {key: frozenset(id_ for id_, _ in each) for key, each in received.items()}
     return Evidence(
         records=records,
-        revisions=revisions_in_force(read_json(folder / REVISIONS)),
+        revisions=_as_published(revisions_in_force(read_json(folder / REVISIONS)), published_in(folder)),
         planned=_count_of_driver(folder) if planned is None else len(planned.requests),
         offered_rate=None if planned is None else planned.offered_rps,
         plan=planned,
@@ -366,6 +368,16 @@ def window_in(folder: Path) -> tuple[int, int] | None:
         return int(document["from_ns"]), int(document["until_ns"])
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: no beginning and end of a run; name the folder of a finished run") from error
+
+
+def _as_published(
+    revisions: Sequence[RevisionInForce], published: Mapping[int, Mapping[str, Any]]
+) -> list[RevisionInForce]:
+    """Returns the revisions with the tables as published, where their text is known."""
+    return [
+        replace(each, document=published[each.revision], kept=each.document) if each.revision in published else each
+        for each in revisions
+    ]
 
 
 def _asks(plan: LoadPlan) -> Asks | None:

@@ -40,7 +40,7 @@ def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
     evidence = make_evidence(
         records,
         revisions=[
-            RevisionInForce(1, tables[0], 0, change, 1),
+            RevisionInForce(1, tables[0], 0, change, 1, kept=tables[0]),
             RevisionInForce(2, tables[1], change, None, change + 1),
         ],
         plan=planned_of(records),

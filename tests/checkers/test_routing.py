@@ -238,7 +238,8 @@ class TestAMoveAndARuleInOneRevision:
     def judged(self, document: dict[str, Any], after: dict[str, Any]) -> Any:
         def judge(*ends: str, **answer: str) -> str:
             record = make_record(0, **answer)
-            second = RevisionInForce(2, after, 1, **dict.fromkeys(ends, record.done_ns))
+            times: dict[str, Any] = dict.fromkeys(ends, record.done_ns)
+            second = RevisionInForce(2, after, 1, **times)
             evidence = make_evidence([record], revisions=[RevisionInForce(1, document, 0), second])
             return str(routing.check(evidence).outcome)
 
