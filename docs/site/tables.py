@@ -9,7 +9,7 @@ from docs.site.blocks import pages, write
 from docs.site.links import CHECKOUT
 from lab.bench.harness.bench import BENCHES
 from lab.checkers import CHECKERS
-from lab.faults import page as faults_page
+from lab.faults import catalogue as fault_catalogue
 from lab.topologies import TOPOLOGIES, Support
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def tables() -> dict[str, str]:
             ((f"`{each.name}`", each.claim, each.question, _judges(each)) for each in CHECKERS.values()),
         ),
         "benches": _table(("bench", "question"), ((f"`{each.name}`", each.question) for each in BENCHES.values())),
-        "faults": faults_page.table().strip(),
+        "faults": fault_catalogue.table().strip(),
     }
 
 

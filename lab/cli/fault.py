@@ -13,7 +13,7 @@ from lab.cli.options import Json, Name, read_pairs
 from lab.cli.output import console, print_json, say, table
 from lab.errors import InputError, LabNotRunningError
 from lab.faults import FAULTS, Visible
-from lab.faults.page import document_of, levels_in_words
+from lab.faults.catalogue import document_of, levels_in_words
 from lab.lab import Lab
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 
 from lab.errors import InputError
 from lab.faults import FAULTS
+from lab.faults.catalogue import document_of
 from lab.faults.fault_kind import some
-from lab.faults.page import document_of
 from lab.faults.settings import LEVELS, Number, resolve
 
 NAMES = list(FAULTS)

@@ -1,4 +1,4 @@
-"""Describes the kinds of faults: as JSON documents, and as the table in ``docs/faults.md``."""
+"""The catalogue of fault kinds: as JSON documents, and as the table in ``docs/faults.md``."""
 
 from __future__ import annotations
 
