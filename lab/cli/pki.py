@@ -16,7 +16,7 @@ from lab.lab import Lab
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.identity.folder import Term
+    from lab.identity.folder import CertificateInfo
 
 app = typer.Typer(
     help="Show and rotate the certificates by which units authenticate.\n\n"
@@ -57,12 +57,12 @@ def rotate(
         time.sleep(every)
 
 
-def _print(terms: Mapping[str, Term], *, as_json: bool) -> None:
+def _print(certificates: Mapping[str, CertificateInfo], *, as_json: bool) -> None:
     if as_json:
-        print_json({"certificates": [{"unit": unit, **asdict(term)} for unit, term in terms.items()]})
+        print_json({"certificates": [{"unit": unit, **asdict(info)} for unit, info in certificates.items()]})
         return
     rows = [
-        (unit, term.uri, term.serial[:12], datetime.fromtimestamp(term.not_after, UTC).isoformat(" ", "seconds"))
-        for unit, term in terms.items()
+        (unit, info.uri, info.serial[:12], datetime.fromtimestamp(info.not_after, UTC).isoformat(" ", "seconds"))
+        for unit, info in certificates.items()
     ]
     console.print(table(("unit", "identity", "serial", "valid until"), rows))

@@ -108,7 +108,7 @@ class Journal:
         except KeyError:
             user = f"uid {uid}"
         identities = Identities(self.folder)
-        return f"{user} as {identities.terms([OPERATOR])[OPERATOR].uri}" if identities.folder.exists() else user
+        return f"{user} as {identities.certificates([OPERATOR])[OPERATOR].uri}" if identities.folder.exists() else user
 
     def _write(self, entry: Mapping[str, Any], number: int = 0) -> int:
         """Appends a line and syncs it to disk; returns its act's number, which is the next one unless given."""

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lab.identity import folder as folders
-from lab.identity.folder import Material, Term
+from lab.identity.folder import CertificateInfo, Material
 from lab.identity.names import TRUST_DOMAIN, Identity
 
 _KEY, _CERTIFICATE, _SETTINGS, _UNITS = "ca.key", "ca.pem", "settings.json", "units"
@@ -82,7 +82,9 @@ class Authority:
         certificate = x509.load_pem_x509_certificate((folder / _CERTIFICATE).read_bytes())
         return cls(folder, certificate, key, settings["lifetime_s"], settings["key_mode"])
 
-    def issue(self, unit: str, identity: Identity, hosts: Collection[str], *, lifetime_s: float | None = None) -> Term:
+    def issue(
+        self, unit: str, identity: Identity, hosts: Collection[str], *, lifetime_s: float | None = None
+    ) -> CertificateInfo:
         """Issues a certificate, and makes it the unit's present one.
 
         Args:
@@ -118,11 +120,11 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
             .sign(self.key, hashes.SHA256())
         )
-        term = Term(identity.uri, f"{serial:040x}", since.timestamp(), until.timestamp())
+        info = CertificateInfo(identity.uri, f"{serial:040x}", since.timestamp(), until.timestamp())
         pem = serialization.Encoding.PEM
         material = Material(certificate.public_bytes(pem), _private(key), self.certificate.public_bytes(pem))
-        folders.write(folder_of(self.folder, unit), material, term, key_mode=self.key_mode)
-        return term
+        folders.write(folder_of(self.folder, unit), material, info, key_mode=self.key_mode)
+        return info
 
 
 def folder_of(authority: Path, unit: str) -> Path:

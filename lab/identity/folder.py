@@ -13,11 +13,11 @@ from pathlib import Path
 
 CURRENT = "current"
 CERTIFICATE, KEY, AUTHORITIES = "cert.pem", "key.pem", "ca.pem"
-_TERM = "term.json"
+_INFO = "term.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class CertificateInfo:
     """Content of a certificate, for readers without a library for certificates.
 
     Attributes:
@@ -76,39 +76,39 @@ def read(folder: Path) -> Material:
     return Material(*((home / name).read_bytes() for name in (CERTIFICATE, KEY, AUTHORITIES)))
 
 
-def read_term(folder: Path) -> Term:
-    """The term of the present certificate.
+def read_info(folder: Path) -> CertificateInfo:
+    """Content of the present certificate.
 
     Raises:
         OSError: there is no certificate.
     """
-    return Term(**json.loads((folder / version(folder) / _TERM).read_text()))
+    return CertificateInfo(**json.loads((folder / version(folder) / _INFO).read_text()))
 
 
-def write(folder: Path, material: Material, term: Term, *, key_mode: int) -> None:
+def write(folder: Path, material: Material, info: CertificateInfo, *, key_mode: int) -> None:
     """Makes this the present certificate, and removes all older ones but the last, which a unit may be reading.
 
     Args:
         folder: of the unit's certificates.
         material: the certificate and its key.
-        term: content of the certificate; its serial number names its folder.
+        info: content of the certificate; its serial number names its folder.
         key_mode: file mode of the key, as for ``chmod``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     before = sorted((each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()), key=_age)
-    home = folder / term.serial
+    home = folder / info.serial
     home.mkdir()
     for each in (folder, home):
         each.chmod(0o755)  # independent of this process's umask
     (home / CERTIFICATE).write_bytes(material.certificate)
     (home / AUTHORITIES).write_bytes(material.authorities)
-    (home / _TERM).write_text(json.dumps(asdict(term)))
+    (home / _INFO).write_text(json.dumps(asdict(info)))
     write_private(home / KEY, material.key, key_mode)
-    for name in (CERTIFICATE, AUTHORITIES, _TERM):
+    for name in (CERTIFICATE, AUTHORITIES, _INFO):
         (home / name).chmod(0o644)
     scratch = folder / f"{CURRENT}.new"
     scratch.unlink(missing_ok=True)
-    scratch.symlink_to(term.serial)
+    scratch.symlink_to(info.serial)
     scratch.replace(folder / CURRENT)
     for old in before[:-1]:
         for file in old.iterdir():

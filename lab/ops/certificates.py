@@ -10,7 +10,7 @@ from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
 
 if TYPE_CHECKING:
-    from lab.identity.folder import Term
+    from lab.identity.folder import CertificateInfo
     from lab.runtime.context import LabContext
 
 
@@ -21,15 +21,15 @@ class Certificates:
         self._context = context
         self._identities = Identities(context.folder)
 
-    def show(self, unit: str = "") -> dict[str, Term]:
+    def show(self, unit: str = "") -> dict[str, CertificateInfo]:
         """Identity, serial and validity of each certificate, by unit; of all, the operator's included, by default.
 
         Raises:
             InputError: the lab is in plaintext, or has no such unit.
         """
-        return self._identities.terms(self._holders(unit))
+        return self._identities.certificates(self._holders(unit))
 
-    def rotate(self, unit: str = "") -> dict[str, Term]:
+    def rotate(self, unit: str = "") -> dict[str, CertificateInfo]:
         """Issues new certificates to one unit or to all, which load them while they run; returns the new ones.
 
         Raises:

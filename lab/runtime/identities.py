@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.identity.authority import Authority
-    from lab.identity.folder import Term
+    from lab.identity.folder import CertificateInfo
     from lab.roles import Unit
 
 # Not among the units' logs, which outlive a lab that failed.
@@ -51,7 +51,7 @@ class Identities:
         Authority.create(self.folder, lifetime_s=lifetime_s, key_mode=key_mode)
         self.provide_for_operator()
 
-    def provide(self, units: Iterable[Unit], *, force: bool = False) -> dict[str, Term]:
+    def provide(self, units: Iterable[Unit], *, force: bool = False) -> dict[str, CertificateInfo]:
         """Issues certificates to units without one, or with one past half of its life; returns the new ones.
 
         Args:
@@ -63,21 +63,21 @@ class Identities:
         wanted = {unit.name: (unit.identity, unit.hosts) for unit in serving if force or self._is_due(unit.name)}
         return self._issue(wanted)
 
-    def provide_for_operator(self, *, force: bool = False) -> dict[str, Term]:
+    def provide_for_operator(self, *, force: bool = False) -> dict[str, CertificateInfo]:
         """Does the same for the operator, in whose name the ``lab`` command connects."""
         return self._issue({OPERATOR: (Identity(OPERATOR, "cli"), set())} if force or self._is_due(OPERATOR) else {})
 
-    def terms(self, names: Iterable[str]) -> dict[str, Term]:
-        """The terms of these units' current certificates; units without one are left out.
+    def certificates(self, names: Iterable[str]) -> dict[str, CertificateInfo]:
+        """Content of these units' current certificates; units without one are left out.
 
         Raises:
             InputError: the lab has no certificates.
         """
         if not self.folder.exists():
             raise InputError(f"lab {self.lab.name} has no certificates: bring it up with --security mtls")
-        return {name: folders.read_term(self.of(name)) for name in names if self.of(name).exists()}
+        return {name: folders.read_info(self.of(name)) for name in names if self.of(name).exists()}
 
-    def _issue(self, wanted: Mapping[str, tuple[Identity, set[str]]]) -> dict[str, Term]:
+    def _issue(self, wanted: Mapping[str, tuple[Identity, set[str]]]) -> dict[str, CertificateInfo]:
         authority = self._authority() if wanted else None
         if authority is None:
             return {}
@@ -93,7 +93,7 @@ class Identities:
 
     def _is_due(self, name: str) -> bool:
         try:
-            return folders.read_term(self.of(name)).is_due(time.time())
+            return folders.read_info(self.of(name)).is_due(time.time())
         except OSError:
             return True
 

@@ -67,7 +67,7 @@ class Security:
 
     def lifetime_s(self) -> float:
         """Lifetime of the current certificate, seconds; with ``mtls`` only."""
-        return folders.read_term(Path(self.folder)).lifetime_s
+        return folders.read_info(Path(self.folder)).lifetime_s
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """A client's credentials, with ``mtls`` only. They keep the current certificate."""

@@ -296,7 +296,7 @@ class TestAudit:
                 assert code is grpc.StatusCode.PERMISSION_DENIED
                 assert reason.endswith("for the operator only")
 
-        who = Identities(lab.folder).terms([unit])[unit].uri
+        who = Identities(lab.folder).certificates([unit])[unit].uri
 
         def turned_away() -> set[str]:
             return {
