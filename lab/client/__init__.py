@@ -1,7 +1,8 @@
 """What a caller imports to reach a model by the name of a use case: one client, and a strategy for each topology.
 
-Here belongs how a request leaves a caller. What decides where it goes lives in ``lab.routing``. For the lab itself
-``call`` and ``admin`` are blocking clients of a caller service and of the control plane.
+Here belongs how a request leaves a caller. What decides where it goes lives in ``lab.routing``. Two modules are not for
+callers but for commands, notebooks and tests: ``call`` is a blocking client of a caller service, ``admin`` of the
+control plane.
 """
 
 from lab.client.client import Answer, BeforeSend, Client, DefaultAnswer

@@ -1,4 +1,4 @@
-"""One call through a running caller service, for code without an event loop."""
+"""A blocking client of a caller service: has it make one call. For commands, notebooks and tests."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def call(
         topology: name of the topology.
         context: fields of the request context.
         payload_bytes: size of the request's feature vectors.
-        channels: cache to take the channel from, where many calls are made. A call over a cached channel may be made
-            twice. A channel of its own by default.
+        channels: cache of channels, for many calls; a call over a dead cached channel is made twice. By default each
+            call opens a channel.
 
     Raises:
         CallError: with the status of the inference call.
@@ -77,14 +77,13 @@ def call(
     except (TypeError, ValueError) as error:
         raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
 
-    def ask(channel: grpc.Channel, within_s: float) -> caller_pb2.CallResult:
-        return caller_pb2_grpc.CallerStub(channel).Call(request, timeout=within_s)
+    def rpc(channel: grpc.Channel, timeout_s: float) -> caller_pb2.CallResult:
+        return caller_pb2_grpc.CallerStub(channel).Call(request, timeout=timeout_s)
 
     try:
-        result = (channels or ChannelCache()).call(address, ask, timeout_s=_TIMEOUT_S)
+        result = (channels or ChannelCache()).call(address, rpc, timeout_s=_TIMEOUT_S)
     except grpc.RpcError as error:
         raise CallError(error.code(), error.details() or "no reason given") from None
-    by = result.answered_by
-    answered = {name: getattr(by, name) for name in ("model", "version", "cluster", "replica")}
-    own = (each.name for each in fields(CallOutcome) if each.name not in answered)
-    return CallOutcome(**answered, **{name: getattr(result, name) for name in own})
+    answered_by = {name: getattr(result.answered_by, name) for name in ("model", "version", "cluster", "replica")}
+    others = (each.name for each in fields(CallOutcome) if each.name not in answered_by)
+    return CallOutcome(**answered_by, **{name: getattr(result, name) for name in others})

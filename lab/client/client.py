@@ -1,4 +1,4 @@
-"""The client: fills the envelope, sends, follows the attempts' state machine, and reports how each request went."""
+"""The client: fills the envelope, sends, retries by the attempts' state machine, and reports how each request went."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ class Client:
         topology: its name.
         caller: name of the service that sends the requests.
         strategy: what the topology does on the caller's side.
-        default_answer: ``(use_case, request, context) -> response``, for when no decision can be had, or all versions
-            of a chain of fallbacks have failed.
-        before_send: awaited between decision and sending, at each attempt; may change ``attempts.target``. It is there
-            to provoke rare events, such as a tear.
+        default_answer: ``(use_case, request, context) -> response``, used if no resolver gives a decision, or if every
+            version of a fallback chain has failed.
+        before_send: awaited between decision and sending, at each attempt; may change ``attempts.target``. Tests use
+            it to provoke rare events, such as a tear.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class Client:
         """Asks a model, and waits for its answer.
 
         Args:
-            use_case: what for, e.g. ``ContinueWatchingRanking``.
+            use_case: its name, e.g. ``ContinueWatchingRanking``.
             request: of the use case's API. Its envelope is overwritten; calls in flight may share it.
             context: known fields of the request context; the client sets ``caller`` itself.
-            request_id: travels with the request; made up if empty.
+            request_id: travels with the request; generated if empty.
 
         Raises:
             CallError: with a status that means the same in every topology.
@@ -118,7 +118,7 @@ class Client:
                 response = await rpc
             except grpc.aio.AioRpcError as error:
                 code, details = _explained(attempts, error)
-                if _goes_on(attempts, error, code):
+                if _moves_on(attempts, error, code):
                     continue
                 metadata = _failure_metadata(attempts, error, code)
                 if metadata.source == headers.DEFAULT and self._default_answer is not None:
@@ -156,7 +156,7 @@ class Client:
                     yield _answer(response, metadata, attempts)
             except grpc.aio.AioRpcError as error:
                 code, details = _explained(attempts, error)
-                if metadata is not None or not _goes_on(attempts, error, code):
+                if metadata is not None or not _moves_on(attempts, error, code):
                     raise _call_error(attempts, code, details, _failure_metadata(attempts, error, code)) from None
             else:
                 return
@@ -164,7 +164,7 @@ class Client:
                 rpc.cancel()
 
     def new_request_id(self) -> str:
-        """An id that no other request has, made without asking the system for randomness each time."""
+        """A unique request id: this client's random prefix, and a counter."""
         return f"{self._id_prefix}-{next(self._id_numbers):08x}"
 
     async def ready(self, timeout_s: float = _READY_TIMEOUT_S) -> None:
@@ -228,11 +228,11 @@ class Client:
 async def _answer_metadata(
     attempts: RequestAttempts, rpc: Any, from_gateway: Callable[[], Awaitable[Any]]
 ) -> AnswerMetadata:
-    """How a request went, once there is an answer: as the gateway that decided reports, or as this side knows."""
+    """How an answered request went: from the gateway's headers if a gateway decided, else from ``attempts``."""
     if not attempts.target.routing_key:
         return AnswerMetadata.of_headers(await from_gateway())
     if attempts.decision.repeated_by_proxy:
-        attempts.made += _repeats(await rpc.initial_metadata())
+        attempts.made += _envoy_retries(await rpc.initial_metadata())
     return attempts.answer_metadata()
 
 
@@ -242,15 +242,15 @@ def _failure_metadata(attempts: RequestAttempts, error: grpc.aio.AioRpcError, co
     return attempts.answer_metadata(code.name)
 
 
-def _goes_on(attempts: RequestAttempts, error: grpc.aio.AioRpcError, code: grpc.StatusCode) -> bool:
-    """Whether there is another attempt after this one has failed."""
+def _moves_on(attempts: RequestAttempts, error: grpc.aio.AioRpcError, code: grpc.StatusCode) -> bool:
+    """Counts Envoy's attempts and moves on to the next one; returns False if none follows."""
     if attempts.decision.repeated_by_proxy:
-        attempts.made += _repeats((*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())))
+        attempts.made += _envoy_retries((*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())))
     return attempts.failed(code.name, time.monotonic()) is not None
 
 
-def _repeats(metadata: Any) -> int:
-    """Attempts that an Envoy on the path has made beside the first."""
+def _envoy_retries(metadata: Any) -> int:
+    """Number of retries and hedges that an Envoy on the path reports."""
     return sum(int(value) - 1 for name, value in metadata or () if name == headers.ENVOY_ATTEMPTS)
 
 

@@ -1,4 +1,4 @@
-"""Asks a resolver where requests go, and reads its decisions: once each, for every request that they hold for."""
+"""A client of the resolver. It parses each distinct decision once, as many requests share it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RESOLVE_TIMEOUT_S = 1.0
 _MAX_INTERNED = 4_096
 _RESOLVE = "/control.v1.Resolver/Resolve"
 
-# These are the resolver's answers; every other status says that it could not give one.
+# Refusals by the rules; with any other status the resolver gave no decision.
 _REFUSALS = frozenset({grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT})
 
 
@@ -52,8 +52,8 @@ class DecisionReader:
     """Reads serialised decisions. Equal bytes are read once: many users share few decisions.
 
     Args:
-        through_envoy: whether requests pass an Envoy, which copies them to a shadow and retries them, as headers ask;
-            else the client makes the copies, and nothing on the path retries.
+        through_envoy: whether requests pass an Envoy, which then shadows and retries them as their headers say;
+            otherwise the client sends the shadow copies, and nothing on the path retries.
     """
 
     def __init__(self, *, through_envoy: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""A gRPC channel to models, the RPCs that go over it, made once and kept, and the statuses of those that fail."""
+"""A gRPC channel to models with its RPCs, each created once, and the status of an RPC that failed."""
 
 from __future__ import annotations
 
@@ -100,19 +100,19 @@ class RpcChannel:
         await self._channel.close(grace_s)
 
 
-# From a gRPC library that routes by itself, about a cluster without endpoints.
+# From gRPC's own xDS client (`proxyless`), about a cluster without endpoints.
 _NO_ENDPOINTS = "contains no localities"
-# Likewise, about a request that a cluster's circuit breaker rejects.
+# From the same, about a request that a cluster's circuit breaker rejects.
 _FULL = "circuit breaker drop"
 
 
 def explained(
     error: grpc.aio.AioRpcError, *, use_case: str, routing_key: str, timeout_s: float
 ) -> tuple[grpc.StatusCode, str]:
-    """Status and message of a failed call; the message is made to name use case and routing key if it names neither."""
+    """Status and message of a failed call; adds use case and routing key to a message that names neither."""
     code, details = error.code(), error.details() or ""
     if code is grpc.StatusCode.CANCELLED:
-        # Not cancelled by this side, which would raise no such error: a server that stops drops its queue.
+        # This side did not cancel it, as that raises CancelledError: a stopping server drops its queue.
         code, details = grpc.StatusCode.UNAVAILABLE, f"dropped by a server that stops ({details})"
     if code is grpc.StatusCode.UNAVAILABLE and _FULL in details:
         code = grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -1,4 +1,4 @@
-"""The strategies that topologies are made of: who decides, in what form requests travel, and over which channel.
+"""The client's strategies, one per kind of topology: who decides, how requests are encoded, and over which channel.
 
 Here belongs what implements :class:`Strategy`. A topology's file puts one together.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Encode = Callable[["InferenceRequest", Mapping[str, str]], tuple[bytes, "Metadata"]]
 
 
-def whole(request: InferenceRequest, context: Mapping[str, str]) -> tuple[bytes, Metadata]:
+def message_only(request: InferenceRequest, context: Mapping[str, str]) -> tuple[bytes, Metadata]:
     """The message, and no headers."""
     del context
     return request.SerializeToString(), ()
@@ -56,7 +56,7 @@ def envelope_in_header(request: InferenceRequest, context: Mapping[str, str]) ->
 
 
 class Strategy(Protocol):
-    """Decides where each request goes, and in what form: two methods, and a beginning and an end."""
+    """Decides where each request goes, and encodes it."""
 
     async def decide(self, attempts: RequestAttempts, context: Mapping[str, str]) -> tuple[RpcChannel, Decision]:
         """The channel to send over and the decision to follow; called again after a tear, with ``attempts.torn``.
@@ -66,7 +66,7 @@ class Strategy(Protocol):
         """
 
     def encode(self, request: InferenceRequest, context: Mapping[str, str]) -> tuple[bytes, Metadata]:
-        """The body, and headers beside it, of a request whose envelope is filled; as :func:`whole` makes them."""
+        """The body and headers of a request whose envelope is filled; see :func:`message_only`."""
 
     async def ready(self, timeout_s: float) -> None:
         """Returns once requests can be sent.
@@ -83,15 +83,16 @@ StrategyFactory = Callable[[str, Endpoints, Security | None], Strategy]
 """Makes a topology's strategy from the caller's name, the addresses, and credentials (None: this process's own)."""
 
 
-# No route table is read that would have the use case's own timeout.
+# Direct reads no route table, which would have the use case's own timeout.
 _DIRECT_TIMEOUT_S = 10.0
 # The gateway applies the use case's own timeout; this one is for a gateway that never answers.
 _GATEWAY_TIMEOUT_S = 15.0
-# A request that has a stale lease to fall back on waits less for a fresh one, and the next ones do not ask at once.
+# A request with a stale lease to fall back on waits this long for a fresh one. If it gets none, requests use the stale
+# lease for the pause before one tries again.
 _RENEW_TIMEOUT_S = 0.25
 _RENEW_PAUSE_S = 0.1
-# How often a request joins a shared question: again if a newer revision overtook the answer, or if the answer was for
-# other values of what the rules read.
+# How often a request joins another request's call to the resolver. It joins again if a newer revision overtook the
+# decision, or if the rules read a field in which the two requests differ.
 _SHARED_LIMIT = 4
 
 
@@ -105,7 +106,7 @@ class Direct:
     """
 
     def __init__(
-        self, models: Mapping[str, DirectTarget], security: Security | None = None, *, encode: Encode = whole
+        self, models: Mapping[str, DirectTarget], security: Security | None = None, *, encode: Encode = message_only
     ) -> None:
         self.encode = encode
         self._security = security
@@ -154,15 +155,17 @@ class Gateway:
         encode: form of the requests.
     """
 
-    def __init__(self, addresses: Sequence[str], security: Security | None = None, *, encode: Encode = whole) -> None:
+    def __init__(
+        self, addresses: Sequence[str], security: Security | None = None, *, encode: Encode = message_only
+    ) -> None:
         self.encode = encode
         self._channel = RpcChannel(addresses, security, peer="gateway")
-        self._found = self._channel, Decision(targets=(Target(),), timeout_s=_GATEWAY_TIMEOUT_S)
+        self._decided = self._channel, Decision(targets=(Target(),), timeout_s=_GATEWAY_TIMEOUT_S)
 
     async def decide(self, attempts: RequestAttempts, context: Mapping[str, str]) -> tuple[RpcChannel, Decision]:
         """The gateways' channel, and a decision that leaves everything to them."""
         del attempts, context
-        return self._found
+        return self._decided
 
     async def ready(self, timeout_s: float) -> None:
         """Returns once a gateway is connected."""
@@ -182,7 +185,7 @@ class Unleased:
         encode: form of the requests.
     """
 
-    def __init__(self, resolver: ResolverClient, channel: RpcChannel, *, encode: Encode = whole) -> None:
+    def __init__(self, resolver: ResolverClient, channel: RpcChannel, *, encode: Encode = message_only) -> None:
         self.resolver, self.channel, self.encode = resolver, channel, encode
 
     async def decide(self, attempts: RequestAttempts, context: Mapping[str, str]) -> tuple[RpcChannel, Decision]:
@@ -207,11 +210,11 @@ class Leased(Unleased):
         watch: hears of new revisions.
     """
 
-    def __init__(self, resolver: ResolverClient, channel: RpcChannel, *, encode: Encode = whole) -> None:
+    def __init__(self, resolver: ResolverClient, channel: RpcChannel, *, encode: Encode = message_only) -> None:
         super().__init__(resolver, channel, encode=encode)
         self._leases = Leases()
         self.watch = Watch(resolver.channel, self._leases)
-        self._questions: dict[LeaseKey, asyncio.Task[tuple[ResolvedDecision, LeaseKey]]] = {}
+        self._resolving: dict[LeaseKey, asyncio.Task[tuple[ResolvedDecision, LeaseKey]]] = {}
         self._renew_not_before = 0.0
 
     async def decide(self, attempts: RequestAttempts, context: Mapping[str, str]) -> tuple[RpcChannel, Decision]:
@@ -230,36 +233,36 @@ class Leased(Unleased):
     ) -> ResolvedDecision:
         now = time.monotonic()
         if lease is None or now >= lease.usable_until:
-            return await self._resolve_together(attempts, context, RESOLVE_TIMEOUT_S)
+            return await self._resolve_shared(attempts, context, RESOLVE_TIMEOUT_S)
         if now < self._renew_not_before:
             return lease.decision
         try:
-            return await self._resolve_together(attempts, context, _RENEW_TIMEOUT_S)
+            return await self._resolve_shared(attempts, context, _RENEW_TIMEOUT_S)
         except ResolverUnreachableError:
             self._renew_not_before = time.monotonic() + _RENEW_PAUSE_S
-            # A revision may have ended the lease while the question was in flight.
+            # A revision may have ended the lease while the call was in flight.
             if lease.decision.revision < self._leases.revision:
                 raise
             return lease.decision
 
-    async def _resolve_together(
+    async def _resolve_shared(
         self, attempts: RequestAttempts, context: Mapping[str, str], timeout_s: float
     ) -> ResolvedDecision:
-        """Resolves and keeps the lease; requests that would get the same decision share the first one's question."""
+        """Resolves and keeps the lease; requests that would get the same decision share one call to the resolver."""
         use_case = attempts.use_case
         for _ in range(_SHARED_LIMIT):
-            # As long as it is not known what the rules read, one request finds out and the others wait for it. A pinned
-            # request asks by itself, as it may be refused where the others are not.
+            # Until it is known which fields the rules read, one request resolves and the others wait for it. A pinned
+            # request resolves alone, as it may be refused where others are not.
             key = self._leases.key(use_case, context) or (use_case, context.get("override", ""))
-            question = self._questions.get(key)
-            if question is None:
-                question = asyncio.create_task(self._resolve_and_keep(attempts, dict(context), timeout_s))
-                self._questions[key] = question
-                question.add_done_callback(partial(self._answered, key))
-            # A request that is cancelled must not take the answer away from the others.
-            decision, asker = await asyncio.shield(question)
+            call = self._resolving.get(key)
+            if call is None:
+                call = asyncio.create_task(self._resolve_and_keep(attempts, dict(context), timeout_s))
+                self._resolving[key] = call
+                call.add_done_callback(partial(self._resolved, key))
+            # Cancelling one request must not cancel the call that the others wait for.
+            decision, resolved_key = await asyncio.shield(call)
             overtaken = decision.revision < self._leases.revision
-            if not overtaken and asker == lease_key(use_case, decision.reads, context):
+            if not overtaken and resolved_key == lease_key(use_case, decision.reads, context):
                 return decision
         return await self.resolver.resolve(attempts, context, timeout_s)
 
@@ -277,10 +280,10 @@ class Leased(Unleased):
         self._leases.grant(use_case, context, decision, now=time.monotonic())
         return decision, lease_key(use_case, decision.reads, context)
 
-    def _answered(self, key: LeaseKey, question: asyncio.Task[tuple[ResolvedDecision, LeaseKey]]) -> None:
-        del self._questions[key]
-        if not question.cancelled():
-            question.exception()  # the requests that wait have seen it; if none waits any more, it is of no interest
+    def _resolved(self, key: LeaseKey, call: asyncio.Task[tuple[ResolvedDecision, LeaseKey]]) -> None:
+        del self._resolving[key]
+        if not call.cancelled():
+            call.exception()  # marks it as retrieved: if no request waits any more, asyncio would log it
 
     async def ready(self, timeout_s: float) -> None:
         """Returns once the channel is connected and the resolver has announced its revision."""
@@ -288,7 +291,7 @@ class Leased(Unleased):
 
     async def close(self) -> None:
         """Closes the channels to models and resolver."""
-        for question in list(self._questions.values()):
-            question.cancel()
+        for call in list(self._resolving.values()):
+            call.cancel()
         await self.watch.close()
         await super().close()
