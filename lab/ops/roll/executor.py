@@ -201,7 +201,7 @@ class _Roll:
             return self._result(Outcome.STOPPED, f"another revision was published: {error}; nothing was overwritten")
         except (KeyboardInterrupt, _Abort, LabError) as error:
             # A driver that is still starting dies of the same Ctrl-C.
-            reason = "interrupted" if self.interrupts.asked else str(error)
+            reason = "interrupted" if self.interrupts.received else str(error)
             return self._roll_back(first, reason)
         return self._result(Outcome.COMPLETED, "")
 

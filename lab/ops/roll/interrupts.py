@@ -16,11 +16,11 @@ class InterruptHandler:
     """A context manager that handles SIGINT; outside the main thread it does nothing.
 
     Attributes:
-        asked: whether SIGINT has arrived.
+        received: whether SIGINT has arrived.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.received = False
         self._shielded = False
         self._before: Any = None
 
@@ -38,7 +38,7 @@ class InterruptHandler:
 
         Needed after load: its driver handles Ctrl-C itself, finishes the requests in flight and returns.
         """
-        if self.asked:
+        if self.received:
             raise KeyboardInterrupt
 
     @contextmanager
@@ -51,6 +51,6 @@ class InterruptHandler:
             self._shielded = False
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
+        self.received = True
         if not self._shielded:
             raise KeyboardInterrupt
