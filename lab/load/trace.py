@@ -101,7 +101,7 @@ def _numbered(file: TextIO, path: Path) -> Iterator[tuple[int, list[str]]]:
             if cells:
                 yield reader.line_num, cells
     except csv.Error as error:
-        raise TraceError(f"{path}:{reader.line_num}: is no CSV ({error}); write cells parted by commas") from error
+        raise TraceError(f"{path}:{reader.line_num}: is no CSV ({error}); separate cells with commas") from error
 
 
 def _time_ns(cell: str, where: str) -> int:

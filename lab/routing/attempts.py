@@ -27,7 +27,7 @@ TEAR = "FAILED_PRECONDITION"
 """Status of a request whose header names one model version and whose body another."""
 
 ENDS_IN_DEFAULT = FALLS_BACK | {"DEADLINE_EXCEEDED"}
-"""Statuses after which the caller answers by itself, at the end of a chain of fallbacks or of the time for it."""
+"""Statuses after which the caller gives its default answer, if the use case has a fallback chain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Target:
         routing_key: empty where a gateway decides.
         model_config: ``serving.v1.ModelConfig`` of the request's body; None where a gateway fills it in.
         headers: of every request to it.
-        unary_headers: for a proxy on the path, of unary requests only: what they ask for would break streams.
+        unary_headers: of unary requests only: they ask an Envoy for per-try timeouts and hedges, which break streams.
         answer_headers: what a gateway reports beside an answer.
     """
 
@@ -64,11 +64,11 @@ class Decision:
         targets: versions in the order in which they are tried.
         timeout_s: for all attempts together, seconds.
         revision: of the route table; 0 if none was read.
-        falls_back: whether the use case has a chain of fallbacks, at whose end the caller answers by itself.
+        falls_back: whether the use case has a fallback chain; if all of it fails, the caller gives its default answer.
         shadow: version that gets copies, and of which share of requests; None if there is none.
         renewable: whether a new decision may mend a tear.
-        mirrored_by_proxy: whether a proxy on the path makes the shadow's copies, asked by a header; else the sender.
-        repeated_by_proxy: whether a proxy on the path may retry, and counts its attempts in a header.
+        mirrored_by_proxy: whether a proxy on the path sends the shadow copies, as a header asks; otherwise the sender.
+        repeated_by_proxy: whether a proxy on the path may retry; it reports its attempts in a header.
     """
 
     targets: tuple[Target, ...]
@@ -155,7 +155,7 @@ class RequestAttempts:
         return max(0.0, min(self.decision.timeout_s, self._patience_s) - (now - self.began))
 
     def begin(self) -> bool:
-        """Counts an attempt. Returns whether a copy goes to the shadow, which only the first attempt draws."""
+        """Counts an attempt; returns whether the shadow gets a copy of it, which only the first attempt may."""
         self.made += 1
         shadow = self.decision.shadow
         if shadow is None or self.made > 1 or not is_shadowed(self.use_case, self.request_id, shadow.percent):

@@ -1,4 +1,4 @@
-"""One lab as its parts see it: its folder, its recorded state, its runtime and its control plane."""
+"""The folder, recorded state, runtime and control plane of one lab, shared by the parts of ``lab.lab.Lab``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Digests of what a model received, for its answer: evidence that nothing was lost or changed on the way.
 
 The digests are keyed with a secret that only the replicas and the judge of a run know, so a client, resolver or gateway
-cannot make up one. ``lab.checkers.received`` computes the expected digests by code of its own.
+cannot forge one. ``lab.checkers.plain_models`` computes the expected digests with code of its own.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ class Receipts:
 
 
 def payload_seen(wire: bytes) -> bytes:
-    """Returns checksum and size of a serialised request without its envelope, however many parts that has.
+    """Returns checksum and size of a serialised request without its envelope, which may be in several parts.
 
-    A CRC costs a tenth of a cryptographic hash, which would be seen in latencies at 4 MB. The digest of it is keyed.
+    A CRC costs a tenth of a cryptographic hash, which would add to latencies at 4 MB. The receipt holds a keyed digest
+    of the result.
 
     Raises:
         ValueError: this is no protobuf message.
@@ -101,7 +102,7 @@ def payload_seen(wire: bytes) -> bytes:
 
 
 def handlers_of(servicers: Mapping[str, Any]) -> tuple[grpc.GenericRpcHandler, ...]:
-    """Returns the gRPC handlers of the inference APIs; each request says what was seen of its payload.
+    """Returns the gRPC handlers of the inference APIs; they set ``payload_seen`` in each request's envelope.
 
     Args:
         servicers: by the name of their API.

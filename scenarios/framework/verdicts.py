@@ -13,9 +13,9 @@ class UnknownError(Exception):
 
 
 class LateError(UnknownError):
-    """The timing that the scenario claims was not kept beside another worker's; it reruns alone, see :mod:`.rerun`.
+    """The scenario missed its timing while other workers used the machine; it reruns alone, see :mod:`.rerun`.
 
-    It excuses nothing else: a scenario raises it once all that it claims of answers holds.
+    Only for timing: a scenario raises it after all its claims about answers hold.
     """
 
 

@@ -121,7 +121,7 @@ class Forwarder(grpc.GenericRpcHandler):
         self._decisions = DecisionCache(Router.empty(), decision_of)
         self._numbers = itertools.count(1)
         self._handlers = {path: self._handler(method, _parsed(method)) for path, method in METHODS.items()}
-        self._passing_on = {path: self._handler(method, _opaque(method)) for path, method in METHODS.items()}
+        self._passthrough_handlers = {path: self._handler(method, _opaque(method)) for path, method in METHODS.items()}
         self._unary_handlers: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
             path: self._unary(method, _parsed(method)) for path, method in METHODS.items() if not method.streaming
         }
@@ -147,7 +147,7 @@ class Forwarder(grpc.GenericRpcHandler):
         """The handler of a method; None if it belongs to no inference API."""
         for name, _ in handler_call_details.invocation_metadata or ():
             if name == headers.ENVELOPE:
-                return self._passing_on.get(handler_call_details.method)
+                return self._passthrough_handlers.get(handler_call_details.method)
         return self._handlers.get(handler_call_details.method)
 
     def _handler(self, method: Method, form: Form) -> grpc.RpcMethodHandler[Any, Any]:
@@ -245,7 +245,7 @@ class Forwarder(grpc.GenericRpcHandler):
         """Where the next attempt goes; decides first if a decision is needed. The connection counts the attempt."""
         attempts = request.attempts
         if attempts.undecided:
-            proved = _claim(request)
+            proved = _verify_caller(request)
             decision = self._decide(request.envelope)
             if request.quota is None:
                 request.quota = self._admit(request.envelope, proved)
@@ -366,7 +366,7 @@ class Forwarder(grpc.GenericRpcHandler):
             await asyncio.sleep(pause_s)
 
 
-def _claim(request: GatewayRequest) -> str:
+def _verify_caller(request: GatewayRequest) -> str:
     """The caller that the connection proves; empty if it proves none. Fills it in if the request names no caller.
 
     Raises:

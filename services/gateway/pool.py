@@ -1,4 +1,4 @@
-"""Connections to the replicas of each routing key; they change under load without failing a request."""
+"""The backends of each routing key, over channels of ``channel_pool``; an update under load fails no request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_POLICY = Policy()
 class Backend(Connection):
     """All replicas at one set of addresses, over one channel; gRPC balances, and leaves out those it cannot reach.
 
-    It takes the place of :class:`services.gateway.replicas.Replicas` and of the connection to one of them.
+    It has the interface of both :class:`services.gateway.replicas.Replicas` and a connection to one of them.
 
     Attributes:
         budget: None: nothing is retried.
@@ -38,7 +38,7 @@ class Backend(Connection):
 
 
 class Pool:
-    """Connections by routing key. Keys with the same replicas and no policy share a channel."""
+    """Backends by routing key. Keys with the same replicas and no policy share a channel."""
 
     def __init__(self) -> None:
         self._channels = ChannelPool()

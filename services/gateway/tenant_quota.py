@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _UNLIMITED = Limit()
-_ROUNDING = 1e-9  # ten times the tokens of a tenth of a second are to make one, despite binary fractions
+_ROUNDING = 1e-9  # at 1 rps, ten refills of 0.1 s must make a whole token, despite binary fractions
 
 
 class OverLimitError(Exception):
@@ -125,15 +125,15 @@ class Limiter:
                     self._unnamed[tenant] = self._changed(quota, DEFAULT)
 
     def enter(self, tenant: str, use_case: str, caller: str = "", *, proved: bool = False) -> TenantQuota:
-        """Charges a request to its tenant's quota, which is to be given to :meth:`leave` at the request's end.
+        """Charges a request to its tenant's quota; pass the result to :meth:`leave` when the request ends.
 
         Args:
             tenant: named by the request.
             use_case: of the request.
             caller: sender of the request.
-            proved: whether the caller's identity is proved. Then each caller has a quota of its own for a tenant that
-                every caller may name, so that it cannot use up another's; and one quota for all tenants without an
-                entry, so that it gains nothing by making names up.
+            proved: whether mTLS proves the caller's identity. Then each caller has its own quota for a tenant that
+                every caller may name, so it cannot use up another's. It has one quota for all tenants without an
+                entry, so it gains nothing by inventing names.
 
         Raises:
             NotItsTenantError: the caller may not name this tenant.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     _WatchContext = grpc.aio.ServicerContext[resolver_pb2.WatchRequest, resolver_pb2.WatchResponse]
 
 
-# Leases answer most requests, and requests share questions in flight: most requests leave no line in the access log.
+# Most requests leave no line in the access log: they use a lease, or share another request's call.
 LOG_FIELDS = ("request_id", "use_case", "caller", "rule", "routing_key", "revision", "status", "ms")
 RESOLVE = "/control.v1.Resolver/Resolve"
 

@@ -1,4 +1,7 @@
-"""What a million requests a second would take, and whether the simulation behind that predicts this lab's latency."""
+"""What a million requests a second would take, and whether the simulation behind that predicts this lab's latency.
+
+Also measures, keeps and reads the costs for ``lab capacity``.
+"""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
         ],
         notes=[
             f"n = {rounds} rounds × {SECONDS:g} s at each rate, topology direct",
-            "driver and models share the machine's cores; a driver without permission to raise its priority is later",
+            "driver and models share the machine's cores; a driver that may not raise its priority sends later",
         ],
     )
 

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
 SIZES = {"0.4 KB": 400, "27 KB": 27_000, "0.5 MB": 500_000}
 SECONDS = 0.3
-"""Of each measurement, at least."""
+"""Minimum duration of each measurement."""
 LEAST_REQUESTS = 100
-"""For latency: of fewer, the 99th percentile would be the maximum."""
+"""For latency; with fewer, the 99th percentile would be the maximum."""
 IN_FLIGHT = 8
 _FOLLOWING = 10
 
@@ -61,7 +61,7 @@ UP, DOWN, BOTH_WAYS = "each further, to the model", "each further, back", "bytes
 CODING = "request written and read, ms"
 _COSTS = (P50, P99, CLIENT_CPU, SERVER_CPU, CODING)
 _COMPARED = (P50, CLIENT_CPU, SERVER_CPU, CODING)
-_CONTROLLED = (P50, SERVER_CPU)  # at the largest payload, which claims of time rest on
+_CONTROLLED = (P50, SERVER_CPU)  # at the largest payload, on which the claims about time rest
 _WIRE = (FIRST_UP, FIRST_DOWN, UP, DOWN)
 
 _REPLICA = f"{CLUSTER}-a"

@@ -1,1 +1,1 @@
-"""A service that calls models to do its own work."""
+"""The API of a caller service: one call to a model, or a page that takes several."""

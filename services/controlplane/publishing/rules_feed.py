@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ANY = 2**64 - 1
-"""As the withdrawn revision: any that the node holds."""
+"""As ``withdrawn_revision``: replaces any revision that the node holds."""
 
 
 class Served(NamedTuple):
