@@ -14,9 +14,22 @@ from lab.routing.schema import CONTEXT_FIELDS
 
 REQUESTS_PER_TABLE = 200
 
-# Few values each, so that conditions often hold.
-VALUES = {field: ["a", "b", "c"] for field in CONTEXT_FIELDS}
-VALUES |= {"caller": ["homepage", "search"], "traffic_origin": ["real", "artificial"]}
+# Few values each, so that conditions often hold; and most look alike, so that none passes for another: by case, blanks
+# around, an accent, and the same accent as a character of its own.
+VALUES = {field: ["a", "A", " a", "ä", "a\u0308", "b"] for field in CONTEXT_FIELDS}
+USERS = [
+    "user-{}",
+    "User-{}",
+    " user-{}",
+    "user-{} ",
+    "\tuser-{}",
+    "üser-{}",
+    "u\u0308ser-{}",
+    "ÜSER-{}",
+    "用户-{}",
+    "ſer-{}",
+]
+VALUES |= {"caller": ["homepage", "search", "Homepage", "homepage "], "traffic_origin": ["real", "artificial"]}
 USE_CASES = ["Rows", "Search", "UpNext"]
 VERSIONS = ["v1", "v2", "v10", "v02"]
 MODELS = ["m", "m-2"]
@@ -121,7 +134,7 @@ def requests(seed: int, count: int = REQUESTS_PER_TABLE) -> list[Request]:
         if rng.random() < 0.9:
             context["caller"] = "homepage"
         if rng.random() < 0.7:
-            context["user_id"] = f"user-{seed}-{number}"
+            context["user_id"] = rng.choice(USERS).format(f"{seed}-{number}")
         if rng.random() < 0.15:
             context["override"] = rng.choice([*OVERRIDES, *WRONG_OVERRIDES, ""])
         made.append(Request(rng.choice([*USE_CASES, *USE_CASES, "Unknown"]), context, f"r-{seed}-{number}"))
