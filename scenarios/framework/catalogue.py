@@ -230,6 +230,6 @@ those, too, and `make smoke` runs the few that continuous integration runs on ev
 {", ".join(default_topologies())}. Every scenario counts as long on these topologies, {on}. With
 `ARGS='--topology gateway-header'`, scenarios that are long only on that topology run as well.
 
-Two workers run scenarios side by side. A scenario whose timing alone was not kept, as its load
-driver was late, reruns alone at the end, and its result says so. A late driver excuses no wrong or lost answer.
+Two workers run scenarios side by side. A scenario that claims a rate, and of whose claims this
+alone was not kept, reruns alone at the end, and its result says so. A late driver excuses no wrong or lost answer.
 """

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from lab.checkers import Claim, Outcome
+from lab.checkers import Claim
+from lab.checkers.kinds.driver import RATE_TOLERANCE, rates
 from lab.errors import CallError
 from lab.history import UNSENT, read_columns, read_parquet
 from lab.lab import Lab
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from lab.checkers import Outcome
     from lab.client.admin_values import ControlPlaneStatus
     from lab.faults import Fault
     from lab.history import Record
@@ -264,15 +266,17 @@ def assert_all_answered_rightly(result: RunResult) -> None:
         raise UnknownError(f"nothing was sent\n{result.folder}")
 
 
-def assert_on_time(result: RunResult) -> None:
-    """Requires timing: the load was driven at the rate that the scenario claims. Judge the answers before.
+def assert_rate_was_kept(result: RunResult) -> None:
+    """Requires of timing what a scenario claims that names a rate: requests were sent as often as they were due.
+
+    Judge the answers before. How late single requests were sent does not matter for such a claim.
 
     Raises:
-        LateError: the driver was late.
+        LateError: the driver missed the rate.
     """
-    if result.claims[Claim.TIMING] is not Outcome.VALID:
-        reasons = (each.summary for each in result.verdicts if each.claim is Claim.TIMING)
-        raise LateError(f"{'; '.join(reasons)}\n{result.folder}")
+    due, achieved = rates(read_parquet(result.folder / HISTORY))
+    if due is None or achieved is None or abs(achieved - due) > RATE_TOLERANCE * due:
+        raise LateError(f"requests were due at {due or 0:.1f} rps and sent at {achieved or 0:.1f}\n{result.folder}")
 
 
 @dataclass(slots=True)

@@ -68,6 +68,15 @@ def test_requests_that_were_not_sent_lower_the_rate(records: list[Record]) -> No
     assert driver.check(make_evidence(half)).outcome == "unknown"
 
 
+def test_a_driver_that_was_stopped_is_held_against_what_was_due_until_then(records: list[Record]) -> None:
+    gap_ns = 1_000 * MS  # after the stop, arrivals would have been rarer
+    rest = [
+        replace(make_record(each, status="UNSENT"), intended_ns=records[-1].intended_ns + gap_ns * (each - 999))
+        for each in range(1_000, 1_100)
+    ]
+    assert driver.rates([*records, *rest]) == driver.rates(records)
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_requests_have_no_rate(records: list[Record], count: int) -> None:
     verdict = driver.check(make_evidence(records[:count]))

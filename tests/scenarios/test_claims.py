@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lab.checkers import Claim, Outcome, Verdict, Violation
+from lab.history import write_parquet
 from lab.load.summary import summarize
 from lab.runs import RunResult
-from scenarios.framework.steps import assert_all_answered_rightly, assert_on_time
+from lab.runs.folder import HISTORY
+from scenarios.framework.steps import assert_all_answered_rightly, assert_rate_was_kept
 from scenarios.framework.verdicts import LateError, UnknownError
-from tests.checkers.builders import make_record
+from tests.checkers.builders import START_NS, make_record
 
+SENT = 500
 LATE = Verdict("driver", Outcome.UNKNOWN, "schedule delay p99 50 ms", claim=Claim.TIMING)
 ON_TIME = Verdict("driver", Outcome.VALID, "on time", claim=Claim.TIMING)
 RIGHT = Verdict("routing", Outcome.VALID, "all right")
@@ -26,16 +30,27 @@ def _run(*verdicts: Verdict) -> RunResult:
     return RunResult(Path("run"), summarize(records, None, came_due=10), verdicts)
 
 
-def test_a_late_driver_fails_the_timing_alone() -> None:
-    assert_all_answered_rightly(_run(RIGHT, LATE))
-    with pytest.raises(LateError, match="schedule delay p99 50 ms"):
-        assert_on_time(_run(RIGHT, LATE))
-    assert_on_time(_run(RIGHT, ON_TIME))
+def _driven(folder: Path, *, slower: float = 1.0, late_ns: int = 0) -> RunResult:
+    """A run of 1,000 requests at 1,000 a second, of which the last 500 were never sent, as it was stopped."""
+    records = [
+        replace(each, sent_ns=START_NS + round((each.intended_ns - START_NS) * slower) + late_ns)
+        if each.sequence < SENT
+        else make_record(each.sequence, status="UNSENT")
+        for each in map(make_record, range(2 * SENT))
+    ]
+    write_parquet(records, folder / HISTORY)
+    return RunResult(folder, summarize(records, None, came_due=2 * SENT), (RIGHT, LATE))
 
 
-def test_a_run_without_a_verdict_on_its_timing_is_not_on_time() -> None:
-    with pytest.raises(LateError):
-        assert_on_time(_run(RIGHT))
+def test_a_driver_that_missed_its_rate_fails_the_claim_of_a_rate_alone(tmp_path: Path) -> None:
+    missed = _driven(tmp_path, slower=1.02)
+    assert_all_answered_rightly(missed)
+    with pytest.raises(LateError, match=r"due at 1000\.0 rps and sent at 980\.4"):
+        assert_rate_was_kept(missed)
+
+
+def test_a_rate_is_kept_also_by_a_driver_that_is_late_throughout_or_was_stopped(tmp_path: Path) -> None:
+    assert_rate_was_kept(_driven(tmp_path, late_ns=20_000_000))
 
 
 @pytest.mark.parametrize("verdict", [WRONG, LOST], ids=["misroute", "lost request"])

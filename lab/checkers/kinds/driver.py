@@ -1,4 +1,4 @@
-"""Did the driver send the planned requests at their planned times? If not, the run proves nothing about the lab."""
+"""Did the driver send the planned requests at their planned times? If not, latencies may show its own slowness."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lab.checkers.evidence import Evidence
+    from lab.history import Record
 
 NAME = "driver"
 
@@ -25,8 +26,9 @@ _NS_PER_MS = 1e6
 def check(evidence: Evidence) -> Verdict:
     """Compares the achieved rate with the offered one, and checks the schedule delay. Never invalid.
 
-    The achieved rate must agree with the rate of the intended times to 1 %, and that one with the plan's rate to 1 %
-    or to five standard deviations of a Poisson process (5/√n), whichever is wider.
+    Up to the last request that was sent, the achieved rate must agree with that of the intended times to 1 %. The rate
+    of all intended times must agree with the plan's to 1 % or to five standard deviations of a Poisson process (5/√n),
+    whichever is wider.
 
     Interactive and closed-loop runs have no offered rate; only sent and intended times are compared. The summary names
     a closed loop: it asks a slow server less often, so its latencies are not those of an open loop at that rate.
@@ -37,8 +39,8 @@ def check(evidence: Evidence) -> Verdict:
     """
     sent = [record for record in evidence.records if record.status != UNSENT]
     intended_rate = _rate([record.intended_ns for record in evidence.records])
-    achieved_rate = _rate([record.sent_ns for record in sent])
-    if intended_rate is None or achieved_rate is None:
+    due_rate, achieved_rate = rates(evidence.records)
+    if intended_rate is None or due_rate is None or achieved_rate is None:
         kind = f"{_kind(evidence)}: " if evidence.offered_rate is None else ""
         return Verdict(NAME, Outcome.UNKNOWN, f"{kind}{len(sent)} sent: too few to have a rate")
     delay_ms = _p99([record.sent_ns - record.intended_ns for record in sent]) / _NS_PER_MS
@@ -47,14 +49,25 @@ def check(evidence: Evidence) -> Verdict:
     offered = evidence.offered_rate
     if offered is not None and abs(intended_rate - offered) > scatter * offered:
         doubts.append(f"the arrivals amount to {intended_rate:.1f} rps of the offered {offered:.1f}")
-    if abs(achieved_rate - intended_rate) > RATE_TOLERANCE * intended_rate:
+    if abs(achieved_rate - due_rate) > RATE_TOLERANCE * due_rate:
         doubts.append(f"the driver missed its rate by more than {RATE_TOLERANCE:.0%}")
     if delay_ms > evidence.schedule_delay_bound_ms:
         doubts.append(f"the schedule delay is above its bound of {evidence.schedule_delay_bound_ms:g} ms")
     wanted = f"{_kind(evidence)}: no offered rate, intended" if offered is None else "offered"
-    measured = f"{wanted} {intended_rate:.1f} rps, achieved {achieved_rate:.1f}; schedule delay p99 {delay_ms:.2f} ms"
+    measured = f"{wanted} {due_rate:.1f} rps, achieved {achieved_rate:.1f}; schedule delay p99 {delay_ms:.2f} ms"
     outcome = Outcome.UNKNOWN if doubts else Outcome.VALID
     return Verdict(NAME, outcome, "; ".join([*doubts, measured]))
+
+
+def rates(records: Sequence[Record]) -> tuple[float | None, float | None]:
+    """Returns the rates at which requests were due and were sent, per second; None if there are too few.
+
+    Requests that were due after the last one that was sent do not count: the driver had been stopped.
+    """
+    sent = [record for record in records if record.status != UNSENT]
+    last_ns = max((record.intended_ns for record in sent), default=0)
+    due = [record.intended_ns for record in records if record.intended_ns <= last_ns]
+    return _rate(due), _rate([record.sent_ns for record in sent])
 
 
 def _kind(evidence: Evidence) -> str:
