@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from lab.client.admin_values import ControlPlaneStatus
+    from lab.client.admin_values import ControlPlaneStatus, Registrations
     from lab.client.call import CallOutcome
     from lab.faults import AuditLog
     from lab.load.progress import Progress
@@ -125,6 +125,10 @@ class Lab:
     def control_plane_status(self) -> ControlPlaneStatus | None:
         """The control plane's own status, without that of the units; None if it does not answer."""
         return inspect.control_plane_status(self._context)
+
+    def registrations(self) -> list[Registrations]:
+        """When which model replicas were registered, as each control plane that answers knows it."""
+        return inspect.registrations(self._context)
 
     def endpoints(self) -> LabEndpoints:
         """The addresses of everything, for outside clients."""
@@ -238,6 +242,7 @@ class Lab:
             units=self.folder / "units",
             document=self.routes.show().document or {},
             revisions=lambda since_ns, named: self.routes.history(tables=True, since_ns=since_ns, named=named),
+            registrations=self.registrations,
             replicas=lambda: LabState.of(self.folder).plan.with_role("model"),
         )
 

@@ -10,7 +10,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import Abilities, Asks, Disturbance, Evidence, RevisionInForce, Unheard
+from lab.checkers.evidence import (
+    Abilities,
+    Asks,
+    Disturbance,
+    Evidence,
+    Registration,
+    Registrations,
+    RevisionInForce,
+    Unheard,
+)
 from lab.checkers.kinds import CHECKERS
 from lab.checkers.verdict import DEFAULT_CLAIMS, Claim, Outcome, Verdict, Violation, by_claim, combine, worst
 
@@ -27,6 +36,8 @@ __all__ = [
     "Disturbance",
     "Evidence",
     "Outcome",
+    "Registration",
+    "Registrations",
     "RevisionInForce",
     "Unheard",
     "Verdict",

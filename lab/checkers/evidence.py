@@ -57,6 +57,29 @@ class Asks:
 
 
 @dataclass(frozen=True, slots=True)
+class Registration:
+    """The time in which a replica was registered, Unix nanoseconds; ``until_ns`` is None if it still was at the end."""
+
+    cluster: str
+    replica: str
+    from_ns: int
+    until_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Registrations:
+    """The registrations of model replicas, as the control plane knows them.
+
+    Attributes:
+        replicas: one or more for each replica.
+        gap_ns: the time of which it does not know all, from and until, Unix nanoseconds; None if there is none.
+    """
+
+    replicas: Sequence[Registration]
+    gap_ns: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Disturbance:
     """A fault, or another operation that breaks something, as marked while the run went on.
 
@@ -135,6 +158,7 @@ class Evidence:
         caller: of all requests, likewise.
         timeout_s: of a request, by the plan, seconds; None if it is not known.
         window_ns: when the run began and ended, Unix nanoseconds; None if it is not known.
+        registrations: of model replicas; None if the control plane was not asked.
         asks: the mix of requests that was planned; None if something else than the plan's mix decides what is asked.
         disturbances: that were marked before or during the run.
         abilities: of the topology.
@@ -160,6 +184,7 @@ class Evidence:
     caller: str = ""
     timeout_s: float | None = None
     window_ns: tuple[int, int] | None = None
+    registrations: Registrations | None = None
     asks: Asks | None = None
     disturbances: Sequence[Disturbance] = ()
     abilities: Abilities = Abilities()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import grpc
 
-from lab.client.admin_values import Act, ControlPlaneStatus, PublishProgress, RevisionInfo
+from lab.client.admin_values import Act, ControlPlaneStatus, PublishProgress, Registrations, RevisionInfo
 from lab.errors import InputError, LabError, LabNotRunningError, PublishError, StaleRevisionError
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
@@ -56,26 +56,34 @@ class AdminClient:
 
     def status(self, *, replicas: bool = True) -> ControlPlaneStatus:
         """The revision in force, connected nodes, and registered replicas; ``replicas=False`` leaves out the latter."""
-        if self._each:
-            return self._status_of_all(replicas=replicas)
         request = admin_pb2.GetStatusRequest(without_replicas=not replicas)
+        return ControlPlaneStatus.merged(list(map(ControlPlaneStatus.of, self._statuses(request))))
 
+    def registrations(self) -> list[Registrations]:
+        """When which replicas were registered, as each control plane knows it."""
+        request = admin_pb2.GetStatusRequest(without_replicas=True, registrations=True)
+        return list(map(Registrations.of, self._statuses(request)))
+
+    def _statuses(self, request: admin_pb2.GetStatusRequest) -> list[admin_pb2.Status]:
+        """Returns the status of each control plane that answers."""
+        if not self._each:
+            return [self._get_status(request)]
+        found = []
+        for each in self._each:
+            with suppress(LabNotRunningError):
+                found.append(each._get_status(request))  # noqa: SLF001 (the same class)
+        if not found:
+            raise LabNotRunningError(f"no control plane at {self._address} answers; see `lab status`")
+        return found
+
+    def _get_status(self, request: admin_pb2.GetStatusRequest) -> admin_pb2.Status:
         def get_status(channel: grpc.Channel, within_s: float) -> admin_pb2.Status:
             return admin_pb2_grpc.AdminStub(channel).GetStatus(request, timeout=within_s)
 
         with self._errors():
             if self._channels is None:
-                return ControlPlaneStatus.of(get_status(self._channel, _SHORT_S))
-            return ControlPlaneStatus.of(self._channels.call(self._address, get_status, timeout_s=_SHORT_S))
-
-    def _status_of_all(self, *, replicas: bool) -> ControlPlaneStatus:
-        found = []
-        for each in self._each:
-            with suppress(LabNotRunningError):
-                found.append(each.status(replicas=replicas))
-        if not found:
-            raise LabNotRunningError(f"no control plane at {self._address} answers; see `lab status`")
-        return ControlPlaneStatus.merged(found)
+                return get_status(self._channel, _SHORT_S)
+            return self._channels.call(self._address, get_status, timeout_s=_SHORT_S)
 
     def publish(
         self,

@@ -205,6 +205,40 @@ class ControlPlaneStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Registration:
+    """The time in which a replica was registered, Unix nanoseconds; ``until_ns`` is None while it is."""
+
+    cluster: str
+    replica: str
+    from_ns: int
+    until_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Registrations:
+    """All registrations of replicas since a time, Unix nanoseconds."""
+
+    since_ns: int
+    replicas: tuple[Registration, ...]
+
+    @classmethod
+    def of(cls, status: admin_pb2.Status) -> Self:
+        """Reads the message."""
+        return cls(
+            _unix_ns(status.registrations_since),
+            tuple(
+                Registration(
+                    each.cluster,
+                    each.replica,
+                    _unix_ns(each.began),
+                    _unix_ns(each.ended) if each.HasField("ended") else None,
+                )
+                for each in status.registrations
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Act:
     """An entry of the audit log: an operation that was performed or attempted.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from lab.client.admin_values import ControlPlaneStatus
+    from lab.client.admin_values import ControlPlaneStatus, Registrations
     from lab.roles import Role, Unit
     from lab.runtime import Runtime
     from lab.runtime.context import LabContext
@@ -168,6 +168,15 @@ def control_plane_status(context: LabContext, state: LabState | None = None) -> 
             return admin.status()
     except LabNotRunningError:
         return None
+
+
+def registrations(context: LabContext) -> list[Registrations]:
+    """When which replicas were registered, as each control plane knows it; empty if none answers."""
+    try:
+        with context.admin() as admin:
+            return admin.registrations()
+    except LabNotRunningError:
+        return []
 
 
 def endpoints(context: LabContext) -> LabEndpoints:

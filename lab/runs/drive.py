@@ -18,6 +18,7 @@ from lab.runs.judging import DEFAULT_TERMS, EVIDENCE, SETTLING_NS, Terms, judge,
 from lab.runs.locustfile import LocustOptions, locust_plan_of
 from lab.runs.planned import save_planned
 from lab.runs.published import save_published
+from lab.runs.registrations import save_registrations
 from lab.runs.seal import provide_key, seal
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from lab.client import Endpoints
-    from lab.client.admin_values import RevisionInfo
+    from lab.client.admin_values import Registrations, RevisionInfo
     from lab.history import Record
     from lab.roles import Unit
     from lab.runs.judging import RunResult
@@ -105,6 +106,8 @@ class RunContext:
         document: route table in force.
         revisions: returns the revisions that had not been replaced by a time (Unix nanoseconds), and those with the
             given numbers. It is called after the run.
+        registrations: returns when which replicas were registered, as each control plane that answers knows it. It is
+            called before and after the run.
         replicas: returns the model replicas. It is called after the run.
     """
 
@@ -114,6 +117,7 @@ class RunContext:
     units: Path
     document: Mapping[str, Any]
     revisions: Callable[[int, Collection[int]], list[RevisionInfo]]
+    registrations: Callable[[], list[Registrations]]
     replicas: Callable[[], list[Unit]]
 
 
@@ -141,11 +145,12 @@ def drive(
     run_folder.create(folder)
     run_folder.save_plan(folder, plan)
     save_planned(folder)
+    registered = context.registrations()
     from_ns = time.time_ns()
     status = context.runtime.run_driver(
         folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port, cancel_token
     )
-    records = save_evidence(folder, context, from_ns=from_ns)
+    records = save_evidence(folder, context, registered, from_ns=from_ns)
     save_surroundings(folder, context)
     return judge_run(folder, status, options.terms, provide_key(context.units.parent), records)
 
@@ -188,12 +193,15 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
     return plan
 
 
-def save_evidence(folder: Path, context: RunContext, *, from_ns: int) -> list[Record]:
+def save_evidence(
+    folder: Path, context: RunContext, registered: Sequence[Registrations], *, from_ns: int
+) -> list[Record]:
     """Saves, in a run's folder, all evidence that checkers need, and returns the history.
 
     Args:
         folder: of the run.
         context: the lab.
+        registered: the registrations when the run began.
         from_ns: when the run began, Unix nanoseconds.
     """
     run_folder.save_window(folder, from_ns=from_ns, until_ns=time.time_ns())
@@ -202,6 +210,7 @@ def save_evidence(folder: Path, context: RunContext, *, from_ns: int) -> list[Re
     named = {number for record in records for number in (record.revision, record.served_revision)}
     tables = context.revisions(from_ns - SETTLING_NS, named)
     run_folder.save_revisions(folder, tables)
+    save_registrations(folder, registered, context.registrations(), asked_ns=from_ns)
     save_arrivals(folder, context.replicas(), records, since_ns=from_ns)
     save_published(folder, context.units.parent, [each.revision for each in tables])
     return records

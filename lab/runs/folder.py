@@ -10,6 +10,7 @@
         spec.json           the lab's spec                  events.json     operations on units, faults, steps
         trace.csv           the trace, if one was played    locustfile.py   the simulated users, if Locust drove
         window.json         when the run began and ended    seal.json       digests of all these, signed
+        registrations.json  when which replicas were registered
         planned.parquet     one row a request to be sent   published.json  texts of the published route tables
         units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
 """
@@ -49,8 +50,7 @@ HISTORY, HISTOGRAM, TRACE = "history.parquet", "latency.hdr", "trace.csv"
 LOCUSTFILE = "locustfile.py"
 TOGETHER, WINDOW = "together.json", "window.json"
 REVISIONS, SUMMARY, SPEC, VERSIONS = "revisions.json", "summary.json", "spec.json", "versions.json"
-ARRIVALS = "arrivals.parquet"
-PUBLISHED = "published.json"
+ARRIVALS, REGISTRATIONS, PUBLISHED = "arrivals.parquet", "registrations.json", "published.json"
 # Of runs recorded before replicas kept all arrivals.
 COPIES, COPIES_ERROR = "copies.json", "copies.error"
 

@@ -41,6 +41,7 @@ from lab.runs.folder import (
     PLAN,
     PLANNED,
     PUBLISHED,
+    REGISTRATIONS,
     REVISIONS,
     SPEC,
     SUMMARY,
@@ -53,6 +54,7 @@ from lab.runs.folder import (
 )
 from lab.runs.planned import planned_in
 from lab.runs.published import published_in
+from lab.runs.registrations import registrations_in
 from lab.runs.seal import UNSEALED, verify
 from lab.topologies import TOPOLOGIES
 
@@ -70,7 +72,7 @@ SETTLING_NS = 100_000_000
 
 EVIDENCE = (
     *(PLAN, PLANNED, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, ARRIVALS, COPIES, COPIES_ERROR),
-    *(RUN_EVENTS, PUBLISHED, WINDOW, SPEC, VERSIONS, SUMMARY, TOGETHER),
+    *(RUN_EVENTS, PUBLISHED, WINDOW, REGISTRATIONS, SPEC, VERSIONS, SUMMARY, TOGETHER),
 )
 """The files in a run's folder that are sealed."""
 
@@ -287,6 +289,7 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
         caller=plan.caller,
         timeout_s=plan.timeout_s,
         window_ns=window,
+        registrations=registrations_in(folder),
         asks=_asks(plan),
         disturbances=events,
         abilities=_abilities(folder, plan),

@@ -113,6 +113,7 @@ def drive_parallel(
         (folder / name).mkdir()
         run_folder.save_plan(folder / name, plan)
         save_planned(folder / name)
+    registered = context.registrations()
     from_ns = time.time_ns()
     seen: dict[str, Progress] = {}
     lock = Lock()
@@ -139,7 +140,7 @@ def drive_parallel(
         drivers = {name: pool.submit(execute, name, plan) for name, plan in plans.items()}
         _wait(list(drivers.values()), cancel_token)
     for name in drivers:
-        save_evidence(folder / name, context, from_ns=from_ns)
+        save_evidence(folder / name, context, registered, from_ns=from_ns)
         run_folder.save_versions(folder / name, context.state, context.runtime.versions())
     save_surroundings(folder, context)
     key = provide_key(context.units.parent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lab.checkers import Evidence, RevisionInForce
+from lab.checkers import Evidence, Registration, Registrations, RevisionInForce
 from lab.checkers.plain import decide, shadow_of
 from lab.checkers.plain_models import TITLES, config_digest, context_digest, payload_digest
 from lab.checkers.plain_schedule import PlannedRequest, PlannedRun
@@ -178,11 +178,13 @@ def planned_of(records: Sequence[Record]) -> PlannedRun:
 
 def make_evidence(records: Sequence[Record], *, table: dict[str, Any] | None = None, **changes: Any) -> Evidence:
     """Evidence in which revision 1 was in force all the time; its table is :func:`two_versions` unless given."""
+    answered = [(record.cluster, record.replica) for record in records]
     evidence = Evidence(
         records=records,
         revisions=[RevisionInForce(1, two_versions() if table is None else table, from_ns=0)],
         planned=len(records),
         offered_rate=1e9 / STEP_NS,
         receipt_key=RECEIPT_KEY,
+        registrations=Registrations([Registration(*each, 0, None) for each in dict.fromkeys(answered)]),
     )
     return replace(evidence, **changes)

@@ -20,6 +20,7 @@ from lab.load.summary import summarize
 from lab.measure.pace import RoundPace
 from lab.runs import folder as run_folder
 from lab.runs.judging import revisions_in_force
+from lab.runs.registrations import merged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.variant import LoadPoint, Variant
-    from lab.checkers import RevisionInForce, Verdict
+    from lab.checkers import Registrations, RevisionInForce, Verdict
     from lab.history import Record
     from lab.load.arrivals import ArrivalPlan, Schedule
 
@@ -49,11 +50,16 @@ class Driver:
     """A driver process."""
 
     def __init__(
-        self, process: subprocess.Popen[str], folder: Path, revisions: list[RevisionInForce], receipt_key: str
+        self,
+        process: subprocess.Popen[str],
+        folder: Path,
+        revisions: list[RevisionInForce],
+        registrations: Registrations | None,
+        receipt_key: str,
     ) -> None:
         self.pid = process.pid
         self._process, self._folder = process, folder
-        self._revisions, self._receipt_key = revisions, receipt_key
+        self._revisions, self._registrations, self._receipt_key = revisions, registrations, receipt_key
 
     def run_at(self, point: LoadPoint, variant: Variant, *, seed: int) -> OpenLoopTrial:
         """Runs one open-loop trial at a load point.
@@ -139,6 +145,7 @@ class Driver:
             revisions=self._revisions,
             planned=planned,
             offered_rate=offered_rate,
+            registrations=self._registrations,
             receipt_key=self._receipt_key,
         )
         verdicts = check(evidence)
@@ -168,7 +175,8 @@ def start_driver(environment: Environment, folder: Path) -> Iterator[Driver]:
         with process:
             try:
                 in_force = revisions_in_force(revisions)
-                yield Driver(process, folder, in_force, environment.state.spec.receipt_key)
+                registrations = merged((), environment.lab.registrations(), asked_ns=0)
+                yield Driver(process, folder, in_force, registrations, environment.state.spec.receipt_key)
                 assert process.stdin is not None  # noqa: S101 (for the type checker: it is a pipe)
                 process.stdin.close()
                 process.wait(_STOP_S)

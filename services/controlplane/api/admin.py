@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from google.protobuf import timestamp_pb2
 
     from services.controlplane.api.audit import AuditLog
+    from services.controlplane.nodes.registration_log import Registration
     from services.controlplane.nodes.subscribers import Subscribers
     from services.controlplane.publishing.phase_progress import PhaseProgress
     from services.controlplane.publishing.publisher import Publisher
@@ -126,9 +127,14 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             )
             for each in (() if request.without_replicas else publisher.fleet.membership.members)
         ]
-        return admin_pb2.Status(
+        status = admin_pb2.Status(
             revision=publisher.revision, nodes=sorted(nodes, key=lambda node: node.node), replicas=replicas
         )
+        if request.registrations:
+            log = publisher.fleet.membership.registrations
+            status.registrations.extend(map(_registration, log.registrations))
+            status.registrations_since.CopyFrom(timestamp(log.since_ns))
+        return status
 
     async def ListActs(self, request: admin_pb2.ListActsRequest, context: Context) -> admin_pb2.ListActsResponse:
         """The audit log."""
@@ -207,6 +213,13 @@ def _nodes(subscribers: Subscribers) -> list[admin_pb2.Node]:
         )
         for each in subscribers
     ]
+
+
+def _registration(each: Registration) -> admin_pb2.Registration:
+    ended = None if each.ended_ns is None else timestamp(each.ended_ns)
+    return admin_pb2.Registration(
+        cluster=each.cluster, replica=each.replica, began=timestamp(each.began_ns), ended=ended
+    )
 
 
 def _progress(revision: int, event: Event, called: timestamp_pb2.Timestamp) -> admin_pb2.PublishProgress:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
     from services.controlplane.nodes.assignments import Assignment
+    from services.controlplane.nodes.registration_log import RegistrationLog
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +112,15 @@ class Membership:
 
     Args:
         on_change: called with the clusters whose endpoints may have changed.
+        registrations: gets every registration.
+
+    Attributes:
+        registrations: the same.
     """
 
-    def __init__(self, on_change: Callable[[Collection[str]], None]) -> None:
+    def __init__(self, on_change: Callable[[Collection[str]], None], registrations: RegistrationLog) -> None:
         self._on_change = on_change
+        self.registrations = registrations
         self._clusters: dict[str, dict[str, _Registration]] = defaultdict(dict)
         self._streams: set[_Stream] = set()
         self._revision = 0
@@ -310,6 +316,7 @@ class Membership:
                 before.stream.wake.set()
         stream.names.add(name)
         replicas[member.replica] = _Registration(member, stream)
+        self.registrations.begin(*name)
 
     async def _close(self, stream: _Stream) -> None:
         """Removes the members of a stream."""
@@ -318,6 +325,7 @@ class Membership:
         self._streams.discard(stream)
         for cluster, replica in sorted(stream.names):
             del self._clusters[cluster][replica]
+            self.registrations.end(cluster, replica)
             log.info("replica %s of %s left", replica, cluster)
         stream.wake.set()
         await self._notify({cluster for cluster, _ in stream.names})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lab.routing.document import callers_of, keys_for, policies_of
 from services.controlplane.nodes.assignments import Placements
 from services.controlplane.nodes.membership import Membership
+from services.controlplane.nodes.registration_log import RegistrationLog
 from services.controlplane.publishing.rules_feed import RulesFeed, Served
 from services.controlplane.registry.table_diff import changed_entries
 from services.controlplane.xds.resources import endpoint_set_name, split_endpoint_set_name
@@ -52,7 +53,7 @@ class Fleet:
     def __init__(self, on_replicas: Callable[[Collection[str]], None], now_ns: Callable[[], int]) -> None:
         self.store = ResourceStore(self._keys_for, now_ns, self._callers)
         self.feed = RulesFeed(now_ns)
-        self.membership = Membership(self._endpoints_changed)
+        self.membership = Membership(self._endpoints_changed, RegistrationLog(now_ns))
         self._on_replicas = on_replicas
         self._tables: list[RouteTable] = []  # tables that some node may still act by
         # Routing key → its model cluster and failover cluster, as last sent.
