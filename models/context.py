@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.plain_text import MAX_CHARACTERS, require_header_value, require_plain
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
@@ -38,12 +39,29 @@ def read_context(message: serving_pb2.RequestContext) -> dict[str, str]:
     """The fields that are set.
 
     Raises:
-        ValueError: as :func:`origin_name`.
+        ValueError: as :func:`origin_name`, and if a text is not plain, see :mod:`lab.plain_text`.
     """
     context = {name: value for name in TEXT_FIELDS if (value := getattr(message, name))}
+    if not (text := "".join(context.values())).isprintable() or len(text) > MAX_CHARACTERS:
+        for name, value in context.items():
+            require_plain(name, value)
     if origin := origin_name(message):
         context[TRAFFIC_ORIGIN] = origin
     return context
+
+
+def read_envelope(envelope: serving_pb2.Envelope) -> dict[str, str]:
+    """The fields of its context that are set, once all its texts have been checked.
+
+    Raises:
+        ValueError: a text is not plain, so that it could not go into a header, a log or a message; or the traffic
+            origin is unknown.
+    """
+    require_header_value("request_id", envelope.request_id)
+    require_plain("use_case", envelope.use_case)
+    config = envelope.model_config
+    require_plain("model_config", config.model + config.version)
+    return read_context(envelope.context)
 
 
 def write_context(message: serving_pb2.RequestContext, context: Mapping[str, str]) -> None:

@@ -15,6 +15,7 @@ import grpc.aio
 from lab.client.rpc_channel import explained
 from lab.client.shadow_sender import ShadowSender
 from lab.errors import CallError, ResolverUnreachableError
+from lab.plain_text import require_header_value
 from lab.routing import headers
 from lab.routing.attempts import AnswerMetadata, RequestAttempts
 from lab.routing.keys import SHADOW_HEADER
@@ -101,7 +102,7 @@ class Client:
             CallError: with a status that means the same in every topology.
         """
         method = _api_of(request).unary
-        attempts = RequestAttempts(use_case, request_id or self.new_request_id(), time.monotonic())
+        attempts = RequestAttempts(use_case, self._checked(request_id), time.monotonic())
         while True:
             if attempts.undecided:
                 try:
@@ -140,7 +141,7 @@ class Client:
         api = _api_of(request)
         if api.stream is None:
             raise CallError(grpc.StatusCode.INVALID_ARGUMENT, f"{use_case}: the API {api.name} has no streaming method")
-        attempts = RequestAttempts(use_case, request_id or self.new_request_id(), time.monotonic())
+        attempts = RequestAttempts(use_case, self._checked(request_id), time.monotonic())
         metadata: AnswerMetadata | None = None
         while True:
             if attempts.undecided:
@@ -162,6 +163,14 @@ class Client:
                 return
             finally:
                 rpc.cancel()
+
+    def _checked(self, request_id: str) -> str:
+        """The caller's own id, or a new one if that is empty."""
+        try:
+            require_header_value("request_id", request_id)
+        except ValueError as error:
+            raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+        return request_id or self.new_request_id()
 
     def new_request_id(self) -> str:
         """A unique request id: this client's random prefix, and a counter."""

@@ -17,6 +17,7 @@ import orjson
 from google.protobuf import text_format
 
 from lab.errors import LabError
+from lab.plain_text import printable
 from lab.transport.security import peer_identity
 
 if TYPE_CHECKING:
@@ -255,13 +256,13 @@ class Audited(grpc.aio.ServerInterceptor):
     def _act(self, method: str, context: Context, detail: str) -> Act:
         identity = peer_identity(context)
         who = f"unproved {context.peer()}" if identity is None else identity.uri
-        return Act(time.time_ns(), who, self._unit, method.lstrip("/"), detail[:_MOST_CHARACTERS])
+        return Act(time.time_ns(), who, self._unit, method.lstrip("/"), printable(detail, _MOST_CHARACTERS))
 
     def _end(self, number: int, context: Context, *, done: bool) -> None:
         if done:
             self._journal.end(number, grpc.StatusCode.OK.name, "")
             return
-        self._journal.end(number, _failure(context), str(context.details() or "")[:_MOST_CHARACTERS])
+        self._journal.end(number, _failure(context), printable(str(context.details() or ""), _MOST_CHARACTERS))
 
 
 def in_one_line(request: Message) -> str:

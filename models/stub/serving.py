@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 import grpc
 import grpc.aio
 
+from lab.plain_text import printable
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, TENANT_HEADER, routing_key, tenant_in_header
 from lab.routing.rules import shown
 from lab.transport import peer_identity
-from models.context import origin_name
+from models.context import read_envelope
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
     Request = TypeVar("Request", bound=InferenceRequest)
+
+_SHOWN = 60  # characters of a name that may be anything
 
 Response = TypeVar("Response")
 
@@ -113,11 +116,12 @@ class RequestHandler:
                 is_copy = value == COPY
             elif name == TENANT_HEADER:
                 tenant = str(value)
+        self.arrivals += not is_copy
         envelope = request.envelope
         receipt, objection = b"", ""
         try:
+            read_envelope(envelope)
             receipt = self._receipts.of(request)
-            origin_name(envelope.context)
         except ValueError as error:
             objection = str(error)
         config = envelope.model_config
@@ -132,10 +136,11 @@ class RequestHandler:
             Refused: the request is not answered, and not counted as in flight.
         """
         _, keys, is_copy, tenant, receipt, objection = received
-        loaded, queue = (self._select_for_copy if is_copy else self._select)(request, keys)
         envelope = request.envelope
         if objection:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{loaded.routing_key}: {objection}")
+            reason = f"{printable(envelope.use_case, _SHOWN)}: {objection} (replica {self._replica})"
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, reason)
+        loaded, queue = (self._select_for_copy if is_copy else self._select)(request, keys)
         self.copies += is_copy
         identity = peer_identity(context)
         if identity is not None and identity.caller and envelope.context.caller not in ("", identity.caller):
@@ -153,7 +158,6 @@ class RequestHandler:
         return Admitted(loaded, queue, envelope.context.tenant, receipt)
 
     def _select(self, request: InferenceRequest, keys: list[str]) -> tuple[LoadedVersion, AdmissionQueue]:
-        self.arrivals += 1
         config = request.envelope.model_config
         try:
             loaded = select(config.model, config.version, keys, self._versions.loaded, self._replica)

@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from lab.errors import CallError, SpecError
+from lab.plain_text import require_plain
 from lab.topologies import open_client
 from lab.transport.rpc_logs import RequestLog
 from models.apis import APIS
@@ -48,7 +49,7 @@ class Caller(caller_pb2_grpc.CallerServicer):
         """Calls one use case; the status is the inference call's."""
         try:
             client = self._client(request.topology)
-            fields = _fields(request.context)
+            fields = _fields(request.context, request.use_case)
             return await self._ask(client, request.use_case, fields, request.payload_bytes)
         except CallError as error:
             await context.abort(error.code, error.message)
@@ -130,8 +131,9 @@ class Caller(caller_pb2_grpc.CallerServicer):
         )
 
 
-def _fields(message: serving_pb2.RequestContext) -> dict[str, str]:
+def _fields(message: serving_pb2.RequestContext, use_case: str = "") -> dict[str, str]:
     try:
+        require_plain("use_case", use_case)
         return read_context(message)
     except ValueError as error:
         raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None

@@ -13,12 +13,14 @@ from google.protobuf.message import DecodeError
 
 from lab.client.rpc_channel import explained
 from lab.errors import CallerNotAllowedError, NoDecisionError, UnknownUseCaseError, UnknownVersionError
+from lab.plain_text import printable
 from lab.routing import headers
 from lab.routing.compiled import Router
 from lab.routing.rules import shown
 from lab.transport import proved_caller
 from models.apis import METHODS
-from models.context import read_context
+from models.context import read_envelope
+from models.proto.serving.v1 import serving_pb2
 from services.gateway.hedging import first_answer
 from services.gateway.replicas import FullError
 from services.gateway.request import FailedError, GatewayRequest, decision_of
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from lab.routing.rules import UseCase
     from lab.transport.rpc_logs import RequestLog
     from models.apis import Method
-    from models.proto.serving.v1 import serving_pb2
     from services.gateway.channel_pool import Connection
     from services.gateway.pool import Backend, Pool
     from services.gateway.replicas import Replicas
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     _Context = grpc.aio.ServicerContext[Any, Any]
 
+_SHOWN = 60  # characters of a name that may be anything
 LOG_FIELDS = ("request_id", "use_case", "caller", "routing_key", "revision", "status", "ms")
 _REFUSALS = {
     UnknownUseCaseError: grpc.StatusCode.NOT_FOUND,
@@ -57,7 +59,7 @@ class Form(NamedTuple):
         deserialise: parses a received request; None leaves its bytes.
         serialise: serialises an answer; None leaves its bytes.
         open: makes, from what was received, a message with the envelope, and the bytes that precede it on the way to
-            the model.
+            the model; raises ValueError if it cannot.
     """
 
     parsed: bool
@@ -79,17 +81,33 @@ def _parsed(method: Method) -> Form:
 def _opaque(method: Method) -> Form:
     """Requests stay bytes; the envelope from the header is appended to them.
 
-    In protobuf, concatenated messages are one message, in which later fields win.
+    In protobuf, concatenated messages are one message, in which later fields win. A field of the body's own envelope
+    that the header leaves empty would reach the model unchecked, so that envelope is taken out.
     """
 
     def read_header(received: bytes, context: _Context) -> tuple[Any, bytes]:
         request = method.request_class()
         for name, value in context.invocation_metadata() or ():
             if name == headers.ENVELOPE:
-                request.envelope.ParseFromString(value)
-        return request, received
+                try:
+                    request.envelope.ParseFromString(value)
+                except DecodeError:
+                    raise ValueError(f"{headers.ENVELOPE}: not a serving.v1.Envelope") from None
+        return request, _without_envelope(received)
 
     return Form(parsed=False, deserialise=None, serialise=None, open=read_header)
+
+
+def _without_envelope(body: bytes) -> bytes:
+    """The body without any envelope that a model would find in it; the rest is not parsed."""
+    try:
+        message = serving_pb2.EnvelopeOnly.FromString(body)
+    except DecodeError:
+        return body  # no model can parse it either
+    if not message.HasField("envelope"):
+        return body
+    message.ClearField("envelope")
+    return message.SerializeToString()
 
 
 class Attempt(NamedTuple):
@@ -221,10 +239,15 @@ class Forwarder(grpc.GenericRpcHandler):
     async def _begin(self, form: Form, received: Any, context: _Context) -> GatewayRequest:
         try:
             message, payload = form.open(received, context)
-        except DecodeError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{headers.ENVELOPE}: not a serving.v1.Envelope")
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        try:
+            fields = read_envelope(message.envelope)
+        except ValueError as error:
+            reason = f"{printable(message.envelope.use_case, _SHOWN)}: {error}"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
         request_id = message.envelope.request_id or f"{self._name}-{next(self._numbers):08x}"
-        return GatewayRequest(message, context, request_id, payload)
+        return GatewayRequest(message, context, request_id, payload, fields)
 
     def _end(self, request: GatewayRequest, status: str) -> None:
         if request.quota is not None:
@@ -246,7 +269,7 @@ class Forwarder(grpc.GenericRpcHandler):
         attempts = request.attempts
         if attempts.undecided:
             proved = _verify_caller(request)
-            decision = self._decide(request.envelope)
+            decision = self._decide(request)
             if request.quota is None:
                 request.quota = self._admit(request.envelope, proved)
             attempts.decided(decision)
@@ -263,17 +286,13 @@ class Forwarder(grpc.GenericRpcHandler):
             if not attempts.fall_back(code.name, time.monotonic()):
                 raise FailedError(code, f"{attempts.use_case} ({key}): {reason}{attempts.failures}")
 
-    def _decide(self, envelope: serving_pb2.Envelope) -> Decision:
-        use_case = envelope.use_case
+    def _decide(self, request: GatewayRequest) -> Decision:
+        use_case = request.envelope.use_case
         if not self._decisions.revision:
             reason = f"use case {use_case!r}: gateway {self._name} has no rules yet"
             raise FailedError(grpc.StatusCode.UNAVAILABLE, reason)
         try:
-            context = read_context(envelope.context)
-        except ValueError as error:
-            raise FailedError(grpc.StatusCode.INVALID_ARGUMENT, f"{use_case}: {error}") from None
-        try:
-            return self._decisions.look_up(use_case, context)
+            return self._decisions.look_up(use_case, request.fields)
         except NoDecisionError as error:
             raise FailedError(_REFUSALS[type(error)], str(error)) from None
 
@@ -381,5 +400,5 @@ def _verify_caller(request: GatewayRequest) -> str:
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"use case {shown(envelope.use_case)}: you are {proved}, and may not ask as caller {shown(claimed)}",
             )
-        envelope.context.caller = proved
+        envelope.context.caller = request.fields["caller"] = proved
     return proved

@@ -58,16 +58,22 @@ class GatewayRequest:
         payload: the part that is not parsed, which precedes the envelope on the way to the model; empty if all is.
         context: the RPC's.
         envelope: of the message.
+        fields: of the envelope's context, checked.
         attempts: state machine of its attempts.
         quota: its tenant's, which the request leaves at its end; None until it is admitted.
     """
 
-    __slots__ = ("attempts", "context", "envelope", "message", "payload", "quota")
+    __slots__ = ("attempts", "context", "envelope", "fields", "message", "payload", "quota")
 
     def __init__(
-        self, message: Any, context: grpc.aio.ServicerContext[Any, Any], request_id: str, payload: bytes
+        self,
+        message: Any,
+        context: grpc.aio.ServicerContext[Any, Any],
+        request_id: str,
+        payload: bytes,
+        fields: dict[str, str],
     ) -> None:
-        self.message, self.payload, self.context = message, payload, context
+        self.message, self.payload, self.context, self.fields = message, payload, context, fields
         self.envelope: serving_pb2.Envelope = message.envelope
         self.quota: TenantQuota | None = None
         self.attempts = RequestAttempts(

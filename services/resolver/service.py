@@ -9,6 +9,7 @@ import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
 from lab.errors import CallerNotAllowedError, UnknownUseCaseError, UnknownVersionError
+from lab.plain_text import printable, require_plain
 from lab.routing import headers
 from lab.routing.compiled import Router
 from lab.transport import proved_caller
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     _WatchContext = grpc.aio.ServicerContext[resolver_pb2.WatchRequest, resolver_pb2.WatchResponse]
 
 
+_SHOWN = 60  # characters of a name that may be anything
 # Most requests leave no line in the access log: they use a lease, or share another request's call.
 LOG_FIELDS = ("request_id", "use_case", "caller", "rule", "routing_key", "revision", "status", "ms")
 RESOLVE = "/control.v1.Resolver/Resolve"
@@ -63,9 +65,10 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
             reason = f"use case {request.use_case!r}: resolver {self._name} has no rules yet"
             await context.abort(grpc.StatusCode.UNAVAILABLE, reason)
         try:
+            require_plain("use_case", request.use_case)
             fields = read_context(request.context)
         except ValueError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{request.use_case}: {error}")
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{printable(request.use_case, _SHOWN)}: {error}")
         if reason := self._why_not(fields, proved_caller(context)):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"use case {request.use_case!r}: {reason}")
         try:

@@ -46,6 +46,19 @@ async def test_a_refusal_has_its_status_on_both_apis_and_leaves_nothing_in_fligh
     assert replica.replica.handler.in_flight == 0
 
 
+@pytest.mark.parametrize("value", ["a\nb", "a\0b", "\x1b[2J", "é"])
+async def test_a_text_that_could_forge_a_log_line_is_refused(replica: RunningReplica, value: str) -> None:
+    by_id, by_model, by_tenant = (rank_request("rows", "v1") for _ in range(3))
+    by_id.envelope.request_id = by_model.envelope.model_config.model = by_tenant.envelope.context.tenant = value
+    refused = [by_id, by_model, by_tenant] if value != "é" else [by_id]
+
+    for request in refused:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await replica.ranking.Rank(request, metadata=((KEY, "rows.v1"),))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert (caught.value.details() or "\n").isprintable()
+
+
 async def test_errors_are_internal_and_name_the_key(replica: RunningReplica) -> None:
     await replica.control.SetBehaviour(stub_pb2.Behaviour(error_rate=1))
 

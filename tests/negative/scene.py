@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,6 +43,12 @@ def rank(use_case: str = OURS, caller: str = "homepage", tenant: str = "") -> by
     context = message.envelope.context
     context.caller, context.tenant, context.user_id = caller, tenant, "u1"
     return message.SerializeToString()
+
+
+def envelope_header() -> Header:
+    """The envelope of :func:`rank`, for a gateway that does not parse the body."""
+    envelope = ranking_pb2.RankRequest.FromString(rank()).envelope
+    return b"x-envelope-bin", b64encode(envelope.SerializeToString())
 
 
 @dataclass(slots=True)
@@ -120,8 +127,11 @@ class Scene:
             return call(self.lab.endpoints().callers["homepage"], OURS, way, {"user_id": "u1"}).model.replace(
                 "cw-ranker", ""
             )
-        unit = {"gateway": "gateway-1", "gateway-header": "central-envoy", "mesh": "homepage-sidecar"}[way]
-        answer = self.ask(unit, KEY)
+        if way == "gateway-passthrough":
+            answer = self.ask("gateway-1", envelope_header(), body=b"")
+        else:
+            unit = {"gateway": "gateway-1", "gateway-header": "central-envoy", "mesh": "homepage-sidecar"}[way]
+            answer = self.ask(unit, KEY)
         return "" if answer.status == "OK" and b"cw-ranker" in answer.body else f"{answer}"
 
 

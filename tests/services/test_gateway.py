@@ -143,6 +143,24 @@ async def test_a_header_that_is_no_envelope_is_an_invalid_argument(control_plane
         assert (await refused(anext(aiter(stream))))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_an_envelope_in_the_body_adds_nothing_to_the_one_in_the_header(
+    control_plane: ControlPlane, model: Model
+) -> None:
+    async with gateway_with(control_plane, rows_at(model)) as gateway:
+        _, metadata = unread(asking())
+        request = rank_request()
+        request.envelope.context.tenant, request.envelope.context.override = "ads", "rows@v2"
+        request.envelope.model_config.parameters["depth"] = 9
+        unary = await gateway.Rank(request, metadata=metadata)
+        [stream, *_] = [item async for item in gateway.RankStream(request, metadata=metadata)]
+
+    assert (unary.answered_by.tenant, stream.answered_by.tenant) == ("", "")
+    assert len(unary.titles) == len(request.titles)
+    for envelope, _ in model.seen:
+        assert envelope.context == serving_pb2.RequestContext(caller="homepage", user_id="u1")
+        assert not envelope.model_config.parameters.fields
+
+
 async def test_refusals_name_the_use_case_or_the_key_and_the_reason(control_plane: ControlPlane) -> None:
     async with gateway_up(control_plane.address) as address, ranking(address) as gateway:
         code, message = await refused(gateway.Rank(asking()))

@@ -9,6 +9,7 @@ import grpc
 import orjson
 
 from lab.errors import PublishError, RouteTableError, StaleRevisionError
+from lab.plain_text import MAX_CHARACTERS, printable
 from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.edits import sharing, with_models, with_use_cases
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
+MAX_COMMENT_CHARACTERS = 500
+"""Of a revision's author and of its comment."""
+
 
 class AdminServicer(admin_pb2_grpc.AdminServicer):
     """Publishes, and answers queries about revisions and nodes."""
@@ -44,14 +48,14 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         """Validates and publishes a route table."""
         called_ns = self._now_ns()
         try:
-            table = read_sources([Source(each.name, each.text) for each in request.sources])
+            table = read_sources([_source(each) for each in request.sources])
         except RouteTableError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         async for progress in self._carry_out(
             lambda before: sharing(table, before),
             context,
-            author=request.author,
-            comment=request.comment,
+            author=printable(request.author, MAX_COMMENT_CHARACTERS),
+            comment=printable(request.comment, MAX_COMMENT_CHARACTERS),
             expected_revision=request.expected_revision,
             called_ns=called_ns,
             unsafe_skip_phases=request.unsafe_skip_phases,
@@ -63,14 +67,13 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         """Validates and publishes changed use cases and models; the rest of the table stays."""
         sources, models = (
-            {each.name: Source(each.source.name, each.source.text) for each in entries}
-            for entries in (request.use_cases, request.models)
+            {each.name: _source(each.source) for each in entries} for entries in (request.use_cases, request.models)
         )
         async for progress in self._carry_out(
             lambda before: with_use_cases(with_models(before, models), sources),
             context,
-            author=request.author,
-            comment=request.comment,
+            author=printable(request.author, MAX_COMMENT_CHARACTERS),
+            comment=printable(request.comment, MAX_COMMENT_CHARACTERS),
             expected_revision=request.expected_revision,
             called_ns=self._now_ns(),
         ):
@@ -86,8 +89,8 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         async for progress in self._carry_out(
             lambda before: sharing(table, before),
             context,
-            author=request.author,
-            comment=request.comment or f"rollback to revision {stored.revision}",
+            author=printable(request.author, MAX_COMMENT_CHARACTERS),
+            comment=printable(request.comment, MAX_COMMENT_CHARACTERS) or f"rollback to revision {stored.revision}",
             expected_revision=request.expected_revision,
             called_ns=called_ns,
         ):
@@ -199,6 +202,10 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     def _acknowledgements(self, revision: int) -> list[admin_pb2.Acknowledgement]:
         stored = self._publisher.registry.get(revision)
         return [_acknowledgement(each) for each in stored.acknowledgements] if stored else []
+
+
+def _source(file: admin_pb2.SourceFile) -> Source:
+    return Source(printable(file.name, MAX_CHARACTERS), file.text)
 
 
 def _nodes(subscribers: Subscribers) -> list[admin_pb2.Node]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf import timestamp_pb2
 
+from lab.plain_text import MAX_CHARACTERS, printable
 from lab.transport.rpc_logs import REFUSED, Act, in_one_line
 from models.proto.control.v1 import acts_pb2, admin_pb2, faults_pb2
 from services.controlplane.registry.revisions import best_effort
@@ -57,7 +58,10 @@ class AuditLog:
     def take_over(self, unit: str, acts: Iterable[acts_pb2.Act]) -> None:
         """Stores acts that another unit reports."""
         for each in acts:
-            self._whole(Act(each.at.ToNanoseconds(), each.who, unit, each.what, each.detail), each.status, each.reason)
+            who, what, detail, status, reason = (
+                printable(text, MAX_CHARACTERS) for text in (each.who, each.what, each.detail, each.status, each.reason)
+            )
+            self._whole(Act(each.at.ToNanoseconds(), who, unit, what, detail), status, reason)
 
     def refused(self, act: Act, reason: str) -> None:
         """Stores an act that was refused."""

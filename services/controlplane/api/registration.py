@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from lab.plain_text import MAX_CHARACTERS, printable, require_plain
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
 from services.controlplane.nodes.membership import HOST_TIMEOUT_S, Member
@@ -35,18 +36,22 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
         self, request_iterator: AsyncIterator[replicas_pb2.ReplicaReport], context: Context
     ) -> AsyncIterator[replicas_pb2.Assignment]:
         """See :meth:`Membership.serve`; a replica may only register in the cluster that its certificate names."""
-        identity, impostor = peer_identity(context), ""
+        identity, impostor, invalid = peer_identity(context), "", ""
         first: Member | None = None
 
         async def own_reports() -> AsyncIterator[Sequence[Member]]:
-            nonlocal impostor, first
+            nonlocal impostor, invalid, first
             async for report in request_iterator:
                 if identity is not None and not is_operator(identity) and report.cluster != identity.name:
                     impostor = f"{identity.uri} may not be a replica of {report.cluster!r}"
                     return
+                try:
+                    member = _member(report)
+                except ValueError as error:
+                    invalid = str(error)
+                    return
                 if report.acts:
                     self._audit_log.take_over(report.replica, report.acts)
-                member = _member(report)
                 # The first report identifies the replica; later ones cannot change that.
                 first = first or member
                 yield [_as(first, member)]
@@ -54,6 +59,8 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
         async for revision, assignments in self._membership.serve(own_reports()):
             for versions in assignments.values():
                 yield replicas_pb2.Assignment(revision=revision, versions=_versions(versions))
+        if invalid:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, invalid)
         if impostor:
             log.warning("refused: %s", impostor)
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, impostor)
@@ -68,9 +75,17 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
             log.warning("refused: %s", reason)
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
 
+        invalid = ""
+
         async def reports() -> AsyncIterator[Sequence[Member]]:
+            nonlocal invalid
             async for report in request_iterator:
-                yield [_member(each) for each in report.replicas]
+                try:
+                    members = [_member(each) for each in report.replicas]
+                except ValueError as error:
+                    invalid = str(error)
+                    return
+                yield members
 
         async for revision, assignments in self._membership.serve(reports(), timeout_s=HOST_TIMEOUT_S):
             yield replicas_pb2.HostAssignment(
@@ -80,6 +95,8 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
                     for cluster, versions in assignments.items()
                 ],
             )
+        if invalid:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, invalid)
 
 
 def _versions(versions: Iterable[Version]) -> list[replicas_pb2.AssignedVersion]:
@@ -96,12 +113,24 @@ def _as(first: Member, member: Member) -> Member:
 
 
 def _member(report: replicas_pb2.ReplicaReport) -> Member:
+    """The member that a report describes.
+
+    Raises:
+        ValueError: a name in it is not plain text.
+    """
+    for field in ("cluster", "replica", "address"):
+        require_plain(field, getattr(report, field))
+    for key in report.loaded:
+        require_plain("loaded", key)
     return Member(
         cluster=report.cluster,
         replica=report.replica,
         address=report.address,
         loaded=frozenset(report.loaded),
-        failures=tuple((each.routing_key, each.reason) for each in report.failures),
+        failures=tuple(
+            (printable(each.routing_key, MAX_CHARACTERS), printable(each.reason, MAX_CHARACTERS))
+            for each in report.failures
+        ),
         revision=report.revision,
         draining=report.draining,
     )

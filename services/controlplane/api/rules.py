@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 
 from lab.identity import Identity
+from lab.plain_text import require_plain
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 
@@ -30,6 +31,11 @@ class RulesServicer(rules_pb2_grpc.RulesServicer):
         hello = await anext(aiter(request_iterator), None)
         if hello is None:
             return
+        try:
+            require_plain("node", hello.node)
+            require_plain("role", hello.role)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         identity = peer_identity(context)
         if identity is not None and not is_operator(identity) and identity != Identity(hello.role, hello.node):
             reason = f"{identity.uri} may not be node {hello.node!r} ({hello.role})"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from lab.plain_text import MAX_CHARACTERS, printable
 from models.proto.control.v1 import rules_pb2
 from services.controlplane.nodes.subscribers import Subscriber, Subscribers
 from services.controlplane.registry.table_diff import changed_entries
@@ -227,7 +228,7 @@ class RulesFeed:
         try:
             async for request in requests:
                 if request.error:
-                    feed.refused, feed.error = request.applied_sequence, request.error
+                    feed.refused, feed.error = request.applied_sequence, printable(request.error, MAX_CHARACTERS)
                     if request.applied_sequence in feed.offered:
                         # A refused offer changes nothing: the node is as current as before.
                         feed.has_applied(request.applied_sequence)

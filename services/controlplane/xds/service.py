@@ -13,6 +13,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc
 from envoy.service.load_stats.v3 import lrs_pb2, lrs_pb2_grpc
 from google.protobuf import duration_pb2
 
+from lab.plain_text import require_plain
 from lab.transport import peer_identity
 from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
@@ -177,6 +178,12 @@ def _subscriber_of(node: base_pb2.Node, context: Context, otherwise: str) -> Sub
 
 async def _authenticated(node: base_pb2.Node, subscriber: Subscriber, context: Context) -> Identity | None:
     """The peer's identity, None if peers do not authenticate; aborts the call if it does not match the claimed node."""
+    try:
+        for field, text in (("id", subscriber.node), ("role", subscriber.role), ("cluster", node.cluster)):
+            require_plain(f"node.{field}", text)
+        require_plain("node.metadata.secrets", _claimed(node, "secrets"))
+    except ValueError as error:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
     identity = peer_identity(context)
     reason = identity_mismatch(identity, node=subscriber.node, role=subscriber.role, caller=node.cluster)
     if reason:

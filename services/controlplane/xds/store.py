@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lab.plain_text import MAX_CHARACTERS, printable
 from services.controlplane.nodes.subscribers import Subscribers
 from services.controlplane.xds.keys import NAME as KEY_LIST
 from services.controlplane.xds.keys import key_list, shared_key_list
@@ -89,7 +90,7 @@ class NodeStream(ABC):
 
     def _acknowledge(self, request: Any, *, of_all: str = "") -> bool:
         """Takes in the answer to a response, see :meth:`Progress.answered`; returns whether the node accepted it."""
-        refusal = request.error_detail.message if request.HasField("error_detail") else None
+        refusal = printable(request.error_detail.message, MAX_CHARACTERS) if request.HasField("error_detail") else None
         generation = self._progress.answered(request.response_nonce, refusal, of_all=of_all)
         if refusal is not None:
             log.error("%r refused generation %d: %r", self.subscriber.node, generation, refusal)

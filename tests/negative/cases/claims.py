@@ -31,14 +31,26 @@ from models.proto.control.v1 import (
     rules_pb2_grpc,
 )
 from models.proto.ranking.v1 import ranking_pb2
-from tests.negative.scene import KEY, MODEL, OURS, SOON, THEIR_KEY, THEIR_MODEL, THEIRS, Case, Scene, rank
+from tests.negative.scene import (
+    KEY,
+    MODEL,
+    OURS,
+    SOON,
+    THEIR_KEY,
+    THEIR_MODEL,
+    THEIRS,
+    Case,
+    Scene,
+    envelope_header,
+    rank,
+)
 from tests.negative.wire import Answer
 
 _CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 _S = 5.0
 
 
-def _answer(ask: Callable[[], object]) -> Answer:
+def answer_to(ask: Callable[[], object]) -> Answer:
     try:
         ask()
     except grpc.RpcError as error:
@@ -57,9 +69,9 @@ def _claims_node(unit: str, node: str, caller: str, role: str) -> Callable[[Scen
             stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
             if role == "proxyless":
                 whole = discovery_pb2.DiscoveryRequest(node=who, type_url=_CLUSTER)
-                return _answer(lambda: next(stub.StreamAggregatedResources(iter([whole]), timeout=_S)))
+                return answer_to(lambda: next(stub.StreamAggregatedResources(iter([whole]), timeout=_S)))
             first = discovery_pb2.DeltaDiscoveryRequest(node=who, type_url=_CLUSTER)
-            return _answer(lambda: next(stub.DeltaAggregatedResources(iter([first]), timeout=_S)))
+            return answer_to(lambda: next(stub.DeltaAggregatedResources(iter([first]), timeout=_S)))
 
     return attempt
 
@@ -67,11 +79,22 @@ def _claims_node(unit: str, node: str, caller: str, role: str) -> Callable[[Scen
 def _claims_rules(scene: Scene) -> Answer:
     with open_blocking_channel(scene.units["control-plane"], scene.security("homepage-resolver")) as channel:
         hello = rules_pb2.SubscribeRequest(node="gateway-1", role="gateway", with_endpoints=True)
-        return _answer(lambda: next(rules_pb2_grpc.RulesStub(channel).Subscribe(iter([hello]), timeout=_S)))
+        return answer_to(lambda: next(rules_pb2_grpc.RulesStub(channel).Subscribe(iter([hello]), timeout=_S)))
 
 
 def _asks_gateway(use_case: str, caller: str) -> Callable[[Scene], Answer]:
     return lambda scene: scene.ask("gateway-1", body=rank(use_case, caller))
+
+
+def _adds_envelope(body: bytes) -> Callable[[Scene], Answer]:
+    """The answer says which tenant the model saw."""
+
+    def attempt(scene: Scene) -> Answer:
+        answer = scene.ask("gateway-1", envelope_header(), body=body)
+        by = ranking_pb2.RankResponse.FromString(answer.body).answered_by
+        return Answer(answer.status, answer.reason if by.tenant or not by.model else _NOT_READ)
+
+    return attempt
 
 
 def _names_tenant(unit: str, *in_headers: bytes) -> Callable[[Scene], Answer]:
@@ -85,7 +108,7 @@ def _asks_resolver(unit: str, use_case: str, caller: str) -> Callable[[Scene], A
         request = resolver_pb2.ResolveRequest(use_case=use_case)
         request.context.caller = caller
         with open_blocking_channel(scene.units["homepage-resolver"], scene.security(unit)) as channel:
-            return _answer(lambda: resolver_pb2_grpc.ResolverStub(channel).Resolve(request, timeout=_S))
+            return answer_to(lambda: resolver_pb2_grpc.ResolverStub(channel).Resolve(request, timeout=_S))
 
     return attempt
 
@@ -100,7 +123,7 @@ def _replays_registration(scene: Scene) -> Answer:
     """Word for word what a replica has said, by one of another cluster."""
     with open_blocking_channel(scene.units["control-plane"], scene.security("ml-cluster-1-a")) as channel:
         stub = replicas_pb2_grpc.ReplicasStub(channel)
-        return _answer(lambda: next(stub.Register(iter([_report(scene.units[THEIR_MODEL])]), timeout=_S)))
+        return answer_to(lambda: next(stub.Register(iter([_report(scene.units[THEIR_MODEL])]), timeout=_S)))
 
 
 def _server_of(service: str, method: str, behaviour: Callable[[bytes, Any], bytes]) -> grpc.Server:
@@ -235,6 +258,7 @@ def _believes_its_resolver(scene: Scene) -> Answer:
 _DENIED, _INVALID = "PERMISSION_DENIED", "INVALID_ARGUMENT"
 _NODE, _NOT_OURS = "may not be node", "may not name tenant 'ads'"
 _ONE_TENANT = "x-tenant: send none or exactly one"
+_NOT_READ = "the model saw the header's envelope only"
 _ONLY = "is for caller homepage only"
 
 CLAIMS = (
@@ -272,6 +296,14 @@ CLAIMS = (
         _asks_gateway(THEIRS, "search"),
     ),
     Case("another caller's tenant", "gateway", "gateway-1", _DENIED, _NOT_OURS, _names_tenant("gateway-1")),
+    Case(
+        "another caller's tenant, in the body beside the header's envelope",
+        "gateway-passthrough",
+        "gateway-1",
+        "OK",
+        _NOT_READ,
+        _adds_envelope(rank(tenant="ads")),
+    ),
     *(
         Case(attack, "gateway-header", by, status, reason, _names_tenant("central-envoy", *in_headers))
         for attack, by, status, reason, in_headers in (

@@ -25,21 +25,23 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%models/proto/serving/v1/serving.proto\x12\nserving.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xc9\x01\n\x0eRequestContext\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x03 \x01(\t\x12\x0f\n\x07segment\x18\x04 \x01(\t\x12\x0f\n\x07surface\x18\x05 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x06 \x01(\t\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12\x31\n\x0etraffic_origin\x18\x08 \x01(\x0e\x32\x19.serving.v1.TrafficOrigin\x12\x10\n\x08override\x18\t \x01(\t\"Z\n\x0bModelConfig\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12+\n\nparameters\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xa2\x01\n\x08\x45nvelope\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08use_case\x18\x02 \x01(\t\x12+\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x1a.serving.v1.RequestContext\x12-\n\x0cmodel_config\x18\x04 \x01(\x0b\x32\x17.serving.v1.ModelConfig\x12\x14\n\x0cpayload_seen\x18\x05 \x01(\x0c\"\xdd\x01\n\nAnsweredBy\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07replica\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x36\n\x0etraffic_origin\x18\x06 \x01(\x0e\x32\x19.serving.v1.TrafficOriginH\x00\x88\x01\x01\x12\x13\n\x06tenant\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08received\x18\x08 \x01(\x0c\x42\x11\n\x0f_traffic_originB\t\n\x07_tenant*g\n\rTrafficOrigin\x12\x1e\n\x1aTRAFFIC_ORIGIN_UNSPECIFIED\x10\x00\x12\x17\n\x13TRAFFIC_ORIGIN_REAL\x10\x01\x12\x1d\n\x19TRAFFIC_ORIGIN_ARTIFICIAL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%models/proto/serving/v1/serving.proto\x12\nserving.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xc9\x01\n\x0eRequestContext\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x03 \x01(\t\x12\x0f\n\x07segment\x18\x04 \x01(\t\x12\x0f\n\x07surface\x18\x05 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x06 \x01(\t\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12\x31\n\x0etraffic_origin\x18\x08 \x01(\x0e\x32\x19.serving.v1.TrafficOrigin\x12\x10\n\x08override\x18\t \x01(\t\"Z\n\x0bModelConfig\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12+\n\nparameters\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xa2\x01\n\x08\x45nvelope\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08use_case\x18\x02 \x01(\t\x12+\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x1a.serving.v1.RequestContext\x12-\n\x0cmodel_config\x18\x04 \x01(\x0b\x32\x17.serving.v1.ModelConfig\x12\x14\n\x0cpayload_seen\x18\x05 \x01(\x0c\"6\n\x0c\x45nvelopeOnly\x12&\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x14.serving.v1.Envelope\"\xdd\x01\n\nAnsweredBy\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07replica\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x36\n\x0etraffic_origin\x18\x06 \x01(\x0e\x32\x19.serving.v1.TrafficOriginH\x00\x88\x01\x01\x12\x13\n\x06tenant\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08received\x18\x08 \x01(\x0c\x42\x11\n\x0f_traffic_originB\t\n\x07_tenant*g\n\rTrafficOrigin\x12\x1e\n\x1aTRAFFIC_ORIGIN_UNSPECIFIED\x10\x00\x12\x17\n\x13TRAFFIC_ORIGIN_REAL\x10\x01\x12\x1d\n\x19TRAFFIC_ORIGIN_ARTIFICIAL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'models.proto.serving.v1.serving_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRAFFICORIGIN']._serialized_start=768
-  _globals['_TRAFFICORIGIN']._serialized_end=871
+  _globals['_TRAFFICORIGIN']._serialized_start=824
+  _globals['_TRAFFICORIGIN']._serialized_end=927
   _globals['_REQUESTCONTEXT']._serialized_start=84
   _globals['_REQUESTCONTEXT']._serialized_end=285
   _globals['_MODELCONFIG']._serialized_start=287
   _globals['_MODELCONFIG']._serialized_end=377
   _globals['_ENVELOPE']._serialized_start=380
   _globals['_ENVELOPE']._serialized_end=542
-  _globals['_ANSWEREDBY']._serialized_start=545
-  _globals['_ANSWEREDBY']._serialized_end=766
+  _globals['_ENVELOPEONLY']._serialized_start=544
+  _globals['_ENVELOPEONLY']._serialized_end=598
+  _globals['_ANSWEREDBY']._serialized_start=601
+  _globals['_ANSWEREDBY']._serialized_end=822
 # @@protoc_insertion_point(module_scope)
