@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,6 +139,20 @@ class Abilities:
     proves_callers: bool = False
 
 
+class Probe(NamedTuple):
+    """A resolver's answer to a probe; times are Unix nanoseconds.
+
+    Attributes:
+        unit: that answered.
+        revision: of the decision.
+    """
+
+    unit: str
+    asked_ns: int
+    answered_ns: int
+    revision: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """The evidence of one run.
@@ -168,6 +182,7 @@ class Evidence:
         availability_slo: share of requests that must be answered, 0 to 1, of the run and of each use case; None without
             such an objective.
         plan: the requests that were to be sent, computed without the driver's code; None if nothing planned them.
+        probes: answers of the run's resolvers to a question of their own.
         copies_received: receipts of the copies by request id; empty texts where a replica gives none.
         receipt_key: secret of the lab's replicas, for their receipts, see :mod:`lab.checkers.plain_models`.
     """
@@ -192,5 +207,6 @@ class Evidence:
     unheard: Sequence[Unheard] = ()
     availability_slo: float | None = None
     plan: PlannedRun | None = None
+    probes: Sequence[Probe] = ()
     copies_received: Mapping[str, Sequence[str]] = field(default_factory=dict)
     receipt_key: str = ""

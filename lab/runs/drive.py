@@ -17,6 +17,7 @@ from lab.runs.events import save_events
 from lab.runs.judging import DEFAULT_TERMS, EVIDENCE, SETTLING_NS, Terms, judge, write_summary
 from lab.runs.locustfile import LocustOptions, locust_plan_of
 from lab.runs.planned import save_planned
+from lab.runs.probing import probes_in, probing
 from lab.runs.published import save_published
 from lab.runs.registrations import save_registrations
 from lab.runs.seal import provide_key, seal
@@ -147,9 +148,10 @@ def drive(
     save_planned(folder)
     registered = context.registrations()
     from_ns = time.time_ns()
-    status = context.runtime.run_driver(
-        folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port, cancel_token
-    )
+    with probing(folder, context.state, plan):
+        status = context.runtime.run_driver(
+            folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port, cancel_token
+        )
     records = save_evidence(folder, context, registered, from_ns=from_ns)
     save_surroundings(folder, context)
     return judge_run(folder, status, options.terms, provide_key(context.units.parent), records)
@@ -208,6 +210,7 @@ def save_evidence(
     records = run_folder.save_history(folder)
     save_events(folder, context.units.parent, from_ns=from_ns)
     named = {number for record in records for number in (record.revision, record.served_revision)}
+    named |= {probe.revision for probe in probes_in(folder)}
     tables = context.revisions(from_ns - SETTLING_NS, named)
     run_folder.save_revisions(folder, tables)
     save_registrations(folder, registered, context.registrations(), asked_ns=from_ns)

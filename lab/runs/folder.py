@@ -11,6 +11,7 @@
         trace.csv           the trace, if one was played    locustfile.py   the simulated users, if Locust drove
         window.json         when the run began and ended    seal.json       digests of all these, signed
         registrations.json  when which replicas were registered
+        probes.json         resolvers' answers to probes
         planned.parquet     one row a request to be sent   published.json  texts of the published route tables
         units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
 """
@@ -51,6 +52,7 @@ LOCUSTFILE = "locustfile.py"
 TOGETHER, WINDOW = "together.json", "window.json"
 REVISIONS, SUMMARY, SPEC, VERSIONS = "revisions.json", "summary.json", "spec.json", "versions.json"
 ARRIVALS, REGISTRATIONS, PUBLISHED = "arrivals.parquet", "registrations.json", "published.json"
+PROBES = "probes.json"
 # Of runs recorded before replicas kept all arrivals.
 COPIES, COPIES_ERROR = "copies.json", "copies.error"
 

@@ -40,6 +40,7 @@ from lab.runs.folder import (
     LOCUSTFILE,
     PLAN,
     PLANNED,
+    PROBES,
     PUBLISHED,
     REGISTRATIONS,
     REVISIONS,
@@ -53,6 +54,7 @@ from lab.runs.folder import (
     read_json,
 )
 from lab.runs.planned import planned_in
+from lab.runs.probing import probes_in
 from lab.runs.published import published_in
 from lab.runs.registrations import registrations_in
 from lab.runs.seal import UNSEALED, verify
@@ -72,7 +74,7 @@ SETTLING_NS = 100_000_000
 
 EVIDENCE = (
     *(PLAN, PLANNED, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, ARRIVALS, COPIES, COPIES_ERROR),
-    *(RUN_EVENTS, PUBLISHED, WINDOW, REGISTRATIONS, SPEC, VERSIONS, SUMMARY, TOGETHER),
+    *(RUN_EVENTS, PUBLISHED, PROBES, WINDOW, REGISTRATIONS, SPEC, VERSIONS, SUMMARY, TOGETHER),
 )
 """The files in a run's folder that are sealed."""
 
@@ -280,6 +282,7 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
         planned=_count_of_driver(folder) if planned is None else len(planned.requests),
         offered_rate=None if planned is None else planned.offered_rps,
         plan=planned,
+        probes=probes_in(folder),
         closed_loop=plan.locust is not None and plan.locust.closed_loop,
         shadow_copies=copies,
         shadow_duplicates=_repeated(received or {}),

@@ -25,6 +25,7 @@ from lab.runs import folder as run_folder
 from lab.runs.drive import judge_run, plan_for, save_evidence, save_surroundings
 from lab.runs.judging import EVIDENCE
 from lab.runs.planned import save_planned
+from lab.runs.probing import probing
 from lab.runs.seal import provide_key, seal, verify
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def drive_parallel(
         status = 1
         try:
             # Beside its folder, in which a container's log would overwrite it.
-            with (folder / f"{name}.log").open("w") as errors:
+            with probing(folder / name, context.state, plan), (folder / f"{name}.log").open("w") as errors:
                 status = context.runtime.run_driver(
                     folder / name, plan.caller, report, cancel_token=cancel_token, errors=errors
                 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.checkers.kinds import accounting
+from lab.history.arrivals import Arrival
 from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record
 
 if TYPE_CHECKING:
@@ -125,3 +126,27 @@ def _judge_strictly(records: list[Record]) -> Verdict:
     return accounting.check(
         make_evidence(records, topology="mesh", caller="homepage", timeout_s=10.0, window_ns=WINDOW)
     )
+
+
+def _arrival(request_id: str, **changes: Any) -> Arrival:
+    arrival = Arrival(request_id, "a-0", "rows.v1", False, "", "", START_NS, START_NS + 1, "OK")  # noqa: FBT003
+    return arrival._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("arrival", "lost"),
+    [
+        (_arrival("run-5"), [5]),
+        (_arrival("run-a", is_copy=True), []),
+        (_arrival("run-a", status="UNAVAILABLE"), []),
+        (_arrival("run-a", ended_ns=START_NS + 9_000_000_000), []),
+        (_arrival("other-a"), []),
+        (_arrival("run-1"), []),
+    ],
+    ids=["lost", "copy", "failed", "just before the driver was killed", "another driver's", "recorded"],
+)
+def test_a_request_that_a_replica_answered_has_a_record(arrival: Arrival, lost: list[int]) -> None:
+    records = [make_record(0, request_id="run-0"), make_record(1, request_id="run-1", sent_ns=START_NS + 10**10)]
+    records[1] = replace(records[1], done_ns=START_NS + 10**10 + 1)
+    verdict = accounting.check(make_evidence(records, arrivals=[arrival]))
+    assert [each.sequence for each in verdict.violations] == lost

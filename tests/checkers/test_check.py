@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lab.checkers import CHECKERS, Checker, Claim, Outcome, RevisionInForce, Verdict, by_claim, check, combine
+from lab.checkers import CHECKERS, Checker, Claim, Outcome, Probe, RevisionInForce, Verdict, by_claim, check, combine
 from tests.checkers.builders import best_first, items_of, make_evidence, make_record, make_table, obey, planned_of
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
             RevisionInForce(2, tables[1], change, None, change + 1),
         ],
         plan=planned_of(records),
+        probes=[Probe("homepage-resolver", change + 1, change + 2, 2)],
         shadow_copies={"rows.v4": frozenset(record.request_id for record in records if record.shadow)},
     )
     verdicts = check(evidence)

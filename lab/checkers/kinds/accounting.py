@@ -22,6 +22,9 @@ LATE_S = 5.0
 SLACK_NS = 1_000_000_000
 """How far outside the run's window a time may lie, as clocks are set meanwhile."""
 
+RECORDED_NS = 2_000_000_000
+"""Time after a replica's answer in which a driver that goes on sending has recorded it."""
+
 STATUSES = frozenset(
     (
         *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
@@ -38,7 +41,8 @@ def check(evidence: Evidence) -> Verdict:
     Returns:
         Invalid if the history contradicts itself or the plan: a request is recorded twice or was never planned, has a
         status that gRPC does not have, times that run backwards, lie outside the run or are further apart than the
-        timeout and :data:`LATE_S`, or a topology, caller or routing key that the run does not have. Unknown if it is
+        timeout and :data:`LATE_S`, or a topology, caller or routing key that the run does not have; or if a replica
+        answered a request that has no record, though its driver recorded later ones. Unknown if it is
         incomplete: records are missing, requests were not sent, or none was planned.
     """
     violations: list[Violation] = []
@@ -53,6 +57,7 @@ def check(evidence: Evidence) -> Verdict:
         ids.add(record.request_id)
         if message:
             violations.append(Violation(NAME, record.sequence, record.request_id, message))
+    violations += _lost(evidence, ids)
     if _scheduled(evidence):
         missing = evidence.planned - sum(1 for sequence in sequences if 0 <= sequence < evidence.planned)
         summary = f"{evidence.planned} planned, {len(evidence.records)} recorded"
@@ -67,6 +72,25 @@ def check(evidence: Evidence) -> Verdict:
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} contradictions; {summary}", tuple(violations))
     incomplete = missing or unsent or not evidence.planned
     return Verdict(NAME, Outcome.UNKNOWN if incomplete else Outcome.VALID, summary)
+
+
+def _lost(evidence: Evidence, ids: set[str]) -> list[Violation]:
+    """Returns the requests that replicas answered, and their driver has no record of.
+
+    A driver that is killed loses the latest records alone, of all requests that it sends under one prefix.
+    """
+    latest: dict[str, int] = {}
+    for record in evidence.records:
+        prefix = record.request_id.partition("-")[0]
+        latest[prefix] = max(record.sent_ns, latest.get(prefix, 0))
+    violations = []
+    for each in evidence.arrivals or ():
+        prefix, _, number = each.request_id.partition("-")
+        answered = each.status == "OK" and not each.is_copy
+        if answered and each.request_id not in ids and latest.get(prefix, 0) > each.ended_ns + RECORDED_NS:
+            message = f"{each.replica} answered it, and it has no record"
+            violations.append(Violation(NAME, int(number, 16), each.request_id, message))
+    return violations
 
 
 def _scheduled(evidence: Evidence) -> bool:

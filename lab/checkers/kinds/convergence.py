@@ -1,0 +1,81 @@
+"""Do the resolvers themselves answer by the revision that the control plane says they follow?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lab.checkers.checker import Checker
+from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.checkers.evidence import Evidence, Probe, RevisionInForce
+
+NAME = "convergence"
+
+_MS = 1e6
+
+
+def check(evidence: Evidence) -> Verdict | None:
+    """Compares each probe of a resolver with the revisions that were in force between question and answer.
+
+    A revision that changes no rule, such as a model's move, is not sent to resolvers, so a resolver may answer by an
+    earlier one with the same rules. Probes while a fault that hit the resolver or a control plane was marked are left
+    out, as are revisions of which the run has no table.
+
+    Returns:
+        None if no resolver answered a probe. Invalid if one answered by a revision that had ended before the question.
+    """
+    by_number = {each.revision: each for each in evidence.revisions}
+    judged = [each for each in evidence.probes if each.revision in by_number and not _disturbed(each, evidence)]
+    if not judged or not evidence.records:
+        return None
+    violations = []
+    for probe in judged:
+        answered_by = by_number[probe.revision]
+        if answered_by.until_ns is None or answered_by.until_ns >= probe.asked_ns:
+            continue
+        now = [each for each in evidence.revisions if _in_force(each, probe)]
+        if any(_rules_of(each.document) == _rules_of(answered_by.document) for each in now):
+            continue
+        late_ms = (probe.asked_ns - answered_by.until_ns) / _MS
+        message = f"{probe.unit} answered by revision {probe.revision} {late_ms:.0f} ms after that had ended"
+        nearest = min(evidence.records, key=lambda record: abs(record.sent_ns - probe.asked_ns))
+        violations.append(Violation(NAME, nearest.sequence, nearest.request_id, message))
+    summary = f"{len(judged)} probes of {len({each.unit for each in judged})} resolvers"
+    if violations:
+        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} by ended revisions; {summary}", tuple(violations))
+    return Verdict(NAME, Outcome.VALID, f"{summary}, each by a revision in force")
+
+
+def _in_force(revision: RevisionInForce, probe: Probe) -> bool:
+    return revision.from_ns <= probe.answered_ns and (revision.until_ns is None or revision.until_ns >= probe.asked_ns)
+
+
+def _disturbed(probe: Probe, evidence: Evidence) -> bool:
+    return any(
+        each.from_ns <= probe.answered_ns
+        and (each.until_ns is None or each.until_ns >= probe.asked_ns)
+        and (each.target in (probe.unit, "resolver") or each.target.startswith("control-plane"))
+        for each in evidence.disturbances
+    )
+
+
+def _rules_of(document: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Returns what resolvers learn of a table: all but where versions run, and limits."""
+    versions = {
+        f"{model}@{version}": its.get("config", {})
+        for model, entry in document["models"].items()
+        for version, its in entry["versions"].items()
+    }
+    return document["use_cases"], versions
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Do resolvers answer by a revision that the control plane says is in force?",
+    subject="a resolver that was probed",
+    claim=Claim.CORRECTNESS,
+    check=check,
+)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from copy import deepcopy
+
+from lab.checkers import Disturbance, Evidence, Probe, RevisionInForce
+from lab.checkers.kinds import convergence
+from tests.checkers.builders import START_NS, make_evidence, make_record, two_versions
+
+CHANGE = START_NS + 1_000_000_000
+ENDED = CHANGE + 100_000_000
+OLD, NEW = two_versions(), two_versions()
+NEW["use_cases"]["Rows"]["default"] = "rows@v2"
+RECORDS = [make_record(number * 1_000) for number in range(3)]
+
+
+def _evidence(*probes: Probe, disturbances: tuple[Disturbance, ...] = (), new: dict[str, object] = NEW) -> Evidence:
+    revisions = [RevisionInForce(1, OLD, 0, ENDED, 1), RevisionInForce(2, new, CHANGE, None, CHANGE + 1)]
+    return make_evidence(RECORDS, revisions=revisions, probes=probes, disturbances=disturbances)
+
+
+def _probe(revision: int, asked_ns: int) -> Probe:
+    return Probe("homepage-resolver", asked_ns, asked_ns + 1_000_000, revision)
+
+
+def _outcome(evidence: Evidence) -> str:
+    verdict = convergence.check(evidence)
+    return "" if verdict is None else str(verdict.outcome)
+
+
+def test_answers_by_revisions_in_force_are_valid() -> None:
+    verdict = convergence.check(
+        _evidence(_probe(1, START_NS), _probe(1, ENDED - 1), _probe(2, CHANGE), _probe(2, ENDED + 5))
+    )
+    assert verdict
+    assert (verdict.outcome, verdict.summary) == ("valid", "4 probes of 1 resolvers, each by a revision in force")
+
+
+def test_an_answer_by_an_ended_revision_is_invalid() -> None:
+    verdict = convergence.check(_evidence(_probe(1, ENDED + 70_000_000), _probe(2, ENDED + 80_000_000)))
+    assert verdict
+    assert verdict.outcome == "invalid"
+    [violation] = verdict.violations
+    assert violation.sequence == 1_000  # the nearest request
+    assert violation.message == "homepage-resolver answered by revision 1 70 ms after that had ended"
+
+
+def test_a_resolver_need_not_know_a_revision_that_only_moves_a_model() -> None:
+    moved = deepcopy(OLD)
+    moved["models"]["rows"]["versions"]["v1"]["cluster"] = "b"
+    assert _outcome(_evidence(_probe(1, ENDED + 70_000_000), new=moved)) == "valid"
+    moved["models"]["rows"]["versions"]["v1"]["config"] = {"depth": 7}
+    assert _outcome(_evidence(_probe(1, ENDED + 70_000_000), new=moved)) == "invalid"
+
+
+def test_a_resolver_under_a_fault_is_not_judged_meanwhile() -> None:
+    late = _probe(1, ENDED + 70_000_000)
+    for target, outcome in (("homepage-resolver", ""), ("control-plane", ""), ("ml-cluster-1", "invalid")):
+        paused = Disturbance(f"{target} paused", target, CHANGE, None)
+        assert _outcome(_evidence(late, disturbances=(paused,))) == outcome
+    healed = Disturbance("homepage-resolver paused", "homepage-resolver", START_NS, CHANGE)
+    assert _outcome(_evidence(late, disturbances=(healed,))) == "invalid"
+
+
+def test_without_probes_or_tables_for_them_there_is_no_verdict() -> None:
+    assert _outcome(_evidence()) == ""
+    assert _outcome(_evidence(_probe(9, CHANGE))) == ""

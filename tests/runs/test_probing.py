@@ -1,0 +1,24 @@
+"""Probes of resolvers, as a run's folder has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.checkers import Probe
+from lab.errors import RunError
+from lab.runs.probing import probes_in
+
+
+def test_answers_are_read(tmp_path: Path) -> None:
+    assert probes_in(tmp_path) == []
+    (tmp_path / "probes.json").write_text('[["homepage-resolver", 5, 6, 1]]')
+    assert probes_in(tmp_path) == [Probe("homepage-resolver", 5, 6, 1)]
+
+
+@pytest.mark.parametrize("text", ["3", "[[1, 2]]", '[["a", 1, 2, "x"]]'])
+def test_anything_else_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "probes.json").write_text(text)
+    with pytest.raises(RunError, match=r"probes.json: no answers to probes"):
+        probes_in(tmp_path)
