@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
@@ -107,6 +109,10 @@ class Leases:
             self.revision = revision
             self._leases.clear()
 
+    def end_all(self) -> None:
+        """Ends every lease."""
+        self._leases.clear()
+
     def drop(self, key: LeaseKey | None) -> None:
         """Ends one lease."""
         if key is not None:
@@ -118,6 +124,10 @@ class Leases:
 
 
 _RECONNECT_PAUSE_S = 0.1
+# Several requests to hold fit into one hold, so that a late one does no harm.
+_ASK_EVERY_S = 0.25
+# The resolver counts a hold by its own clock, which may run slower.
+_OF_A_HOLD = 0.9
 
 _log = logging.getLogger(__name__)
 
@@ -125,30 +135,36 @@ _log = logging.getLogger(__name__)
 class Watch:
     """Follows the resolver's revisions until it is closed. Needs a running event loop.
 
+    Leases may be used without asking for as long as the resolver promises to put no other revision in force: a *hold*,
+    which counts from when this client asked for it. So a process that was stopped, or gets no processor, does not use
+    decisions of which it cannot know that they ended.
+
     Args:
         channel: to the resolver.
         leases: ended by new revisions.
 
     Attributes:
-        holds: whether the stream is open, so that a new revision would be noticed; else leases count as stale.
+        holds_until: when the hold ends, by the monotonic clock; from then on leases count as stale.
+        cut_off: whether the resolver is known not to answer; set by who asks it, until it is heard again.
     """
 
     def __init__(self, channel: grpc.aio.Channel, leases: Leases) -> None:
-        self.holds = False
+        self.holds_until = 0.0
+        self.cut_off = False
         self._stub = resolver_pb2_grpc.ResolverStub(channel)
         self._leases = leases
-        self._begun = asyncio.Event()
+        self._held = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
     async def ready(self, timeout_s: float) -> None:
-        """Returns once the resolver has announced a revision.
+        """Returns once the resolver has announced a revision and leases may be used.
 
         Raises:
             UnitError: it has announced none in time.
         """
         try:
             async with asyncio.timeout(timeout_s):
-                await self._begun.wait()
+                await self._held.wait()
         except TimeoutError:
             raise UnitError(f"the resolver has announced no revision within {timeout_s:g} s") from None
 
@@ -164,25 +180,47 @@ class Watch:
                 await self._follow()
             except grpc.aio.AioRpcError as error:
                 reason = error.details() or error.code().name
+                if error.code() is grpc.StatusCode.ABORTED:
+                    self._leases.end_all()
             except asyncio.InvalidStateError:
                 reason = "the stream ended before a revision could be acknowledged"
-            if self.holds:
-                self.holds = False
+            if self._held.is_set():
+                self._held.clear()
                 _log.warning("watch of the resolver lost: %s", reason)
+            self.holds_until = 0.0
             await asyncio.sleep(_RECONNECT_PAUSE_S)
 
     async def _follow(self) -> None:
         stream = self._stub.Watch(wait_for_ready=True)
+        asking: asyncio.Task[None] | None = None
+        news = asyncio.Event()
         try:
             await stream.write(resolver_pb2.WatchRequest(revision=self._leases.revision))
             async for response in stream:
-                if self.holds:
-                    self._leases.advance(response.revision)
-                else:
+                self.cut_off = False
+                if asking is None:
                     self._leases.follow(response.revision)
-                    self.holds = True
-                    self._begun.set()
                     _log.info("the resolver holds revision %d", response.revision)
-                await stream.write(resolver_pb2.WatchRequest(revision=response.revision))
+                    asking = asyncio.create_task(self._keep_asking(stream, news))
+                elif not response.sent:
+                    self._leases.advance(response.revision)
+                    news.set()
+                else:
+                    hold_s = response.hold.ToMicroseconds() / 1e6
+                    self.holds_until = response.sent + hold_s * _OF_A_HOLD
+                    self._held.set()
         finally:
+            if asking is not None:
+                asking.cancel()
             stream.cancel()
+
+    async def _keep_asking(self, stream: grpc.aio.StreamStreamCall[Any, Any], news: asyncio.Event) -> None:
+        """Acknowledges the revision and asks for a hold, time and again, and at each new revision."""
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the reader sees why the stream has ended
+            while True:
+                news.clear()
+                request = resolver_pb2.WatchRequest(revision=self._leases.revision, sent=time.monotonic())
+                await stream.write(request)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_ASK_EVERY_S):
+                        await news.wait()

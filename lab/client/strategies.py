@@ -87,10 +87,14 @@ StrategyFactory = Callable[[str, Endpoints, Security | None], Strategy]
 _DIRECT_TIMEOUT_S = 10.0
 # The gateway applies the use case's own timeout; this one is for a gateway that never answers.
 _GATEWAY_TIMEOUT_S = 15.0
-# A request with a stale lease to fall back on waits this long for a fresh one. If it gets none, requests use the stale
-# lease for the pause before one tries again.
+# A request with a stale lease to fall back on waits this long for a fresh one. If it gets none twice, requests use the
+# stale lease for the pause before one tries again. A first failure may be that of a connection which is opened again.
 _RENEW_TIMEOUT_S = 0.25
 _RENEW_PAUSE_S = 0.1
+# If a call ends so much later than its timeout, this process was late, and the resolver may have answered.
+_LATE_S = 0.1
+# The answer to a call that began earlier may have been overtaken, unless there is a hold.
+_RECENT_S = 0.05
 # How often a request joins another request's call to the resolver. It joins again if a newer revision overtook the
 # decision, or if the rules read a field in which the two requests differ.
 _SHARED_LIMIT = 4
@@ -204,6 +208,9 @@ class Unleased:
 class Leased(Unleased):
     """Reuses decisions for as long as their leases say; a revision that the resolver announces ends them at once.
 
+    Without a hold (see :class:`lab.client.leases.Watch`) the resolver is asked. If it does not answer although this
+    process runs, this caller is cut off: it uses its leases until they are too stale.
+
     Needs a running event loop.
 
     Attributes:
@@ -214,7 +221,7 @@ class Leased(Unleased):
         super().__init__(resolver, channel, encode=encode)
         self._leases = Leases()
         self.watch = Watch(resolver.channel, self._leases)
-        self._resolving: dict[LeaseKey, asyncio.Task[tuple[ResolvedDecision, LeaseKey]]] = {}
+        self._resolving: dict[LeaseKey, tuple[float, asyncio.Task[tuple[ResolvedDecision, LeaseKey]]]] = {}
         self._renew_not_before = 0.0
 
     async def decide(self, attempts: RequestAttempts, context: Mapping[str, str]) -> tuple[RpcChannel, Decision]:
@@ -224,26 +231,33 @@ class Leased(Unleased):
         if attempts.torn:
             leases.drop(key)
         lease = leases.find(key)
-        if lease is not None and self.watch.holds and time.monotonic() < lease.fresh_until:
+        if lease is not None and time.monotonic() < min(lease.fresh_until, self.watch.holds_until):
             return self.channel, lease.decision
-        return self.channel, await self._renew(attempts, context, lease)
+        return self.channel, await self._renew(attempts, context, key, lease)
 
     async def _renew(
-        self, attempts: RequestAttempts, context: Mapping[str, str], lease: Lease | None
+        self, attempts: RequestAttempts, context: Mapping[str, str], key: LeaseKey | None, lease: Lease | None
     ) -> ResolvedDecision:
-        now = time.monotonic()
-        if lease is None or now >= lease.usable_until:
+        if lease is None or time.monotonic() >= lease.usable_until:
             return await self._resolve_shared(attempts, context, RESOLVE_TIMEOUT_S)
-        if now < self._renew_not_before:
+        if self.watch.cut_off and time.monotonic() < self._renew_not_before:
             return lease.decision
-        try:
-            return await self._resolve_shared(attempts, context, _RENEW_TIMEOUT_S)
-        except ResolverUnreachableError:
-            self._renew_not_before = time.monotonic() + _RENEW_PAUSE_S
+        failed = 1 if self.watch.cut_off else 0
+        for timeout_s in (_RENEW_TIMEOUT_S, _RENEW_TIMEOUT_S, RESOLVE_TIMEOUT_S):
+            began = time.monotonic()
+            try:
+                return await self._resolve_shared(attempts, context, timeout_s)
+            except ResolverUnreachableError as error:
+                failure = error
+            failed += time.monotonic() - began < timeout_s + _LATE_S
             # A revision may have ended the lease while the call was in flight.
-            if lease.decision.revision < self._leases.revision:
-                raise
-            return lease.decision
+            if (lease := self._leases.find(key)) is None:
+                break
+            if failed > 1:
+                self.watch.cut_off = True
+                self._renew_not_before = time.monotonic() + _RENEW_PAUSE_S
+                return lease.decision
+        raise failure
 
     async def _resolve_shared(
         self, attempts: RequestAttempts, context: Mapping[str, str], timeout_s: float
@@ -254,10 +268,11 @@ class Leased(Unleased):
             # Until it is known which fields the rules read, one request resolves and the others wait for it. A pinned
             # request resolves alone, as it may be refused where others are not.
             key = self._leases.key(use_case, context) or (use_case, context.get("override", ""))
-            call = self._resolving.get(key)
-            if call is None:
+            now = time.monotonic()
+            began, call = self._resolving.get(key, (0.0, None))
+            if call is None or now > max(began + _RECENT_S, self.watch.holds_until):
                 call = asyncio.create_task(self._resolve_and_keep(attempts, dict(context), timeout_s))
-                self._resolving[key] = call
+                self._resolving[key] = now, call
                 call.add_done_callback(partial(self._resolved, key))
             # Cancelling one request must not cancel the call that the others wait for.
             decision, resolved_key = await asyncio.shield(call)
@@ -281,7 +296,8 @@ class Leased(Unleased):
         return decision, lease_key(use_case, decision.reads, context)
 
     def _resolved(self, key: LeaseKey, call: asyncio.Task[tuple[ResolvedDecision, LeaseKey]]) -> None:
-        del self._resolving[key]
+        if self._resolving[key][1] is call:
+            del self._resolving[key]
         if not call.cancelled():
             call.exception()  # marks it as retrieved: if no request waits any more, asyncio would log it
 
@@ -291,7 +307,7 @@ class Leased(Unleased):
 
     async def close(self) -> None:
         """Closes the channels to models and resolver."""
-        for call in list(self._resolving.values()):
+        for _, call in list(self._resolving.values()):
             call.cancel()
         await self.watch.close()
         await super().close()

@@ -9,13 +9,14 @@ import grpc
 import pytest
 
 from lab.client import Client, Endpoints
+from lab.client.strategies import Leased
 from lab.errors import CallError, ResolverUnreachableError
 from lab.routing.attempts import RequestAttempts
 from lab.topologies import open_client
 from models.proto.ranking.v1 import ranking_pb2
 from tests.parts import ControlPlane, Model, rank_request, resolver_up, update, use_case
-from tests.waiting import eventually
 
+WITHIN_S = 15.0
 TV, PHONE = {"device": "tv", "user_id": "u1"}, {"device": "phone", "user_id": "u1"}
 TV_GETS_V2 = use_case("rows@v1", rules=[{"name": "tv", "when": {"device": ["tv"]}, "use": "rows@v2"}])
 
@@ -151,7 +152,8 @@ async def test_without_its_resolver_a_client_uses_its_leases(control_plane: Cont
         async with resolver_up(control_plane.address, address=resolver):
             await control_plane.put_in_force(update(2, use_cases={"HomepageRows": use_case("rows@v1")}), "resolver")
             # As soon as the resolver can be asked again, it is: the lease is not watched over, so it is not trusted.
-            await eventually("the watch holds again", lambda: client.strategy.watch.holds)  # type: ignore[attr-defined]
+            assert isinstance(client.strategy, Leased)
+            await client.strategy.watch.ready(WITHIN_S)
             assert await key_of(client, TV) == ("rows.v1", 2)
     finally:
         await client.close()

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import grpc.aio
 import pytest
 
 from lab.client import Client
+from lab.client.strategies import Leased
 from lab.errors import CallError
 from lab.transport import open_channel
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
@@ -178,16 +180,34 @@ async def test_a_frozen_resolver_is_detected_and_leases_serve_meanwhile(
     control_plane: ControlPlane, model: Model
 ) -> None:
     async with leased(control_plane, model) as (process, client):
-        watch = client.strategy.watch  # type: ignore[attr-defined]
+        assert isinstance(client.strategy, Leased)
+        watch = client.strategy.watch
         with frozen(process):
             assert await key_of(client) == "rows.v1"
-            await eventually("the watch is lost", lambda: not watch.holds)
+            await eventually("the watch is lost", lambda: not watch.holds_until)
             for _ in range(5):
                 assert await key_of(client) == "rows.v1"
-        await eventually("the watch holds again", lambda: watch.holds)
+        await watch.ready(WITHIN_S)
         assert await key_of(client) == "rows.v1"
         process.signal(signal.SIGTERM)
         assert await process.ended() == 0
+
+
+async def test_a_revision_that_goes_out_to_a_frozen_resolver_has_not_converged(
+    control_plane: ControlPlane, model: Model
+) -> None:
+    async with leased(control_plane, model) as (process, client):
+        assert await key_of(client) == "rows.v1"
+        assert isinstance(client.strategy, Leased)
+        watch = client.strategy.watch
+        await watch.ready(WITHIN_S)
+        with frozen(process):
+            sequence = control_plane.send(update(2, use_cases={"HomepageRows": use_case("rows@v2")}))
+            await eventually("the client's hold is over", lambda: time.monotonic() > watch.holds_until)
+            assert await key_of(client) == "rows.v1"
+            assert ("resolver", sequence) not in control_plane.errors
+        assert await control_plane.answered("resolver", sequence) == ""
+        assert {await key_of(client) for _ in range(20)} == {"rows.v2"}
 
 
 async def test_a_resolver_that_is_stopped_ends_its_watchers_streams(control_plane: ControlPlane, model: Model) -> None:

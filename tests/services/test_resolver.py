@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -11,6 +12,7 @@ import pytest
 from lab.transport import open_channel
 from models.context import write_context
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
+from services.resolver.watchers import HOLD_S
 from tests.parts import ControlPlane, resolver_up, update, use_case
 from tests.waiting import eventually
 
@@ -30,6 +32,21 @@ async def next_of(
     message = await watch.read()
     assert isinstance(message, resolver_pb2.WatchResponse)
     return message
+
+
+def acknowledged(revision: int) -> resolver_pb2.WatchRequest:
+    """What a client writes that uses leases of this revision, and no other."""
+    return resolver_pb2.WatchRequest(revision=revision, sent=1.5)
+
+
+async def hold(
+    watch: grpc.aio.StreamStreamCall[resolver_pb2.WatchRequest, resolver_pb2.WatchResponse], revision: int
+) -> None:
+    """Acknowledges a revision that is announced, and gets a hold."""
+    assert (await next_of(watch)).revision == revision
+    await watch.write(acknowledged(revision))
+    held = await next_of(watch)
+    assert (held.revision, held.sent, held.hold.ToMilliseconds()) == (revision, 1.5, HOLD_S * 1_000)
 
 
 def question(name: str, **context: str) -> resolver_pb2.ResolveRequest:
@@ -131,19 +148,18 @@ async def test_a_revision_counts_as_applied_only_once_every_watcher_has_acknowle
         await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
         prompt, slow = resolver.Watch(), resolver.Watch()
         for watch in (prompt, slow):
-            assert (await next_of(watch)).revision == 1
-            await watch.write(resolver_pb2.WatchRequest(revision=1))
+            await hold(watch, 1)
 
         sequence = control_plane.send(update(2, use_cases=ROWS))
         for watch in (prompt, slow):
             assert (await next_of(watch)).revision == 2
-        await prompt.write(resolver_pb2.WatchRequest(revision=2))
-        await slow.write(resolver_pb2.WatchRequest(revision=1))
+        await prompt.write(acknowledged(2))
+        await slow.write(acknowledged(1))
         # New questions are answered by the new rules already.
         assert (await resolver.Resolve(question("HomepageRows"))).revision == 2
         assert ("resolver", sequence) not in control_plane.errors
 
-        await slow.write(resolver_pb2.WatchRequest(revision=2))
+        await slow.write(acknowledged(2))
         assert await control_plane.answered("resolver", sequence) == ""
         prompt.cancel()
         slow.cancel()
@@ -153,8 +169,7 @@ async def test_a_silent_watcher_is_disconnected_and_delays_no_publish(control_pl
     async with resolver_up(control_plane.address) as address, stub(address) as resolver:
         await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
         mute = resolver.Watch()
-        assert (await next_of(mute)).revision == 1
-        await mute.write(resolver_pb2.WatchRequest(revision=1))
+        await hold(mute, 1)
         await control_plane.put_in_force(update(2, use_cases=ROWS), "resolver")
         assert (await next_of(mute)).revision == 2
         with pytest.raises(grpc.aio.AioRpcError, match="revision 2 not acknowledged") as caught:
@@ -164,12 +179,42 @@ async def test_a_silent_watcher_is_disconnected_and_delays_no_publish(control_pl
         await control_plane.put_in_force(update(3, use_cases=ROWS), "resolver")
 
 
+async def test_a_watcher_that_does_not_acknowledge_gets_no_hold(control_plane: ControlPlane) -> None:
+    async with resolver_up(control_plane.address) as address, stub(address) as resolver:
+        await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
+        watch = resolver.Watch()
+        await hold(watch, 1)
+        sequence = control_plane.send(update(2, use_cases=ROWS))
+        assert (await next_of(watch)).revision == 2
+        for _ in range(3):
+            await watch.write(acknowledged(1))
+        assert await control_plane.answered("resolver", sequence) == ""
+        with pytest.raises(grpc.aio.AioRpcError, match="revision 2 not acknowledged"):
+            await watch.read()
+
+
+async def test_a_watcher_that_is_cut_off_is_waited_for_as_long_as_it_may_use_its_leases(
+    control_plane: ControlPlane,
+) -> None:
+    async with resolver_up(control_plane.address) as address, stub(address) as resolver:
+        await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
+        watch = resolver.Watch()
+        before = time.monotonic()
+        await hold(watch, 1)
+        watch.cancel()
+        await control_plane.put_in_force(update(2, use_cases=ROWS), "resolver")
+        assert time.monotonic() - before >= HOLD_S
+
+
 @pytest.mark.parametrize("leave", ["cancel", "half-close"])
 async def test_a_watcher_that_has_gone_is_not_waited_for(control_plane: ControlPlane, leave: str) -> None:
     async with resolver_up(control_plane.address) as address, stub(address) as resolver:
         await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
         watch = resolver.Watch()
-        assert (await next_of(watch)).revision == 1
+        if leave == "cancel":
+            assert (await next_of(watch)).revision == 1
+        else:
+            await hold(watch, 1)
         sequence = control_plane.send(update(2, use_cases=ROWS))
         assert (await next_of(watch)).revision == 2
         if leave == "cancel":

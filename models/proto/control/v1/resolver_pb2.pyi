@@ -221,19 +221,25 @@ Global___Header: _TypeAlias = Header  # noqa: Y015
 
 @_typing.final
 class WatchRequest(_message.Message):
+    """The watcher acknowledges a revision, or asks to go on using its leases."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Latest revision that the watcher has seen and whose predecessors it no longer uses."""
+    sent: _builtins.float
+    """When it sent this, seconds of its own monotonic clock."""
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
+        sent: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "sent", b"sent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -244,15 +250,27 @@ class WatchResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    sent: _builtins.float
+    """Of the request that this answers; 0 if a new revision is announced."""
+    @_builtins.property
+    def hold(self) -> _duration_pb2.Duration:
+        """For how long after `sent` the watcher may use leases of this revision: the resolver reports no other as applied
+        before, unless the watcher acknowledges it.
+        """
+
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
+        sent: _builtins.float = ...,
+        hold: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold", "revision", b"revision", "sent", b"sent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -61,6 +61,7 @@ class ResolverServicer:
     def Watch(self, request_iterator, context):
         """Tells lease holders about every revision that ends leases, and learns when they have ended them:
         a resolver reports a revision as applied only once no watcher can still use an older one.
+        ABORTED: the watcher has not acknowledged a revision while it could use the one before; its leases are over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,6 +39,7 @@ class ResolverStub:
     Watch: _grpc.StreamStreamMultiCallable[_resolver_pb2.WatchRequest, _resolver_pb2.WatchResponse]
     """Tells lease holders about every revision that ends leases, and learns when they have ended them:
     a resolver reports a revision as applied only once no watcher can still use an older one.
+    ABORTED: the watcher has not acknowledged a revision while it could use the one before; its leases are over.
     """
 
 @_typing.type_check_only
@@ -52,6 +53,7 @@ class ResolverAsyncStub(ResolverStub):
     Watch: _aio.StreamStreamMultiCallable[_resolver_pb2.WatchRequest, _resolver_pb2.WatchResponse]  # type: ignore[assignment]
     """Tells lease holders about every revision that ends leases, and learns when they have ended them:
     a resolver reports a revision as applied only once no watcher can still use an older one.
+    ABORTED: the watcher has not acknowledged a revision while it could use the one before; its leases are over.
     """
 
 class ResolverServicer(metaclass=_abc_1.ABCMeta):
@@ -74,6 +76,7 @@ class ResolverServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_resolver_pb2.WatchResponse], _abc.AsyncIterator[_resolver_pb2.WatchResponse]]:
         """Tells lease holders about every revision that ends leases, and learns when they have ended them:
         a resolver reports a revision as applied only once no watcher can still use an older one.
+        ABORTED: the watcher has not acknowledged a revision while it could use the one before; its leases are over.
         """
 
 def add_ResolverServicer_to_server(servicer: ResolverServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,49 @@
+"""Callers that are stopped while a revision converges, in a lab: they begin no request by rules that have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lab.checkers import Outcome
+from lab.lab import Lab
+from lab.topologies import TOPOLOGIES
+from lab.waiting import eventually
+from scenarios.framework.steps import PHONES, load_on, seen_by, table_with, under_load, verdict_of
+
+ASK_A_RESOLVER = [name for name, topology in TOPOLOGIES.items() if "resolver" in topology.asks]
+WITHIN = timedelta(seconds=15)
+
+
+@contextmanager
+def stopped_driver() -> Iterator[None]:
+    """The driver that this process has started, stopped for the block."""
+
+    def drivers() -> list[psutil.Process]:
+        return [each for each in psutil.Process().children(recursive=True) if "lab.load.driver" in each.cmdline()]
+
+    [driver] = eventually("the driver runs", drivers, within=WITHIN)
+    driver.suspend()
+    try:
+        yield
+    finally:
+        driver.resume()
+
+
+@pytest.mark.parametrize("topology", ASK_A_RESOLVER)
+def test_a_driver_that_is_stopped_during_a_publish_begins_no_request_by_ended_rules(
+    lab: Lab, routes: Path, tmp_path: Path, topology: str
+) -> None:
+    with under_load(lab, load_on(topology, rate=200, users=50, contexts=PHONES)) as load:
+        for version in ("v2", "v1", "v2"):
+            with stopped_driver():
+                lab.routes.publish(table_with(routes, tmp_path, default=f"cw-ranker@{version}"))
+
+    result = load.result()
+    assert seen_by(result, "version") == {"v1", "v2"}
+    assert (result.misrouted, verdict_of(result, "staleness")) == (0, Outcome.VALID)
