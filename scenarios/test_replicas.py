@@ -74,11 +74,11 @@ def test_a_killed_replica_leaves_rotation_within_a_second(scenario: Scenario, la
     assert result.misrouted == 0
     assert len(failed) <= len(in_flight), f"{result.summary.by_status}\n{result.folder}"
     assert {each.attempts for each in records} <= {1}, "something was sent twice"
+    assert_rate_was_kept(result)
     assert in_ns - cut.until_ns <= OUT_OF_ROTATION_WITHIN_NS, "it was in rotation for longer"
     last_ns = max((each.sent_ns for each in failed), default=died_ns)
     assert last_ns - died_ns <= OUT_OF_ROTATION_WITHIN_NS, result.folder
     scenario.figure("failed", f"{len(failed)} of {len(in_flight)} in flight")
-    assert_rate_was_kept(result)
     scenario.figure("sent last of those", f"{max(0, last_ns - died_ns) / 1e6:.0f} ms after it died")
 
 

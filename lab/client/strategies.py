@@ -296,7 +296,7 @@ class Leased(Unleased):
         return decision, lease_key(use_case, decision.reads, context)
 
     def _resolved(self, key: LeaseKey, call: asyncio.Task[tuple[ResolvedDecision, LeaseKey]]) -> None:
-        if self._resolving[key][1] is call:
+        if self._resolving.get(key, (0.0, None))[1] is call:
             del self._resolving[key]
         if not call.cancelled():
             call.exception()  # marks it as retrieved: if no request waits any more, asyncio would log it

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from lab.checkers import Claim
+from lab.checkers import Claim, Outcome
 from lab.checkers.kinds.driver import RATE_TOLERANCE, rates
 from lab.errors import CallError
 from lab.history import UNSENT, read_columns, read_parquet
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from lab.checkers import Outcome
     from lab.client.admin_values import ControlPlaneStatus
     from lab.faults import Fault
     from lab.history import Record
@@ -266,14 +265,48 @@ def assert_all_answered_rightly(result: RunResult) -> None:
         raise UnknownError(f"nothing was sent\n{result.folder}")
 
 
-def assert_rate_was_kept(result: RunResult) -> None:
-    """Requires of timing what a scenario claims that names a rate: requests were sent as often as they were due.
+def assert_no_wrong_answer(result: RunResult) -> None:
+    """Requires that nothing speaks against correctness; requests may have failed."""
+    wrong = [
+        f"{verdict.checker}: {verdict.summary}"
+        for verdict in result.verdicts
+        if verdict.claim is Claim.CORRECTNESS and verdict.outcome is Outcome.INVALID
+    ]
+    assert not wrong, f"{'; '.join(wrong)}\n{result.folder}"
 
-    Judge the answers before. How late single requests were sent does not matter for such a claim.
+
+def is_on_time(result: RunResult) -> bool:
+    """Whether requests were sent when they were due, so that latencies can be trusted."""
+    return result.claims[Claim.TIMING] is Outcome.VALID
+
+
+def assert_on_time(result: RunResult) -> None:
+    """Requires timing, for a scenario that claims a latency. Comes before that claim, after all others.
 
     Raises:
-        LateError: the driver missed the rate.
+        LateError: the driver was late.
     """
+    assert_no_wrong_answer(result)
+    if not is_on_time(result):
+        reasons = (each.summary for each in result.verdicts if each.claim is Claim.TIMING)
+        raise LateError(f"{'; '.join(reasons)}\n{result.folder}")
+
+
+def assert_rate_was_kept(result: RunResult, *, behind: str = "") -> None:
+    """Requires of timing what a scenario claims that names a rate: requests were sent as often as they were due.
+
+    Comes after all that the scenario claims of answers. How late single requests were sent does not matter.
+
+    Args:
+        result: of the load.
+        behind: what else was not done at the rate that the scenario names; empty if all was.
+
+    Raises:
+        LateError: the driver missed the rate, or ``behind`` is not empty.
+    """
+    assert_no_wrong_answer(result)
+    if behind:
+        raise LateError(behind)
     due, achieved = rates(read_parquet(result.folder / HISTORY))
     if due is None or achieved is None or abs(achieved - due) > RATE_TOLERANCE * due:
         raise LateError(f"requests were due at {due or 0:.1f} rps and sent at {achieved or 0:.1f}\n{result.folder}")

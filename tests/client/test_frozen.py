@@ -1,50 +1,61 @@
-"""Processes that are stopped while a revision converges, and go on afterwards."""
+"""A caller that is stopped while a revision converges, and goes on afterwards."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import sys
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
-from tests.parts import ControlPlane, Model, resolver_up, update, use_case
+from tests.parts import WITHIN_S, ControlPlane, Model, resolver_up, update, use_case
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-WITHIN_S = 20.0
-MOMENTS = 8
-"""How often a caller is stopped: what it finds first when it goes on is a matter of chance."""
+STOPS = 5
+"""What a caller finds first when it goes on is a matter of chance."""
+REQUESTS = 50
+
+Request = tuple[float, str, str]
+"""When it began, whether the caller held leases then, and the revision of its answer."""
+
+
+class Caller:
+    """The process of a caller, and what it says."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def next(self) -> Request:
+        """The next answer to a request of its."""
+        assert self.process.stdout is not None
+        line = await self.process.stdout.readline()
+        began, held, answer = line.decode().strip().split(" ", 2)
+        return float(began), held, answer
+
+    async def until(self, condition: Callable[[Request], bool]) -> Request:
+        """The first request for which a condition holds."""
+        async with asyncio.timeout(WITHIN_S):
+            while not condition(request := await self.next()):
+                pass
+        return request
 
 
 @asynccontextmanager
-async def process(*arguments: str) -> AsyncIterator[Process]:
-    """A process of a Python module, with pipes; ended with the block."""
-    started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *arguments, cwd=CHECKOUT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+async def caller_up(resolver: str, sidecar: str) -> AsyncIterator[Caller]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.client.one_caller", resolver, sidecar),
+        cwd=CHECKOUT,
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
-        yield started
+        yield Caller(process)
     finally:
-        started.kill()
-        await started.wait()
-
-
-async def ask(caller: Process, what: str = "", times: int = 1) -> None:
-    """Makes a caller begin requests as soon as it runs, or say that it holds leases."""
-    assert caller.stdin is not None
-    caller.stdin.write(f"{what}\n".encode() * times)
-    await caller.stdin.drain()
-
-
-async def answers(caller: Process, requests: int = 1) -> set[str]:
-    """The revisions by which the next requests were answered."""
-    assert caller.stdout is not None
-    async with asyncio.timeout(WITHIN_S):
-        return {(await caller.stdout.readline()).decode().strip() for _ in range(requests)}
+        process.kill()
+        await process.wait()
 
 
 def rows(revision: int) -> dict[str, dict[str, object]]:
@@ -56,18 +67,16 @@ async def test_a_caller_that_was_stopped_during_a_publish_begins_no_request_by_t
 ) -> None:
     async with (
         resolver_up(control_plane.address) as resolver,
-        process("tests.client.one_caller", resolver, model.address) as caller,
+        caller_up(resolver, model.address) as caller,
     ):
         await control_plane.put_in_force(update(1, use_cases=rows(1)), "resolver")
-        await ask(caller)
-        assert await answers(caller) == {"1"}
-        for revision in range(2, 2 + MOMENTS):
-            await ask(caller, "hold")
-            assert await answers(caller) == {"held"}
-            caller.send_signal(signal.SIGSTOP)
+        for revision in range(2, 2 + STOPS):
+            await caller.until(lambda each: each[1:] == ("held", str(revision - 1)))  # noqa: B023 (awaited at once)
+            caller.process.send_signal(signal.SIGSTOP)
             try:
                 await control_plane.put_in_force(update(revision, use_cases=rows(revision)), "resolver")
-                await ask(caller, times=20)
+                converged = time.monotonic()
             finally:
-                caller.send_signal(signal.SIGCONT)
-            assert await answers(caller, 20) == {str(revision)}
+                caller.process.send_signal(signal.SIGCONT)
+            after = [await caller.until(lambda each: each[0] > converged) for _ in range(REQUESTS)]  # noqa: B023 (same)
+            assert {answer for _, _, answer in after} == {str(revision)}

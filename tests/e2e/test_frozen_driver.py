@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,6 +13,7 @@ import pytest
 
 from lab.checkers import Outcome
 from lab.lab import Lab
+from lab.runs.judging import SETTLING_NS
 from lab.topologies import TOPOLOGIES
 from lab.waiting import eventually
 from scenarios.framework.steps import PHONES, load_on, seen_by, table_with, under_load, verdict_of
@@ -43,6 +45,8 @@ def test_a_driver_that_is_stopped_during_a_publish_begins_no_request_by_ended_ru
         for version in ("v2", "v1", "v2"):
             with stopped_driver():
                 lab.routes.publish(table_with(routes, tmp_path, default=f"cw-ranker@{version}"))
+                settled_ns = time.time_ns() + SETTLING_NS
+                eventually("the revision has settled", time.time_ns, within=WITHIN, until=settled_ns.__lt__)
 
     result = load.result()
     assert seen_by(result, "version") == {"v1", "v2"}

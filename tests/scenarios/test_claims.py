@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from lab import CHECKOUT
 from lab.checkers import Claim, Outcome, Verdict, Violation
 from lab.history import write_parquet
 from lab.load.summary import summarize
 from lab.runs import RunResult
 from lab.runs.folder import HISTORY
-from scenarios.framework.steps import assert_all_answered_rightly, assert_rate_was_kept
+from scenarios.framework.steps import assert_all_answered_rightly, assert_on_time, assert_rate_was_kept
 from scenarios.framework.verdicts import LateError, UnknownError
 from tests.checkers.builders import START_NS, make_record
 
@@ -53,6 +58,23 @@ def test_a_rate_is_kept_also_by_a_driver_that_is_late_throughout_or_was_stopped(
     assert_rate_was_kept(_driven(tmp_path, late_ns=20_000_000))
 
 
+def test_what_else_was_not_done_in_time_is_late_like_the_driver(tmp_path: Path) -> None:
+    with pytest.raises(LateError, match="90 changes, not 100"):
+        assert_rate_was_kept(_driven(tmp_path), behind="90 changes, not 100")
+
+
+def test_a_claim_of_a_latency_needs_a_driver_on_time() -> None:
+    assert_on_time(_run(RIGHT, ON_TIME))
+    with pytest.raises(LateError, match="schedule delay p99 50 ms"):
+        assert_on_time(_run(RIGHT, LATE))
+
+
+@pytest.mark.parametrize("ask", [assert_on_time, partial(assert_rate_was_kept, behind="90 changes, not 100")])
+def test_a_scenario_that_asks_for_its_timing_first_reruns_no_wrong_answer(ask: Callable[[RunResult], None]) -> None:
+    with pytest.raises(AssertionError, match="1 wrong"):
+        ask(_run(WRONG, LATE))
+
+
 @pytest.mark.parametrize("verdict", [WRONG, LOST], ids=["misroute", "lost request"])
 def test_a_late_driver_excuses_no_wrong_or_lost_request(verdict: Verdict) -> None:
     with pytest.raises(AssertionError, match=verdict.summary):
@@ -62,3 +84,48 @@ def test_a_late_driver_excuses_no_wrong_or_lost_request(verdict: Verdict) -> Non
 def test_a_claim_that_is_not_shown_is_unknown() -> None:
     with pytest.raises(UnknownError, match="nothing was asked"):
         assert_all_answered_rightly(_run(RIGHT, UNSHOWN, ON_TIME))
+
+
+def _compares_times(node: ast.AST) -> bool:
+    """Whether an assertion compares an interval or a quantile of latencies."""
+    return any(
+        isinstance(each, ast.BinOp) and isinstance(each.op, ast.Sub) and _is_time(each.left) and _is_time(each.right)
+        for each in ast.walk(node)
+    ) or any(re.fullmatch(r"p\d\d+(_ms)?", each.attr) for each in ast.walk(node) if isinstance(each, ast.Attribute))
+
+
+def _is_time(node: ast.AST) -> bool:
+    name = getattr(node, "attr", getattr(node, "id", ""))
+    return name.endswith(("_ns", "_ms", "_s"))
+
+
+def _functions() -> list[ast.FunctionDef]:
+    trees = [ast.parse(path.read_text()) for path in sorted((CHECKOUT / "scenarios").glob("test_*.py"))]
+    return [each for tree in trees for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)]
+
+
+def _lines(function: ast.FunctionDef, name: str) -> list[int]:
+    return [
+        each.lineno
+        for each in ast.walk(function)
+        if isinstance(each, ast.Call) and getattr(each.func, "id", "") == name
+    ]
+
+
+def test_a_scenario_that_asserts_a_time_asks_for_the_timing_first() -> None:
+    asserted = {
+        function.name: min(each.lineno for each in times)
+        for function in _functions()
+        if (times := [each for each in ast.walk(function) if isinstance(each, ast.Assert) and _compares_times(each)])
+    }
+    asked = {
+        function.name: min(lines)
+        for function in _functions()
+        if (lines := _lines(function, "assert_on_time") + _lines(function, "assert_rate_was_kept"))
+    }
+    assert [name for name, line in asserted.items() if asked.get(name, line) >= line] == []
+    assert {"test_a_shadow_gets_every_copy_unnoticed"} <= set(asserted)
+
+
+def test_only_the_timing_makes_a_scenario_late() -> None:
+    assert [function.name for function in _functions() if _lines(function, "LateError")] == []

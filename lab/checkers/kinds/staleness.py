@@ -32,6 +32,8 @@ def check(evidence: Evidence) -> Verdict | None:
     moving a version reaches no resolver. For a replica only the cluster counts: its answer is stale if its revision
     had ended, and no revision in force has the version in that cluster.
 
+    No caller is excepted, be it late, stopped or cut off from its resolver.
+
     The summary has the time of the slowest publish as callers saw it, see :func:`last_old_answer_ns`.
 
     Returns:
