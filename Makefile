@@ -2,7 +2,7 @@
 
 PYTHON  ?= python3
 RUNTIME ?= auto
-NAME    ?= default
+NAME    ?= $(or $(LAB_NAME),default)
 RUN     ?= runs/$(NAME)/latest
 ARGS    ?=
 

@@ -51,9 +51,15 @@ _STYLES = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNK
 _OPEN_LOOP, _LOCUST = "open-loop", "locust"
 _UI_PORT = 8089
 
-_PANEL = "With --engine locust"
+_PANEL = "Locust; each of these chooses it"
 
-_Engine = Annotated[str, typer.Option("--engine", help="open-loop, or locust: the interactive load engine.")]
+_Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help=f"{_OPEN_LOOP}, the default, or {_LOCUST}: the interactive load engine, the default with its options.",
+    ),
+]
 _Workers = Annotated[
     int | None,
     typer.Option("--workers", min=0, help="Worker processes; 0: users run in the driver.", rich_help_panel=_PANEL),
@@ -112,7 +118,7 @@ def load(
             help=f"Percent sent as streams, of APIs that stream; {_STREAMS} by default, 0 with --engine locust.",
         ),
     ] = None,
-    engine: _Engine = _OPEN_LOOP,
+    engine: _Engine = None,
     workers: _Workers = None,
     locustfile: _Locustfile = None,
     ui: _Ui = False,
@@ -136,12 +142,13 @@ def load(
 
     One of two tenants sends nine times as often: lab load --context 'tenant=ads*9,kids'
 
-    Set the load by hand: lab load --engine locust --ui
+    Set the load by hand: lab load --ui
 
     All callers at the same time: lab load --caller all --topology mesh --rate 30 --duration 10
     """
     lab = Lab(name)
     callers = _named_callers(caller, lab)
+    locust = _locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port)
     options = LoadOptions(
         topology=topology,
         caller=callers[0],
@@ -156,8 +163,8 @@ def load(
         contexts=choices_of(context),
         seed=seed,
         tear_every=tear_every,
-        streams=streams if streams is not None else _STREAMS * (engine == _OPEN_LOOP),
-        locust=_locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port),
+        streams=streams if streams is not None else _STREAMS * (locust is None),
+        locust=locust,
         processes=processes,
         terms=terms_of(claims, slo),
     )
@@ -363,20 +370,24 @@ def _weighted(value: str) -> tuple[str, ...]:
 
 
 def _locust_options(
-    engine: str, *, workers: int | None, locustfile: Path | None, ui: bool, ui_port: int | None
+    engine: str | None, *, workers: int | None, locustfile: Path | None, ui: bool, ui_port: int | None
 ) -> LocustOptions | None:
     """Options of Locust; None for the open loop.
 
     Raises:
         InputError: no such engine, or an option that the chosen one does not have.
     """
+    given = {"--workers": workers, "--locustfile": locustfile, "--ui": ui or None, "--ui-port": ui_port}
+    chosen_by = [option for option, value in given.items() if value is not None]
+    if engine is None:
+        engine = _LOCUST if chosen_by else _OPEN_LOOP
     if engine not in (_OPEN_LOOP, _LOCUST):
         raise InputError(f"--engine: {engine!r} is not known; write {_OPEN_LOOP} or {_LOCUST}")
     if engine == _OPEN_LOOP:
-        given = {"--workers": workers, "--locustfile": locustfile, "--ui": ui or None, "--ui-port": ui_port}
-        for option, value in given.items():
-            if value is not None:
-                raise InputError(f"{option}: needs --engine {_LOCUST}; add that, or leave it out")
+        if chosen_by:
+            raise InputError(
+                f"{chosen_by[0]}: is for --engine {_LOCUST}, not for {_OPEN_LOOP}; leave one of the two out"
+            )
         return None
     if ui_port is not None and not ui:
         raise InputError("--ui-port: there is no UI without --ui; add it, or leave the port out")

@@ -49,7 +49,7 @@ def test_two_workers_leave_the_history_of_an_open_loop(lab: Lab) -> None:
 
     result = run_lab(
         lab,
-        *("load", "--engine", "locust", "--workers", "2", "--rate", "100", "--duration", "5", "--users", "200"),
+        *("load", "--workers", "2", "--rate", "100", "--duration", "5", "--users", "200"),
         *("--arrivals", "constant", "--json"),
     )
 
@@ -70,9 +70,7 @@ def test_an_edited_locustfile_with_its_own_waits_is_called_a_closed_loop(lab: La
     mine = tmp_path / "shop.py"
     mine.write_text(MINE)
 
-    result = run_lab(
-        lab, "load", "--engine", "locust", "--locustfile", str(mine), "--duration", "2", "--users", "10", "--json"
-    )
+    result = run_lab(lab, "load", "--locustfile", str(mine), "--duration", "2", "--users", "10", "--json")
 
     figures = json_of(result, statuses=(0, 2))
     assert figures["offered"] is None
@@ -117,7 +115,7 @@ def test_a_ui_steered_run_is_judged_and_a_second_ui_is_refused(lab: Lab, free_po
         assert page.status == 200
     assert post("/swarm", b"user_count=20&spawn_rate=20") == 200
     second = run_lab(lab, "load", "--engine", "locust", "--ui", "--ui-port", str(free_port))
-    assert "--ui-port" in refusal(second)
+    assert "--ui-port" in refusal(second, status=3)
     eventually("20 requests", lambda: requests_of(url), within=timedelta(seconds=30), until=lambda count: count > 20)
     assert post("/quit", b"") == 200
     output, _ = run.communicate(timeout=60)
@@ -140,7 +138,7 @@ def requests_of(url: str) -> int:
     [
         (["--engine", "locust", "--locustfile", "none.py"], "there is no such file"),
         (["--engine", "grasshopper"], "'grasshopper' is not known"),
-        (["--workers", "2"], "needs --engine locust"),
+        (["--engine", "open-loop", "--workers", "2"], "--workers: is for --engine locust, not for open-loop"),
         (["--engine", "locust", "--ui-port", "9000"], "there is no UI"),
         (["--engine", "locust", "--workers", "5", "--users", "4"], "each needs at least one user"),
         (["--engine", "locust", "--processes", "2"], "not for Locust"),
