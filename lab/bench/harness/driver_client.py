@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lab import CHECKOUT
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.variant import LoadPoint, Variant
-    from lab.checkers import Registrations, RevisionInForce, Verdict
+    from lab.checkers import Verdict
     from lab.history import Record
     from lab.load.arrivals import ArrivalPlan, Schedule
 
@@ -49,17 +49,10 @@ class OpenLoopTrial:
 class Driver:
     """A driver process."""
 
-    def __init__(
-        self,
-        process: subprocess.Popen[str],
-        folder: Path,
-        revisions: list[RevisionInForce],
-        registrations: Registrations | None,
-        receipt_key: str,
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[str], folder: Path, environment: Environment) -> None:
         self.pid = process.pid
-        self._process, self._folder = process, folder
-        self._revisions, self._registrations, self._receipt_key = revisions, registrations, receipt_key
+        self._process, self._folder, self._environment = process, folder, environment
+        self._known: dict[str, Evidence] = {}
 
     def run_at(self, point: LoadPoint, variant: Variant, *, seed: int) -> OpenLoopTrial:
         """Runs one open-loop trial at a load point.
@@ -79,7 +72,7 @@ class Driver:
             UnitError: as :meth:`run_at`.
         """
         _, records, schedule = self._carry_out(variant, arrivals, payload_bytes, seed)
-        verdicts = self._judge(label, records, planned=len(schedule), offered_rate=schedule.offered_rps)
+        verdicts = self._judge(label, variant, records, planned=len(schedule), offered_rate=schedule.offered_rps)
         summary = summarize(records, schedule)
         pace = RoundPace(
             offered=schedule.offered_rps,
@@ -99,7 +92,7 @@ class Driver:
         """
         arrivals = Constant(rate=in_flight, duration_s=seconds)
         took_s, records, _ = self._carry_out(variant, arrivals, payload_bytes, seed, in_flight=in_flight)
-        self._judge(variant.name, records, planned=len(records), offered_rate=len(records) / took_s)
+        self._judge(variant.name, variant, records, planned=len(records), offered_rate=len(records) / took_s)
         return took_s, records
 
     def _carry_out(
@@ -138,17 +131,12 @@ class Driver:
             raise UnitError(f"{command['variant']}: {answer['error']}")
         return float(answer["took_s"])
 
-    def _judge(self, label: str, records: list[Record], *, planned: int, offered_rate: float) -> Sequence[Verdict]:
+    def _judge(
+        self, label: str, variant: Variant, records: list[Record], *, planned: int, offered_rate: float
+    ) -> Sequence[Verdict]:
         """Returns the verdicts on a trial; a wrong or missing answer is an error."""
-        evidence = Evidence(
-            records=records,
-            revisions=self._revisions,
-            planned=planned,
-            offered_rate=offered_rate,
-            registrations=self._registrations,
-            receipt_key=self._receipt_key,
-        )
-        verdicts = check(evidence)
+        known = self._known_of(variant.lab or self._environment)
+        verdicts = check(replace(known, records=records, planned=planned, offered_rate=offered_rate))
         wrong = [
             each.summary for each in verdicts if each.claim is not Claim.TIMING and each.outcome is not Outcome.VALID
         ]
@@ -158,11 +146,25 @@ class Driver:
             raise UnitError(f"{label}: not every request was answered rightly: {reasons}")
         return verdicts
 
+    def _known_of(self, environment: Environment) -> Evidence:
+        """Returns the evidence of a lab that is the same for all trials."""
+        name = environment.lab.name
+        if name not in self._known:
+            revisions = [asdict(each) for each in environment.lab.routes.history(tables=True)]
+            self._known[name] = Evidence(
+                records=(),
+                revisions=revisions_in_force(revisions),
+                planned=0,
+                offered_rate=None,
+                registrations=merged((), environment.lab.registrations(), asked_ns=0),
+                receipt_key=environment.state.spec.receipt_key,
+            )
+        return self._known[name]
+
 
 @contextmanager
 def start_driver(environment: Environment, folder: Path) -> Iterator[Driver]:
     """Starts a driver process, and ends it; the lab's route table must not change meanwhile."""
-    revisions = [asdict(each) for each in environment.lab.routes.history(tables=True)]
     with (folder / _LOG).open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "lab.bench.harness.driver_process"],
@@ -174,9 +176,7 @@ def start_driver(environment: Environment, folder: Path) -> Iterator[Driver]:
         )
         with process:
             try:
-                in_force = revisions_in_force(revisions)
-                registrations = merged((), environment.lab.registrations(), asked_ns=0)
-                yield Driver(process, folder, in_force, registrations, environment.state.spec.receipt_key)
+                yield Driver(process, folder, environment)
                 assert process.stdin is not None  # noqa: S101 (for the type checker: it is a pipe)
                 process.stdin.close()
                 process.wait(_STOP_S)

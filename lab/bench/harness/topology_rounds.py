@@ -84,7 +84,7 @@ def measured_pair(outer: Environment, rounds: int) -> Rounds:
         variants = [
             Variant(IN_PLAINTEXT, "mesh", endpoints),
             Variant(PLAINTEXT_AGAIN, "mesh", endpoints),
-            Variant(SECURED, "mesh", secured.state.plan.clients[CALLER], identity),
+            Variant(SECURED, "mesh", secured.state.plan.clients[CALLER], identity, secured),
         ]
         return measure(plaintext, variants, points, rounds, measured_twice=(IN_PLAINTEXT, PLAINTEXT_AGAIN))
 

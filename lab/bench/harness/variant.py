@@ -12,6 +12,7 @@ from lab.topologies import TOPOLOGIES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from lab.bench.harness.environment import Environment
     from lab.client import Endpoints
     from lab.measure.compare import Interval
 
@@ -35,12 +36,19 @@ clusters:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One path from caller to model; ``identity`` is the folder of the caller's certificate, empty for plaintext."""
+    """One path from caller to model.
+
+    Attributes:
+        endpoints: that the caller needs.
+        identity: folder of the caller's certificate; empty for plaintext.
+        lab: that it goes through; None for the bench's own.
+    """
 
     name: str
     topology: str
     endpoints: Endpoints
     identity: str = ""
+    lab: Environment | None = None
 
 
 @dataclass(frozen=True, slots=True)
