@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.checkers.draws import Draw, draws_of, marked
 from lab.checkers.plain import Expected, decide, fallbacks, fields_read, parameters_of, shadow_of
+from lab.checkers.plain_policy import Policy, Quota, policy_of, quota_of, seconds_of
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from lab.checkers.evidence import RevisionInForce
+    from lab.checkers.evidence import Abilities, RevisionInForce
     from lab.history import Record
 
 _CONTEXT_FIELDS = (
@@ -46,6 +47,7 @@ class Rules:
         self._fallbacks: dict[tuple[str, ...], tuple[Expected, ...]] = {}
         self._decisions: dict[tuple[str, ...], Decision] = {}
         self._drawn_by: dict[tuple[str, ...], Draw | None] = {}
+        self._policies: dict[tuple[str, str], Policy] = {}
 
     # Lazy: of hundreds of revisions with thousands of use cases each, few are needed.
     @cached_property
@@ -111,6 +113,24 @@ class Rules:
         limits = tenants.get(record.tenant, tenants.get("default", {}))
         breaker = self._document["use_cases"].get(record.use_case, {}).get("breaker")
         return breaker is not None or not {"rate", "concurrent"}.isdisjoint(limits)
+
+    def timeout_ns(self, use_case: str) -> int:
+        """Returns the timeout of a use case, nanoseconds; 0 if the table does not have it."""
+        entry = self._document["use_cases"].get(use_case)
+        return 0 if entry is None else round(seconds_of(entry["timeout"]) * 1e9)
+
+    def policy(self, record: Record) -> Policy:
+        """Returns the policy of a request's attempts."""
+        unit = (record.use_case, record.override)
+        found = self._policies.get(unit)
+        if found is None:
+            version = record.override or self._document["use_cases"].get(record.use_case, {}).get("default", "")
+            found = self._policies[unit] = policy_of(self._document, record.use_case, version)
+        return found
+
+    def quota(self, tenant: str, abilities: Abilities) -> Quota | None:
+        """Returns the quota of one caller's requests for a tenant; None if it has none."""
+        return quota_of(self._document, tenant, limiters=abilities.limiters, proves_callers=abilities.proves_callers)
 
     def reads(self, use_case: str) -> tuple[str, ...]:
         """Returns the context fields on which the decision depends."""

@@ -12,6 +12,7 @@ from lab.checkers.plain_schedule import PlannedRequest, PlannedRun
 from lab.checkers.revision_timeline import context_of
 from lab.client import Answer
 from lab.history import UNSENT, Record
+from lab.history.arrivals import Arrival
 from lab.load.outcome import StreamedItems
 from models.apis import APIS
 from models.proto.ranking.v1 import ranking_pb2
@@ -176,6 +177,26 @@ def planned_of(records: Sequence[Record]) -> PlannedRun:
     return PlannedRun(requests, "constant", 1e9 / STEP_NS, len(records) * STEP_NS)
 
 
+def arrivals_of(records: Sequence[Record]) -> list[Arrival]:
+    """What models received, if every answer is as it says: one attempt each, ended when its caller had the answer."""
+    is_copy = False
+    return [
+        Arrival(
+            each.request_id,
+            each.replica,
+            f"{each.model}.{each.version}",
+            is_copy,
+            each.tenant,
+            each.received,
+            each.sent_ns,
+            each.done_ns,
+            "OK",
+        )
+        for each in records
+        if each.status == "OK" and each.source != "default"
+    ]
+
+
 def make_evidence(records: Sequence[Record], *, table: dict[str, Any] | None = None, **changes: Any) -> Evidence:
     """Evidence in which revision 1 was in force all the time; its table is :func:`two_versions` unless given."""
     answered = [(record.cluster, record.replica) for record in records]
@@ -186,5 +207,6 @@ def make_evidence(records: Sequence[Record], *, table: dict[str, Any] | None = N
         offered_rate=1e9 / STEP_NS,
         receipt_key=RECEIPT_KEY,
         registrations=Registrations([Registration(*each, 0, None) for each in dict.fromkeys(answered)]),
+        arrivals=arrivals_of(records),
     )
     return replace(evidence, **changes)

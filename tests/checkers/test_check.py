@@ -3,7 +3,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lab.checkers import CHECKERS, Checker, Claim, Outcome, Probe, RevisionInForce, Verdict, by_claim, check, combine
+from lab.checkers import (
+    CHECKERS,
+    Abilities,
+    Checker,
+    Claim,
+    Outcome,
+    Probe,
+    RevisionInForce,
+    Verdict,
+    by_claim,
+    check,
+    combine,
+)
 from tests.checkers.builders import best_first, items_of, make_evidence, make_record, make_table, obey, planned_of
 
 if TYPE_CHECKING:
@@ -25,10 +37,10 @@ def test_an_empty_run_is_unknown_by_all_checkers() -> None:
 
 
 def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
-    """A split, a shadow, and a revision that changes both while 40 users ask again and again."""
+    """A split, a shadow, a limit, and a revision that changes the first two while 40 users ask again and again."""
     shadows = ({"use": "rows@v4", "percent": percent} for percent in (20, 100))
     tables = [
-        make_table({"rows@v1": one, "rows@v2": 100 - one}, shadow=shadow)
+        make_table({"rows@v1": one, "rows@v2": 100 - one}, shadow=shadow) | {"tenants": {"default": {"rate": 1_000}}}
         for one, shadow in zip((50, 100), shadows, strict=True)
     ]
     records = [
@@ -45,6 +57,7 @@ def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
         ],
         plan=planned_of(records),
         probes=[Probe("homepage-resolver", change + 1, change + 2, 2)],
+        abilities=Abilities(limits_rates=True),
         shadow_copies={"rows.v4": frozenset(record.request_id for record in records if record.shadow)},
     )
     verdicts = check(evidence)

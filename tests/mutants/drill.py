@@ -5,6 +5,7 @@ It runs in the copy of the lab that has the bug. Whatever fails here has noticed
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from tests.mutants.catalogue import CHECKOUT, HOME
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NAME = "mutant"
+NAME = f"mutant-{os.getpid()}"  # several may be tried at once on one machine
 _LAB = (sys.executable, "-c", "from lab.cli import main; main()")
 _MIX = (
     "--context",
@@ -96,16 +97,42 @@ def tears(topology: str) -> None:
     load(topology, lambda: None, "--tear-every", "10", seconds=5)
 
 
+def _inject(kind: str, target: str, setting: str) -> None:
+    lab("fault", "inject", kind, target, "--set", setting, "--name", NAME, check=False)
+
+
+def errors(topology: str) -> None:
+    """Fails half of the requests to a cluster whose use cases retry, do not retry, and fall back."""
+    load(topology, lambda: _inject("error", "failing", "rate=0.5"))
+
+
+def slow(topology: str) -> None:
+    """Slows a cluster whose use case hedges, and whose requests for a tenant are then many in flight."""
+    load(topology, lambda: _inject("slow", "slow", "ms=100"), "--context", "tenant=few,kids")
+
+
+def stuck(topology: str) -> None:
+    """Slows a cluster beyond the timeout of its use cases."""
+    load(topology, lambda: _inject("slow", "failing", "ms=4000"))
+
+
+def shared(topology: str) -> None:
+    """Asks two gateways for a tenant more often than it may at both together."""
+    load(topology, lambda: None, "--context", "tenant=batch", seconds=5)
+
+
 DRILLS: dict[str, Callable[[str], None]] = {
-    each.__name__: each for each in (publish, calm, kill, limits, pinned, tears)
+    each.__name__: each for each in (publish, calm, kill, limits, pinned, tears, errors, slow, stuck, shared)
 }
+_POLICY = {"errors", "slow", "stuck", "shared"}
 
 
 def main() -> None:
     """Runs one drill, and takes the lab down whatever happens."""
     drill, topology = sys.argv[1:]
     try:
-        lab("up", "--name", NAME, "--runtime", "process", "--spec", str(HOME / "lab.toml"), "--topology", topology)
+        spec = str(HOME / ("policy.toml" if drill in _POLICY else "lab.toml"))
+        lab("up", "--name", NAME, "--runtime", "process", "--spec", spec, "--topology", topology)
         DRILLS[drill](topology)
     finally:
         lab("down", "--name", NAME, check=False)

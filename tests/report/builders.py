@@ -8,10 +8,11 @@ from typing import Any
 
 from lab.client import Endpoints
 from lab.history import Record, write_parquet
+from lab.history.arrivals import write_arrivals
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.runs.events import RUN_EVENTS, Event
-from lab.runs.folder import HISTORY, PLAN, REVISIONS
+from lab.runs.folder import ARRIVALS, HISTORY, PLAN, REVISIONS
 from tests.checkers import builders
 
 START_NS = builders.START_NS
@@ -71,7 +72,9 @@ def write_run(
     }
     plan = LoadPlan(**values)
     write_plan(plan, folder / PLAN)
-    write_parquet([make_record(each) for each in range(400)] if records is None else records, folder / HISTORY)
+    records = [make_record(each) for each in range(400)] if records is None else records
+    write_parquet(records, folder / HISTORY)
+    write_arrivals(folder / ARRIVALS, builders.arrivals_of(records), {})
     (folder / REVISIONS).write_text(json.dumps(revisions))
     (folder / "versions.json").write_text(json.dumps(versions))
     (folder / RUN_EVENTS).write_text(json.dumps([asdict(event) for event in events]))

@@ -13,7 +13,7 @@ from lab.checkers import CHECKERS
 from lab.history import write_parquet
 from lab.report import read_run, render
 from lab.runs import judge
-from lab.runs.folder import COPIES, HISTORY, SUMMARY
+from lab.runs.folder import ARRIVALS, HISTORY, SUMMARY
 from lab.runs.judging import write_summary
 from tests.lab_command import run_lab
 from tests.report.builders import make_record, make_revision, write_run
@@ -25,20 +25,25 @@ CHANGE = 200
 def folder(tmp_path: Path) -> Path:
     """A run in which everybody flaps between two versions, no copy arrives, and a change of rules is not heeded."""
     records = [
-        make_record(number, version=("v1", "v2")[number // 3 % 2], routing_key="", tenant=f"t{number % 40}")
+        make_record(
+            number,
+            version=("v1", "v2")[number // 3 % 2],
+            routing_key="",
+            tenant=f"t{number % 40}",
+            topology="gateway",
+        )
         for number in range(400)
     ]
     before = make_revision(1, loaded=1, converged=2)
     rule = {"name": "[bold]canary", "split": {"unit": "tenant", "weights": {"rows@v1": 100, "rows@v2": 0}}}
     before["document"] = copy.deepcopy(before["document"])
     before["document"]["use_cases"]["Rows"] |= {"rules": [rule], "shadow": {"use": "rows@v2", "percent": 50}}
+    before["document"]["tenants"] = {"default": {"rate": 1000}}
     at = records[CHANGE].intended_ns
     after = make_revision(2, loaded=at, converged=at + 1)
     after["document"] = copy.deepcopy(before["document"])
     after["document"]["use_cases"]["Rows"]["rules"][0]["split"]["weights"] = {"rows@v1": 0, "rows@v2": 100}
-    made = write_run(tmp_path, records, revisions=[before, after])
-    (made / COPIES).write_text(json.dumps({"rows.v2": ["nobody"]}))
-    return made
+    return write_run(tmp_path, records, topology="gateway", revisions=[before, after])
 
 
 def test_every_verdict_is_on_the_page_with_its_first_violations(folder: Path) -> None:
@@ -53,7 +58,8 @@ def test_every_verdict_is_on_the_page_with_its_first_violations(folder: Path) ->
     for verdict in run.result.verdicts:
         assert f'<td class="whole">{verdict.checker}</td>' in html
     long = [verdict for verdict in run.result.verdicts if len(verdict.violations) > 20]
-    wrong = {"asked", "routing", "stickiness", "churn", "shadow", "staleness"}  # its plan asks for other requests, too
+    # Its plan asks for other requests, too.
+    wrong = {"asked", "routing", "stickiness", "churn", "shadow", "staleness", "policy"}
     assert wrong >= {verdict.checker for verdict in long} > set()
     assert html.count("of which the first 20") == len(long)
     assert html.count("<li><b>#") == sum(min(20, len(verdict.violations)) for verdict in run.result.verdicts)
@@ -98,7 +104,7 @@ def test_a_history_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(pyarrow.parquet, "read_table", _counting(pyarrow.parquet.read_table, read))
 
     read_run(folder)
-    assert read == [folder / HISTORY]
+    assert read == [folder / HISTORY, folder / ARRIVALS]
 
 
 def _counting(function: Callable[..., Any], read: list[Path]) -> Callable[..., Any]:

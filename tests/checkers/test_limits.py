@@ -1,0 +1,143 @@
+"""Tenants' limits, recomputed from what models received."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.checkers import Abilities, Disturbance, Outcome, RevisionInForce, Verdict
+from lab.checkers.kinds import limits
+from lab.history.arrivals import Arrival
+from tests.checkers.builders import START_NS, make_evidence, make_record, make_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.history import Record
+
+MS = 1_000_000
+CAN = Abilities(limits_rates=True, limits_concurrency=True)
+RATE = {"rate": 10, "burst": 2}
+
+
+def asked(number: int, at_ms: float, status: str = "OK", **changes: Any) -> Record:
+    """A request of a tenant that takes a millisecond."""
+    sent_ns = START_NS + round(at_ms * MS)
+    times = {"sent_ns": sent_ns, "done_ns": sent_ns + MS, "intended_ns": sent_ns}
+    return make_record(number, **{"tenant": "batch", "status": status, **times, **changes})
+
+
+def arrival(record: Record, **changes: Any) -> Arrival:
+    """It came to a model at once, and was answered when its caller says."""
+    at_ns, is_copy = record.sent_ns, False
+    plain = Arrival(record.request_id, "v1-a", "rows.v1", is_copy, record.tenant, "", at_ns, record.done_ns, "OK")
+    return plain._replace(**changes)
+
+
+def judge(
+    records: Sequence[Record], tenants: dict[str, Any], arrivals: Sequence[Arrival] | None = None, **changes: Any
+) -> Verdict | None:
+    """The verdict; models received all requests that were answered, unless ``arrivals`` says otherwise."""
+    if arrivals is None:
+        arrivals = [arrival(record) for record in records if record.status == "OK"]
+    table = {**make_table({"rows@v1": 100}), "tenants": tenants}
+    known = {"abilities": CAN, "arrivals": arrivals, "window_ns": (START_NS - 1_000 * MS, START_NS + 9_000 * MS)}
+    return limits.check(make_evidence(records, table=table, **{**known, **changes}))
+
+
+def objections(*arguments: Any, **changes: Any) -> list[str]:
+    verdict = judge(*arguments, **changes)
+    assert verdict is not None
+    return [each.message for each in verdict.violations]
+
+
+def test_only_runs_with_a_limited_tenant_on_a_topology_that_limits_are_judged() -> None:
+    records = [asked(0, 0)]
+
+    verdict = judge(records, {"batch": RATE})
+    assert verdict == Verdict("limits", Outcome.VALID, "batch: 1 admitted, 0 refused")
+    assert judge(records, {"ads": RATE}) is None
+    assert judge(records, {"batch": RATE}, abilities=Abilities()) is None
+    table = {**make_table(), "tenants": {"batch": RATE}}
+    unasked = limits.check(make_evidence(records, table=table, abilities=CAN, arrivals=None))
+    assert unasked is not None
+    assert unasked.outcome == Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(("every_ms", "count", "over"), [(100, 20, 0), (50, 20, 9), (0, 2, 0), (0, 3, 1)])
+def test_no_more_is_admitted_than_burst_and_rate_allow(every_ms: float, count: int, over: int) -> None:
+    found = objections([asked(number, number * every_ms) for number in range(count)], {"batch": RATE})
+
+    assert len(found) == over
+    assert all("was admitted over the rate of batch: 10 rps, 2 at once" in each for each in found)
+
+
+def test_an_admission_that_may_have_waited_is_not_over_the_rate() -> None:
+    records = [asked(number, 0, done_ns=START_NS + 300 * MS) for number in range(4)]
+    arrivals = [arrival(each, arrived_ns=START_NS + 200 * MS) for each in records]
+
+    assert objections(records, {"batch": RATE}, arrivals) == []
+    assert len(objections(records, {"batch": RATE})) == 2
+
+
+def test_limits_are_divided_and_each_share_rounded_up() -> None:
+    records = [asked(number, 0) for number in range(6)]
+    three = replace(CAN, limiters=3)
+
+    assert len(objections(records, {"batch": {"rate": 10, "burst": 4}}, abilities=three)) == 0
+    assert len(objections(records, {"batch": {"rate": 10, "burst": 3}}, abilities=three)) == 3
+
+
+def test_a_changed_limit_and_a_restarted_limiter_may_have_had_another_full_bucket() -> None:
+    records = [asked(number, 0) for number in range(4)]
+    tables = [{**make_table({"rows@v1": 100}), "tenants": {"batch": {"rate": rate, "burst": 2}}} for rate in (9, 10)]
+    changed = [RevisionInForce(number, table, from_ns=0) for number, table in enumerate(tables, start=1)]
+    killed = Disturbance("gateway-1 killed", "gateway-1", START_NS, None, kills=True)
+
+    assert objections(records, {}, revisions=changed) == []
+    assert objections(records, {"batch": RATE}, disturbances=[killed]) == []
+    assert len(objections(records, {"batch": RATE}, disturbances=[replace(killed, target="a-1")])) == 2
+    unlimited = [*changed, RevisionInForce(3, make_table({"rows@v1": 100}), from_ns=0)]
+    assert objections(records, {}, revisions=unlimited) == []
+
+
+def test_no_more_are_in_flight_than_the_table_says() -> None:
+    records = [asked(number, number, done_ns=START_NS + 100 * MS) for number in range(3)]
+    few = {"batch": {"concurrent": 2}}
+
+    assert "while models had 2 requests of batch, which may have 2 in flight" in objections(records, few)[0]
+    assert objections(records[:2], few) == []
+    left = [arrival(each, status="CANCELLED") for each in records]  # their caller had left before
+    assert objections(records, few, left) == []
+
+
+def test_tenants_without_an_entry_share_a_quota_where_callers_are_proved() -> None:
+    records = [asked(number, 0, tenant=f"t{number}") for number in range(3)]
+
+    assert objections(records, {"default": RATE}) == []
+    assert len(objections(records, {"default": RATE}, abilities=replace(CAN, proves_callers=True))) == 1
+
+
+def test_a_refusal_needs_an_empty_bucket_or_as_many_in_flight_as_allowed() -> None:
+    refused = [asked(1, 50, "RESOURCE_EXHAUSTED")]
+    assert "with 2.0 tokens left at least" in objections(refused, {"batch": RATE})[0]
+    assert objections([asked(0, 0), *refused], {"batch": RATE}) == []  # one token, and one to spare, are not left
+
+    few = {"batch": {"concurrent": 1}}
+    assert "with 0 in flight at most" in objections(refused, few)[0]
+    assert objections([asked(0, 0, done_ns=START_NS + 60 * MS), *refused], few) == []
+    assert objections([asked(0, 0, "UNAVAILABLE", done_ns=START_NS + 60 * MS), *refused], few) == []
+
+    assert objections(refused, {"batch": RATE}, abilities=replace(CAN, limiters=2)) == []
+    others = [arrival(asked(7, 0), request_id="another run's")]
+    assert objections(refused, {"batch": RATE}, others) == []
+
+
+def test_a_request_reaches_models_for_its_own_tenant_by_those_who_may_name_it() -> None:
+    records = [asked(0, 0)]
+
+    assert "reached models for 'kids'" in objections(records, {"batch": RATE}, [arrival(records[0], tenant="kids")])[0]
+    assert objections(records, {"batch": {**RATE, "callers": ["homepage"]}}) == []
+    assert "homepage may not name" in objections(records, {"batch": {**RATE, "callers": ["search"]}})[0]

@@ -1,0 +1,249 @@
+"""Attempts that models received, compared with those reported and those that the table allows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.checkers import Abilities, Disturbance, Outcome, RevisionInForce, Unheard, Verdict
+from lab.checkers.kinds import policy
+from lab.history.arrivals import Arrival
+from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record, make_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lab.history import Record
+
+MS = 1_000_000
+CAN = Abilities(reports_attempts=True, budgets_retries=True, budgets_hedges=True)
+RETRIES = {"attempts": 3, "on": ["internal"], "at_least": 9}
+FALLBACKS = ["rows@v2", "rows@v4"]
+
+
+def arrival(record: Record, after_ms: float = 1, **changes: Any) -> Arrival:
+    """An attempt that a replica of the chosen version received and answered in a tenth of a millisecond."""
+    at_ns = record.sent_ns + round(after_ms * MS)
+    is_copy = False
+    plain = Arrival(record.request_id, "v1-a", "rows.v1", is_copy, record.tenant, "", at_ns, at_ns + MS // 10, "OK")
+    return plain._replace(**changes)
+
+
+def attempts(record: Record, *seen: tuple[str, str], every_ms: float = 10) -> list[Arrival]:
+    """One attempt after the other: version and status of each."""
+    return [
+        arrival(record, 1 + number * every_ms, routing_key=f"rows.{version}", replica=f"{version}-a", status=status)
+        for number, (version, status) in enumerate(seen)
+    ]
+
+
+def asked(number: int = 0, **changes: Any) -> Record:
+    """A request that takes half a second, answered by version 1."""
+    sent_ns = START_NS + number * STEP_NS
+    version = changes.pop("version", "v1")
+    by = {"version": version, "cluster": version, "replica": f"{version}-a", "routing_key": f"rows.{version}"}
+    return make_record(number, **{"sent_ns": sent_ns, "done_ns": sent_ns + 500 * MS, **by, **changes})
+
+
+def judge(
+    records: Sequence[Record],
+    arrivals: Sequence[Arrival] | None,
+    use_case: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Verdict:
+    table = make_table({"rows@v1": 100}, **(use_case or {}))
+    changes = {"abilities": CAN, "arrivals": arrivals, **changes}
+    return policy.check(make_evidence(records, table=table, **changes))
+
+
+def objection(record: Record, arrivals: Sequence[Arrival], use_case: Mapping[str, Any] | None = None) -> str:
+    """The only objection to one request; empty if there is none."""
+    verdict = judge([record], arrivals, use_case)
+    assert len(verdict.violations) <= 1
+    return verdict.violations[0].message if verdict.violations else ""
+
+
+def test_one_attempt_each_is_valid_and_without_arrivals_nothing_is_shown() -> None:
+    records = [asked(number) for number in range(3)]
+
+    verdict = judge(records, [arrival(each) for each in records])
+    assert (verdict.outcome, verdict.summary) == (Outcome.VALID, "models received 3 attempts of 3 requests")
+    assert judge(records, None).outcome == Outcome.UNKNOWN
+    assert judge([], []).outcome == Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"replica": "v1-b"}, "received no such request"),
+        ({"status": "INTERNAL"}, "ended it with INTERNAL"),
+        ({"is_copy": True}, "received no such request"),
+    ],
+)
+def test_an_answer_needs_an_arrival_at_the_replica_that_it_names(changes: dict[str, Any], message: str) -> None:
+    record = asked()
+
+    assert message in objection(record, [arrival(record, **changes)])
+
+
+def test_more_arrivals_than_reported_attempts_are_wrong_and_fewer_need_a_reason() -> None:
+    record = asked(attempts=1)
+    twice = attempts(record, ("v1", "INTERNAL"), ("v1", "OK"))
+    assert "2 attempts reached models, 1 are reported" in objection(record, twice, {"retries": RETRIES})
+
+    record = replace(record, attempts=2)
+    once = [arrival(record)]
+    assert "2 attempts are reported, 1 reached models" in objection(record, once)
+    killed = Disturbance("v1-b killed", "v1-b", START_NS, None, kills=True)
+    assert judge([record], once, disturbances=[killed]).outcome == Outcome.VALID
+    two = [RevisionInForce(number, make_table({"rows@v1": 100}), from_ns=0) for number in (1, 2)]
+    assert judge([record], once, revisions=two).outcome == Outcome.VALID
+    assert objection(record, once, {"breaker": {"requests": 1}}) == ""
+    limited = {**make_table({"rows@v1": 100}), "tenants": {"default": {"rate": 1}}}
+    at_limiter = [RevisionInForce(1, limited, from_ns=0)]
+    assert judge([record], once, revisions=at_limiter).outcome == Outcome.INVALID
+    limits = replace(CAN, limits_rates=True)
+    assert judge([record], once, revisions=at_limiter, abilities=limits).outcome == Outcome.VALID
+    assert objection(record, once, {"hedge": {"after": "400ms"}, "idempotent": True}) == ""
+    assert "reported" in objection(record, once, {"hedge": {"after": "600ms"}, "idempotent": True})
+    assert judge([record], twice, {"retries": RETRIES}, abilities=Abilities()).outcome == Outcome.VALID
+
+
+@pytest.mark.parametrize(
+    ("use_case", "seen", "message"),
+    [
+        ({"retries": RETRIES}, [("v1", "INTERNAL"), ("v1", "OK")], ""),
+        (
+            {"retries": RETRIES},
+            [("v1", "UNAVAILABLE"), ("v1", "OK")],
+            "a retry after UNAVAILABLE; the table retries on",
+        ),
+        ({"retries": {"on": ["unavailable"]}}, [("v1", "INTERNAL"), ("v1", "OK")], "a retry after INTERNAL"),
+        ({}, [("v1", "INTERNAL"), ("v1", "OK")], "attempt 2 at it; the table allows 1"),
+        ({"retries": RETRIES}, [*[("v1", "INTERNAL")] * 3, ("v1", "OK")], "attempt 4 at it; the table allows 3"),
+        ({}, [("v1", "FAILED_PRECONDITION"), ("v1", "OK")], ""),
+        ({}, [*[("v1", "FAILED_PRECONDITION")] * 2, ("v1", "OK")], "a retry after FAILED_PRECONDITION"),
+        ({}, [("v1", "OK"), ("v1", "OK")], "attempt 2 at it"),
+        ({}, [("v3", "OK")], "revision 1 has rows.v1 for it"),
+    ],
+)
+def test_a_further_attempt_at_a_version_needs_a_status_that_the_policy_retries(
+    use_case: dict[str, Any], seen: list[tuple[str, str]], message: str
+) -> None:
+    record = asked(attempts=len(seen), version=seen[-1][0])
+    found = objection(record, attempts(record, *seen), use_case)
+
+    assert (message in found, bool(found)) == (True, bool(message))
+
+
+def test_the_end_of_an_attempts_own_time_is_a_reason_for_a_retry() -> None:
+    record = asked(attempts=2)
+    seen = attempts(record, ("v1", "CANCELLED"), ("v1", "OK"), every_ms=100)
+    tries = {"retries": {**RETRIES, "per_try": "100ms"}}
+
+    assert objection(record, seen, tries) == ""
+    assert "a retry after CANCELLED" in objection(record, seen, {"retries": {**RETRIES, "per_try": "300ms"}})
+
+
+@pytest.mark.parametrize(
+    ("every_ms", "first", "message"), [(150, "OK", ""), (50, "OK", "a hedge after"), (5, "UNAVAILABLE", "")]
+)
+def test_a_hedge_comes_after_its_time_or_after_a_failure(every_ms: float, first: str, message: str) -> None:
+    record = asked(attempts=2)
+    seen = attempts(record, ("v1", first), ("v1", "OK"), every_ms=every_ms)
+    hedge = {"hedge": {"after": "150ms", "at_least": 1}, "idempotent": True}
+    found = objection(record, seen, hedge)
+
+    assert (message in found, bool(found)) == (True, bool(message))
+
+
+@pytest.mark.parametrize(
+    ("seen", "message"),
+    [
+        ([("v1", "INTERNAL"), ("v2", "OK")], ""),
+        ([("v1", "INTERNAL"), ("v2", "UNAVAILABLE"), ("v4", "OK")], ""),
+        ([("v1", "INTERNAL"), ("v4", "OK")], "fallback rows.v2 was skipped without a reason"),
+        ([("v1", "INTERNAL"), ("v4", "INTERNAL"), ("v2", "OK")], "fallback rows.v2 was skipped"),
+        ([("v1", "PERMISSION_DENIED"), ("v2", "OK")], "a fallback after PERMISSION_DENIED"),
+        ([("v2", "OK")], "rows.v1 was skipped without a reason"),
+    ],
+)
+def test_fallbacks_come_in_order_and_a_skipped_one_needs_a_reason(seen: list[tuple[str, str]], message: str) -> None:
+    version = seen[-1][0]
+    record = asked(attempts=len(seen), version=version, source="fallback")
+    found = objection(record, attempts(record, *seen), {"fallback": FALLBACKS})
+    assert (message in found, bool(found)) == (True, bool(message))
+
+    hit = [Disturbance(f"{name} killed", name, START_NS, None, kills=True) for name in ("v1", "v2")]
+    if "skipped" in message and version != "v2":
+        verdict = judge([record], attempts(record, *seen), {"fallback": FALLBACKS}, disturbances=hit)
+        assert verdict.outcome == Outcome.VALID
+
+
+def test_a_fallback_that_was_not_tried_needs_a_reason() -> None:
+    record = asked(status="INTERNAL", attempts=1)
+    failed = attempts(record, ("v1", "INTERNAL"))
+    assert "fallback rows.v2 was not tried" in objection(record, failed, {"fallback": FALLBACKS})
+
+    assert objection(record, failed) == ""
+    late = replace(record, done_ns=record.sent_ns + 1_000 * MS)
+    assert objection(late, failed, {"fallback": FALLBACKS}) == ""
+
+
+def test_a_request_is_over_with_its_timeout_and_not_before() -> None:
+    record = asked()
+    took = {ms: replace(record, done_ns=record.sent_ns + ms * MS) for ms in (1_900, 2_100)}
+    assert objection(took[1_900], [arrival(record)]) == ""
+    assert "took 2100 ms; its timeout is 1000 ms" in objection(took[2_100], [arrival(record)])
+    stalled = make_record(1, sent_ns=START_NS + 201 * MS, done_ns=START_NS + 202 * MS, replica="v1-a", cluster="v1")
+    verdict = judge([took[2_100], stalled], [arrival(record), arrival(stalled)])
+    assert verdict.outcome == Outcome.VALID
+
+    ended = {ms: asked(status="DEADLINE_EXCEEDED", done_ns=record.sent_ns + ms * MS) for ms in (500, 990)}
+    assert "timed out after 500 ms" in objection(ended[500], [arrival(record)])
+    assert objection(ended[990], [arrival(record)]) == ""
+
+
+def test_extra_attempts_stay_within_the_budget_of_the_requests_in_flight() -> None:
+    records = [asked(number, attempts=2) for number in range(12)]
+    retried = {"retries": {"on": ["internal"]}}  # 20 per hundred: two extra attempts beside twelve in flight
+
+    def seen(extras: int) -> list[Arrival]:
+        first, rest = records[:extras], records[extras:]
+        twice = [
+            each._replace(ended_ns=START_NS + 400 * MS) if each.status == "OK" else each
+            for record in first
+            for each in attempts(record, ("v1", "INTERNAL"), ("v1", "OK"), every_ms=100)
+        ]
+        return twice + [arrival(record) for record in rest]
+
+    def made(extras: int) -> list[Record]:
+        return [replace(record, attempts=1 + (number < extras)) for number, record in enumerate(records)]
+
+    assert judge(made(2), seen(2), retried).outcome == Outcome.VALID
+    verdict = judge(made(3), seen(3), retried)
+    assert len(verdict.violations) == 1
+    assert "3 extra attempts at rows.v1 in flight at once; the budget allows 2 beside" in verdict.violations[0].message
+    more = {"retries": {"on": ["internal"], "at_least": 1}}
+    assert judge(made(3), seen(3), more).outcome == Outcome.VALID
+    assert judge(made(3), seen(3), retried, abilities=replace(CAN, budgets_retries=False)).outcome == Outcome.VALID
+
+
+def test_what_a_replica_cannot_say_is_counted_and_no_pass() -> None:
+    unheard = [Unheard("v1-a", None, "cannot be asked")]
+    records = [asked(), asked(1, device="tv", version="v3")]
+
+    verdict = judge(records, [arrival(records[1], routing_key="rows.v3", replica="v3-a")], unheard=unheard)
+    assert verdict.outcome == Outcome.VALID
+    assert "1 not wholly shown, as not all can say what they received: v1-a (cannot be asked)" in verdict.summary
+    assert judge(records[:1], [], unheard=unheard).outcome == Outcome.UNKNOWN
+
+
+def test_a_topology_that_follows_no_rules_is_judged_by_its_answers_alone() -> None:
+    record = asked(version="v3")
+    seen = attempts(record, ("v3", "OK"))
+
+    assert judge([record], seen, abilities=replace(CAN, follows_rules=False)).outcome == Outcome.VALID
+    assert judge([record], seen).outcome == Outcome.INVALID
