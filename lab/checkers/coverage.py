@@ -1,6 +1,7 @@
 """Finds what a run was to cover by its plan and tables, and met too little of.
 
-A place is a use case, a rule, a version that a rule chooses, either side of a negation, or an edge bucket of a draw.
+A place is a use case, a rule, a version that a rule chooses, either side of a condition or a negation, a cell, or an
+edge bucket of a draw.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import cycle
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers.plain import passed
-from lab.checkers.revision_timeline import context_of
+from lab.checkers.revision_timeline import RevisionTimeline, context_of, reference
 from lab.history import UNSENT
 from lab.measure.binomial import sigmas, tail
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from lab.checkers.evidence import Asks, Evidence
-    from lab.checkers.revision_timeline import RevisionTimeline, Rules
+    from lab.checkers.revision_timeline import Rules
     from lab.history import Record
 
 DRAWN = 4_000
@@ -75,6 +77,24 @@ def too_little(evidence: Evidence, timeline: RevisionTimeline, answered: Iterabl
     return [text for met in groups.values() for text in _missed(met, evidence.asks)]
 
 
+def places_met(evidence: Evidence) -> dict[str, int]:
+    """Returns how many requests met each place, and each fallback, while one revision alone was in force."""
+    timeline = RevisionTimeline(evidence.revisions)
+    counts: Counter[str] = Counter()
+    places: dict[tuple[Any, ...], list[str]] = {}
+    for record in evidence.records:
+        rules = timeline.alone(record) if record.status != UNSENT else None
+        if rules is None:
+            continue
+        key = (rules.number, *rules.unit(record))
+        if key not in places:
+            places[key] = passed(rules.revision.document, record.use_case, context_of(record))
+        counts.update(places[key])
+        if record.source == "fallback":
+            counts[f"fallback to {reference(record)} of {record.use_case}"] += 1
+    return dict(sorted(counts.items()))
+
+
 def _rules_of(rules: Rules, asks: Asks) -> str:
     """Returns a key that is equal for tables with the same rules, as when only a model moves."""
     use_cases = rules.revision.document["use_cases"]
@@ -102,8 +122,13 @@ def _drawn(asks: Asks) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields requests of the plan's mix, drawn by the checkers' own generator."""
     random = Random("coverage")  # noqa: S311 (not security-relevant)
     choices: Sequence[tuple[str, tuple[str, ...]]] = tuple(asks.contexts.items())
-    for _ in range(DRAWN):
+    edge_cases = cycle(asks.edge_cases) if asks.edge_cases and asks.edge_every else None
+    for number in range(1, DRAWN + 1):
         context = {"caller": asks.caller, "traffic_origin": asks.traffic_origin}
         context["user_id"] = f"u{random.randrange(asks.users)}"
         context.update((name, random.choice(values)) for name, values in choices)
-        yield random.choice(asks.use_cases), context
+        use_case = random.choice(asks.use_cases)
+        if edge_cases is not None and number % asks.edge_every == 0:
+            use_case, own = next(edge_cases)
+            context |= own
+        yield use_case, context

@@ -47,6 +47,8 @@ class Asks:
         users: their ids are ``u0`` to ``u<users - 1>``.
         contexts: choices by context field, repeated for more weight.
         traffic_origin: unless ``contexts`` says otherwise.
+        edge_every: one request in this many is not drawn, but the next of the edge cases; 0 for none.
+        edge_cases: use case, and the fields that replace the drawn ones.
     """
 
     use_cases: Sequence[str]
@@ -54,6 +56,12 @@ class Asks:
     users: int
     contexts: Mapping[str, tuple[str, ...]]
     traffic_origin: str
+    edge_every: int = 0
+    edge_cases: Sequence[tuple[str, Mapping[str, str]]] = ()
+
+    def draws(self, record: Record) -> bool:
+        """Whether the use case, user and context of this request are drawn; not so of an edge case."""
+        return not self.edge_cases or not self.edge_every or (record.sequence + 1) % self.edge_every > 0
 
 
 @dataclass(frozen=True, slots=True)

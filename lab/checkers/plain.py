@@ -78,7 +78,7 @@ def shadow_of(document: Mapping[str, Any], use_case: str, context: Mapping[str, 
     if _refusal(document, use_case, context) or context.get("override", ""):
         return ""
     shadow = document["use_cases"][use_case].get("shadow")
-    if shadow is None or _bucket(f"shadow/{use_case}", request_id) >= shadow["percent"] * 100:
+    if shadow is None or bucket_of(f"shadow/{use_case}", request_id) >= shadow["percent"] * 100:
         return ""
     return str(shadow["use"]).replace("@", ".")
 
@@ -91,8 +91,11 @@ def passed(document: Mapping[str, Any], use_case: str, context: Mapping[str, str
     if context.get("override", ""):
         return [*met, f"override of {use_case}"]
     deciding, reference, cell = _decision(document, use_case, context)
+    conditions: list[str] = []
     for rule in document["use_cases"][use_case].get("rules", []):
-        met += _negations(rule.get("when", {}), context, f"rule {rule['name']} of {use_case}")
+        when, name = rule.get("when", {}), f"rule {rule['name']} of {use_case}"
+        conditions += _conditions(when, context, name)
+        met += _negations(when, context, name)
         if rule is deciding:
             break
     name = f"rule {deciding['name']} of {use_case}" if deciding else f"default of {use_case}"
@@ -101,7 +104,7 @@ def passed(document: Mapping[str, Any], use_case: str, context: Mapping[str, str
         met.append(f"cell {cell} by {name}")
     for place in _edge(deciding, use_case, context):
         met.append(f"{place} of {name}")
-    return met
+    return [*met, *conditions]
 
 
 def _negations(when: Mapping[str, Any], context: Mapping[str, str], name: str) -> list[str]:
@@ -112,25 +115,48 @@ def _negations(when: Mapping[str, Any], context: Mapping[str, str], name: str) -
     return [f"negation that {side} in {name}", *_negations(when["not"], context, f"the negation in {name}")]
 
 
+def _conditions(when: Mapping[str, Any], context: Mapping[str, str], name: str) -> list[str]:
+    """Returns for each condition whether it holds, also within negations."""
+    met = []
+    for field in when:
+        if field == "not":
+            met += _conditions(when["not"], context, f"the negation in {name}")
+        else:
+            side = "holds" if _holds({field: when[field]}, context) else "fails"
+            met.append(f"condition {field} that {side} in {name}")
+    return met
+
+
 def _edge(rule: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> list[str]:
     """Returns the edge bucket of an arm in which the request's unit is, if it is in one."""
+    drawn = draw_of(rule, use_case)
+    if drawn is None:
+        return []
+    unit, salt, weights = drawn
+    bucket = bucket_of(salt, context[unit])
+    return [f"edge bucket {bucket} ({name})" for name, begin, end in shares_of(weights) if bucket in (begin, end - 1)]
+
+
+def draw_of(rule: Mapping[str, Any], use_case: str) -> tuple[str, str, dict[str, int]] | None:
+    """Returns unit, salt and weights in percent by arm of a rule that draws; None for other rules."""
     if "experiment" in rule:
         drawn = rule["experiment"]
-        salt = f"experiment/{drawn['id']}"
-        weights = {cell: arm["weight"] for cell, arm in drawn["cells"].items()}
-    elif "split" in rule:
-        drawn = rule["split"]
-        salt, weights = f"split/{use_case}/{rule['name']}", drawn["weights"]
-    else:
-        return []
-    bucket = _bucket(salt, context[drawn["unit"]])
-    begin = 0
+        weights = {str(cell): arm["weight"] for cell, arm in drawn["cells"].items()}
+        return str(drawn["unit"]), f"experiment/{drawn['id']}", weights
+    if "split" in rule:
+        return str(rule["split"]["unit"]), f"split/{use_case}/{rule['name']}", dict(rule["split"]["weights"])
+    return None
+
+
+def shares_of(weights: Mapping[str, int]) -> list[tuple[str, int, int]]:
+    """Returns each arm that has any buckets, with its first bucket and the first behind it."""
+    shares, begin = [], 0
     for name in sorted(weights, key=_with_numbers_as_numbers):
         end = begin + weights[name] * 100
-        if bucket in (begin, end - 1) and begin < end:
-            return [f"edge bucket {bucket} ({name})"]
+        if end > begin:
+            shares.append((name, begin, end))
         begin = end
-    return []
+    return shares
 
 
 def fields_read(document: Mapping[str, Any], use_case: str) -> list[str]:
@@ -212,7 +238,7 @@ def _drawn(salt: str, unit: str, weights: Mapping[str, int]) -> str | None:
     """Returns the arm whose buckets contain the unit; None if the request lacks the unit."""
     if unit == "":
         return None
-    bucket = _bucket(salt, unit)
+    bucket = bucket_of(salt, unit)
     end = 0
     for name in sorted(weights, key=_with_numbers_as_numbers):
         end += weights[name] * 100
@@ -221,7 +247,8 @@ def _drawn(salt: str, unit: str, weights: Mapping[str, int]) -> str | None:
     raise ValueError(f"weights add up to {end / 100:g}, not to 100")
 
 
-def _bucket(salt: str, unit: str) -> int:
+def bucket_of(salt: str, unit: str) -> int:
+    """Returns the bucket of a unit, 0 to 9,999."""
     digest = hashlib.blake2b(salt.encode() + b"\0" + unit.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % 10_000
 

@@ -12,6 +12,8 @@ algorithm, of which ``lab.load.arrivals``, ``lab.load.mix`` and ``lab.load.trace
   order. A number x in [0, 1) takes the choice at floor(x · count).
 - Request n of an API that streams is a stream if the first eight bytes of BLAKE2b of ``stream:<seed>:<n>``, as a
   big-endian number modulo 100, are below the plan's percentage.
+- Each ``edge_every``-th request is the next of the plan's edge cases, which are taken in turn: their fields replace
+  those drawn.
 """
 
 from __future__ import annotations
@@ -109,15 +111,21 @@ def planned_requests(plan: Mapping[str, Any], trace: Iterable[str] = ()) -> Iter
     users, choices = plan["users"], [(field, _choices(plan, field)) for field in plan["contexts"]]
     fixed = {field: _choices(plan, field)[0] for field in FIELDS if field != "user_id"}
     sizes: dict[tuple[str, int], int] = {}
+    apis, cases = dict(use_cases), plan.get("edge_cases", []) if plan.get("edge_every") else []
     for number, (offset_ns, wanted_bytes) in enumerate(arrivals):
         name, api = use_cases[math.floor(draw() * len(use_cases))] if len(use_cases) > 1 else use_cases[0]
         user_id = f"u{math.floor(draw() * users)}"
         drawn = {field: its[math.floor(draw() * len(its))] for field, its in choices if len(its) > 1}
+        context = {"user_id": user_id, **fixed, **drawn}
+        if cases and (number + 1) % plan["edge_every"] == 0:
+            case = cases[(number + 1) // plan["edge_every"] % len(cases) - 1]
+            name, api = case["use_case"], apis[case["use_case"]]
+            context |= case["context"]
         size = sizes.get((api, wanted_bytes))
         if size is None:
             size = sizes[api, wanted_bytes] = payload_size(api, wanted_bytes)
         streamed = api in STREAMING and _hashed(f"stream:{plan['seed']}:{number}") % 100 < plan.get("streams", 0)
-        yield PlannedRequest(offset_ns, size, name, user_id, **(fixed | drawn), streamed=int(streamed))
+        yield PlannedRequest(offset_ns, size, name, **context, streamed=int(streamed))
 
 
 def _hashed(text: str) -> int:

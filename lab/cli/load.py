@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,6 +47,8 @@ _ALL = "all"
 _MAX_WEIGHT = 1_000
 _ALL_PERCENT = 100
 _STREAMS = 10
+_EDGE_EVERY = 10
+_PLACES = ("use case", "rule", "default", "condition", "negation", "cell", "edge", "fallback", "override")
 _SHOWN_VIOLATIONS = 10  # of each checker
 _STYLES = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
 _OPEN_LOOP, _LOCUST = "open-loop", "locust"
@@ -118,6 +121,14 @@ def load(
             help=f"Percent sent as streams, of APIs that stream; {_STREAMS} by default, 0 with --engine locust.",
         ),
     ] = None,
+    edge_every: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="One request in this many is an edge case of the route table: a user in an edge bucket, a value "
+            f"spelled alike. 0: none; {_EDGE_EVERY} by default, none with --engine locust.",
+        ),
+    ] = None,
     engine: _Engine = None,
     workers: _Workers = None,
     locustfile: _Locustfile = None,
@@ -164,6 +175,7 @@ def load(
         seed=seed,
         tear_every=tear_every,
         streams=streams if streams is not None else _STREAMS * (locust is None),
+        edge_every=_EDGE_EVERY if edge_every is None else edge_every,
         locust=locust,
         processes=processes,
         terms=terms_of(claims, slo),
@@ -295,6 +307,9 @@ def _show(result: RunResult) -> None:
         if len(verdict.violations) > _SHOWN_VIOLATIONS:
             more = len(verdict.violations) - _SHOWN_VIOLATIONS
             console.print(f"  {verdict.checker}: … and {more} more; all are in --json")
+    if kinds := Counter(next((kind for kind in _PLACES if place.startswith(kind)), "version") for place in result.met):
+        met = ", ".join(f"{kind}: {count}" for kind, count in kinds.items())
+        console.print(f"\nmet  {met}  (each is in --json)", markup=False)
     console.print(f"\n{result.sentence}", markup=False)
     console.print(f"[{_STYLES[result.outcome]}]{result.outcome}[/] by {', '.join(result.asked)}; {result.seal}")
     console.print(f"{result.folder}", markup=False)

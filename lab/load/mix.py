@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +33,8 @@ class Mix:
         # Not the bare seed: arrivals use it, and users must be independent of the gaps between arrivals.
         self._random = Random(f"mix:{plan.seed}").random  # noqa: S311 (not security-relevant)
         self._use_cases = plan.use_cases
+        self._edge_case, self._by_name = plan.edge_case, {use_case.name: use_case for use_case in plan.use_cases}
+        self._sequences = itertools.count(share.first, share.step)
         self._users = plan.users
         self._fixed = {
             **dict.fromkeys(DRAWN_FIELDS, ""),
@@ -56,6 +59,10 @@ class Mix:
             context[name] = choices[int(random() * len(choices))]
         for _ in self._others:
             random()
+        edge_case = self._edge_case(next(self._sequences))
+        if edge_case is not None:
+            use_case = self._by_name[edge_case.use_case]
+            context.update(edge_case.context)
         return RequestSpec(use_case, context)
 
 

@@ -5,6 +5,10 @@ BLAKE2b digest of a text, taken as a big-endian number:
 
 - Request n is sent as a stream, if its API has a streaming method: the number of ``stream:{seed}:{n}``, modulo 100, is
   below ``streams``.
+
+Every ``edge_every``-th request, those whose n + 1 is a multiple of it, is an edge case: number n // ``edge_every``
+modulo the number of ``edge_cases``. It has that use case, and that user and those fields of the context in place of the
+drawn ones.
 """
 
 from __future__ import annotations
@@ -131,6 +135,19 @@ class UseCase:
     api: str
 
 
+@dataclass(frozen=True, slots=True)
+class EdgeCase:
+    """A request that a uniform draw would hardly ever make: a user in an edge bucket, values that look alike.
+
+    Attributes:
+        use_case: one of the plan's.
+        context: user id and context fields in place of the drawn ones.
+    """
+
+    use_case: str
+    context: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlan:
     """A load run: the same plan sends the same requests at the same offsets.
@@ -157,6 +174,8 @@ class LoadPlan:
         locust: how Locust drives the run; None for the open loop.
         processes: number of processes that share the requests, for rates that one core cannot send on time.
         streams: percent of the requests of APIs with a streaming method that are sent as streams.
+        edge_every: one request in this many is an edge case; 0 for none.
+        edge_cases: taken in turn.
     """
 
     topology: str
@@ -176,6 +195,8 @@ class LoadPlan:
     locust: LocustPlan | None = None
     processes: int = 1
     streams: int = 0
+    edge_every: int = 0
+    edge_cases: tuple[EdgeCase, ...] = ()
 
     def __post_init__(self) -> None:
         _check(bool(self.use_cases), "use_cases", "is empty; name one or more use cases")
@@ -205,6 +226,12 @@ class LoadPlan:
             f"{self.processes} is out of range: use 1 to {MAX_PROCESSES}, and no more than there are spare cores",
         )
         _check(0 <= self.streams <= _ALL, "streams", f"{self.streams} is out of range: use 0 to {_ALL} percent")
+        _check(self.edge_every >= 0, "edge_every", f"{self.edge_every} is out of range: use 0 (none) or more")
+        names = {use_case.name for use_case in self.use_cases}
+        for case in self.edge_cases:
+            _check(case.use_case in names, "edge_cases", f"{case.use_case!r} is none of the plan's use cases")
+            for name in case.context:
+                _check(name in ("user_id", *CHOSEN_FIELDS), "edge_cases", f"no field {name!r}")
         decides = TOPOLOGIES[self.topology].decides_at_caller if self.topology in TOPOLOGIES else True
         _check(
             not self.tear_every or decides,
@@ -237,6 +264,13 @@ class LoadPlan:
             return False
         return _number_of(f"stream:{self.seed}:{sequence}") % _ALL < self.streams
 
+    def edge_case(self, sequence: int) -> EdgeCase | None:
+        """The edge case that this request is; None for most."""
+        every = self.edge_every
+        if not every or not self.edge_cases or (sequence + 1) % every:
+            return None
+        return self.edge_cases[sequence // every % len(self.edge_cases)]
+
     def schedule(self) -> Schedule:
         """All arrivals of the run, if it is :attr:`scheduled`.
 
@@ -258,6 +292,8 @@ def write_plan(plan: LoadPlan, path: Path) -> None:
         "steering": None if plan.locust is None else plan.locust.to_document(),
         "processes": plan.processes,
         "streams": plan.streams,
+        "edge_every": plan.edge_every,
+        "edge_cases": [asdict(case) for case in plan.edge_cases],
         "use_cases": [asdict(use_case) for use_case in plan.use_cases],
         "arrivals": arrivals_to_document(plan.arrivals),
         "endpoints": asdict(plan.endpoints),
@@ -302,9 +338,11 @@ def _plan(document: Mapping[str, Any], beside: Path) -> LoadPlan:
         arrivals = replace(arrivals, path=str(beside / arrivals.path))
     return LoadPlan(
         **{name: document[name] for name in _PLAIN_FIELDS},
-        tear_every=document.get("tear_every", 0),  # plans of older runs lack this and the next three
+        tear_every=document.get("tear_every", 0),  # plans of older runs lack this and the next five
         processes=document.get("processes", 1),
         streams=document.get("streams", 0),
+        edge_every=document.get("edge_every", 0),
+        edge_cases=tuple(EdgeCase(**case) for case in document.get("edge_cases", ())),
         locust=LocustPlan.from_document(document.get("steering"), beside),
         use_cases=tuple(UseCase(**use_case) for use_case in document["use_cases"]),
         arrivals=arrivals,

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from lab.errors import InputError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
-from lab.load.plan import LoadPlan, UseCase
+from lab.load.plan import EdgeCase, LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.arrival_evidence import save_arrivals
+from lab.runs.edge_cases import edge_cases
 from lab.runs.events import save_events
 from lab.runs.judging import DEFAULT_TERMS, EVIDENCE, SETTLING_NS, Terms, judge, write_summary
 from lab.runs.locustfile import LocustOptions, locust_plan_of
@@ -69,6 +70,8 @@ class LoadOptions:
         processes: number of driver processes, which share the requests.
         streams: percent of requests that are sent as streams, where the API can; none unless asked for, because a
             measurement compares single responses.
+        edge_every: one request in this many is an edge case of the route table, see :mod:`lab.runs.edge_cases`; 0 for
+            none. A context field with a single choice, other than by default, keeps it.
         endpoints: addresses to use instead of the caller's own sidecar, resolver and gateways.
         locust: options for Locust; None for the open-loop driver.
         terms: what the run is asked.
@@ -90,6 +93,7 @@ class LoadOptions:
     tear_every: int = 0
     processes: int = 1
     streams: int = 0
+    edge_every: int = 0
     endpoints: Endpoints | None = None
     locust: LocustOptions | None = None
     terms: Terms = DEFAULT_TERMS
@@ -163,10 +167,12 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
     Raises:
         InputError: the options do not fit the lab or its route table, or the trace is invalid.
     """
+    use_cases = _use_cases(options, context.document)
+    edge_every = options.edge_every if options.locust is None else 0
     plan = LoadPlan(
         topology=options.topology,
         caller=options.caller,
-        use_cases=_use_cases(options, context.document),
+        use_cases=use_cases,
         arrivals=parse_arrivals(
             options.arrivals,
             ArrivalOptions(
@@ -189,6 +195,8 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
         locust=None if options.locust is None else locust_plan_of(options.locust),
         processes=options.processes,
         streams=options.streams,
+        edge_every=edge_every,
+        edge_cases=_edge_cases(options, context.document, use_cases) if edge_every else (),
     )
     if plan.scheduled:
         plan.schedule()  # raises for a bad trace, before anything is created
@@ -247,6 +255,14 @@ def judge_run(
     write_summary(result)
     seal(folder, EVIDENCE, key)
     return result
+
+
+def _edge_cases(
+    options: LoadOptions, document: Mapping[str, Any], use_cases: Sequence[UseCase]
+) -> tuple[EdgeCase, ...]:
+    chosen = {} if options.contexts == DEFAULT_CONTEXTS else options.contexts
+    fixed = [field for field, choices in chosen.items() if len(set(choices)) == 1]
+    return edge_cases(document, [each.name for each in use_cases], options.caller, options.contexts, fixed)
 
 
 def _use_cases(options: LoadOptions, document: Mapping[str, Any]) -> tuple[UseCase, ...]:

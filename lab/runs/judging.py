@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import floor, log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +24,7 @@ from lab.checkers import (
     check,
     worst,
 )
+from lab.checkers.coverage import places_met
 from lab.errors import RunError
 from lab.history import UNSENT, read_parquet
 from lab.history.arrivals import Arrival, Heard, read_arrivals
@@ -144,6 +145,7 @@ class RunResult:
         seal: how its evidence is sealed, in words.
         asked: the claims that decide its outcome.
         wrong: number of answers to which a checker of correctness objects.
+        met: requests by what they met: rules, conditions, cells, edges, fallbacks; see :mod:`lab.checkers.coverage`.
     """
 
     folder: Path
@@ -152,6 +154,7 @@ class RunResult:
     seal: str = UNSEALED
     asked: tuple[Claim, ...] = DEFAULT_CLAIMS
     wrong: int = 0
+    met: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def counts(self) -> Counts:
@@ -204,6 +207,7 @@ class RunResult:
             **{name: count for name, count in self.counts._asdict().items() if name in ("right", "wrong")},
             "misrouted": self.misrouted,
             "torn": self.torn,
+            "met": dict(self.met),
             "seal": self.seal,
             "verdict": str(self.outcome),
             "claims": {str(claim): str(outcome) for claim, outcome in self.claims.items()},
@@ -244,7 +248,8 @@ def judge(folder: Path, records: Sequence[Record] | None = None, *, terms: Terms
     evidence = replace(evidence_of(folder, plan, records), availability_slo=terms.availability_slo)
     verdicts = tuple(check(evidence))
     summary = summarize(evidence.records, _schedule(evidence.plan), came_due=evidence.planned)
-    return RunResult(folder, summary, verdicts, sealed, terms.claims, wrong_answers(evidence.records, verdicts))
+    wrong = wrong_answers(evidence.records, verdicts)
+    return RunResult(folder, summary, verdicts, sealed, terms.claims, wrong, places_met(evidence))
 
 
 def wrong_answers(records: Iterable[Record], verdicts: Iterable[Verdict]) -> int:
@@ -396,6 +401,8 @@ def _asks(plan: LoadPlan) -> Asks | None:
         users=plan.users,
         contexts=plan.contexts,
         traffic_origin=plan.traffic_origin,
+        edge_every=plan.edge_every,
+        edge_cases=[(case.use_case, case.context) for case in plan.edge_cases],
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.checkers import Asks, Disturbance, RevisionInForce, Verdict
+from lab.checkers.coverage import places_met
 from lab.checkers.kinds import answered
 from lab.checkers.plain import passed
 from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record, make_table, obey, two_versions
@@ -149,3 +150,38 @@ def test_a_fallback_is_to_be_taken_while_the_cluster_is_dead(sources: tuple[str,
     assert _judge(table, records, asks=None, disturbances=[slowed]).outcome == "valid"
     table["clusters"]["a"]["replicas"] = 2  # the other one lives
     assert _judge(table, records, asks=None, disturbances=[killed]).outcome == "valid"
+
+
+def test_a_run_says_what_it_met() -> None:
+    table = two_versions()
+    table["use_cases"]["Rows"]["rules"][0]["when"]["not"] = {"country": ["US"]}
+    records = [
+        make_record(0),
+        make_record(1, device="tv", version="v2"),
+        make_record(2, device="tv", country="US", version="v2", source="fallback"),
+        make_record(3, status="UNSENT"),
+    ]
+    assert places_met(make_evidence(records, table=table)) == {
+        "use case Rows": 3,
+        "default of Rows": 2,
+        "rows@v1 by default of Rows": 2,
+        "rule tv of Rows": 1,
+        "rows@v2 by rule tv of Rows": 1,
+        "condition device that holds in rule tv of Rows": 2,
+        "condition device that fails in rule tv of Rows": 1,
+        "condition country that holds in the negation in rule tv of Rows": 1,
+        "condition country that fails in the negation in rule tv of Rows": 2,
+        "negation that excludes in rule tv of Rows": 1,
+        "negation that lets pass in rule tv of Rows": 1,
+        "fallback to rows@v2 of Rows": 1,
+    }
+
+
+def test_edge_cases_of_the_plan_are_to_be_met() -> None:
+    asks = replace(ASKS, edge_every=4, edge_cases=[("Rows", {"device": "radio"})])
+    table = two_versions()
+    table["use_cases"]["Rows"]["rules"].insert(0, {"name": "radio", "when": {"device": ["radio"]}, "use": "rows@v1"})
+    drawn = _mixed(table)
+    both = [each if asks.draws(each) else obey(table, each.sequence, device="radio") for each in drawn]
+    assert _judge(table, both, asks=asks).outcome == "valid"
+    assert "rule radio of Rows: 0 of 600" in _judge(table, drawn, asks=asks).summary

@@ -13,7 +13,7 @@ from lab.checkers.plain_models import payload_size
 from lab.checkers.plain_schedule import PlannedRequest, is_planned, planned_requests, planned_run
 from lab.load.arrivals import Constant, Poisson, Share, Trace
 from lab.load.mix import Mix
-from lab.load.plan import LocustPlan, UseCase, write_plan
+from lab.load.plan import EdgeCase, LocustPlan, UseCase, write_plan
 from models.apis import APIS
 from tests.load.builders import load_plan
 
@@ -78,7 +78,12 @@ def test_both_implementations_plan_the_same(
     plan = load_plan(
         tmp_path, arrivals=arrivals, use_cases=use_cases, contexts=contexts, processes=processes, seed=5, users=77
     )
-    plan = replace(plan, streams=streams)
+    cases = (
+        EdgeCase(use_cases[-1].name, {"user_id": "Ü 7", "country": "de"}),
+        EdgeCase(use_cases[0].name, {}),
+        EdgeCase(use_cases[0].name, {"tenant": " batch"}),
+    )
+    plan = replace(plan, streams=streams, edge_every=4, edge_cases=cases[: streams // 10])
     shares = [_by_the_driver(plan, Share(first, processes)) for first in range(processes)]
     asked = dict(sorted(pair for share in shares for pair in share.items()))
 

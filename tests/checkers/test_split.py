@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import RevisionInForce
+from lab.checkers import Asks, RevisionInForce
 from lab.checkers.kinds import split
 from tests.checkers.builders import make_evidence, make_record, make_table, obey
 
@@ -269,3 +269,18 @@ def test_a_run_that_failed_as_a_whole_shows_nothing() -> None:
     verdict = split.check(counted(1_000, 0, status="UNAVAILABLE"))
     assert verdict is not None
     assert verdict.outcome == "unknown"
+
+
+def test_users_that_were_chosen_for_their_buckets_do_not_count() -> None:
+    table = make_table({"rows@v1": 50, "rows@v2": 50})
+    users = iter(range(100_000))
+    records = []
+    for number in range(400):
+        user = f"u{next(users)}"
+        while number % 2 and obey(table, number, user_id=user).version != "v2":
+            user = f"u{next(users)}"
+        records.append(obey(table, number, user_id=user))
+    asks = Asks(use_cases=["Rows"], caller="homepage", users=100_000, contexts={}, traffic_origin="real")
+    chosen = replace(asks, edge_every=2, edge_cases=[("Rows", {"user_id": "u0"})])
+    outcomes = [split.check(make_evidence(records, table=table, asks=each)) for each in (asks, chosen)]
+    assert [each and str(each.outcome) for each in outcomes] == ["invalid", "valid"]

@@ -9,7 +9,7 @@ import pytest
 from lab.client import DirectTarget, Endpoints
 from lab.errors import InputError, RunError
 from lab.load.arrivals import Constant, Poisson, Trace
-from lab.load.plan import UseCase, read_plan, write_plan
+from lab.load.plan import EdgeCase, UseCase, read_plan, write_plan
 from tests.load.builders import load_plan
 
 
@@ -30,6 +30,8 @@ def test_the_json_form_gives_back_the_same_plan(tmp_path: Path, arrivals: Any) -
         traffic_origin="real",
         processes=2,
         streams=10,
+        edge_every=7,
+        edge_cases=(EdgeCase("B", {"user_id": "Ü", "country": " US"}),),
     )
 
     write_plan(plan, tmp_path / "plan.json")
@@ -54,7 +56,7 @@ def test_a_plan_from_before_there_were_tears_processes_and_streams_has_none_one_
     path = tmp_path / "plan.json"
     write_plan(load_plan(tmp_path), path)
     document = orjson.loads(path.read_bytes())
-    newer = ("tear_every", "processes", "streams")
+    newer = ("tear_every", "processes", "streams", "edge_every", "edge_cases")
     path.write_bytes(orjson.dumps({k: v for k, v in document.items() if k not in newer}))
 
     read = read_plan(path)
@@ -132,3 +134,11 @@ def test_a_bad_plan_is_one_line_with_file_and_field(
 def test_a_missing_plan_is_a_run_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot be read"):
         read_plan(tmp_path / "plan.json")
+
+
+def test_edge_cases_are_taken_in_turn(tmp_path: Path) -> None:
+    use_case = load_plan(tmp_path).use_cases[0].name
+    cases = tuple(EdgeCase(use_case, {"user_id": user}) for user in ("U1", " u1", "u1 "))
+    plan = load_plan(tmp_path, edge_every=5, edge_cases=cases)
+    taken = [(sequence, case.context["user_id"]) for sequence in range(25) if (case := plan.edge_case(sequence))]
+    assert taken == [(4, "U1"), (9, " u1"), (14, "u1 "), (19, "U1"), (24, " u1")]

@@ -99,7 +99,8 @@ def check(evidence: Evidence) -> Verdict | None:
 
     A request counts if only one revision was in force while it was in flight. A unit is a value of the field that the
     rule hashes; for a shadow, it is a request. Pinned requests are not drawn, and an answer by a fallback or by the
-    caller itself does not show the draw. Cells of the same version are one arm.
+    caller itself does not show the draw. Users of edge cases are chosen for their buckets, and do not count. Cells of
+    the same version are one arm.
 
     The bound is that of the exact binomial distribution: no share may be as unlikely as 5 sigma of a normal one (a
     chance of 1 in 3.5 million a side). A draw is judged once it has enough units that an arm without any would exceed
@@ -144,7 +145,7 @@ def _tallies(evidence: Evidence) -> tuple[list[_Tally], bool]:
             drawn = drawn or bool(draw or percent)
             if len(found) > 1:
                 continue
-            if draw is not None:
+            if draw is not None and (evidence.asks is None or evidence.asks.draws(record)):
                 key = (rules.number, record.use_case, draw.rule)
                 if key not in tallies:
                     name = f"{draw}, revision {rules.number}"
