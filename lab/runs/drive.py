@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import InputError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
-from lab.load.plan import EdgeCase, LoadPlan, UseCase
+from lab.load.plan import CHOSEN_FIELDS, EdgeCase, LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.arrival_evidence import save_arrivals
@@ -71,7 +71,7 @@ class LoadOptions:
         streams: percent of requests that are sent as streams, where the API can; none unless asked for, because a
             measurement compares single responses.
         edge_every: one request in this many is an edge case of the route table, see :mod:`lab.runs.edge_cases`; 0 for
-            none. A context field with a single choice, other than by default, keeps it.
+            none. Contexts other than the default vary only in the fields with several choices.
         endpoints: addresses to use instead of the caller's own sidecar, resolver and gateways.
         locust: options for Locust; None for the open-loop driver.
         terms: what the run is asked.
@@ -260,8 +260,8 @@ def judge_run(
 def _edge_cases(
     options: LoadOptions, document: Mapping[str, Any], use_cases: Sequence[UseCase]
 ) -> tuple[EdgeCase, ...]:
-    chosen = {} if options.contexts == DEFAULT_CONTEXTS else options.contexts
-    fixed = [field for field, choices in chosen.items() if len(set(choices)) == 1]
+    chosen = options.contexts
+    fixed = [each for each in CHOSEN_FIELDS if chosen != DEFAULT_CONTEXTS and len(set(chosen.get(each, ()))) <= 1]
     return edge_cases(document, [each.name for each in use_cases], options.caller, options.contexts, fixed)
 
 
