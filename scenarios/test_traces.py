@@ -6,24 +6,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import CHECKOUT
 from lab.runs import LoadOptions
 from scenarios.framework.steps import assert_all_answered_rightly
+from scenarios.framework.traces import REQUESTS, production_trace
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lab.lab import Lab
     from scenarios.framework.scenario import Scenario
 
-TRACE = CHECKOUT.parent / "shared" / "traces" / "azure-llm-2023-code.csv"
-REQUESTS = 8_819
-
 
 @pytest.mark.scenario(takes_s=25, long_on=("gateway-passthrough", "gateway-header", "proxyless"))
-@pytest.mark.skipif(not TRACE.exists(), reason=f"the trace is not at {TRACE}")
 @pytest.mark.timeout(300)
-def test_a_production_trace_is_answered_in_full(scenario: Scenario, lab: Lab, topology: str) -> None:
+def test_a_production_trace_is_answered_in_full(scenario: Scenario, lab: Lab, topology: str, tmp_path: Path) -> None:
     """The arrivals and sizes of a production trace are played, and every single one is answered rightly."""
-    options = LoadOptions(topology=topology, caller="homepage", arrivals=f"trace:{TRACE}", speedup=150)
+    trace = production_trace(tmp_path)
+    options = LoadOptions(topology=topology, caller="homepage", arrivals=f"trace:{trace}", speedup=150)
 
     with scenario.step(f"Play {REQUESTS:,} requests"):
         result = lab.load(options)

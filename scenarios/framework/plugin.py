@@ -90,7 +90,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
-    """Skips long scenarios unless asked for, bounds each scenario's own time, and orders the rest for the workers.
+    """Leaves out what is not asked for or not for this runtime, bounds times, and orders the rest for the workers.
 
     Bringing the lab up has deadlines of its own, as it may build an image; it does not count as a scenario's time.
     """
@@ -101,8 +101,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         timeout = item.get_closest_marker("timeout")
         limit_s = float(timeout.args[0] if timeout else config.getini("timeout"))
         item.add_marker(pytest.mark.timeout(limit_s, func_only=True), append=False)
-        if item.get_closest_marker(LONG) and not config.getoption("--long"):
-            item.add_marker(pytest.mark.skip(reason="takes minutes: give --long"))
+    left_out = {item for item in items if not _is_wanted(item)}
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
     yield  # -m and -k deselect
     if hasattr(config, "workerinput"):
         cases = Counter(map(_claim, items))
@@ -112,6 +113,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             takes_s=lambda item: _takes_s(item) / cases[_claim(item)],
             alone=_is_alone,
         )
+
+
+def _is_wanted(item: pytest.Item) -> bool:
+    """Whether a scenario was asked for, if it is long, and runs on the session's runtime, if that is known by now."""
+    config, mark = item.config, item.get_closest_marker(MARK)
+    if item.get_closest_marker(LONG) and not config.getoption("--long"):
+        return False
+    runtimes = mark.kwargs.get("runtimes") if mark else None
+    if runtimes is None or config.getoption("--lab") is not None:
+        return True
+    return choose(config.getoption("--runtime"))[0] in runtimes
 
 
 def _topology(item: pytest.Item) -> str:
@@ -142,9 +154,9 @@ def _is_alone(item: pytest.Item) -> bool:
 
 
 def _takes_s(item: pytest.Item) -> float:
-    """Declared seconds of all cases on one topology; 0 for a skipped scenario."""
+    """Declared seconds of all cases on one topology."""
     mark = item.get_closest_marker(MARK)
-    return 0.0 if mark is None or item.get_closest_marker("skip") else float(mark.kwargs["takes_s"])
+    return 0.0 if mark is None else float(mark.kwargs["takes_s"])
 
 
 @pytest.hookimpl(optionalhook=True)

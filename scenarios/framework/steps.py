@@ -280,18 +280,6 @@ def is_on_time(result: RunResult) -> bool:
     return result.claims[Claim.TIMING] is Outcome.VALID
 
 
-def assert_on_time(result: RunResult) -> None:
-    """Requires timing, for a scenario that claims a latency. Comes before that claim, after all others.
-
-    Raises:
-        LateError: the driver was late.
-    """
-    assert_no_wrong_answer(result)
-    if not is_on_time(result):
-        reasons = (each.summary for each in result.verdicts if each.claim is Claim.TIMING)
-        raise LateError(f"{'; '.join(reasons)}\n{result.folder}")
-
-
 def assert_rate_was_kept(result: RunResult, *, behind: str = "") -> None:
     """Requires of timing what a scenario claims that names a rate: requests were sent as often as they were due.
 

@@ -20,6 +20,7 @@ from services.controlplane.registry.records import Phase
 from services.controlplane.registry.revisions import Registry
 from services.controlplane.registry.sqlite import SqliteSession
 from tests.controlplane.nodes import ControlPlane, failed_start, running, table_of
+from tests.missing import missing
 
 # Root without its power to overlook who may write a file.
 AS_A_USER = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []
@@ -142,8 +143,9 @@ async def test_what_cannot_be_stored_half_way_is_put_back_everywhere(
     assert control_plane.publisher.registry.in_force() == 3
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="mounts a small disk of its own")
 def test_a_disk_that_is_really_full_loses_nothing(tmp_path: Path) -> None:
+    if shutil.which("unshare") is None or os.geteuid() != 0:
+        missing("a small disk of its own: it needs root, and unshare")
     script = """
 import sys
 from pathlib import Path
@@ -172,7 +174,7 @@ print(stored)
     ended = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
 
     if "mount" in ended.stderr:
-        pytest.skip(ended.stderr)
+        missing(ended.stderr)
     assert ended.returncode == 0, ended.stderr
     assert "full; nothing was stored" in ended.stdout
     assert 0 < int(ended.stdout.split()[-1]) < 1000

@@ -11,8 +11,6 @@ from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase
 from models.proto.ranking.v1 import ranking_pb2
 
-REAL_TRACE = Path(__file__).parents[2] / ".." / "shared" / "traces" / "azure-llm-2023-code.csv"
-
 
 def ranked(user_id: str) -> ranking_pb2.RankResponse:
     response = ranking_pb2.RankResponse(titles=[ranking_pb2.RankedTitle(id="t07", score=0.75)])

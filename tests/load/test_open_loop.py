@@ -18,7 +18,8 @@ from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.load.summary import DriverSummary, summarize
 from lab.topologies import open_client
-from tests.load.builders import REAL_TRACE, FakeClient, GatedServer, load_plan
+from scenarios.framework.traces import production_trace
+from tests.load.builders import FakeClient, GatedServer, load_plan
 
 DEADLINE_S = 60
 NS = 1_000_000_000
@@ -130,10 +131,9 @@ async def test_a_paused_server_shows_in_the_latencies_from_the_intended_times(
     assert seen.max_ms >= 0.99 * pause_ms
 
 
-async def test_every_request_of_the_real_trace_is_accounted_for(tmp_path: Path, server: GatedServer) -> None:
-    if not REAL_TRACE.exists():
-        pytest.skip(f"the trace is not beside the project at {REAL_TRACE}")
-    plan = load_plan(tmp_path, server.address, arrivals=Trace(str(REAL_TRACE), speedup=1_000), timeout_s=DEADLINE_S)
+async def test_every_request_of_a_production_trace_is_accounted_for(tmp_path: Path, server: GatedServer) -> None:
+    trace = Trace(str(production_trace(tmp_path)), speedup=1_000)
+    plan = load_plan(tmp_path, server.address, arrivals=trace, timeout_s=DEADLINE_S)
 
     summary, records = await driven(plan, open_client("direct", "homepage", plan.endpoints))
 

@@ -5,7 +5,7 @@ import pytest
 
 from lab.errors import TraceError
 from lab.load.trace import TraceRow, read_trace
-from tests.load.builders import REAL_TRACE
+from scenarios.framework.traces import REQUESTS, made_trace, production_trace
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\r\n"
 
@@ -106,12 +106,12 @@ def test_a_file_that_cannot_be_read_is_a_trace_error(tmp_path: Path) -> None:
             list(read_trace(path))
 
 
-def test_the_real_trace_is_read_whole() -> None:
-    if not REAL_TRACE.exists():
-        pytest.skip(f"the trace is not beside the project at {REAL_TRACE}")
+@pytest.mark.parametrize("made", [False, True], ids=["real if it is here", "made"])
+def test_a_production_trace_is_read_whole(tmp_path: Path, trace: Path, *, made: bool) -> None:
+    trace.write_text(made_trace())
 
-    rows = list(read_trace(REAL_TRACE))
+    rows = list(read_trace(trace if made else production_trace(tmp_path)))
 
-    assert len(rows) == 8_819
+    assert len(rows) == REQUESTS
     assert 3_400 < (rows[-1].time_ns - rows[0].time_ns) / 1e9 < 3_600
     assert TraceRow(1_700_158_623_979_960_000, 4_808 * 4) == rows[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from lab.lab import Lab
 from lab.runtime.compose import engine as docker_engine
 from lab.runtime.compose.engine import obstacle
 from tests.labs import lab_up, write_spec
+from tests.missing import missing
 
 ROUTES = """
 use_cases:
@@ -39,7 +39,7 @@ clusters:
 def engine() -> docker.DockerClient:
     """A client of the engine."""
     if reason := obstacle():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+        missing(reason)
     return docker_engine.connect()
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from lab import CHECKOUT
 from lab.runtime.compose.__main__ import fixed_site, standalone_document, standalone_files
+from tests.missing import missing
 
 FILE = CHECKOUT / "compose" / "compose.yaml"
 DOCUMENT = yaml.safe_load(FILE.read_text())
@@ -28,7 +29,6 @@ def test_so_are_the_files_beside_it(tmp_path: Path) -> None:
     assert {path.name: path.read_text() for path in (tmp_path / "files").iterdir()} == kept, "run `make compose-file`"
 
 
-@pytest.mark.skipif(shutil.which("docker") is None, reason="no docker command")
 @pytest.mark.parametrize(
     ("profile", "there", "absent"),
     [
@@ -42,10 +42,12 @@ def test_so_are_the_files_beside_it(tmp_path: Path) -> None:
 def test_docker_compose_takes_it_and_each_profile_stands_up_what_its_topology_needs(
     profile: str, there: str, absent: str
 ) -> None:
+    if shutil.which("docker") is None:
+        missing("no docker command")
     command = ["docker", "compose", "--file", str(FILE), "--profile", profile, "config", "--services"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if "unknown" in run.stderr:
-        pytest.skip("no compose plugin")
+        missing("no compose plugin")
     assert run.returncode == 0, run.stderr
 
     services = run.stdout.split()

@@ -17,6 +17,10 @@ from tests.labs import replica_of, states
 from tests.runtime.conftest import ROUTES
 
 WITHIN = timedelta(seconds=10)
+ON_COMPOSE, ON_PROCESS = (
+    pytest.mark.parametrize("lab_to_break", [runtime], indirect=True, scope="session")
+    for runtime in ("compose", "process")
+)
 
 
 @pytest.fixture
@@ -27,12 +31,6 @@ def lab(lab_to_break: Lab) -> Lab:
 @pytest.fixture
 def routes(lab: Lab) -> Path:
     return lab.folder.parent.parent / "routes.yaml"
-
-
-@pytest.fixture
-def on_compose(lab: Lab) -> None:
-    if lab.status().runtime != "compose":
-        pytest.skip("not on this runtime")
 
 
 def answers(lab: Lab, *, calls: int = 6) -> set[str]:
@@ -81,7 +79,7 @@ def test_a_paused_unit_can_be_killed_and_started(lab: Lab) -> None:
     eventually("it answers again", lambda: "ml-cluster-1-a" in answers(lab), within=WITHIN)
 
 
-@pytest.mark.usefixtures("on_compose")
+@ON_COMPOSE
 def test_a_replica_that_is_cut_off_is_left_alone_until_it_is_connected_again(lab: Lab) -> None:
     lab.units.partition("ml-cluster-1-a")
     try:
@@ -94,7 +92,7 @@ def test_a_replica_that_is_cut_off_is_left_alone_until_it_is_connected_again(lab
     eventually("it answers again", lambda: "ml-cluster-1-a" in answers(lab), within=WITHIN)
 
 
-@pytest.mark.usefixtures("on_compose")
+@ON_COMPOSE
 def test_a_pod_is_cut_off_as_a_whole_and_a_publish_meanwhile_stops_at_it_and_names_it(
     lab: Lab, routes: Path, tmp_path: Path
 ) -> None:
@@ -124,9 +122,8 @@ def published(lab: Lab, routes: Path) -> int:
         return 0
 
 
+@ON_PROCESS
 def test_where_a_partition_cannot_be_had_one_line_says_what_can(lab: Lab) -> None:
-    if lab.status().runtime == "compose":
-        pytest.skip("it can be had")
     for method in (lab.units.partition, lab.units.rejoin):
         with pytest.raises(InputError, match=r"not on the process runtime.*pause it.*--runtime compose"):
             method("ml-cluster-1-a")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from lab.history import write_parquet
 from lab.load.summary import summarize
 from lab.runs import RunResult
 from lab.runs.folder import HISTORY
-from scenarios.framework.steps import assert_all_answered_rightly, assert_on_time, assert_rate_was_kept
+from scenarios.framework.steps import assert_all_answered_rightly, assert_rate_was_kept
 from scenarios.framework.verdicts import LateError, UnknownError
 from tests.checkers.builders import START_NS, make_record
 
@@ -63,16 +61,9 @@ def test_what_else_was_not_done_in_time_is_late_like_the_driver(tmp_path: Path) 
         assert_rate_was_kept(_driven(tmp_path), behind="90 changes, not 100")
 
 
-def test_a_claim_of_a_latency_needs_a_driver_on_time() -> None:
-    assert_on_time(_run(RIGHT, ON_TIME))
-    with pytest.raises(LateError, match="schedule delay p99 50 ms"):
-        assert_on_time(_run(RIGHT, LATE))
-
-
-@pytest.mark.parametrize("ask", [assert_on_time, partial(assert_rate_was_kept, behind="90 changes, not 100")])
-def test_a_scenario_that_asks_for_its_timing_first_reruns_no_wrong_answer(ask: Callable[[RunResult], None]) -> None:
+def test_a_scenario_that_asks_for_its_timing_first_reruns_no_wrong_answer() -> None:
     with pytest.raises(AssertionError, match="1 wrong"):
-        ask(_run(WRONG, LATE))
+        assert_rate_was_kept(_run(WRONG, LATE), behind="90 changes, not 100")
 
 
 @pytest.mark.parametrize("verdict", [WRONG, LOST], ids=["misroute", "lost request"])
@@ -119,9 +110,7 @@ def test_a_scenario_that_asserts_a_time_asks_for_the_timing_first() -> None:
         if (times := [each for each in ast.walk(function) if isinstance(each, ast.Assert) and _compares_times(each)])
     }
     asked = {
-        function.name: min(lines)
-        for function in _functions()
-        if (lines := _lines(function, "assert_on_time") + _lines(function, "assert_rate_was_kept"))
+        function.name: min(lines) for function in _functions() if (lines := _lines(function, "assert_rate_was_kept"))
     }
     assert [name for name, line in asserted.items() if asked.get(name, line) >= line] == []
     assert {"test_a_shadow_gets_every_copy_unnoticed"} <= set(asserted)
