@@ -83,6 +83,7 @@ def test_a_runs_folder_tells_its_whole_story(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
 
     assert names >= {
+        *("planned.parquet", "published.json", "probes.json"),
         *("plan.json", "driver.json", "history.parquet", "latency.hdr", "revisions.json", "summary.json"),
         *("versions.json", "spec.json", "seal.json", "units", "sidecars"),
     }
