@@ -207,6 +207,7 @@ def clashing(use_cases: Mapping[str, Any], beside: Mapping[str, Any] | None = No
     others = {name: one for name, one in (beside or {}).items() if name not in use_cases}
     yield from _clashing_experiments(use_cases, others)
     yield from _clashing_settings(use_cases, others)
+    yield from _clashing_apis(use_cases, others)
 
 
 def _clashing_experiments(use_cases: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[Problem]:
@@ -287,6 +288,22 @@ def _clashing_settings(use_cases: Mapping[str, Any], others: Mapping[str, Any]) 
             )
             yield Problem(("use_cases", name, setting) if setting in use_case else ("use_cases", name), text)
             break
+
+
+def _clashing_apis(use_cases: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[Problem]:
+    """Models that use cases of different APIs use: a model serves one API, that of the first use case that names it."""
+    serves: dict[str, tuple[str, str]] = {}
+    for name, use_case in {**others, **use_cases}.items():
+        for place, version in references(("use_cases", name), use_case):
+            model, api = version.partition("@")[0], use_case["api"]
+            first, its_api = serves.setdefault(model, (name, api))
+            if api == its_api or name not in use_cases:
+                continue
+            text = (
+                f"model {shown(model)} serves {its_api} in {dotted(('use_cases', first))}, and this use case is of "
+                f"{api}; name a model of {api} here, or correct the api of one of the two"
+            )
+            yield Problem(place, text)
 
 
 def references(path: Path, use_case: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

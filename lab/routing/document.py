@@ -267,6 +267,44 @@ def keys_for(caller: str, table: RouteTable) -> frozenset[str]:
     return frozenset(found)
 
 
+class Grant(NamedTuple):
+    """What a model version may be used for.
+
+    Attributes:
+        callers: that may use it: those of the use cases that name it, and those that may pin requests.
+        apis: inference APIs of these use cases; empty if none names it.
+    """
+
+    callers: frozenset[str] = frozenset()
+    apis: frozenset[str] = frozenset()
+
+    def __or__(self, other: Grant) -> Grant:
+        return Grant(self.callers | other.callers, self.apis | other.apis)
+
+    def covers(self, other: Grant) -> bool:
+        """Whether it permits everything that another one does."""
+        return other.callers <= self.callers and other.apis <= self.apis
+
+
+def grants_of(table: RouteTable) -> dict[str, Grant]:
+    """Routing key → grant, as the use cases' rules, defaults, fallbacks and shadows need it.
+
+    A version that no use case names has the grant of its model's other versions: the next table may name it, and its
+    replicas need not be asked again.
+    """
+    use_cases = table.document["use_cases"].values()
+    pins = Grant(frozenset(caller for each in use_cases for caller in each.get("override", ())))
+    named, of_models = dict[str, Grant](), dict[str, Grant]()
+    for use_case in use_cases:
+        grant = Grant(frozenset(use_case["callers"]), frozenset((use_case["api"],))) | pins
+        for reference in {reference for _, reference in references((), use_case)}:
+            model, version = reference.split("@", 1)
+            key = routing_key(model, version)
+            named[key] = named.get(key, grant) | grant
+            of_models[model] = of_models.get(model, grant) | grant
+    return {key: named.get(key) or of_models.get(each.model, pins) for key, each in table.versions.items()}
+
+
 def callers_of(table: RouteTable) -> frozenset[str]:
     """All callers that some use case allows, or allows to override."""
     use_cases = table.document["use_cases"].values()

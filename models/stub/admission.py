@@ -26,6 +26,8 @@ class LoadedVersion:
 
     Attributes:
         routing_key: its routing key, ``cw-ranker.v2``.
+        callers: that may use it.
+        apis: that it serves; any, if there are none.
         answered_by: part of every answer of this version, built once per assignment. The request context that the model
             saw is added per answer.
     """
@@ -34,6 +36,25 @@ class LoadedVersion:
     model: str
     version: str
     answered_by: serving_pb2.AnsweredBy
+    callers: frozenset[str] = frozenset()
+    apis: frozenset[str] = frozenset()
+
+    def require_allowed(self, caller: str) -> None:
+        """Raises Refused unless the route table lets this caller use it."""
+        if caller not in self.callers:
+            may = ", ".join(sorted(self.callers)) or "nobody"
+            raise Refused(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"{self.routing_key}: caller {shown(caller)} may not use it by the route table; these may: {may}",
+            )
+
+    def require_api(self, api: str) -> None:
+        """Raises Refused unless a use case of this API uses it."""
+        if self.apis and api not in self.apis:
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"{self.routing_key}: serves {' and '.join(sorted(self.apis))} by the route table, not {api}",
+            )
 
 
 class Refused(Exception):  # noqa: N818 (control flow, not an error of the stub)

@@ -12,7 +12,8 @@ import grpc.aio
 from lab.plain_text import printable
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, TENANT_HEADER, routing_key, tenant_in_header
 from lab.routing.rules import shown
-from lab.transport import peer_identity
+from lab.transport import is_operator, peer_identity
+from models.apis import API_BY_REQUEST
 from models.context import read_envelope
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -142,12 +143,17 @@ class RequestHandler:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, reason)
         loaded, queue = (self._select_for_copy if is_copy else self._select)(request, keys)
         self.copies += is_copy
+        loaded.require_api(API_BY_REQUEST[type(request)].name)
         identity = peer_identity(context)
         if identity is not None and identity.caller and envelope.context.caller not in ("", identity.caller):
             raise Refused(
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"{loaded.routing_key}: {identity.uri} may not ask as caller {shown(envelope.context.caller)}",
             )
+        # Units that send for all callers, such as gateways, are admitted by role; a request may name no caller there.
+        if identity is not None and not is_operator(identity):
+            for caller in {identity.caller, envelope.context.caller} - {""}:
+                loaded.require_allowed(caller)
         if tenant is not None and tenant != tenant_in_header(envelope.context.tenant):
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT,

@@ -156,4 +156,11 @@ class Versions:
             replica=self._identity.replica,
             revision=self._revision,
         )
-        return LoadedVersion(assigned.routing_key, assigned.model, assigned.version, answered_by)
+        return LoadedVersion(
+            assigned.routing_key,
+            assigned.model,
+            assigned.version,
+            answered_by,
+            frozenset(assigned.callers),
+            frozenset(assigned.apis),
+        )

@@ -18,7 +18,7 @@ from lab.routing import headers
 from lab.routing.compiled import Router
 from lab.routing.rules import shown
 from lab.transport import proved_caller
-from models.apis import METHODS
+from models.apis import API_BY_REQUEST, METHODS
 from models.context import read_envelope
 from models.proto.serving.v1 import serving_pb2
 from services.gateway.hedging import first_answer
@@ -55,6 +55,7 @@ class Form(NamedTuple):
     """How a method's messages are read: parsed as a whole, or passed on as bytes.
 
     Attributes:
+        api: name of the method's API.
         parsed: whether messages are parsed.
         deserialise: parses a received request; None leaves its bytes.
         serialise: serialises an answer; None leaves its bytes.
@@ -62,6 +63,7 @@ class Form(NamedTuple):
             the model; raises ValueError if it cannot.
     """
 
+    api: str
     parsed: bool
     deserialise: Callable[[bytes], Any] | None
     serialise: Callable[[Any], bytes] | None
@@ -71,6 +73,7 @@ class Form(NamedTuple):
 def _parsed(method: Method) -> Form:
     """Requests are parsed, and serialised again."""
     return Form(
+        api=API_BY_REQUEST[method.request_class].name,
         parsed=True,
         deserialise=method.request_class.FromString,
         serialise=method.response_class.SerializeToString,
@@ -95,7 +98,13 @@ def _opaque(method: Method) -> Form:
                     raise ValueError(f"{headers.ENVELOPE}: not a serving.v1.Envelope") from None
         return request, _without_envelope(received)
 
-    return Form(parsed=False, deserialise=None, serialise=None, open=read_header)
+    return Form(
+        api=API_BY_REQUEST[method.request_class].name,
+        parsed=False,
+        deserialise=None,
+        serialise=None,
+        open=read_header,
+    )
 
 
 def _without_envelope(body: bytes) -> bytes:
@@ -247,7 +256,7 @@ class Forwarder(grpc.GenericRpcHandler):
             reason = f"{printable(message.envelope.use_case, _SHOWN)}: {error}"
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
         request_id = message.envelope.request_id or f"{self._name}-{next(self._numbers):08x}"
-        return GatewayRequest(message, context, request_id, payload, fields)
+        return GatewayRequest(message, context, request_id, payload, form.api, fields)
 
     def _end(self, request: GatewayRequest, status: str) -> None:
         if request.quota is not None:
@@ -292,9 +301,13 @@ class Forwarder(grpc.GenericRpcHandler):
             reason = f"use case {use_case!r}: gateway {self._name} has no rules yet"
             raise FailedError(grpc.StatusCode.UNAVAILABLE, reason)
         try:
-            return self._decisions.look_up(use_case, request.fields)
+            decision = self._decisions.look_up(use_case, request.fields)
         except NoDecisionError as error:
             raise FailedError(_REFUSALS[type(error)], str(error)) from None
+        if (api := self._use_cases[use_case].api) != request.api:
+            reason = f"use case {shown(use_case)} is of {api} by the route table; call that, not {request.api}"
+            raise FailedError(grpc.StatusCode.INVALID_ARGUMENT, reason)
+        return decision
 
     def _admit(self, envelope: serving_pb2.Envelope, proved: str) -> TenantQuota:
         """Charges the request to its tenant's quota; requests that the rules refuse are not charged."""

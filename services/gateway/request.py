@@ -57,13 +57,14 @@ class GatewayRequest:
         message: the parsed part of the request; at least the envelope.
         payload: the part that is not parsed, which precedes the envelope on the way to the model; empty if all is.
         context: the RPC's.
+        api: name of the API that was called.
         envelope: of the message.
         fields: of the envelope's context, checked.
         attempts: state machine of its attempts.
         quota: its tenant's, which the request leaves at its end; None until it is admitted.
     """
 
-    __slots__ = ("attempts", "context", "envelope", "fields", "message", "payload", "quota")
+    __slots__ = ("api", "attempts", "context", "envelope", "fields", "message", "payload", "quota")
 
     def __init__(
         self,
@@ -71,9 +72,10 @@ class GatewayRequest:
         context: grpc.aio.ServicerContext[Any, Any],
         request_id: str,
         payload: bytes,
+        api: str,
         fields: dict[str, str],
     ) -> None:
-        self.message, self.payload, self.context, self.fields = message, payload, context, fields
+        self.message, self.payload, self.context, self.api, self.fields = message, payload, context, api, fields
         self.envelope: serving_pb2.Envelope = message.envelope
         self.quota: TenantQuota | None = None
         self.attempts = RequestAttempts(

@@ -64,6 +64,8 @@ class Replica(_Node):
     def __init__(self, address: str, cluster: str, name: str) -> None:
         self.state = replicas_pb2.ReplicaReport(cluster=cluster, replica=name, address=f"198.18.0.1:{len(name)}")
         self.refuses: set[str] = set()
+        self.granted: dict[str, list[str]] = {}
+        self.on_assignment: Callable[[], None] = lambda: None
         self.stops_beating = False
         self._writing = asyncio.Lock()  # a stream takes one message at a time
         super().__init__(address)
@@ -93,6 +95,8 @@ class Replica(_Node):
 
     def _load(self, assignment: replicas_pb2.Assignment) -> None:
         wanted = {version.routing_key for version in assignment.versions}
+        self.granted = {version.routing_key: list(version.callers) for version in assignment.versions}
+        self.on_assignment()
         self.state.revision = assignment.revision
         self.state.loaded[:] = sorted(wanted - self.refuses)
         del self.state.failures[:]

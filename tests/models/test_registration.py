@@ -6,6 +6,7 @@ import grpc.aio
 import pytest
 
 from models.proto.control.v1 import replicas_pb2, stub_pb2
+from models.proto.fraud.v1 import fraud_pb2
 from models.stub import registration
 from tests.models.replicas import ControlPlane, RunningReplica, StartReplica, rank_request
 from tests.parts import Relay
@@ -19,6 +20,20 @@ async def freezable(control_plane: ControlPlane) -> AsyncIterator[Relay]:
     """A way to the control plane whose connections can be frozen."""
     async with Relay(control_plane.address).up() as way:
         yield way
+
+
+async def test_a_version_serves_only_the_api_of_its_use_cases(
+    control_plane: ControlPlane, start_replica: StartReplica
+) -> None:
+    replica = await start_replica()
+    version = replicas_pb2.AssignedVersion(routing_key="rows.v1", model="rows", version="v1", apis=["ranking.v1"])
+    control_plane.send(replicas_pb2.Assignment(revision=1, versions=[version]))
+    await control_plane.holds("rows.v1", revision=1)
+    score = fraud_pb2.ScoreRequest(envelope=rank_request("rows", "v1").envelope)
+
+    assert (await replica.ranking.Rank(rank_request("rows", "v1"))).answered_by.model == "rows"
+    with pytest.raises(grpc.aio.AioRpcError, match=r"rows\.v1: serves ranking\.v1 by the route table, not fraud\.v1"):
+        await replica.fraud.Score(score)
 
 
 async def test_a_new_replica_reports_where_it_is_before_it_holds_anything(

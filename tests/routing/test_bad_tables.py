@@ -7,6 +7,22 @@ from lab.routing.checks import clashing
 from lab.routing.document import Source, read_sources
 from lab.routing.yaml_nodes import dotted
 
+
+def test_a_model_serves_one_api() -> None:
+    text = GOOD.replace(
+        "models:\n",
+        "  Fraud:\n    callers: [playback]\n    api: fraud.v1\n    timeout: 1s\n    default: up-next@v2\nmodels:\n",
+    )
+
+    with pytest.raises(RouteTableError) as refused:
+        read_sources([Source("routes.yaml", text)])
+
+    assert str(refused.value) == (
+        "routes.yaml:29: use_cases.Fraud.default: model 'up-next' serves ranking.v1 in use_cases.UpNext, and this use "
+        "case is of fraud.v1; name a model of fraud.v1 here, or correct the api of one of the two"
+    )
+
+
 GOOD = """\
 use_cases:
   UpNext:

@@ -75,7 +75,11 @@ async def test_every_api_is_carried(control_plane: ControlPlane) -> None:
         gateway_up(control_plane.address) as address,
         open_channel(address) as channel,
     ):
-        message = update(1, use_cases={"FraudDetection": use_case("fraud@v1")}, endpoints={"fraud.v1": [model.address]})
+        message = update(
+            1,
+            use_cases={"FraudDetection": use_case("fraud@v1", api="fraud.v1")},
+            endpoints={"fraud.v1": [model.address]},
+        )
         await control_plane.put_in_force(message, "gateway")
         envelope = asking("FraudDetection").envelope
         request = fraud_pb2.ScoreRequest(envelope=envelope, payment=fraud_pb2.Payment(id="p1"))
@@ -159,6 +163,19 @@ async def test_an_envelope_in_the_body_adds_nothing_to_the_one_in_the_header(
     for envelope, _ in model.seen:
         assert envelope.context == serving_pb2.RequestContext(caller="homepage", user_id="u1")
         assert not envelope.model_config.parameters.fields
+
+
+async def test_a_use_case_of_another_api_is_refused(control_plane: ControlPlane, model: Model) -> None:
+    fraud = {"FraudDetection": {**use_case("rows@v1"), "api": "fraud.v1"}}
+    message = update(1, use_cases={**ROWS, **fraud}, endpoints={"rows.v1": [model.address]})
+    async with gateway_with(control_plane, message) as gateway:
+        for answer in (gateway.Rank(asking("FraudDetection")), gateway.RankStream(asking("FraudDetection")).read()):
+            assert await refused(answer) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "use case 'FraudDetection' is of fraud.v1 by the route table; call that, not ranking.v1",
+            )
+
+    assert not model.seen
 
 
 async def test_refusals_name_the_use_case_or_the_key_and_the_reason(control_plane: ControlPlane) -> None:

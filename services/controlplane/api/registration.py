@@ -10,18 +10,21 @@ import grpc
 import grpc.aio
 
 from lab.plain_text import MAX_CHARACTERS, printable, require_plain
+from lab.routing.document import Grant
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
 from services.controlplane.nodes.membership import HOST_TIMEOUT_S, Member
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from services.controlplane.api.audit import AuditLog
     from services.controlplane.nodes.assignments import Version
     from services.controlplane.nodes.membership import Membership
 
     Context = grpc.aio.ServicerContext[Any, Any]
+
+_NO_GRANT = Grant()
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
 
         async for revision, assignments in self._membership.serve(own_reports()):
             for versions in assignments.values():
-                yield replicas_pb2.Assignment(revision=revision, versions=_versions(versions))
+                yield replicas_pb2.Assignment(revision=revision, versions=_versions(versions, self._membership.grants))
         if invalid:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, invalid)
         if impostor:
@@ -91,7 +94,9 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
             yield replicas_pb2.HostAssignment(
                 revision=revision,
                 clusters=[
-                    replicas_pb2.ClusterAssignment(cluster=cluster, versions=_versions(versions))
+                    replicas_pb2.ClusterAssignment(
+                        cluster=cluster, versions=_versions(versions, self._membership.grants)
+                    )
                     for cluster, versions in assignments.items()
                 ],
             )
@@ -99,10 +104,17 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, invalid)
 
 
-def _versions(versions: Iterable[Version]) -> list[replicas_pb2.AssignedVersion]:
+def _versions(versions: Iterable[Version], grants: Mapping[str, Grant]) -> list[replicas_pb2.AssignedVersion]:
     return [
-        replicas_pb2.AssignedVersion(routing_key=each.routing_key, model=each.model, version=each.version)
+        replicas_pb2.AssignedVersion(
+            routing_key=each.routing_key,
+            model=each.model,
+            version=each.version,
+            callers=sorted(grant.callers),
+            apis=sorted(grant.apis),
+        )
         for each in versions
+        for grant in [grants.get(each.routing_key, _NO_GRANT)]
     ]
 
 

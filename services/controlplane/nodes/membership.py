@@ -20,6 +20,7 @@ from services.controlplane.registry.table_diff import changed_entries
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
+    from lab.routing.document import Grant
     from services.controlplane.nodes.assignments import Assignment
     from services.controlplane.nodes.registration_log import RegistrationLog
 
@@ -116,6 +117,7 @@ class Membership:
 
     Attributes:
         registrations: the same.
+        grants: routing key → who may use it, as last assigned.
     """
 
     def __init__(self, on_change: Callable[[Collection[str]], None], registrations: RegistrationLog) -> None:
@@ -124,6 +126,7 @@ class Membership:
         self._clusters: dict[str, dict[str, _Registration]] = defaultdict(dict)
         self._streams: set[_Stream] = set()
         self._revision = 0
+        self.grants: Mapping[str, Grant] = {}
         self._assignments: Mapping[str, Assignment] = {}
         self._assigned_in: dict[str, int] = {}  # cluster → revision of its current assignment
         self._states: dict[str, _ClusterState] = {}  # cluster → state, computed on demand
@@ -154,11 +157,22 @@ class Membership:
             if member.replica not in self._clusters[member.cluster]:
                 self._put(stream, member)
 
-    def assign(self, revision: int, assignments: Mapping[str, Assignment]) -> None:
-        """Sends replicas what they must hold from now on; clusters that are not named hold nothing."""
+    def assign(
+        self, revision: int, assignments: Mapping[str, Assignment], grants: Mapping[str, Grant] | None = None
+    ) -> None:
+        """Sends replicas what they must hold from now on; clusters that are not named hold nothing.
+
+        Args:
+            revision: of the route table.
+            assignments: by cluster.
+            grants: routing key → who may use it.
+        """
         before, self._assignments, self._revision = self._assignments, assignments, revision
-        changed = list(changed_entries(assignments, before))
-        changed += before.keys() - assignments.keys()
+        before_grants, self.grants = self.grants, grants or {}
+        regranted = changed_entries(self.grants, before_grants).keys()
+        changed = {*changed_entries(assignments, before), *(before.keys() - assignments.keys())}
+        if regranted:
+            changed.update(each for each, its in assignments.items() if not its.keys.isdisjoint(regranted))
         for cluster in changed:
             self._assigned_in[cluster] = revision
             self._ready.pop(cluster, None)

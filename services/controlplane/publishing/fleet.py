@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lab.routing.document import callers_of, keys_for, policies_of
+from lab.routing.document import Grant, callers_of, grants_of, keys_for, policies_of
 from services.controlplane.nodes.assignments import Placements
 from services.controlplane.nodes.membership import Membership
 from services.controlplane.nodes.registration_log import RegistrationLog
@@ -63,18 +63,39 @@ class Fleet:
         self._retired_sets: set[str] = set()  # endpoint sets of earlier placements, still in use for a while
         # id of a table's use cases → the use cases, which keeps the id valid, and caller → keys.
         self._keys_known: dict[int, tuple[Any, dict[str, frozenset[str]]]] = {}
+        self._grants_known: list[tuple[Any, Any, Mapping[str, Grant]]] = []  # of the latest use cases and versions
         self._policies: dict[str, Policy] = {}  # by routing key, as last sent
         self._policies_from: Mapping[str, Any] = {}  # use cases that these policies are of
         self._placements = Placements()
         self._frozen = False
 
     def assign(self, revision: int, tables: Iterable[RouteTable]) -> None:
-        """Sends replicas the versions that these tables need them to hold."""
-        self.membership.assign(revision, self._placements.union(table.versions for table in tables))
+        """Sends replicas the versions that these tables need them to hold, and for whom."""
+        tables, grants = list(tables), dict[str, Grant]()
+        for table in tables:
+            for key, grant in self._grants_by(table).items():
+                grants[key] = grants.get(key, grant) | grant
+        self.membership.assign(revision, self._placements.union(table.versions for table in tables), grants)
 
     def needed(self, table: RouteTable) -> Mapping[str, Assignment]:
         """Model cluster → what its replicas must have loaded."""
         return self._placements.of(table.versions)
+
+    def holds(self, table: RouteTable) -> bool:
+        """Whether all replicas hold what the table needs, for everybody who may use it."""
+        granted, nothing = self.membership.grants, Grant()
+        return self.membership.holds(self.needed(table)) and all(
+            granted.get(key, nothing).covers(grant) for key, grant in self._grants_by(table).items()
+        )
+
+    def _grants_by(self, table: RouteTable) -> Mapping[str, Grant]:
+        use_cases = table.document["use_cases"]
+        for known, versions, grants in self._grants_known:
+            if known is use_cases and versions is table.versions:
+                return grants
+        grants = grants_of(table)
+        self._grants_known = [*self._grants_known[-3:], (use_cases, table.versions, grants)]
+        return grants
 
     def place(self, table: RouteTable) -> Placed:
         """Sends sidecars and gateways the cluster and endpoints of every key that moved.

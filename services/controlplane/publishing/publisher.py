@@ -247,7 +247,7 @@ class Publisher:
         needed = fleet.needed(table)
         # Loading may take long; announcing that this one takes part may not.
         await sync.others(Phase.STORED, timeout_s=limit_s + LOST_S)
-        if there := fleet.membership.holds(needed):
+        if there := fleet.holds(table):
             await sync.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
         else:
             fleet.assign(revision, [self.table, *self._retiring, table])
@@ -330,7 +330,9 @@ class Publisher:
             if before.versions is not self.table.versions:
                 self._keep_only_wanted()
             else:
-                self.fleet.keep_only_routes([self.table, *self._retiring])
+                wanted = [self.table, *self._retiring]
+                self.fleet.assign(self.revision, wanted)
+                self.fleet.keep_only_routes(wanted)
             with best_effort(), suppress(StaleRevisionError):  # another control plane was first
                 self.registry.record(revision, Phase.RETIRED)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.negative.scene import KEY, KEY_HEADER, MODEL, OUR_KEY, THEIR_KEY, Case, Scene, counted_as
+from tests.negative.scene import KEY, KEY_HEADER, MODEL, OUR_KEY, THEIR_KEY, THEIR_MODEL, Case, Scene, counted_as
 from tests.negative.wire import Answer, Header
 
 SHAPES: dict[str, list[bytes]] = {
@@ -67,9 +67,23 @@ def _cases() -> list[Case]:
     huge = _sends("gateway-1", (KEY_HEADER, _HUGE))
     cases.append(Case("a key of 64 KiB", "gateway", "gateway-1", "RESOURCE_EXHAUSTED", "bytes of headers", huge))
     # Whoever routes by himself comes to the model with whatever he likes.
-    for attack, key in (("another caller's key", THEIR_KEY), ("a wildcard", b"*"), ("a padded key", b" cw-ranker.v1 ")):
+    theirs = _sends(THEIR_MODEL, (KEY_HEADER, THEIR_KEY))
+    may_not = r"caller 'homepage' may not use it by the route table; these may: search"
+    cases.append(Case("another caller's key", "proxyless", THEIR_MODEL, "PERMISSION_DENIED", may_not, theirs))
+    nothing = "is not loaded at replica"
+    cases.append(
+        Case(
+            "another cluster's key",
+            "proxyless",
+            MODEL,
+            "FAILED_PRECONDITION",
+            nothing,
+            _sends(MODEL, (KEY_HEADER, THEIR_KEY)),
+        )
+    )
+    for attack, key in (("a wildcard", b"*"), ("a padded key", b" cw-ranker.v1 ")):
         sent = _sends(MODEL, (KEY_HEADER, key))
-        cases.append(Case(attack, "proxyless", MODEL, "FAILED_PRECONDITION", "is not loaded at replica", sent))
+        cases.append(Case(attack, "proxyless", MODEL, "FAILED_PRECONDITION", nothing, sent))
     twice = _sends(MODEL, KEY, (KEY_HEADER, THEIR_KEY))
     cases.append(
         Case("the key, then another caller's", "proxyless", MODEL, "INVALID_ARGUMENT", "send exactly one value", twice)

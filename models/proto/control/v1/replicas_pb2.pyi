@@ -121,19 +121,33 @@ class AssignedVersion(_message.Message):
     ROUTING_KEY_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    CALLERS_FIELD_NUMBER: _builtins.int
+    APIS_FIELD_NUMBER: _builtins.int
     routing_key: _builtins.str
     model: _builtins.str
     version: _builtins.str
+    @_builtins.property
+    def callers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Callers that may use it, by the route tables that are or may be in force. If peers prove no identity, nobody is
+        refused.
+        """
+
+    @_builtins.property
+    def apis(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Inference APIs of the use cases that use it, e.g. "ranking.v1"; any, if there are none."""
+
     def __init__(
         self,
         *,
         routing_key: _builtins.str = ...,
         model: _builtins.str = ...,
         version: _builtins.str = ...,
+        callers: _abc.Iterable[_builtins.str] | None = ...,
+        apis: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "routing_key", b"routing_key", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apis", b"apis", "callers", b"callers", "model", b"model", "routing_key", b"routing_key", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
