@@ -11,10 +11,10 @@ import typer
 from lab import CHECKOUT
 from lab.bench.harness.bench import BENCHES, ROUNDS, TOPOLOGIES_OPTION, measure
 from lab.bench.harness.environment import open_environment
-from lab.bench.harness.result import State, exit_status
+from lab.bench.harness.result import BenchResult, State, exit_status
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, say, table
-from lab.errors import InputError
+from lab.errors import InputError, LabError
 from lab.measure.pace import in_words
 from lab.report.picture import file_name, to_svg, write_pictures
 from lab.runs.folder import create, new_run_folder
@@ -47,8 +47,8 @@ def bench(
 ) -> None:
     """Measure claims about cost against their yardsticks, in a lab of its own.
 
-    Exit status 1 if a claim does not hold; 2 if one is undecided: its interval holds the
-    bound, the driver was late, or the A/A control disagrees.
+    Exit status 1 if a claim does not hold; 2 if one is undecided (its interval holds the bound, the driver was
+    late, the A/A control disagrees) or a trial failed. Ctrl-C ends the rounds, and keeps what was measured.
 
     Example: lab bench topologies decomposition --rounds 12
 
@@ -62,15 +62,23 @@ def bench(
     for each in benches:
         if too_few := each.too_few(rounds or each.rounds):
             say(f"bench {each.name}: {too_few}")
-    results = []
+    results: list[BenchResult] = []
     folder = new_run_folder(CHECKOUT / "runs" / "bench")
     create(folder)
     with open_environment(say, topologies=list(dict.fromkeys((_YARDSTICK, *topologies)))) as environment:
         for each in benches:
             say(f"bench {each.name}")
-            result = measure(each, environment, rounds or each.rounds, **values[each.name])
+            try:
+                result = measure(each, environment, rounds or each.rounds, **values[each.name])
+            except (LabError, KeyboardInterrupt) as error:
+                if not results and each is benches[-1]:
+                    raise
+                reason = str(error) or "interrupted"
+                result = BenchResult(name=each.name, unit="", samples={}, claims=[], notes=[], missing=[reason])
             _keep(result, folder)
             results.append(result)
+            if environment.interrupted:
+                break
     if as_json:
         print_json({"run_dir": str(folder), "benches": [result.to_document() for result in results]})
     else:
@@ -131,6 +139,8 @@ def _show(result: BenchResult) -> None:
         console.print(f"A/A control, {control.text}: {_figure(control.difference)}: {mark}")
     if result.paces:
         console.print(in_words(result.paces), markup=False)
+    for gap in result.missing:
+        console.print(f"missing: {gap}", style="bold yellow", markup=False)
     for note in (*result.notes, *([str(result.ran)] if result.ran else [])):
         console.print(f"[dim]{note}[/dim]")
 

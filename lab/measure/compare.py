@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -67,6 +68,11 @@ def median(values: Iterable[float], *, seed: int = 0, confidence: float = CONFID
 def exactly(value: float, *, rounds: int) -> Interval:
     """A figure that is counted, not estimated, such as that of the worst of some rounds: its interval is a point."""
     return Interval(estimate=value, low=value, high=value, confidence=1.0, rounds=rounds)
+
+
+def typical(values: Sequence[float]) -> float:
+    """Median of the rounds in which there is a value; NaN if there are none."""
+    return statistics.median(known) if (known := [each for each in values if not math.isnan(each)]) else math.nan
 
 
 def exact_median(values: Sequence[float], *, confidence: float) -> Interval:

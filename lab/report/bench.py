@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence  # noqa: TC003 (read by pydantic)
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from lab.errors import RunError
 from lab.measure.control import Control  # noqa: TC001 (same)
@@ -20,15 +21,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def _or_nan(value: float | None) -> float:
+    """A round that is missing is null in JSON."""
+    return math.nan if value is None else value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedBench:
     """One bench of a report; ``BenchResult`` explains the attributes."""
 
     name: str
     unit: str
-    rounds: Mapping[str, Sequence[float]]
+    rounds: Mapping[str, Sequence[Annotated[float, BeforeValidator(_or_nan)]]]
     claims: Sequence[Claim]
     notes: Sequence[str]
+    missing: Sequence[str] = ()
     tables: Sequence[ResultTable] = ()
     charts: Sequence[AnyChart] = ()
     controls: Sequence[Control] = ()

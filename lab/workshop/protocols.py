@@ -166,7 +166,7 @@ async def grow(lab: Lab, *, rounds: int = 1) -> dict[str, list[Round]]:
         path: start_vip(environment, f"vip-{path.lower()}", template, replicas)
         for path, template in (("L4", L4), ("L7", L7))
     }
-    return await measure([ScalableCluster(environment, replicas, vips)], ["mesh"], rounds, lambda _: None)
+    return await measure([ScalableCluster(environment, replicas, vips)], ["mesh"], rounds)
 
 
 def spread_picture(seen: Mapping[str, Sequence[Round]]) -> Figure:

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from lab.bench.harness.environment import open_environment
+from lab.bench.harness.environment import Environment, open_environment
 from lab.bench.harness.result import BenchResult
 from lab.bench.harness.variant import Variant
 from lab.bench.suites import streaming
@@ -23,6 +23,8 @@ ROUNDS = 10
 COST_MS = 1.0
 LONG_ITEM_MS = 50.0
 PROMPT = Times(unary=SERVICE_MS + COST_MS, first=ITEM_MS + COST_MS, last=SERVICE_MS + COST_MS, gap=ITEM_MS)
+
+ANYWHERE = Environment(cast("Any", None), lambda _: None)
 
 
 class Model(ranking_pb2_grpc.RankingServicer):
@@ -142,7 +144,7 @@ async def test_a_proxy_that_buffers_is_seen(monkeypatch: pytest.MonkeyPatch, at_
         upstream = ranking_pb2_grpc.RankingStub(await stack.enter_async_context(open_channel(model)))
         proxy = await stack.enter_async_context(serving(Buffering(upstream, at_once)))
         variants = [path_to(model), path_to(proxy, "buffering"), path_to(model, "direct, again")]
-        seen = await measure(variants, 3, lambda _: None)
+        seen = await measure(variants, 3, ANYWHERE)
 
     claims = {claim.text: claim for claim in result(seen, twice="direct").claims}
     late = {
@@ -156,7 +158,7 @@ async def test_a_proxy_that_buffers_is_seen(monkeypatch: pytest.MonkeyPatch, at_
 async def test_a_stream_that_lacks_an_item_measures_nothing() -> None:
     async with serving(Model(items=ITEMS - 1)) as address:
         with pytest.raises(UnitError, match="the stream's 9 items are not the 10"):
-            await measure([path_to(address)], 3, lambda _: None)
+            await measure([path_to(address)], 3, ANYWHERE)
 
 
 @pytest.mark.timeout(120)

@@ -71,7 +71,8 @@ def test_undecided_claims_and_failed_controls_stand_out(folder: Path) -> None:
     doubted = Claim(text="adds little", figure=FIGURE, at_most=1.5, doubts=("the driver could not keep up",))
     broken = control("direct again − direct", [1.0] * 10, [2.0] * 10)
     late = Pace(offered=500, achieved_rate=400, schedule_delay_p99_ms=9, late_rounds=2)
-    result = replace(RESULT, claims=[doubted], controls=[broken], paces={"mesh, 27 KB": late})
+    gap = replace(RESULT, samples={"direct": [1.0, float("nan"), 3.0]}, missing=["round 2, direct: no answer"])
+    result = replace(gap, claims=[doubted], controls=[broken], paces={"mesh, 27 KB": late})
     (folder / "cost.json").write_text(json.dumps(result.to_document()))
 
     html = render([], read_benches(folder))
@@ -81,6 +82,7 @@ def test_undecided_claims_and_failed_controls_stand_out(folder: Path) -> None:
     assert "DISAGREES: THE TOOL FINDS A DIFFERENCE THAT DOES NOT EXIST" in html
     assert "achieved ≥ 80.0% of the offered rate" in html
     assert "could not keep up in mesh, 27 KB" in html
+    assert "missing</span> round 2, direct: no answer" in html
 
 
 def test_a_result_is_read_back_as_it_was_written(folder: Path) -> None:

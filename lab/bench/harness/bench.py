@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab.bench.harness.metronome import metronome
+from lab.bench.harness.trials import interruptible
 from lab.errors import InputError
 from lab.measure.control import control_of_rounds, rounds_to_tell
 from lab.registry import Registry
@@ -91,7 +92,7 @@ def measure(bench: Bench, environment: Environment, rounds: int, **options: Sequ
     Every bench has an A/A control: if it measured no variant twice, its rounds are compared with each other. Claims
     whose figure scatters are in doubt if that control is, or if this machine was busy meanwhile.
     """
-    with metronome() as beats:
+    with metronome() as beats, interruptible(environment):
         result = environment.recorded(lambda: bench.run(environment, rounds, **options), rounds)
     made = () if result.controls else (control_of_rounds(result.samples),)
     doubts = tuple(filter(None, (*(each.doubt for each in made), beats.doubt if not result.paces else "")))
@@ -100,6 +101,12 @@ def measure(bench: Bench, environment: Environment, rounds: int, **options: Sequ
         for claim in result.claims
     ]
     late = f"a metronome beside it was {beats.late_p99_ms:.2f} ms late (p99)"
+    missing, environment.missing[:] = [*result.missing, *environment.missing], []
     return replace(
-        result, name=bench.name, claims=claims, controls=[*result.controls, *made], notes=[*result.notes, late]
+        result,
+        name=bench.name,
+        claims=claims,
+        controls=[*result.controls, *made],
+        notes=[*result.notes, late],
+        missing=missing,
     )

@@ -61,7 +61,10 @@ def chart_of_bars(
     note: str,
 ) -> BarChart:
     """Returns groups of bars with their intervals; for the arguments see :func:`chart_of_medians`."""
-    figures = [figure for group in groups.values() for figure in group.values()]
+    measured = {
+        label: {bar: figure for bar, figure in group.items() if figure.rounds} for label, group in groups.items()
+    }
+    figures = [figure for group in measured.values() for figure in group.values()]
     wanted = [*(figure.estimate for figure in figures), *(bound.value for bound in bounds)]
     lowest = min((figure.low for figure in figures if math.isfinite(figure.low)), default=0.0)
     return BarChart(
@@ -75,7 +78,7 @@ def chart_of_bars(
                     for number, (bar, it) in enumerate(group.items(), 1)
                 ],
             )
-            for label, group in groups.items()
+            for label, group in measured.items()
         ],
         bounds=bounds,
         name=name,

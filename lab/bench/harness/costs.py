@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.bench.harness.driver_client import start_driver
 from lab.bench.harness.environment import cpu_seconds
 from lab.bench.harness.result import ResultTable
+from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import CALLER, CLUSTER
 from lab.capacity import costs as table_format
 from lab.history import write_parquet
-from lab.measure.compare import interleave
+from lab.measure.compare import interleave, typical
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of
 from lab.report.scales import linear, size
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lab.history import Record
 
 IN_FLIGHT = 16
+_RPS = "rps"
 
 
 @dataclass(slots=True)
@@ -46,7 +48,8 @@ class CostRounds:
         rows: list[list[float | str]] = []
         for variant, payload_bytes in self.rps:
             each = [self._median(variant, payload_bytes, part) for part in self.parts]
-            rows.append([variant, payload_bytes, *each, sum(each)])
+            if not math.isnan(sum(each)):
+                rows.append([variant, payload_bytes, *each, sum(each)])
         columns = (table_format.TOPOLOGY, table_format.PAYLOAD, *self.parts, table_format.SUM)
         return ResultTable(table_format.TITLE, columns, rows, numbers=columns[1:])
 
@@ -75,7 +78,7 @@ class CostRounds:
         )
 
     def _median(self, variant: str, payload_bytes: int, part: str) -> float:
-        return statistics.median(self.cpu_s[variant, payload_bytes, part])
+        return typical(self.cpu_s[variant, payload_bytes, part])
 
 
 def measure(
@@ -84,31 +87,34 @@ def measure(
     """Keeps every variant busy for ``seconds`` once a round with every payload size.
 
     Raises:
-        UnitError: an answer was wrong or missing, or the driver ended.
+        UnitError: no trial succeeded.
     """
     folder = run_folder.new_run_folder(environment.lab.runs)
     run_folder.create(folder)
     found = CostRounds(folder)
     records: list[Record] = []
-    trials = [(variant, payload) for payload in payloads for variant in variants]
-    found.rps = {(variant.name, payload): [] for variant, payload in trials}
+    cells = [(variant.name, payload) for payload in payloads for variant in variants]
+    by_name = {variant.name: variant for variant in variants}
+    trials = Trials(environment, interleave(cells, rounds), warm_up=cells)
     with start_driver(environment, folder) as driver:
         pids = _pids_by_part(environment, driver)
         found.parts = list(pids)
-        for number, order in enumerate([trials, *interleave(trials, rounds)]):
-            environment.say(f"round {number} of {rounds}: {len(order)} trials" if number else "warming up")
-            for variant, payload in order:
+        for trial in trials:
+            variant, payload = trial.cell
+            with trial:
                 before = _cpu_by_part(pids)
                 took_s, answered = driver.run_closed_loop(
-                    variant, payload_bytes=payload, seconds=seconds, in_flight=IN_FLIGHT, seed=number
+                    by_name[variant], payload_bytes=payload, seconds=seconds, in_flight=IN_FLIGHT, seed=trial.number
                 )
                 after = _cpu_by_part(pids)
-                if number:
-                    found.rps[variant.name, payload].append(len(answered) / took_s)
-                    for part in pids:
-                        cost = (after[part] - before[part]) / len(answered) * 1e3
-                        found.cpu_s.setdefault((variant.name, payload, part), []).append(cost)
-                    records += answered
+                costs = {part: (after[part] - before[part]) / len(answered) * 1e3 for part in pids}
+                trial.keep(**{_RPS: len(answered) / took_s}, **costs)
+                records += answered if trial.number else ()
+    for (cell, figure), values in trials.samples.items():
+        if figure == _RPS:
+            found.rps[cell] = values
+        else:
+            found.cpu_s[(*cell, figure)] = values
     write_parquet(records, folder / run_folder.HISTORY)
     return found
 

@@ -173,6 +173,7 @@ def start_driver(environment: Environment, folder: Path) -> Iterator[Driver]:
             stderr=log,
             text=True,
             cwd=CHECKOUT,
+            start_new_session=True,  # Ctrl-C at a terminal is for the bench, which may finish its trial
         )
         with process:
             try:

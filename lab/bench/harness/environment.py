@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -46,11 +47,27 @@ class Environment:
     Attributes:
         say: reports progress, one line a call.
         cache: measurements that several benches share, by name; each is made once.
+        missing: what was not measured, and why: trials that failed, and rounds after an interrupt.
     """
 
     lab: Lab
     say: Callable[[str], None]
     cache: dict[str, Any] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    _interrupted: Event = field(default_factory=Event)
+
+    def interrupt(self) -> None:
+        """Asks the bench that runs to end with what it has."""
+        self._interrupted.set()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the bench that runs is to end with what it has."""
+        return self._interrupted.is_set()
+
+    def within(self, outer: Environment) -> Environment:
+        """Returns this lab as an environment that shares interrupts and gaps with the bench's own."""
+        return replace(self, missing=outer.missing, _interrupted=outer._interrupted)
 
     @property
     def state(self) -> LabState:

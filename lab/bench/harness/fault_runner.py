@@ -10,6 +10,7 @@ from enum import StrEnum
 from threading import Event
 from typing import TYPE_CHECKING
 
+from lab.bench.harness.trials import Trials
 from lab.client.admin import AdminClient
 from lab.errors import LabError, UnitError
 from lab.measure.compare import interleave
@@ -168,10 +169,10 @@ def run_faults(
             if not all_answer.wait(_STARTS_WITHIN_S):
                 raise UnitError(f"not every driver was answered within {_STARTS_WITHIN_S:g} s: see `lab status`")
             watched = _WatchedLab(environment, admin, run, calm)
-            for number, order in enumerate(interleave(faults, rounds), 1):
-                for place, fault in enumerate(order, 1):
-                    environment.say(f"round {number} of {rounds}, fault {place} of {len(order)}: {fault.text}")
-                    done.append((fault, watched.carry_out(fault)))
+            for trial in Trials(environment, interleave(faults, rounds), say_every=rounds + 1):
+                place = len(done) % len(faults) + 1
+                environment.say(f"round {trial.number} of {rounds}, fault {place} of {len(faults)}: {trial.cell.text}")
+                done.append((trial.cell, watched.carry_out(trial.cell)))
             time.sleep(STEADY_S)
         finally:
             cancel_token.cancel()

@@ -68,7 +68,9 @@ class H2Load:
             f"http://{address}{prebuilt_request.METHOD.path}",
         ]
         try:
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
+            done = subprocess.run(
+                argv, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True, start_new_session=True
+            )
         except (subprocess.SubprocessError, OSError) as error:
             raise UnitError(f"h2load on {path} ({address}): {error}") from error
         if data_bytes(done.stdout) != everything * answer_bytes:

@@ -1,7 +1,7 @@
 """Variants measured in interleaved rounds: each once a round at each load point, by one driver process.
 
 A *trial* is one short open-loop run of one variant at one load point in one round. Every answer of a trial is judged as
-in any run: a wrong one voids the bench. A trial for which the driver was late is discarded and repeated, twice at most;
+in any run: a wrong one voids the trial. A trial for which the driver was late is discarded and repeated, twice at most;
 if it is still late, the claims that rest on it are undecided.
 """
 
@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING
 
 from lab.bench.harness.driver_client import OpenLoopTrial, start_driver
+from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import fastest_of_each_size
 from lab.history import write_parquet
 from lab.measure.compare import interleave
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from lab.measure.pace import RoundPace
 
 REPEATS = 2
+_AFTER = ""  # in the place of a variant: what comes after all variants at a load point
 
 DOUBTFUL = "? = in doubt: the driver was late in a round, or the A/A control disagrees or has too few rounds"
 """Explains the mark of :meth:`Rounds.shown`."""
@@ -63,7 +66,8 @@ class Rounds:
 
     def doubts(self, point: LoadPoint, *variants: str) -> tuple[str, ...]:
         """Returns why figures of these variants at this load point show nothing: late drivers, a control's doubt."""
-        late = [f"{each}, {point}: {doubt}" for each in variants if (doubt := pace_of(self.paces[each, point]).doubt)]
+        paces = {each: self.paces[each, point] for each in variants if (each, point) in self.paces}
+        late = [f"{each}, {point}: {doubt}" for each, pace in paces.items() if (doubt := pace_of(pace).doubt)]
         doubt = self.controls[point].doubt if point in self.controls else ""
         return (*late, *([doubt] if doubt else []))
 
@@ -103,40 +107,47 @@ def measure(
     called before each of its trials; ``after`` is for measurements by other tools, once a round and load point.
 
     Raises:
-        UnitError: an answer was wrong or missing, or the driver ended.
+        UnitError: no trial succeeded.
     """
     folder = run_folder.new_run_folder(environment.lab.runs)
     run_folder.create(folder)
     result = Rounds(folder, tuple(variant.name for variant in variants), tuple(points))
     records: list[Record] = []
+    by_name = {variant.name: variant for variant in variants}
+    orders = [
+        [
+            (name, point)
+            for place, point in enumerate(order)
+            for name in [*interleave(by_name, 1, seed=number * len(points) + place)[0], _AFTER]
+        ]
+        for number, order in enumerate(interleave(points, rounds), start=1)
+    ]
+    trials = Trials(environment, orders, warm_up=[*product(by_name, fastest_of_each_size(points))])
     with start_driver(environment, folder) as driver:
-        for variant in variants:
-            environment.say(f"warming up {variant.name}")
-            before(variant)
-            for point in fastest_of_each_size(points):
-                driver.run_at(point, variant, seed=0)
-        for number, order in enumerate(interleave(points, rounds), start=1):
-            environment.say(f"round {number} of {rounds}: {len(variants)} variants at {len(points)} sizes and rates")
-            for place, point in enumerate(order):
-                [variants_in_order] = interleave(variants, 1, seed=number * len(points) + place)
-                for variant in variants_in_order:
-                    before(variant)
-                    trial = repeated_if_late(partial(driver.run_at, point, variant, seed=number))
-                    result.p50_ms.setdefault((variant.name, point), []).append(trial.p50_ms)
-                    result.paces.setdefault((variant.name, point), []).append(trial.pace)
+        for each in trials:
+            name, point = each.cell
+            with each:
+                if name == _AFTER:
+                    after(each.number, point)
+                    continue
+                before(by_name[name])
+                trial = repeated_if_late(partial(driver.run_at, point, by_name[name], seed=each.number))
+                each.keep(p50_ms=trial.p50_ms)
+                if each.number:
+                    result.paces.setdefault(each.cell, []).append(trial.pace)
                     records += trial.records
-                after(number, point)
+    result.p50_ms = {cell: values for (cell, _), values in trials.samples.items() if cell[0] != _AFTER}
     write_parquet(records, folder / run_folder.HISTORY)
-    trials = [
+    document = [
         {
             "variant": name,
             **asdict(point),
             "p50_ms": values,
-            "paces": [asdict(each) for each in result.paces[name, point]],
+            "paces": [asdict(each) for each in result.paces.get((name, point), ())],
         }
         for (name, point), values in result.p50_ms.items()
     ]
-    (folder / "trials.json").write_text(json.dumps(trials, indent=1))
+    (folder / "trials.json").write_text(json.dumps(document, indent=1))
     if measured_twice:
         variant_name, again = measured_twice
         result.controls = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from lab.bench.harness.charts import MIXED, chart_of_claims, chart_of_medians
+from lab.measure.compare import typical
 from lab.measure.findings import Claim, Ran, ResultTable, State
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class BenchResult:
 
     Attributes:
         unit: of the samples; "as named" if their units differ.
+        missing: what was not measured, and why.
         notes: what a reader must know to repeat the measurement, or to doubt it.
         paces: variant → how well the driver kept its schedule; for benches that drive at a rate.
         tables: to print; by default the medians of the samples.
@@ -37,6 +39,7 @@ class BenchResult:
     samples: Mapping[str, Sequence[float]]
     claims: Sequence[Claim]
     notes: Sequence[str]
+    missing: Sequence[str] = ()
     controls: Sequence[Control] = ()
     paces: Mapping[str, Pace] = field(default_factory=dict)
     tables: Sequence[ResultTable] = ()
@@ -44,8 +47,8 @@ class BenchResult:
     ran: Ran | None = None
 
     def medians(self) -> dict[str, float]:
-        """Returns each variant's median over its rounds."""
-        return {variant: median(values) for variant, values in self.samples.items()}
+        """Returns each variant's median over its rounds; NaN if it was measured in none."""
+        return {variant: typical(values) for variant, values in self.samples.items()}
 
     def shown_tables(self) -> Sequence[ResultTable]:
         """Returns its tables, at least one."""
@@ -57,7 +60,7 @@ class BenchResult:
 
     def shown_charts(self) -> Sequence[AnyChart]:
         """Returns its charts, at least one."""
-        if self.charts:
+        if self.charts or not self.samples:
             return self.charts
         if self.unit == MIXED:
             return (chart_of_claims(self.name, self.claims),)
@@ -74,21 +77,28 @@ class BenchResult:
             "name": self.name,
             "unit": self.unit,
             "ran": None if self.ran is None else asdict(self.ran),
-            "rounds": {variant: list(values) for variant, values in self.samples.items()},
-            "medians": self.medians(),
+            "rounds": {variant: list(map(_or_null, values)) for variant, values in self.samples.items()},
+            "medians": {variant: _or_null(value) for variant, value in self.medians().items()},
             "claims": [{**asdict(claim), "state": str(claim.state), "holds": claim.holds} for claim in self.claims],
             "controls": [{**asdict(control), "agrees": control.agrees} for control in self.controls],
             "paces": {variant: {**asdict(pace), "kept_up": pace.kept_up} for variant, pace in self.paces.items()},
             "notes": list(self.notes),
+            "missing": list(self.missing),
             "tables": [asdict(table) for table in self.shown_tables()],
             "charts": [asdict(chart) for chart in self.shown_charts()],
         }
 
 
+def _or_null(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else value
+
+
 def exit_status(results: Sequence[BenchResult]) -> int:
-    """Returns 0 if every claim holds, 1 if one does not, 2 if one is undecided or an A/A control disagrees."""
+    """Returns 1 if a claim does not hold, 2 if one is undecided, a control disagrees or a trial is missing, else 0."""
     states = {claim.state for result in results for claim in result.claims}
     if State.FAILS in states:
         return 1
     agree = all(control.agrees for result in results for control in result.controls)
-    return 0 if agree and State.UNDECIDED not in states else 2
+    whole = not any(result.missing for result in results)
+    return 0 if agree and whole and State.UNDECIDED not in states else 2

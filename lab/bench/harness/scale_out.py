@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from lab.bench.harness.senders import all_ready, send_at_fixed_rate
+from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import API, CALLER, CLUSTER, MODEL, REPLICAS, USE_CASE, VERSION
 from lab.errors import CallError, UnitError
 from lab.topologies import open_client
@@ -158,7 +159,7 @@ class ScalableCluster:
 
 
 async def measure(
-    clusters: Sequence[ScalableCluster], topologies: Iterable[str], rounds: int, say: Callable[[str], None]
+    clusters: Sequence[ScalableCluster], topologies: Iterable[str], rounds: int
 ) -> dict[str, list[Round]]:
     """Returns the rounds of each path: every VIP, and topologies of the first cluster's lab.
 
@@ -170,10 +171,13 @@ async def measure(
     seen: dict[str, list[Round]] = {}
     draw = Random(0)  # noqa: S311 (no secret)
     async with all_ready(clients.values()):
-        for number in range(1, rounds + 1):
-            say(f"round {number} of {rounds}")
-            for path, measured in (await _round(clusters, clients, draw)).items():
-                seen.setdefault(path, []).append(measured)
+        trials = Trials(clusters[0].environment, [["all paths"]] * rounds)
+        for trial in trials:
+            with trial:
+                for path, measured in (await _round(clusters, clients, draw)).items():
+                    seen.setdefault(path, []).append(measured)
+                trial.keep()
+    trials.require_one()
     return seen
 
 

@@ -86,7 +86,9 @@ def measured_pair(outer: Environment, rounds: int) -> Rounds:
             Variant(PLAINTEXT_AGAIN, "mesh", endpoints),
             Variant(SECURED, "mesh", secured.state.plan.clients[CALLER], identity, secured),
         ]
-        return measure(plaintext, variants, points, rounds, measured_twice=(IN_PLAINTEXT, PLAINTEXT_AGAIN))
+        return measure(
+            plaintext.within(outer), variants, points, rounds, measured_twice=(IN_PLAINTEXT, PLAINTEXT_AGAIN)
+        )
 
 
 def _measure(environment: Environment, rounds: int, topologies: Sequence[str]) -> Measured:

@@ -69,7 +69,7 @@ def run(outer: Environment, rounds: int, *, topologies: Sequence[str] = ()) -> B
             _cluster(inner, {L4_AGED: (L4, 0)}),
         ]
         measured = one_of_each_path(topologies or outer.topologies)
-        return result(uvloop.run(measure(clusters, measured, rounds, outer.say)))
+        return result(uvloop.run(measure(clusters, measured, rounds)))
 
 
 def _cluster(environment: Environment, vips: Mapping[str, tuple[str, float]]) -> ScalableCluster:

@@ -14,6 +14,7 @@ from lab.bench.harness.bench import Bench
 from lab.bench.harness.environment import open_small_environment
 from lab.bench.harness.result import BenchResult, Claim
 from lab.bench.harness.senders import all_ready
+from lab.bench.harness.trials import Trials
 from lab.client import Endpoints
 from lab.client.admin import AdminClient
 from lab.measure.compare import median, quantile
@@ -22,12 +23,9 @@ from lab.topologies import open_client
 from models.apis import APIS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.bench.harness.environment import Environment
     from lab.client import Client
     from lab.client.admin_values import PublishProgress
-    from lab.lab import Lab
 
 PUBLISHES = 200
 """Fewest samples for any number of rounds: a 99th percentile needs a hundred."""
@@ -68,7 +66,7 @@ def run(outer: Environment, rounds: int) -> BenchResult:
     """Publishes repeatedly in a lab of its own while a client probes every sidecar and gateway."""
     publishes = max(rounds, PUBLISHES)
     with open_small_environment(outer.say, _SPEC, _ROUTES) as inner:
-        samples = uvloop.run(_measure(inner.lab, publishes, outer.say))
+        samples = uvloop.run(_measure(inner.within(outer), publishes))
     return BenchResult(
         unit="ms",
         samples=samples,
@@ -106,25 +104,23 @@ class _Probe:
             await asyncio.sleep(due - time.monotonic())
 
 
-async def _measure(lab: Lab, publishes: int, say: Callable[[str], None]) -> dict[str, list[float]]:
-    where = lab.endpoints()
+async def _measure(environment: Environment, publishes: int) -> dict[str, list[float]]:
+    where = environment.lab.endpoints()
     probes = [_Probe(open_client("mesh", caller, each)) for caller, each in where.clients.items()]
     probes += [
         _Probe(open_client("gateway", "caller-1", Endpoints({"gateway": (gateway,)})))
         for gateway in where.shared.addresses_of("gateway")
     ]
-    samples: dict[str, list[float]] = {_ANSWERS: [], _ACKNOWLEDGEMENTS: [], _WHOLE: []}
+    trials = Trials(environment, [[_USE_CASE]] * publishes, say_every=50)
     async with all_ready([probe.client for probe in probes]):
         tasks = [asyncio.create_task(probe.run(_EVERY_S * place / len(probes))) for place, probe in enumerate(probes)]
         try:
             with AdminClient(where.control_plane) as admin:
-                for number in range(_WARM_UP + publishes):
-                    if number % 50 == 0:
-                        say(f"publish {max(0, number - _WARM_UP)} of {publishes}")
-                    measured = await _publish(admin, probes, "v2" if number % 2 == 0 else "v1")
-                    if number >= _WARM_UP:
-                        for sign, value in measured.items():
-                            samples[sign].append(value)
+                for number in range(_WARM_UP):
+                    await _publish(admin, probes, "v1" if number % 2 else "v2")
+                for trial in trials:
+                    with trial:
+                        trial.keep(**await _publish(admin, probes, "v2" if trial.number % 2 else "v1"))
                     for task in tasks:
                         if task.done():
                             task.result()
@@ -132,7 +128,7 @@ async def _measure(lab: Lab, publishes: int, say: Callable[[str], None]) -> dict
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-    return samples
+    return trials.figures
 
 
 async def _publish(admin: AdminClient, probes: list[_Probe], version: str) -> dict[str, float]:

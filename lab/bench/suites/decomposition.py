@@ -72,7 +72,8 @@ def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()
             pairs = zip(of.p50_ms[part.more, point], of.p50_ms[part.less, point], strict=True)
             samples[f"{part.name}, {point}"] = [more - less for more, less in pairs]
             for variant in (part.more, part.less):
-                paces[f"{variant}, {point}"] = pace_of(of.paces[variant, point])
+                if (variant, point) in of.paces:
+                    paces[f"{variant}, {point}"] = pace_of(of.paces[variant, point])
     return BenchResult(
         unit="ms (difference of p50)",
         samples=samples,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED
 from lab.bench.harness.result import BenchResult, Claim
+from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import CALLER, USE_CASE
 from lab.errors import UnitError
 from lab.measure.compare import median
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lab.bench.harness.environment import Environment
 
 
+DIRECT = "direct"
 PUNCTUAL_RPS = 1_000.0
 BUSY_RPS = 3_000.0
 SECONDS = 5.0
@@ -32,13 +34,18 @@ def run(environment: Environment, rounds: int) -> BenchResult:
     The cost of a request is measured at a high rate: a driver that is mostly idle spends much of its time waking up.
     """
     per_core, rate, delay = "rps per core, busy", "achieved / offered", "schedule delay p99, ms"
-    samples: dict[str, list[float]] = {per_core: [], rate: [], delay: []}
-    for number in range(1, rounds + 1):
-        environment.say(f"round {number} of {rounds}")
-        busy, punctual = _account(environment, BUSY_RPS), _account(environment, PUNCTUAL_RPS)
-        samples[per_core].append(busy["sent"] / busy["cpu_s"])
-        samples[rate].append(punctual["achieved_rate"] / punctual["offered"])
-        samples[delay].append(punctual["schedule_delay_p99_ms"])
+    trials = Trials(environment, [[DIRECT]] * rounds)
+    for trial in trials:
+        with trial:
+            busy, punctual = _account(environment, BUSY_RPS), _account(environment, PUNCTUAL_RPS)
+            trial.keep(
+                **{
+                    per_core: busy["sent"] / busy["cpu_s"],
+                    rate: punctual["achieved_rate"] / punctual["offered"],
+                    delay: punctual["schedule_delay_p99_ms"],
+                }
+            )
+    samples = trials.figures
     figures = {name: median(values) for name, values in samples.items()}
     return BenchResult(
         unit=MIXED,
@@ -67,7 +74,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
 def _account(environment: Environment, rate: float) -> Any:
     """The driver's account of a run in which every answer was right."""
     options = LoadOptions(
-        topology="direct",
+        topology=DIRECT,
         caller=CALLER,
         use_cases=(USE_CASE,),
         rate=rate,

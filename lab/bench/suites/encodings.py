@@ -6,6 +6,7 @@ import asyncio
 import base64
 import time
 from contextlib import asynccontextmanager
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from lab.bench.harness.payloads import (
     talk_payload,
 )
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
+from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import CLUSTER, MODEL, VERSION
 from lab.errors import UnitError
 from lab.measure.compare import interleave, median, median_ratio
@@ -62,6 +64,7 @@ CODING = "request written and read, ms"
 _COSTS = (P50, P99, CLIENT_CPU, SERVER_CPU, CODING)
 _COMPARED = (P50, CLIENT_CPU, SERVER_CPU, CODING)
 _CONTROLLED = (P50, SERVER_CPU)  # at the largest payload, on which the claims about time rest
+BODY = "body"
 _WIRE = (FIRST_UP, FIRST_DOWN, UP, DOWN)
 
 _REPLICA = f"{CLUSTER}-a"
@@ -75,20 +78,17 @@ def run(environment: Environment, rounds: int) -> BenchResult:
     addresses = {GRPC: grpc, CONTROL: grpc, REST: rest, LIBRARY: rest}
     pid = environment.state.running[unit.name].pid
     payloads = [talk_payload(), *(sized_payload(name, size) for name, size in SIZES.items())]
-    measured: dict[tuple[str, str, str], list[float]] = {}
-    bodies: dict[tuple[str, str], int] = {}
+    by_name = {payload.name: payload for payload in payloads}
     for payload in payloads:
         uvloop.run(_check(addresses, payload))
-    for number, order in enumerate(interleave(ENCODINGS, rounds), start=1):
-        for payload in payloads:
-            environment.say(f"round {number} of {rounds}: {payload.name}")
-            for encoding in order:
-                figures, bodies[payload.name, encoding] = uvloop.run(
-                    _measure(addresses[encoding], pid, payload, encoding)
-                )
-                for what, value in figures.items():
-                    measured.setdefault((payload.name, encoding, what), []).append(value)
-    return _result(measured, bodies, payloads, rounds)
+    orders = [[*product(by_name, order)] for order in interleave(ENCODINGS, rounds)]
+    trials = Trials(environment, orders)
+    for trial in trials:
+        name, encoding = trial.cell
+        with trial:
+            trial.keep(**uvloop.run(_measure(addresses[encoding], pid, by_name[name], encoding)))
+    measured = {(*cell, what): values for (cell, what), values in trials.samples.items()}
+    return _result(measured, payloads, rounds)
 
 
 @asynccontextmanager
@@ -128,8 +128,8 @@ def _as_lists(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "titles": titles}
 
 
-async def _measure(address: str, server: int, payload: Payload, encoding: str) -> tuple[dict[str, float], int]:
-    """All figures of one encoding, and the length of its request; ``server`` is the process that answers."""
+async def _measure(address: str, server: int, payload: Payload, encoding: str) -> dict[str, float]:
+    """All figures of one encoding; ``server`` is the process that answers."""
     async with relay_to(address) as relay, _client(encoding, relay.address, payload) as client:
         await client.ask(0)
         first = await relay.settled()
@@ -140,7 +140,8 @@ async def _measure(address: str, server: int, payload: Payload, encoding: str) -
         await client.ask(0)
         latencies = await _one_at_a_time(client)
         client_cpu, server_cpu = await _busy(client, server)
-        figures = {
+        return {
+            BODY: client.request_bytes,
             **dict(zip(_WIRE, (*first, *following), strict=True)),
             BOTH_WAYS: sum(following),
             P50: latencies.value_at_ms(50),
@@ -149,7 +150,6 @@ async def _measure(address: str, server: int, payload: Payload, encoding: str) -
             SERVER_CPU: server_cpu,
             CODING: _coding(payload, encoding),
         }
-        return figures, client.request_bytes
 
 
 def _coding(payload: Payload, encoding: str) -> float:
@@ -198,7 +198,6 @@ async def _busy(client: EncodingClient, server: int) -> tuple[float, float]:
 
 def _result(
     measured: Mapping[tuple[str, str, str], Sequence[float]],
-    bodies: Mapping[tuple[str, str], int],
     payloads: Sequence[Payload],
     rounds: int,
 ) -> BenchResult:
@@ -212,13 +211,13 @@ def _result(
 
     wire = ResultTable(
         "bytes of TCP payload, headers and framing included; body: the encoded request alone",
-        ("payload", "by", "body", *_WIRE),
+        ("payload", "by", BODY, *_WIRE),
         [
-            (name, encoding, bodies[name, encoding], *(round(typical(name, encoding, what)) for what in _WIRE))
+            (name, encoding, *(f"{typical(name, encoding, what):,.0f}" for what in (BODY, *_WIRE)))
             for name in names
             for encoding in (GRPC, REST, LIBRARY)
         ],
-        numbers=("body", *_WIRE),
+        numbers=(BODY, *_WIRE),
     )
     costs = ResultTable(
         f"cost: latency of one request at a time; processor time with {IN_FLIGHT} in flight",

@@ -10,6 +10,7 @@ from lab.bench.harness import prebuilt_request
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.environment import cpu_seconds
 from lab.bench.harness.result import BenchResult, Claim
+from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import CLUSTER
 from lab.measure.compare import interleave, median_ratio
 from lab.measure.control import control
@@ -36,18 +37,15 @@ def run(environment: Environment, rounds: int) -> BenchResult:
     argv = ("python", "-m", "lab.bench.harness.minimal_proxy", address, *environment.replicas(CLUSTER))
     yardstick = address, environment.start(_YARDSTICK, argv, address)
     proxies = {_GATEWAY: (gateway.address, pid), _AGAIN: (gateway.address, pid), _YARDSTICK: yardstick}
-    rps: dict[str, list[float]] = {name: [] for name in proxies}
-    per_core: dict[str, list[float]] = {name: [] for name in proxies}
-    for number, order in enumerate([proxies, *interleave(proxies, rounds)]):
-        for name in order:
-            environment.say(f"round {number} of {rounds}: {name}" if number else f"warming up {name}")
-            its_address, its_pid = proxies[name]
+    trials = Trials(environment, interleave(proxies, rounds), warm_up=list(proxies))
+    for trial in trials:
+        its_address, its_pid = proxies[trial.cell]
+        with trial:
             cpu_before, began = cpu_seconds(its_pid), time.monotonic()
             answered = asyncio.run(_keep_busy(its_address))
             seconds, cpu = time.monotonic() - began, cpu_seconds(its_pid) - cpu_before
-            if number:
-                rps[name].append(answered / seconds)
-                per_core[name].append(answered / cpu)
+            trial.keep(rps=answered / seconds, per_core=answered / cpu)
+    rps, per_core = ({name: trials.samples[name, figure] for name in proxies} for figure in ("rps", "per_core"))
     claims, controls = [], []
     for what, measured in (
         ("requests per second", rps),

@@ -57,7 +57,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
             f"n = {rounds} rounds × {LOAD_POINT.requests} requests a variant, {LOAD_POINT}; history in {result.folder}"
         ],
         controls=list(result.controls.values()),
-        paces={name: pace_of(result.paces[name, LOAD_POINT]) for name in delays},
+        paces={name: pace_of(result.paces[name, LOAD_POINT]) for name in delays if (name, LOAD_POINT) in result.paces},
     )
 
 

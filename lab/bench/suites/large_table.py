@@ -13,6 +13,7 @@ import grpc
 
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.result import BenchResult, Claim
+from lab.bench.harness.trials import Trials
 from lab.client.admin import AdminClient
 from lab.measure.compare import median, quantile
 from lab.transport import open_blocking_channel
@@ -48,7 +49,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
         argv = ["python", "-m", "models.stub", "--cluster", name, "--replica", name, "--warm-up-ms", "0"]
         argv += ["--listen", listen, "--advertise", listen, "--control-plane", address]
         environment.start(name, tuple(argv), listen)
-    took: list[float] = []
+    trials = Trials(environment, [[_MEASURED]] * changes, say_every=changes)
     with AdminClient(address) as admin, open_blocking_channel(address) as channel:
         environment.say(f"publishing {USE_CASES:,} use cases")
         first = admin.publish([("large.yaml", json.dumps(_table()))], author="bench")
@@ -62,11 +63,14 @@ def run(environment: Environment, rounds: int) -> BenchResult:
         Thread(target=_follow, args=(channel, arrivals), daemon=True).start()
         arrivals.get()
         environment.say(f"changing one of them, {changes} times")
-        for number in range(changes):
-            name, use_case = f"UseCase{number * 97 % USE_CASES}", _use_case(number, default="v2")
-            called = time.time_ns()
-            admin.publish_change({name: ("change.yaml", json.dumps(use_case))}, author="bench")
-            took.append((arrivals.get() - called) / _NS_PER_MS)
+        for trial in trials:
+            number = trial.number - 1
+            with trial:
+                name, use_case = f"UseCase{number * 97 % USE_CASES}", _use_case(number, default="v2")
+                called = time.time_ns()
+                admin.publish_change({name: ("change.yaml", json.dumps(use_case))}, author="bench")
+                trial.keep(**{_MEASURED: (arrivals.get() - called) / _NS_PER_MS})
+    took = trials.figures[_MEASURED]
     return BenchResult(
         unit="ms",
         samples={_MEASURED: took},

@@ -6,6 +6,7 @@ import asyncio
 import time
 import urllib.request
 from dataclasses import dataclass
+from itertools import product
 from random import Random
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,11 @@ from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED, chart_of_lines
 from lab.bench.harness.environment import allocated_mb, xds_bytes
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
+from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import CLUSTER, MODEL, VERSION
 from lab.identity.envoy import sockets_of
-from lab.measure.compare import median, median_ratio
+from lab.measure.compare import interleave, median, median_ratio, typical
+from lab.measure.control import control
 from lab.report.scales import logarithmic
 from lab.roles._envoy import xds_endpoints
 from lab.routing.keys import HEADER, routing_key
@@ -46,7 +49,8 @@ USED = 10
 """Clusters that the caller uses."""
 
 CHANGES = 50
-ON_DEMAND, EAGER = "on demand", "eager"
+ON_DEMAND, EAGER, _AGAIN = "on demand", "eager", " again"
+AGAIN = ON_DEMAND + _AGAIN
 GROWS_AT_MOST = 1.15
 
 _KEY = routing_key(MODEL, VERSION)
@@ -104,14 +108,14 @@ class Place:
 def run(environment: Environment, rounds: int) -> BenchResult:
     """Starts an Envoy of each kind at each size once a round, and ends it."""
     place = Place.of(environment)
-    seen: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for number in range(rounds):
-        for size in SIZES:
-            for kind in (ON_DEMAND, EAGER) if number % 2 else (EAGER, ON_DEMAND):
-                environment.say(f"round {number + 1} of {rounds}: {kind}, {size:,} clusters")
-                name = f"{kind.replace(' ', '-')}-{size}-{number}"
-                seen.setdefault((kind, size), []).append(asyncio.run(measured(place, kind, size, name)))
-    return _result(seen, rounds)
+    cells = [*product((ON_DEMAND, EAGER), SIZES), (AGAIN, SIZES[0])]
+    trials = Trials(environment, interleave(cells, rounds))
+    for trial in trials:
+        kind, size = trial.cell
+        with trial:
+            name = f"{kind.replace(' ', '-')}-{size}-{trial.number}"
+            trial.keep(**asyncio.run(measured(place, kind.removesuffix(_AGAIN), size, name)))
+    return _result({(*cell, figure): trials.samples[cell, figure] for cell in cells for figure in FIGURES}, rounds)
 
 
 async def measured(place: Place, kind: str, size: int, name: str) -> dict[str, float]:
@@ -221,35 +225,34 @@ async def _change(store: ResourceStore, replica: str, keys: Sequence[str]) -> No
         await store.subscribers.wait_applied(generation, timeout_s=_APPLY_S)
 
 
-def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int) -> BenchResult:
-    def values(kind: str, size: int, figure: str) -> list[float]:
-        return [each[figure] for each in seen[kind, size]]
-
-    small, large = (values(ON_DEMAND, size, "rss_mb") for size in (SIZES[0], SIZES[-1]))
-    eager = values(EAGER, SIZES[-1], "rss_mb")
+def _result(seen: Mapping[tuple[str, int, str], list[float]], rounds: int) -> BenchResult:
+    small, large = (seen[ON_DEMAND, size, "rss_mb"] for size in (SIZES[0], SIZES[-1]))
+    eager = seen[EAGER, SIZES[-1], "rss_mb"]
+    same = control(f"{AGAIN} − {ON_DEMAND}, {FIGURES['rss_mb']}", small, seen[AGAIN, SIZES[0], "rss_mb"])
+    doubts = tuple(filter(None, [same.doubt]))
     columns = ("clusters", "sidecar", *FIGURES.values())
     rows: list[tuple[float | str, ...]] = [
-        (f"{size:,}", kind, *(round(median(values(kind, size, figure)).estimate, 1) for figure in FIGURES))
+        (f"{size:,}", kind, *(f"{typical(seen[kind, size, figure]):,.1f}" for figure in FIGURES))
         for size in SIZES
         for kind in (ON_DEMAND, EAGER)
     ]
     return BenchResult(
         unit=MIXED,
         samples={
-            f"{FIGURES[figure]}, {kind}, {size:,} clusters": values(kind, size, figure)
-            for figure in FIGURES
-            for kind, size in seen
+            f"{FIGURES[figure]}, {kind}, {size:,} clusters": values for (kind, size, figure), values in seen.items()
         },
         claims=[
             Claim(
                 f"resident memory on demand, {SIZES[-1]:,} clusters / {SIZES[0]}",
                 median_ratio(large, small),
                 at_most=GROWS_AT_MOST,
+                doubts=doubts,
             ),
             Claim(
                 f"resident memory at {SIZES[-1]:,} clusters, eager / on demand",
                 median_ratio(eager, large),
                 at_least=2.0,
+                doubts=doubts,
             ),
         ],
         notes=[
@@ -257,20 +260,18 @@ def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int)
             f"{CHANGES} changes of endpoints, each of a cluster drawn at random from all",
             "eager: the same bootstrap with a cds_config, and a control plane that answers it with every cluster",
         ],
+        controls=[same],
         tables=[ResultTable("median of each", columns, rows, numbers=columns[:1] + columns[2:])],
         charts=[_chart(seen, figure, rounds) for figure in ("rss_mb", "answer_ms", "first_kb")],
     )
 
 
-def _chart(seen: Mapping[tuple[str, int], list[dict[str, float]]], figure: str, rounds: int) -> Chart:
+def _chart(seen: Mapping[tuple[str, int, str], list[float]], figure: str, rounds: int) -> Chart:
     return chart_of_lines(
         f"a sidecar, on demand and eager: {FIGURES[figure]}",
         logarithmic("clusters", SIZES[0], SIZES[-1]),
         FIGURES[figure],
-        {
-            kind: [(size, median([each[figure] for each in seen[kind, size]])) for size in SIZES]
-            for kind in (ON_DEMAND, EAGER)
-        },
+        {kind: [(size, median(seen[kind, size, figure])) for size in SIZES] for kind in (ON_DEMAND, EAGER)},
         styles=_STYLES,
         name=figure.replace("_", "-"),
         note=f"Medians over n = {rounds} rounds, with 95 % intervals.",
@@ -281,5 +282,6 @@ BENCH = Bench(
     name="on-demand",
     question="What does a sidecar save that requests only the clusters its caller uses?",
     run=run,
-    rounds=3,
+    rounds=7,
+    controls=1,
 )

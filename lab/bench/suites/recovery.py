@@ -12,6 +12,7 @@ from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import chart_of_medians
 from lab.bench.harness.prebuilt_request import ROUTING_KEY
 from lab.bench.harness.result import BenchResult, Claim
+from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import CALLER, CLUSTER
 from lab.measure.compare import median
 from lab.report.bars import Bound
@@ -39,7 +40,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
     leaves = "killed replica has left"
     comes = "started replica answers, its own start included"
     reconnects = "started control plane has all nodes back, its own start included"
-    samples: dict[str, list[float]] = {leaves: [], comes: [], reconnects: []}
+    trials = Trials(environment, [[_VICTIM]] * rounds)
     with open_blocking_channel(lab.endpoints().clients[CALLER].address_of("sidecar")) as channel:
         stub = ranking_pb2_grpc.RankingStub(channel)
 
@@ -54,14 +55,15 @@ def run(environment: Environment, rounds: int) -> BenchResult:
             known = lab.control_plane_status()
             return known is None or all(each.replica != _VICTIM for each in known.replicas)
 
-        for number in range(1, rounds + 1):
-            environment.say(f"round {number} of {rounds}")
-            eventually("both replicas answer", lambda: answers() == _VICTIM, within=_PATIENCE)
-            lab.units.kill(_VICTIM)
-            samples[leaves].append(_seconds_until("it has left", has_left))
-            lab.units.start(_VICTIM)
-            samples[comes].append(_seconds_until("it answers", lambda: answers() == _VICTIM))
-            samples[reconnects].append(_seconds_to_reconnect(lab))
+        for trial in trials:
+            with trial:
+                eventually("both replicas answer", lambda: answers() == _VICTIM, within=_PATIENCE)
+                lab.units.kill(_VICTIM)
+                left_s = _seconds_until("it has left", has_left)
+                lab.units.start(_VICTIM)
+                came_s = _seconds_until("it answers", lambda: answers() == _VICTIM)
+                trial.keep(**{leaves: left_s, comes: came_s, reconnects: _seconds_to_reconnect(lab)})
+    samples = trials.figures
     return BenchResult(
         unit="s",
         samples=samples,

@@ -18,6 +18,7 @@ from lab.bench.harness.charts import MIXED, chart_of_medians
 from lab.bench.harness.environment import cpu_seconds, open_small_environment
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.senders import all_ready, send_at_fixed_rate
+from lab.bench.harness.trials import Trials
 from lab.checkers.plain import decide
 from lab.client import Client, ResolverClient, RpcChannel
 from lab.client.resolver import RESOLVE_TIMEOUT_S
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from lab.bench.harness.environment import Environment
     from lab.client import Endpoints, Strategy
     from lab.client.resolver import ResolvedDecision
-    from lab.lab import Lab
     from lab.routing.attempts import Decision, RequestAttempts
 
 CALLERS = 4
@@ -175,7 +175,7 @@ def run(outer: Environment, rounds: int) -> BenchResult:
         flags = ("--listen", address, "--control-plane", inner.lab.endpoints().control_plane)
         pid = inner.start(_SHARED, ("python", "-m", "services.resolver", "--name", _SHARED, *flags), address)
         beside = [inner.state.running[unit.name].pid for unit in inner.state.plan.with_role("resolver")]
-        return result(*uvloop.run(_measure(inner.lab, address, [*beside, pid], rounds, outer.say)))
+        return result(*uvloop.run(_measure(inner.within(outer), address, [*beside, pid], rounds)))
 
 
 def result(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float]]) -> BenchResult:
@@ -270,8 +270,9 @@ def _added(seen: Mapping[str, Sequence[Round]], variant: str) -> list[float]:
 
 
 async def _measure(
-    lab: Lab, shared: str, pids: Sequence[int], rounds: int, say: Callable[[str], None]
+    environment: Environment, shared: str, pids: Sequence[int], rounds: int
 ) -> tuple[dict[str, list[Round]], dict[str, list[float]]]:
+    lab = environment.lab
     where, document, draw = lab.endpoints().clients, lab.routes.show().document or {}, Random(0)  # noqa: S311 (no secret)
     callers = {
         variant: [_Caller(variant, name, where[name], shared, document, draw) for name in _NAMES]
@@ -285,15 +286,20 @@ async def _measure(
         for asked in _CONTEXTS:
             for of_variant in callers.values():
                 await asyncio.gather(*(each.ask(asked) for each in of_variant))
-        for number, order in enumerate([BUSY_VARIANTS, *interleave(BUSY_VARIANTS, rounds)]):
-            say(f"round {number} of {rounds}" if number else "warming up")
-            measured = await _interleaved(callers, draw)
-            busy = {variant: await _busy(callers[variant], pids) for variant in order}
-            if number:
-                for variant in VARIANTS:
-                    seen[variant].append(measured[variant])
-                for variant in order:
-                    cpu[variant].append(busy[variant])
+        trials = Trials(
+            environment, [[tuple(order)] for order in interleave(BUSY_VARIANTS, rounds)], warm_up=[BUSY_VARIANTS]
+        )
+        for trial in trials:
+            with trial:
+                measured = await _interleaved(callers, draw)
+                busy = {variant: await _busy(callers[variant], pids) for variant in trial.cell}
+                trial.keep()
+                if trial.number:
+                    for variant in VARIANTS:
+                        seen[variant].append(measured[variant])
+                    for variant in BUSY_VARIANTS:
+                        cpu[variant].append(busy[variant])
+    trials.require_one()
     return seen, cpu
 
 

@@ -14,6 +14,7 @@ from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED
 from lab.bench.harness.result import BenchResult, Claim
 from lab.bench.harness.senders import all_ready
+from lab.bench.harness.trials import Trials
 from lab.measure.compare import median
 from lab.routing.attempts import RequestAttempts
 from lab.routing.compiled import Router
@@ -51,12 +52,12 @@ def run(environment: Environment, rounds: int) -> BenchResult:
         "resolve, override, µs": (_resolve(router, _LAST | {"override": "m@v2"}), RESOLVES, 1e6),
     }
     leased = "decide, lease held, µs"
-    samples: dict[str, list[float]] = {name: [] for name in (*timed, leased)}
-    for number in range(1, rounds + 1):
-        environment.say(f"round {number} of {rounds}")
-        for name, (work, times, unit) in timed.items():
-            samples[name].append(_seconds(work, times) * unit)
-        samples[leased].append(asyncio.run(_seconds_with_lease(environment)) * 1e6)
+    trials = Trials(environment, [[_LARGE]] * rounds)
+    for trial in trials:
+        with trial:
+            figures = {name: _seconds(work, times) * unit for name, (work, times, unit) in timed.items()}
+            trial.keep(**figures, **{leased: asyncio.run(_seconds_with_lease(environment)) * 1e6})
+    samples = trials.figures
     bounds = (COMPILE_BOUND_S, UPDATE_BOUND_MS, UPDATE_BOUND_MS, *[RESOLVE_BOUND_US] * 3, LEASED_BOUND_US)
     return BenchResult(
         unit=MIXED,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from lab.bench.harness.charts import chart_of_bars
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.senders import all_ready
 from lab.bench.harness.stubs import constant_latency
+from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import API, CALLER, CLUSTER, USE_CASE, Variant, extreme_path
 from lab.errors import UnitError
 from lab.measure import compare
@@ -25,7 +26,7 @@ from lab.topologies import TOPOLOGIES, open_client
 from models.apis import APIS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from lab.bench.harness.environment import Environment
     from lab.client import Client
@@ -68,7 +69,7 @@ def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()
     variants = [Variant(each, each, endpoints) for each in compared]
     again = Variant(f"{compared[0]}, again", compared[0], endpoints)
     with constant_latency(environment.replicas(CLUSTER), SERVICE_MS):
-        seen = uvloop.run(measure([*variants, again], rounds, environment.say))
+        seen = uvloop.run(measure([*variants, again], rounds, environment))
     return result(seen, twice=compared[0])
 
 
@@ -119,9 +120,9 @@ def result(seen: Mapping[str, Sequence[Times]], *, twice: str) -> BenchResult:
 
 
 def _table(seen: Mapping[str, Sequence[Times]]) -> ResultTable:
-    rows = []
+    rows: list[tuple[float | str, ...]] = []
     for path, times in seen.items():
-        figures = [median(getattr(each, name) for each in times) for name in _KINDS]
+        figures = [compare.typical([getattr(each, name) for each in times]) for name in _KINDS]
         sooner = compare.median(each.first / each.unary for each in times)
         rows.append((path, *figures, sooner.estimate, f"{sooner.low:.3f} to {sooner.high:.3f}"))
     columns = ("path", *_KINDS.values(), "first / unary", "95 % interval")
@@ -151,22 +152,23 @@ def lateness(times: Sequence[Times]) -> Interval:
     return compare.median_ratio([each.first for each in times], could)
 
 
-async def measure(variants: Sequence[Variant], rounds: int, say: Callable[[str], None]) -> dict[str, list[Times]]:
+async def measure(variants: Sequence[Variant], rounds: int, environment: Environment) -> dict[str, list[Times]]:
     """Measures every variant once a round, after a warm-up round.
 
     Raises:
-        UnitError: a stream's items are not the unary answer's.
+        UnitError: no trial succeeded: a stream's items are not the unary answer's.
     """
     clients = {each.name: open_client(each.topology, CALLER, each.endpoints) for each in variants}
-    seen: dict[str, list[Times]] = {name: [] for name in clients}
+    trials = Trials(environment, interleave(clients, rounds), warm_up=list(clients))
     async with all_ready(clients.values()):
-        for number, order in enumerate([clients, *interleave(clients, rounds)]):
-            for name in order:
-                say(f"round {number} of {rounds}: {name}" if number else f"warming up {name}")
-                times = await _times(clients[name], name)
-                if number:
-                    seen[name].append(times)
-    return seen
+        for trial in trials:
+            with trial:
+                trial.keep(**asdict(await _times(clients[trial.cell], trial.cell)))
+    samples = trials.samples
+    return {
+        name: [Times(*row) for row in zip(*(samples[name, field.name] for field in fields(Times)), strict=True)]
+        for name in clients
+    }
 
 
 async def _times(client: Client, name: str) -> Times:

@@ -19,7 +19,7 @@ from lab.bench.harness.topology_rounds import (
     STATIC,
     measured_topologies,
 )
-from lab.measure.compare import added_ratio, median_difference, median_ratio
+from lab.measure.compare import added_ratio, median_difference, median_ratio, typical
 from lab.measure.pace import pace_of
 from lab.report.palette import topology_style
 from lab.report.scales import payloads
@@ -50,7 +50,7 @@ def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()
         claims=list(_claims(measured)),
         notes=list(_notes(measured, rounds, with_h2load=h2load is not None)),
         controls=list(measured.controls.values()),
-        paces={name: pace_of(measured.paces[key]) for name, key in named.items()},
+        paces={name: pace_of(measured.paces[key]) for name, key in named.items() if key in measured.paces},
         tables=[*tables, _second_opinion(measured, h2load)] if h2load else tables,
         charts=[_chart(measured, rounds)],
     )
@@ -83,10 +83,10 @@ def _added(measured: Rounds, variant: str, yardstick: str, point: LoadPoint, bou
 
 
 def _table(measured: Rounds) -> ResultTable:
-    def typical(variant: str, point: LoadPoint) -> float:
-        return statistics.median(measured.p50_ms[variant, point])
+    def p50_ms(variant: str, point: LoadPoint) -> float:
+        return typical(measured.p50_ms[variant, point])
 
-    rows = [([variant], partial(typical, variant)) for variant in measured.variants]
+    rows = [([variant], partial(p50_ms, variant)) for variant in measured.variants]
     return measured.table("p50, ms, median over rounds", ["topology"], rows)
 
 
@@ -106,7 +106,7 @@ def _second_opinion(measured: Rounds, h2load: H2Load) -> ResultTable:
     rows: list[list[float | str]] = []
     for (path, payload_bytes), values in sorted(h2load.p50_ms.items(), key=lambda item: item[0][1]):
         point = measured.fastest_at(payload_bytes)
-        rows.append([path, str(point), statistics.median(measured.p50_ms[path, point]), statistics.median(values)])
+        rows.append([path, str(point), typical(measured.p50_ms[path, point]), statistics.median(values)])
     columns = ("path", "at", "the lab's driver", "h2load")
     return ResultTable("a second opinion: p50, ms", columns, rows, numbers=columns[2:])
 
