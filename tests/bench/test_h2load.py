@@ -2,7 +2,7 @@ import struct
 
 import pytest
 
-from lab.bench.harness.h2load import data_bytes, p50_of
+from lab.bench.harness.h2load import data_bytes, p50_of, script
 from lab.bench.harness.prebuilt_request import METHOD, check_answer, frame, request
 from lab.bench.harness.variant import USE_CASE
 from lab.errors import UnitError
@@ -23,6 +23,10 @@ def test_another_status_is_no_measurement() -> None:
 def test_a_log_that_is_too_short_is_no_measurement() -> None:
     with pytest.raises(UnitError, match="too few"):
         p50_of(["10\t200\t500"], 3)
+
+
+def test_requests_are_spaced_evenly_and_not_sent_in_bursts() -> None:
+    assert script("http://a/b", 500.0, 3) == "0.000\thttp://a/b\n2.000\thttp://a/b\n4.000\thttp://a/b\n"
 
 
 def test_bodies_are_counted_from_what_h2load_says() -> None:

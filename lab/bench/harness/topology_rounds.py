@@ -117,7 +117,7 @@ def _measure(environment: Environment, rounds: int, topologies: Sequence[str]) -
     def second_opinion(number: int, point: LoadPoint) -> None:
         if h2load is not None and point in measured_by_h2load and number % SECOND_OPINION_EVERY == 1:
             for path in h2load.paths:
-                h2load.measure(path, point.payload_bytes, rate=point.rate, requests=point.requests)
+                h2load.measure(path, point.payload_bytes, rate=point.rate, requests=point.requests, number=number)
 
     measured = measure(environment, variants, LOAD_POINTS, rounds, measured_twice=(DIRECT, AGAIN), after=second_opinion)
     return measured, h2load

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from lab.bench.harness.topology_rounds import (
     measured_topologies,
 )
 from lab.measure.compare import added_ratio, median_difference, median_ratio, typical
+from lab.measure.findings import in_its_interval
 from lab.measure.pace import pace_of
 from lab.report.palette import topology_style
 from lab.report.scales import payloads
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 MESH, GATEWAY, PROXYLESS = "mesh", "gateway", "proxyless"
 MESH_BOUND, MESH_UP_TO_BYTES = 1.3, 500_000
+AGREE = 0.1
+"""By so much the two instruments may differ on what a path adds."""
 PROXYLESS_BOUND, PROXYLESS_AT_BYTES = 0.15, 400
 
 
@@ -103,12 +106,27 @@ def _difference(measured: Rounds, variant: str, point: LoadPoint) -> Interval:
 
 
 def _second_opinion(measured: Rounds, h2load: H2Load) -> ResultTable:
+    """What each path adds, by both instruments in the same rounds, and whether they agree within a tenth."""
     rows: list[list[float | str]] = []
     for (path, payload_bytes), values in sorted(h2load.p50_ms.items(), key=lambda item: item[0][1]):
+        if path == DIRECT:
+            continue
         point = measured.fastest_at(payload_bytes)
-        rows.append([path, str(point), typical(measured.p50_ms[path, point]), statistics.median(values)])
-    columns = ("path", "at", "the lab's driver", "h2load")
-    return ResultTable("a second opinion: p50, ms", columns, rows, numbers=columns[2:])
+        ours = [measured.p50_ms[each, point] for each in (path, DIRECT)]
+        theirs = [
+            each + [math.nan] * (len(ours[0]) - len(each)) for each in (values, h2load.p50_ms[DIRECT, payload_bytes])
+        ]
+        ratio = added_ratio(_less(*theirs), _less(*ours), [0.0] * len(ours[0]))
+        agree = Claim("", ratio, at_most=1 + AGREE, at_least=1 - AGREE, doubts=measured.doubts(point, path, DIRECT))
+        shown = [in_its_interval(median_difference(*pair)) for pair in (ours, theirs)]
+        rows.append([path, str(point), *shown, in_its_interval(ratio), str(agree.state)])
+    columns = ("path", "at", "the lab's driver", "h2load", "h2load / driver", f"within {AGREE:.0%}")
+    title = f"a second opinion: added over {DIRECT}, p50, ms, with 95 % intervals"
+    return ResultTable(title, columns, rows, numbers=columns[2:-1])
+
+
+def _less(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    return [one - other for one, other in zip(a, b, strict=True)]
 
 
 def _chart(measured: Rounds, rounds: int) -> Chart:
@@ -142,8 +160,8 @@ def _notes(measured: Rounds, rounds: int, *, with_h2load: bool) -> Iterator[str]
         yield NOT_MEASURED
         return
     yield (
-        f"h2load: the same bytes at the same rate, over one connection, in one of {SECOND_OPINION_EVERY} rounds; it "
-        f"counts from the sending and does not parse the answer; of {DIRECT} and {GATEWAY} it uses one replica only"
+        f"h2load: the same bytes, evenly spaced, over one connection, in one of {SECOND_OPINION_EVERY} rounds; it "
+        f"counts from the sending and parses nothing; of {DIRECT} and {GATEWAY} it uses one replica only"
     )
 
 
