@@ -20,7 +20,7 @@ INPUTS  ?= 1000000
 ROUNDS  ?= 14
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load postgres test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages refusals-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load postgres test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages refusals-page bench bench-aa report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ refusals-page: $(VENV)/ready  ## Try every attack that must be refused, and writ
 
 bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with confidence intervals
 	@$(BIN)/lab bench $(ARGS)
+
+bench-aa: $(VENV)/ready  ## Measure one path against itself in 20 runs: the tool must find no difference
+	@$(BIN)/lab bench aa $(ARGS)
 
 report: $(VENV)/ready  ## Write the report of a run as one HTML file
 	@$(LAB) report $(RUN) $(ARGS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lab.bench.harness.bench import Bench, Option
 from lab.bench.harness.prebuilt_request import METHOD, check_answer, request
 from lab.bench.harness.result import BenchResult, Claim
+from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import CLUSTER
 from lab.measure.compare import interleave, median_ratio
 from lab.transport import open_blocking_channel
@@ -29,11 +30,12 @@ def run(environment: Environment, rounds: int, *, payloads: Sequence[str] = ("40
     """Sends the same requests over both kinds of connection, in a random order in every round."""
     address = environment.replicas(CLUSTER)[0]
     cases = [(kind, size) for size in payloads for kind in (REUSED, NEW)]
-    samples: dict[str, list[float]] = {f"{kind}, {size}": [] for kind, size in cases}
-    for number, order in enumerate(interleave(cases, rounds), 1):
-        environment.say(f"round {number} of {rounds}")
-        for kind, size in order:
-            samples[f"{kind}, {size}"].append(_milliseconds(address, request(SIZES[size]), reused=kind == REUSED))
+    trials = Trials(environment, interleave(cases, rounds))
+    for trial in trials:
+        kind, size = trial.cell
+        with trial:
+            trial.keep(ms=_milliseconds(address, request(SIZES[size]), reused=kind == REUSED))
+    samples = {f"{kind}, {size}": trials.samples[(kind, size), "ms"] for kind, size in cases}
     claims = []
     for size in payloads:
         ratio = median_ratio(samples[f"{NEW}, {size}"], samples[f"{REUSED}, {size}"])
