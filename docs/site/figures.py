@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FIGURES = PAGES / "figures.json"
 PICTURES = PAGES / "figures"
-BENCHES = ("encodings", "topologies", "decomposition", "capacity")
+BENCHES = ("encodings", "multiplexing", "topologies", "decomposition", "capacity", "aa")
 # Exit statuses of a bench that has figures: all claims hold, one does not, one is undecided.
 _MEASURED = (0, 1, 2)
 _SAME = 0.001

@@ -1,4 +1,4 @@
-"""A TCP relay that counts the bytes in both directions.
+"""A TCP relay that counts the bytes in both directions, and can stall a connection.
 
 ``python -m lab.transport.relay LISTEN TARGET``, each ``ip:port``, relays until it is killed.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from random import Random
 
 _CHUNK = 256 * 1024
 # HTTP/2 acknowledgements (settings, windows, pings) follow an answer within a round trip.
@@ -40,6 +41,16 @@ class Relay:
 
     address: str = ""
     _bytes: list[int] = field(default_factory=lambda: [0, 0])  # to the server, to the client
+    _open: list[asyncio.Event] = field(default_factory=list)  # of each connection: whether it carries bytes now
+
+    async def stall(self, draw: Random, seconds: float) -> None:
+        """Holds all bytes of one connection, drawn at random, for a time, as TCP does after it has lost a segment."""
+        if not self._open:
+            return
+        connection = draw.choice(self._open)
+        connection.clear()
+        await asyncio.sleep(seconds)
+        connection.set()
 
     async def settled(self) -> Bytes:
         """Bytes so far, once no more arrive."""
@@ -56,9 +67,14 @@ class Relay:
             writer.close()
             return
 
+        carries = asyncio.Event()
+        carries.set()
+        self._open.append(carries)
+
         async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, direction: int) -> None:
             while chunk := await source.read(_CHUNK):
                 self._bytes[direction] += len(chunk)
+                await carries.wait()
                 sink.write(chunk)
                 await sink.drain()
             sink.close()
@@ -66,6 +82,7 @@ class Relay:
         try:
             await asyncio.gather(pump(reader, far_writer, 0), pump(far_reader, writer, 1), return_exceptions=True)
         finally:
+            self._open.remove(carries)
             writer.close()
             far_writer.close()
 
