@@ -35,7 +35,7 @@ from lab.bench.harness.stubs import constant_latency
 from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import API, CLUSTER
 from lab.errors import UnitError
-from lab.measure.compare import interleave, median, median_ratio
+from lab.measure.compare import added_ratio, interleave, median, median_ratio
 from lab.measure.control import control
 from lab.measure.findings import in_its_interval
 from lab.measure.latency import LatencyHistogram
@@ -227,7 +227,12 @@ def _result(
     rounds: int,
 ) -> BenchResult:
     same = control(f"{AGAIN} − {OWN}, {CALM}, {_P50}", lanes[OWN, CALM][_P50], lanes[AGAIN, CALM][_P50])
-    blocked = median_ratio(lanes[SHARED, STALLS][_LATE], lanes[OWN, STALLS][_LATE])
+    late = {cell: each[_LATE] for cell, each in lanes.items()}
+    shared, own = (
+        [stalled - calm for stalled, calm in zip(late[kind, STALLS], late[kind, CALM], strict=True)]
+        for kind in (SHARED, OWN)
+    )
+    blocked = added_ratio(shared, own, [0.0] * len(own))
     claims = [
         Claim(
             f"requests that a stalled connection makes late, {SHARED} / one each",
