@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import CHECKOUT
 from lab.bench.harness.variant import API, CALLER, USE_CASE
-from lab.checkers import Claim, Evidence, Outcome, check
+from lab.checkers import CHECKERS, Claim, Evidence, Outcome, check
 from lab.errors import UnitError
 from lab.history import read_spool
 from lab.load.arrivals import Constant
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _LOG = "driver.log"
 _TIMEOUT_S = 10.0
 _STOP_S = 5.0
+_BY_ARRIVALS = frozenset({"limits", "policy"})  # compare with what every replica received, which no trial asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,8 @@ class Driver:
     ) -> Sequence[Verdict]:
         """Returns the verdicts on a trial; a wrong or missing answer is an error."""
         known = self._known_of(variant.lab or self._environment)
-        verdicts = check(replace(known, records=records, planned=planned, offered_rate=offered_rate))
+        evidence = replace(known, records=records, planned=planned, offered_rate=offered_rate)
+        verdicts = check(evidence, [each for name, each in CHECKERS.items() if name not in _BY_ARRIVALS])
         wrong = [
             each.summary for each in verdicts if each.claim is not Claim.TIMING and each.outcome is not Outcome.VALID
         ]
