@@ -4,17 +4,20 @@ import json
 import random
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.bench.harness.result import BenchResult
+from lab.checkers import Claim, Outcome, Verdict
 from lab.load.arrivals import Constant
 from lab.measure.control import control
 from lab.measure.pace import Pace
 from lab.report import ReportedBench, read_benches, read_runs, render
 from lab.report.cost import QUESTION, charts, cost
+from lab.report.run import ReportedRun
 from tests.events import event
 from tests.report.builders import make_record, write_run
 
@@ -149,12 +152,19 @@ def test_each_payload_is_compared_with_its_own(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_not_valid_is_no_answer(tmp_path: Path) -> None:
-    runs = read_runs([run_of(tmp_path, "direct", 1.0), write_run(tmp_path, topology="gateway", revisions=())])
+    runs = read_runs([run_of(tmp_path, "direct", 1.0), run_of(tmp_path, "gateway", 3.0)])
+    runs = [judged(run, outcome) for run, outcome in zip(runs, (Outcome.VALID, Outcome.UNKNOWN), strict=True)]
 
     (table,) = cost(runs, []).tables
 
     assert list(table.doubts) == ["run 2 gateway is unknown"]
     assert "What the gateway adds is unknown" in table.answer
+
+
+def judged(run: ReportedRun, outcome: Outcome) -> ReportedRun:
+    """The run, with this outcome of every claim."""
+    verdicts = tuple(Verdict(claim, outcome, "", claim=claim) for claim in Claim)
+    return replace(run, result=replace(run.result, verdicts=verdicts))
 
 
 def test_without_a_run_to_compare_with_that_is_said(tmp_path: Path) -> None:
