@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from docs.site.age import outdated
+from docs.site.figures import read
 from lab.lab import Lab
 from lab.ops.reaper import reaping
 from tests.distribution import ByLab, place_of
@@ -44,6 +46,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLab | None
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Lets those that take long begin first."""
     items.sort(key=lambda item: place_of(item.nodeid))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """After the whole suite, says which figures of the pages are older than the code that they measure."""
+    if config.args == ["tests"] and not config.option.collectonly:
+        for bench, why in outdated(read()).items():
+            terminalreporter.write_line(f"old figures: {bench}: {why}: run make figures", yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docs.site import memory, travels
-from docs.site.blocks import pages, write
+from docs.site.age import commit_of
+from docs.site.blocks import marked, pages, write
 from docs.site.links import CHECKOUT, PAGES
 from lab.errors import LabError, UnitError
 from lab.measure.findings import GROUND, written
@@ -29,11 +30,18 @@ if TYPE_CHECKING:
 
 FIGURES = PAGES / "figures.json"
 PICTURES = PAGES / "figures"
-BENCHES = ("encodings", "multiplexing", "topologies", "decomposition", "capacity", "aa")
+SUITES = CHECKOUT / "lab" / "bench" / "suites"
 # Exit statuses of a bench that has figures: all claims hold, one does not, one is undecided.
 _MEASURED = (0, 1, 2)
 _SAME = 0.001
 _NOTHING = "*Not measured yet: run `make figures`.*"
+
+
+def quoted_benches() -> list[str]:
+    """Returns the benches of which a page quotes a figure, or has the block."""
+    names = {name for page in pages() for name in marked(page, "figure", "block")}
+    suites = {name.removeprefix("figures.").partition(".")[0] for name in names}
+    return sorted(each for each in suites if (SUITES / f"{each.replace('-', '_')}.py").exists())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,7 @@ def texts(kept: Mapping[str, Any]) -> dict[str, str]:
     """All texts that pages may quote, by name: each figure, the same rounded (``….about``), and a block per bench."""
     quotes = {name: _quoted(figure) for name, figure in _each(kept)}
     rough = {f"{name}.about": _about(figure["estimate"]) for name, figure in _each(kept)}
-    nothing = {f"figures.{bench}": _NOTHING for bench in (*BENCHES, "memory")}
+    nothing = {f"figures.{bench}": _NOTHING for bench in (*quoted_benches(), "memory")}
     return quotes | rough | nothing | {f"figures.{bench}": _block(bench, found) for bench, found in kept.items()}
 
 
@@ -152,7 +160,13 @@ def _bound(figure: Mapping[str, Any]) -> str:
 def _ran(ran: Mapping[str, Any]) -> str:
     ground = ", ".join(f"{name} {ran['machine'][name]}" for name in GROUND if name in ran["machine"])
     day = ran["started"].replace("T", " ").removesuffix("+00:00")
-    return f"{ran['rounds']} rounds in {ran['took_s']:.0f} s, begun {day} UTC; {ground}"
+    how = ", ".join(filter(None, [f"`{ran['command']}`" if "command" in ran else "", _at(ran)]))
+    return f"{ran['rounds']} rounds in {ran['took_s']:.0f} s, begun {day} UTC; {ground}{how and '; ' + how}"
+
+
+def _at(ran: Mapping[str, Any]) -> str:
+    commit = commit_of(ran)
+    return f"commit {commit}" if commit else ""
 
 
 def _slug(text: str) -> str:
@@ -172,7 +186,10 @@ def _measure(benches: Sequence[str], rounds: int) -> dict[str, Any]:
             old.unlink()
         for picture in Path(document["run_dir"]).glob(f"{bench}-*.svg"):
             shutil.copy(picture, PICTURES)
-    return {each["name"]: figures_of(each) for each in document["benches"]}
+    found = {each["name"]: figures_of(each) for each in document["benches"]}
+    for bench, measured in found.items():
+        measured["ran"]["command"] = f"lab bench {bench} --rounds {rounds}"
+    return found
 
 
 def _say(found: Sequence[Change], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -194,8 +211,9 @@ def main() -> None:
     """Measures, writes, compares."""
     parser = argparse.ArgumentParser(prog="make figures", description="Measures every figure that pages quote.")
     parser.add_argument("--rounds", type=int, default=14, help="interleaved rounds of each bench, 3 or more [14]")
+    quoted = quoted_benches()
     parser.add_argument(
-        "--only", nargs="*", default=BENCHES, metavar="BENCH", help=f"some of {', '.join(BENCHES)}, or none"
+        "--only", nargs="*", default=quoted, metavar="BENCH", help=f"some of {', '.join(quoted)}, or none"
     )
     parser.add_argument("--quote", action="store_true", help="measure nothing; write the kept figures into the pages")
     arguments = parser.parse_args()

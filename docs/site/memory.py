@@ -44,6 +44,7 @@ def measure() -> dict[str, Any]:
         "started": started.isoformat(timespec="seconds"),
         "took_s": round(time.monotonic() - began, 1),
         "rounds": ROUNDS,
+        "command": "make figures ARGS=--only",
         "machine": machine_versions({"runtime": "process"}),
     }
     return {"ran": ran, "figures": figures, "tables": []}

@@ -2,13 +2,16 @@
 
 import copy
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from docs.site import blocks
-from docs.site.figures import changes, figures_of, read, texts
+from docs.site.age import code_of, outdated
+from docs.site.figures import changes, figures_of, quoted_benches, read, texts
+from lab import CHECKOUT
 from lab.bench.harness.result import BenchResult, Claim, Ran, ResultTable
 from lab.errors import InputError
 from lab.measure.compare import Interval
@@ -93,3 +96,26 @@ def test_pages_quote_the_kept_figures() -> None:
         for name, text in blocks.marked(page, "block", "figure").items():
             if not name.startswith("travels."):
                 assert known.get(name) == text, f"{page.name}: {name}: `make figures ARGS=--quote` writes it anew"
+
+
+def test_benches_are_those_of_which_a_page_quotes_a_figure_or_has_the_block() -> None:
+    names = {name.partition(".")[2] for page in blocks.pages() for name in blocks.marked(page, "block")}
+    assert {"capacity", "decomposition", "encodings", "topologies"} <= set(quoted_benches()) <= names
+
+
+def test_the_code_of_a_bench_is_its_module_and_all_that_it_uses() -> None:
+    code = code_of("encodings")
+    assert {"services", "lab/bench/suites/encodings.py", "lab/transport/channels.py"} <= set(code)
+    assert "lab/bench/suites/topologies.py" not in code
+
+
+def test_figures_are_old_if_their_code_has_changed_or_their_commit_is_unknown() -> None:
+    def measured_at(lab: str) -> dict[str, Any]:
+        return {"encodings": {"ran": {"machine": {"lab": lab}}}}
+
+    first = subprocess.run(
+        ("git", "rev-list", "--max-parents=0", "HEAD"), cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout.split()[0]
+    assert "commits have changed its code since" in outdated(measured_at(f"1.0.0 ({first})"))["encodings"]
+    assert "does not know" in outdated(measured_at("1.0.0 (0000000)"))["encodings"]
+    assert "no commit" in outdated(measured_at("1.0.0"))["encodings"]
