@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,30 @@ def test_a_thousand_refusals_do_not_fill_it(log: AuditLog) -> None:
 
     statuses = [each.status for each in log.acts(0)]
     assert statuses == ["PERMISSION_DENIED"] * 60 + ["OK"]
+
+
+def test_one_callers_refusals_hide_no_other_and_are_counted(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = replace(ACT, who="spiffe://lab.internal/caller/search")
+    now = 1_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for _ in range(100):
+        log.refused(ACT, "for the operator only")
+    log.refused(other, "for the operator only")
+    now += 61
+    log.refused(ACT, "for the operator only")
+
+    acts = log.acts(0)
+    assert [each.who for each in acts] == [ACT.who] * 60 + [other.who, ACT.who]
+    assert acts[59].reason == "for the operator only (more refusals are left out for up to 60 s)"
+    assert acts[-2].reason == "for the operator only"
+    assert acts[-1].reason == "for the operator only (40 more refusals before this one were left out)"
+
+
+def test_made_up_identities_cannot_fill_it_either(log: AuditLog) -> None:
+    for number in range(1_000):
+        log.refused(replace(ACT, who=f"unproved ipv4:127.0.0.1:{number}"), "no")
+
+    assert len(log.acts(0)) == 60
 
 
 def test_an_act_is_described_without_the_route_table() -> None:

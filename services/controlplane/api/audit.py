@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from google.protobuf import timestamp_pb2
@@ -35,8 +35,21 @@ METHODS = (
 )
 """Paths of the RPCs that change something."""
 
-# Refused callers must not be able to fill the disk: refusals beyond this rate go to the process's log only.
+# Refused callers must not be able to fill the disk, nor hide one another: each identity has so many refusals a period.
+# The last of a period says that more are left out, the first of the next one how many were.
 _MOST_REFUSALS, _WITHIN_S = 60, 60.0
+# Identities with a period of their own. All others share one: in plaintext an identity is an address.
+_MOST_IDENTITIES = 256
+_OTHERS = "others"
+
+
+@dataclass(slots=True)
+class _Period:
+    """One identity's refusals since ``began``, seconds on the monotonic clock."""
+
+    began: float
+    refusals: int = 0
+    left_out: int = 0
 
 
 class AuditLog:
@@ -44,7 +57,7 @@ class AuditLog:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._refusals: deque[float] = deque(maxlen=_MOST_REFUSALS)
+        self._periods: dict[str, _Period] = {}
 
     def begin(self, act: Act) -> int:
         """Stores an act before it is carried out; durable when this returns."""
@@ -69,13 +82,37 @@ class AuditLog:
 
     def _whole(self, act: Act, status: str, reason: str) -> None:
         if status == REFUSED:
-            now = time.monotonic()
-            if len(self._refusals) == _MOST_REFUSALS and now - self._refusals[0] < _WITHIN_S:
-                log.warning("over the limit of refusals in the audit log: %s, %s: %s", act.who, act.what, reason)
+            note = self._note(act.who)
+            if note is None:
                 return
-            self._refusals.append(now)
+            reason += note
         with best_effort("audit log: "):
             self._registry.end_act(self._registry.begin_act(act), status, reason)
+
+    def _note(self, who: str) -> str | None:
+        """What to add to a refusal about those that are left out; None if this one is left out itself."""
+        now = time.monotonic()
+        # Without its address's port, a peer that proves no identity gets no new period by a new connection.
+        who = who.rpartition(":")[0] if who.startswith("unproved ") else who
+        if who not in self._periods and len(self._periods) >= _MOST_IDENTITIES:
+            self._periods = {
+                name: each for name, each in self._periods.items() if each.left_out or now - each.began < _WITHIN_S
+            }
+            who = who if len(self._periods) < _MOST_IDENTITIES else _OTHERS
+        period = self._periods.setdefault(who, _Period(now))
+        left_out = 0
+        if now - period.began >= _WITHIN_S:
+            left_out, self._periods[who] = period.left_out, _Period(now)
+            period = self._periods[who]
+        if period.refusals < _MOST_REFUSALS:
+            period.refusals += 1
+            if period.refusals == _MOST_REFUSALS:
+                return f" (more refusals are left out for up to {_WITHIN_S:g} s)"
+            return f" ({left_out} more refusals before this one were left out)" if left_out else ""
+        period.left_out += 1
+        if period.left_out == 1:
+            log.warning("refusals of %s are left out of the audit log for up to %g s", who, _WITHIN_S)
+        return None
 
     def acts(self, last: int) -> list[acts_pb2.Act]:
         """The ``last`` acts, or all if 0; oldest first."""
