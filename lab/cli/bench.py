@@ -67,18 +67,18 @@ def bench(
     create(folder)
     with open_environment(say, topologies=list(dict.fromkeys((_YARDSTICK, *topologies)))) as environment:
         for each in benches:
+            if environment.interrupted:
+                results.append(_unmeasured(each, "interrupted before it began"))
+                continue
             say(f"bench {each.name}")
             try:
                 result = measure(each, environment, rounds or each.rounds, **values[each.name])
             except (LabError, KeyboardInterrupt) as error:
                 if not results and each is benches[-1]:
                     raise
-                reason = str(error) or "interrupted"
-                result = BenchResult(name=each.name, unit="", samples={}, claims=[], notes=[], missing=[reason])
+                result = _unmeasured(each, str(error) or "interrupted")
             _keep(result, folder)
             results.append(result)
-            if environment.interrupted:
-                break
     if as_json:
         print_json({"run_dir": str(folder), "benches": [result.to_document() for result in results]})
     else:
@@ -116,6 +116,10 @@ def _values_for(chosen: Bench, given: Mapping[str, str]) -> dict[str, Sequence[s
             f"{'has' if len(having) == 1 else 'have'} it"
         )
     return {keyword: own[keyword].parse(text) for keyword, text in given.items()}
+
+
+def _unmeasured(bench: Bench, reason: str) -> BenchResult:
+    return BenchResult(name=bench.name, unit="as named", samples={}, claims=[], notes=[], missing=[reason])
 
 
 def _keep(result: BenchResult, folder: Path) -> None:
