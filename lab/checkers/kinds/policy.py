@@ -67,7 +67,7 @@ def check(evidence: Evidence) -> Verdict:
     - A request is over within its use case's timeout and :data:`LATE_NS`, and none times out :data:`EARLY_NS` before.
 
     Returns:
-        Invalid with any violation. Unknown if the replicas were not asked, or if no request could be judged. What only
+        Invalid with any violation. Unknown if the replicas were not asked, or if they show no attempt. What only
         a replica could show that cannot say it is counted, and never a pass.
     """
     if evidence.arrivals is None:
@@ -351,7 +351,7 @@ def _verdict(run: _Run, evidence: Evidence, violations: Sequence[Violation]) -> 
         summary += f"; {counts['in part']} not wholly shown, as not all can say what they received: {names}"
     if violations:
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} objections; {summary}", tuple(violations))
-    if not counts["judged"]:
+    if not counts["judged"] and not counts["attempts"]:
         return Verdict(NAME, Outcome.UNKNOWN, f"no request could be judged; {summary}")
     return Verdict(NAME, Outcome.VALID, summary)
 
