@@ -24,13 +24,13 @@ from lab.client.admin_values import ControlPlaneStatus
 from lab.errors import InputError, LabError, LabNotRunningError
 from lab.faults.unit_operations import UnitOperations
 from lab.roles import CONTROL_PLANE, Unit
+from lab.routing.document import RouteTable, grants_of
 from lab.routing.keys import HEADER
 from lab.runtime.context import LabContext
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.apis import APIS
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from models.proto.ranking.v1 import ranking_pb2_grpc
 
 T = TypeVar("T")
 
@@ -147,22 +147,33 @@ class FaultContext(LabContext):
             else {}
         )
 
-    def probe(self, name: str, key: str, calls: int) -> Probes | None:
+    def apis(self) -> dict[str, str]:
+        """Returns an inference API of each routing key, by the table in force; empty if no control plane answers."""
+        running = self.control_planes()
+        try:
+            with AdminClient(",".join(unit.address for unit in running), self._channels) as admin:
+                document = admin.revision().document
+        except LabError:
+            return {}
+        grants = grants_of(RouteTable.of_valid(document)) if document else {}
+        return {key: min(grant.apis) for key, grant in grants.items() if grant.apis}
+
+    def probe(self, name: str, key: str, calls: int, *, api: str) -> Probes | None:
         """Calls a replica directly, without a tenant or user; returns None if the lab does not have it."""
         unit = self.unit(name)
         if unit is None:
             return None
-        request = APIS["ranking.v1"].build_request(0)
+        request, method = APIS[api].build_request(0), APIS[api].unary
         results: list[tuple[str, float]] = []
         with open_blocking_channel(unit.address) as channel:
             # So that no call's latency includes connecting; without a connection, calls fail and say so.
             with suppress(grpc.FutureTimeoutError):
                 grpc.channel_ready_future(channel).result(timeout=_CONNECT_S)
-            rank = ranking_pb2_grpc.RankingStub(channel).Rank
+            rpc = channel.unary_unary(method.path, type(request).SerializeToString, method.response_class.FromString)
             for first in range(0, calls, _AT_ONCE):
                 batch = range(first, min(first + _AT_ONCE, calls))
                 with ThreadPoolExecutor(len(batch)) as pool:
-                    results += pool.map(lambda _: _timed(rank, request, key), batch)
+                    results += pool.map(lambda _: _timed(rpc, request, key), batch)
         return Probes(tuple(status for status, _ in results), tuple(ms for _, ms in results))
 
     # -- the stub models' control API ----------------------------------------------------------------------------
@@ -300,10 +311,10 @@ def _closed_after_s(address: str, within_s: float) -> float | None:
             channel.unsubscribe(on_change)
 
 
-def _timed(rank: object, request: object, key: str) -> tuple[str, float]:
+def _timed(rpc: object, request: object, key: str) -> tuple[str, float]:
     began = time.perf_counter()
     try:
-        rank(request, metadata=((HEADER, key),), timeout=_PROBE_S)  # type: ignore[operator] # grpcio's types lack it
+        rpc(request, metadata=((HEADER, key),), timeout=_PROBE_S)  # type: ignore[operator] # grpcio's types lack it
     except grpc.RpcError as error:
         status = error.code().name
     else:

@@ -36,6 +36,7 @@ class StubFault(FaultKind):
         return {
             "before": {name: each.SerializeToString().hex() for name, each in before.items()},
             "keys": keys,
+            "apis": context.apis(),
             "requests": {name: int(context.counts(name).requests) for name in fault.units},
         }
 
@@ -47,8 +48,11 @@ class StubFault(FaultKind):
     def probes(self, context: FaultContext, fault: FaultRecord, calls: int) -> dict[str, Probes]:
         """Probes, in parallel, the replicas that have a model version loaded."""
         keys: dict[str, str] = {**fault.memory["keys"], **context.loaded_keys(fault.units)}
+        apis: dict[str, str] = {**fault.memory["apis"], **context.apis()}
         with ThreadPoolExecutor(max(1, len(keys))) as pool:
-            found = pool.map(lambda name: context.probe(name, keys[name], calls), keys)
+            found = pool.map(
+                lambda name: context.probe(name, keys[name], calls, api=apis.get(keys[name], "ranking.v1")), keys
+            )
             return {name: each for name, each in zip(keys, found, strict=True) if each is not None}
 
     @abstractmethod
