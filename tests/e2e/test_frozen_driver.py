@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,7 +27,12 @@ def stopped_driver() -> Iterator[None]:
     """The driver that this process has started, stopped for the block."""
 
     def drivers() -> list[psutil.Process]:
-        return [each for each in psutil.Process().children(recursive=True) if "lab.load.driver" in each.cmdline()]
+        found = []
+        for each in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):  # it has ended since
+                if "lab.load.driver" in each.cmdline():
+                    found.append(each)
+        return found
 
     [driver] = eventually("the driver runs", drivers, within=WITHIN)
     driver.suspend()

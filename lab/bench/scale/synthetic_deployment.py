@@ -121,6 +121,7 @@ def _use_cases(number: int, callers: Sequence[str], models: Mapping[str, Any], d
     draw.shuffle(known)  # popularity is independent of the number of versions
     popular = list(accumulate(1 / rank for rank in range(1, len(known) + 1)))
     busy = list(accumulate(1 / (rank + 5) for rank in range(len(callers))))
+    apis: dict[str, str] = {}  # the use cases of a model share its API
     result = {}
     for place in range(number):
         model = draw.choices(known, cum_weights=popular)[0]
@@ -129,7 +130,7 @@ def _use_cases(number: int, callers: Sequence[str], models: Mapping[str, Any], d
         others = draw.choices(callers, cum_weights=busy, k=draw.choice((0, 0, 1, 2)))
         result[f"UseCase{place + 1}"] = {
             "callers": sorted({first, *others} if place else callers),  # the first use case has all callers
-            "api": "fraud.v1" if draw.random() < _OF_FRAUD else "ranking.v1",
+            "api": apis.setdefault(model, "fraud.v1" if draw.random() < _OF_FRAUD else "ranking.v1"),
             "timeout": "2s",
             "default": draw.choice(list(_references(model, models))),
             "rules": list(_rules(model, models, draw)),
