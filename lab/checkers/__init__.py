@@ -18,10 +18,10 @@ from lab.checkers.evidence import (
     Probe,
     Registration,
     Registrations,
-    RevisionInForce,
     Unheard,
 )
 from lab.checkers.kinds import CHECKERS
+from lab.checkers.revision_timeline import RevisionInForce
 from lab.checkers.verdict import DEFAULT_CLAIMS, Claim, Outcome, Verdict, Violation, by_claim, combine, worst
 
 if TYPE_CHECKING:

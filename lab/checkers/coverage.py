@@ -11,11 +11,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import cycle
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lab.checkers.plain import passed
-from lab.checkers.revision_timeline import RevisionTimeline, context_of, reference
-from lab.history import UNSENT
+from lab.checkers.revision_timeline import reference
 from lab.measure.binomial import sigmas, tail
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class _Met:
     answered: Counter[str] = field(default_factory=Counter)
 
 
-def too_little(evidence: Evidence, timeline: RevisionTimeline, answered: Iterable[Record]) -> list[str]:
+def too_little(evidence: Evidence, answered: Iterable[Record]) -> list[str]:
     """Returns the places that the run was to cover and has not, each with counts, in words.
 
     A place was to be covered if the plan's mix meets it so often that no chance explains its absence. It is missed if
@@ -51,45 +50,36 @@ def too_little(evidence: Evidence, timeline: RevisionTimeline, answered: Iterabl
 
     Args:
         evidence: of the run; without its mix (``asks``), nothing is known to be missing.
-        timeline: its revisions.
         answered: the records of requests that were answered, or refused as the rules say.
     """
     if evidence.asks is None:
         return []
     groups: dict[str, _Met] = {}
     by_revision: dict[int, _Met] = {}
-    places: dict[tuple[Any, ...], tuple[str, ...]] = {}
     ok = {record.sequence for record in answered}
     for record in evidence.records:
-        rules = timeline.alone(record) if record.status != UNSENT else None
+        rules = evidence.timeline.alone(record)
         if rules is None:
             continue
         met = by_revision.get(rules.number)
         if met is None:
             met = by_revision[rules.number] = groups.setdefault(_rules_of(rules, evidence.asks), _Met(rules))
-        key = (id(met), *met.rules.unit(record))
-        if key not in places:
-            places[key] = tuple(passed(met.rules.revision.document, record.use_case, context_of(record)))
+        places = met.rules.places(record)
         met.sent += 1
-        met.asked.update(places[key])
+        met.asked.update(places)
         if record.sequence in ok:
-            met.answered.update(places[key])
+            met.answered.update(places)
     return [text for met in groups.values() for text in _missed(met, evidence.asks)]
 
 
 def places_met(evidence: Evidence) -> dict[str, int]:
     """Returns how many requests met each place, and each fallback, while one revision alone was in force."""
-    timeline = RevisionTimeline(evidence.revisions)
     counts: Counter[str] = Counter()
-    places: dict[tuple[Any, ...], list[str]] = {}
     for record in evidence.records:
-        rules = timeline.alone(record) if record.status != UNSENT else None
+        rules = evidence.timeline.alone(record)
         if rules is None:
             continue
-        key = (rules.number, *rules.unit(record))
-        if key not in places:
-            places[key] = passed(rules.revision.document, record.use_case, context_of(record))
-        counts.update(places[key])
+        counts.update(rules.places(record))
         if record.source == "fallback":
             counts[f"fallback to {reference(record)} of {record.use_case}"] += 1
     return dict(sorted(counts.items()))

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from lab.checkers.revision_timeline import RevisionTimeline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lab.checkers.plain_policy import Quota
     from lab.checkers.plain_schedule import PlannedRun
+    from lab.checkers.revision_timeline import RevisionInForce, Rules
     from lab.history import Record
     from lab.history.arrivals import Arrival
 
+RECOVERY_NS = 2_000_000_000
+"""Time after a fault in which clients, then proxies, connect again, each after half a second at most."""
 
-@dataclass(frozen=True, slots=True)
-class RevisionInForce:
-    """One revision, and the time in which an answer by its rules is right.
-
-    That time begins when the first node may use the revision, and ends when the last node has acknowledged its
-    successor. So during a publish both revisions are in force.
-
-    Attributes:
-        document: the route table, as published.
-        from_ns: Unix nanoseconds.
-        until_ns: Unix nanoseconds; None while no successor has converged.
-        converged_ns: when the last node acknowledged this revision, Unix nanoseconds; None if it never converged.
-        kept: the route table, as the control plane kept it; None if the published text is not known, and ``document``
-            is what it kept.
-    """
-
-    revision: int
-    document: Mapping[str, Any]
-    from_ns: int
-    until_ns: int | None = None
-    converged_ns: int | None = None
-    kept: Mapping[str, Any] | None = None
+CLOCKS_NS = 5_000_000
+"""How far the driver's clock may be from those of the replicas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +93,16 @@ class Disturbance:
     until_ns: int | None
     kills: bool = False
 
+    def met(self, record: Record) -> bool:
+        """Whether a request was in flight meanwhile, or until :data:`RECOVERY_NS` after it was undone."""
+        return record.done_ns >= self.from_ns and (
+            self.until_ns is None or record.sent_ns <= self.until_ns + RECOVERY_NS
+        )
+
+    def hits(self, cluster: str) -> bool:
+        """Whether it hit this cluster or a replica of it."""
+        return cluster in {self.target, cluster_of(self.target)}
+
 
 @dataclass(frozen=True, slots=True)
 class Unheard:
@@ -161,7 +159,7 @@ class Probe(NamedTuple):
     revision: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """The evidence of one run.
 
@@ -218,3 +216,27 @@ class Evidence:
     probes: Sequence[Probe] = ()
     copies_received: Mapping[str, Sequence[str]] = field(default_factory=dict)
     receipt_key: str = ""
+
+    @cached_property
+    def timeline(self) -> RevisionTimeline:
+        """The revisions by time; what it finds out about a request serves all checkers."""
+        return RevisionTimeline(self.revisions)
+
+    @cached_property
+    def attempts(self) -> Mapping[str, Sequence[Arrival]]:
+        """What model replicas received, copies left out, by request id."""
+        by_request: defaultdict[str, list[Arrival]] = defaultdict(list)
+        for each in self.arrivals or ():
+            if not each.is_copy:
+                by_request[each.request_id].append(each)
+        return by_request
+
+    def quota(self, rules: Rules, tenant: str) -> Quota | None:
+        """Returns the quota by these rules of one caller's requests for a tenant; None if it has none."""
+        can = self.abilities
+        return rules.quota(tenant, limiters=can.limiters, proves_callers=can.proves_callers)
+
+
+def cluster_of(replica: str) -> str:
+    """Returns the cluster of a replica: ``ml-cluster-1`` of ``ml-cluster-1-a``."""
+    return replica.rpartition("-")[0]

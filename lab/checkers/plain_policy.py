@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+FALLS_BACK = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN"})
+"""Statuses after which the next fallback is tried; a refusal, a tear or the end of the time is final."""
+
 _SETTINGS = ("retries", "hedge", "outliers", "breaker", "health")
 
 

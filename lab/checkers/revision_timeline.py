@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.checkers.draws import Draw, draws_of, marked
-from lab.checkers.plain import Expected, decide, fallbacks, fields_read, parameters_of, shadow_of
+from lab.checkers.plain import Expected, decide, fallbacks, fields_read, parameters_of, passed, shadow_of
 from lab.checkers.plain_policy import Policy, Quota, policy_of, quota_of, seconds_of
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from lab.checkers.evidence import Abilities, RevisionInForce
     from lab.history import Record
 
 _CONTEXT_FIELDS = (
@@ -23,6 +23,30 @@ _CONTEXT_FIELDS = (
     "override",
 )
 _FOREVER = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionInForce:
+    """One revision, and the time in which an answer by its rules is right.
+
+    That time begins when the first node may use the revision, and ends when the last node has acknowledged its
+    successor. So during a publish both revisions are in force.
+
+    Attributes:
+        document: the route table, as published.
+        from_ns: Unix nanoseconds.
+        until_ns: Unix nanoseconds; None while no successor has converged.
+        converged_ns: when the last node acknowledged this revision, Unix nanoseconds; None if it never converged.
+        kept: the route table, as the control plane kept it; None if the published text is not known, and ``document``
+            is what it kept.
+    """
+
+    revision: int
+    document: Mapping[str, Any]
+    from_ns: int
+    until_ns: int | None = None
+    converged_ns: int | None = None
+    kept: Mapping[str, Any] | None = None
 
 
 class Decision(NamedTuple):
@@ -48,6 +72,7 @@ class Rules:
         self._decisions: dict[tuple[str, ...], Decision] = {}
         self._drawn_by: dict[tuple[str, ...], Draw | None] = {}
         self._policies: dict[tuple[str, str], Policy] = {}
+        self._places: dict[tuple[str, ...], Sequence[str]] = {}
 
     # Lazy: of hundreds of revisions with thousands of use cases each, few are needed.
     @cached_property
@@ -128,9 +153,9 @@ class Rules:
             found = self._policies[unit] = policy_of(self._document, record.use_case, version)
         return found
 
-    def quota(self, tenant: str, abilities: Abilities) -> Quota | None:
+    def quota(self, tenant: str, *, limiters: int, proves_callers: bool) -> Quota | None:
         """Returns the quota of one caller's requests for a tenant; None if it has none."""
-        return quota_of(self._document, tenant, limiters=abilities.limiters, proves_callers=abilities.proves_callers)
+        return quota_of(self._document, tenant, limiters=limiters, proves_callers=proves_callers)
 
     def reads(self, use_case: str) -> tuple[str, ...]:
         """Returns the context fields on which the decision depends."""
@@ -157,6 +182,14 @@ class Rules:
         found = self._fallbacks.get(unit)
         if found is None:
             found = self._fallbacks[unit] = fallbacks(self._document, record.use_case, context_of(record))
+        return found
+
+    def places(self, record: Record) -> Sequence[str]:
+        """Returns the places of the rules that a request passes, see :func:`lab.checkers.plain.passed`."""
+        unit = self.unit(record)
+        found = self._places.get(unit)
+        if found is None:
+            found = self._places[unit] = passed(self._document, record.use_case, context_of(record))
         return found
 
     def shadow(self, record: Record) -> str:
@@ -230,6 +263,11 @@ class RevisionTimeline:
 def context_of(record: Record) -> dict[str, str]:
     """Returns the request context, as rules read it."""
     return {field: getattr(record, field) for field in _CONTEXT_FIELDS}
+
+
+def by_model(record: Record) -> bool:
+    """Whether a model answered: the chosen version or a fallback, and not the caller by its own default."""
+    return record.status == "OK" and record.source in {"model", "fallback"}
 
 
 def by_chosen_model(record: Record) -> bool:

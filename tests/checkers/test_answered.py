@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.checkers import Abilities, Disturbance, Outcome, Verdict
+from lab.checkers.evidence import RECOVERY_NS
 from lab.checkers.kinds import answered
 from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record, make_table, obey, two_versions
 
@@ -92,7 +93,7 @@ def test_failures_during_a_marked_fault_are_counted_and_named() -> None:
 def test_a_failure_before_the_fault_or_long_after_it_is_invalid() -> None:
     early = _judge(_with_failures(range(98, 110)), disturbances=[KILLED])
     assert [each.sequence for each in early.violations] == [98, 99]
-    ended = Disturbance("a-0 killed", "a-0", START_NS - 2 * answered.RECOVERY_NS, START_NS - answered.RECOVERY_NS)
+    ended = Disturbance("a-0 killed", "a-0", START_NS - 2 * RECOVERY_NS, START_NS - RECOVERY_NS)
     late = _judge(_with_failures(range(3)), disturbances=[ended])
     assert [each.sequence for each in late.violations] == [0, 1, 2]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.coverage import LEAST_EXPECTED, too_little
-from lab.checkers.revision_timeline import RevisionTimeline, Rules
+from lab.checkers.plain_policy import FALLS_BACK
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 
@@ -15,18 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lab.checkers.evidence import Disturbance, Evidence
+    from lab.checkers.revision_timeline import RevisionTimeline, Rules
     from lab.history import Record
 
 NAME = "answered"
 
-RECOVERY_NS = 2_000_000_000
-"""Time after a fault in which clients, then proxies, connect again, each after half a second at most."""
-
 FAILOVER_NS = 5_000_000_000
 """Time until a cluster whose replicas are gone or silent is left for its failover cluster."""
-
-FALLS_BACK = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN"})
-"""Statuses after which the next fallback is tried; a refusal, a tear or the end of the time is final."""
 
 _SHOWN = 3
 
@@ -37,7 +32,7 @@ def check(evidence: Evidence) -> Verdict:
     A refusal that a revision in force expects, and ``RESOURCE_EXHAUSTED`` where its table has a limit for the tenant
     or the use case, are explained. Any other failure, and a caller's own default answer, is
 
-    - a violation while no fault is marked, until :data:`RECOVERY_NS` after it was undone;
+    - a violation while no fault is marked, until :data:`lab.checkers.evidence.RECOVERY_NS` after it was undone;
     - a violation if the table promises recovery from the marked fault: the cluster of the chosen version was hit, and a
       fallback's was not, or, :data:`FAILOVER_NS` after the fault began, its failover cluster was not;
       nothing is promised for a stream of which items had come;
@@ -51,7 +46,7 @@ def check(evidence: Evidence) -> Verdict:
         little of what it was to cover: see :func:`lab.checkers.coverage.too_little`, and a fallback that no request
         took while all replicas of the chosen version's cluster were dead.
     """
-    timeline = RevisionTimeline(evidence.revisions)
+    timeline = evidence.timeline
     last_sent_ns = max((record.sent_ns for record in evidence.records), default=0)
     counts: Counter[str] = Counter()
     failures: defaultdict[str, list[Record]] = defaultdict(list)
@@ -67,14 +62,14 @@ def check(evidence: Evidence) -> Verdict:
             answers[record.use_case] += kind == "answered"
         elif kind == "failed":
             failures[record.use_case].append(record)
-            met = [each for each in evidence.disturbances if _met(each, record)]
+            met = [each for each in evidence.disturbances if each.met(record)]
             if message := _objection(record, met, timeline.during(record), fails_over=evidence.abilities.fails_over):
                 violations.append(_violation(record, message))
             else:
                 excused[met[0].text] += 1
     if evidence.availability_slo is not None:
         violations += _below(evidence.availability_slo, answers, failures, {each.sequence for each in violations})
-    missed = [*too_little(evidence, timeline, answered), *_untaken(evidence, timeline)]
+    missed = [*too_little(evidence, answered), *_untaken(evidence)]
     return _verdict(counts, excused, violations, missed)
 
 
@@ -95,11 +90,6 @@ def _explains(rules: Rules, record: Record) -> bool:
     return expected not in {"OK", ""} and record.status == expected
 
 
-def _met(disturbance: Disturbance, record: Record) -> bool:
-    until_ns = disturbance.until_ns
-    return record.done_ns >= disturbance.from_ns and (until_ns is None or record.sent_ns <= until_ns + RECOVERY_NS)
-
-
 def _objection(record: Record, met: Sequence[Disturbance], rules: Iterable[Rules], *, fails_over: bool) -> str:
     """Returns the objection to a failure, empty if a fault explains it."""
     if record.status == "OK":
@@ -116,20 +106,16 @@ def _objection(record: Record, met: Sequence[Disturbance], rules: Iterable[Rules
 def _promise(rules: Rules, record: Record, met: Sequence[Disturbance], *, fails_over: bool) -> str:
     """Returns how the table promises recovery from what a request met; empty if it does not."""
     chosen = rules.expected(record)
-    since = [each.from_ns for each in met if _hits(each, chosen.cluster)]
+    since = [each.from_ns for each in met if each.hits(chosen.cluster)]
     if chosen.status != "OK" or not since or record.status not in FALLS_BACK or record.items:
         return ""
     for other in rules.fallbacks(record):
-        if not any(_hits(each, other.cluster) for each in met):
+        if not any(each.hits(other.cluster) for each in met):
             return f"the table promises the fallback {other.model}@{other.version} on {other.cluster}"
     backup = rules.failover(chosen.cluster) if fails_over else ""
-    if backup and record.sent_ns > min(since) + FAILOVER_NS and not any(_hits(each, backup) for each in met):
+    if backup and record.sent_ns > min(since) + FAILOVER_NS and not any(each.hits(backup) for each in met):
         return f"the table promises that {backup} takes over from {chosen.cluster}"
     return ""
-
-
-def _hits(disturbance: Disturbance, cluster: str) -> bool:
-    return disturbance.target == cluster or disturbance.target.rpartition("-")[0] == cluster
 
 
 def _violation(record: Record, message: str) -> Violation:
@@ -155,13 +141,13 @@ def _share(answered: int, failed: int) -> float:
     return answered / (answered + failed)
 
 
-def _untaken(evidence: Evidence, timeline: RevisionTimeline) -> Iterable[str]:
+def _untaken(evidence: Evidence) -> Iterable[str]:
     """Yields the fallbacks that no request took although the chosen version's cluster was dead."""
     kills = [each for each in evidence.disturbances if each.kills]
     due: Counter[str] = Counter()
     taken: Counter[str] = Counter()
     for record in evidence.records if kills else ():
-        rules = timeline.alone(record)
+        rules = evidence.timeline.alone(record)
         if rules is None or not rules.fallbacks(record):
             continue
         chosen = rules.expected(record)
@@ -179,7 +165,7 @@ def _is_dead(cluster: str, rules: Rules, record: Record, kills: Iterable[Disturb
     lasting = (
         each for each in kills if each.from_ns <= record.sent_ns and record.done_ns <= (each.until_ns or record.done_ns)
     )
-    targets = {each.target for each in lasting if _hits(each, cluster)}
+    targets = {each.target for each in lasting if each.hits(cluster)}
     return cluster in targets or len(targets) >= rules.replicas(cluster)
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, reference, request
+from lab.checkers.revision_timeline import by_chosen_model, reference, request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.measure.binomial import in_words, sigmas, tail
 
@@ -113,7 +113,7 @@ def check(evidence: Evidence) -> Verdict | None:
 
 def _seen(evidence: Evidence) -> list[tuple[Rules, _Units]]:
     """Returns the revisions under which requests were sent, in order, each with its units' first answers."""
-    timeline = RevisionTimeline(evidence.revisions)
+    timeline = evidence.timeline
     sent: dict[int, list[Record]] = defaultdict(list)
     for record in evidence.records:
         rules = timeline.alone(record)

@@ -10,7 +10,8 @@ from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.checkers.evidence import Evidence, Probe, RevisionInForce
+    from lab.checkers.evidence import Evidence, Probe
+    from lab.checkers.revision_timeline import RevisionInForce
 
 NAME = "convergence"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.plain_models import PARTS, config_digest, context_digest, parts_of, payload_digest
-from lab.checkers.revision_timeline import RevisionTimeline, context_of, reference
+from lab.checkers.revision_timeline import by_model, context_of, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
@@ -35,9 +35,8 @@ def check(evidence: Evidence) -> Verdict:
     wrong: list[Violation] = []
     counts: Counter[str] = Counter()
     for record in evidence.records:
-        answered = record.status == "OK" and record.source in {"model", "fallback"}
         copies = evidence.copies_received.get(record.request_id, ())
-        for what, receipt in [("answers", record.received)] * answered + [("copies", each) for each in copies]:
+        for what, receipt in [("answers", record.received)] * by_model(record) + [("copies", each) for each in copies]:
             if not receipt or not evidence.receipt_key:
                 counts["silent"] += 1
                 continue
@@ -57,7 +56,7 @@ class _Expected:
 
     def __init__(self, evidence: Evidence) -> None:
         self._key = evidence.receipt_key
-        self._timeline = RevisionTimeline(evidence.revisions)
+        self._timeline = evidence.timeline
         self._configs: dict[tuple[object, ...], str] = {}
 
     def of(self, record: Record, *, is_copy: bool) -> Mapping[str, Sequence[str]]:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
+from lab.checkers.revision_timeline import by_model
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def check(evidence: Evidence) -> Verdict:
     for record in evidence.records:
         if message := _never_in_force(record, from_ns):
             violations.append(Violation(NAME, record.sequence, record.request_id, message))
-        if record.status != "OK" or record.source not in {"model", "fallback"}:
+        if not by_model(record):
             continue
         counts["answered"] += 1
         seen.add(record.replica)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
-from lab.checkers.revision_timeline import RevisionTimeline, request
+from lab.checkers.evidence import CLOCKS_NS, cluster_of
+from lab.checkers.revision_timeline import request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from lab.checkers.evidence import Evidence
     from lab.checkers.plain_policy import Quota
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from lab.history.arrivals import Arrival
 
 NAME = "limits"
-
-CLOCKS_NS = 5_000_000
-"""How far the driver's clock may be from those of the replicas."""
 
 SPARE_TOKENS = 1.0
 """Tokens that must be left, besides the one that a request needs, before its refusal counts as wrong."""
@@ -60,12 +57,7 @@ def check(evidence: Evidence) -> Verdict | None:
     can = evidence.abilities
     if not (can.limits_rates or can.limits_concurrency):
         return None
-    timeline = RevisionTimeline(evidence.revisions)
-    arrivals: defaultdict[str, list[Arrival]] = defaultdict(list)
-    for each in evidence.arrivals or ():
-        if not each.is_copy:
-            arrivals[each.request_id].append(each)
-    accounts = _accounts(evidence, timeline, arrivals)
+    accounts = _accounts(evidence)
     if not accounts:
         return None
     if evidence.arrivals is None:
@@ -73,10 +65,10 @@ def check(evidence: Evidence) -> Verdict | None:
     summary = "; ".join(each.summary for each in accounts)
     if evidence.unheard:
         summary += f"; {', '.join(each.replica for each in evidence.unheard)} cannot say all that they received"
-    violations = list(_not_theirs(evidence, timeline, arrivals))
+    violations = list(_not_theirs(evidence))
     for account in accounts:
         violations += _too_much(account, evidence)
-        violations += _too_little(account, evidence, timeline)
+        violations += _too_little(account, evidence)
     if violations:
         violations.sort(key=lambda one: one.sequence)
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} objections; {summary}", tuple(violations))
@@ -110,13 +102,11 @@ class _Account:
         return f"{self.name or 'no tenant'}: {len(self.admitted)} admitted, {len(self.refused)} refused"
 
 
-def _accounts(
-    evidence: Evidence, timeline: RevisionTimeline, arrivals: Mapping[str, Sequence[Arrival]]
-) -> list[_Account]:
+def _accounts(evidence: Evidence) -> list[_Account]:
     by_tenant: dict[str, _Account] = {}
     by_name: dict[str, _Account] = {}
     for tenant in dict.fromkeys(record.tenant for record in evidence.records):
-        quotas = list(dict.fromkeys(rules.quota(tenant, evidence.abilities) for rules in timeline.rules))
+        quotas = list(dict.fromkeys(evidence.quota(rules, tenant) for rules in evidence.timeline.rules))
         limited = [each for each in quotas if each is not None]
         if limited:
             name = limited[0].account
@@ -127,26 +117,24 @@ def _accounts(
         account = by_tenant.get(record.tenant)
         if account is None or record.status == UNSENT:
             continue
-        if its := arrivals.get(record.request_id):
+        if its := evidence.attempts.get(record.request_id):
             account.admitted.append(_admitted(record, its))
         else:
             (account.refused if record.status == _REFUSED else account.unclear).append(record)
-    for request_id, its in arrivals.items():
+    for request_id, its in evidence.attempts.items():
         if request_id not in own and (account := by_tenant.get(its[0].tenant)) is not None:
             account.others += 1
     return list(by_name.values())
 
 
-def _not_theirs(
-    evidence: Evidence, timeline: RevisionTimeline, arrivals: Mapping[str, Sequence[Arrival]]
-) -> Iterator[Violation]:
+def _not_theirs(evidence: Evidence) -> Iterator[Violation]:
     for record in evidence.records:
-        its = arrivals.get(record.request_id)
+        its = evidence.attempts.get(record.request_id)
         if not its:
             continue
         if names := sorted({each.tenant for each in its} - {record.tenant}):
             yield _violation(record, f"was sent for tenant {record.tenant!r}, and reached models for {names[0]!r}")
-        quotas = [rules.quota(record.tenant, evidence.abilities) for rules in timeline.during(record)]
+        quotas = [evidence.quota(rules, record.tenant) for rules in evidence.timeline.during(record)]
         if quotas and all(each and each.callers and record.caller not in each.callers for each in quotas):
             yield _violation(record, f"reached a model, though {record.caller} may not name tenant {record.tenant!r}")
 
@@ -157,7 +145,7 @@ def _too_much(account: _Account, evidence: Evidence) -> Iterator[Violation]:
         return  # there was a time without a limit
     models = {each.cluster for each in evidence.records}
     targets = (each.target for each in evidence.disturbances)
-    faults = sum(target not in models and target.rpartition("-")[0] not in models for target in targets)
+    faults = sum(target not in models and cluster_of(target) not in models for target in targets)
     rates = [each.rate for each in limits if each.rate is not None]
     if evidence.abilities.limits_rates and len(rates) == len(limits):
         burst = (len(limits) + faults) * max(each.burst for each in limits)
@@ -167,7 +155,7 @@ def _too_much(account: _Account, evidence: Evidence) -> Iterator[Violation]:
         yield from _too_many(account, max(bounds) * (1 + faults))
 
 
-def _too_little(account: _Account, evidence: Evidence, timeline: RevisionTimeline) -> Iterator[Violation]:
+def _too_little(account: _Account, evidence: Evidence) -> Iterator[Violation]:
     """Yields refusals that neither the rate nor the bound on requests in flight explains."""
     can, [quota, *others] = evidence.abilities, account.quotas
     loud = account.others or evidence.unheard or evidence.disturbances
@@ -176,26 +164,27 @@ def _too_little(account: _Account, evidence: Evidence, timeline: RevisionTimelin
     maybe = [(each.from_ns, each.until_ns, each.record.done_ns) for each in account.admitted]
     maybe += [(each.sent_ns, each.done_ns, each.done_ns) for each in account.unclear]
     began, charged, ended = (sorted(times) for times in zip(*maybe, strict=True)) if maybe else ([], [], [])
+    rate, burst = quota.rate or 0.0, quota.burst
     tokens, at_ns, place = 0.0, evidence.window_ns[0], 0
     for record in sorted(account.refused, key=lambda one: one.sent_ns):
         while place < len(charged) and charged[place] <= record.sent_ns:
-            tokens, at_ns = _refilled(tokens, quota, charged[place] - at_ns) - 1, charged[place]
+            tokens, at_ns = _refilled(tokens, rate, burst, charged[place] - at_ns) - 1, charged[place]
             place += 1
-        if any(rules.policy(record).may_refuse for rules in timeline.during(record)):
+        if any(rules.policy(record).may_refuse for rules in evidence.timeline.during(record)):
             continue
         come = bisect_right(began, record.done_ns)
         in_flight = come - bisect_left(ended, record.sent_ns)
         if can.limits_concurrency and quota.concurrent is not None and in_flight >= quota.concurrent:
             continue
-        left = _refilled(tokens, quota, record.sent_ns - at_ns) - (come - place)
+        left = _refilled(tokens, rate, burst, record.sent_ns - at_ns) - (come - place)
         if not can.limits_rates or quota.rate is None:
             yield _violation(record, f"was refused ({record.message[:80]!r}), with {in_flight} in flight at most")
         elif left >= 1 + SPARE_TOKENS:
             yield _violation(record, f"was refused ({record.message[:80]!r}), with {left:.1f} tokens left at least")
 
 
-def _refilled(tokens: float, quota: Quota, took_ns: int) -> float:
-    return min(float(quota.burst), tokens + (quota.rate or 0.0) * max(took_ns, 0) / 1e9)
+def _refilled(tokens: float, rate: float, burst: int, took_ns: int) -> float:
+    return min(float(burst), tokens + rate * max(took_ns, 0) / 1e9)
 
 
 def _admitted(record: Record, arrivals: Sequence[Arrival]) -> Admitted:
@@ -216,7 +205,8 @@ def _too_fast(account: _Account, rate: float, burst: int) -> Iterator[Violation]
     tokens, now_ns = float(burst), 0
     while coming or waiting:
         if not waiting:
-            tokens, now_ns = _later(tokens, rate, burst, now_ns, max(now_ns, coming[-1].from_ns))
+            next_ns = max(now_ns, coming[-1].from_ns)
+            tokens, now_ns = _refilled(tokens, rate, burst, next_ns - now_ns), next_ns
         while coming and coming[-1].from_ns <= now_ns:
             each = coming.pop()
             heappush(waiting, (each.until_ns, each.record.sequence, each))
@@ -224,7 +214,7 @@ def _too_fast(account: _Account, rate: float, burst: int) -> Iterator[Violation]
             next_ns = now_ns + round((1 - tokens) / rate * 1e9) + 1
             if coming:
                 next_ns = min(next_ns, coming[-1].from_ns)
-            tokens, now_ns = _later(tokens, rate, burst, now_ns, next_ns)
+            tokens, now_ns = _refilled(tokens, rate, burst, next_ns - now_ns), next_ns
             continue
         until_ns, _, each = heappop(waiting)
         if until_ns < now_ns:
@@ -232,10 +222,6 @@ def _too_fast(account: _Account, rate: float, burst: int) -> Iterator[Violation]
             yield _violation(each.record, message)
         else:
             tokens -= 1
-
-
-def _later(tokens: float, rate: float, burst: int, now_ns: int, then_ns: int) -> tuple[float, int]:
-    return min(float(burst), tokens + rate * (then_ns - now_ns) / 1e9), then_ns
 
 
 def _too_many(account: _Account, concurrent: int) -> Iterator[Violation]:

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
+from lab.checkers.revision_timeline import by_model
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import NONE_SEEN
 
@@ -30,7 +31,7 @@ def check(evidence: Evidence) -> Verdict:
     seen: Counter[str] = Counter()
     lost: list[Violation] = []
     for record in evidence.records:
-        if record.status != "OK" or record.source not in {"model", "fallback"}:
+        if not by_model(record):
             continue
         if not record.seen_origin:
             silent += 1

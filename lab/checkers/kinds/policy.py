@@ -8,15 +8,16 @@ from math import floor
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
-from lab.checkers.kinds.answered import FALLS_BACK, RECOVERY_NS
-from lab.checkers.revision_timeline import RevisionTimeline, request
+from lab.checkers.evidence import CLOCKS_NS, cluster_of
+from lab.checkers.plain_policy import FALLS_BACK
+from lab.checkers.revision_timeline import request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from lab.checkers.evidence import Abilities, Disturbance, Evidence
+    from lab.checkers.evidence import Disturbance, Evidence
     from lab.checkers.plain_policy import Policy
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record
@@ -30,9 +31,6 @@ callers and drivers that wait for a processor notice the end of a timeout late."
 
 EARLY_NS = 20_000_000
 """Time by which a timeout may come too early: timers and deadlines on the wire have milliseconds, and are rounded."""
-
-CLOCKS_NS = 5_000_000
-"""How far the driver's clock may be from those of the replicas."""
 
 TEAR = "FAILED_PRECONDITION"
 _LOST = frozenset({"CANCELLED", ""})  # the connection ended, or it is not known how the request ended
@@ -92,11 +90,7 @@ class _Run:
     def __init__(self, evidence: Evidence) -> None:
         self.counts: Counter[str] = Counter()
         self._evidence, self._can = evidence, evidence.abilities
-        self._timeline = RevisionTimeline(evidence.revisions)
-        self._arrivals: defaultdict[str, list[Arrival]] = defaultdict(list)
-        for each in evidence.arrivals or ():
-            if not each.is_copy:
-                self._arrivals[each.request_id].append(each)
+        self._timeline, self._arrivals = evidence.timeline, evidence.attempts
         delays = (record.sent_ns - record.intended_ns for record in evidence.records if record.sent_ns)
         self._late_ns = LATE_NS + max(delays, default=0)
         self._extras: defaultdict[str, list[Extra]] = defaultdict(list)
@@ -108,7 +102,7 @@ class _Run:
             return
         arrivals = sorted(self._arrivals.get(record.request_id, ()), key=lambda each: each.arrived_ns)
         rules = self._timeline.during(record) if self._can.follows_rules else []
-        met = [each for each in self._evidence.disturbances if _met(each, record)]
+        met = [each for each in self._evidence.disturbances if each.met(record)]
         seen = not self._may_be_unseen(record, rules)
         self.counts["judged" if seen else "in part"] += 1
         self.counts["attempts"] += len(arrivals)
@@ -126,7 +120,7 @@ class _Run:
             for version in (each.expected(record), *each.fallbacks(record)):
                 clusters |= {version.cluster, each.failover(version.cluster)}
         return any(
-            name.rpartition("-")[0] in clusters and (until_ns is None or record.sent_ns < until_ns)
+            cluster_of(name) in clusters and (until_ns is None or record.sent_ns < until_ns)
             for name, until_ns in self._unheard.items()
         )
 
@@ -171,7 +165,7 @@ class _Run:
         for each in rules:
             policy = each.policy(record)
             limits_s = [*filter(None, [policy.per_try_s]), policy.hedge_after_s]
-            if _may_refuse(each, record, self._can) or any(
+            if _may_refuse(each, record, self._evidence) or any(
                 limit is not None and took_ns >= limit * 1e9 for limit in limits_s
             ):
                 return True
@@ -186,7 +180,9 @@ class _Run:
         *,
         seen: bool,
     ) -> Iterator[str]:
-        paths = [_Path(each, record, met, seen=seen and not _may_refuse(each, record, self._can)) for each in rules]
+        paths = [
+            _Path(each, record, met, seen=seen and not _may_refuse(each, record, self._evidence)) for each in rules
+        ]
         for place, arrival in enumerate(arrivals):
             before = arrivals[:place]
             reasons = [path.reason(arrival, before) for path in paths]
@@ -295,7 +291,7 @@ class _Path:
         """
         for place in range(start, end):
             cluster = self._clusters[place]
-            hit = any(_hits(each, cluster) for each in self._met)
+            hit = any(each.hits(cluster) for each in self._met)
             if not hit and self._seen:
                 return self._keys[place]
         return ""
@@ -325,19 +321,10 @@ class _InFlight:
         return bisect_right(self._began, until_ns) - bisect_left(self._ended, from_ns)
 
 
-def _may_refuse(rules: Rules, record: Record, can: Abilities) -> bool:
+def _may_refuse(rules: Rules, record: Record, evidence: Evidence) -> bool:
     """Whether a proxy may fail an attempt before it reaches a model."""
-    quota = rules.quota(record.tenant, can) if can.limits_rates else None
+    quota = evidence.quota(rules, record.tenant) if evidence.abilities.limits_rates else None
     return rules.policy(record).may_refuse or (quota is not None and quota.rate is not None)
-
-
-def _met(disturbance: Disturbance, record: Record) -> bool:
-    until_ns = disturbance.until_ns
-    return record.done_ns >= disturbance.from_ns and (until_ns is None or record.sent_ns <= until_ns + RECOVERY_NS)
-
-
-def _hits(disturbance: Disturbance, cluster: str) -> bool:
-    return disturbance.target == cluster or disturbance.target.rpartition("-")[0] == cluster
 
 
 def _verdict(run: _Run, evidence: Evidence, violations: Sequence[Violation]) -> Verdict:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.plain_models import score_of
-from lab.checkers.revision_timeline import RevisionTimeline, Rules, reference
+from lab.checkers.revision_timeline import Rules, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 
@@ -35,7 +35,7 @@ def check(evidence: Evidence) -> Verdict:
     Returns:
         Invalid with any violation; unknown if no model answered, or if no known revision covers a record's time.
     """
-    timeline = RevisionTimeline(evidence.revisions)
+    timeline = evidence.timeline
     violations: list[Violation] = []
     counts: Counter[str] = Counter()
     for record in evidence.records:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, request
+from lab.checkers.revision_timeline import by_chosen_model, request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def check(evidence: Evidence, *, least: float = COMPLETE) -> Verdict | None:
     """
     copies = evidence.shadow_copies
     tally = _Tally(_by_request(copies or {}), evidence.shadow_duplicates)
-    timeline = RevisionTimeline(evidence.revisions)
+    timeline = evidence.timeline
     for record in evidence.records:
         if found := timeline.during(record):
             tally.add(record, found)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, reference
+from lab.checkers.revision_timeline import by_chosen_model, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.measure.binomial import in_words, least_trials, sigmas, tail
 
@@ -132,7 +132,7 @@ def check(evidence: Evidence) -> Verdict | None:
 
 def _tallies(evidence: Evidence) -> tuple[list[_Tally], bool]:
     """Returns the draws of requests with one revision in force, and whether any request was drawn at all."""
-    timeline = RevisionTimeline(evidence.revisions)
+    timeline = evidence.timeline
     copied = None if evidence.shadow_copies is None else frozenset[str]().union(*evidence.shadow_copies.values())
     tallies: dict[tuple[int, str, str], _Tally] = {}
     drawn = False

@@ -39,7 +39,7 @@ def check(evidence: Evidence) -> Verdict | None:
     Returns:
         None if no revision ended before the last request was sent; unknown if no answer carries a known revision.
     """
-    timeline = RevisionTimeline(evidence.revisions)
+    timeline = evidence.timeline
     last_sent_ns = max((record.sent_ns for record in evidence.records if record.status != UNSENT), default=0)
     if not any(rules.ended_before(last_sent_ns) for rules in timeline.rules):
         return None
@@ -71,7 +71,7 @@ def last_old_answer_ns(evidence: Evidence, revision: int) -> int | None:
         ``from_ns`` if all answers since then followed the new rules. None if no answer tells the two apart, or if the
         revision did not converge, or has no predecessor.
     """
-    timeline = RevisionTimeline(evidence.revisions)
+    timeline = evidence.timeline
     return _last_old_answers_ns(timeline, evidence.records).get(revision)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, reference, request
+from lab.checkers.revision_timeline import by_chosen_model, reference, request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def check(evidence: Evidence) -> Verdict | None:
     Returns:
         None if no request met a split or an experiment; unknown if no unit was answered twice under one revision.
     """
-    timeline = RevisionTimeline(evidence.revisions)
+    timeline = evidence.timeline
     first: dict[tuple[int, tuple[str, ...]], Record] = {}
     again: set[tuple[int, tuple[str, ...]]] = set()
     compared = 0

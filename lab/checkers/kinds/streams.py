@@ -31,7 +31,7 @@ def check(evidence: Evidence) -> Verdict | None:
     Returns:
         None if no request was sent as a stream; unknown if none was answered.
     """
-    timeline = RevisionTimeline(evidence.revisions)
+    timeline = evidence.timeline
     counts: Counter[str] = Counter()
     wrong: list[Violation] = []
     for record in evidence.records:

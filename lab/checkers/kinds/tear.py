@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
+from lab.checkers.revision_timeline import by_model
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def check(evidence: Evidence) -> Verdict:
     answered = compared = 0
     torn: list[Violation] = []
     for record in evidence.records:
-        if record.status != "OK" or record.source not in {"model", "fallback"}:
+        if not by_model(record):
             continue
         answered += 1
         if not record.routing_key:
