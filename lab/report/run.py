@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from lab.measure.single_run_intervals import quantiles, share
 from lab.report.palette import topology_style
 from lab.runs import judge
 from lab.runs.events import run_events
-from lab.runs.folder import HISTORY, REVISIONS, SPEC, VERSIONS, plan_of, read_json
+from lab.runs.folder import HISTORY, REVISIONS, SPEC, VERSIONS, parsed, plan_of, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -203,7 +203,7 @@ def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
     """
     folder = folder.resolve()  # `latest` will be another run
     plan = plan_of(folder)
-    rollouts = _rollouts(folder / REVISIONS)
+    rollouts = parsed(folder / REVISIONS, _rollouts, "no list of revisions; name the folder of a finished run")
     versions = _versions(folder / VERSIONS)
     history = read_columns(folder / HISTORY, FIELDS)
     return ReportedRun(
@@ -230,17 +230,14 @@ def _start_ns(plan: LoadPlan, history: Columns) -> int:
     return int(history.numbers("intended_ns")[row]) - (first.offset_ns if first else 0)
 
 
-def _rollouts(path: Path) -> tuple[Rollout, ...]:
+def _rollouts(document: Any) -> tuple[Rollout, ...]:
     result = []
-    try:
-        for each in read_json(path):
-            at = {step["phase"]: int(step["at_ns"]) for step in each["steps"]}
-            if "loaded" in at:  # else it never went out
-                until = at.get("failed", at.get("converged"))
-                comment = str(each.get("comment", ""))
-                result.append(Rollout(int(each["revision"]), at["loaded"], until, "failed" in at, comment))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"{path}: no list of revisions; name the folder of a finished run") from error
+    for each in document:
+        at = {step["phase"]: int(step["at_ns"]) for step in each["steps"]}
+        if "loaded" in at:  # else it never went out
+            until = at.get("failed", at.get("converged"))
+            comment = str(each.get("comment", ""))
+            result.append(Rollout(int(each["revision"]), at["loaded"], until, "failed" in at, comment))
     return tuple(result)
 
 
@@ -254,7 +251,6 @@ def _versions(path: Path) -> dict[str, str]:
 def _security(path: Path) -> str:
     if not path.exists():
         return ""
-    try:
-        return str(read_json(path)["security"]["mode"])
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{path}: no spec of a lab; name the folder of a finished run") from error
+    return parsed(
+        path, lambda spec: str(spec["security"]["mode"]), "no spec of a lab; name the folder of a finished run"
+    )

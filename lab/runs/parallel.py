@@ -23,7 +23,7 @@ from lab.errors import InputError, RunError
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.drive import judge_run, plan_for, save_evidence, save_surroundings
-from lab.runs.judging import EVIDENCE
+from lab.runs.folder import EVIDENCE
 from lab.runs.planned import save_planned
 from lab.runs.probing import probing
 from lab.runs.seal import provide_key, seal, verify

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lab.checkers import Registration, Registrations
 from lab.client.admin_values import Registration as KnownRegistration
 from lab.client.admin_values import Registrations as Known
-from lab.errors import RunError
-from lab.runs.folder import REGISTRATIONS, read_json
+from lab.runs.folder import REGISTRATIONS, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,12 +42,12 @@ def registrations_in(folder: Path) -> Registrations | None:
     path = folder / REGISTRATIONS
     if not path.exists():
         return None
-    document = read_json(path)
-    try:
-        before, after = (list(map(_known, document[when])) for when in ("before", "after"))
-        return merged(before, after, asked_ns=int(document["asked_ns"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path}: no registrations of replicas; name the folder of a finished run") from error
+    return parsed(path, _registrations, "no registrations of replicas; name the folder of a finished run")
+
+
+def _registrations(document: Any) -> Registrations | None:
+    before, after = (list(map(_known, document[when])) for when in ("before", "after"))
+    return merged(before, after, asked_ns=int(document["asked_ns"]))
 
 
 def _known(document: Any) -> Known:

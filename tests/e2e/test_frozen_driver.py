@@ -13,7 +13,7 @@ import pytest
 
 from lab.checkers import Outcome
 from lab.lab import Lab
-from lab.runs.judging import SETTLING_NS
+from lab.runs.evidence import SETTLING_NS
 from lab.topologies import TOPOLOGIES
 from lab.waiting import eventually
 from scenarios.framework.steps import PHONES, load_on, seen_by, table_with, under_load, verdict_of

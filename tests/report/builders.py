@@ -11,8 +11,8 @@ from lab.history import Record, write_parquet
 from lab.history.arrivals import write_arrivals
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase, write_plan
-from lab.runs.events import RUN_EVENTS, Event
-from lab.runs.folder import ARRIVALS, HISTORY, PLAN, REVISIONS
+from lab.runs.events import Event
+from lab.runs.folder import ARRIVALS, HISTORY, PLAN, REVISIONS, RUN_EVENTS
 from tests.checkers import builders
 
 START_NS = builders.START_NS

@@ -15,8 +15,8 @@ from lab.history.arrivals import Arrival, Heard, read_arrivals, write_arrivals
 from lab.history.record import FIELD_TYPES, FIELDS
 from lab.roles import Port, Unit
 from lab.runs.arrival_evidence import save_arrivals
+from lab.runs.evidence import arrivals_in
 from lab.runs.folder import ARRIVALS
-from lab.runs.judging import arrivals_in
 from lab.transport import listen, new_server
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import RunError
+from lab.runs.evidence import copies_in
 from lab.runs.folder import COPIES
-from lab.runs.judging import copies_in
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,6 @@ import pytest
 from lab.errors import RunError
 from lab.runs.events import (
     LAB_EVENTS,
-    RUN_EVENTS,
     STEADY_NS,
     Event,
     append_event,
@@ -19,6 +18,7 @@ from lab.runs.events import (
     save_events,
     undone_ns,
 )
+from lab.runs.folder import RUN_EVENTS
 from tests.events import event
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.runs.judging import SETTLING_NS, revisions_in_force
+from lab.runs.evidence import SETTLING_NS, revisions_in_force
 
 
 def _revision(number: int, **steps: int) -> dict[str, Any]:

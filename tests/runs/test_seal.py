@@ -18,8 +18,8 @@ from lab.history import Record, read_parquet, write_parquet
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.runs import judge, runs_in
-from lab.runs.folder import COPIES, DRIVER, HISTORY, PLAN, REVISIONS, SUMMARY, TOGETHER, VERSIONS
-from lab.runs.judging import EVIDENCE, write_summary
+from lab.runs.folder import COPIES, DRIVER, EVIDENCE, HISTORY, PLAN, REVISIONS, SUMMARY, TOGETHER, VERSIONS
+from lab.runs.judging import write_summary
 from lab.runs.seal import SEAL, UNSEALED, forget_key, provide_key, seal, verify
 from tests.report.builders import VERSIONS as SOME_VERSIONS
 from tests.report.builders import make_record, make_revision

@@ -19,7 +19,7 @@ from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.measure.pace import RoundPace
 from lab.runs import folder as run_folder
-from lab.runs.judging import revisions_in_force
+from lab.runs.evidence import revisions_in_force
 from lab.runs.registrations import merged
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from lab.load.driver import BEGAN
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.roles import Port, Unit
+from lab.runs.evidence import revisions_in_force
 from lab.runs.folder import DRIVER, PLAN, SPOOL
-from lab.runs.judging import revisions_in_force
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class TrafficRun:
             raise UnitError(f"the driver ended early, without {missing[0]}: {self._up.runtime.last_words(_UNIT)}")
 
     def judged(self, revisions: Sequence[Mapping[str, Any]]) -> Traffic:
-        """Returns the traffic, judged by ``revisions``, see :func:`lab.runs.judging.revisions_in_force`."""
+        """Returns the traffic, judged by ``revisions``, see :func:`lab.runs.evidence.revisions_in_force`."""
         tables = revisions_in_force([dict(each) for each in revisions])
         records = {name: read_spool(self._folder / name / SPOOL) for name in self._plans}
         verdicts = [

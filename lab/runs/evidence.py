@@ -1,0 +1,250 @@
+"""Gathers the evidence of a run from its folder, as the checkers take it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lab.checkers import Abilities, Asks, Disturbance, Evidence, RevisionInForce, Unheard
+from lab.checkers.evidence import cluster_of
+from lab.errors import RunError
+from lab.history import Record, read_parquet
+from lab.history.arrivals import Arrival, Heard, read_arrivals
+from lab.runs.events import disturbances, run_events
+from lab.runs.folder import ARRIVALS, COPIES, DRIVER, HISTORY, REVISIONS, WINDOW, parsed, read_json, spec_in
+from lab.runs.planned import planned_in
+from lab.runs.probing import probes_in
+from lab.runs.published import published_in
+from lab.runs.registrations import registrations_in
+from lab.topologies import TOPOLOGIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from lab.load.plan import LoadPlan
+
+# A node acknowledges a revision on its main thread; Envoy's workers, and requests in flight there, switch a moment
+# later. For this time, an answer by the previous revision is right.
+SETTLING_NS = 100_000_000
+
+
+def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None = None) -> Evidence:
+    """Returns the evidence in a run's folder. ``records`` saves reading the history again.
+
+    Raises:
+        RunError: a file is missing or cannot be read.
+    """
+    events = disturbances(run_events(folder))
+    window = window_in(folder)
+    arrivals, unheard = arrivals_in(folder, events, window)
+    records = read_parquet(folder / HISTORY) if records is None else records
+    received = copies_in(folder) if arrivals is None else None if unheard else _copies(arrivals, records)
+    planned, spec = planned_in(folder), spec_in(folder)
+    copies = None if received is None else {key: frozenset(id_ for id_, _ in each) for key, each in received.items()}
+    return Evidence(
+        records=records,
+        revisions=_as_published(revisions_in_force(read_json(folder / REVISIONS)), published_in(folder)),
+        planned=_count_of_driver(folder) if planned is None else len(planned.requests),
+        offered_rate=None if planned is None else planned.offered_rps,
+        plan=planned,
+        probes=probes_in(folder),
+        closed_loop=plan.locust is not None and plan.locust.closed_loop,
+        shadow_copies=copies,
+        shadow_duplicates=_repeated(received or {}),
+        copies_received=_receipts(received or {}),
+        receipt_key=str(spec.get("receipt_key", "")),
+        topology=plan.topology,
+        caller=plan.caller,
+        timeout_s=plan.timeout_s,
+        window_ns=window,
+        registrations=registrations_in(folder),
+        asks=_asks(plan),
+        disturbances=events,
+        abilities=_abilities(plan, spec),
+        arrivals=arrivals,
+        unheard=unheard,
+    )
+
+
+def _abilities(plan: LoadPlan, spec: Mapping[str, Any]) -> Abilities:
+    """Returns what the run's topology does, by its own description; nothing if it is not known here."""
+    topology = TOPOLOGIES.get(plan.topology)
+    if topology is None:
+        return Abilities()
+    can = topology.capabilities
+    return Abilities(
+        follows_rules=bool(can.follows_rules),
+        fails_over=bool(can.failover),
+        reports_attempts=bool(can.attempts_reported),
+        budgets_retries=bool(can.retry_budget),
+        budgets_hedges=bool(can.hedging) and not can.hedging.note,
+        limits_rates=bool(can.tenant_rates),
+        limits_concurrency=bool(can.tenant_concurrency),
+        limiters=max((len(plan.endpoints.by_role.get(role, ())) for role in topology.between), default=0) or 1,
+        proves_callers=spec.get("security", {}).get("mode") == "mtls",
+    )
+
+
+def arrivals_in(
+    folder: Path, events: Sequence[Disturbance], window_ns: tuple[int, int] | None
+) -> tuple[list[Arrival] | None, list[Unheard]]:
+    """Returns what replicas received, and which cannot say it of the whole run; None if they were not asked.
+
+    A replica whose process began during the run had none before, unless it was killed or replaced.
+
+    Raises:
+        RunError: the file holds something else.
+    """
+    if not (folder / ARRIVALS).exists():
+        return None, []
+    arrivals, heard = read_arrivals(folder / ARRIVALS)
+    from_ns = 0 if window_ns is None else window_ns[0]
+    return arrivals, [each for name, said in heard.items() if (each := _unheard(name, said, events, from_ns))]
+
+
+def _unheard(name: str, said: Heard, events: Sequence[Disturbance], from_ns: int) -> Unheard | None:
+    if said.known_from_ns is None:
+        return Unheard(name, None, said.error)
+    if said.known_from_ns <= from_ns:
+        return None
+    if said.known_from_ns > said.began_ns:
+        return Unheard(name, said.known_from_ns, "has dropped what it received first")
+    if any(each.target in {name, cluster_of(name)} for each in events):
+        return Unheard(name, said.known_from_ns, "has lost what it received before it was started again")
+    return None
+
+
+def _copies(arrivals: Sequence[Arrival], records: Sequence[Record]) -> dict[str, list[tuple[str, str]]]:
+    """Returns the shadow copies of these requests that were accepted, by routing key."""
+    requests = {record.request_id for record in records}
+    copies: dict[str, list[tuple[str, str]]] = {}
+    for each in arrivals:
+        if each.is_copy and each.status != "FAILED_PRECONDITION" and each.request_id in requests:
+            copies.setdefault(each.routing_key, []).append((each.request_id, each.received))
+    return copies
+
+
+def window_in(folder: Path) -> tuple[int, int] | None:
+    """Returns when a run began and ended, Unix nanoseconds; None for a run from before that was recorded.
+
+    Raises:
+        RunError: the file holds something else.
+    """
+    path = folder / WINDOW
+    if not path.exists():
+        return None
+    return parsed(
+        path,
+        lambda found: (int(found["from_ns"]), int(found["until_ns"])),
+        "no beginning and end of a run; name the folder of a finished run",
+    )
+
+
+def _as_published(
+    revisions: Sequence[RevisionInForce], published: Mapping[int, Mapping[str, Any]]
+) -> list[RevisionInForce]:
+    """Returns the revisions with the tables as published, where their text is known."""
+    return [
+        replace(each, document=published[each.revision], kept=each.document) if each.revision in published else each
+        for each in revisions
+    ]
+
+
+def _asks(plan: LoadPlan) -> Asks | None:
+    """Returns the mix that a plan draws; None if a locustfile decides what is asked."""
+    if plan.locust is not None:
+        return None
+    return Asks(
+        use_cases=[use_case.name for use_case in plan.use_cases],
+        caller=plan.caller,
+        users=plan.users,
+        contexts=plan.contexts,
+        traffic_origin=plan.traffic_origin,
+        edge_every=plan.edge_every,
+        edge_cases=[(case.use_case, case.context) for case in plan.edge_cases],
+    )
+
+
+def _count_of_driver(folder: Path) -> int:
+    """Returns how many requests came due by the driver's count; 0 if it left no summary."""
+    path = folder / DRIVER
+    if not path.exists():
+        return 0
+    return parsed(
+        path, lambda found: int(found["planned"]), "no summary of a driver; name the folder of a finished run"
+    )
+
+
+def copies_in(folder: Path) -> Mapping[str, Sequence[tuple[str, str]]] | None:
+    """Returns request id and receipt of each shadow copy that replicas received, by routing key.
+
+    None without the file: the replicas were not asked. Older files have no receipts, which are empty then.
+
+    Raises:
+        RunError: the file holds something else.
+    """
+    path = folder / COPIES
+    if not path.exists():
+        return None
+    found = read_json(path)
+    try:
+        return {key: [_copy(each) for each in _list(copies)] for key, copies in found.items()}
+    except (AttributeError, TypeError):
+        raise RunError(f"{path}: no lists of copies by routing key; restore the file, or remove it") from None
+
+
+def _list(copies: object) -> list[object]:
+    if not isinstance(copies, list):
+        raise TypeError(f"{copies!r} is no list")
+    return copies
+
+
+def _copy(entry: object) -> tuple[str, str]:
+    match entry:
+        case str():
+            return entry, ""
+        case [str(request_id), str(receipt)]:
+            return request_id, receipt
+        case _:
+            raise TypeError(f"{entry!r} is no copy")
+
+
+def _repeated(received: Mapping[str, Sequence[tuple[str, str]]]) -> frozenset[str]:
+    return frozenset(
+        each for copies in received.values() for each, times in Counter(id_ for id_, _ in copies).items() if times > 1
+    )
+
+
+def _receipts(received: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, list[str]]:
+    by_request: dict[str, list[str]] = {}
+    for copies in received.values():
+        for request_id, receipt in copies:
+            by_request.setdefault(request_id, []).append(receipt)
+    return by_request
+
+
+def revisions_in_force(revisions: Sequence[dict[str, Any]]) -> list[RevisionInForce]:
+    """Returns the revisions with the time in which answers by each are right.
+
+    It begins when the revision's models are loaded and it goes out to nodes. It ends, after a settling time, when all
+    nodes have converged on its successor, or when it has been rolled back.
+    """
+    steps = [{step["phase"]: step["at_ns"] for step in each["steps"]} for each in revisions]
+    result = []
+    for index, (revision, its_steps) in enumerate(zip(revisions, steps, strict=True)):
+        if "loaded" not in its_steps:
+            continue  # no node has received it
+        later = (following["converged"] for following in steps[index + 1 :] if "converged" in following)
+        until = its_steps["failed"] if "failed" in its_steps else next(later, None)
+        result.append(
+            RevisionInForce(
+                revision["revision"],
+                revision["document"],
+                its_steps["loaded"],
+                None if until is None else until + SETTLING_NS,
+                its_steps.get("converged"),
+            )
+        )
+    return result
