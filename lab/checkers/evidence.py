@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -171,9 +171,8 @@ class Evidence:
         closed_loop: whether simulated users waited for an answer before their next request.
         schedule_delay_bound_ms: bound of the 99th percentile of the schedule delay (sent minus intended); above it,
             latencies show the driver's slowness.
-        shadow_copies: ids of the requests of which the model replicas received a shadow's copy, by routing key; None
-            if the replicas were not asked.
-        shadow_duplicates: ids of the requests whose copy was received more than once.
+        copies: request id and receipt of each shadow copy that model replicas received, by routing key; the receipt is
+            empty where a replica gives none. None if the replicas were not asked.
         topology: of all requests, by the plan; empty if the plan names none.
         caller: of all requests, likewise.
         timeout_s: of a request, by the plan, seconds; None if it is not known.
@@ -189,7 +188,6 @@ class Evidence:
             such an objective.
         plan: the requests that were to be sent, computed without the driver's code; None if nothing planned them.
         probes: answers of the run's resolvers to a question of their own.
-        copies_received: receipts of the copies by request id; empty texts where a replica gives none.
         receipt_key: secret of the lab's replicas, for their receipts, see :mod:`lab.checkers.plain_models`.
     """
 
@@ -199,8 +197,7 @@ class Evidence:
     offered_rate: float | None
     closed_loop: bool = False
     schedule_delay_bound_ms: float = 5.0
-    shadow_copies: Mapping[str, frozenset[str]] | None = None
-    shadow_duplicates: frozenset[str] = frozenset()
+    copies: Mapping[str, Sequence[tuple[str, str]]] | None = None
     topology: str = ""
     caller: str = ""
     timeout_s: float | None = None
@@ -214,13 +211,21 @@ class Evidence:
     availability_slo: float | None = None
     plan: PlannedRun | None = None
     probes: Sequence[Probe] = ()
-    copies_received: Mapping[str, Sequence[str]] = field(default_factory=dict)
     receipt_key: str = ""
 
     @cached_property
     def timeline(self) -> RevisionTimeline:
         """The revisions by time; what it finds out about a request serves all checkers."""
         return RevisionTimeline(self.revisions)
+
+    @cached_property
+    def copies_by_request(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Routing key and receipt of each copy, by request id."""
+        by_request: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+        for key, copies in (self.copies or {}).items():
+            for request_id, receipt in copies:
+                by_request[request_id].append((key, receipt))
+        return by_request
 
     @cached_property
     def attempts(self) -> Mapping[str, Sequence[Arrival]]:

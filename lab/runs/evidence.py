@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +39,8 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
     window = window_in(folder)
     arrivals, unheard = arrivals_in(folder, events, window)
     records = read_parquet(folder / HISTORY) if records is None else records
-    received = copies_in(folder) if arrivals is None else None if unheard else _copies(arrivals, records)
+    copies = copies_in(folder) if arrivals is None else None if unheard else _copies(arrivals, records)
     planned, spec = planned_in(folder), spec_in(folder)
-    copies = None if received is None else {key: frozenset(id_ for id_, _ in each) for key, each in received.items()}
     return Evidence(
         records=records,
         revisions=_as_published(revisions_in_force(read_json(folder / REVISIONS)), published_in(folder)),
@@ -51,9 +49,7 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
         plan=planned,
         probes=probes_in(folder),
         closed_loop=plan.locust is not None and plan.locust.closed_loop,
-        shadow_copies=copies,
-        shadow_duplicates=_repeated(received or {}),
-        copies_received=_receipts(received or {}),
+        copies=copies,
         receipt_key=str(spec.get("receipt_key", "")),
         topology=plan.topology,
         caller=plan.caller,
@@ -209,20 +205,6 @@ def _copy(entry: object) -> tuple[str, str]:
             return request_id, receipt
         case _:
             raise TypeError(f"{entry!r} is no copy")
-
-
-def _repeated(received: Mapping[str, Sequence[tuple[str, str]]]) -> frozenset[str]:
-    return frozenset(
-        each for copies in received.values() for each, times in Counter(id_ for id_, _ in copies).items() if times > 1
-    )
-
-
-def _receipts(received: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, list[str]]:
-    by_request: dict[str, list[str]] = {}
-    for copies in received.values():
-        for request_id, receipt in copies:
-            by_request.setdefault(request_id, []).append(receipt)
-    return by_request
 
 
 def revisions_in_force(revisions: Sequence[dict[str, Any]]) -> list[RevisionInForce]:

@@ -20,7 +20,7 @@ from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 START_NS = 1_700_000_000_000_000_000
 STEP_NS = 1_000_000
@@ -195,6 +195,16 @@ def arrivals_of(records: Sequence[Record]) -> list[Arrival]:
         for each in records
         if each.status == "OK" and each.source != "default"
     ]
+
+
+def copies_of(
+    by_key: Mapping[str, Iterable[str]] | None, records: Sequence[Record] = ()
+) -> dict[str, list[tuple[str, str]]] | None:
+    """Copies of requests with these ids by routing key; those of ``records`` have arrived whole."""
+    if by_key is None:
+        return None
+    receipts = {record.request_id: receipt_of(record) for record in records}
+    return {key: [(each, receipts.get(each, "")) for each in ids] for key, ids in by_key.items()}
 
 
 def make_evidence(records: Sequence[Record], *, table: dict[str, Any] | None = None, **changes: Any) -> Evidence:

@@ -16,7 +16,16 @@ from lab.checkers import (
     check,
     combine,
 )
-from tests.checkers.builders import best_first, items_of, make_evidence, make_record, make_table, obey, planned_of
+from tests.checkers.builders import (
+    best_first,
+    copies_of,
+    items_of,
+    make_evidence,
+    make_record,
+    make_table,
+    obey,
+    planned_of,
+)
 
 if TYPE_CHECKING:
     from lab.checkers import Evidence
@@ -58,13 +67,13 @@ def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
         plan=planned_of(records),
         probes=[Probe("homepage-resolver", change + 1, change + 2, 2)],
         abilities=Abilities(limits_rates=True),
-        shadow_copies={"rows.v4": frozenset(record.request_id for record in records if record.shadow)},
+        copies=copies_of({"rows.v4": [record.request_id for record in records if record.shadow]}, records),
     )
     verdicts = check(evidence)
     assert [one.checker for one in verdicts] == list(CHECKERS)
     assert {one.checker: one.outcome for one in verdicts} == dict.fromkeys(CHECKERS, Outcome.VALID)
     # Of each subject that is there, too little evidence makes the run unknown.
-    assert combine(check(replace(evidence, shadow_copies=None))) == "unknown"
+    assert combine(check(replace(evidence, copies=None))) == "unknown"
 
 
 def test_what_has_no_subject_is_left_out_and_nothing_at_all_is_unknown() -> None:

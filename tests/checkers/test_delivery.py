@@ -89,8 +89,8 @@ def test_every_copy_must_have_arrived_whole() -> None:
     record = make_record(0)
     good, empty = receipt_of(record), receipt_of(make_record(0, payload_bytes=0))
 
-    assert verdict_of(record, copies_received={"r0": [good]}) == (Outcome.VALID, "")
-    outcome, message = verdict_of(record, copies_received={"r0": [good, empty]})
+    assert verdict_of(record, copies={"rows.v3": [("r0", good)]}) == (Outcome.VALID, "")
+    outcome, message = verdict_of(record, copies={"rows.v3": [("r0", good), ("r0", empty)]})
     assert (outcome, message) == (
         Outcome.INVALID,
         "the shadow received another payload than was sent, or than the rules say",
@@ -100,12 +100,12 @@ def test_every_copy_must_have_arrived_whole() -> None:
 def test_the_copy_of_a_torn_request_may_have_the_config_of_the_tear() -> None:
     torn = receipt_of(make_record(0, version="v2"))
     for attempts, outcome in ((1, Outcome.INVALID), (2, Outcome.VALID)):
-        assert verdict_of(make_record(0, attempts=attempts), copies_received={"r0": [torn]})[0] is outcome
+        assert verdict_of(make_record(0, attempts=attempts), copies={"rows.v3": [("r0", torn)]})[0] is outcome
 
 
 def test_without_receipts_nothing_is_known() -> None:
     assert verdict_of(make_record(0, received=""))[0] is Outcome.UNKNOWN
-    assert verdict_of(make_record(0), copies_received={"r0": [""]})[0] is Outcome.UNKNOWN
+    assert verdict_of(make_record(0), copies={"rows.v3": [("r0", "")]})[0] is Outcome.UNKNOWN
     assert verdict_of(make_record(0), receipt_key="")[0] is Outcome.UNKNOWN
     assert check(make_evidence([make_record(0, status="UNAVAILABLE")])).outcome is Outcome.UNKNOWN
 

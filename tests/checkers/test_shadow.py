@@ -7,7 +7,7 @@ import pytest
 
 from lab.checkers import RevisionInForce
 from lab.checkers.kinds import shadow
-from tests.checkers.builders import make_evidence, make_record, make_table, obey
+from tests.checkers.builders import copies_of, make_evidence, make_record, make_table, obey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,7 +43,7 @@ def judge(table: dict[str, Any]) -> Judge:
     ) -> Verdict | None:
         ids = {record.request_id for record in records if record.shadow}
         copies = {"rows.v4": frozenset(ids - set(lost) | set(also))}
-        evidence = make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], shadow_copies=copies)
+        evidence = make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], copies=copies_of(copies))
         return shadow.check(evidence, **settings)
 
     return judged
@@ -168,7 +168,7 @@ def test_a_copy_for_another_version_is_wrong_and_leaves_one_missing(
     ids = sorted(record.request_id for record in records if record.shadow)
     copies = {"rows.v4": frozenset(ids[1:]), "rows.v2": frozenset(ids[:1])}
     verdict = shadow.check(
-        make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], shadow_copies=copies)
+        make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], copies=copies_of(copies))
     )
     assert verdict is not None
     assert [violation.request_id for violation in verdict.violations] == [ids[0]] * 2
@@ -182,8 +182,7 @@ def test_copies_that_arrive_twice_are_violations_and_unknown_ones_are_counted(
     evidence = make_evidence(
         records,
         revisions=[RevisionInForce(1, table, from_ns=0)],
-        shadow_copies={"rows.v4": frozenset(ids | {"warm-up", "other"})},
-        shadow_duplicates=frozenset(list(ids)[:3]),
+        copies=copies_of({"rows.v4": [*ids, "warm-up", "other", *list(ids)[:3]]}),
     )
     verdict = shadow.check(evidence)
     assert verdict is not None
@@ -208,7 +207,7 @@ class TestRevisions:
             RevisionInForce(1, tables[0], from_ns=0, until_ns=None if both else middle),
             RevisionInForce(2, tables[1], from_ns=0 if both else middle),
         ]
-        return shadow.check(make_evidence(records, revisions=revisions, shadow_copies=copies))
+        return shadow.check(make_evidence(records, revisions=revisions, copies=copies_of(copies)))
 
     def test_each_holds_in_its_time(self) -> None:
         records = [make_record(number, cluster="v1") for number in range(10)]
@@ -245,21 +244,21 @@ def test_a_run_that_failed_as_a_whole_shows_nothing(judge: Judge) -> None:
 def test_a_run_without_a_shadow_has_nothing_to_judge(judge: Judge) -> None:
     records = [make_record(0)]
     for copies in (None, {}, {"rows.v4": frozenset[str]()}):
-        assert shadow.check(make_evidence(records, shadow_copies=copies)) is None
+        assert shadow.check(make_evidence(records, copies=copies_of(copies))) is None
     none = make_table(shadow={"use": "rows@v4", "percent": 0})
-    assert shadow.check(make_evidence(records, revisions=[RevisionInForce(1, none, 0)], shadow_copies={})) is None
+    assert shadow.check(make_evidence(records, revisions=[RevisionInForce(1, none, 0)], copies=copies_of({}))) is None
     assert judge([]) is None
     assert judge([make_record(0, status="UNSENT")]) is None
 
 
 def test_copies_without_a_shadow_in_any_table_are_wrong() -> None:
-    verdict = shadow.check(make_evidence([make_record(0)], shadow_copies={"rows.v4": frozenset({"r0"})}))
+    verdict = shadow.check(make_evidence([make_record(0)], copies=copies_of({"rows.v4": frozenset({"r0"})})))
     assert verdict is not None
     assert verdict.outcome == "invalid"
 
 
 def test_of_a_time_without_a_known_revision_nothing_is_said() -> None:
-    evidence = make_evidence([make_record(0)], revisions=[], shadow_copies={"rows.v4": frozenset({"r0"})})
+    evidence = make_evidence([make_record(0)], revisions=[], copies=copies_of({"rows.v4": frozenset({"r0"})}))
     verdict = shadow.check(evidence)
     assert verdict is not None
     assert (verdict.outcome, verdict.violations) == ("unknown", ())

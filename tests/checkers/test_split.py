@@ -7,7 +7,7 @@ import pytest
 
 from lab.checkers import Asks, RevisionInForce
 from lab.checkers.kinds import split
-from tests.checkers.builders import make_evidence, make_record, make_table, obey
+from tests.checkers.builders import copies_of, make_evidence, make_record, make_table, obey
 
 if TYPE_CHECKING:
     from lab.checkers import Evidence
@@ -223,7 +223,7 @@ class TestShadow:
     def judged(self, records: list[Record], copied: int | None) -> Any:
         table = make_table(rules=[], shadow={"use": "rows@v3", "percent": 5})
         copies = None if copied is None else {"rows.v3": frozenset(f"r{number}" for number in range(copied))}
-        evidence = make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], shadow_copies=copies)
+        evidence = make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], copies=copies_of(copies))
         return split.check(evidence)
 
     def test_its_percent_is_a_share_of_the_requests(self) -> None:

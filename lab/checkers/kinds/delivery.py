@@ -35,8 +35,10 @@ def check(evidence: Evidence) -> Verdict:
     wrong: list[Violation] = []
     counts: Counter[str] = Counter()
     for record in evidence.records:
-        copies = evidence.copies_received.get(record.request_id, ())
-        for what, receipt in [("answers", record.received)] * by_model(record) + [("copies", each) for each in copies]:
+        copies = evidence.copies_by_request.get(record.request_id, ())
+        for what, receipt in [("answers", record.received)] * by_model(record) + [
+            ("copies", receipt) for _, receipt in copies
+        ]:
             if not receipt or not evidence.receipt_key:
                 counts["silent"] += 1
                 continue

@@ -11,7 +11,7 @@ from lab.checkers.revision_timeline import by_chosen_model, request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from lab.checkers.evidence import Evidence
@@ -44,26 +44,26 @@ def check(evidence: Evidence, *, least: float = COMPLETE) -> Verdict | None:
         arrived. Unknown if the replicas were not asked, or if no request was eligible. The summary counts copies that
         arrived twice, and copies of requests that are not in the history.
     """
-    copies = evidence.shadow_copies
-    tally = _Tally(_by_request(copies or {}), evidence.shadow_duplicates)
+    copies = evidence.copies_by_request
+    tally = _Tally({request_id: [key for key, _ in its] for request_id, its in copies.items()})
     timeline = evidence.timeline
     for record in evidence.records:
         if found := timeline.during(record):
             tally.add(record, found)
-    if not (tally.wanted or any((copies or {}).values())):
+    if not (tally.wanted or copies):
         return None
     violations = tally.not_wanted
-    if copies is None:
+    if evidence.copies is None:
         summary = f"{tally.eligible.total()} requests were eligible, but the replicas were not asked for their copies"
     else:
         for size, lost in tally.lost.items():
             if tally.complete(size) < least:
                 violations += lost
-        summary = _summary(tally, repeated=len(evidence.shadow_duplicates))
+        summary = _summary(tally, repeated=_repeated(copies.values()))
     if violations:
         violations.sort(key=lambda one: one.sequence)
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} not as the rules say; {summary}", tuple(violations))
-    shown = copies is not None and tally.eligible
+    shown = evidence.copies is not None and tally.eligible
     return Verdict(NAME, Outcome.VALID if shown else Outcome.UNKNOWN, summary)
 
 
@@ -72,7 +72,6 @@ class _Tally:
 
     Args:
         copies: routing keys of the copies by request id; :meth:`add` removes those of its record.
-        repeated: ids of the requests of which more than one copy arrived.
 
     Attributes:
         wanted: whether a rule or a record shows that there was a shadow.
@@ -81,9 +80,8 @@ class _Tally:
         not_wanted: copies and marked requests that no rule samples, and copies that arrived again.
     """
 
-    def __init__(self, copies: dict[str, set[str]], repeated: frozenset[str]) -> None:
+    def __init__(self, copies: dict[str, list[str]]) -> None:
         self.copies = copies
-        self._repeated = repeated
         self.wanted = False
         self.eligible: Counter[str] = Counter()
         self.lost: dict[str, list[Violation]] = defaultdict(list)
@@ -93,9 +91,10 @@ class _Tally:
         """Counts one request, given the rules in force while it was in flight."""
         self.wanted |= bool(record.shadow) or any(rules.shadow_percent(record.use_case) for rules in found)
         allowed = {rules.shadow(record) for rules in found}
-        keys = self.copies.pop(record.request_id, set())
+        arrived = self.copies.pop(record.request_id, [])
+        keys = set(arrived)
         self.not_wanted += _not_wanted(record, allowed, keys)
-        if record.request_id in self._repeated:
+        if len(keys) < len(arrived):
             message = f"{request(record)}: more than one copy arrived"
             self.not_wanted.append(Violation(NAME, record.sequence, record.request_id, message))
         [key, *others] = allowed
@@ -117,15 +116,6 @@ def size_of(record: Record) -> str:
     return SIZES[bisect_left(_SIZES_END, record.payload_bytes)]
 
 
-def _by_request(copies: Mapping[str, frozenset[str]]) -> dict[str, set[str]]:
-    """Returns the routing keys of the copies by request id."""
-    keys: dict[str, set[str]] = defaultdict(set)
-    for key, ids in copies.items():
-        for request_id in ids:
-            keys[request_id].add(key)
-    return keys
-
-
 def _not_wanted(record: Record, allowed: AbstractSet[str], keys: AbstractSet[str]) -> list[Violation]:
     messages = [f"a copy for {key} arrived" for key in sorted(keys - allowed)]
     if record.shadow and record.shadow not in allowed:
@@ -135,6 +125,11 @@ def _not_wanted(record: Record, allowed: AbstractSet[str], keys: AbstractSet[str
         Violation(NAME, record.sequence, record.request_id, f"{request(record)}: {message}; the rules want {want}")
         for message in messages
     ]
+
+
+def _repeated(copies: Iterable[Sequence[tuple[str, str]]]) -> int:
+    """Returns of how many requests more than one copy arrived for the same key."""
+    return sum(len({key for key, _ in its}) < len(its) for its in copies)
 
 
 def _summary(tally: _Tally, *, repeated: int) -> str:

@@ -133,7 +133,7 @@ def check(evidence: Evidence) -> Verdict | None:
 def _tallies(evidence: Evidence) -> tuple[list[_Tally], bool]:
     """Returns the draws of requests with one revision in force, and whether any request was drawn at all."""
     timeline = evidence.timeline
-    copied = None if evidence.shadow_copies is None else frozenset[str]().union(*evidence.shadow_copies.values())
+    copied = None if evidence.copies is None else evidence.copies_by_request.keys()
     tallies: dict[tuple[int, str, str], _Tally] = {}
     drawn = False
     for record in evidence.records:
