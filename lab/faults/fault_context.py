@@ -116,14 +116,7 @@ class FaultContext(LabContext):
 
     def control_plane(self, states: Mapping[str, str] | None = None) -> ControlPlaneStatus | None:
         """Returns the control plane's status; None if it does not answer; ``states`` spares reading them again."""
-        running = self.control_planes(states)
-        if not running:
-            return None
-        try:
-            with AdminClient(",".join(unit.address for unit in running), self._channels) as admin:
-                return admin.status()
-        except LabNotRunningError:
-            return None
+        return self._ask(self.control_planes(states), AdminClient.status)
 
     def control_planes(self, states: Mapping[str, str] | None = None) -> list[Unit]:
         """Returns the control planes that run. Calls to a frozen one would block until their timeout."""
@@ -149,14 +142,21 @@ class FaultContext(LabContext):
 
     def apis(self) -> dict[str, str]:
         """Returns an inference API of each routing key, by the table in force; empty if no control plane answers."""
-        running = self.control_planes()
+        revision = self._ask(self.control_planes(), AdminClient.revision)
+        if revision is None or revision.document is None:
+            return {}
+        grants = grants_of(RouteTable.of_valid(revision.document))
+        return {key: min(grant.apis) for key, grant in grants.items() if grant.apis}
+
+    def _ask(self, running: Sequence[Unit], question: Callable[[AdminClient], T]) -> T | None:
+        """Asks one of these control planes; returns None if there is none, or none answers."""
+        if not running:
+            return None
         try:
             with AdminClient(",".join(unit.address for unit in running), self._channels) as admin:
-                document = admin.revision().document
-        except LabError:
-            return {}
-        grants = grants_of(RouteTable.of_valid(document)) if document else {}
-        return {key: min(grant.apis) for key, grant in grants.items() if grant.apis}
+                return question(admin)
+        except LabNotRunningError:
+            return None
 
     def probe(self, name: str, key: str, calls: int, *, api: str) -> Probes | None:
         """Calls a replica directly, without a tenant or user; returns None if the lab does not have it."""

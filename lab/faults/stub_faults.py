@@ -48,7 +48,9 @@ class StubFault(FaultKind):
     def probes(self, context: FaultContext, fault: FaultRecord, calls: int) -> dict[str, Probes]:
         """Probes, in parallel, the replicas that have a model version loaded."""
         keys: dict[str, str] = {**fault.memory["keys"], **context.loaded_keys(fault.units)}
-        apis: dict[str, str] = {**fault.memory["apis"], **context.apis()}
+        apis: dict[str, str] = fault.memory["apis"]
+        if not apis.keys() >= set(keys.values()):  # a version that was published since
+            apis = {**apis, **context.apis()}
         with ThreadPoolExecutor(max(1, len(keys))) as pool:
             found = pool.map(
                 lambda name: context.probe(name, keys[name], calls, api=apis.get(keys[name], "ranking.v1")), keys

@@ -37,8 +37,11 @@ class _Replica:
     def loaded_keys(self, names: Iterable[str]) -> dict[str, str]:
         return dict.fromkeys(names, "cw-ranker.v1")
 
-    def probe(self, name: str, key: str, calls: int) -> Probes:
-        assert (name, key, calls) == ("a", "cw-ranker.v1", len(self.latencies_ms))
+    def apis(self) -> dict[str, str]:
+        return {"cw-ranker.v1": "ranking.v1"}
+
+    def probe(self, name: str, key: str, calls: int, *, api: str) -> Probes:
+        assert (name, key, calls, api) == ("a", "cw-ranker.v1", len(self.latencies_ms), "ranking.v1")
         return Probes(self.statuses, self.latencies_ms)
 
 
