@@ -1,6 +1,6 @@
 """Asks all model replicas, after a run, for the requests that they received: evidence that needs no caller's word.
 
-``arrivals.parquet`` has them, those of other callers included, and says what each replica could tell: one that was
+``arrivals.parquet`` has them, those of other callers included, and says what each replica knew: one that was
 killed has forgotten, and one that keeps no more than its latest requests may have dropped some.
 """
 

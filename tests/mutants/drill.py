@@ -1,6 +1,6 @@
 """``python -m tests.mutants.drill NAME TOPOLOGY``: brings a lab up, drives it, and prints the folders of its runs.
 
-It runs in the copy of the lab that has the bug. Whatever fails here has noticed the bug, too.
+It runs in the copy of the lab that has the bug. A command that fails here has noticed the bug, too.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ _POLICY = {"errors", "slow", "stuck", "shared"}
 
 
 def main() -> None:
-    """Runs one drill, and takes the lab down whatever happens."""
+    """Runs one drill, and takes the lab down also after an error."""
     drill, topology = sys.argv[1:]
     try:
         spec = str(HOME / ("policy.toml" if drill in _POLICY else "lab.toml"))

@@ -1,4 +1,4 @@
-"""What a run's folder tells of the copies that a shadow received."""
+"""The copies that a shadow received, read from a run's folder."""
 
 from __future__ import annotations
 

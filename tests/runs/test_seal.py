@@ -1,4 +1,4 @@
-"""A run's evidence is sealed: whoever edits it afterwards is found out, and the file is named."""
+"""A run's evidence is sealed: a later edit is found, and the file is named."""
 
 from __future__ import annotations
 

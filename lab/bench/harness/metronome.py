@@ -1,7 +1,8 @@
 """Measures how busy the machine is while a bench runs: a process that wakes at fixed times notes how late it was.
 
 ``python -m lab.bench.harness.metronome`` beats until its standard input ends, and then prints the p99 of its lateness
-in ms. It runs at the priority of a bench's driver: if it is late, so is whatever a bench times, in an open loop or not.
+in ms. It runs at the priority of a bench's driver: if it is late, so are the times that a bench measures, in an open
+loop or not.
 """
 
 from __future__ import annotations

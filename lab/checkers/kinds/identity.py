@@ -86,7 +86,12 @@ def _in_gap(record: Record, registrations: Registrations) -> bool:
 def _verdict(counts: Counter[str], replicas: int, violations: tuple[Violation, ...]) -> Verdict:
     summary = f"{counts['answered']} answers by {replicas} replicas"
     if violations:
-        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} by nobody who could; {summary}", violations)
+        return Verdict(
+            NAME,
+            Outcome.INVALID,
+            f"{len(violations)} by replicas or revisions that were not there; {summary}",
+            violations,
+        )
     if counts["unjudged"]:
         return Verdict(
             NAME, Outcome.UNKNOWN, f"{summary}; {counts['unjudged']} while the control plane did not know all replicas"

@@ -158,7 +158,7 @@ def execute(
 ) -> RollResult:
     """Executes a rollout, and rolls it back if a condition is met, it fails, or it is interrupted.
 
-    The caller has entered ``interrupts``, which tell of Ctrl-C; ``callers`` are identities to drive load with.
+    The caller has entered ``interrupts``, which report Ctrl-C; ``callers`` are identities to drive load with.
 
     Raises:
         InputError: the options do not fit the route table in force; nothing was published.
