@@ -110,7 +110,7 @@ def entries(folder: Path = HERE, runs: Path | None = None) -> list[Entry]:
         runs: folder of earlier results, for the measured times; see :data:`RESULT`.
 
     Raises:
-        LabError: a scenario lacks its mark, its docstring or its topologies.
+        LabError: a scenario lacks its mark, its docstring or its topologies, or its mark holds more than literals.
     """
     measured = {} if runs is None else measurements(runs)
     return [
@@ -143,12 +143,15 @@ def measurements(runs: Path) -> dict[tuple[str, str], dict[str, dict[str, float]
 def _entry(
     file: Path, function: ast.FunctionDef, measured: Mapping[tuple[str, str], dict[str, dict[str, float]]]
 ) -> Entry:
-    marks = dict(_marks(function))
+    module = file.stem
+    where = f"{file.parent.name}/{file.name}:{function.lineno}: {function.name}"
+    try:
+        marks = dict(_marks(function))
+    except ValueError as error:
+        raise LabError(f"{where}: its mark holds more than literals; write the values out, as it is not run") from error
     said = marks.get(MARK, {})
     each = "topology" in {argument.arg for argument in function.args.args}
     shows = (ast.get_docstring(function) or "").partition("\n")[0]
-    module = file.stem
-    where = f"{file.parent.name}/{file.name}:{function.lineno}: {function.name}"
     if "takes_s" not in said:
         raise LabError(f"{where}: does not declare how long it takes; mark it, e.g. pytest.mark.scenario(takes_s=5)")
     if not shows:

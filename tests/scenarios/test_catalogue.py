@@ -64,6 +64,7 @@ def test_a_scenario_says_what_it_shows_how_long_and_where(tmp_path: Path) -> Non
         ('def test_a(topology):\n    """It works."""\n', "takes_s"),
         ("@pytest.mark.scenario(takes_s=1)\ndef test_a(topology): ...\n", "docstring"),
         ('@pytest.mark.scenario(takes_s=1)\ndef test_a(lab):\n    """It works."""\n', "topologies"),
+        ('@pytest.mark.scenario(takes_s=1, topologies=SOME)\ndef test_a():\n    """It works."""\n', "literals"),
     ],
 )
 def test_a_scenario_that_says_too_little_is_refused_in_one_line(source: str, remedy: str, tmp_path: Path) -> None:
