@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 from lab.errors import LabError
 from lab.faults import Injector
-from lab.registry import PLUGINS_FILE
 from lab.runs.seal import forget_key
 from lab.runtime import make_runtime, possible_runtimes
-from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState
 
@@ -20,15 +18,21 @@ if TYPE_CHECKING:
 
 
 def take_down(folder: Path) -> int:
-    """Ends every unit of the lab in this folder and removes the folder; returns the number of units ended."""
-    if not folder.exists():
-        return 0
+    """Ends every unit of the lab in this folder and removes the folder; returns the number of units ended.
+
+    The folder may be gone: the units carry its path.
+    """
     with exclusive(folder):
         return clean_up(folder, keep_logs=False)
 
 
 def clean_up(folder: Path, *, keep_logs: bool) -> int:
-    """As :func:`take_down`, for a caller that holds the lab's lock; ``keep_logs`` leaves the units' logs."""
+    """As :func:`take_down`, for a caller that holds the lab's lock.
+
+    Args:
+        folder: the lab's own.
+        keep_logs: leaves the folders of units that have logged.
+    """
     with suppress(LabError):  # the sweep below ends what is left of them
         Injector(folder).end()
     try:
@@ -43,10 +47,19 @@ def clean_up(folder: Path, *, keep_logs: bool) -> int:
             with suppress(LabError):  # the first error is the one to report
                 runtimes[0].fetch_logs(state.plan.units)
     ended = sum(runtime.sweep() for runtime in runtimes)
-    for file in (STATE_FILE, PLUGINS_FILE):
-        (folder / file).unlink(missing_ok=True)
-    shutil.rmtree(Identities(folder).folder, ignore_errors=True)
     forget_key(folder)
-    if not (keep_logs and (folder / "units").exists()):
-        shutil.rmtree(folder, ignore_errors=True)
+    logged = {log.parent for log in folder.glob("units/*/log") if log.stat().st_size}
+    _remove_all_but(logged if keep_logs else set(), folder)
     return ended
+
+
+def _remove_all_but(kept: set[Path], path: Path) -> None:
+    """Removes a file or folder, without the folders to keep and those that they are in."""
+    if not any(each.is_relative_to(path) for each in kept):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    elif path not in kept:
+        for each in path.iterdir():
+            _remove_all_but(kept, each)

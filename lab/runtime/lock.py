@@ -18,13 +18,16 @@ _PATIENCE = timedelta(seconds=2)
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Holds the lock of the lab in ``folder``. Creates the folder; removes the lock if the folder is gone in the end.
+    """Holds the lock of the lab in ``folder``, which it creates.
+
+    At the end, also by an error, it removes the lock, the folder if it is empty, and the parents that it created.
 
     Raises:
         LabError: another command holds it.
     """
     # Beside the folder, as `lab down` removes the folder.
     lock = FileLock(folder.parent / f"{folder.name}.lock")
+    created = [each for each in folder.parents if each == folder.parent or not each.exists()]
     try:
         eventually("the lock is held", lambda: _try_acquire(lock), within=_PATIENCE)
     except DeadlineError:
@@ -32,11 +35,13 @@ def exclusive(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(exist_ok=True)
         yield
-        if not folder.exists():
-            Path(lock.lock_file).unlink()
-            with suppress(OSError):
-                folder.parent.rmdir()  # other labs may be in it
     finally:
+        with suppress(OSError):
+            folder.rmdir()
+        Path(lock.lock_file).unlink(missing_ok=True)
+        with suppress(OSError):
+            for each in created:
+                each.rmdir()  # other labs may be in it
         lock.release()
 
 

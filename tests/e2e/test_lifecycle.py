@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable
@@ -150,9 +151,43 @@ def test_a_unit_that_cannot_start_is_named_with_its_last_words_and_nothing_is_le
         own_lab.up(spec=mini_spec)
 
     assert processes_of(own_lab) == []
-    assert Path(str(error.value).rsplit("whole log: ", 1)[1].rstrip(")")).exists()
+    log = Path(str(error.value).rsplit("whole log: ", 1)[1].rstrip(")"))
+    assert log.exists()
+    assert list(own_lab.folder.parent.iterdir()) == [own_lab.folder]
+    assert list(own_lab.folder.iterdir()) == [own_lab.folder / "units"]
     with pytest.raises(LabNotRunningError):
         own_lab.status()
+    own_lab.down()
+    assert not own_lab.folder.parent.exists()
+
+
+def test_up_that_fails_before_it_starts_a_unit_leaves_no_folder_and_no_lock(
+    own_lab: Lab, mini_spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="'rocket' is not known"):
+        own_lab.up(spec=mini_spec, runtime="rocket")
+    assert not own_lab.folder.parent.exists()
+
+    monkeypatch.setattr(ports, "_is_free", lambda _: False)
+    with pytest.raises(UnitError, match="no free port"):
+        own_lab.up(spec=mini_spec)
+    assert not own_lab.folder.parent.exists()
+
+
+def test_down_ends_the_units_of_a_lab_whose_folder_is_gone(mini_lab: Lab) -> None:
+    units = len(processes_of(mini_lab))
+    shutil.rmtree(mini_lab.folder.parent)
+
+    assert mini_lab.down() == units
+    assert processes_of(mini_lab) == []
+    assert not mini_lab.folder.parent.exists()
+
+
+def test_down_creates_no_home(tmp_path: Path) -> None:
+    home = tmp_path / "no" / "home"
+
+    assert Lab("nowhere", home).down() == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -28,13 +28,20 @@ def test_a_second_holder_is_refused(tmp_path: Path) -> None:
         exclusive(tmp_path / "mine").__enter__()
 
 
-def test_the_lock_goes_with_the_folder_and_stays_with_it(tmp_path: Path) -> None:
+def test_it_leaves_no_lock_and_no_empty_folder(tmp_path: Path) -> None:
     folder = tmp_path / ".lab" / "mine"
     with exclusive(folder):
-        pass
-    assert folder.exists()
+        (folder / "state.json").touch()
+    assert list(tmp_path.rglob("*")) == [folder.parent, folder, folder / "state.json"]
     with exclusive(folder):
-        folder.rmdir()
+        (folder / "state.json").unlink()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_leaves_nothing_after_an_error_either(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), exclusive(tmp_path / "home" / ".lab" / "mine"):
+        raise ZeroDivisionError
 
     assert list(tmp_path.iterdir()) == []
 
