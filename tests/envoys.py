@@ -61,6 +61,13 @@ async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> A
         **sockets_of("", name),
         **IN_BOOTSTRAP,
     )
+    async with envoy_of(config, folder, name) as envoy:
+        yield envoy
+
+
+@asynccontextmanager
+async def envoy_of(config: str, folder: Path, name: str) -> AsyncIterator[Envoy]:
+    """An Envoy with this configuration, whose listener is called ``requests``."""
     (folder / f"{name}.yaml").write_text(config)
     admin_file = folder / f"{name}.admin"
     admin_file.unlink(missing_ok=True)

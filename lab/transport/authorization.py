@@ -105,7 +105,7 @@ def _why_denied(service: str, context: Context, admits: Mapping[str, Collection[
     """Why the peer may not call the service; empty if it may."""
     identity = peer_identity(context)
     if identity is None:
-        return f"{service}: your certificate names no identity of {TRUST_DOMAIN}"
+        return f"{service}: your certificate does not name exactly one identity of {TRUST_DOMAIN}"
     roles = admits.get(service)
     if roles is None or identity.role in roles or is_operator(identity):
         return ""

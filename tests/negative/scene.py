@@ -22,6 +22,7 @@ from lab.runtime.state import LabState
 from lab.transport.security import MTLS, Security
 from lab.waiting import eventually
 from models.proto.ranking.v1 import ranking_pb2
+from tests.forging import forged
 from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, lab_up, write_spec
 from tests.negative.loris import Lorises
 from tests.negative.wire import Answer, Header, Wire, tls_context
@@ -78,6 +79,10 @@ class Scene:
     def made_up(self, name: str, identity: Identity, *, lifetime_s: float | None = None) -> Security:
         """A certificate of the lab's authority that the lab itself would not make."""
         return self._issued(Authority.load(Identities(self.lab.folder).folder), name, identity, lifetime_s)
+
+    def with_both(self, *identities: Identity) -> Security:
+        """A certificate of the lab's authority that names several units."""
+        return forged(Authority.load(Identities(self.lab.folder).folder), "several", identities)
 
     def of_strangers(self, identity: Identity) -> Security:
         """A certificate that says the same, by another authority."""

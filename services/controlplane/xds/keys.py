@@ -58,20 +58,31 @@ local function listed(handle, headers, may)
   return true
 end
 """
+# Envoy's own check of a certificate takes one of whose URIs *any* is permitted; such a certificate would be the first
+# URI here, and another one elsewhere.
+_IDENTIFIED = """
+-- URI that the client's certificate proves, empty in plaintext. Nil unless it has exactly one; then the request is
+-- answered here.
+local function identified(handle)
+  local secured = handle:streamInfo():downstreamSslConnection()
+  local uris = secured and secured:uriSanPeerCertificate() or {""}
+  if #uris == 1 then return uris[1] end
+  handle:respond({[":status"] = "403", ["grpc-status"] = "7"}, "your certificate names " .. #uris ..
+    " identities; exactly one is accepted")
+end
+"""
 _OF_ONE = """
 function envoy_on_request(handle)
   local headers = handle:headers()
-  if passes(handle, headers) then listed(handle, headers, any) end
+  if identified(handle) and passes(handle, headers) then listed(handle, headers, any) end
 end
 """
 _OF_ALL = """
 local lists, owners, rated = {LISTS}, {OWNERS}, {RATED}
 
--- URI of the authenticated caller; nil without authentication, and for the operator, who may act as any caller.
-local function proved(handle)
-  local secured = handle:streamInfo():downstreamSslConnection()
-  local uri = secured and (secured:uriSanPeerCertificate()[1] or "")
-  if uri and uri:sub(1, OPERATOR_LENGTH) ~= "OPERATOR" then return uri end
+-- The authenticated caller; nil without authentication, and for the operator, who may act as any caller.
+local function caller_of(uri)
+  if uri ~= "" and uri:sub(1, OPERATOR_LENGTH) ~= "OPERATOR" then return uri end
 end
 
 -- Picks the account to charge: a limited tenant's, one per caller if the tenant has no owner, or else the caller's.
@@ -98,7 +109,9 @@ local function charge(handle, headers, caller)
 end
 
 function envoy_on_request(handle)
-  local headers, caller = handle:headers(), proved(handle)
+  local headers, uri = handle:headers(), identified(handle)
+  if not uri then return end
+  local caller = caller_of(uri)
   local may = caller and (lists[caller] or {}) or any
   if passes(handle, headers) and listed(handle, headers, may) then charge(handle, headers, caller) end
 end
@@ -111,7 +124,7 @@ def key_list(keys: Iterable[str]) -> Resource:
     Args:
         keys: the permitted keys.
     """
-    return _filter(_LISTED + _OF_ONE, ANY=" ".join(sorted(keys)))
+    return _filter(_IDENTIFIED + _LISTED + _OF_ONE, ANY=" ".join(sorted(keys)))
 
 
 def shared_key_list(
@@ -126,7 +139,7 @@ def shared_key_list(
     """
     operator, limits = Identity(OPERATOR, "").uri, limits_of(tenants)
     return _filter(
-        _LISTED + _OF_ALL,
+        _IDENTIFIED + _LISTED + _OF_ALL,
         ANY=" ".join(sorted(keys)),
         LISTS=_table({_uri(caller): its for caller, its in of_callers.items()}),
         OWNERS=_table({tenant: map(_uri, each.callers) for tenant, each in limits.items() if each.callers}),

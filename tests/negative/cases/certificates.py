@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lab.identity import Identity
 from lab.transport.security import Security
 from tests.negative.scene import KEY, MODEL, Case, Scene, rank
-from tests.negative.wire import Answer, Wire, tls_context, why_no_handshake
+from tests.negative.wire import RANK, Answer, Wire, tls_context, why_no_handshake
 
 # Way → who is spoken to on it.
 _DOORS = (
@@ -63,6 +63,20 @@ def _says_it_in_plaintext(unit: str) -> Callable[[Scene], Answer]:
     return attempt
 
 
+_PATHS = {"control-plane": "/control.v1.Admin/GetStatus", "homepage-resolver": "/control.v1.Resolver/Resolve"}
+
+
+def _is_two(unit: str) -> Callable[[Scene], Answer]:
+    """With a certificate of the lab's authority for a unit that may come, and for another one."""
+    may_come = Identity("operator", "cli") if unit == "control-plane" else _HOMEPAGE
+
+    def attempt(scene: Scene) -> Answer:
+        with scene.connect(unit, scene.with_both(may_come, Identity("caller", "search"))) as wire:
+            return wire.ask(KEY, body=rank(), path=_PATHS.get(unit, RANK))
+
+    return attempt
+
+
 def _is_somebody_else(unit: str) -> Callable[[Scene], Answer]:
     """With a certificate of the lab, but of a role that has no business there."""
 
@@ -70,12 +84,8 @@ def _is_somebody_else(unit: str) -> Callable[[Scene], Answer]:
         security = scene.security("search-resolver")
         if unit == "central-envoy":
             return Answer("UNAVAILABLE", why_no_handshake(scene.units[unit], tls_context(security)))
-        path = {
-            "control-plane": "/control.v1.Admin/GetStatus",
-            "homepage-resolver": "/control.v1.Resolver/Resolve",
-        }.get(unit, "/ranking.v1.Ranking/Rank")
         with scene.connect(unit, security) as wire:
-            return wire.ask(KEY, body=b"", path=path)
+            return wire.ask(KEY, body=b"", path=_PATHS.get(unit, RANK))
 
     return attempt
 
@@ -89,6 +99,8 @@ def _cases() -> list[Case]:
             cases.append(Case(attack, way, unit, "UNAVAILABLE", reasons[attack], attempt))
         reason = "connection closed" if unit == "central-envoy" else reasons["plaintext"]
         cases.append(Case("plaintext", way, unit, "UNAVAILABLE", reason, _says_it_in_plaintext(unit)))
+        reason = "names 2 identities" if unit == "central-envoy" else "does not name exactly one identity"
+        cases.append(Case("a certificate of two units", way, unit, "PERMISSION_DENIED", reason, _is_two(unit)))
         attack, attempt = "another unit's certificate", _is_somebody_else(unit)
         if unit == "central-envoy":
             cases.append(Case(attack, way, unit, "UNAVAILABLE", _BY_ENVOY[attack], attempt))
