@@ -13,7 +13,7 @@ from lab.bench.harness.bench import BENCHES, ROUNDS, TOPOLOGIES_OPTION, measure
 from lab.bench.harness.environment import open_environment
 from lab.bench.harness.result import BenchResult, State, exit_status
 from lab.cli.options import Json
-from lab.cli.output import console, print_json, say, table
+from lab.cli.output import console, print_json, result_table, say
 from lab.errors import InputError, LabError
 from lab.measure.pace import in_words
 from lab.report.picture import file_name, to_svg, write_pictures
@@ -132,7 +132,7 @@ def _show(result: BenchResult) -> None:
     console.print(f"\n[bold]{result.name}[/bold]")
     for each in result.shown_tables():
         console.print(each.title, markup=False)
-        console.print(table(each.columns, each.written(), right=each.numbers))
+        console.print(result_table(each))
     for claim in result.claims:
         console.print(f"{claim.text}: {_figure(claim.figure)}, {claim.bound}: {_MARKS[claim.state]}")
         for doubt in claim.doubts:

@@ -15,7 +15,7 @@ from lab.capacity.fleet import Demand
 from lab.capacity.services import mean_s, parse_size
 from lab.capacity.survey import survey
 from lab.cli.options import Json
-from lab.cli.output import console, print_json, say, table
+from lab.cli.output import console, print_json, result_table, say
 from lab.errors import InputError
 from lab.topologies import TOPOLOGIES
 from models.stub.behaviour import parse_latency
@@ -132,6 +132,6 @@ def _validate(rounds: int, *, as_json: bool) -> None:
 def _show(tables: Sequence[ResultTable], notes: Sequence[str]) -> None:
     for each in tables:
         console.print(f"\n{each.title}", markup=False)
-        console.print(table(each.columns, each.written(), right=each.numbers))
+        console.print(result_table(each))
     for note in notes:
         console.print(f"[dim]{note}[/dim]")

@@ -43,7 +43,7 @@ _FIRST_CALLS = {caller: page[0][0] for caller, page in PAGES.items()}
 """Caller → the use case that it calls first."""
 _RECOVERY_TIMEOUT = timedelta(seconds=20)
 _SMALL, _LARGE = 400, 4_000_000
-_BAR_WIDTH, _WIDTH = 50, 100
+_BAR_WIDTH, _WIDTH = 36, 100
 
 
 def demo(

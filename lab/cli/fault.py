@@ -118,7 +118,7 @@ def list_(
         )
         return
     for kind in FAULTS.values():
-        console.print(f"[bold]{kind.name}[/bold]  {kind.summary}", soft_wrap=True)
+        console.print(f"[bold]{kind.name}[/bold]  {kind.summary}")
         console.print(f"    target   {kind.targets}", markup=False)
         console.print(f"    levels   {levels_in_words(kind)}", markup=False)
         console.print(f"    --set    {', '.join(each.name for each in kind.settings)}", markup=False)
@@ -131,7 +131,9 @@ def list_(
     else:
         rows = [_row(fault, seen.get(fault.id)) for fault in injected]
         console.print()
-        console.print(table(("injected", "target", "since", "until", "seen"), rows, wrapped=("target", "seen")))
+        console.print(
+            table(("injected", "target", "since", "until", "seen"), rows, folds=("injected", "target", "seen"))
+        )
 
 
 def _look(fault: Fault) -> Observation:

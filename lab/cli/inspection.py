@@ -11,6 +11,7 @@ import typer
 
 from lab.cli.options import Json, Name
 from lab.cli.output import console, print_json, table
+from lab.identity.names import TRUST_DOMAIN
 from lab.lab import Lab
 
 # The same in every line, or of no use without the others.
@@ -57,15 +58,16 @@ def audit(
         return
     rows = [
         (
-            datetime.fromtimestamp(each.at_ns / 1e9, UTC).isoformat(" ", "milliseconds"),
-            each.who,
+            datetime.fromtimestamp(each.at_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            each.who.replace(f"spiffe://{TRUST_DOMAIN}/", ""),
             each.unit,
-            each.what,
-            f"{each.status or 'unfinished'}{f': {each.reason}' if each.reason else ''}",
-            each.detail,
+            each.what.rpartition(".")[2],  # a method without its package
+            each.status or "unfinished",
+            f"{each.detail}{f': {each.reason}' if each.detail and each.reason else each.reason}",
         )
         for each in log.acts
     ]
-    console.print(table(("when", "who", "unit", "operation", "status", "detail"), rows))
+    headings = ("when (UTC)", "who", "unit", "operation", "status", "detail")
+    console.print(table(headings, rows, folds=("who", "operation", "unit", "detail"), optional=("unit",)))
     if log.missing:
         console.print(f"entries of the control plane are missing: {log.missing}", style="yellow", markup=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name
 from lab.cli.output import console, print_json, say, table
@@ -15,7 +16,7 @@ from lab.lab import DEFAULT_SPEC, Lab
 from lab.ops.inspect import roles_beside_callers
 
 if TYPE_CHECKING:
-    from lab.ops.inspect import LabEndpoints, UnitStatus
+    from lab.ops.inspect import LabEndpoints
 
 _STYLES = {"running": "green", "paused": "yellow", "exited": "bold red", "absent": "yellow"}
 
@@ -85,6 +86,7 @@ def up(
         f"  lab routes explain {use_case} --caller {caller} --context device=tv{option}\n"
         f"  lab status{option}",
         markup=False,
+        soft_wrap=True,
     )
 
 
@@ -123,7 +125,14 @@ def status(
             else f"lab {state.name}, {state.runtime} runtime; the control plane does not answer"
         )
         rows: list[tuple[object, ...]] = [
-            (unit.name, unit.role, _coloured(unit), unit.address, unit.pid or unit.container, acked.get(unit.name, ""))
+            (
+                unit.name,
+                unit.role,
+                Text(unit.state, _STYLES[unit.state]),
+                unit.address,
+                unit.pid or unit.container,
+                acked.get(unit.name, ""),
+            )
             for unit in state.units
         ]
         identity = "container" if any(unit.container for unit in state.units) else "pid"
@@ -132,7 +141,7 @@ def status(
             rows = [(*row, f"{unit.memory_bytes / 1e6:.1f}") for row, unit in zip(rows, state.units, strict=True)]
             rows.append(("all", *[""] * 5, f"{sum(unit.memory_bytes for unit in state.units) / 1e6:.1f}"))
             headings = (*headings, "MB")
-        console.print(table(headings, rows, right=("pid", "rev", "MB")))
+        console.print(table(headings, rows, right=("pid", "rev", "MB"), optional=("address", identity, "role")))
         for unit in state.units:
             if unit.last_words:
                 console.print(f"{unit.name}: {unit.last_words}", markup=False)
@@ -154,10 +163,6 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
             console.print(table(("", "REST"), list(where.rest.items())))
         if where.identity:
             console.print(f"Connections need mTLS, e.g. with the certificate in {where.identity}/current", markup=False)
-
-
-def _coloured(unit: UnitStatus) -> str:
-    return f"[{_STYLES[unit.state]}]{unit.state}[/]"
 
 
 def _endpoints_table(where: LabEndpoints) -> object:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 
 from lab.checkers import CHECKERS, DEFAULT_CLAIMS, Claim, Outcome
 from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, Topology, read_pairs
@@ -49,6 +50,7 @@ _ALL_PERCENT = 100
 _STREAMS = 10
 _EDGE_EVERY = 10
 _PLACES = ("use case", "rule", "default", "condition", "negation", "cell", "edge", "fallback", "override")
+_TENANTS = ("tenant", "sent", "failed", "p50 ms", "p99 ms")
 _SHOWN_VIOLATIONS = 10  # of each checker
 _STYLES = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
 _OPEN_LOOP, _LOCUST = "open-loop", "locust"
@@ -295,12 +297,12 @@ def _show(result: RunResult) -> None:
             f"last item p50 {streams.p50_ms:.2f}  p99 {streams.p99_ms:.2f} ms\n"
         )
     if summary.by_tenant:
-        console.print(table(("tenant", "sent", "failed", "p50 ms", "p99 ms"), _tenant_rows(summary)))
+        console.print(table(_TENANTS, _tenant_rows(summary), right=_TENANTS[1:], folds=_TENANTS[:1]))
     rows = [
-        (verdict.claim, verdict.checker, f"[{_STYLES[verdict.outcome]}]{verdict.outcome}[/]", escape(verdict.summary))
+        (verdict.claim, verdict.checker, Text(verdict.outcome, _STYLES[verdict.outcome]), verdict.summary)
         for verdict in sorted(result.verdicts, key=lambda each: list(Claim).index(each.claim))
     ]
-    console.print(table(("claim", "checker", "verdict", "because"), rows, wrapped=("because",)))
+    console.print(table(("claim", "checker", "verdict", "because"), rows, folds=("because",)))
     for verdict in result.verdicts:
         for violation in verdict.violations[:_SHOWN_VIOLATIONS]:
             console.print(f"  {violation.checker} #{violation.sequence}: {violation.message}", markup=False)
@@ -317,7 +319,7 @@ def _show(result: RunResult) -> None:
 
 def _tenant_rows(summary: RunSummary) -> list[tuple[str, ...]]:
     return [
-        (escape(tenant) or "(none)", str(of.sent), str(of.failed), f"{of.p50_ms:.2f}", f"{of.p99_ms:.2f}")
+        (tenant or "(none)", str(of.sent), str(of.failed), f"{of.p50_ms:.2f}", f"{of.p99_ms:.2f}")
         for tenant, of in summary.by_tenant.items()
     ]
 

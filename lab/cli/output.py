@@ -4,20 +4,44 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
+from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
-# A file or a pipe has no window whose width would matter.
-_WIDE = None if sys.stdout.isatty() else 240
+    from rich.console import ConsoleOptions, RenderResult
 
-console = Console(highlight=False, soft_wrap=True, width=_WIDE)
-progress_console = Console(stderr=True, highlight=False, soft_wrap=True)
+    from lab.measure.findings import ResultTable
+
+# A file or a pipe has no window whose width would matter: tables are as wide as their cells.
+_WIDE = None if sys.stdout.isatty() else 10_000
+
+_GAP = 2
+_WORD = re.compile(r"\(?[\w-]{1,20}[,.;:)]?")
+"""Names, verdicts and words of prose, which are never broken; paths and longer ones may be."""
+_LEAST_TEXT = 12
+
+
+class _Console(Console):
+    """Wraps text at spaces, but leaves text to the terminal that has a word, such as a path, longer than a line."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        words = [word for each in objects if isinstance(each, str) for word in each.split()]
+        long = any(cell_len(word) > self.width for word in words)
+        super().print(*objects, **{"soft_wrap": long, "crop": False, **options})
+
+
+console = _Console(highlight=False, width=_WIDE)
+progress_console = _Console(stderr=True, highlight=False)
 
 
 def print_json(document: Any) -> None:
@@ -30,20 +54,121 @@ def say(message: str) -> None:
     progress_console.print(f"[dim]·[/dim] {message}")
 
 
+@dataclass(frozen=True)
+class Table:
+    """A plain table that fits the terminal and never cuts a cell; in a pipe it is as wide as its cells.
+
+    In a narrow window, headings and the columns of ``folds`` take several lines. If that is not enough, the columns of
+    ``optional`` are left out, the last first, and named below. If that is not enough either, the table continues below
+    itself, with its first column again. A cell that is wider than the whole window runs over its edge.
+
+    Attributes:
+        headings: of the columns; a table without any heading shows no line for them.
+        rows: cells; strings are shown literally.
+        right: columns that are right-aligned, as numbers are.
+        folds: columns of text, whose cells may take several lines.
+        optional: columns that a narrow window may leave out, most important first.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Text]]
+    right: Collection[str] = ()
+    folds: Collection[str] = ()
+    optional: Sequence[str] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = list(range(len(self.headings)))
+        left_out = []
+        for name in reversed(self.optional):
+            if self._least_width(shown) > options.max_width:
+                shown.remove(self.headings.index(name))
+                left_out.append(name)
+        for number, columns in enumerate(self._parts(shown, options.max_width)):
+            if number:
+                yield ""
+            widths = self._widths(columns, options.max_width)
+            needed = _together(widths)
+            yield from console.render(self._part(columns, widths), options.update_width(max(needed, options.max_width)))
+        if left_out:
+            yield Text(f"not shown in {options.max_width} columns: {', '.join(reversed(left_out))}", style="dim")
+
+    def _part(self, columns: Sequence[int], widths: Sequence[int]) -> RichTable:
+        result = RichTable(box=None, header_style="bold", pad_edge=False, show_header=any(self.headings))
+        for column, width in zip(columns, widths, strict=True):
+            heading = self.headings[column]
+            right = heading in self.right
+            result.add_column(Text(heading), justify="right" if right else "left", width=width, overflow="fold")
+        for row in self.rows:
+            result.add_row(*(row[column] for column in columns))
+        return result
+
+    def _parts(self, shown: Sequence[int], width: int) -> list[list[int]]:
+        """The columns of each part of the table; all parts begin with the first column."""
+        key, *others = shown
+        parts = [[key]]
+        for column in others:
+            if len(parts[-1]) > 1 and self._least_width([*parts[-1], column]) > width:
+                parts.append([key])
+            parts[-1].append(column)
+        return parts
+
+    def _widths(self, columns: Sequence[int], width: int) -> list[int]:
+        """The width of each column: the least, and an equal part of the room, or less if that is all it wants."""
+        result = {column: self._least[column] for column in columns}
+        room = max(0, width - self._least_width(columns))
+        wanted = {column: self._natural[column] - self._least[column] for column in columns}
+        for served, column in enumerate(sorted(columns, key=wanted.__getitem__)):
+            more = min(room // (len(columns) - served), wanted[column])
+            result[column] += more
+            room -= more
+        return list(result.values())
+
+    def _least_width(self, columns: Iterable[int]) -> int:
+        return _together([self._least[column] for column in columns])
+
+    @cached_property
+    def _natural(self) -> list[int]:
+        """The width of each column whose headings and cells take one line each."""
+        columns = enumerate(self.headings)
+        return [max(cell_len(name), *(row[column].cell_len for row in self.rows), 0) for column, name in columns]
+
+    @cached_property
+    def _least(self) -> list[int]:
+        """The least width of each column that cuts nothing."""
+        result = []
+        for column, heading in enumerate(self.headings):
+            cells = [row[column] for row in self.rows]
+            lengths = [cell_len(word) for word in heading.split()]
+            if heading in self.folds:
+                lengths += [cell_len(word) for cell in cells for word in cell.plain.split() if _WORD.fullmatch(word)]
+                lengths.append(min(_LEAST_TEXT, self._natural[column]))
+            else:
+                lengths += [cell.cell_len for cell in cells]
+            result.append(max(lengths, default=0))
+        return result
+
+
+def _together(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
 def table(
     headings: Sequence[str],
     rows: Iterable[Sequence[object]],
     *,
-    right: Sequence[str] = (),
-    wrapped: Sequence[str] = (),
+    right: Collection[str] = (),
+    folds: Collection[str] = (),
+    optional: Sequence[str] = (),
 ) -> Table:
-    """A plain table; columns in ``right`` are right-aligned, as numbers are; those in ``wrapped`` may wrap."""
-    result = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in headings:
-        result.add_column(heading, justify="right" if heading in right else "left", no_wrap=heading not in wrapped)
-    for row in rows:
-        result.add_row(*[str(cell) for cell in row])
-    return result
+    """A table of any cells; see :class:`Table`."""
+    cells = [[cell if isinstance(cell, Text) else Text(str(cell)) for cell in row] for row in rows]
+    return Table(headings, cells, right, folds, optional)
+
+
+def result_table(result: ResultTable) -> Table:
+    """A bench's table: figures are whole, text may fold."""
+    folds = [name for name in result.columns if name not in result.numbers]
+    return table(result.columns, result.written(), right=result.numbers, folds=folds)
 
 
 def silence(as_json: bool) -> bool:

@@ -62,7 +62,9 @@ def _print(certificates: Mapping[str, CertificateInfo], *, as_json: bool) -> Non
         print_json({"certificates": [{"unit": unit, **asdict(info)} for unit, info in certificates.items()]})
         return
     rows = [
-        (unit, info.uri, info.serial[:12], datetime.fromtimestamp(info.not_after, UTC).isoformat(" ", "seconds"))
+        (unit, info.uri, info.serial[:12], datetime.fromtimestamp(info.not_after, UTC).strftime("%Y-%m-%d %H:%M:%S"))
         for unit, info in certificates.items()
     ]
-    console.print(table(("unit", "identity", "serial", "valid until"), rows))
+    console.print(
+        table(("unit", "identity", "serial", "valid until (UTC)"), rows, folds=("identity",), optional=("serial",))
+    )

@@ -110,7 +110,7 @@ def _show(found: Comparison) -> None:
     console.print(f"\nA  {found.a}\nB  {found.b}", markup=False)
     if found.figures:
         rows = [_row(each) for each in found.figures]
-        console.print(table(_COLUMNS, rows, right=_COLUMNS[1:-1]))
+        console.print(table(_COLUMNS, rows, right=_COLUMNS[1:-1], folds=(_COLUMNS[0], _COLUMNS[-1])))
         console.print(f"[dim]{found.counts}; intervals of 95 %[/dim]")
     if found.differs:
         console.print(f"[bold yellow]{found.differs_besides}[/bold yellow]")
@@ -124,4 +124,4 @@ def _row(each: Compared) -> tuple[str, ...]:
 
 
 def _span(span: Span) -> str:
-    return rf"{written(span.estimate)} \[{written(span.low)}, {written(span.high)}]"
+    return f"{written(span.estimate)} [{written(span.low)}, {written(span.high)}]"

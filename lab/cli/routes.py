@@ -135,7 +135,7 @@ def show(
         print_json(_info(found))
     else:
         console.print(f"# revision {found.revision}{', in force' if found.in_force else ''}", markup=False)
-        console.print(as_yaml(found.document), markup=False, end="")
+        console.print(as_yaml(found.document), markup=False, end="", soft_wrap=True)
 
 
 @app.command()
@@ -158,7 +158,8 @@ def history(name: Name = "default", as_json: Json = False) -> None:
         )
         for each in found
     ]
-    console.print(table(("revision", "published (UTC)", "author", "state", "comment"), rows))
+    headings = ("revision", "published (UTC)", "author", "state", "comment")
+    console.print(table(headings, rows, folds=headings[-1:], optional=("author",)))
 
 
 @app.command()
@@ -173,7 +174,7 @@ def diff(a: _Revision, b: _Revision, name: Name = "default", as_json: Json = Fal
         return
     for line in lines or ["no difference"]:
         style = {"+": "green", "-": "red", "@": "cyan"}.get(line[0], "")
-        console.print(line, markup=False, style=style or None)
+        console.print(line, markup=False, style=style or None, soft_wrap=True)
 
 
 @app.command()

@@ -1,0 +1,122 @@
+"""Every command that prints a table shows it whole in windows of 80 and of 130 columns."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import typer
+
+from lab import CHECKOUT
+from lab.cli import COMMANDS, app, roll
+from lab.cli.bench import _show as show_bench
+from lab.cli.capacity import _show as show_capacity
+from lab.cli.output import Table, console
+from lab.lab import Lab
+from lab.ops.roll.conditions import Evidence, Figures, Judgement, Standing
+from lab.ops.roll.executor import Outcome, RollResult, StepResult
+from lab.runs import LoadOptions
+from tests.cli.test_tables import missing
+from tests.report.test_bench_page import RESULT
+
+RUNS = ("{a}", "{b}")
+BY_COMMAND = (
+    ("status", "--memory"),
+    ("endpoints",),
+    ("audit",),
+    ("routes", "history"),
+    ("routes", "publish", str(CHECKOUT / "routes.yaml")),
+    ("pki", "show"),
+    ("fault", "list"),
+    ("load", "--rate", "20", "--duration", "1", "--topology", "gateway"),
+    ("check", "{a}"),
+    ("compare", *RUNS),
+)
+BY_RESULT = ("bench", "capacity", "roll", "demo")
+"""Commands whose tables are printed here from a result, as getting one takes minutes; the demo's are of fixed text."""
+
+
+@pytest.fixture(scope="module")
+def runs(lab: Lab) -> tuple[str, str]:
+    options = LoadOptions(topology="gateway", caller="homepage", rate=20, duration_s=1)
+    return str(lab.load(options).folder), str(lab.load(options).folder)
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> list[Table]:
+    """The tables that have been printed."""
+    found: list[Table] = []
+    render = Table.__rich_console__
+
+    def recorded(of: Table, *given: object) -> object:
+        found.append(of)
+        return render(of, *given)  # type: ignore[arg-type] # passed on
+
+    monkeypatch.setattr(Table, "__rich_console__", recorded)
+    return found
+
+
+def test_each_command_that_has_tables_is_here() -> None:
+    having = {
+        name
+        for name, module in COMMANDS.items()
+        if {"table", "result_table"} & set(vars(importlib.import_module(f"lab.cli.{module}")))
+    }
+    modules = {COMMANDS[command[0]] for command in BY_COMMAND} | {COMMANDS[name] for name in BY_RESULT}
+
+    assert {COMMANDS[name] for name in having} == modules
+
+
+@pytest.mark.parametrize("width", [80, 130])
+@pytest.mark.parametrize("command", BY_COMMAND, ids=" ".join)
+def test_a_window_shows_tables_whole(
+    command: tuple[str, ...],
+    width: int,
+    *,
+    lab: Lab,
+    runs: tuple[str, str],
+    printed: list[Table],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LAB_NAME", lab.name)
+    monkeypatch.setenv("LAB_HOME", str(lab.folder.parent.parent))
+    monkeypatch.setattr(console, "_width", width)
+    lab.faults.inject("slow", "ml-cluster-1", level="light")
+    try:
+        app([part.format(a=runs[0], b=runs[1]) for part in command], standalone_mode=False)
+    except typer.Exit:
+        pass
+    finally:
+        lab.faults.heal("all")
+
+    output = capsys.readouterr().out
+    assert printed
+    assert {part for each in printed for part in missing(each, output)} == set()
+    assert [line for line in output.splitlines() if len(line.rstrip()) > width and "/" not in line] == []
+
+
+@pytest.mark.parametrize("width", [80, 130])
+def test_tables_of_results_are_whole(
+    width: int, printed: list[Table], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_width", width)
+    show_bench(RESULT)
+    show_capacity(RESULT.tables, [])
+    figures = Figures(1200, 3, [1.5, 22.75])
+    step = StepResult(
+        percent=10,
+        revision=1234,
+        share=0.1,
+        evidence=Evidence(figures, figures, 0),
+        judgements=(Judgement("error-rate>1%", Standing.NOT_MET, "3 of 1200 failed"),),
+    )
+    roll._finish(
+        RollResult(
+            model="cw-ranker", to="v2", outcome=Outcome.COMPLETED, reason="", revision=7, steps=(step,), left_alone=()
+        )
+    )
+
+    output = capsys.readouterr().out
+    assert len(printed) == 3
+    assert {part for each in printed for part in missing(each, output)} == set()
