@@ -73,7 +73,7 @@ fuzz: $(VENV)/ready  ## Compare the two interpreters of the rules on PAIRS table
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
 
 mutants: $(VENV)/ready  ## Plant every bug of tests/mutants, or those with ONLY in their name, and see who catches it
-	@$(BIN)/python -m tests.mutants $(ONLY)
+	@$(BIN)/python -m tests.mutants $(ONLY) $(ARGS)
 
 fuzz-inputs: $(VENV)/ready  ## Feed INPUTS malformed files, messages and headers to every parser; failures join the corpus
 	@$(BIN)/python -m tests.fuzz.guided --inputs $(INPUTS) $(ARGS)

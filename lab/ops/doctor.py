@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import shutil
@@ -40,6 +41,9 @@ _OPEN_FILES = 1024
 _ENOUGH_CORES = 2
 # The default lab takes about 60.
 _PORTS_OF_A_LAB = 100
+# Each Envoy takes four; an Envoy that gets none aborts while it starts.
+_WATCHES_OF_A_LAB = 32
+_MAX_WATCHES = Path("/proc/sys/fs/inotify/max_user_instances")
 _COMMAND_TIMEOUT_S = 20
 
 
@@ -154,6 +158,32 @@ def _process() -> Iterator[Finding]:
         lacks=free < _PORTS_OF_A_LAB,
         remedy=f"take other labs down: units listen on 127.0.0.1, ports {ports.FIRST} to {ports.LAST}",
     )
+    if _MAX_WATCHES.exists():
+        most, taken = int(_MAX_WATCHES.read_text()), _file_watches()
+        yield _finding(
+            PROCESS,
+            "file watches",
+            f"{taken} of {most} taken",
+            hint=most - taken < _WATCHES_OF_A_LAB,
+            remedy="take other labs down, or as root: sysctl fs.inotify.max_user_instances=1024; Envoys abort without",
+        )
+
+
+def _file_watches() -> int:
+    """Inotify instances of this user."""
+    taken = 0
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.uids().real == os.getuid():
+                links = Path(f"/proc/{process.pid}/fd").iterdir()
+                taken += sum(_target(link) == "anon_inode:inotify" for link in links)
+    return taken
+
+
+def _target(link: Path) -> str:
+    with suppress(OSError):  # closed meanwhile
+        return os.readlink(link)  # noqa: PTH115 (it is no path)
+    return ""
 
 
 def _compose() -> Iterator[Finding]:

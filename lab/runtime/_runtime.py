@@ -15,6 +15,7 @@ from lab.runtime.identities import Identities
 from lab.runtime.state import Running
 
 _LAST_WORDS = 3
+_LAST_LINES = 100
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,13 @@ class Runtime(ABC):
         return log.read_text(errors="replace").splitlines()[-count:] if log.exists() else []
 
     def last_words(self, unit: str) -> str:
-        """The end of the unit's log, in one line; empty if it has printed nothing."""
+        """The end of the unit's log, in one line; empty if it has printed nothing.
+
+        An Envoy that aborts prints its reason, and then addresses of its stack, which are left out.
+        """
         self.log(unit)
-        return " | ".join(self.last_lines(unit, _LAST_WORDS))
+        lines = [line for line in self.last_lines(unit, _LAST_LINES) if "][backtrace]" not in line]
+        return " | ".join(lines[-_LAST_WORDS:])
 
     def _home(self, unit: str) -> Path:
         return self._folder / "units" / unit

@@ -1,6 +1,8 @@
 """What the doctor says of machines that lack something, each made so for real."""
 
+import ctypes
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -46,6 +48,26 @@ def test_an_envoy_that_does_not_run_is_seen_by_running_it(tmp_path: Path, monkey
 
     assert not diagnosis.ready["process"]
     assert diagnosis.lacks("process") == ["Envoy"]
+
+
+def test_file_watches_that_run_out_are_seen_before_an_envoy_aborts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instances = [ctypes.CDLL(None).inotify_init() for _ in range(3)]
+    try:
+        taken = int(_finding(doctor.examine(tmp_path), "file watches").found.split()[0])
+        most = tmp_path / "max_user_instances"
+        most.write_text(f"{taken}\n")
+        monkeypatch.setattr(doctor, "_MAX_WATCHES", most)
+
+        found = _finding(doctor.examine(tmp_path), "file watches")
+    finally:
+        for each in instances:
+            os.close(each)
+
+    assert taken >= len(instances)
+    assert found.state == "hint"
+    assert "max_user_instances" in found.remedy
 
 
 def test_packages_that_differ_from_the_lock_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,13 @@
 """``python -m tests.mutants [TEXT]``: plants every bug of the catalogue, or those whose name has the text, and judges.
 
 Each bug is put into a copy of the checkout; the copy's lab is driven by a drill, and its runs are judged by ``lab
-check`` of this checkout. A bug whose runs are all valid has escaped: exit status 1.
+check`` of this checkout. A bug whose runs are all valid has escaped: exit status 1. ``--also tests scenarios`` runs the
+copy's tests of the rooms that the bug is in, and its smoke scenarios on the bug's topology, and shows which notice it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -13,16 +15,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePath
+from queue import SimpleQueue
 
 from rich.console import Console
 from rich.table import Table
 
 from tests.mutants.catalogue import CHECKOUT, Mutant, catalogue
 
+PAGE = CHECKOUT / "docs" / "planted-bugs.md"
+HEAD = """\
+# Planted bugs
+
+Each bug of `tests/mutants/catalogue` was planted in a copy of the lab, the copy was driven by load, and its runs were
+judged by `lab check` of the lab without the bug. *Caught by* names the checkers that called a run invalid, with their
+violations; *the lab itself* is a command of the copy that failed. `make mutants ARGS="--page"` plants all and writes
+this page; it does not write it if a bug escaped.
+"""
+ALSO = ("tests", "scenarios")
 _DRILL_S = 300
 _CHECK_S = 120
+_PYTEST_S = 900
 NONE = Mutant(name="none", kind="as it is", file="", find="", replace="")
 
 
@@ -33,12 +50,15 @@ class Caught:
     Attributes:
         by: ``delivery: 12``, checkers with their numbers of violations; ``lab up`` or the like if a command failed;
             empty if nothing did.
+        unknown: checkers of the bug's claim that could not tell.
+        also: first test and first scenario that failed, by their kind in :data:`ALSO`; empty text if none did.
         took_s: seconds.
     """
 
     mutant: Mutant
     by: str
     unknown: str
+    also: dict[str, str]
     took_s: float
 
 
@@ -56,81 +76,168 @@ def copy_of(checkout: Path, to: Path) -> None:
             shutil.copyfile(checkout / name, to / name)
 
 
-def trial(mutant: Mutant, copy: Path) -> Caught:
-    """Plants one bug in a copy, drills it, judges it, and mends the copy."""
-    began = time.monotonic()
-    shutil.rmtree(copy / "runs", ignore_errors=True)
+@contextmanager
+def planted(mutant: Mutant, copy: Path) -> Iterator[None]:
+    """A copy with the bug in it, mended afterwards."""
     if mutant.file:
         (copy / mutant.file).write_text(mutant.mutated(CHECKOUT))
     try:
-        done = subprocess.run(
-            (sys.executable, "-m", "tests.mutants.drill", mutant.drill, mutant.topology),
-            cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy)},
-            capture_output=True,
-            text=True,
-            timeout=_DRILL_S,
-            check=False,
-        )
+        yield
     finally:
         if mutant.file:
             shutil.copyfile(CHECKOUT / mutant.file, copy / mutant.file)
+
+
+def trial(mutant: Mutant, copy: Path, also: tuple[str, ...] = ()) -> Caught:
+    """Plants one bug in a copy, drills it, and judges it."""
+    began = time.monotonic()
+    shutil.rmtree(copy / "runs", ignore_errors=True)
+    with planted(mutant, copy):
+        done = _python(copy, _DRILL_S, "-m", "tests.mutants.drill", mutant.drill, mutant.topology)
+        others = {kind: _failed(copy, *_pytest_arguments(kind, mutant)) for kind in also}
+    caught = Caught(mutant, "", "", others, 0.0)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        return Caught(mutant, f"the lab itself: {lines[0][:100]}", "", time.monotonic() - began)
+        return replace(caught, by=f"the lab itself: {lines[0][:100]}", took_s=time.monotonic() - began)
     by, unknown = [], []
     for run in done.stdout.splitlines():
-        caught, open_ = _judged(run, mutant.shows)
-        by += caught
+        invalid, open_ = _judged(run, mutant.shows)
+        by += invalid
         unknown += open_
-    return Caught(mutant, ", ".join(by), ", ".join(unknown), time.monotonic() - began)
+    return replace(caught, by=", ".join(by), unknown=", ".join(unknown), took_s=time.monotonic() - began)
+
+
+def _python(copy: Path, timeout_s: float, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        (sys.executable, *arguments),
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy)},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def _pytest_arguments(kind: str, mutant: Mutant) -> tuple[str, ...]:
+    """Tests of every room on the path of the bug's file, or smoke scenarios on the bug's topology."""
+    if kind == "scenarios":
+        return "scenarios", "-m", "smoke", "--runtime", "process", "--topology", mutant.topology
+    rooms = [f"tests/{part}" for part in PurePath(mutant.file).parent.parts if (CHECKOUT / "tests" / part).is_dir()]
+    return tuple(rooms) or ("tests/routing",)
+
+
+def _failed(copy: Path, *arguments: str) -> str:
+    """Returns the first test that fails, without its folder; empty if all pass."""
+    done = _python(copy, _PYTEST_S, "-m", "pytest", *arguments, "-x", "-q", "-n", "0", "-p", "no:cacheprovider")
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    if done.returncode and not lines:
+        lines = [f"pytest: exit {done.returncode}"]
+    return lines[0].split(" ", 1)[-1].partition(" - ")[0].partition("/")[2] if lines else ""
 
 
 def _judged(run: str, claim: str) -> tuple[list[str], list[str]]:
-    """Returns the checkers that call a run invalid, with their violations, and those that call it unknown."""
+    """Returns the checkers of a claim that call a run invalid, with their violations, and those that cannot tell.
+
+    A failure of another claim may be the machine's, such as a deadline missed while it was busy, so it shows no bug.
+    """
     command = (sys.executable, "-c", "from lab.cli import main; main()", "check", run, "--json", "--claims", claim)
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=_CHECK_S, check=False)
     if done.returncode == 3:  # it cannot be judged
         return [f"evidence: {done.stderr.strip()[:100]}"], []
-    verdicts = json.loads(done.stdout)["verdicts"]
+    verdicts = [each for each in json.loads(done.stdout)["verdicts"] if each["claim"] == claim]
     caught = [f"{each['checker']}: {len(each['violations'])}" for each in verdicts if each["outcome"] == "invalid"]
-    return caught, [each["checker"] for each in verdicts if each["outcome"] == "unknown" and each["claim"] == claim]
+    return caught, [each["checker"] for each in verdicts if each["outcome"] == "unknown"]
 
 
-def main() -> int:
-    """Prints who caught what; returns 1 if a bug escaped, 2 if the lab without a bug is not valid."""
-    text = " ".join(sys.argv[1:])
-    chosen = [each for each in catalogue() if text in f"{each.kind}: {each.name}"]
-    console = Console()
-    caught: list[Caught] = []
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        copy_of(CHECKOUT, Path(folder))
-        for drill, topology in sorted({(each.drill, each.topology) for each in chosen}):
-            control = trial(Mutant(**{**asdict(NONE), "drill": drill, "topology": topology}), Path(folder))
-            console.print(
-                f"no bug: {drill} on {topology}: {control.by or control.unknown or 'valid'} ({control.took_s:.0f} s)"
-            )
-            if control.by:
-                return 2
-        for number, mutant in enumerate(chosen, start=1):
-            caught.append(trial(mutant, Path(folder)))
-            last = caught[-1]
-            console.print(
-                f"{number}/{len(chosen)} {mutant.kind}: {mutant.name}: {last.by or 'ESCAPED'} ({last.took_s:.0f} s)"
-            )
-    table = Table("class", "planted bug", "topology", "drill", "caught by", "unknown by")
-    for each in caught:
-        table.add_row(
+def trials(mutants: list[Mutant], copies: list[Path], also: tuple[str, ...]) -> Iterator[Caught]:
+    """Tries bugs side by side, one in each copy, and yields them in their order."""
+    free: SimpleQueue[Path] = SimpleQueue()
+    for copy in copies:
+        free.put(copy)
+
+    def tried(mutant: Mutant) -> Caught:
+        copy = free.get()
+        try:
+            return trial(mutant, copy, also)
+        finally:
+            free.put(copy)
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        yield from pool.map(tried, mutants)
+
+
+def table_of(caught: list[Caught], also: tuple[str, ...]) -> tuple[list[str], list[list[str]]]:
+    """Returns the columns and rows of who caught what."""
+    columns = ["class", "planted bug", "topology", "drill", "caught by", *also]
+    return columns, [
+        [
             each.mutant.kind,
             each.mutant.name,
             each.mutant.topology,
             each.mutant.drill,
-            each.by or "[red]nobody",
-            each.unknown,
-        )
+            each.by or "nobody",
+            *(each.also[kind] or "-" for kind in also),
+        ]
+        for each in caught
+    ]
+
+
+def page(caught: list[Caught], also: tuple[str, ...]) -> str:
+    """The page of all planted bugs, with the date and the commit of the trial."""
+    columns, rows = table_of(caught, also)
+    commit, date = subprocess.run(
+        ("git", "log", "-1", "--format=%h\n%cs"), cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    lines = [columns, ["---"] * len(columns), *rows]
+    table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    return f"{HEAD}\nTried at commit `{commit}` of {date}: {len(caught)} of {len(caught)} caught.\n\n{table}\n"
+
+
+def main() -> int:
+    """Prints who caught what; returns 1 if a bug escaped, 2 if the lab without a bug is not valid."""
+    parser = argparse.ArgumentParser(
+        prog="make mutants",
+        description="Plants bugs in copies of the lab, and shows who catches them. Example: "
+        "make mutants ONLY=streams ARGS='--jobs 2 --also tests scenarios'.",
+    )
+    parser.add_argument("text", nargs="*", help="plant only bugs with this text in 'CLASS: NAME'")
+    parser.add_argument("--jobs", type=int, default=1, help="bugs that are tried side by side, default 1")
+    parser.add_argument("--also", nargs="+", choices=ALSO, default=(), help="show which tests, scenarios notice, too")
+    parser.add_argument("--page", action="store_true", help="plant all bugs and write docs/planted-bugs.md")
+    options = parser.parse_args()
+    if options.page and options.text:
+        parser.error("--page is of all bugs: leave the text out")
+    also, console = tuple(options.also), Console()
+    chosen = [each for each in catalogue() if " ".join(options.text) in f"{each.kind}: {each.name}"]
+    drills = sorted({(each.drill, each.topology) for each in chosen})
+    controls = [Mutant(**{**asdict(NONE), "drill": drill, "topology": topology}) for drill, topology in drills]
+    caught: list[Caught] = []
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        copies = [Path(folder) / str(number) for number in range(options.jobs)]
+        for copy in copies:
+            copy_of(CHECKOUT, copy)
+        for each in trials(controls, copies, ()):
+            verdict = each.by or each.unknown or "valid"
+            console.print(f"no bug: {each.mutant.drill} on {each.mutant.topology}: {verdict} ({each.took_s:.0f} s)")
+            if each.by:
+                return 2
+        for number, each in enumerate(trials(chosen, copies, also), start=1):
+            caught.append(each)
+            others = "".join(f"; {kind}: {name or '-'}" for kind, name in each.also.items())
+            console.print(
+                f"{number}/{len(chosen)} {each.mutant.kind}: {each.mutant.name}: {each.by or 'ESCAPED'}{others} "
+                f"({each.took_s:.0f} s)"
+            )
+    columns, rows = table_of(caught, also)
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
-    escaped = [each.mutant.name for each in caught if not each.by]
-    console.print(f"{len(caught) - len(escaped)} of {len(caught)} caught, {len(escaped)} escaped")
+    escaped = sum(not each.by for each in caught)
+    console.print(f"{len(caught) - escaped} of {len(caught)} caught, {escaped} escaped")
+    if options.page and not escaped:
+        PAGE.write_text(page(caught, also))
     return bool(escaped)
 
 
