@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab import folder_of
 from lab import home as home_of_labs
@@ -133,6 +133,14 @@ class Lab:
     def endpoints(self) -> LabEndpoints:
         """The addresses of everything, for outside clients."""
         return inspect.endpoints(self._context)
+
+    def xds_bootstrap(self, caller: str) -> dict[str, Any]:
+        """The xDS bootstrap for an outside client whose gRPC library routes by itself in this caller's name.
+
+        Raises:
+            InputError: the lab has no such caller.
+        """
+        return inspect.xds_bootstrap(self._context, caller)
 
     def audit(self, last: int = 0) -> AuditLog:
         """The latest ``last`` entries of the audit log, or all for 0: the control plane's and the lab's own."""

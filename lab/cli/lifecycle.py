@@ -149,11 +149,21 @@ def status(
         raise typer.Exit(1)
 
 
-def endpoints(name: Name = "default", as_json: Json = False) -> None:
+def endpoints(
+    bootstrap: Annotated[
+        str,
+        typer.Option(metavar="CALLER", help="Print the xDS bootstrap of a proxyless client in its name."),
+    ] = "",
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
     """Show the addresses for outside clients.
 
-    Example: lab endpoints --json
+    Example: lab endpoints --bootstrap homepage > xds.json
     """
+    if bootstrap:
+        print_json(Lab(name).xds_bootstrap(bootstrap))
+        return
     where = Lab(name).endpoints()
     if as_json:
         print_json(where.to_document())

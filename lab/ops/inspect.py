@@ -15,6 +15,7 @@ from lab.runtime.identities import Identities
 from lab.runtime.state import Running
 from lab.topologies import TOPOLOGIES
 from lab.transport.security import MTLS
+from lab.transport.xds import bootstrap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -198,6 +199,22 @@ def endpoints(context: LabContext) -> LabEndpoints:
         identity=str(Identities(context.folder).of(OPERATOR)) if state.security == MTLS else "",
         metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
     )
+
+
+def xds_bootstrap(context: LabContext, caller: str) -> dict[str, Any]:
+    """The xDS bootstrap for an outside client whose gRPC library routes by itself in this caller's name.
+
+    Raises:
+        InputError: the lab has no such caller.
+    """
+    state = context.state()
+    if caller not in state.plan.callers:
+        raise InputError(
+            f"caller {caller!r} is not in lab {context.name}; write one of {', '.join(state.plan.callers)}"
+        )
+    control_planes = ",".join(unit.address for unit in state.plan.with_role(CONTROL_PLANE))
+    certificate = str(Identities(context.folder).of(caller)) if state.security == MTLS else ""
+    return bootstrap(control_planes, caller, certificate)
 
 
 def audit(context: LabContext, last: int = 0) -> AuditLog:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -58,7 +58,7 @@ def open_xds_channel(control_plane: str, caller: str, security: Security | None 
     return grpc.aio.secure_channel(target, grpc.xds_channel_credentials(), options=options)
 
 
-def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, object]:
+def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, Any]:
     """The xDS bootstrap, see gRFCs A27, A29 and A65.
 
     A caller's service and a load driver beside it are different nodes, with different ids. A node keeps its id as long
@@ -74,6 +74,7 @@ def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, ob
         "id": f"{caller}-{ROLE}-{secrets.token_hex(3)}",
         "cluster": caller,
         "metadata": {"role": ROLE},
+        "locality": {},  # grpc-js-xds refuses a node without one
     }
     server = {"server_uri": any_of(control_plane), "server_features": ["xds_v3"]}
     if not folder:
