@@ -20,6 +20,7 @@ from lab.report.scales import linear, size
 from lab.roles import CALLER as CALLER_ROLE
 from lab.roles import MODEL, ROLES
 from lab.runs import folder as run_folder
+from lab.runtime.process.family import family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -132,4 +133,4 @@ def _pids_by_part(environment: Environment, driver: Driver) -> Mapping[str, Sequ
 
 
 def _cpu_by_part(parts: Mapping[str, Iterable[int]]) -> dict[str, float]:
-    return {part: sum(map(cpu_seconds, pids)) for part, pids in parts.items()}
+    return {part: sum(cpu_seconds(each) for pid in pids for each in family(pid)) for part, pids in parts.items()}

@@ -26,6 +26,7 @@ from lab.runtime import ports
 from lab.runtime._runtime import Runtime, RuntimeSite
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.identities import Identities
+from lab.runtime.process.family import family
 from lab.runtime.state import PRIVATE, Running
 from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
 
@@ -213,11 +214,12 @@ def _state(running: Running) -> str:
 
 
 def _memory_bytes(running: Running) -> int:
-    process = _process(running)
-    if process is None:
-        return 0
+    return 0 if _process(running) is None else sum(map(_pss, family(running.pid)))
+
+
+def _pss(pid: int) -> int:
     try:
-        memory = process.memory_full_info()
+        memory = psutil.Process(pid).memory_full_info()
     except psutil.Error:
         return 0
     return int(getattr(memory, "pss", memory.rss))
@@ -291,5 +293,9 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _try(process: psutil.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.send_signal(number)
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        # A unit ends what it has started by itself, but cannot once it is killed or stopped.
+        if number is not signal.SIGTERM and process.is_running() and os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
