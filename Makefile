@@ -20,7 +20,7 @@ INPUTS  ?= 1000000
 ROUNDS  ?= 14
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load postgres grpc-js test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages refusals-page bench bench-aa report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load proxies postgres grpc-js test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages refusals-page bench bench-aa report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ engine:  ## Install Docker on a Debian (as root), for labs of containers; elsewh
 h2load:  ## Install h2load on a Debian (as root), a second opinion for benches; elsewhere say what to install
 	@command -v h2load >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make h2load: install nghttp2-client, or run this as root on Debian" >&2; exit 1; }
 	@command -v h2load >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nghttp2-client >/dev/null; }
+
+proxies:  ## Install NGINX and HAProxy on a Debian (as root), for topologies; elsewhere say what to install
+	@services/renderer/install.sh
 
 # The package would start a server for the whole machine; tests start their own, so that is turned off.
 postgres:  ## Install PostgreSQL on a Debian (as root), for tests; elsewhere say what to install

@@ -8,6 +8,7 @@ from lab.bench.suites import blast_radius
 from lab.report import read_runs, render
 from lab.runs import runs_in
 from tests.lab_command import run_lab
+from tests.proxies import GATEWAYS
 
 TOPOLOGIES = ["gateway", "mesh"]
 
@@ -18,6 +19,7 @@ def test_a_unit_is_in_the_path_of_topologies_through_its_role() -> None:
         "gateway-killed": ["gateway"],
         "gateways-killed": ["gateway"],
         "central-envoy-killed": [],
+        **{f"{role}-killed": [] for role in GATEWAYS.values()},
         "sidecar-killed": ["mesh"],
         "resolver-killed": ["mesh"],
         "control-plane-killed": [],

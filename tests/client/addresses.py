@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from lab.client import Client, DirectTarget, Endpoints
-from lab.topologies import open_client
+from lab.topologies import TOPOLOGIES, open_client
 from models.proto.control.v1 import rules_pb2
 from tests.parts import ControlPlane, Model, gateway_up, resolver_up
 
@@ -14,14 +14,13 @@ from tests.parts import ControlPlane, Model, gateway_up, resolver_up
 async def everything(
     control_plane: ControlPlane, model: Model, rules: rules_pb2.RulesUpdate, **direct: DirectTarget
 ) -> AsyncIterator[Endpoints]:
-    """A resolver and a gateway that have applied the rules, and the model in place of each Envoy."""
+    """A resolver and a gateway that have applied the rules, and the model in place of each proxy."""
     async with resolver_up(control_plane.address) as resolver, gateway_up(control_plane.address) as gateway:
         await control_plane.put_in_force(rules, "resolver", "gateway")
         yield Endpoints(
             {
                 "resolver": (resolver,),
-                "sidecar": (model.address,),
-                "central-envoy": (model.address,),
+                **{role: (model.address,) for each in TOPOLOGIES.values() for role in each.between},
                 "control-plane": (control_plane.address,),
                 "gateway": (gateway,),
             },

@@ -25,7 +25,7 @@ RULED = sorted(TOPOLOGIES.keys() - {"direct"})
 GATEWAYS = [name for name in RULED if not TOPOLOGIES[name].decides_at_caller]
 MESHES = [name for name in RULED if TOPOLOGIES[name].decides_at_caller]
 # Elsewhere an Envoy makes the copies, of requests that are marked.
-COPYING = [*GATEWAYS, "proxyless"]
+COPYING = [name for name in RULED if TOPOLOGIES[name].capabilities.shadow_by in {"caller", "gateway"}]
 KEYS = ("rows.v1", "rows.v2", "rows.v3")
 CHAIN = use_case("rows@v1", fallback=["rows@v2", "rows@v1", "rows@v3"])
 GONE = (grpc.StatusCode.UNAVAILABLE, "gone")

@@ -15,6 +15,7 @@ from models.proto.control.v1 import stub_pb2
 from models.proto.ranking.v1 import ranking_pb2
 from scenarios.framework.steps import set_behaviour
 from tests.labs import TWO_REPLICAS, write_spec
+from tests.proxies import that_run_here
 from tests.waiting import eventually
 
 SPEC = """
@@ -75,7 +76,7 @@ async def shrink(lab: Lab, topologies: list[str]) -> tuple[list[int | BaseExcept
 
 
 def test_long_streams_finish_when_their_replica_goes(own_lab: Lab, tmp_path: Path) -> None:
-    topologies = sorted(TOPOLOGIES.keys() - {"direct"})
+    topologies = sorted(set(that_run_here(TOPOLOGIES)) - {"direct"})
     bring_up(own_lab, tmp_path, topologies, drain_s=30)
     found, _ = asyncio.run(shrink(own_lab, topologies))
     assert [TITLES] * len(topologies) * STREAMS == found

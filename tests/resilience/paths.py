@@ -1,4 +1,4 @@
-"""Scripted replicas behind a real Envoy, gateway, or gRPC library."""
+"""Scripted replicas behind a real proxy, gateway, or gRPC library."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import grpc
 
 from lab.client import Answer, Client, Endpoints
 from lab.errors import CallError
-from lab.topologies import open_client
+from lab.topologies import TOPOLOGIES, open_client
 from tests.envoys import Envoy, envoy_up
 from tests.parts import ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
+from tests.proxies import GATEWAYS, proxy_up
 from tests.waiting import eventually
 
 KEYS = ("rows.v1", "rows.v2")
@@ -152,7 +153,12 @@ async def open_path(folder: Path, topology: str, *, replicas: int = 2, **setting
         resolver = await stack.enter_async_context(resolver_up(control_plane.address))
         nodes = ["resolver"]
         envoy = gateway = None
-        if topology.startswith("gateway") and topology != "gateway-header":
+        proxy = {}
+        if topology in GATEWAYS:
+            role = GATEWAYS[topology]
+            proxy = {role: (await stack.enter_async_context(proxy_up(topology, control_plane.address)),)}
+            nodes.append(role)
+        elif "gateway" in TOPOLOGIES[topology].between:
             gateway = await stack.enter_async_context(gateway_up(control_plane.address))
             nodes.append("gateway")
         elif topology != "proxyless":
@@ -164,6 +170,7 @@ async def open_path(folder: Path, topology: str, *, replicas: int = 2, **setting
                 "central-envoy": (envoy.address,) if envoy else (),
                 "control-plane": (control_plane.address,),
                 "gateway": (gateway,) if gateway else (),
+                **proxy,
             },
         )
         client = open_client(topology, "homepage", addresses)

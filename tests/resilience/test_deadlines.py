@@ -11,6 +11,7 @@ from lab.topologies import TOPOLOGIES
 from tests.resilience.paths import GONE, open_path
 
 RULED = sorted(TOPOLOGIES.keys() - {"direct"})
+RETRYING = [name for name in RULED if TOPOLOGIES[name].capabilities.retries]
 
 
 @pytest.mark.parametrize("topology", RULED)
@@ -20,7 +21,7 @@ async def test_the_model_sees_the_remaining_time(topology: str, tmp_path: Path) 
         assert all(left is not None and 4 < left <= 5.01 for each in opened.replicas for left in each.deadlines_s)
 
 
-@pytest.mark.parametrize("topology", RULED)
+@pytest.mark.parametrize("topology", RETRYING)
 async def test_each_further_attempt_has_less_time(topology: str, tmp_path: Path) -> None:
     settings = {"timeout": "5s", "retries": {"attempts": 3, "backoff": "1ms", "at_least": 100}}
     async with open_path(tmp_path, topology, replicas=1, **settings) as opened:
@@ -42,7 +43,7 @@ async def test_a_late_answer_is_a_missed_deadline(topology: str, tmp_path: Path)
         assert all("no answer within 100 ms" in error.message for error in opened.errors)
 
 
-@pytest.mark.parametrize("topology", RULED)
+@pytest.mark.parametrize("topology", RETRYING)
 async def test_with_retries_a_late_answer_is_a_missed_deadline(topology: str, tmp_path: Path) -> None:
     retries = {"attempts": 5, "backoff": "1ms", "at_least": 100}
     async with open_path(tmp_path, topology, timeout="400ms", retries=retries) as opened:

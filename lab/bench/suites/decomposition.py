@@ -87,12 +87,13 @@ def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()
 
 
 def parts() -> Iterator[Part]:
-    """Yields :data:`PARTS`, then one for each topology they lack that differs from one of theirs in the proxy alone."""
+    """Yields :data:`PARTS`, then one for each of the default lab that they lack and that differs in the proxy alone."""
     yield from PARTS
     compared = [each for each in TOPOLOGIES.values() if each.name in {part.more for part in PARTS}]
     mentioned = {variant for part in PARTS for variant in (part.more, part.less)}
     for other in TOPOLOGIES.values():
-        for base in compared if other.name not in mentioned and other.between else ():
+        is_new = other.in_default_lab and other.name not in mentioned
+        for base in compared if is_new and other.between else ():
             if (other.asks, len(other.between)) == (base.asks, len(base.between)) and other.between != base.between:
                 proxy, usual = ", ".join(other.between), ", ".join(base.between)
                 yield Part(f"{proxy}, not {usual}", other.name, base.name, f"{proxy} in the place of {usual}")

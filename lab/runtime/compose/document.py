@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network
@@ -86,7 +86,7 @@ def render(layout: Plan, setting: Setting) -> str:
         control_plane=layout.unit(CONTROL_PLANE),
         roles=roles,
         health=_health,
-        profiles={role.name: _profiles(role.name) for role in roles},
+        profiles=_profiles([role.name for role in roles]),
         home=HOME,
         identity=IDENTITY,
         host_address=next(setting.subnet.hosts()),
@@ -105,10 +105,11 @@ def _health(role: Role) -> str:
     return f'http, "{ADMIN_PORT}", /ready' if role.probe is Probe.HTTP_READY else f'grpc, "{role.port}"'
 
 
-def _profiles(role: str) -> tuple[str, ...]:
-    """Profiles that include a role: the topologies that need it, and ``all``."""
-    needing = [each.name for each in TOPOLOGIES.values() if role in (*each.roles, CALLER, MODEL, CONTROL_PLANE)]
-    return (*needing, "all")
+def _profiles(roles: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Role → profiles that include it: the topologies that need it and have all their roles here, and ``all``."""
+    here = [each for each in TOPOLOGIES.values() if set(each.roles).issubset(roles)]
+    shared = (CALLER, MODEL, CONTROL_PLANE)
+    return {role: (*(each.name for each in here if role in (*each.roles, *shared)), "all") for role in roles}
 
 
 def write_files(layout: Plan, folder: Path) -> None:

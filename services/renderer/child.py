@@ -1,0 +1,104 @@
+"""A proxy's process, which never outlives this one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from tempfile import mkdtemp
+from threading import Thread
+from typing import IO, TYPE_CHECKING
+
+from lab.errors import UnitError
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Sequence
+
+# Debian's servers are where an unprivileged user's PATH does not lead.
+_MORE_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+# Unless it reads a line, this process has been killed: ends the rest of its group. A signal at the parent's death would
+# reach the proxy's first process alone.
+_REAPER = 'read -r _ || { rm -rf "$0"; kill -KILL 0; }'
+
+
+def path_of(program: str) -> str | None:
+    """Where a program is; None if it is not installed."""
+    search = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""), _MORE_PATH))
+    return shutil.which(program, path=search)
+
+
+class Child:
+    """One process in this process's group, with a folder of its own.
+
+    Not asyncio's: that forks, and gRPC's threads forbid it.
+
+    Attributes:
+        folder: for its files; short, as it may have Unix sockets, and removed when this process ends.
+        last_line: the last line that it wrote.
+    """
+
+    def __init__(self) -> None:
+        if os.getpgrp() != os.getpid():
+            os.setpgid(0, 0)  # the reaper must end nobody else
+        self.folder = Path(mkdtemp(prefix="lab-proxy-"))
+        self.last_line = ""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reaper = subprocess.Popen(("/bin/sh", "-c", _REAPER, str(self.folder)), stdin=subprocess.PIPE)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._started.pid
+
+    def start(self, argv: Sequence[str], *, remedy: str) -> None:
+        """Starts it.
+
+        Args:
+            argv: the command.
+            remedy: what to do if there is no such program.
+
+        Raises:
+            UnitError: there is none.
+        """
+        program = path_of(argv[0])
+        if program is None:
+            raise UnitError(f"{argv[0]} is not installed: {remedy}")
+        self._process = subprocess.Popen(
+            (program, *argv[1:]), cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert self._process.stdout is not None  # noqa: S101 (it is a pipe)
+        Thread(target=self._pass_on, args=(self._process.stdout,), daemon=True).start()
+
+    def _pass_on(self, lines: IO[bytes]) -> None:
+        for line in lines:
+            self.last_line = line.decode(errors="replace").strip() or self.last_line
+            sys.stderr.write(line.decode(errors="replace"))
+
+    async def ended(self) -> str:
+        """Returns its last line once it has ended."""
+        status = await asyncio.to_thread(self._started.wait)
+        return self.last_line or f"exit status {status}"
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends it a signal; without effect if it has ended."""
+        self._started.send_signal(number)
+
+    async def stop(self, number: signal.Signals, within_s: float) -> None:
+        """Ends it by a signal, after ``within_s`` seconds by SIGKILL, and removes its folder."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._process.wait, within_s)
+            self._process.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._reaper.communicate(b"well\n")
+
+    @property
+    def _started(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "it has not been started"  # noqa: S101 (a bug of this package)
+        return self._process

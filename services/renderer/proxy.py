@@ -1,0 +1,73 @@
+"""What a proxy is to the renderer: a configuration, and how to put it in force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Replicas that answer the same requests.
+
+    Attributes:
+        addresses: ``ip:port`` of each; empty while there are none.
+        host_name: name that their certificates must have.
+    """
+
+    addresses: tuple[str, ...]
+    host_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All that a proxy needs to know.
+
+    Attributes:
+        listen: ``ip:port`` to serve on.
+        upstreams: by routing key.
+        identity: folder of its certificate, key and authorities, another one for each certificate; None in plaintext.
+    """
+
+    listen: str
+    upstreams: Mapping[str, Upstream]
+    identity: Path | None
+
+    def names(self) -> dict[Upstream, str]:
+        """A name for each distinct upstream that has replicas: ``u0``, ``u1`` and so on."""
+        distinct = dict.fromkeys(each for each in self.upstreams.values() if each.addresses)
+        return {each: f"u{number}" for number, each in enumerate(distinct)}
+
+
+class Proxy(Protocol):
+    """Runs one proxy as a child of this process."""
+
+    @property
+    def last_line(self) -> str:
+        """The last line that it wrote."""
+
+    async def start(self, configuration: Configuration) -> None:
+        """Starts it.
+
+        Raises:
+            UnitError: it is not installed.
+        """
+
+    async def configure(self, configuration: Configuration) -> None:
+        """Makes it follow another configuration, and returns once no open connection keeps to the previous one.
+
+        Waits for as long as that takes; a proxy that refuses may never follow.
+
+        Raises:
+            UnitError: it refuses.
+        """
+
+    async def ended(self) -> str:
+        """Returns its last words once it has ended by itself."""
+
+    async def stop(self, within_s: float) -> None:
+        """Ends it: requests in flight may finish within ``within_s`` seconds."""

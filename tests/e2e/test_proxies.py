@@ -1,0 +1,201 @@
+"""Proxies of others, each behind its renderer, in one lab: they route as the lab's own, and change under load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+
+from lab import CHECKOUT
+from lab.checkers import Outcome
+from lab.lab import Lab
+from lab.roles import ROLES
+from lab.routing.keys import HEADER
+from lab.runtime.process.family import family
+from lab.topologies import TOPOLOGIES
+from lab.transport import Security, open_blocking_channel
+from lab.waiting import eventually
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from scenarios.framework.steps import (
+    assert_all_answered_rightly,
+    load_on,
+    moved_table,
+    seen_by,
+    under_loads,
+    verdict_of,
+)
+from tests.lab_command import json_of, run_lab
+from tests.labs import address_of, known, lab_up, states, status_of
+from tests.proxies import GATEWAYS, need, that_run_here
+
+CHANGES, RATE_RPS = 50, 50.0
+WITHIN = timedelta(seconds=20)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The default lab's callers and models, with every proxy that this machine has."""
+    if not that_run_here(GATEWAYS):
+        need(next(iter(GATEWAYS)))
+    with lab_up(tmp_path_factory.mktemp("proxies"), topologies=that_run_here(GATEWAYS), security="mtls") as lab:
+        yield lab
+
+
+@pytest.fixture
+def topology(request: pytest.FixtureRequest) -> str:
+    """A topology whose proxy is here."""
+    need(request.param)
+    return str(request.param)
+
+
+each_of_them = pytest.mark.parametrize("topology", GATEWAYS, indirect=True)
+
+
+def own_processes(lab: Lab, role: str) -> set[int]:
+    """Ids of the renderer and of all that it has started."""
+    [unit] = [each for each in lab.status().units if each.role == role]
+    return set(family(unit.pid)) if unit.pid else set()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that waits for its parent does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_fifty_changes_under_load_fail_and_misroute_nothing(lab: Lab, tmp_path: Path) -> None:
+    routes = CHECKOUT / "routes.yaml"
+    moved = moved_table(routes, tmp_path)
+    contexts = {"device": ("phone", "tv"), "country": ("DE", "US")}
+    loads = [load_on(each, RATE_RPS, duration_s=100, contexts=contexts) for each in that_run_here(GATEWAYS)]
+
+    with under_loads(lab, *loads) as runs:
+        for number in range(CHANGES):
+            lab.routes.publish(routes if number % 2 else moved)
+
+    for run in runs:
+        result = run.result()
+        assert_all_answered_rightly(result)
+        assert seen_by(result, "cluster") >= {"ml-cluster-1", "ml-cluster-5"}, "no request saw the move"
+        assert verdict_of(result, "routing") == Outcome.VALID
+
+
+@each_of_them
+def test_a_run_is_valid(lab: Lab, topology: str) -> None:
+    options = ("--topology", topology, "--caller", "homepage", "--rate", "50", "--duration", "3", "--json")
+
+    run = json_of(run_lab(lab, "load", *options), statuses=(0, 2))
+
+    assert (run["offered"] > 0, run["failed"], run["misrouted"], run["torn"]) == (True, 0, 0, 0)
+    checked = json_of(run_lab(lab, "check", run["run_dir"], "--claims", "correctness,availability", "--json"))
+    assert checked["verdict"] == "valid"
+
+
+@each_of_them
+def test_a_publish_waits_for_the_proxy(lab: Lab, topology: str) -> None:
+    revision = lab.routes.publish(CHECKOUT / "routes.yaml")
+
+    assert {each.node: each.acked_revision for each in known(lab).nodes}[GATEWAYS[topology]] == revision
+
+
+@each_of_them
+@pytest.mark.parametrize(
+    ("keys", "code", "words"),
+    [
+        (("nobody.v7",), "UNAVAILABLE", "nobody.v7"),
+        (("CW-RANKER.V1",), "INVALID_ARGUMENT", "send exactly one"),
+        ((), "INVALID_ARGUMENT", "send exactly one"),
+        (("*",), "INVALID_ARGUMENT", "send exactly one"),
+    ],
+    ids=["unknown", "upper case", "none", "wildcard"],
+)
+def test_a_key_that_leads_nowhere_is_refused(
+    lab: Lab, topology: str, keys: tuple[str, ...], code: str, words: str
+) -> None:
+    assert ask_raw(lab, topology, "homepage", *keys) == (code, words)
+
+
+@each_of_them
+def test_two_keys_are_refused(lab: Lab, topology: str) -> None:
+    assert ask_raw(lab, topology, "homepage", "cw-ranker.v1", "cw-ranker.v1")[0] in {"INVALID_ARGUMENT", "INTERNAL"}
+
+
+def ask_raw(lab: Lab, topology: str, unit: str, *keys: str) -> tuple[str, str]:
+    """Status of a request with these keys, and the part of its message that matters."""
+    security = Security("mtls", str(lab.folder / "pki" / "units" / unit))
+    role = GATEWAYS[topology]
+    headers = [(HEADER, key) for key in keys]
+    with open_blocking_channel(address_of(lab, role), security, peer=f"{role}/{role}") as channel:
+        rank = ranking_pb2_grpc.RankingStub(channel).Rank
+        with pytest.raises(grpc.RpcError) as refused:
+            rank(ranking_pb2.RankRequest(), metadata=headers, timeout=5)
+    code, details = refused.value.code(), refused.value.details() or ""
+    return code.name, next((each for each in ("nobody.v7", "send exactly one") if each in details), details)
+
+
+@each_of_them
+def test_nothing_of_a_killed_proxy_is_left_and_it_comes_back(lab: Lab, topology: str) -> None:
+    role = GATEWAYS[topology]
+    before = own_processes(lab, role)
+    assert len(before) >= 2
+
+    fault = lab.faults.inject("kill", role)
+    try:
+        eventually("all have ended", lambda: [pid for pid in before if is_alive(pid)], within=WITHIN, until=[].__eq__)
+        assert status_of(lab, topology) == "UNAVAILABLE"
+    finally:
+        fault.heal()
+
+    assert states(lab)[role] == "running"
+    eventually("it answers again", lambda: status_of(lab, topology), within=WITHIN, until="OK".__eq__)
+
+
+@each_of_them
+def test_a_unit_whose_proxy_has_ended_ends(lab: Lab, topology: str) -> None:
+    role = GATEWAYS[topology]
+    [renderer, *others] = family(next(each.pid or 0 for each in lab.status().units if each.role == role))
+    programs = [each for each in map(psutil.Process, others) if role in each.name()]
+
+    for each in programs:
+        each.kill()
+
+    eventually("it has ended", lambda: states(lab)[role], within=WITHIN, until="exited".__eq__)
+    eventually(
+        "nothing of it is left", lambda: any(map(is_alive, [renderer, *others])), within=WITHIN, until=False.__eq__
+    )
+    lab.up(topologies=that_run_here(GATEWAYS), security="mtls", runtime="process")
+    eventually("it answers again", lambda: status_of(lab, topology), within=WITHIN, until="OK".__eq__)
+
+
+@each_of_them
+def test_a_program_that_is_missing_is_named_with_its_remedy(topology: str) -> None:
+    role = GATEWAYS[topology]
+    options = {"proxy": role, "name": role, "role": role, "listen": "127.0.0.1:1", "control-plane": "127.0.0.1:1"}
+    hidden = "import services.renderer.child as child; child.path_of = lambda _: None"
+    run = f"{hidden}; import runpy; runpy.run_module('services.renderer', run_name='__main__')"
+
+    ended = subprocess.run(
+        [sys.executable, "-c", run, *(text for name, value in options.items() for text in (f"--{name}", value))],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=CHECKOUT,
+        timeout=60,
+    )
+
+    assert ended.returncode == 1
+    [line] = ended.stderr.strip().splitlines()
+    assert line.startswith(f"{role} is not installed: `make proxies`")
+
+
+def test_no_proxy_is_in_the_default_lab() -> None:
+    assert [each for each in GATEWAYS if TOPOLOGIES[each].in_default_lab] == []
+    assert {ROLES[role].calls_models for role in GATEWAYS.values()} == {True}

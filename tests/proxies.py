@@ -1,0 +1,51 @@
+"""Proxies of others, which a machine may lack (``make proxies`` installs them), with their renderers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from lab.topologies import TOPOLOGIES
+from services.renderer.__main__ import PROXIES
+from services.renderer.child import path_of
+from tests.missing import missing
+
+GATEWAYS = {name: role for name, each in TOPOLOGIES.items() for role in each.between if role in PROXIES}
+"""Topology → role of its proxy, which is also the program's name."""
+
+
+def that_run_here(topologies: Iterable[str]) -> list[str]:
+    """The topologies whose proxy this machine has; with ``CI`` set, where nothing may be missing, all."""
+    return [each for each in topologies if each not in GATEWAYS or os.environ.get("CI") or path_of(GATEWAYS[each])]
+
+
+def need(topology: str) -> None:
+    """Skips a test of a topology whose proxy this machine lacks."""
+    if not that_run_here([topology]):
+        missing(f"{GATEWAYS[topology]} is not installed: make proxies")
+
+
+@asynccontextmanager
+async def proxy_up(topology: str, control_plane: str) -> AsyncIterator[str]:
+    """The address of a proxy, which serves once its renderer has followed the control plane; in plaintext."""
+    need(topology)
+    role = GATEWAYS[topology]
+    address = f"127.0.0.1:{_free_port()}"
+    options = {"proxy": role, "name": role, "role": role, "listen": address, "control-plane": control_plane}
+    argv = [text for name, value in options.items() for text in (f"--{name}", value)]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.renderer", *argv)
+    try:
+        yield address
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
