@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from docs.site import memory, travels
+from docs.site import memory, scale, travels
 from docs.site.age import commit_of
 from docs.site.blocks import marked, pages, write
 from docs.site.links import CHECKOUT, PAGES
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 FIGURES = PAGES / "figures.json"
 PICTURES = PAGES / "figures"
 SUITES = CHECKOUT / "lab" / "bench" / "suites"
+# What is measured without a bench.
+OTHERS = {"memory": memory.measure, "scale": scale.measure}
 # Exit statuses of a bench that has figures: all claims hold, one does not, one is undecided.
 _MEASURED = (0, 1, 2)
 _SAME = 0.001
@@ -96,7 +98,7 @@ def texts(kept: Mapping[str, Any]) -> dict[str, str]:
     """All texts that pages may quote, by name: each figure, the same rounded (``….about``), and a block per bench."""
     quotes = {name: _quoted(figure) for name, figure in _each(kept)}
     rough = {f"{name}.about": _about(figure["estimate"]) for name, figure in _each(kept)}
-    nothing = {f"figures.{bench}": _NOTHING for bench in (*quoted_benches(), "memory")}
+    nothing = {f"figures.{bench}": _NOTHING for bench in (*quoted_benches(), *OTHERS)}
     return quotes | rough | nothing | {f"figures.{bench}": _block(bench, found) for bench, found in kept.items()}
 
 
@@ -211,7 +213,7 @@ def main() -> None:
     """Measures, writes, compares."""
     parser = argparse.ArgumentParser(prog="make figures", description="Measures every figure that pages quote.")
     parser.add_argument("--rounds", type=int, default=14, help="interleaved rounds of each bench, 3 or more [14]")
-    quoted = quoted_benches()
+    quoted = [*quoted_benches(), *OTHERS]
     parser.add_argument(
         "--only", nargs="*", default=quoted, metavar="BENCH", help=f"some of {', '.join(quoted)}, or none"
     )
@@ -222,8 +224,9 @@ def main() -> None:
     if not arguments.quote:
         os.environ.setdefault("LAB_RUNTIME", "process")
         try:
-            found = _measure(arguments.only, arguments.rounds) if arguments.only else {}
-            found["memory"] = memory.measure()
+            benches = [each for each in arguments.only if each not in OTHERS]
+            found = _measure(benches, arguments.rounds) if benches else {}
+            found |= {name: OTHERS[name]() for name in arguments.only if name in OTHERS}
             travels.main()
         except LabError as error:
             sys.exit(f"make figures: {error}")

@@ -1,0 +1,76 @@
+"""Measures one run of `lab scale`: ten thousand clusters, thirty callers, a hundred changes a second."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from docs.site.links import CHECKOUT
+from lab.errors import UnitError
+from lab.runs.folder import machine_versions
+
+_COMMAND = "lab scale --clusters 10000 --callers 30 --use-cases 2000 --seed 1 --json"
+# Right, wrong, too little evidence: each is a result.
+_MEASURED = (0, 1, 2)
+
+
+def measure() -> dict[str, Any]:
+    """The run in the form of a bench: no claims, one table of what was seen.
+
+    Raises:
+        UnitError: the command ended without a result.
+    """
+    started, began = datetime.now(UTC), time.monotonic()
+    command = [str(Path(sys.executable).parent / "lab"), *_COMMAND.split()[1:]]
+    done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode not in _MEASURED or not done.stdout:
+        raise UnitError(f"{_COMMAND}: exit status {done.returncode}")
+    ran = {
+        "started": started.isoformat(timespec="seconds"),
+        "took_s": round(time.monotonic() - began, 1),
+        "rounds": 1,
+        "command": _COMMAND,
+        "machine": machine_versions({"runtime": "process"}),
+    }
+    return {"ran": ran, "figures": {}, "tables": [table(json.loads(done.stdout))]}
+
+
+def table(seen: dict[str, Any]) -> dict[str, Any]:
+    """The table of a run from the document of ``lab scale --json``."""
+    churn, stuck, restart, memory = (seen[part] for part in ("churn", "stuck", "restart", "memory_mb"))
+    published = ", ".join(f"{phase} {ms / 1e3:.2f} s" for phase, ms in seen["publish_ms"].items())
+    rows = [
+        ("answers: right, wrong, failed", f"{seen['ok']:,}, {seen['misrouted']:,}, {seen['failed']:,}"),
+        ("verdict", seen["verdict"]),
+        ("callers, clusters that answered", f"{seen['callers_answered']}, {seen['clusters_answering']:,}"),
+        (
+            f"{seen['clusters']:,} clusters, {seen['model_versions']:,} versions, {seen['replicas']:,} replicas",
+            f"{published}; {seen['publish_cpu_s']:g} s of the control plane's processor time",
+        ),
+        ("one move to the last sidecar, without traffic", _spread(seen["move_alone_ms"])),
+        ("one move to the last sidecar, under traffic", _spread(seen["move_ms"])),
+        ("changes a second", f"{churn['changes_per_s']:g}"),
+        (f"{churn['revisions']} revisions meanwhile, to the last sidecar", _spread(churn["sidecars_ms"])),
+        (
+            "control plane meanwhile",
+            f"{churn['control_plane_cores']:g} cores, {churn['control_plane_rss_mb']:,.0f} MB",
+        ),
+        ("on the xDS wire, for a change and a sidecar", f"{churn['xds_bytes_per_change_and_sidecar']:,} bytes"),
+        ("one move past a frozen sidecar", _spread(stuck["move_ms"])),
+        ("control plane killed: all sidecars back", f"{restart['all_back_s']:g} s"),
+        (
+            "sent to a sidecar then; when it was new",
+            f"{restart['xds_kb']['median']:g} KB; {seen['warm_xds_kb']['median']:g} KB",
+        ),
+        ("memory of a sidecar, median", f"{memory['sidecar_median']:,.0f} MB"),
+    ]
+    return {"title": "one run", "columns": ["", "seen"], "numbers": [], "rows": [list(row) for row in rows]}
+
+
+def _spread(values: dict[str, float]) -> str:
+    return f"p50 {values['p50']:g} ms, p99 {values['p99']:g} ms of {values['n']}" if values else "none was measured"
