@@ -65,7 +65,7 @@ def seal(folder: Path, names: Iterable[str], key: Ed25519PrivateKey) -> None:
 
 
 def verify(folder: Path, names: Iterable[str]) -> str:
-    """Returns in words how a run's folder is sealed; :data:`UNSEALED` for one from before there were seals.
+    """Returns in words how a run's folder is sealed; :data:`UNSEALED` for one from before its lab had a key.
 
     Args:
         folder: of the run.
@@ -75,7 +75,10 @@ def verify(folder: Path, names: Iterable[str]) -> str:
         RunError: a file is not as it was sealed, or the seal is forged; names the file.
     """
     path = folder / SEAL
+    known = {key.name for parent in folder.resolve().parents[:2] for key in parent.glob(_PUBLIC.format("*"))}
     if not path.exists():
+        if known:
+            raise RunError(f"{path}: is missing: it was removed, or the run did not end; restore it, or run again")
         return UNSEALED
     fingerprint, files = _verified_seal(path)
     for name, digest in files.items():
@@ -87,10 +90,9 @@ def verify(folder: Path, names: Iterable[str]) -> str:
     for name in names:
         if name not in files and (folder / name).exists():
             raise RunError(f"{folder / name}: was put in after the run was sealed; remove it")
-    known = [key for parent in folder.resolve().parents[:2] for key in parent.glob(_PUBLIC.format("*"))]
     if not known:
         return f"sealed by key {fingerprint}, which is not beside the run"
-    if not any(key.name == _PUBLIC.format(fingerprint) for key in known):
+    if _PUBLIC.format(fingerprint) not in known:
         raise RunError(f"{path}: is signed by key {fingerprint}, which is not one of those beside the lab's runs")
     return f"sealed by key {fingerprint}"
 

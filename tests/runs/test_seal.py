@@ -20,7 +20,7 @@ from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.runs import judge, runs_in
 from lab.runs.folder import COPIES, DRIVER, EVIDENCE, HISTORY, PLAN, REVISIONS, SUMMARY, TOGETHER, VERSIONS
 from lab.runs.judging import write_summary
-from lab.runs.seal import SEAL, UNSEALED, forget_key, provide_key, seal, verify
+from lab.runs.seal import SEAL, UNSEALED, forget_key, provide_key, seal
 from tests.report.builders import VERSIONS as SOME_VERSIONS
 from tests.report.builders import make_record, make_revision
 
@@ -184,10 +184,19 @@ def test_a_name_of_another_key_is_forged(run: Path) -> None:
         judge(run)
 
 
-def test_a_run_without_a_seal_is_judged_and_says_so(run: Path) -> None:
+def test_a_run_of_a_lab_without_a_key_is_judged_and_says_so(run: Path, tmp_path: Path) -> None:
+    (run / SEAL).unlink()
+    moved = tmp_path / "older" / "runs" / "run"
+    moved.parent.mkdir(parents=True)
+
+    assert judge(run.rename(moved)).seal == UNSEALED
+
+
+def test_a_seal_that_was_removed_is_missed(run: Path) -> None:
     (run / SEAL).unlink()
 
-    assert judge(run).seal == UNSEALED
+    with pytest.raises(RunError, match=rf"{run / SEAL}: is missing"):
+        judge(run)
 
 
 def test_a_run_that_was_moved_says_that_its_key_is_not_there(run: Path, tmp_path: Path) -> None:
@@ -214,7 +223,3 @@ def test_the_key_is_its_owners_alone_and_stays_until_the_lab_is_gone(tmp_path: P
 
     forget_key(tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_before_seals_is_unsealed(tmp_path: Path) -> None:
-    assert verify(tmp_path, EVIDENCE) == UNSEALED
