@@ -18,7 +18,7 @@ from lab.ops.inspect import roles_beside_callers
 if TYPE_CHECKING:
     from lab.ops.inspect import LabEndpoints
 
-_STYLES = {"running": "green", "paused": "yellow", "exited": "bold red", "absent": "yellow"}
+_STYLES = {"running": "green", "paused": "yellow", "stalled": "bold red", "exited": "bold red", "absent": "yellow"}
 
 
 def up(
@@ -145,6 +145,13 @@ def status(
         for unit in state.units:
             if unit.last_words:
                 console.print(f"{unit.name}: {unit.last_words}", markup=False)
+            if unit.state == "stalled":
+                console.print(f"{unit.name}: waits for the kernel, e.g. for a disk that does not answer", markup=False)
+            if unit.over_ceiling:
+                times, last = len(unit.over_ceiling), unit.over_ceiling[-1]
+                console.print(f"{unit.name}: over its memory ceiling, times: {times}; last: {last}", markup=False)
+        if state.disk_is_full:
+            console.print(f"the disk of lab {state.name} is full: logs and revisions cannot be written", markup=False)
     if any(unit.state != "running" for unit in state.units):
         raise typer.Exit(1)
 

@@ -123,6 +123,7 @@ class BringUp:
         missing = [unit for unit in state.plan.units if states.get(unit.name, "exited") == "exited"]
         if missing:
             self.say(f"starting {len(missing)} units")
+        self.runtime.watch()
         for name, running in self.runtime.start(missing):
             state = state.with_running(name, running)
             state.save(self.state_file)
@@ -240,7 +241,7 @@ class BringUp:
                 return [unit.name for unit in units if unit.admin and not _is_live(unit.admin.outside)]
             case Probe.GRPC_HEALTH:
                 states = self.runtime.states(state.running)  # a paused unit stays paused: do not wait for it
-                return [unit.name for unit in units if states.get(unit.name) == "running" and not _serves(unit.address)]
+                return [unit.name for unit in units if states.get(unit.name) != "paused" and not _serves(unit.address)]
 
 
 def _administers(address: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # Units flush their logs at least this often, so the last lines may still be missing from the file.
 _FLUSH_INTERVAL_S = 0.3
 _READS = 4
+_FULL_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,14 @@ class UnitStatus:
     """Status of one unit.
 
     Attributes:
-        state: ``running``, ``paused``, ``exited``, or ``absent`` if it was never started.
+        state: ``running``, ``paused``, ``stalled`` if the kernel holds it, as when its disk does not answer,
+            ``exited``, or ``absent`` if it was never started.
         address: ``host:port`` at which programs on this machine reach it.
         pid: of its process; 0 if it is a container.
         container: short id of its container; empty if it is a process.
         last_words: end of its log if it has exited.
         memory_bytes: with shared pages counted once over all units; 0 if not requested.
+        over_ceiling: one line for each time that it was killed for exceeding its memory ceiling, and started again.
     """
 
     name: str
@@ -53,16 +57,23 @@ class UnitStatus:
     container: str
     last_words: str
     memory_bytes: int = 0
+    over_ceiling: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LabStatus:
-    """Status of a lab; ``control_plane`` is None if it does not answer."""
+    """Status of a lab.
+
+    Attributes:
+        control_plane: None if it does not answer.
+        disk_is_full: whether less than 64 KB are free for the lab's folder.
+    """
 
     name: str
     runtime: str
     units: tuple[UnitStatus, ...]
     control_plane: ControlPlaneStatus | None
+    disk_is_full: bool = False
 
     def to_document(self) -> dict[str, Any]:
         """As ``lab status --json`` prints it."""
@@ -72,6 +83,7 @@ class LabStatus:
             "revision": known.revision if known else None,
             "units": [_without_other_id(asdict(unit)) for unit in self.units],
             "nodes": [asdict(node) for node in known.nodes] if known else [],
+            "disk_is_full": self.disk_is_full,
         }
 
 
@@ -156,9 +168,16 @@ def status(context: LabContext, *, memory: bool = False) -> LabStatus:
                 container=running.container[:12],
                 last_words=runtime.last_words(unit.name) if how == "exited" else "",
                 memory_bytes=sizes.get(unit.name, 0),
+                over_ceiling=tuple(runtime.over_ceiling(unit.name)),
             )
         )
-    return LabStatus(context.name, state.runtime, tuple(units), control_plane_status(context, state))
+    return LabStatus(
+        context.name,
+        state.runtime,
+        tuple(units),
+        control_plane_status(context, state),
+        shutil.disk_usage(context.folder).free < _FULL_BYTES,
+    )
 
 
 def control_plane_status(context: LabContext, state: LabState | None = None) -> ControlPlaneStatus | None:

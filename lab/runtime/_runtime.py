@@ -74,12 +74,20 @@ class Runtime(ABC):
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
         """Starts units of the plan; yields each with its process or container, without waiting until it is ready."""
 
+    def watch(self) -> None:  # noqa: B027 (an engine may do it)
+        """Makes sure that a unit which exceeds its memory ceiling is ended and started again, until the lab is down."""
+
+    def over_ceiling(self, unit: str) -> list[str]:
+        """One line for each time that the unit was ended for exceeding its memory ceiling."""
+        del unit
+        return []
+
     def remove(self, running: Running) -> None:  # noqa: B027 (same)
         """Removes what is left of a unit that has ended, and frees its address."""
 
     @abstractmethod
     def states(self, running: Mapping[str, Running]) -> dict[str, str]:
-        """The state of each unit: ``running``, ``paused`` or ``exited``."""
+        """The state of each unit: ``running``, ``paused``, ``stalled`` or ``exited``."""
 
     @abstractmethod
     def memory_bytes(self, running: Mapping[str, Running]) -> dict[str, int]:

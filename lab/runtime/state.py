@@ -28,7 +28,7 @@ class Running:
 
     Attributes:
         pid: process id; 0 for a container.
-        created: when that process began, in Unix seconds: process ids are reused.
+        created: when that process began, in seconds since the machine did: process ids are reused.
         container: container id; empty for a process.
     """
 

@@ -20,19 +20,24 @@ from typing import TextIO
 
 import psutil
 
-from lab.errors import InputError, UnitError
+from lab.errors import InputError, LabError, UnitError
 from lab.roles import Plan, Port, Unit
 from lab.runtime import ports
 from lab.runtime._runtime import Runtime, RuntimeSite
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.identities import Identities
+from lab.runtime.process import memory_watch, processes
 from lab.runtime.process.family import family
-from lab.runtime.state import PRIVATE, Running
+from lab.runtime.state import PRIVATE, STATE_FILE, LabState, Running
 from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
 
 _MARK = "LAB_UNIT"
 _STOP_TIMEOUT_S = 6.0
 _POLL_INTERVAL_S = 0.01
+_STATES = {psutil.STATUS_STOPPED: "paused", psutil.STATUS_DISK_SLEEP: "stalled"}
+_LOOKS, _LOOK_INTERVAL_S = 6, 0.05
+# Of a sweep: the whole, for units to end by themselves, for the kernel to end them, and for listing processes.
+_SWEEP_S, _GRACE_S, _KILL_S, _LEAST_S = 7.0, 4.5, 2.0, 0.5
 
 
 class ProcessSite(RuntimeSite):
@@ -97,24 +102,39 @@ class ProcessRuntime(Runtime):
             raise UnitError(f"{unit.name}: cannot start {argv[0]}: {error}") from error
         finally:
             os.close(log)
-        return Running(pid, psutil.Process(pid).create_time())
+        memory_watch.limit(self._folder, pid)
+        return processes.running(pid)
+
+    def watch(self) -> None:
+        memory_watch.begin(self._folder)
+
+    def over_ceiling(self, unit: str) -> list[str]:
+        return memory_watch.events(self._home(unit))
 
     def states(self, running: Mapping[str, Running]) -> dict[str, str]:
         """The state of each unit; another process that has got a unit's id since does not count as the unit."""
-        return {name: _state(each) for name, each in running.items()}
+        states = {name: _state(each) for name, each in running.items()}
+        for _ in range(_LOOKS):
+            # Any process waits for a disk now and then: only one that does so each time is stalled.
+            stalled = [name for name, state in states.items() if state == "stalled"]
+            if not stalled:
+                break
+            time.sleep(_LOOK_INTERVAL_S)
+            states.update((name, _state(running[name])) for name in stalled)
+        return states
 
     def memory_bytes(self, running: Mapping[str, Running]) -> dict[str, int]:
         """Memory of each unit: PSS, which counts shared pages once in total, or RSS without PSS; 0 if gone."""
         return {name: _memory_bytes(each) for name, each in running.items()}
 
     def kill(self, running: Running) -> None:
-        process = _process(running)
+        process = processes.find(running)
         if process is not None:
-            _kill([process])
+            processes.kill([process])
 
     def stop(self, units: Iterable[Running], *, within_s: float = _STOP_TIMEOUT_S) -> None:
         """Ends units: SIGTERM to all, SIGKILL to those that have not ended within ``within_s`` seconds."""
-        _end([process for running in units if (process := _process(running)) is not None], within_s)
+        processes.end(_found(units), within_s)
 
     def versions(self) -> dict[str, str]:
         """Version of this interpreter, which runs the units, too."""
@@ -168,33 +188,50 @@ class ProcessRuntime(Runtime):
 
     def kill_driver(self, run: Path) -> None:
         plan = str(run / "plan.json")
-        _kill([each for each in self._marked() if plan in _command_line(each)])
+        processes.kill([each for each in self._marked() if plan in _command_line(each)])
 
     def sweep(self) -> int:
-        """Ends every process that carries this lab's mark; returns how many there were."""
-        ended = 0
-        # Repeats until nothing is left: a process that is just being started shows its mark a moment later.
-        while found := self._marked():
-            _end(found)
-            ended += len(found)
+        """Ends every process of this lab within 9 s; returns how many there were.
+
+        Raises:
+            UnitError: some have not ended.
+        """
+        give_up = time.monotonic() + _SWEEP_S
+        memory_watch.end(self._folder)
+        ended: set[int] = set()
+        held: dict[int, psutil.Process] = {}
+        # The recorded ones first. To find others takes their environments, and reading one may block on a machine that
+        # is stalled. Repeats until nothing is left: a process that is just being started shows its mark a moment later.
+        found = self._recorded() or self._listed(give_up)
+        while found and time.monotonic() < give_up:
+            ended.update(each.pid for each in found)
+            grace_s = max(0.0, min(_GRACE_S, give_up - time.monotonic() - _KILL_S))
+            held.update((each.pid, each) for each in processes.end(found, grace_s, kill_s=_KILL_S))
+            found = [each for each in self._listed(give_up) if each.pid not in held]
         ports.release(self._folder)
-        return ended
+        if left := [*held.values(), *found]:
+            those = ", ".join(map(processes.described, left))
+            raise UnitError(f"killed, but the kernel has not ended them yet: {those}; run `lab down` again")
+        return len(ended)
+
+    def _recorded(self) -> list[psutil.Process]:
+        with contextlib.suppress(LabError):  # damaged: they are found by their marks
+            state = LabState.load(self._folder / STATE_FILE)
+            return _found(state.running.values()) if state else []
+        return []
+
+    def _listed(self, give_up: float) -> list[psutil.Process]:
+        found = processes.bounded(self._marked, max(_LEAST_S, give_up - time.monotonic()))
+        if found is None:
+            raise UnitError("this machine is stalled: its processes could not be listed in time; run `lab down` again")
+        return found
 
     def _marked(self) -> list[psutil.Process]:
-        found = []
-        # psutil caches processes by id, and leaves out a new one that has the id of one that is gone.
-        psutil.process_iter.cache_clear()
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(_MARK, "").startswith(f"{self._folder}:") and _is_alive(process):
-                    found.append(process)
-            except psutil.Error:  # another user's, or gone already
-                continue
-        return found
+        return processes.carrying(_MARK, f"{self._folder}:")
 
     def _environment(self, unit: str, *, identity: str = "") -> dict[str, str]:
         return {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != memory_watch.MARK},
             _MARK: f"{self._folder}:{unit}",
             ENVIRONMENT_VARIABLE: self._security,
             IDENTITY_VARIABLE: str(self._identities.of(identity or unit)),
@@ -204,17 +241,28 @@ class ProcessRuntime(Runtime):
         }
 
 
+def _found(units: Iterable[Running]) -> list[psutil.Process]:
+    return [process for running in units if (process := processes.find(running)) is not None]
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def _state(running: Running) -> str:
-    process = _process(running)
+    process = processes.find(running)
     if process is None:
         return "exited"
     with contextlib.suppress(psutil.NoSuchProcess):
-        return "paused" if process.status() == psutil.STATUS_STOPPED else "running"
+        return _STATES.get(process.status(), "running")
     return "exited"
 
 
 def _memory_bytes(running: Running) -> int:
-    return 0 if _process(running) is None else sum(map(_pss, family(running.pid)))
+    return 0 if processes.find(running) is None else sum(map(_pss, family(running.pid)))
 
 
 def _pss(pid: int) -> int:
@@ -226,76 +274,13 @@ def _pss(pid: int) -> int:
 
 
 def _signal(running: Running, number: signal.Signals) -> None:
-    process = _process(running)
+    process = processes.find(running)
     if process is None:
         raise UnitError("it does not run: start it first")
-    _try(process, number)
+    processes.send(process, number)
 
 
 def _executable(name: str) -> str:
     if name == "python":
         return sys.executable
     return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name) or name
-
-
-def _process(running: Running) -> psutil.Process | None:
-    try:
-        process = psutil.Process(running.pid)
-        if process.create_time() != running.created or _reap(process):
-            return None
-    except psutil.NoSuchProcess:
-        return None
-    return process
-
-
-def _reap(process: psutil.Process) -> bool:
-    """Whether the process is a zombie; reaps it if it is this process's child."""
-    if process.status() != psutil.STATUS_ZOMBIE:
-        return False
-    with contextlib.suppress(ChildProcessError):  # the command that started it has ended; init reaps it
-        os.waitpid(process.pid, os.WNOHANG)
-    return True
-
-
-def _end(processes: list[psutil.Process], within_s: float = _STOP_TIMEOUT_S) -> None:
-    for process in processes:
-        _try(process, signal.SIGCONT)  # a paused process does not handle SIGTERM
-        _try(process, signal.SIGTERM)
-    _kill(_wait_for_end(processes, within_s))
-
-
-def _kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        _try(process, signal.SIGKILL)
-    _wait_for_end(processes)
-
-
-def _command_line(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def _wait_for_end(processes: list[psutil.Process], within_s: float = _STOP_TIMEOUT_S) -> list[psutil.Process]:
-    """The processes that have not ended within ``within_s`` seconds."""
-    give_up = time.monotonic() + within_s
-    while (processes := [each for each in processes if _is_alive(each)]) and time.monotonic() < give_up:
-        time.sleep(_POLL_INTERVAL_S)
-    return processes
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and not _reap(process)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _try(process: psutil.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-        # A unit ends what it has started by itself, but cannot once it is killed or stopped.
-        if number is not signal.SIGTERM and process.is_running() and os.getpgid(process.pid) == process.pid:
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
