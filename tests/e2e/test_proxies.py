@@ -132,7 +132,7 @@ def ask_raw(lab: Lab, topology: str, unit: str, *keys: str) -> tuple[str, str]:
     """Status of a request with these keys, and the part of its message that matters."""
     security = Security("mtls", str(lab.folder / "pki" / "units" / unit))
     role = GATEWAYS[topology]
-    headers = [(HEADER, key) for key in keys]
+    headers = tuple((HEADER, key) for key in keys)
     with open_blocking_channel(address_of(lab, role), security, peer=f"{role}/{role}") as channel:
         rank = ranking_pb2_grpc.RankingStub(channel).Rank
         with pytest.raises(grpc.RpcError) as refused:
