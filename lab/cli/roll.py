@@ -18,7 +18,8 @@ from lab.runs import LoadOptions
 if TYPE_CHECKING:
     from lab.ops.roll.executor import RollProgress, RollResult, StepResult
 
-_STYLES = {"met": "bold red", "not met": "green", "unknown": "yellow"}
+_FIGURES = ("requests", "old requests", "failed", "p99 ms", "old p99 ms", "misrouted")
+_MARKS = {"met": "[bold red]ABORT[/]", "not met": "[green]OK[/]", "unknown": "[yellow]unknown[/]"}
 
 
 def roll(
@@ -28,7 +29,7 @@ def roll(
         str, typer.Option(help="Traffic share of the new version at each step, in percent, ending at 100.")
     ] = "1,10,50,100",
     hold: Annotated[
-        float, typer.Option(min=1.0, help="Seconds to observe each step; longer if too few requests are seen.")
+        float, typer.Option(min=1.0, help="Seconds to observe each step at least; longer until enough is seen.")
     ] = 10.0,
     abort_on: Annotated[str, typer.Option(help="Abort and roll back when any of these holds.")] = DEFAULT_CONDITIONS,
     use_case: Annotated[str | None, typer.Option(help="Change this use case only.")] = None,
@@ -37,15 +38,15 @@ def roll(
     ] = "",
     topology: Topology = DEFAULT_TOPOLOGY,
     rate: Annotated[float, typer.Option(min=1.0, help="Requests per second of the probes.")] = 200.0,
-    force: Annotated[
-        bool, typer.Option("--force", help="Continue even if too few requests were seen to judge a step.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Continue even if a condition stays undecided.")] = False,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
     """Shift a model's traffic to another version in steps, and roll back if a step is bad.
 
-    Exit status 1 if it was rolled back or stopped.
+    The probes choose users such that the new and the old version get equally many requests at every step. A step lasts
+    until there are enough to notice a version that is five times worse than a limit. Exit status 1 if it was rolled
+    back or stopped.
 
     Example: lab roll cw-ranker --to v2 --steps 1,10,50,100 --hold 10 --abort-on "error-rate>1%,misroutes>0"
     """
@@ -88,9 +89,8 @@ def _tell(progress: RollProgress, status: Status) -> None:
 
 
 def _line(step: StepResult) -> str:
-    requests = step.evidence.new.requests + step.evidence.old.requests
-    verdicts = ", ".join(f"{each.condition} [{_STYLES[each.standing]}]{each.standing}[/]" for each in step.judgements)
-    return f"{step.percent:3} %  revision {step.revision}, {step.share:.1%} of {requests} requests: {verdicts}"
+    verdicts = "".join(f"\n         {_MARKS[each.standing]}: {each}" for each in step.judgements)
+    return f"{step.percent:3} %  revision {step.revision}, measured share {step.share:.1%} of {step.drawn}{verdicts}"
 
 
 def _finish(result: RollResult) -> None:
@@ -100,6 +100,7 @@ def _finish(result: RollResult) -> None:
             step.revision,
             f"{step.share:.1%}",
             step.evidence.new.requests,
+            step.evidence.old.requests,
             step.evidence.new.errors,
             f"{step.evidence.new.p99_ms:.2f}",
             f"{step.evidence.old.p99_ms:.2f}",
@@ -107,8 +108,8 @@ def _finish(result: RollResult) -> None:
         )
         for step in result.steps
     ]
-    headings = ("step", "revision", "measured share", "requests", "failed", "p99 ms", "old p99 ms", "misrouted")
     if rows:
+        headings = ("step", "revision", "measured share", *_FIGURES)
         console.print(table(headings, rows, right=headings))
     for text in result.left_alone:
         console.print(text, markup=False)

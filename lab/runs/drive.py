@@ -74,6 +74,7 @@ class LoadOptions:
             measurement compares single responses.
         edge_every: one request in this many is an edge case of the route table, see :mod:`lab.runs.edge_cases`; 0 for
             none. Contexts other than the default vary only in the fields with several choices.
+        edge_cases: to use instead of the route table's.
         endpoints: addresses to use instead of the caller's own sidecar, resolver and gateways.
         locust: options for Locust; None for the open-loop driver.
         terms: what the run is asked.
@@ -96,6 +97,7 @@ class LoadOptions:
     processes: int = 1
     streams: int = 0
     edge_every: int = 0
+    edge_cases: tuple[EdgeCase, ...] = ()
     endpoints: Endpoints | None = None
     locust: LocustOptions | None = None
     terms: Terms = DEFAULT_TERMS
@@ -198,7 +200,7 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
         processes=options.processes,
         streams=options.streams,
         edge_every=edge_every,
-        edge_cases=_edge_cases(options, context.document, use_cases) if edge_every else (),
+        edge_cases=options.edge_cases or (_edge_cases(options, context.document, use_cases) if edge_every else ()),
     )
     if plan.scheduled:
         plan.schedule()  # raises for a bad trace, before anything is created

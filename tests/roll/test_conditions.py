@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from lab.errors import InputError
-from lab.ops.roll.conditions import DEFAULT_CONDITIONS, Evidence, Figures, Standing, _tail, parse_conditions
+from lab.ops.roll.conditions import DEFAULT_CONDITIONS, Evidence, Figures, Standing, _tail, enough, parse_conditions
 
 
 def judge(text: str, seen: Evidence) -> Standing:
@@ -16,9 +18,10 @@ def judge(text: str, seen: Evidence) -> Standing:
     [
         (0, 0, Standing.UNKNOWN),
         (0, 19, Standing.UNKNOWN),
-        (0, 20, Standing.NOT_MET),
+        (0, 100, Standing.UNKNOWN),  # a version that fails 5 % may well get through these
         (1, 20, Standing.UNKNOWN),  # one of twenty is more than 1 %, and may well be chance
-        (1, 100, Standing.NOT_MET),
+        (0, 300, Standing.NOT_MET),
+        (3, 300, Standing.NOT_MET),
         (2, 5, Standing.MET),
         (5, 5, Standing.MET),
         (20, 1_000, Standing.MET),
@@ -41,12 +44,13 @@ def latencies(*values: float) -> Figures:
 @pytest.mark.parametrize(
     ("new", "old", "standing"),
     [
-        (latencies(*[1.0] * 100), latencies(*[1.0] * 100), Standing.NOT_MET),
+        (latencies(*[1.0] * 100), latencies(*[1.0] * 100), Standing.UNKNOWN),
+        (latencies(*[1.0] * 300), latencies(*[1.0] * 300), Standing.NOT_MET),
         (latencies(*[2.0] * 100), latencies(*[1.0] * 100), Standing.MET),
         (latencies(*[2.0] * 5), latencies(*[1.0] * 100), Standing.MET),
         (latencies(*[1.0] * 5), latencies(*[1.0] * 100), Standing.UNKNOWN),
         (latencies(*[1.0] * 29, 9.0), latencies(*[1.0] * 100), Standing.UNKNOWN),
-        (latencies(*[1.0] * 199, 9.0), latencies(*[1.0] * 100), Standing.NOT_MET),
+        (latencies(*[1.0] * 299, 9.0), latencies(*[1.0] * 100), Standing.NOT_MET),
         (latencies(*[2.0] * 100), latencies(*[1.0] * 5), Standing.UNKNOWN),
         (Figures(), Figures(), Standing.UNKNOWN),
     ],
@@ -67,6 +71,32 @@ def test_the_tail_is_that_of_the_binomial() -> None:
     assert _tail(0, 20, 0.01) == pytest.approx(1.0)
     assert _tail(20, 20, 0.5) == pytest.approx(0.5**20)
     assert _tail(2, 3, 0.5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.001, 0.01, 0.05, 0.3, 0.9])
+def test_enough_requests_reveal_a_version_that_is_five_times_worse(limit: float) -> None:
+    random = Random(7)  # noqa: S311 (not security-relevant)
+    bad = max(0.01, min(5 * limit, (1 + limit) / 2))
+    [condition] = parse_conditions(f"error-rate>{100 * limit:g}%")
+    caught = [
+        condition.judge(
+            Evidence(new=Figures(enough(limit), sum(random.random() < bad for _ in range(enough(limit)))))
+        ).standing
+        for _ in range(500)
+    ]
+
+    assert caught.count(Standing.MET) / len(caught) >= 0.9 - 5 * (0.9 * 0.1 / 500) ** 0.5
+
+
+def test_a_judgement_states_the_figures_n_and_power() -> None:
+    [rate, slow, misroutes] = parse_conditions("error-rate>5%,p99>1.5x,misroutes>0")
+    seen = Evidence(new=latencies(*[1.0] * 300), old=latencies(*[1.0] * 300), judged=600)
+
+    assert str(rate.judge(seen)) == "error rate 0 % ≤ 5 %; n = 300, power 100 % against 25 %"
+    assert str(misroutes.judge(seen)) == "0 misrouted ≤ 0; n = 600, power 100 % against 1 %"
+    assert str(slow.judge(seen)).startswith(
+        "p99 1.00 ms, 1.00 ms of the old version; 0 % ≤ 1 % took longer than 1.5 times that; n = 300, power 9"
+    )
 
 
 @pytest.mark.parametrize("text", ["", DEFAULT_CONDITIONS, " misroutes>0 , p99>2x "])

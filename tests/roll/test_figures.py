@@ -6,8 +6,8 @@ from dataclasses import fields
 from typing import Any
 
 from lab.history import UNSENT, Record
-from lab.ops.roll.executor import figures
 from lab.ops.roll.plan import RollPlan, plan_roll
+from lab.ops.roll.probe import figures
 from lab.routing.compiled import Router
 
 KIDS = {"name": "kids", "when": {"segment": ["kids"]}, "use": "m@v3"}

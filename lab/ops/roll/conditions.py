@@ -1,8 +1,9 @@
 """Abort conditions of a rollout: pure functions from a step's evidence to met, not met, or unknown.
 
 A condition is met if, with a true share at the limit, as many bad requests would occur in fewer than one of a hundred
-cases (exact binomial tail). It is not met if at least :data:`ENOUGH` requests were seen and their share is within the
-limit. Otherwise it is unknown.
+cases (exact binomial tail). It is not met if :func:`enough` requests were seen and their share is within the limit.
+Otherwise it is unknown. Enough requests are so many that a version whose true share is five times the limit meets the
+condition in nine of ten cases (the test's power).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 DEFAULT_CONDITIONS = "error-rate>1%,p99>1.5x,misroutes>0"
-ENOUGH = 20
-"""Least number of requests to the new version for a condition to be *not met*."""
 
+_LEAST = 20
 _SIGNIFICANT = 0.01
+_POWER = 0.9
+_TIMES_WORSE = 5
 _P99_SHARE = 0.01
+_ROUNDED_UP = 0.995
 
 
 class Standing(StrEnum):
@@ -70,20 +74,35 @@ class Evidence:
         new: figures of the new version.
         old: figures of the old versions; at 100 % those of the previous step.
         misroutes: number of answers that no rule allowed; None if that is unknown.
+        judged: number of requests whose answers were judged for that.
     """
 
     new: Figures = Figures()
     old: Figures = Figures()
     misroutes: int | None = 0
+    judged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The result of judging one condition, and the figures behind it."""
+    """The result of judging one condition, and the figures behind it.
+
+    Attributes:
+        requests: number of requests that it was judged by.
+        power: probability, 0 to 1, that so many requests reveal a version of the share ``bad``.
+        bad: five times the limit, as a share of requests, 1 % at least.
+    """
 
     condition: str
     standing: Standing
     because: str
+    requests: int
+    power: float
+    bad: float
+
+    def __str__(self) -> str:
+        """In words, e.g. ``error rate 0 % ≤ 1 %; n = 1,012, power 100 % against 5 %``."""
+        return f"{self.because}; n = {self.requests:,}, power {percent(self.power)} against {percent(self.bad)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,49 +112,63 @@ class Condition:
     Attributes:
         text: as it was written, e.g. ``error-rate>1%``.
         limit: the number in it.
-        measure: judges a step's evidence by the limit: the standing, and the figures behind it.
+        share: the limit as a share of requests, 0 to 1.
+        measure: judges a step's evidence by limit and share: the standing, the figures behind it, and the number of
+            requests.
     """
 
     text: str
     limit: float
-    measure: Callable[[Evidence, float], tuple[Standing, str]]
+    share: float
+    measure: Callable[[Evidence, float, float], tuple[Standing, str, int]]
 
     def judge(self, evidence: Evidence) -> Judgement:
         """Judges the evidence of a step."""
-        return Judgement(self.text, *self.measure(evidence, self.limit))
+        standing, because, requests = self.measure(evidence, self.limit, self.share)
+        return Judgement(self.text, standing, because, requests, _power(requests, self.share), _bad(self.share))
 
 
-def _error_rate(evidence: Evidence, percent: float) -> tuple[Standing, str]:
+def percent(share: float) -> str:
+    """A share of requests in words, two digits: ``0.25 %``."""
+    return f"{100 * share:.2g} %" if share < _ROUNDED_UP else f"{100 * share:.0f} %"
+
+
+def _error_rate(evidence: Evidence, limit: float, share: float) -> tuple[Standing, str, int]:
     """``error-rate>1%``: the new version fails more than this share of its requests."""
     new = evidence.new
-    share = new.errors / new.requests if new.requests else 0.0
-    because = f"{new.errors} of {new.requests} requests to the new version failed ({share:.1%})"
-    return _standing(new.errors, new.requests, percent / 100), because
+    failed = new.errors / new.requests if new.requests else 0.0
+    because = f"error rate {percent(failed)} {'>' if failed > share else '≤'} {limit:g} %"
+    return _standing(new.errors, new.requests, share), because, new.requests
 
 
-def _p99_ratio(evidence: Evidence, times: float) -> tuple[Standing, str]:
+def _p99_ratio(evidence: Evidence, times: float, share: float) -> tuple[Standing, str, int]:
     """``p99>1.5x``: more than 1 % of answers take longer than 1.5 times the old version's p99."""
     new, old = evidence.new, evidence.old
-    because = f"p99 {new.p99_ms:.2f} ms, {old.p99_ms:.2f} ms of the old version"
     answered = len(new.latencies_ms)
-    if len(old.latencies_ms) < ENOUGH:
-        return Standing.UNKNOWN, f"{because}, which answered only {len(old.latencies_ms)} requests"
+    if len(old.latencies_ms) < _LEAST:
+        return Standing.UNKNOWN, f"the old version answered only {len(old.latencies_ms)} requests", answered
     late = sum(each > times * old.p99_ms for each in new.latencies_ms)
-    because += f"; {late} of {answered} took longer than {times:g} times that"
-    return _standing(late, answered, _P99_SHARE), because
+    over = late / answered if answered else 0.0
+    because = (
+        f"p99 {new.p99_ms:.2f} ms, {old.p99_ms:.2f} ms of the old version; {percent(over)} "
+        f"{'>' if over > share else '≤'} {percent(share)} took longer than {times:g} times that"
+    )
+    return _standing(late, answered, share), because, answered
 
 
-def _misroutes(evidence: Evidence, most: float) -> tuple[Standing, str]:
+def _misroutes(evidence: Evidence, most: float, _share: float) -> tuple[Standing, str, int]:
     """``misroutes>0``: answers that no rule in force allowed."""
-    if evidence.misroutes is None:
-        return Standing.UNKNOWN, "the routing checker could not judge every answer"
-    return Standing.MET if evidence.misroutes > most else Standing.NOT_MET, f"{evidence.misroutes} misrouted"
+    found = evidence.misroutes
+    if found is None:
+        return Standing.UNKNOWN, "the routing checker could not judge every answer", evidence.judged
+    standing, sign = (Standing.MET, ">") if found > most else (Standing.NOT_MET, "≤")
+    return standing, f"{found} misrouted {sign} {most:g}", evidence.judged
 
 
 _FORMS = (
-    (re.compile(r"error-rate>([0-9.]+)%"), _error_rate),
-    (re.compile(r"p99>([0-9.]+)x"), _p99_ratio),
-    (re.compile(r"misroutes>([0-9]+)"), _misroutes),
+    (re.compile(r"error-rate>([0-9.]+)%"), _error_rate, lambda limit: limit / 100),
+    (re.compile(r"p99>([0-9.]+)x"), _p99_ratio, lambda _: _P99_SHARE),
+    (re.compile(r"misroutes>([0-9]+)"), _misroutes, lambda _: 0.0),
 )
 
 
@@ -149,10 +182,11 @@ def parse_conditions(text: str) -> tuple[Condition, ...]:
 
 
 def _condition(text: str) -> Condition:
-    for form, measure in _FORMS:
+    for form, measure, share in _FORMS:
         if match := form.fullmatch(text):
             try:
-                return Condition(text, float(match[1]), measure)
+                limit = float(match[1])
+                return Condition(text, limit, share(limit), measure)
             except ValueError:
                 break
     raise InputError(f"--abort-on: {text!r} is not a condition; write e.g. {DEFAULT_CONDITIONS}")
@@ -161,9 +195,31 @@ def _condition(text: str) -> Condition:
 def _standing(bad: int, total: int, limit: float) -> Standing:
     if bad and _tail(bad, total, limit) < _SIGNIFICANT:
         return Standing.MET
-    if total >= ENOUGH and bad <= limit * total:
+    if bad <= limit * total and total >= enough(limit):
         return Standing.NOT_MET
     return Standing.UNKNOWN
+
+
+@cache
+def enough(limit: float) -> int:
+    """Least number of requests for a condition to be *not met*; ``limit`` is the share that it allows, 0 to 1."""
+    total = _LEAST
+    while _power(total, limit) < _POWER and limit < 1:
+        total += 1 + total // 20
+    return total
+
+
+def _bad(limit: float) -> float:
+    return max(_SIGNIFICANT, min(_TIMES_WORSE * limit, (1 + limit) / 2))
+
+
+@cache
+def _power(total: int, limit: float) -> float:
+    """Probability that a version whose true share is :func:`_bad` meets the condition within so many requests."""
+    least = math.floor(limit * total) + 1
+    while least <= total and _tail(least, total, limit) >= _SIGNIFICANT:
+        least += 1
+    return _tail(least, total, _bad(limit)) if least <= total else 0.0
 
 
 def _tail(bad: int, total: int, share: float) -> float:

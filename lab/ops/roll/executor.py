@@ -8,18 +8,16 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError, LabError, StaleRevisionError
-from lab.history import UNSENT, read_parquet
-from lab.ops.roll.conditions import Evidence, Figures, Judgement, Standing
+from lab.history import read_parquet
+from lab.ops.roll.conditions import Evidence, Figures, Judgement, Standing, enough
 from lab.ops.roll.plan import ALL, RollPlan, plan_roll
+from lab.ops.roll.probe import balanced, figures, is_drawn, probe_load
 from lab.routing.compiled import Router
-from lab.routing.keys import routing_key
-from lab.routing.schema import CONTEXT_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from lab.client.admin import AdminClient
-    from lab.history import Record
     from lab.load.progress import Progress
     from lab.ops.roll.conditions import Condition
     from lab.ops.roll.interrupts import InterruptHandler
@@ -27,9 +25,9 @@ if TYPE_CHECKING:
 
 PROBE_S = 10.0
 """Seconds between judgements of a step, so that a bad step ends before its hold does."""
-MAX_HOLDS = 5
-"""A step with too few requests is held at most this many times as long as asked."""
-_NS_PER_MS = 1e6
+PATIENCE = 5
+"""A step that stays undecided ends after this many times the requests that are enough, or holds without any request."""
+_LEAST_S = 1.0
 
 
 class Outcome(StrEnum):
@@ -48,10 +46,10 @@ class RollOptions:
         model: model to roll out.
         to: target version.
         steps: traffic share of the new version at each step, in percent, rising to 100.
-        hold_s: seconds for which each step is observed; longer if too few requests were seen.
+        hold_s: seconds for which each step is observed at least; longer until there are enough requests.
         conditions: any of these aborts the rollout.
         use_case: change this use case only; all if None.
-        force: continue even if a condition is unknown, for lack of requests.
+        force: continue even if a condition stays unknown.
         probe: load to drive meanwhile; an empty caller is chosen, use cases and duration are set by the rollout.
     """
 
@@ -72,7 +70,8 @@ class StepResult:
     Attributes:
         percent: traffic share of the new version.
         revision: that published it.
-        share: measured share of the new version among the requests at the changed places, 0 to 1.
+        share: measured share of the new version, 0 to 1, among requests of users drawn from all at the changed places.
+        drawn: number of those requests.
         judgements: of the conditions; empty if the step was cut off.
         runs: folders of the runs that observed it.
     """
@@ -80,6 +79,7 @@ class StepResult:
     percent: int
     revision: int
     share: float = 0.0
+    drawn: int = 0
     evidence: Evidence = field(default_factory=Evidence)
     judgements: tuple[Judgement, ...] = ()
     runs: tuple[str, ...] = ()
@@ -131,6 +131,7 @@ class RollResult:
                     "percent": step.percent,
                     "revision": step.revision,
                     "share": step.share,
+                    "drawn": step.drawn,
                     "new": _figures(step.evidence.new),
                     "old": _figures(step.evidence.old),
                     "misroutes": step.evidence.misroutes,
@@ -167,7 +168,7 @@ def execute(
     document = before.document or {}
     plan = plan_roll(document, model=options.model, to=options.to, steps=options.steps, use_case=options.use_case)
     _check_is_served(document, plan, {each.cluster for each in admin.status().replicas})
-    probe = _probe(options, plan, callers)
+    probe = probe_load(options.probe, plan, callers)
     roll = _Roll(options, plan, document, before.revision, admin, author, probe, load, interrupts, progress)
     return roll.run()
 
@@ -194,7 +195,8 @@ class _Roll:
         first = self.revision
         try:
             if self.plan.steps[0] == ALL:
-                self._old = self._probe_once(0).old  # at 100 % no old version is left to compare with
+                # At 100 % no old version is left to compare with.
+                self._old = self._probe_once(0, min(PROBE_S, self.options.hold_s))[0].old
             for percent in self.plan.steps:
                 self._step(percent)
         except StaleRevisionError as error:
@@ -224,58 +226,66 @@ class _Roll:
         if met:
             raise _Abort(f"at {percent} %: {_listed(met)}")
         if unknown and not self.options.force:
-            raise _Abort(
-                f"at {percent} %: too few requests to say after {MAX_HOLDS * self.options.hold_s:g} s: "
-                f"{_listed(unknown)}; give a higher --rate or a longer --hold, or --force"
-            )
+            raise _Abort(f"at {percent} %: undecided: {_listed(unknown)}; give a wider limit, or --force")
 
     def _hold(self, percent: int) -> tuple[Evidence, list[Judgement]]:
-        """Observes a step until no condition is unknown, for one hold at least and :data:`MAX_HOLDS` holds at most."""
-        evidence = Evidence()
-        judgements: list[Judgement] = []
-        observed_s = 0.0
-        while observed_s < MAX_HOLDS * self.options.hold_s:
-            more = self._probe_once(percent)
-            observed_s += min(PROBE_S, self.options.hold_s)
+        """Observes a step for one hold at least, until no condition is unknown or more requests would not help."""
+        evidence, hold_s = Evidence(), self.options.hold_s
+        needed = max((enough(each.share) for each in self.options.conditions), default=0)
+        observed_s, drawn_new, drawn_old = 0.0, 0, 0
+        while True:
+            seen = evidence.new.requests
+            # Half of the probe's requests are for the new version, if nothing is known yet.
+            missing_s = max(0, needed - seen) / (seen / observed_s if seen else self.probe.rate / 2)
+            duration_s = min(PROBE_S, max(hold_s - observed_s, missing_s, _LEAST_S))
+            more, (new, old) = self._probe_once(percent, duration_s, f"{seen} of {needed} requests to the new version")
+            observed_s, drawn_new, drawn_old = observed_s + duration_s, drawn_new + new, drawn_old + old
             evidence = Evidence(
                 evidence.new.with_more(more.new),
                 evidence.old.with_more(more.old),
                 _sum(evidence.misroutes, more.misroutes),
+                evidence.judged + more.judged,
             )
             # At 100 % the old version gets no traffic: compare with the previous step.
             compared = evidence if percent != ALL else replace(evidence, old=self._old)
             judgements = [condition.judge(compared) for condition in self.options.conditions]
-            requests = evidence.new.requests + evidence.old.requests
             self.steps[-1] = replace(
                 self.steps[-1],
                 evidence=compared,
-                share=evidence.new.requests / requests if requests else 0.0,
+                share=drawn_new / (drawn_new + drawn_old) if drawn_new else 0.0,
+                drawn=drawn_new + drawn_old,
                 judgements=tuple(judgements),
             )
             standings = {each.standing for each in judgements}
-            if Standing.MET in standings:
-                break
-            if observed_s >= self.options.hold_s and Standing.UNKNOWN not in standings:
-                break
-        return evidence, judgements
+            if Standing.MET in standings or (observed_s >= hold_s and Standing.UNKNOWN not in standings):
+                return evidence, judgements
+            in_vain = not evidence.new.requests or evidence.new.requests >= PATIENCE * needed
+            if in_vain and observed_s >= PATIENCE * hold_s:
+                return evidence, judgements
 
-    def _probe_once(self, percent: int) -> Evidence:
-        """Drives load once; returns the evidence on the requests at the changed places."""
+    def _probe_once(self, percent: int, duration_s: float, doing: str = "") -> tuple[Evidence, tuple[int, int]]:
+        """Drives load once, as many requests for the new version as for the old.
+
+        Returns the evidence on the requests at the changed places, and how many of the requests of drawn users were
+        for the new and for the old version.
+        """
         self.interrupts.check()
         self._runs += 1
-        duration_s = min(PROBE_S, self.options.hold_s)
         options = replace(self.probe, duration_s=duration_s, seed=self.probe.seed + self._runs)
-        self.progress(RollProgress(percent=percent, doing="driving load"))
-        result = self.load(
-            options, lambda load: self.progress(RollProgress(percent=percent, doing="driving load", load=load))
-        )
+        router = Router.of_document(self.document if percent == 0 else self._document_at(percent))
+        options = balanced(options, router, self.plan)
+        doing = f"driving load: {doing}" if doing else "driving load"
+        self.progress(RollProgress(percent=percent, doing=doing))
+        result = self.load(options, lambda load: self.progress(RollProgress(percent=percent, doing=doing, load=load)))
         self.interrupts.check()
         if self.steps:
             self.steps[-1] = replace(self.steps[-1], runs=(*self.steps[-1].runs, str(result.folder)))
-        table = self.document if percent == 0 else self._document_at(percent)
-        new, old = figures(read_parquet(result.folder / "history.parquet"), Router.of_document(table), self.plan)
+        records = list(read_parquet(result.folder / "history.parquet"))
+        new, old = figures(records, router, self.plan)
+        of_new, of_old = figures(filter(is_drawn, records), router, self.plan)
         routing = next(each for each in result.verdicts if each.checker == "routing")
-        return Evidence(new, old, None if routing.outcome == "unknown" else result.misrouted)
+        misroutes = None if routing.outcome == "unknown" else result.misrouted
+        return Evidence(new, old, misroutes, len(records)), (of_new.requests, of_old.requests)
 
     def _document_at(self, percent: int) -> dict[str, Any]:
         return {**self.document, "use_cases": {**self.document["use_cases"], **self.plan.use_cases(percent)}}
@@ -308,47 +318,6 @@ class _Roll:
         )
 
 
-def figures(records: Iterable[Record], router: Router, plan: RollPlan) -> tuple[Figures, Figures]:
-    """Figures of the new version and of the old ones, for the requests that the rules sent to each.
-
-    The router says which version a request was for, since a failed one does not. An answer from a fallback, or the
-    caller's own default, counts as a failure of the chosen version.
-    """
-    new_key = routing_key(plan.model, plan.to)
-    old_keys = {routing_key(*reference.split("@")) for reference in plan.old}
-    counts: dict[bool, list[float]] = {True: [], False: []}
-    errors = {True: 0, False: 0}
-    for record in records:
-        if record.status == UNSENT:
-            continue
-        rules = plan.rules_of(record.use_case)
-        if not rules:
-            continue
-        context = {name: getattr(record, name) for name in CONTEXT_FIELDS}
-        choice = router.resolve(record.use_case, context)
-        is_new = choice.routing_key == new_key
-        if choice.rule not in rules or not (is_new or choice.routing_key in old_keys):
-            continue
-        if record.status == "OK" and record.source == "model":
-            counts[is_new].append((record.done_ns - record.intended_ns) / _NS_PER_MS)
-        else:
-            errors[is_new] += 1
-    new, old = (Figures(len(counts[each]) + errors[each], errors[each], sorted(counts[each])) for each in (True, False))
-    return new, old
-
-
-def _probe(options: RollOptions, plan: RollPlan, callers: Collection[str]) -> LoadOptions:
-    """The load to drive: as the named caller, else as the one that may call most of the changed use cases."""
-    asks = {caller: [name for name, each in plan.before.items() if caller in each["callers"]] for caller in callers}
-    caller = options.probe.caller or max(asks, key=lambda each: len(asks[each]), default="")
-    if not asks.get(caller):
-        raise InputError(
-            f"--caller: {caller or 'no caller of this lab'} may call none of the use cases that are rolled "
-            f"({', '.join(plan.before)}), so there would be no evidence"
-        )
-    return replace(options.probe, caller=caller, use_cases=tuple(asks[caller]))
-
-
 def _check_is_served(document: dict[str, Any], plan: RollPlan, clusters: Collection[str]) -> None:
     cluster = document["models"][plan.model]["versions"][plan.to]["cluster"]
     if cluster not in clusters:
@@ -360,7 +329,7 @@ def _sum(one: int | None, other: int | None) -> int | None:
 
 
 def _listed(judgements: Iterable[Judgement]) -> str:
-    return ", ".join(f"{each.condition} ({each.because})" for each in judgements)
+    return ", ".join(f"{each.condition} ({each})" for each in judgements)
 
 
 def _figures(figures: Figures) -> dict[str, float]:

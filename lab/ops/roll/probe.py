@@ -1,0 +1,112 @@
+"""The load that observes a rollout: who sends it, for which users, and what its records say of each version.
+
+Drawn users meet the new version as seldom as its share is small. A rollout knows the rules and their hash: half of the
+requests are of users drawn from all, as in any run; the other half are of users chosen such that, both halves together,
+the new and the old version get equally many requests at every step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from random import Random
+from typing import TYPE_CHECKING
+
+from lab.errors import InputError
+from lab.history import UNSENT
+from lab.load.plan import EdgeCase
+from lab.ops.roll.conditions import Figures
+from lab.routing.keys import routing_key
+from lab.routing.schema import CONTEXT_FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from lab.history import Record
+    from lab.ops.roll.plan import RollPlan
+    from lab.routing.compiled import Router
+    from lab.runs import LoadOptions
+
+_NS_PER_MS = 1e6
+_CHOSEN_EVERY = 2
+_CASES = 100
+_MOST_TRIES = 20_000
+
+
+def probe_load(probe: LoadOptions, plan: RollPlan, callers: Collection[str]) -> LoadOptions:
+    """The load to drive: as the named caller, else as the one that may call most of the changed use cases."""
+    asks = {caller: [name for name, each in plan.before.items() if caller in each["callers"]] for caller in callers}
+    caller = probe.caller or max(asks, key=lambda each: len(asks[each]), default="")
+    if not asks.get(caller):
+        raise InputError(
+            f"--caller: {caller or 'no caller of this lab'} may call none of the use cases that are rolled "
+            f"({', '.join(plan.before)}), so there would be no evidence"
+        )
+    return replace(probe, caller=caller, use_cases=tuple(asks[caller]))
+
+
+def balanced(probe: LoadOptions, router: Router, plan: RollPlan) -> LoadOptions:
+    """The load with as many requests for the new version as for the old, as far as users of both exist."""
+    found: dict[bool | None, list[EdgeCase]] = {True: [], False: [], None: []}
+    fixed = {"caller": probe.caller, "traffic_origin": "artificial"}
+    for tries, case in enumerate(islice(_drawn(probe), _MOST_TRIES)):
+        found[_is_new(case.use_case, {**fixed, **case.context}, router, plan)].append(case)
+        if tries >= _CASES and min(len(found[True]), len(found[False])) >= _CASES:
+            break
+    new, old = found[True], found[False]
+    if not new and not old:
+        return probe
+    tries = sum(map(len, found.values()))
+    # Both halves together: (drawn share of new + chosen share of new) equals the same of old.
+    share = (1 + (len(old) - len(new)) / tries) / 2 if new and old else float(bool(new))
+    count = round(share * _CASES)
+    cases = [new[number % len(new)] for number in range(count)] if new else []
+    cases += [old[number % len(old)] for number in range(_CASES - count)] if old else []
+    Random(f"order:{probe.seed}").shuffle(cases)  # noqa: S311 (not security-relevant)
+    return replace(probe, edge_every=_CHOSEN_EVERY, edge_cases=tuple(cases))
+
+
+def is_drawn(record: Record) -> bool:
+    """Whether a request's user was drawn from all, and not chosen."""
+    return (record.sequence + 1) % _CHOSEN_EVERY > 0
+
+
+def _drawn(probe: LoadOptions) -> Iterator[EdgeCase]:
+    random = Random(f"users:{probe.seed}")  # noqa: S311 (not security-relevant)
+    while True:
+        context = {name: random.choice(choices) for name, choices in probe.contexts.items()}
+        yield EdgeCase(random.choice(probe.use_cases), {"user_id": f"u{random.randrange(probe.users)}", **context})
+
+
+def _is_new(use_case: str, context: Mapping[str, str], router: Router, plan: RollPlan) -> bool | None:
+    """Whether the rules send a request to the new version; None if no changed place decides it."""
+    rules = plan.rules_of(use_case)
+    choice = router.resolve(use_case, {**dict.fromkeys(CONTEXT_FIELDS, ""), **context}) if rules else None
+    if choice is None or choice.rule not in rules:
+        return None
+    versions = {routing_key(plan.model, plan.to): True}
+    versions |= {routing_key(*reference.split("@")): False for reference in plan.old}
+    return versions.get(choice.routing_key)
+
+
+def figures(records: Iterable[Record], router: Router, plan: RollPlan) -> tuple[Figures, Figures]:
+    """Figures of the new version and of the old ones, for the requests that the rules sent to each.
+
+    The router says which version a request was for, since a failed one does not. An answer from a fallback, or the
+    caller's own default, counts as a failure of the chosen version.
+    """
+    counts: dict[bool, list[float]] = {True: [], False: []}
+    errors = {True: 0, False: 0}
+    for record in records:
+        if record.status == UNSENT:
+            continue
+        context = {name: getattr(record, name) for name in CONTEXT_FIELDS}
+        is_new = _is_new(record.use_case, context, router, plan)
+        if is_new is None:
+            continue
+        if record.status == "OK" and record.source == "model":
+            counts[is_new].append((record.done_ns - record.intended_ns) / _NS_PER_MS)
+        else:
+            errors[is_new] += 1
+    new, old = (Figures(len(counts[each]) + errors[each], errors[each], sorted(counts[each])) for each in (True, False))
+    return new, old

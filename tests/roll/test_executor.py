@@ -1,0 +1,65 @@
+"""How long a rollout observes a step, and what it does if the evidence stays undecided."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from lab.ops.roll import executor
+from lab.ops.roll.conditions import Evidence, Figures, enough, parse_conditions
+from lab.ops.roll.executor import PATIENCE, Outcome, RollOptions, RollResult, execute
+from lab.runs import LoadOptions
+from tests.roll.test_figures import DOCUMENT
+
+
+def rolled(monkeypatch: pytest.MonkeyPatch, more: Evidence, *, force: bool = False) -> tuple[RollResult, list[float]]:
+    """A rollout of which each probe brings the same evidence; its result, and the seconds of each probe."""
+    seconds: list[float] = []
+
+    def probe(_roll: Any, _percent: int, duration_s: float, _doing: str = "") -> tuple[Evidence, tuple[int, int]]:
+        seconds.append(duration_s)
+        return more, (more.new.requests, more.old.requests)
+
+    monkeypatch.setattr(executor._Roll, "_probe_once", probe)
+    admin = MagicMock()
+    admin.revision.return_value = MagicMock(document=DOCUMENT, revision=1)
+    admin.status.return_value.replicas = [MagicMock(cluster="c")]
+    admin.publish_change.return_value = admin.rollback.return_value = 2
+    options = RollOptions(
+        model="m",
+        to="v2",
+        steps=(50, 100),
+        hold_s=1.0,
+        conditions=parse_conditions("error-rate>1%"),
+        use_case=None,
+        force=force,
+        probe=LoadOptions(topology="mesh", caller="homepage", rate=20),
+    )
+    given: dict[str, Any] = {"interrupts": MagicMock(received=False), "progress": lambda _: None, "load": MagicMock()}
+    result = execute(options, admin=admin, author="me", callers=["homepage"], **given)
+    return result, seconds
+
+
+def test_a_step_lasts_until_enough_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, _ = rolled(monkeypatch, Evidence(new=Figures(10), old=Figures(10)))
+
+    assert result.outcome is Outcome.COMPLETED
+    assert all(enough(0.01) <= step.evidence.new.requests < enough(0.01) + 10 for step in result.steps)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_undecided_step_is_taken_back_unless_forced(monkeypatch: pytest.MonkeyPatch, *, force: bool) -> None:
+    result, _ = rolled(monkeypatch, Evidence(new=Figures(300, 4), old=Figures(300)), force=force)
+
+    assert result.outcome is (Outcome.COMPLETED if force else Outcome.ABORTED)
+    assert result.steps[0].evidence.new.requests >= PATIENCE * enough(0.01)
+    assert force or result.reason.startswith("at 50 %: undecided: error-rate>1% (error rate 1.3 % > 1 %; n = ")
+
+
+def test_a_version_without_any_request_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, seconds = rolled(monkeypatch, Evidence(old=Figures(300)))
+
+    assert result.outcome is Outcome.ABORTED
+    assert sum(seconds) >= PATIENCE
