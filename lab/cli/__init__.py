@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, str] = {
     "roll": "roll",
     "load": "load",
     "check": "load",
+    "runs": "runs",
     "report": "report",
     "compare": "report",
     "bench": "bench",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +12,18 @@ from lab.cli.options import Json, Name
 from lab.cli.output import console, print_json, table
 from lab.identity.names import TRUST_DOMAIN
 from lab.lab import Lab
+from lab.roles import CALLER
 
-# The same in every line, or of no use without the others.
-_LEFT_OUT = {"request_id", "time", "at"}
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.ops.inspect import LogLine
+
+# In columns of their own, or the same in every line.
+_LEFT_OUT = {"request_id", "time", "at", "ms", "status"}
+_NOTHING: Sequence[object] = (None, "", "-")
+_MORE = "to let callers, resolvers and models log requests, too"
+_BAR = 30
 
 
 def logs(
@@ -23,7 +31,7 @@ def logs(
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Show what every unit logged about one request, in the order of its path.
+    """Show what every unit logged about one request, in the order of its path, and when each worked on it.
 
     Gateways and Envoys always log requests; callers, resolvers and models do if the lab was brought up with
     --log-requests.
@@ -34,10 +42,37 @@ def logs(
     if as_json:
         print_json({"request_id": request_id, "lines": [asdict(line) for line in lines]})
         return
+    began = min(_began(line) for line in lines)
+    whole_ms = max(1e3 * (_began(line) - began) + line.fields["ms"] for line in lines)
+    headings = ("unit", "role", "at ms", "ms", "status", "")
+    rows = [_row(line, 1e3 * (_began(line) - began), whole_ms) for line in lines]
+    console.print(table(headings, rows, right=("at ms", "ms"), optional=("role",)))
+    console.print()
     for line in lines:
-        console.print(f"[bold]{line.unit}[/bold] ({line.role})")
-        shown = {field: value for field, value in line.fields.items() if field not in _LEFT_OUT}
-        console.print(f"  {json.dumps(shown)}", markup=False, soft_wrap=True)
+        shown = {name: value for name, value in line.fields.items() if name not in _LEFT_OUT and value not in _NOTHING}
+        console.print(f"{line.unit}: {', '.join(f'{name} {value}' for name, value in shown.items())}", markup=False)
+    if CALLER not in {line.role for line in lines}:
+        of = "" if name == "default" else f" --name {name}"
+        console.print(f"\n{_MORE}: lab down{of} && lab up --log-requests{of}", markup=False, soft_wrap=True)
+
+
+def _row(line: LogLine, at_ms: float, whole_ms: float) -> tuple[object, ...]:
+    ms = line.fields["ms"]
+    first = round(_BAR * at_ms / whole_ms) if whole_ms else 0
+    bar = " " * min(first, _BAR - 1) + "█" * max(1, round(_BAR * ms / whole_ms) if whole_ms else 1)
+    return (line.unit, line.role, f"{at_ms:.1f}", _rounded(ms), line.fields["status"], bar)
+
+
+def _rounded(ms: float) -> str:
+    """Envoys count whole milliseconds."""
+    return str(ms) if isinstance(ms, int) else f"{ms:.1f}"
+
+
+def _began(line: LogLine) -> float:
+    """When a unit began with a request, Unix seconds: services log its end, Envoys its begin."""
+    if (at := line.fields.get("at")) is not None:
+        return datetime.fromisoformat(at).timestamp()
+    return float(line.fields["time"]) - line.fields["ms"] / 1e3
 
 
 def audit(

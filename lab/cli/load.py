@@ -24,7 +24,7 @@ from lab.runs import LoadOptions, LocustOptions, ParallelResult, Terms, judge, r
 from lab.runs.drive import DEFAULT_CONTEXTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lab.load.progress import Progress
     from lab.load.summary import RunSummary
@@ -52,7 +52,7 @@ _EDGE_EVERY = 10
 _PLACES = ("use case", "rule", "default", "condition", "negation", "cell", "edge", "fallback", "override")
 _TENANTS = ("tenant", "sent", "failed", "p50 ms", "p99 ms")
 _SHOWN_VIOLATIONS = 10  # of each checker
-_STYLES = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
+STYLES: Mapping[str, str] = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
 _OPEN_LOOP, _LOCUST = "open-loop", "locust"
 _UI_PORT = 8089
 
@@ -272,7 +272,7 @@ def _finish(result: RunResult | ParallelResult, *, as_json: bool) -> None:
         for each in result.runs:
             console.print(f"[bold]{escape(each.folder.name)}[/bold]")
             _show(each)
-        console.print(f"\nall together: [{_STYLES[result.outcome]}]{result.outcome}[/]  {result.folder}")
+        console.print(f"\nall together: [{STYLES[result.outcome]}]{result.outcome}[/]  {result.folder}")
     else:
         _show(result)
     raise typer.Exit(EXIT_STATUS[result.outcome])
@@ -299,7 +299,7 @@ def _show(result: RunResult) -> None:
     if summary.by_tenant:
         console.print(table(_TENANTS, _tenant_rows(summary), right=_TENANTS[1:], folds=_TENANTS[:1]))
     rows = [
-        (verdict.claim, verdict.checker, Text(verdict.outcome, _STYLES[verdict.outcome]), verdict.summary)
+        (verdict.claim, verdict.checker, Text(verdict.outcome, STYLES[verdict.outcome]), verdict.summary)
         for verdict in sorted(result.verdicts, key=lambda each: list(Claim).index(each.claim))
     ]
     console.print(table(("claim", "checker", "verdict", "because"), rows, folds=("because",)))
@@ -313,7 +313,7 @@ def _show(result: RunResult) -> None:
         met = ", ".join(f"{kind}: {count}" for kind, count in kinds.items())
         console.print(f"\nmet  {met}  (each is in --json)", markup=False)
     console.print(f"\n{result.sentence}", markup=False)
-    console.print(f"[{_STYLES[result.outcome]}]{result.outcome}[/] by {', '.join(result.asked)}; {result.seal}")
+    console.print(f"[{STYLES[result.outcome]}]{result.outcome}[/] by {', '.join(result.asked)}; {result.seal}")
     console.print(f"{result.folder}", markup=False)
 
 

@@ -76,10 +76,12 @@ def runs_in(folder: Path) -> list[Path]:
     """Returns the folders of the parallel runs in a folder, or the folder itself if it holds one run.
 
     Raises:
-        RunError: the list of those runs cannot be read, or was changed since.
+        RunError: there is no run, or the list of those runs cannot be read, or was changed since.
     """
     path = folder / run_folder.TOGETHER
     if not path.exists():
+        if not (folder / run_folder.PLAN).exists():
+            raise RunError(f"{folder}: there is no run; `lab runs` lists them, and `lab load` makes one")
         return [folder]
     verify(folder, EVIDENCE)
     names = run_folder.read_json(path)

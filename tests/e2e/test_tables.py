@@ -31,6 +31,8 @@ BY_COMMAND = (
     ("load", "--rate", "20", "--duration", "1", "--topology", "gateway"),
     ("check", "{a}"),
     ("compare", *RUNS),
+    ("runs",),
+    ("logs", "{request}"),
 )
 BY_RESULT = ("bench", "capacity", "roll", "demo")
 """Commands whose tables are printed here from a result, as getting one takes minutes; the demo's are of fixed text."""
@@ -84,7 +86,8 @@ def test_a_window_shows_tables_whole(
     monkeypatch.setattr(console, "_width", width)
     lab.faults.inject("slow", "ml-cluster-1", level="light")
     try:
-        app([part.format(a=runs[0], b=runs[1]) for part in command], standalone_mode=False)
+        request = lab.call("ContinueWatchingRanking", topology="gateway", caller="homepage").request_id
+        app([part.format(a=runs[0], b=runs[1], request=request) for part in command], standalone_mode=False)
     except typer.Exit:
         pass
     finally:
