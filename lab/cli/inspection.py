@@ -72,7 +72,7 @@ def _began(line: LogLine) -> float:
     """When a unit began with a request, Unix seconds: services log its end, Envoys its begin."""
     if (at := line.fields.get("at")) is not None:
         return datetime.fromisoformat(at).timestamp()
-    return float(line.fields["time"]) - line.fields["ms"] / 1e3
+    return float(line.fields["time"]) - float(line.fields["ms"]) / 1e3
 
 
 def audit(

@@ -112,7 +112,7 @@ def test_tables_of_results_are_whole(
         revision=1234,
         share=0.1,
         evidence=Evidence(figures, figures, 0),
-        judgements=(Judgement("error-rate>1%", Standing.NOT_MET, "3 of 1200 failed"),),
+        judgements=(Judgement("error-rate>1%", Standing.NOT_MET, "error rate 0.25 % ≤ 1 %", 1200, 1.0, 0.05),),
     )
     roll._finish(
         RollResult(
