@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from lab.client.admin_values import ControlPlaneStatus, Registrations
+    from lab.client.admin_values import ControlPlaneStatus, ListedNode, Registrations
     from lab.client.call import CallOutcome
     from lab.faults import AuditLog
     from lab.load.progress import Progress
@@ -141,6 +141,24 @@ class Lab:
             InputError: the lab has no such caller.
         """
         return inspect.xds_bootstrap(self._context, caller)
+
+    def nodes(self) -> list[ListedNode]:
+        """The nodes of the control plane that are planned, admitted or refused."""
+        with self._context.admin() as admin:
+            return admin.nodes()
+
+    def admit_node(self, node: str, caller: str = "") -> str:
+        """Admits a node that the lab did not plan, and returns the caller for which it may act.
+
+        Args:
+            node: its name.
+            caller: left out, the one that was refused under this name, or begins it.
+
+        Raises:
+            InputError: there is no such caller, or it must be named.
+        """
+        with self._context.admin() as admin:
+            return admin.admit_node(node, caller)
 
     def audit(self, last: int = 0) -> AuditLog:
         """The latest ``last`` entries of the audit log, or all for 0: the control plane's and the lab's own."""

@@ -53,6 +53,7 @@ COMMANDS: Mapping[str, str] = {
     "routes": "routes",
     "fault": "fault",
     "pki": "pki",
+    "nodes": "nodes",
     "audit": "inspection",
 }
 """Command → the module of this package that defines it, in the order of the help."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import grpc
 
-from lab.client.admin_values import Act, ControlPlaneStatus, PublishProgress, Registrations, RevisionInfo
+from lab.client.admin_values import Act, ControlPlaneStatus, ListedNode, PublishProgress, Registrations, RevisionInfo
 from lab.errors import InputError, LabError, LabNotRunningError, PublishError, StaleRevisionError
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
@@ -219,6 +219,24 @@ class AdminClient:
             with self._errors():
                 found += map(RevisionInfo.of, self._stub.GetRevisions(request, timeout=_TABLES_S))
         return found
+
+    def nodes(self) -> list[ListedNode]:
+        """The nodes that are planned, admitted or refused, from all control planes that answer."""
+        found: list[ListedNode] = []
+        for each in self._each or [self]:
+            with suppress(LabNotRunningError) if self._each else nullcontext(), each._errors():  # noqa: SLF001 (the same class)
+                found += map(ListedNode.of, each._stub.ListNodes(admin_pb2.ListNodesRequest(), timeout=_SHORT_S).nodes)  # noqa: SLF001
+        return ListedNode.merged(found)
+
+    def admit_node(self, node: str, caller: str = "") -> str:
+        """Admits a node beside those of the plan, and returns the caller for which it may act.
+
+        Raises:
+            InputError: there is no such caller, or it must be named.
+        """
+        request = admin_pb2.AdmitNodeRequest(node=node, caller=caller)
+        with self._errors():
+            return self._stub.AdmitNode(request, timeout=_SHORT_S).caller
 
     def acts(self, last: int = 0) -> list[Act]:
         """The latest ``last`` acts of the audit log, or all for 0; oldest first."""

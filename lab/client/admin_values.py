@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from models.proto.control.v1 import admin_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -159,6 +159,60 @@ class Node:
     error: str
     clusters: int = 0
     clusters_left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListedNode:
+    """A node that is planned, admitted or refused.
+
+    Attributes:
+        node: its name; all processes of a caller that route by themselves are planned as ``CALLER-proxyless-*``.
+        caller: the caller for which it acts by itself; empty for all roles but ``proxyless``.
+        state: ``planned``, ``admitted`` or ``refused``.
+        streams: number of its streams; 0 if it is not connected.
+        who: SPIFFE id that a refused node proves; empty in plaintext, and so are all that follow for other nodes.
+        reason: why it was refused.
+        times: how often it was refused since the control plane began.
+        at_ns: when last, Unix nanoseconds.
+    """
+
+    node: str
+    role: str
+    caller: str
+    state: str
+    streams: int
+    who: str = ""
+    reason: str = ""
+    times: int = 0
+    at_ns: int = 0
+
+    @classmethod
+    def of(cls, each: admin_pb2.ListedNode) -> Self:
+        """Reads the message."""
+        state = admin_pb2.ListedNode.State.Name(each.state).removeprefix("STATE_").lower()
+        return cls(
+            each.node,
+            each.role,
+            each.caller,
+            state,
+            each.streams,
+            each.who,
+            each.reason,
+            each.times,
+            _unix_ns(each.at),
+        )
+
+    @classmethod
+    def merged(cls, found: Iterable[Self]) -> list[Self]:
+        """The listings of several control planes as one."""
+        nodes: dict[tuple[str, str, str], Self] = {}
+        for each in sorted(found, key=lambda it: it.at_ns):
+            key = each.state, each.node, each.caller
+            if before := nodes.get(key):
+                streams, times = each.streams + before.streams, each.times + before.times
+                each = replace(each, streams=streams, times=times, role=each.role or before.role)  # noqa: PLW2901 (merged)
+            nodes[key] = each
+        return list(nodes.values())
 
 
 @dataclass(frozen=True, slots=True)

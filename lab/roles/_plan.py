@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lab.client import Endpoints
 from lab.roles._registry import ROLES
-from lab.roles._role import Layout, Role
+from lab.roles._role import Follows, Layout, Role
 from lab.roles._unit import CALLER, CONTROL_PLANE, MODEL, Site, Unit
 from lab.routing.document import RouteTable
 from lab.spec import LabSpec
+from lab.transport.xds import ROLE as PROXYLESS
+
+_NODES = "nodes.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,20 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
         units += beside.units[len(shared.units) :]
         callers[caller] = beside.endpoints(caller, lambda port: port.inside)
         clients[caller] = beside.endpoints(caller, lambda port: port.outside)
-    return Plan(units, callers, clients)
+    return Plan(tuple(_with_nodes(unit, units, site) for unit in units), callers, clients)
+
+
+def _with_nodes(unit: Unit, units: Sequence[Unit], site: Site) -> Unit:
+    """The unit; a control plane with the names of the nodes that it serves, by role."""
+    if unit.role != CONTROL_PLANE:
+        return unit
+    nodes: dict[str, list[str]] = {}
+    for each in units:
+        follows = ROLES[each.role].follows
+        if follows is not Follows.NOTHING:
+            nodes.setdefault(PROXYLESS if follows is Follows.XDS_CLIENT else each.role, []).append(each.name)
+    argv = (*unit.argv, "--nodes", site.path(unit.name, _NODES))
+    return replace(unit, argv=argv, files={**unit.files, _NODES: json.dumps(nodes)})
 
 
 def roles_of(spec: LabSpec) -> tuple[Role, ...]:

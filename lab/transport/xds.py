@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ ROLE = "proxyless"
 CERTIFICATES = "lab"
 """Name of the certificate provider in the bootstrap, for clusters to refer to."""
 
+_SUFFIX_BYTES = 3
 _VARIABLE, _FILE_VARIABLE = "GRPC_XDS_BOOTSTRAP_CONFIG", "GRPC_XDS_BOOTSTRAP"
 _ARGUMENT = "grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"
 
@@ -71,7 +73,7 @@ def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, An
         folder: of this process's certificate; empty for plaintext.
     """
     node = {
-        "id": f"{caller}-{ROLE}-{secrets.token_hex(3)}",
+        "id": f"{caller}-{ROLE}-{secrets.token_hex(_SUFFIX_BYTES)}",
         "cluster": caller,
         "metadata": {"role": ROLE},
         "locality": {},  # grpc-js-xds refuses a node without one
@@ -91,6 +93,11 @@ def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, An
         "certificate_providers": {CERTIFICATES: {"plugin_name": "file_watcher", "config": files}},
         "node": node,
     }
+
+
+def is_node_of(caller: str, node: str) -> bool:
+    """Whether a node's name is one that :func:`bootstrap` gives a process of this caller."""
+    return re.fullmatch(rf"{re.escape(caller)}-{ROLE}-[0-9a-f]{{{2 * _SUFFIX_BYTES}}}", node) is not None
 
 
 def _bootstrap_options(control_plane: str, caller: str, folder: str = "") -> tuple[Option, ...]:

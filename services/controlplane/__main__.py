@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
+from pathlib import Path
 
 from lab.transport import listen, new_server, run_service
 from lab.transport.authorization import roles_in
 from lab.transport.rpc_logs import Audited
 from services.controlplane.api.audit import METHODS, AuditLog, described
 from services.controlplane.api.server import add_apis, admits
+from services.controlplane.nodes.admission import Admission
 from services.controlplane.publishing.publisher import Publisher, Timeouts
 from services.controlplane.registry.revisions import Registry
 
@@ -52,11 +55,23 @@ def _arguments() -> argparse.Namespace:
             help=f"roles that may {may}, where peers prove who they are; only the operator may if left out",
         )
     parser.add_argument(
+        "--nodes",
+        type=_planned_nodes,
+        metavar="FILE",
+        help='JSON {"role": ["name", …]} of the planned nodes; all others are refused unless the operator admits them. '
+        "Every node is planned if left out",
+    )
+    parser.add_argument(
         "--leave-behind",
         action="store_true",
         help="publish without nodes that do not acknowledge in time; wait for them again once they have caught up",
     )
     return parser.parse_args()
+
+
+def _planned_nodes(file: str) -> dict[str, frozenset[str]]:
+    """The planned nodes in a file, by role."""
+    return {role: frozenset(names) for role, names in json.loads(Path(file).read_text()).items()}
 
 
 async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
@@ -68,9 +83,10 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     publisher.restore()
     audit_log = AuditLog(registry)
     audited = Audited("control-plane", METHODS, audit_log, described)
+    admission = Admission(registry, arguments.nodes)
     admitted = admits(rules=arguments.rules_for, xds=arguments.xds_for, load_reports=arguments.load_reports_from)
     server, _ = new_server(keepalive=True, admits=admitted, audit=audited)
-    add_apis(server, publisher, audit_log, clusters_idle_after_s=arguments.clusters_idle_after)
+    add_apis(server, publisher, audit_log, admission=admission, clusters_idle_after_s=arguments.clusters_idle_after)
     # Other control planes must wait for this one before its first node connects.
     while arguments.name and arguments.name not in registry.followers():  # noqa: ASYNC110 (the store offers no event)
         await asyncio.sleep(_FOLLOWER_POLL_S)

@@ -15,6 +15,7 @@ from lab.routing.edits import sharing
 from lab.transport import listen, new_server, open_channel
 from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc, rules_pb2, rules_pb2_grpc
 from services.controlplane.api.server import add_apis
+from services.controlplane.nodes.admission import Admission
 from services.controlplane.publishing.publisher import Publisher, Timeouts
 from services.controlplane.registry.records import Event, StoredRevision
 from services.controlplane.registry.revisions import Registry
@@ -194,11 +195,13 @@ def failed_start(registry: str, *prefix: str) -> str:
 
 
 @asynccontextmanager
-async def running(registry: Registry, timeouts: Timeouts, name: str = "") -> AsyncIterator[ControlPlane]:
+async def running(
+    registry: Registry, timeouts: Timeouts, name: str = "", admission: Admission | None = None
+) -> AsyncIterator[ControlPlane]:
     publisher = Publisher(registry, timeouts, name)
     publisher.restore()
     server, _ = new_server()
-    add_apis(server, publisher)
+    add_apis(server, publisher, admission=admission)
     address = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
     await server.start()
     reaper = asyncio.create_task(publisher.fleet.membership.reap())

@@ -26,6 +26,7 @@ from lab.transport import open_blocking_channel
 from lab.transport.security import MTLS, Security
 from lab.waiting import eventually
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc, rules_pb2, rules_pb2_grpc
+from services.controlplane.xds.resources import LISTENER
 from tests.lab_command import json_of, refusal, run_lab
 from tests.labs import ROUTES, address_of, ask, lab_up, status_of, write_spec
 
@@ -137,6 +138,31 @@ def test_a_node_may_only_be_the_one_its_certificate_names(lab: Lab) -> None:
         code, reason = refused(lambda: next(updates))
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert "may not be node 'gateway-1'" in reason
+
+
+def test_an_unplanned_node_is_refused_until_the_operator_admits_it(lab: Lab) -> None:
+    def first_answer() -> str:
+        node = base_pb2.Node(id="homepage-laptop", cluster="homepage")
+        first = discovery_pb2.DiscoveryRequest(node=node, type_url=LISTENER, resource_names=["models"])
+        with open_blocking_channel(lab.endpoints().control_plane, as_unit(lab, "homepage")) as channel:
+            stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+            try:
+                return str(next(stub.StreamAggregatedResources(iter([first]), timeout=5)).type_url)
+            except grpc.RpcError as error:
+                return error.code().name
+
+    def states() -> set[tuple[str, str]]:
+        listed = json_of(run_lab(lab, "nodes", "--json"))["nodes"]
+        return {(each["node"], each["state"]) for each in listed}
+
+    assert first_answer() == "PERMISSION_DENIED"
+    assert states() >= {("homepage-laptop", "refused"), ("homepage-sidecar", "planned"), ("gateway-1", "planned")}
+
+    assert json_of(run_lab(lab, "nodes", "admit", "homepage-laptop", "--json"))["caller"] == "homepage"
+
+    assert first_answer() == LISTENER
+    assert ("homepage-laptop", "admitted") in states()
+    assert lab.audit(1).acts[-1].what == "control.v1.Admin/AdmitNode"
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)

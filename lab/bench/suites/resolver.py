@@ -173,6 +173,7 @@ def run(outer: Environment, rounds: int) -> BenchResult:
     with open_small_environment(outer.say, _SPEC, _ROUTES) as inner:
         address = inner.address(_SHARED)
         flags = ("--listen", address, "--control-plane", inner.lab.endpoints().control_plane)
+        inner.lab.admit_node(_SHARED, next(iter(inner.state.plan.callers)))
         pid = inner.start(_SHARED, ("python", "-m", "services.resolver", "--name", _SHARED, *flags), address)
         beside = [inner.state.running[unit.name].pid for unit in inner.state.plan.with_role("resolver")]
         return result(*uvloop.run(_measure(inner.within(outer), address, [*beside, pid], rounds)))

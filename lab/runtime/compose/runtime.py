@@ -61,7 +61,7 @@ class ComposeRuntime(Runtime):
 
     def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
         """Writes the compose file and the units' files, and builds the image if it is not here."""
-        if any(unit.files for unit in layout.with_role(CONTROL_PLANE)):
+        if any("store" in unit.files for unit in layout.with_role(CONTROL_PLANE)):
             # Any user of a container can read its files, and this one has a password in it.
             raise SpecError("store: containers keep revisions in SQLite; leave it out, or give --runtime process")
         before = self._file.read_text() if self._file.exists() else ""

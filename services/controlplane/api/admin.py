@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import orjson
 
-from lab.errors import PublishError, RouteTableError, StaleRevisionError
-from lab.plain_text import MAX_CHARACTERS, printable
+from lab.errors import InputError, PublishError, RouteTableError, StaleRevisionError
+from lab.plain_text import MAX_CHARACTERS, printable, require_plain
 from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.edits import sharing, with_models, with_use_cases
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 from services.controlplane.api.audit import timestamp
+from services.controlplane.api.nodes import listed
 from services.controlplane.registry.records import ENDS
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from google.protobuf import timestamp_pb2
 
     from services.controlplane.api.audit import AuditLog
+    from services.controlplane.nodes.admission import Admission
     from services.controlplane.nodes.registration_log import Registration
     from services.controlplane.nodes.subscribers import Subscribers
     from services.controlplane.publishing.phase_progress import PhaseProgress
@@ -37,8 +39,8 @@ MAX_COMMENT_CHARACTERS = 500
 class AdminServicer(admin_pb2_grpc.AdminServicer):
     """Publishes, and answers queries about revisions and nodes."""
 
-    def __init__(self, publisher: Publisher, audit_log: AuditLog) -> None:
-        self._publisher, self._audit_log = publisher, audit_log
+    def __init__(self, publisher: Publisher, audit_log: AuditLog, admission: Admission) -> None:
+        self._publisher, self._audit_log, self._admission = publisher, audit_log, admission
         self._now_ns = publisher.registry.clock.now_ns
         self._publishes: set[asyncio.Task[int]] = set()
 
@@ -138,6 +140,20 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             status.registrations.extend(map(_registration, log.registrations))
             status.registrations_since.CopyFrom(timestamp(log.since_ns))
         return status
+
+    async def ListNodes(self, request: admin_pb2.ListNodesRequest, context: Context) -> admin_pb2.ListNodesResponse:
+        """The planned, admitted and refused nodes."""
+        fleet = self._publisher.fleet
+        connected = [*fleet.store.subscribers, *fleet.feed.subscribers]
+        return admin_pb2.ListNodesResponse(nodes=listed(self._admission, connected))
+
+    async def AdmitNode(self, request: admin_pb2.AdmitNodeRequest, context: Context) -> admin_pb2.AdmitNodeResponse:
+        """Admits a node beside those of the plan."""
+        try:
+            require_plain("node", request.node)
+            return admin_pb2.AdmitNodeResponse(caller=self._admission.admit(request.node, request.caller))
+        except (InputError, ValueError) as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
     async def ListActs(self, request: admin_pb2.ListActsRequest, context: Context) -> admin_pb2.ListActsResponse:
         """The audit log."""

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
 _FAULTS = faults_pb2.DESCRIPTOR.services_by_name["Faults"].full_name
 METHODS = (
-    *(f"/{_ADMIN}/{each}" for each in ("Publish", "PublishChange", "Rollback")),
+    *(f"/{_ADMIN}/{each}" for each in ("Publish", "PublishChange", "Rollback", "AdmitNode")),
     *(f"/{_FAULTS}/{each}" for each in ("Offer", "Restate")),
 )
 """Paths of the RPCs that change something."""

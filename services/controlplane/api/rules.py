@@ -11,18 +11,20 @@ from lab.identity import Identity
 from lab.plain_text import require_plain
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
+from services.controlplane.nodes.admission import Claim, NodeRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from services.controlplane.nodes.admission import Admission
     from services.controlplane.publishing.rules_feed import RulesFeed
 
 
 class RulesServicer(rules_pb2_grpc.RulesServicer):
     """Serves rules streams."""
 
-    def __init__(self, feed: RulesFeed) -> None:
-        self._feed = feed
+    def __init__(self, feed: RulesFeed, admission: Admission) -> None:
+        self._feed, self._admission = feed, admission
 
     async def Subscribe(
         self, request_iterator: AsyncIterator[rules_pb2.SubscribeRequest], context: grpc.aio.ServicerContext[Any, Any]
@@ -40,5 +42,10 @@ class RulesServicer(rules_pb2_grpc.RulesServicer):
         if identity is not None and not is_operator(identity) and identity != Identity(hello.role, hello.node):
             reason = f"{identity.uri} may not be node {hello.node!r} ({hello.role})"
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
-        async for update in self._feed.serve(hello, request_iterator, context.peer()):
-            yield update
+        claim = Claim(hello.node or context.peer(), hello.role, who=identity.uri if identity else "")
+        try:
+            with self._admission.stream(identity, claim):
+                async for update in self._feed.serve(hello, request_iterator, claim.node):
+                    yield update
+        except NodeRefusedError as error:
+            await context.abort(error.code, str(error))

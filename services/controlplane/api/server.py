@@ -22,6 +22,7 @@ from services.controlplane.api.audit import AuditLog
 from services.controlplane.api.faults import FaultsServicer
 from services.controlplane.api.registration import ReplicasServicer
 from services.controlplane.api.rules import RulesServicer
+from services.controlplane.nodes.admission import Admission
 from services.controlplane.xds.service import Discovery, LoadReports
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def add_apis(
     publisher: Publisher,
     audit_log: AuditLog | None = None,
     *,
+    admission: Admission | None = None,
     clusters_idle_after_s: float = 0.0,
 ) -> None:
     """Adds admin, faults, registration, rules, xDS and load reporting to the server.
@@ -65,13 +67,15 @@ def add_apis(
         server: its :class:`lab.transport.rpc_logs.Audited` interceptor writes to the audit log.
         publisher: answers the calls.
         audit_log: takes the acts that replicas report; a new one over the publisher's registry by default.
+        admission: of nodes; by default every node is admitted.
         clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
     """
     audit_log = audit_log or AuditLog(publisher.registry)
-    admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(publisher, audit_log), server)
+    admission = admission or Admission(publisher.registry)
+    admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(publisher, audit_log, admission), server)
     faults_pb2_grpc.add_FaultsServicer_to_server(FaultsServicer(publisher), server)
     replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.fleet.membership, audit_log), server)
-    rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.fleet.feed), server)
-    discovery = Discovery(publisher.fleet.store, clusters_idle_after_s)
+    rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.fleet.feed, admission), server)
+    discovery = Discovery(publisher.fleet.store, clusters_idle_after_s, admission)
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(discovery, server)
     lrs_pb2_grpc.add_LoadReportingServiceServicer_to_server(LoadReports(discovery), server)

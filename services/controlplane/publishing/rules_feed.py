@@ -200,10 +200,10 @@ class RulesFeed:
         )
 
     async def serve(
-        self, hello: rules_pb2.SubscribeRequest, requests: AsyncIterator[rules_pb2.SubscribeRequest], peer: str
+        self, hello: rules_pb2.SubscribeRequest, requests: AsyncIterator[rules_pb2.SubscribeRequest], node: str
     ) -> AsyncIterator[rules_pb2.RulesUpdate]:
-        """Serves one subscriber's stream after its first message, until either side ends it."""
-        feed = _Feed(hello.node or peer, hello.role, with_endpoints=hello.with_endpoints)
+        """Serves the node's stream after its first message, until either side ends it."""
+        feed = _Feed(node, hello.role, with_endpoints=hello.with_endpoints)
         feed.queue.append(self._full(with_endpoints=feed.with_endpoints))
         feed.wake.set()
         self._feeds.add(feed)

@@ -337,6 +337,16 @@ class Registry:
         )
         return [(number, Act(*act), status, reason) for number, *act, status, reason in reversed(rows)]
 
+    def admit_node(self, node: str, caller: str) -> None:
+        """Stores durably that a node is admitted."""
+        with self._db.transaction():
+            if (node, caller) not in self.admitted_nodes():
+                self._db.insert_all("INSERT INTO admitted_nodes VALUES (?, ?)", [(node, caller)])
+
+    def admitted_nodes(self) -> frozenset[tuple[str, str]]:
+        """Name and caller of each admitted node."""
+        return frozenset((node, caller) for node, caller in self._db.rows("SELECT node, caller FROM admitted_nodes"))
+
     def save_replicas(self, replicas: Iterable[StoredReplica], clusters: Iterable[str]) -> None:
         """Replaces the saved replicas of these clusters."""
         with self._db.transaction():

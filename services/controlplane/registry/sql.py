@@ -63,6 +63,12 @@ CREATE TABLE IF NOT EXISTS outcomes (
     status TEXT NOT NULL,
     reason TEXT NOT NULL
 ) {strict};
+-- Nodes that the operator admits beside those of the plan, and the caller for which each acts by itself, if it does.
+CREATE TABLE IF NOT EXISTS admitted_nodes (
+    node TEXT NOT NULL,
+    caller TEXT NOT NULL,
+    PRIMARY KEY (node, caller)
+) {strict};
 -- The last registered replicas: a restarted control plane uses them until they register again.
 CREATE TABLE IF NOT EXISTS replicas (
     cluster TEXT NOT NULL,
@@ -73,7 +79,7 @@ CREATE TABLE IF NOT EXISTS replicas (
 ) {strict};
 """
 
-APPEND_ONLY = ("revisions", "events", "acknowledgements", "reports", "acts", "outcomes")
+APPEND_ONLY = ("revisions", "events", "acknowledgements", "reports", "acts", "outcomes", "admitted_nodes")
 """Tables in which triggers refuse UPDATE and DELETE."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,6 +15,8 @@ from google.protobuf import duration_pb2
 
 from lab.plain_text import require_plain
 from lab.transport import peer_identity
+from lab.transport.xds import ROLE as PROXYLESS
+from services.controlplane.nodes.admission import Claim, NodeRefusedError
 from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.identity import EnvoyTls, GrpcTls, caller_of, identity_mismatch, plaintext
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from envoy.service.discovery.v3 import discovery_pb2
 
     from lab.identity import Identity
+    from services.controlplane.nodes.admission import Admission
     from services.controlplane.xds.store import NodeStream, ResourceStore
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -44,10 +47,14 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
     Args:
         store: the resources.
         clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
+        admission: of nodes; every node is admitted if left out.
     """
 
-    def __init__(self, store: ResourceStore, clusters_idle_after_s: float = 0.0) -> None:
+    def __init__(
+        self, store: ResourceStore, clusters_idle_after_s: float = 0.0, admission: Admission | None = None
+    ) -> None:
         self._store = store
+        self.admission = admission
         self.clusters_idle_after_s = clusters_idle_after_s
         self._for_grpc = GrpcTls()
         self._envoys: dict[str, DeltaStream] = {}
@@ -66,20 +73,19 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         first = await anext(aiter(request_iterator), None)
         if first is None:
             return
-        subscriber = _subscriber_of(first.node, context, "sidecar")
-        identity = await _authenticated(first.node, subscriber, context)
-        socket = plaintext if identity is None else EnvoyTls(_claimed(first.node, "secrets"))
-        shared = bool(_claimed(first.node, "shared"))
-        idle = IdleClusters(self.clusters_idle_after_s)
-        stream = DeltaStream(self._store, subscriber, socket, caller=caller_of(identity), shared=shared, idle=idle)
-        self._envoys[subscriber.node] = stream
-        try:
-            async with aclosing(self._serve(stream, first, request_iterator)) as responses:
-                async for response in responses:
-                    yield response
-        finally:
-            if self._envoys.get(subscriber.node) is stream:
-                del self._envoys[subscriber.node]
+        async with _admitted(self.admission, first.node, context, "sidecar") as (subscriber, identity):
+            socket = plaintext if identity is None else EnvoyTls(_claimed(first.node, "secrets"))
+            shared = bool(_claimed(first.node, "shared"))
+            idle = IdleClusters(self.clusters_idle_after_s)
+            stream = DeltaStream(self._store, subscriber, socket, caller=caller_of(identity), shared=shared, idle=idle)
+            self._envoys[subscriber.node] = stream
+            try:
+                async with aclosing(self._serve(stream, first, request_iterator)) as responses:
+                    async for response in responses:
+                        yield response
+            finally:
+                if self._envoys.get(subscriber.node) is stream:
+                    del self._envoys[subscriber.node]
 
     async def StreamAggregatedResources(
         self, request_iterator: AsyncIterator[discovery_pb2.DiscoveryRequest], context: Context
@@ -88,13 +94,12 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         first = await anext(aiter(request_iterator), None)
         if first is None:
             return
-        subscriber = _subscriber_of(first.node, context, "proxyless")
-        identity = await _authenticated(first.node, subscriber, context)
-        socket = plaintext if identity is None else self._for_grpc
-        stream = SotwStream(self._store, subscriber, first.node.cluster, socket)
-        async with aclosing(self._serve(stream, first, request_iterator)) as responses:
-            async for response in responses:
-                yield response
+        async with _admitted(self.admission, first.node, context, PROXYLESS) as (subscriber, identity):
+            socket = plaintext if identity is None else self._for_grpc
+            stream = SotwStream(self._store, subscriber, first.node.cluster, socket)
+            async with aclosing(self._serve(stream, first, request_iterator)) as responses:
+                async for response in responses:
+                    yield response
 
     async def _serve(self, stream: NodeStream, first: Any, requests: AsyncIterator[Any]) -> AsyncGenerator[Any]:
         subscribers, subscriber = self._store.subscribers, stream.subscriber
@@ -134,19 +139,18 @@ class LoadReports(lrs_pb2_grpc.LoadReportingServiceServicer):  # type: ignore[mi
         first = await anext(aiter(request_iterator), None)
         if first is None:
             return
-        subscriber = _subscriber_of(first.node, context, "sidecar")
-        await _authenticated(first.node, subscriber, context)
-        after_s = self._discovery.clusters_idle_after_s
-        if after_s:
-            interval_s = min(max(after_s / _REPORTS_AN_IDLE_TIME, _SHORTEST_S), _LONGEST_S)
-            interval = duration_pb2.Duration()
-            interval.FromMilliseconds(round(1e3 * interval_s))
-            yield lrs_pb2.LoadStatsResponse(send_all_clusters=True, load_reporting_interval=interval)
-        async for request in request_iterator:
-            used = {each.cluster_name: _was_used(each) for each in request.cluster_stats}
-            if not self._discovery.reported(subscriber.node, used):
-                # Another control plane may serve this Envoy's ADS stream; the Envoy then tries the next one.
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "your clusters come from another control plane")
+        async with _admitted(self._discovery.admission, first.node, context, "sidecar") as (subscriber, _):
+            after_s = self._discovery.clusters_idle_after_s
+            if after_s:
+                interval_s = min(max(after_s / _REPORTS_AN_IDLE_TIME, _SHORTEST_S), _LONGEST_S)
+                interval = duration_pb2.Duration()
+                interval.FromMilliseconds(round(1e3 * interval_s))
+                yield lrs_pb2.LoadStatsResponse(send_all_clusters=True, load_reporting_interval=interval)
+            async for request in request_iterator:
+                used = {each.cluster_name: _was_used(each) for each in request.cluster_stats}
+                if not self._discovery.reported(subscriber.node, used):
+                    # Another control plane may serve this Envoy's ADS stream; the Envoy then tries the next one.
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "your clusters come from another control plane")
 
 
 async def _read(requests: AsyncIterator[Any], stream: NodeStream) -> None:
@@ -190,6 +194,22 @@ async def _authenticated(node: base_pb2.Node, subscriber: Subscriber, context: C
         log.warning("refused: %s", reason)
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
     return identity
+
+
+@asynccontextmanager
+async def _admitted(
+    admission: Admission | None, node: base_pb2.Node, context: Context, otherwise: str
+) -> AsyncIterator[tuple[Subscriber, Identity | None]]:
+    """The node that a request claims to be from, and its identity; aborts the call of one that may not connect."""
+    subscriber = _subscriber_of(node, context, otherwise)
+    identity = await _authenticated(node, subscriber, context)
+    acts_for = node.cluster if subscriber.role == PROXYLESS else ""
+    claim = Claim(subscriber.node, subscriber.role, acts_for, identity.uri if identity else "")
+    try:
+        with admission.stream(identity, claim) if admission else nullcontext():
+            yield subscriber, identity
+    except NodeRefusedError as error:
+        await context.abort(error.code, str(error))
 
 
 def _was_used(cluster: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -21,6 +22,7 @@ from lab.identity import Identity
 from lab.topologies import open_client
 from lab.transport import open_blocking_channel
 from lab.transport.security import MTLS, Security
+from lab.transport.xds import LISTENER
 from lab.waiting import eventually
 from models.proto.control.v1 import (
     replicas_pb2,
@@ -31,6 +33,8 @@ from models.proto.control.v1 import (
     rules_pb2_grpc,
 )
 from models.proto.ranking.v1 import ranking_pb2
+from services.controlplane.nodes.admission import MAX_STREAMS
+from services.controlplane.xds.resources import LISTENER as LISTENER_TYPE
 from tests.negative.scene import (
     KEY,
     MODEL,
@@ -74,6 +78,32 @@ def _claims_node(unit: str, node: str, caller: str, role: str) -> Callable[[Scen
             return answer_to(lambda: next(stub.DeltaAggregatedResources(iter([first]), timeout=_S)))
 
     return attempt
+
+
+def _opens_streams(scene: Scene) -> Answer:
+    """One after the other by xDS, each with a name that a process of the caller could have."""
+    opened: list[Any] = []
+
+    def another() -> None:
+        node = base_pb2.Node(id=f"homepage-proxyless-{len(opened):06x}", cluster="homepage")
+        asked: queue.SimpleQueue[discovery_pb2.DiscoveryRequest | None] = queue.SimpleQueue()
+        asked.put(discovery_pb2.DiscoveryRequest(node=node, type_url=LISTENER_TYPE, resource_names=[LISTENER]))
+        stream = stub.StreamAggregatedResources(iter(asked.get, None))
+        opened.append(stream)
+        next(stream)
+
+    with open_blocking_channel(scene.units["control-plane"], scene.security("homepage")) as channel:
+        stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+        answers = (answer_to(another) for _ in range(2 * MAX_STREAMS))
+        return next((each for each in answers if each.status != "OK"), Answer("OK", ""))
+
+
+def _is_one_gateway_more(scene: Scene) -> Answer:
+    """With a certificate of the lab's authority."""
+    security = scene.made_up("gateway-9", Identity("gateway", "gateway-9"))
+    with open_blocking_channel(scene.units["control-plane"], security) as channel:
+        hello = rules_pb2.SubscribeRequest(node="gateway-9", role="gateway", with_endpoints=True)
+        return answer_to(lambda: next(rules_pb2_grpc.RulesStub(channel).Subscribe(iter([hello]), timeout=_S)))
 
 
 def _claims_rules(scene: Scene) -> Answer:
@@ -277,6 +307,38 @@ CLAIMS = (
         _DENIED,
         f"{_NODE} 'search-proxyless-1'",
         _claims_node("homepage", "search-proxyless-1", "search", "proxyless"),
+    ),
+    Case(
+        "a proxyless client that the lab did not plan",
+        "proxyless",
+        "control-plane",
+        _DENIED,
+        r"node 'homepage-evil' \(proxyless\) is not one that the lab planned",
+        _claims_node("homepage", "homepage-evil", "homepage", "proxyless"),
+    ),
+    Case(
+        "a proxyless client by another caller's name",
+        "proxyless",
+        "control-plane",
+        _DENIED,
+        r"node 'search-proxyless-abcdef' \(proxyless\) is not one that the lab planned",
+        _claims_node("homepage", "search-proxyless-abcdef", "homepage", "proxyless"),
+    ),
+    Case(
+        "as many proxyless clients as a caller likes",
+        "proxyless",
+        "control-plane",
+        "RESOURCE_EXHAUSTED",
+        "caller/homepage has 64 streams already",
+        _opens_streams,
+    ),
+    Case(
+        "a gateway that the lab did not plan",
+        "gateway",
+        "control-plane",
+        _DENIED,
+        r"node 'gateway-9' \(gateway\) is not one that the lab planned",
+        _is_one_gateway_more,
     ),
     Case(
         "a resolver that claims to be a gateway",

@@ -69,6 +69,16 @@ class AdminStub:
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.Status.FromString,
                 _registered_method=True)
+        self.ListNodes = channel.unary_unary(
+                '/control.v1.Admin/ListNodes',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListNodesRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListNodesResponse.FromString,
+                _registered_method=True)
+        self.AdmitNode = channel.unary_unary(
+                '/control.v1.Admin/AdmitNode',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.AdmitNodeRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.AdmitNodeResponse.FromString,
+                _registered_method=True)
         self.ListActs = channel.unary_unary(
                 '/control.v1.Admin/ListActs',
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListActsRequest.SerializeToString,
@@ -127,6 +137,20 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListNodes(self, request, context):
+        """Nodes that are planned, admitted or refused, connected or not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdmitNode(self, request, context):
+        """Admits a node beside those of the plan, from now on. INVALID_ARGUMENT: no such caller, or none is known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListActs(self, request, context):
         """Administrative acts and attempts, oldest first.
         """
@@ -171,6 +195,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.GetStatusRequest.FromString,
                     response_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.Status.SerializeToString,
+            ),
+            'ListNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNodes,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListNodesRequest.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListNodesResponse.SerializeToString,
+            ),
+            'AdmitNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdmitNode,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.AdmitNodeRequest.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.AdmitNodeResponse.SerializeToString,
             ),
             'ListActs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListActs,
@@ -367,6 +401,60 @@ class Admin:
             '/control.v1.Admin/GetStatus',
             models_dot_proto_dot_control_dot_v1_dot_admin__pb2.GetStatusRequest.SerializeToString,
             models_dot_proto_dot_control_dot_v1_dot_admin__pb2.Status.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/control.v1.Admin/ListNodes',
+            models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListNodesRequest.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdmitNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/control.v1.Admin/AdmitNode',
+            models_dot_proto_dot_control_dot_v1_dot_admin__pb2.AdmitNodeRequest.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_admin__pb2.AdmitNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

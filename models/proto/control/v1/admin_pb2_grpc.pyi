@@ -45,6 +45,10 @@ class AdminStub:
     """The same for several, in this order; those that do not exist are left out."""
     ListRevisions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRevisionsRequest, _admin_pb2.ListRevisionsResponse]
     GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.Status]
+    ListNodes: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListNodesRequest, _admin_pb2.ListNodesResponse]
+    """Nodes that are planned, admitted or refused, connected or not."""
+    AdmitNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AdmitNodeRequest, _admin_pb2.AdmitNodeResponse]
+    """Admits a node beside those of the plan, from now on. INVALID_ARGUMENT: no such caller, or none is known."""
     ListActs: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListActsRequest, _admin_pb2.ListActsResponse]
     """Administrative acts and attempts, oldest first."""
 
@@ -65,6 +69,10 @@ class AdminAsyncStub(AdminStub):
     """The same for several, in this order; those that do not exist are left out."""
     ListRevisions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRevisionsRequest, _admin_pb2.ListRevisionsResponse]  # type: ignore[assignment]
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.Status]  # type: ignore[assignment]
+    ListNodes: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListNodesRequest, _admin_pb2.ListNodesResponse]  # type: ignore[assignment]
+    """Nodes that are planned, admitted or refused, connected or not."""
+    AdmitNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.AdmitNodeRequest, _admin_pb2.AdmitNodeResponse]  # type: ignore[assignment]
+    """Admits a node beside those of the plan, from now on. INVALID_ARGUMENT: no such caller, or none is known."""
     ListActs: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListActsRequest, _admin_pb2.ListActsResponse]  # type: ignore[assignment]
     """Administrative acts and attempts, oldest first."""
 
@@ -124,6 +132,22 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Status, _abc.Awaitable[_admin_pb2.Status]]: ...
+
+    @_abc_1.abstractmethod
+    def ListNodes(
+        self,
+        request: _admin_pb2.ListNodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListNodesResponse, _abc.Awaitable[_admin_pb2.ListNodesResponse]]:
+        """Nodes that are planned, admitted or refused, connected or not."""
+
+    @_abc_1.abstractmethod
+    def AdmitNode(
+        self,
+        request: _admin_pb2.AdmitNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.AdmitNodeResponse, _abc.Awaitable[_admin_pb2.AdmitNodeResponse]]:
+        """Admits a node beside those of the plan, from now on. INVALID_ARGUMENT: no such caller, or none is known."""
 
     @_abc_1.abstractmethod
     def ListActs(
