@@ -53,7 +53,7 @@ def logs(
         console.print(f"{line.unit}: {', '.join(f'{name} {value}' for name, value in shown.items())}", markup=False)
     if CALLER not in {line.role for line in lines}:
         of = "" if name == "default" else f" --name {name}"
-        console.print(f"\n{_MORE}: lab down{of} && lab up --log-requests{of}", markup=False, soft_wrap=True)
+        console.print(f"\n{_MORE}:\n  lab down{of} && lab up --log-requests{of}", markup=False, soft_wrap=True)
 
 
 def _row(line: LogLine, at_ms: float, whole_ms: float) -> tuple[object, ...]:

@@ -15,10 +15,10 @@ from rich.text import Text
 from lab.checkers import CHECKERS, DEFAULT_CLAIMS, Claim, Outcome
 from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, Topology, read_pairs
 from lab.cli.output import console, print_json, progress_console, table
+from lab.cli.progress import load_shown
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.load.plan import EXAMPLE, MAX_PROCESSES
-from lab.load.progress import combined
 from lab.registry import add_plugins
 from lab.runs import LoadOptions, LocustOptions, ParallelResult, Terms, judge, runs_in
 from lab.runs.drive import DEFAULT_CONTEXTS
@@ -185,24 +185,26 @@ def load(
     several = _each_with_its_own(options, callers) if len(callers) > 1 else []
     ui_to_show = options.locust.ui_port if options.locust else None
     result: RunResult | ParallelResult
-    with progress_console.status("starting the driver") as status:
+    with load_shown() as shown:
 
         def show(progress: Progress) -> None:
             nonlocal ui_to_show
             if ui_to_show is not None:  # it is up once there is progress
                 where = f"http://127.0.0.1:{ui_to_show}"
-                typer.echo(f"Locust's UI: {where}  (Ctrl-C here, or /quit there, ends the run)", err=True)
+                text = f"Locust's UI: {where}  (Ctrl-C here, or /quit there, ends the run)"
+                if as_json:
+                    typer.echo(text, err=True)
+                else:
+                    progress_console.print(text)
                 ui_to_show = None
-            line = _progress_line(progress)
-            if progress_console.is_terminal:
-                status.update(line)
-            else:
-                progress_console.print(line)
+            shown.take({options.caller: progress})
 
         if several:
-            result = lab.load_parallel(several, progress=lambda seen: show(combined(list(seen.values()))))
+            result = lab.load_parallel(several, progress=shown.take)
+            shown.finish({each.folder.name: each.summary for each in result.runs})
         else:
             result = lab.load(options, progress=show)
+            shown.finish({options.caller: result.summary})
     _finish(result, as_json=as_json)
 
 
@@ -322,15 +324,6 @@ def _tenant_rows(summary: RunSummary) -> list[tuple[str, ...]]:
         (tenant or "(none)", str(of.sent), str(of.failed), f"{of.p50_ms:.2f}", f"{of.p99_ms:.2f}")
         for tenant, of in summary.by_tenant.items()
     ]
-
-
-def _progress_line(progress: Progress) -> str:
-    return (
-        f"{progress.elapsed_s:5.0f} s  {progress.rate:.0f} rps  "
-        f"{progress.done} done, {progress.failed} failed, {progress.in_flight} in flight  "
-        f"p50 {progress.p50_ms:.2f} ms  p99 {progress.p99_ms:.2f} ms  "
-        + ("until Ctrl-C" if progress.remaining_s is None else f"{progress.remaining_s:.0f} s left")
-    )
 
 
 def _named_callers(text: str, lab: Lab) -> list[str]:

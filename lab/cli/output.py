@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lab.measure.findings import ResultTable
 
 # A file or a pipe has no window whose width would matter: tables are as wide as their cells.
-_WIDE = None if sys.stdout.isatty() else 10_000
+_WIDE = 10_000
 
 _GAP = 2
 _WORD = re.compile(r"\(?[\w-]{1,20}[,.;:)]?")
@@ -40,8 +40,8 @@ class _Console(Console):
         super().print(*objects, **{"soft_wrap": long, "crop": False, **options})
 
 
-console = _Console(highlight=False, width=_WIDE)
-progress_console = _Console(stderr=True, highlight=False)
+console = _Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+progress_console = _Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDE)
 
 
 def print_json(document: Any) -> None:
