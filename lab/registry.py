@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from lab.errors import InputError
+from lab.reading import MAX_SMALL_BYTES, read_bytes, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -136,7 +137,7 @@ def restore_plugins(folder: Path) -> None:
     """Makes the kinds known with which the lab in a folder was brought up; files that are gone are passed over."""
     kept = folder / PLUGINS_FILE
     if kept.exists():
-        add_plugins([path for line in kept.read_text().splitlines() if (path := Path(line)).is_file()])
+        add_plugins([path for line in read_text(kept).splitlines() if (path := Path(line)).is_file()])
 
 
 def _paths(known: str) -> list[Path]:
@@ -145,7 +146,7 @@ def _paths(known: str) -> list[Path]:
 
 def _distinct(paths: Iterable[Path]) -> Iterable[Path]:
     """The files without copies of each other: a unit may find a plugin both where it is and beside itself."""
-    return {path.read_bytes() if path.is_file() else path: path for path in paths}.values()
+    return {read_bytes(path) if path.is_file() else path: path for path in paths}.values()
 
 
 def _modules_of(package: str) -> Iterator[ModuleType]:
@@ -176,6 +177,7 @@ def _plugin(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up
     _loading.append(path)
     try:
+        read_text(path, MAX_SMALL_BYTES)
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from lab import CHECKOUT
+from lab.bounds import COUNT, SECONDS
 from lab.errors import InputError, SpecError
+from lab.reading import read_text, require_shallow, where
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ SIZES = {
 }
 """Specs that come with the lab, by size."""
 
-_MS = r"[0-9]+(\.[0-9]+)?"
+_MAX_BYTES = 128 * 1024  # tomllib reads a megabyte a second,
+_MAX_DOTS = 32  # but takes a minute for a name of 50,000 parts
 _NAME = r"^[a-z][a-z0-9-]{0,30}$"
 _Name = Annotated[str, Field(pattern=_NAME)]
 _UseCase = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,62}$")]
@@ -44,7 +47,7 @@ def _default_topologies() -> list[str]:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CallerSpec(_Part):
@@ -55,7 +58,7 @@ class CallerSpec(_Part):
             Empty for callers whose page the lab knows, see ``services/caller/pages.py``.
     """
 
-    page: list[list[_UseCase]] = []
+    page: Annotated[list[Annotated[list[_UseCase], Field(max_length=64)]], Field(max_length=64)] = []
 
 
 class GatewaySpec(_Part):
@@ -67,8 +70,8 @@ class GatewaySpec(_Part):
 class LeaseSpec(_Part):
     """How long a caller may reuse a decision, seconds."""
 
-    ttl_s: float = Field(default=30.0, gt=0)
-    max_stale_s: float = Field(default=300.0, gt=0)
+    ttl_s: float = Field(default=30.0, gt=0, le=SECONDS.high)
+    max_stale_s: float = Field(default=300.0, gt=0, le=SECONDS.high)
 
 
 class StubSpec(_Part):
@@ -89,11 +92,11 @@ class StubSpec(_Part):
         default="constant:0", pattern=r"^(constant:[0-9.]+|lognormal:[0-9.]+,[0-9.]+|load:[0-9.]+,[0-9.]+)$"
     )
     error_rate: float = Field(default=0.0, ge=0, le=1)
-    warm_up_ms: float = Field(default=0.0, ge=0)
-    concurrency_limit: int = Field(default=0, ge=0)
+    warm_up_ms: float = Field(default=0.0, ge=0, le=600_000)
+    concurrency_limit: int = Field(default=0, ge=0, le=COUNT.high)
     drain_s: float = Field(default=5.0, ge=0, le=600)
-    tenant_concurrency_limit: int = Field(default=0, ge=0)
-    max_connection_age_s: float = Field(default=0.0, ge=0, le=86_400)
+    tenant_concurrency_limit: int = Field(default=0, ge=0, le=COUNT.high)
+    max_connection_age_s: float = Field(default=0.0, ge=0, le=SECONDS.high)
 
 
 class SecuritySpec(_Part):
@@ -126,15 +129,15 @@ class LabSpec(_Part):
     """
 
     topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(
-        default_factory=_default_topologies, min_length=1
+        default_factory=_default_topologies, min_length=1, max_length=64
     )
     routes: Path = Path("routes.yaml")
-    callers: dict[_Name, CallerSpec] = Field(min_length=1)
+    callers: dict[_Name, CallerSpec] = Field(min_length=1, max_length=1_000)
     resolver: Literal["sidecar", "shared"] = "sidecar"
     log_requests: bool = False
     control_planes: int = Field(default=1, ge=1, le=8)
     store: str = Field(default="", pattern=r"^(postgres(ql)?://\S+)?$")
-    idle_clusters: dict[_Name, Annotated[int, Field(ge=1, le=64)]] = {}
+    idle_clusters: Annotated[dict[_Name, Annotated[int, Field(ge=1, le=64)]], Field(max_length=1_000)] = {}
     clusters_idle_after_s: float = Field(default=3_600.0, ge=0, le=604_800)
     receipt_key: str = Field(default="", pattern="^[0-9a-f]{0,64}$")
     gateway: GatewaySpec = GatewaySpec()
@@ -160,13 +163,23 @@ def read_spec(path: Path) -> LabSpec:
         SpecError: one line with file, line, field and remedy.
     """
     try:
-        text = path.read_text()
+        text = read_text(path, _MAX_BYTES)
+    except OSError as error:
+        raise SpecError(
+            f"{path}: cannot be read: {error.strerror}; name a spec, or one of {', '.join(SIZES)}"
+        ) from error
+    except ValueError as error:
+        raise SpecError(f"{where(path, error)}: {error}; save the file as UTF-8") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.count(".") > _MAX_DOTS and not line.lstrip().startswith("#"):
+            raise SpecError(f"{path}:{number}: has more than {_MAX_DOTS} dots; write shorter names")
+    try:
         document = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        raise SpecError(f"{path}:{line[1] if line else 1}: not TOML: {error}") from error
+        require_shallow(document)
+    except (ValueError, RecursionError) as error:
+        at = re.search(r"at line (\d+)", str(error))
+        reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a value is too long, or nested too deep"
+        raise SpecError(f"{path}:{at[1] if at else 1}: not TOML: {reason}; correct it") from error
     try:
         spec = LabSpec.model_validate(document)
     except ValidationError as error:

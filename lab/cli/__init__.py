@@ -17,8 +17,10 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from lab import folder_of
+from lab.cli.options import bound
 from lab.cli.signals import interrupted_by_signals
 from lab.errors import LabError
+from lab.plain_text import printable
 from lab.registry import PLUGINS, add_plugins, restore_plugins
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _JUDGING = {"load", "check", "report", "scale"}
 """Commands that judge runs, and say by status 1 that a verdict is invalid."""
 _NOT_JUDGED = 3
+_MAX_LINE = 2_000
 
 # Exit status that typer and shells give to Ctrl-C.
 _INTERRUPTED = 130
@@ -62,6 +65,10 @@ COMMANDS: Mapping[str, str] = {
 class _Commands(TyperGroup):
     """Imports a command's module when it is called, so that `lab status` does not wait for the imports of benches."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        bound(self)
+
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
         return list(COMMANDS)
@@ -76,7 +83,7 @@ class _Commands(TyperGroup):
                     part.add_typer(module.app, name=name)
                 else:
                     part.command()(getattr(module, name))
-                self.commands.update(get_group(part).commands)
+                self.commands.update(bound(get_group(part)).commands)
         return self.commands.get(cmd_name)
 
 
@@ -160,5 +167,6 @@ def _name_in(arguments: Sequence[str]) -> str:
 
 
 def _fail(message: str, status: int) -> None:
-    sys.stderr.write(f"lab: {message}\n")
+    lines = [printable(line, _MAX_LINE) for line in message.splitlines()]
+    sys.stderr.write("\n".join(f"lab: {line}" for line in lines) + "\n")
     sys.exit(status)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lab import CHECKOUT
+from lab import CHECKOUT, bounds
 from lab.bench.harness.bench import BENCHES, ROUNDS, TOPOLOGIES_OPTION, measure
 from lab.bench.harness.environment import open_environment
 from lab.bench.harness.result import BenchResult, State, exit_status
@@ -40,7 +40,11 @@ def bench(
     names: Annotated[list[str] | None, typer.Argument(help="Benches; all by default.")] = None,
     rounds: Annotated[
         int | None,
-        typer.Option(min=3, help=f"Interleaved rounds of each; {ROUNDS}, or the bench's own, by default."),
+        typer.Option(
+            min=bounds.ROUNDS.low,
+            max=bounds.ROUNDS.high,
+            help=f"Interleaved rounds of each; {ROUNDS}, or the bench's own, by default.",
+        ),
     ] = None,
     as_json: Json = False,
     **options: str,

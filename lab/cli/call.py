@@ -10,6 +10,7 @@ import typer
 from lab.cli.options import DEFAULT_TOPOLOGY, Caller, Context, Json, Name, Topology, UseCase, User, read_context
 from lab.cli.output import console, print_json
 from lab.lab import Lab
+from lab.load.trace import MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,9 @@ def call(
     caller: Caller = "homepage",
     user: User = "u1",
     context: Context = None,
-    payload: Annotated[int, typer.Option(min=0, help="Size of the feature vectors, bytes.")] = 400,
+    payload: Annotated[
+        int, typer.Option(min=0, max=MAX_PAYLOAD_BYTES, help="Size of the feature vectors, bytes.")
+    ] = 400,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:

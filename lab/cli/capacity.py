@@ -10,6 +10,7 @@ import typer
 from lab.bench.harness.result import BenchResult, exit_status
 from lab.bench.harness.validation import validate
 from lab.bench.suites import capacity as bench
+from lab.bounds import ROUNDS, SEED
 from lab.capacity.assumptions import ASSUMPTIONS, Assumptions
 from lab.capacity.fleet import Demand
 from lab.capacity.services import mean_s, parse_size
@@ -54,11 +55,13 @@ def capacity(
             help="Folder or JSON of a bench capacity or throughput; by default it is measured now, in a minute.",
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=3, help="Number of measurement rounds.")] = _ROUNDS,
+    rounds: Annotated[
+        int, typer.Option(min=ROUNDS.low, max=ROUNDS.high, help="Number of measurement rounds.")
+    ] = _ROUNDS,
     simulate: Annotated[
         bool, typer.Option(help="Simulate the models' queues, too, with a million requests each.")
     ] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED.high, help="Seed of the simulation.")] = 0,
     validation: Annotated[
         bool, typer.Option("--validate", help="Compare the simulation with a real lab instead, in three minutes.")
     ] = False,

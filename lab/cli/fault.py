@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lab.bounds import SECONDS, SEED
 from lab.cli import completion
 from lab.cli.options import Json, Name, read_pairs
 from lab.cli.output import console, print_json, say, table
@@ -47,11 +48,21 @@ def inject(
         typer.Option("--set", metavar="NAME=VALUE", help="Setting that overrides the level's; repeatable."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Seed of its random choices: the same seed hits the same units and requests.")
+        int,
+        typer.Option(
+            min=SEED.low,
+            max=SEED.high,
+            help="Seed of its random choices: the same seed hits the same units and requests.",
+        ),
     ] = 1,
     for_s: Annotated[
         float | None,
-        typer.Option("--for", min=0.01, help="Wait for this many seconds, then heal; Ctrl-C heals at once."),
+        typer.Option(
+            "--for",
+            min=SECONDS.low,
+            max=SECONDS.high,
+            help="Wait for this many seconds, then heal; Ctrl-C heals at once.",
+        ),
     ] = None,
     name: Name = "default",
     as_json: Json = False,

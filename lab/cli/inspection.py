@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lab.bounds import COUNT
 from lab.cli.options import Json, Name
 from lab.cli.output import console, print_json, table
 from lab.identity.names import TRUST_DOMAIN
@@ -76,7 +77,9 @@ def _began(line: LogLine) -> float:
 
 
 def audit(
-    last: Annotated[int, typer.Option(min=0, help="Number of entries to show, the latest; 0 for all.")] = 0,
+    last: Annotated[
+        int, typer.Option(min=COUNT.low, max=COUNT.high, help="Number of entries to show, the latest; 0 for all.")
+    ] = 0,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:

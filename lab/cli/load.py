@@ -12,13 +12,15 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from lab.bounds import COUNT, PORT, RATE, REQUESTS, SECONDS, SEED, SPEEDUP, USERS
 from lab.checkers import CHECKERS, DEFAULT_CLAIMS, Claim, Outcome
 from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, Topology, read_pairs
 from lab.cli.output import console, print_json, progress_console, table
 from lab.cli.progress import load_shown
 from lab.errors import InputError
 from lab.lab import Lab
-from lab.load.plan import EXAMPLE, MAX_PROCESSES
+from lab.load.plan import EXAMPLE, MAX_PROCESSES, MAX_WORKERS
+from lab.load.trace import MAX_PAYLOAD_BYTES
 from lab.registry import add_plugins
 from lab.runs import LoadOptions, LocustOptions, ParallelResult, Terms, judge, runs_in
 from lab.runs.drive import DEFAULT_CONTEXTS
@@ -67,7 +69,13 @@ _Engine = Annotated[
 ]
 _Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=0, help="Worker processes; 0: users run in the driver.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--workers",
+        min=0,
+        max=MAX_WORKERS,
+        help="Worker processes; 0: users run in the driver.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 _Locustfile = Annotated[
     Path | None,
@@ -81,8 +89,8 @@ _UiPort = Annotated[
     int | None,
     typer.Option(
         "--ui-port",
-        min=1,
-        max=65_535,
+        min=PORT.low,
+        max=PORT.high,
         help=f"Port of the UI on 127.0.0.1; {_UI_PORT} by default.",
         rich_help_panel=_PANEL,
     ),
@@ -91,12 +99,18 @@ _UiPort = Annotated[
 
 def load(
     topology: Topology = DEFAULT_TOPOLOGY,
-    rate: Annotated[float, typer.Option(min=0.01, help="Requests per second.")] = 100.0,
-    duration: Annotated[float, typer.Option(min=0.01, help="Seconds.")] = 10.0,
+    rate: Annotated[float, typer.Option(min=RATE.low, max=RATE.high, help="Requests per second.")] = 100.0,
+    duration: Annotated[float, typer.Option(min=SECONDS.low, max=SECONDS.high, help="Seconds.")] = 10.0,
     arrivals: Annotated[str, typer.Option(help="poisson, constant or trace:FILE.")] = "poisson",
-    speedup: Annotated[float, typer.Option(min=0.001, help="Play a trace this many times faster.")] = 1.0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Play only the first requests of a trace.")] = None,
-    payload: Annotated[int, typer.Option(min=0, help="Size of the feature vectors, bytes; a trace has its own.")] = 400,
+    speedup: Annotated[
+        float, typer.Option(min=SPEEDUP.low, max=SPEEDUP.high, help="Play a trace this many times faster.")
+    ] = 1.0,
+    limit: Annotated[
+        int | None, typer.Option(min=REQUESTS.low, max=REQUESTS.high, help="Play only the first requests of a trace.")
+    ] = None,
+    payload: Annotated[
+        int, typer.Option(min=0, max=MAX_PAYLOAD_BYTES, help="Size of the feature vectors, bytes; a trace has its own.")
+    ] = 400,
     caller: Annotated[
         str, typer.Option(help="Caller identity; several with commas, or all, send at the same time, each at the rate.")
     ] = "homepage",
@@ -110,10 +124,13 @@ def load(
             help="Values of a context field, instead of the default mix; B*3 is drawn three times as often.",
         ),
     ] = None,
-    users: Annotated[int, typer.Option(min=1, help="Number of users to draw from.")] = 1_000,
-    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
+    users: Annotated[int, typer.Option(min=USERS.low, max=USERS.high, help="Number of users to draw from.")] = 1_000,
+    seed: Annotated[int, typer.Option(min=SEED.low, max=SEED.high, help="Seed of all random draws.")] = 0,
     tear_every: Annotated[
-        int, typer.Option(min=0, help="Tear one request in this many: header and body disagree. 0: none.")
+        int,
+        typer.Option(
+            min=COUNT.low, max=COUNT.high, help="Tear one request in this many: header and body disagree. 0: none."
+        ),
     ] = 0,
     streams: Annotated[
         int | None,
@@ -126,7 +143,8 @@ def load(
     edge_every: Annotated[
         int | None,
         typer.Option(
-            min=0,
+            min=COUNT.low,
+            max=COUNT.high,
             help="One request in this many is an edge case of the route table: a user in an edge bucket, a value "
             f"spelled alike. 0: none; {_EDGE_EVERY} by default, none with --engine locust.",
         ),

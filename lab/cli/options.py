@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from errno import ELOOP
+from functools import partial
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lab.cli import completion
 from lab.cli.output import silence
 from lab.errors import InputError
+from lab.plain_text import require_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DEFAULT_TOPOLOGY = "mesh"
+
+MAX_TEXT_CHARACTERS = 4_096
+"""Limit for a text on the command line, as for the name of a file."""
+
+_PROSE = {"comment"}  # the control plane makes its control characters visible
+_SHOWN = 40
 
 Name = Annotated[
     str, typer.Option("--name", envvar="LAB_NAME", help="Name of the lab, of which one machine may run several.")
@@ -43,6 +53,49 @@ UseCase = Annotated[
     str, typer.Argument(help="Use case, e.g. ContinueWatchingRanking.", autocompletion=completion.use_cases)
 ]
 RoutesFile = Annotated[Path, typer.Argument(help="Route table: a YAML file, or a folder of them.")]
+
+
+def bound(command: Any) -> Any:
+    """The command, or group of them, which now refuses texts that are not plain and numbers that are not finite.
+
+    An option's own range is checked before, and its own callback is called after.
+    """
+    for parameter in command.params:
+        parameter.callback = partial(_check, parameter.callback)
+    for each in getattr(command, "commands", {}).values():
+        bound(each)
+    return command
+
+
+def _check(callback: Callable[..., Any] | None, ctx: Any, parameter: Any, value: Any) -> Any:
+    option = "/".join(parameter.opts) if parameter.param_type_name == "option" else parameter.name.upper()
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, str | Path):
+            _check_text(option, str(each), prose=parameter.name in _PROSE)
+        if isinstance(each, Path):
+            _refuse_loop(option, each)
+        if isinstance(each, float) and not isfinite(each):
+            raise InputError(f"{option}: {each} is not finite; write a number")
+    return value if callback is None else callback(ctx, parameter, value)
+
+
+def _refuse_loop(option: str, path: Path) -> None:
+    try:
+        path.stat()
+    except OSError as error:  # any other error has its own message where the file is read
+        if error.errno == ELOOP:
+            raise InputError(f"{option}: {path} is a link to itself; name a file") from None
+
+
+def _check_text(option: str, text: str, *, prose: bool) -> None:
+    try:
+        text.encode()  # what is not UTF-8 on the command line arrives as half characters
+        if not prose:
+            require_plain(option, text, MAX_TEXT_CHARACTERS)
+    except UnicodeEncodeError:
+        raise InputError(f"{option}: {text[:_SHOWN]!a} is not UTF-8; write it in UTF-8") from None
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def read_pairs(option: str, pairs: list[str] | None, *, form: str, example: str) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lab.bounds import SECONDS
 from lab.cli.options import Json, Name
 from lab.cli.output import console, print_json, table
 from lab.lab import Lab
@@ -40,7 +41,9 @@ def show(unit: Unit = "", name: Name = "default", as_json: Json = False) -> None
 @app.command()
 def rotate(
     unit: Unit = "",
-    every: Annotated[float, typer.Option(min=0.0, help="Seconds between repetitions, until Ctrl-C; 0: once.")] = 0.0,
+    every: Annotated[
+        float, typer.Option(min=0.0, max=SECONDS.high, help="Seconds between repetitions, until Ctrl-C; 0: once.")
+    ] = 0.0,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:

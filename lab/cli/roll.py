@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.status import Status
 
+from lab.bounds import RATE, SECONDS
 from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, Topology
 from lab.cli.output import console, print_json, progress_console, say, table
 from lab.errors import InputError
@@ -29,7 +30,10 @@ def roll(
         str, typer.Option(help="Traffic share of the new version at each step, in percent, ending at 100.")
     ] = "1,10,50,100",
     hold: Annotated[
-        float, typer.Option(min=1.0, help="Seconds to observe each step at least; longer until enough is seen.")
+        float,
+        typer.Option(
+            min=1.0, max=SECONDS.high, help="Seconds to observe each step at least; longer until enough is seen."
+        ),
     ] = 10.0,
     abort_on: Annotated[str, typer.Option(help="Abort and roll back when any of these holds.")] = DEFAULT_CONDITIONS,
     use_case: Annotated[str | None, typer.Option(help="Change this use case only.")] = None,
@@ -37,7 +41,7 @@ def roll(
         str, typer.Option(help="Caller identity for the probes; by default any caller that the route table allows.")
     ] = "",
     topology: Topology = DEFAULT_TOPOLOGY,
-    rate: Annotated[float, typer.Option(min=1.0, help="Requests per second of the probes.")] = 200.0,
+    rate: Annotated[float, typer.Option(min=1.0, max=RATE.high, help="Requests per second of the probes.")] = 200.0,
     force: Annotated[bool, typer.Option("--force", help="Continue even if a condition stays undecided.")] = False,
     name: Name = "default",
     as_json: Json = False,

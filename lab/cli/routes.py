@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 
+from lab.bounds import REVISION
 from lab.cli.options import Caller, Context, Json, Name, RoutesFile, UseCase, User, read_context
 from lab.cli.output import console, print_json, progress_console, say, table
 from lab.lab import Lab
@@ -35,9 +36,11 @@ app = typer.Typer(
 )
 
 
-Expect = Annotated[int, typer.Option(min=0, help="Refuse unless this revision is in force.")]
+Expect = Annotated[
+    int, typer.Option(min=REVISION.low, max=REVISION.high, help="Refuse unless this revision is in force.")
+]
 Comment = Annotated[str, typer.Option(help="Reason, kept with the revision.")]
-_Revision = Annotated[int, typer.Argument(min=1, help="Revision.")]
+_Revision = Annotated[int, typer.Argument(min=1, max=REVISION.high, help="Revision.")]
 
 
 @app.command()
@@ -122,7 +125,9 @@ def rollback(revision: _Revision, expect: Expect = 0, name: Name = "default", as
 
 @app.command()
 def show(
-    revision: Annotated[int, typer.Argument(min=0, help="Revision; the one in force by default.")] = 0,
+    revision: Annotated[
+        int, typer.Argument(min=REVISION.low, max=REVISION.high, help="Revision; the one in force by default.")
+    ] = 0,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:

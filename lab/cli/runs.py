@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from lab.bounds import COUNT
 from lab.checkers import Claim
 from lab.cli.load import STYLES
 from lab.cli.options import Json, Name
@@ -18,7 +19,9 @@ _FIGURES = ("sent", "failed", "p50 ms", "p99 ms")
 
 
 def runs(
-    last: Annotated[int, typer.Option(min=0, help="Number of runs to show, the latest; 0 for all.")] = 20,
+    last: Annotated[
+        int, typer.Option(min=COUNT.low, max=COUNT.high, help="Number of runs to show, the latest; 0 for all.")
+    ] = 20,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:

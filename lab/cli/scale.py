@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lab.bench.scale.run import ScaleOptions, run
+from lab.bounds import RATE, SECONDS, SEED
 from lab.cli.load import EXIT_STATUS
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, say
@@ -18,16 +19,25 @@ _DEFAULT = ScaleOptions()
 
 
 def scale(
-    clusters: Annotated[int, typer.Option(help="Model clusters, each with its own addresses.")] = _DEFAULT.clusters,
-    callers: Annotated[int, typer.Option(help="Callers, each with an Envoy sidecar.")] = _DEFAULT.callers,
-    use_cases: Annotated[int, typer.Option(help="Use cases.")] = _DEFAULT.use_cases,
+    clusters: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Model clusters, each with its own addresses.")
+    ] = _DEFAULT.clusters,
+    callers: Annotated[
+        int, typer.Option(min=1, max=1_000, help="Callers, each with an Envoy sidecar.")
+    ] = _DEFAULT.callers,
+    use_cases: Annotated[int, typer.Option(min=1, max=100_000, help="Use cases.")] = _DEFAULT.use_cases,
     seed: Annotated[
-        int, typer.Option(help="Seed of the generated route table and of all random draws.")
+        int,
+        typer.Option(min=SEED.low, max=SEED.high, help="Seed of the generated route table and of all random draws."),
     ] = _DEFAULT.seed,
-    seconds: Annotated[float, typer.Option(min=1.0, help="Seconds of traffic under churn.")] = _DEFAULT.seconds,
-    rate: Annotated[float, typer.Option(min=1.0, help="Requests per second of all callers together.")] = _DEFAULT.rate,
+    seconds: Annotated[
+        float, typer.Option(min=1.0, max=SECONDS.high, help="Seconds of traffic under churn.")
+    ] = _DEFAULT.seconds,
+    rate: Annotated[
+        float, typer.Option(min=1.0, max=RATE.high, help="Requests per second of all callers together.")
+    ] = _DEFAULT.rate,
     changes: Annotated[
-        float, typer.Option(min=20.0, help="Changes of replicas and routes per second.")
+        float, typer.Option(min=20.0, max=10_000.0, help="Changes of replicas and routes per second.")
     ] = _DEFAULT.changes,
     as_json: Json = False,
 ) -> None:

@@ -21,6 +21,7 @@ from filelock import lock_descriptor
 from lab.client.admin_values import Act
 from lab.errors import LabError
 from lab.identity import OPERATOR
+from lab.reading import parse_json, read_bytes
 from lab.runtime.identities import Identities
 
 JOURNAL = "audit.jsonl"
@@ -82,7 +83,7 @@ class Journal:
             LabError: the file cannot be read.
         """
         try:
-            lines = (self.folder / JOURNAL).read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = read_bytes(self.folder / JOURNAL).decode(errors="replace").splitlines()
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -90,7 +91,7 @@ class Journal:
         acts: dict[int, Act] = {}
         for place, line in enumerate(lines, 1):
             try:
-                _take(json.loads(line), acts)
+                _take(parse_json(line), acts)
             except (ValueError, TypeError, KeyError):
                 # A line that was cut off or tampered with must show.
                 acts[-place] = Act(0, 0, "", "", "", line[:80], _DAMAGED, f"line {place} of {JOURNAL}", KEPT_BY)

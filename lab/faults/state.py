@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from lab.errors import LabError
+from lab.reading import read_json
 
 STATE, LOCK = "faults.json", "faults.lock"
 _POLL_S = 0.01
@@ -106,12 +107,12 @@ class FaultStore:
 
     def _load(self) -> tuple[int, list[FaultRecord]]:
         try:
-            document = json.loads(self._file.read_text())
+            document = read_json(self._file)
             records = [FaultRecord(**{**each, "units": tuple(each["units"])}) for each in document["faults"]]
             return int(document["next"]), records
         except FileNotFoundError:
             return 1, []
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise LabError(f"{self._file}: damaged ({error}); run `lab down` to clean up, then `lab up`") from error
 
     def _save(self, next_number: int, records: Sequence[FaultRecord]) -> None:

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from lab.errors import RunError
+from lab.reading import parse_json, require_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,10 +79,11 @@ def read_arrivals(path: Path) -> tuple[list[Arrival], dict[str, Heard]]:
     """
     pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
     try:
+        require_regular(path)
         table = pq.read_table(path, use_threads=False)
         table.validate(full=True)
         table = table.cast(_schema(pa).with_metadata(table.schema.metadata))  # raises for other columns
-        heard = {name: Heard(*each) for name, each in json.loads(table.schema.metadata[_HEARD]).items()}
+        heard = {name: Heard(*each) for name, each in parse_json(table.schema.metadata[_HEARD].decode()).items()}
         columns = [table.column(name).to_pylist() for name in Arrival._fields]
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise RunError(f"{path}: cannot be read as what replicas received ({error}); restore the file") from error

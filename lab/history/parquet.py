@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import RunError
 from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, Record, record_of, values_of
+from lab.reading import require_regular
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -73,6 +74,7 @@ def read_table(path: Path, names: Collection[str] = FIELDS) -> Any:
     """
     pa, pq = _pyarrow()
     try:
+        require_regular(path)
         found = pq.read_schema(path)
         _check_columns(found, _schema(), path)
         wanted = [name for name in FIELDS if name in names and name in found.names]

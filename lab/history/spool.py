@@ -22,6 +22,7 @@ import orjson
 
 from lab.errors import RunError
 from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, Record, record_of, values_of
+from lab.reading import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,7 @@ FLUSH_RECORDS = 64
 
 _OLDEST = len(FIELDS) - len(DEFAULTS)  # number of fields without a default
 _DIGEST_HEX = 32
+_MAX_BYTES = 16 << 30  # a record takes 400 bytes, and a run has 20 million at most
 _LINK = re.compile(rb',"([0-9a-f]{8}):([0-9a-f]{32})"\]$')
 
 
@@ -127,7 +129,7 @@ def read_spool(path: Path) -> list[Record]:
             file and line.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, _MAX_BYTES)
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}; is this the folder of a run?") from error
     *whole, last = content.split(b"\n")

@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from lab.identity import folder as folders
 from lab.identity.folder import CertificateInfo, Material
 from lab.identity.names import TRUST_DOMAIN, Identity
+from lab.reading import read_json
 
 _KEY, _CERTIFICATE, _SETTINGS, _UNITS = "ca.key", "ca.pem", "settings.json", "units"
 _VALID = timedelta(days=365)
@@ -75,7 +76,7 @@ class Authority:
             OSError: there is no authority.
             ValueError: its files are damaged.
         """
-        settings = json.loads((folder / _SETTINGS).read_text())
+        settings = read_json(folder / _SETTINGS)
         key = serialization.load_pem_private_key((folder / _KEY).read_bytes(), password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ValueError(f"{folder / _KEY}: not a key of an authority")  # noqa: TRY004 (the file is wrong, not a type)

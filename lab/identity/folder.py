@@ -11,6 +11,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lab.reading import read_json
+
 CURRENT = "current"
 CERTIFICATE, KEY, AUTHORITIES = "cert.pem", "key.pem", "ca.pem"
 _INFO = "term.json"
@@ -82,7 +84,7 @@ def read_info(folder: Path) -> CertificateInfo:
     Raises:
         OSError: there is no certificate.
     """
-    return CertificateInfo(**json.loads((folder / version(folder) / _INFO).read_text()))
+    return CertificateInfo(**read_json(folder / version(folder) / _INFO))
 
 
 def write(folder: Path, material: Material, info: CertificateInfo, *, key_mode: int) -> None:

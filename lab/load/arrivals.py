@@ -6,13 +6,13 @@ To add a kind: a frozen dataclass with ``kind``, ``parse``, ``duration_ns`` and 
 
 from __future__ import annotations
 
-import math
 from array import array
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
+from lab.bounds import RATE, REQUESTS, SECONDS, SEED, SPEEDUP, require_number, require_whole
 from lab.errors import InputError
 from lab.load.trace import read_trace
 
@@ -71,9 +71,8 @@ class _AtRate:
     duration_s: float
 
     def __post_init__(self) -> None:
-        for name, value, unit in (("rate", self.rate, "requests per second"), ("duration", self.duration_s, "seconds")):
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name}: {value} is out of range: use {unit} above 0")
+        require_number("rate", self.rate, RATE)
+        require_number("duration", self.duration_s, SECONDS)
         if self.rate * self.duration_s > MAX_ARRIVALS:
             rate, duration = f"{self.rate:g} rps", f"{self.duration_s:g} s"
             raise InputError(f"arrivals: {rate} for {duration} is more than {MAX_ARRIVALS} requests")
@@ -116,6 +115,10 @@ class Poisson(_AtRate):
     kind: ClassVar[str] = "poisson"
     seed: int
 
+    def __post_init__(self) -> None:
+        _AtRate.__post_init__(self)
+        require_whole("seed", self.seed, SEED)
+
     def arrivals(self) -> Iterator[Arrival]:
         """Sums of exponential gaps until the duration is over."""
         draw = Random(self.seed)  # noqa: S311 (no secret)
@@ -141,10 +144,9 @@ class Trace:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.speedup) and self.speedup > 0):
-            raise InputError(f"speedup: {self.speedup} is out of range: use a number above 0, e.g. 10")
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"limit: {self.limit} is out of range: use 1 or more requests")
+        require_number("speedup", self.speedup, SPEEDUP)
+        if self.limit is not None:
+            require_whole("limit", self.limit, REQUESTS)
 
     @classmethod
     def parse(cls, argument: str, options: ArrivalOptions) -> Self:

@@ -13,7 +13,6 @@ drawn ones.
 
 from __future__ import annotations
 
-import math
 import socket
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
@@ -22,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from lab.bounds import COUNT, PERCENT, PORT, SECONDS, SEED, USERS, Range, require_number, require_whole
 from lab.client import Endpoints
 from lab.errors import InputError, RunError
 from lab.load.arrivals import Schedule, Trace, arrivals_from_document, arrivals_to_document, schedule
 from lab.load.trace import MAX_PAYLOAD_BYTES
+from lab.reading import read_json, where
 from lab.topologies import TOPOLOGIES
 from models.apis import APIS
 from models.context import OVERRIDE, TRAFFIC_ORIGIN
@@ -43,8 +44,7 @@ LOOPBACK = "127.0.0.1"
 UI_HOST_VARIABLE = "LAB_UI_HOST"
 """Environment variable: the address that Locust's web UI listens on, if it is not 127.0.0.1."""
 
-_MOST_WORKERS = 64
-_PORTS = range(1, 65_536)
+MAX_WORKERS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +65,9 @@ class LocustPlan:
     closed_loop: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.workers <= _MOST_WORKERS:
-            raise InputError(f"workers: {self.workers} is out of range: use 0 (the driver alone) to {_MOST_WORKERS}")
-        if self.ui_port is not None and self.ui_port not in _PORTS:
-            raise InputError(f"ui_port: {self.ui_port} is out of range: use {_PORTS[0]} to {_PORTS[-1]}")
+        require_whole("workers", self.workers, Range(0, MAX_WORKERS))
+        if self.ui_port is not None:
+            require_whole("ui_port", self.ui_port, PORT)
 
     @property
     def by_hand(self) -> bool:
@@ -118,6 +117,16 @@ CHOSEN_FIELDS = (*DRAWN_FIELDS, TRAFFIC_ORIGIN, OVERRIDE)
 """All fields that a plan may give choices for."""
 
 MAX_PROCESSES = 64
+
+_WHOLE = {
+    "payload_bytes": Range(0, MAX_PAYLOAD_BYTES),
+    "seed": SEED,
+    "users": USERS,
+    "tear_every": COUNT,
+    "processes": Range(1, MAX_PROCESSES),
+    "streams": PERCENT,
+    "edge_every": COUNT,
+}
 
 _ALL = 100
 
@@ -212,21 +221,11 @@ class LoadPlan:
                 TRAFFIC_ORIGIN,
                 f"{origin!r} is not known; write 'real' or 'artificial'",
             )
-        _check(
-            0 <= self.payload_bytes <= MAX_PAYLOAD_BYTES,
-            "payload_bytes",
-            f"{self.payload_bytes} is out of range: use 0 to {MAX_PAYLOAD_BYTES}",
-        )
-        _check(self.users > 0, "users", f"{self.users} is out of range: use 1 or more")
-        _check(0 < self.timeout_s < math.inf, "timeout_s", f"{self.timeout_s} is out of range: use seconds above 0")
-        _check(self.tear_every >= 0, "tear_every", f"{self.tear_every} is out of range: use 0 (none) or more")
-        _check(
-            0 < self.processes <= MAX_PROCESSES,
-            "processes",
-            f"{self.processes} is out of range: use 1 to {MAX_PROCESSES}, and no more than there are spare cores",
-        )
-        _check(0 <= self.streams <= _ALL, "streams", f"{self.streams} is out of range: use 0 to {_ALL} percent")
-        _check(self.edge_every >= 0, "edge_every", f"{self.edge_every} is out of range: use 0 (none) or more")
+        for name in ("topology", "caller"):
+            _check(isinstance(getattr(self, name), str), name, f"{getattr(self, name)!r} is not a text; write a name")
+        for name, within in _WHOLE.items():
+            require_whole(name, getattr(self, name), within)
+        require_number("timeout_s", self.timeout_s, SECONDS)
         names = {use_case.name for use_case in self.use_cases}
         for case in self.edge_cases:
             _check(case.use_case in names, "edge_cases", f"{case.use_case!r} is none of the plan's use cases")
@@ -314,11 +313,11 @@ def read_plan(path: Path) -> LoadPlan:
         RunError: there is no such file, or it is not a plan; names the file and the field.
     """
     try:
-        document = orjson.loads(path.read_bytes())
+        document = read_json(path)
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}; name a load plan") from error
-    except orjson.JSONDecodeError as error:
-        raise RunError(f"{path}:{error.lineno}: no JSON ({error.msg}); name a load plan") from error
+    except ValueError as error:
+        raise RunError(f"{where(path, error)}: no JSON ({error}); name a load plan") from error
     try:
         return _plan(document, path.parent)
     except InputError as error:

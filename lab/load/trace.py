@@ -14,9 +14,11 @@ import csv
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from lab.errors import TraceError
+from lab.reading import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +36,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _TOKENS = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _SHOWN = 40
+_MAX_LINE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def read_trace(path: Path, *, limit: int | None = None) -> Iterator[TraceRow]:
     """
     try:
         # Invalid UTF-8 is replaced, so that the error names the line that holds it.
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        with TextIOWrapper(open_regular(path), encoding="utf-8-sig", errors="replace", newline="") as file:
             yield from _rows(_numbered(file, path), path, limit)
     except OSError as error:
         raise TraceError(f"{path}: cannot be read: {error.strerror}; name a CSV file") from error
@@ -95,13 +98,23 @@ def _rows(lines: Iterator[tuple[int, list[str]]], path: Path, limit: int | None)
 
 def _numbered(file: TextIO, path: Path) -> Iterator[tuple[int, list[str]]]:
     """Non-empty lines with their 1-based numbers."""
-    reader = csv.reader(file)
+    reader = csv.reader(_lines(file, path))
     try:
         for cells in reader:
             if cells:
                 yield reader.line_num, cells
     except csv.Error as error:
         raise TraceError(f"{path}:{reader.line_num}: is no CSV ({error}); separate cells with commas") from error
+
+
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    """Lines of bounded length: a file without line ends would be one of gigabytes."""
+    number = 0
+    while line := file.readline(_MAX_LINE + 1):
+        number += 1
+        if len(line) > _MAX_LINE:
+            raise TraceError(f"{path}:{number}: has more than {_MAX_LINE:,} characters; write one request a line")
+        yield line
 
 
 def _time_ns(cell: str, where: str) -> int:

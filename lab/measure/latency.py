@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hdrh.histogram import HdrHistogram
 
 from lab.errors import RunError
+from lab.reading import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -132,7 +133,7 @@ class LatencyHistogram:
             RunError: no such file, or no histogram of the lab.
         """
         try:
-            return cls.decode(path.read_bytes().strip())
+            return cls.decode(read_bytes(path).strip())
         except OSError as error:
             raise RunError(f"{path}: cannot be read: {error.strerror}") from error
         except ValueError as error:

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from lab.load.arrivals import arrivals_to_document
+from lab.reading import read_bytes
 from lab.report.scales import size
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _driver(plan: LoadPlan) -> str:
         return "1 process" if plan.processes == 1 else f"{plan.processes} processes"
     workers = plan.locust.workers
     try:
-        digest = hashlib.sha256(plan.locust.locustfile.read_bytes()).hexdigest()[:8]
+        digest = hashlib.sha256(read_bytes(plan.locust.locustfile)).hexdigest()[:8]
     except OSError:
         digest = "lost"
     return f"Locust, {f'{workers} workers' if workers else '1 process'}, locustfile {digest}"

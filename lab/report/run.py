@@ -19,7 +19,7 @@ from lab.measure.single_run_intervals import quantiles, share
 from lab.report.palette import topology_style
 from lab.runs import judge
 from lab.runs.events import run_events
-from lab.runs.folder import HISTORY, REVISIONS, SPEC, VERSIONS, parsed, plan_of, read_json
+from lab.runs.folder import HISTORY, REVISIONS, SPEC, VERSIONS, intact, parsed, plan_of, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -206,17 +206,18 @@ def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
     rollouts = parsed(folder / REVISIONS, _rollouts, "no list of revisions; name the folder of a finished run")
     versions = _versions(folder / VERSIONS)
     history = read_columns(folder / HISTORY, FIELDS)
-    return ReportedRun(
-        number=number,
-        result=judge(folder, history.records()),
-        plan=plan,
-        history=history,
-        start_ns=_start_ns(plan, history),
-        rollouts=rollouts,
-        events=run_events(folder),
-        versions=versions,
-        security=_security(folder / SPEC),
-    )
+    with intact(folder):
+        return ReportedRun(
+            number=number,
+            result=judge(folder, history.records()),
+            plan=plan,
+            history=history,
+            start_ns=_start_ns(plan, history),
+            rollouts=rollouts,
+            events=run_events(folder),
+            versions=versions,
+            security=_security(folder / SPEC),
+        )
 
 
 def _start_ns(plan: LoadPlan, history: Columns) -> int:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from lab.reading import MAX_SMALL_BYTES, read_text
 from lab.registry import plugins
 from lab.roles._role import Follows, Layout, Placement, Role, python
 from lab.roles._unit import CALLER, Unit
@@ -33,7 +34,7 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
     files = {_CONFIG: json.dumps(config, indent=1)}
     for number, plugin in enumerate(plugins(), start=1):
         file = f"plugin-{number}-{plugin.name}"
-        files[file] = plugin.read_text()
+        files[file] = read_text(plugin, MAX_SMALL_BYTES)
         argv = (*argv, "--plugin", lab.site.path(caller, file))
     yield Unit(caller, CALLER, argv, port, files=files, pod=caller, logs_requests=lab.spec.log_requests)
 

@@ -6,14 +6,21 @@ from collections.abc import Collection, Iterator
 from itertools import count, islice, product
 from string import ascii_lowercase
 
+from lab.errors import SpecError
 from lab.roles._role import Layout, Placement, Probe, Role, python
 from lab.roles._unit import MODEL, Port, Unit
+
+MAX_REPLICAS = 2_000
+"""Limit for a lab: a replica takes 20 MB."""
 
 
 def _units(lab: Layout, caller: str) -> Iterator[Unit]:
     if caller:
         return
-    for cluster, replicas in {**lab.spec.idle_clusters, **lab.table.clusters}.items():
+    clusters = {**lab.spec.idle_clusters, **lab.table.clusters}
+    if (number := sum(clusters.values())) > MAX_REPLICAS:
+        raise SpecError(f"clusters: {number:,} replicas are more than a lab can hold; use {MAX_REPLICAS:,} at most")
+    for cluster, replicas in clusters.items():
         for name in islice(_names(cluster), replicas):
             yield replica(lab, cluster, name, lab.site.port(name, "grpc"))
 

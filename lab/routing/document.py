@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.errors import RouteTableError
+from lab.reading import open_regular
 from lab.routing.bulk_allocation import gc_disabled
 from lab.routing.checks import first_problem, problems, references
 from lab.routing.compiled import Version
@@ -189,7 +190,7 @@ def source_of(path: Path) -> Source:
 
 
 def _source(path: Path) -> Source:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise RouteTableError(f"is larger than {MAX_BYTES >> 20} MB; split it, or leave something out", file=str(path))

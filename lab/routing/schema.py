@@ -112,6 +112,7 @@ USE_CASE_PATTERN = r"[A-Za-z][A-Za-z0-9]{0,62}"
 NAME_PATTERN = r"[a-z][a-z0-9-]{0,62}"
 LABEL_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 HIGHEST_RATE = 1_000_000
+HIGHEST_REPLICAS = 1_000
 RESERVED_RULES = {
     "default": "no rule at all is called so",
     "override": "a request that pins its model version is said to be decided by that",
@@ -188,7 +189,7 @@ ExperimentId = Annotated[
 Weight = Annotated[int, percent("weight")]
 TenantName = Annotated[str, form("a tenant's name", LABEL_PATTERN, "ads")]
 Rate = Annotated[float, Checked(_rate, {"type": "number", "exclusiveMinimum": 0, "maximum": HIGHEST_RATE})]
-Requests = Annotated[int, whole("a number of requests", 1, HIGHEST_RATE, range_in_words=f"from 1 to {HIGHEST_RATE:,}")]
+Requests = Annotated[int, whole("a number of requests", 1, HIGHEST_RATE)]
 Config = dict[str, Any]
 Values = Annotated[
     list[Annotated[str, Checked(_condition_value, {"type": "string", "minLength": 1})]], ListOf("values")
@@ -331,7 +332,7 @@ class Model(Part):
 class Cluster(Part):
     """Replicas behind one VIP."""
 
-    replicas: Annotated[int, whole("a number of replicas", 1, range_in_words="from 1 on")]
+    replicas: Annotated[int, whole("a number of replicas", 1, HIGHEST_REPLICAS)]
     failover: ClusterName = Field(default=_ABSENT)
     """The failover cluster: it also holds this cluster's versions, for when no replica here can answer."""
 

@@ -53,21 +53,20 @@ def form(what: str, pattern: str, example: str) -> Checked:
     return Checked(check, {"type": "string", "pattern": f"^(?:{pattern})$"})
 
 
-def whole(what: str, low: int, high: int | None = None, *, range_in_words: str = "") -> Checked:
+def whole(what: str, low: int, high: int) -> Checked:
     """A whole number in a range, whose ends belong to it."""
-    words = range_in_words or f"from {low} to {high}"
 
     def check(value: object) -> object:
         if not is_whole(value, low, high):
-            raise problem(f"{shown(value)} is not {what}; write a whole number {words}")
+            raise problem(f"{shown(value)} is not {what}; write a whole number from {low:,} to {high:,}")
         return value
 
-    return Checked(check, {"type": "integer", "minimum": low} | ({} if high is None else {"maximum": high}))
+    return Checked(check, {"type": "integer", "minimum": low, "maximum": high})
 
 
-def is_whole(value: object, low: int, high: int | None) -> bool:
+def is_whole(value: object, low: int, high: int) -> bool:
     """Whether a value is a whole number in a range."""
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value and (high is None or value <= high)
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def percent(what: str) -> Checked:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.checkers import Disturbance
 from lab.measure.blast_radius import Fault
+from lab.reading import read_text
 from lab.runs.folder import RUN_EVENTS, parsed
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def append_event(lab: Path, event: Event) -> None:
 def lab_events(lab: Path) -> list[Event]:
     """Returns all events of the lab in this folder, in order."""
     try:
-        lines = (lab / LAB_EVENTS).read_text(encoding="utf-8").splitlines()
+        lines = read_text(lab / LAB_EVENTS).splitlines()
     except FileNotFoundError:
         return []
     return [Event(**json.loads(line)) for line in lines]

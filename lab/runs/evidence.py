@@ -43,7 +43,7 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
     planned, spec = planned_in(folder), spec_in(folder)
     return Evidence(
         records=records,
-        revisions=_as_published(revisions_in_force(read_json(folder / REVISIONS)), published_in(folder)),
+        revisions=_as_published(_revisions_of(folder), published_in(folder)),
         planned=_count_of_driver(folder) if planned is None else len(planned.requests),
         offered_rate=None if planned is None else planned.offered_rps,
         plan=planned,
@@ -62,6 +62,10 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
         arrivals=arrivals,
         unheard=unheard,
     )
+
+
+def _revisions_of(folder: Path) -> list[RevisionInForce]:
+    return parsed(folder / REVISIONS, revisions_in_force, "no list of revisions; name the folder of a finished run")
 
 
 def _abilities(plan: LoadPlan, spec: Mapping[str, Any]) -> Abilities:

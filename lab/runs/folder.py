@@ -22,6 +22,7 @@ import json
 import platform
 import shutil
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -30,7 +31,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
-from lab.errors import RunError
+from lab import reading
+from lab.errors import InputError, RunError
 from lab.history import read_spool, write_parquet
 from lab.load.arrivals import Trace
 from lab.load.plan import read_plan, write_plan
@@ -38,7 +40,7 @@ from lab.load.summary import latency_histogram
 from lab.runs.version import lab_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from lab.client.admin_values import RevisionInfo
     from lab.history import Record
@@ -58,6 +60,9 @@ PROBES = "probes.json"
 # Of runs recorded before replicas kept all arrivals.
 COPIES, COPIES_ERROR = "copies.json", "copies.error"
 RUN_EVENTS = "events.json"
+
+MALFORMED = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
+"""Errors of code that takes apart a document of another shape."""
 
 EVIDENCE = (
     *(PLAN, PLANNED, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, ARRIVALS, COPIES, COPIES_ERROR),
@@ -169,13 +174,35 @@ def parsed(path: Path, parse: Callable[[Any], T], otherwise: str) -> T:
     document = read_json(path)
     try:
         return parse(document)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise RunError(f"{path}: {otherwise}") from error
 
 
 def spec_in(folder: Path) -> Mapping[str, Any]:
     """Returns the lab's spec in a run's folder; empty for a run from before it was saved."""
-    return read_json(folder / SPEC) if (folder / SPEC).exists() else {}
+    if not (folder / SPEC).exists():
+        return {}
+    return parsed(folder / SPEC, _with_parts, "no spec of a lab; name the folder of a finished run")
+
+
+def _with_parts(spec: Any) -> Mapping[str, Any]:
+    """Returns a spec; raises if it, or its part on security, is no mapping."""
+    return {**spec, "security": {**spec.get("security", {})}}
+
+
+@contextmanager
+def intact(folder: Path) -> Iterator[None]:
+    """Raises RunError for what code raises that meets, in a run's folder, values of another kind than it wrote."""
+    try:
+        yield
+    except RunError:
+        raise
+    except InputError as error:  # such as a topology that is not known here
+        raise RunError(f"{folder}: {error}") from error
+    except MALFORMED as error:
+        raise RunError(
+            f"{folder}: its files do not fit each other ({type(error).__name__}: {error}); restore them"
+        ) from error
 
 
 def read_json(path: Path) -> Any:
@@ -185,8 +212,8 @@ def read_json(path: Path) -> Any:
         RunError: it cannot be read, or holds no JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return reading.read_json(path)
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}; name the folder of a finished run") from error
     except ValueError as error:
-        raise RunError(f"{path}: no JSON ({error}); name the folder of a finished run") from error
+        raise RunError(f"{reading.where(path, error)}: no JSON ({error}); name the folder of a finished run") from error

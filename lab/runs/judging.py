@@ -14,7 +14,7 @@ from lab.history import UNSENT
 from lab.load.arrivals import Schedule
 from lab.load.summary import RunSummary, summarize
 from lab.runs.evidence import evidence_of
-from lab.runs.folder import EVIDENCE, SUMMARY, plan_of
+from lab.runs.folder import EVIDENCE, SUMMARY, intact, plan_of
 from lab.runs.seal import UNSEALED, verify
 
 if TYPE_CHECKING:
@@ -190,11 +190,12 @@ def judge(folder: Path, records: Sequence[Record] | None = None, *, terms: Terms
     """
     sealed = verify(folder, EVIDENCE)
     plan = plan_of(folder)
-    evidence = replace(evidence_of(folder, plan, records), availability_slo=terms.availability_slo)
-    verdicts = tuple(check(evidence))
-    summary = summarize(evidence.records, _schedule(evidence.plan), came_due=evidence.planned)
-    wrong = wrong_answers(evidence.records, verdicts)
-    return RunResult(folder, summary, verdicts, sealed, terms.claims, wrong, places_met(evidence))
+    with intact(folder):
+        evidence = replace(evidence_of(folder, plan, records), availability_slo=terms.availability_slo)
+        verdicts = tuple(check(evidence))
+        summary = summarize(evidence.records, _schedule(evidence.plan), came_due=evidence.planned)
+        wrong = wrong_answers(evidence.records, verdicts)
+        return RunResult(folder, summary, verdicts, sealed, terms.claims, wrong, places_met(evidence))
 
 
 def wrong_answers(records: Iterable[Record], verdicts: Iterable[Verdict]) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
+from io import TextIOWrapper
 from itertools import islice
 from typing import TYPE_CHECKING, get_type_hints
 
 from lab.checkers.plain_schedule import PlannedRequest, PlannedRun, is_planned, planned_requests, planned_run
 from lab.errors import RunError
+from lab.reading import open_regular, require_regular
 from lab.runs.folder import PLAN, PLANNED, read_json
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def planned_in(folder: Path) -> PlannedRun | None:
     if not path.exists():
         return planned_run(plan, list(_computed(folder, plan)))
     try:
+        require_regular(path)
         table = import_module("pyarrow.parquet").read_table(path, use_threads=False)
         columns = [table.column(name).to_pylist() for name in PlannedRequest._fields]
     except (OSError, KeyError, ValueError) as error:  # of pyarrow, too
@@ -60,5 +63,5 @@ def _computed(folder: Path, plan: Any) -> Iterator[PlannedRequest]:
     if plan["arrivals"]["kind"] != "trace":
         yield from planned_requests(plan)
         return
-    with (folder / plan["arrivals"]["path"]).open(encoding="utf-8-sig", newline="") as trace:
+    with TextIOWrapper(open_regular(folder / plan["arrivals"]["path"]), encoding="utf-8-sig", newline="") as trace:
         yield from planned_requests(plan, trace)

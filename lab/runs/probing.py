@@ -13,7 +13,7 @@ import grpc
 from lab.checkers import Probe
 from lab.errors import RunError
 from lab.roles.resolver import SHARED_RESOLVER
-from lab.runs.folder import PROBES, read_json
+from lab.runs.folder import MALFORMED, PROBES, read_json
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 
@@ -65,7 +65,7 @@ def probes_in(folder: Path) -> list[Probe]:
         return []
     try:
         return [Probe(str(unit), int(asked), int(answered), int(by)) for unit, asked, answered, by in read_json(path)]
-    except (TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise RunError(f"{path}: no answers to probes ({error}); restore the file, or remove it") from error
 
 

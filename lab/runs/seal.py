@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from lab.errors import RunError
+from lab.reading import open_regular, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -104,7 +105,7 @@ def _verified_seal(path: Path) -> tuple[str, dict[str, str]]:
         RunError: it is damaged, or its signature does not fit.
     """
     try:
-        document = json.loads(path.read_text())
+        document = read_json(path)
         signature = bytes.fromhex(document.pop("signature"))
         public = bytes.fromhex(document["public"])
         Ed25519PublicKey.from_public_bytes(public).verify(signature, _canonical(document))
@@ -120,8 +121,11 @@ def _verified_seal(path: Path) -> tuple[str, dict[str, str]]:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+    try:
+        with open_regular(path) as file:
+            return file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}; restore it") from error
 
 
 def _fingerprint(public: bytes) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from lab.client import Endpoints
 from lab.errors import LabError, LabNotRunningError
+from lab.reading import parse_json, read_text
 from lab.registry import restore_plugins
 from lab.roles import Plan, Port, Unit
 from lab.runtime.identities import Identities
@@ -109,10 +110,10 @@ class LabState:
         """
         restore_plugins(path.parent)
         try:
-            state = _parsed(path.read_text())
+            state = _parsed(read_text(path))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise LabError(f"{path}: damaged ({error}); run `lab down` to clean up, then `lab up`") from error
         state.register(path.parent)
         return state
@@ -120,7 +121,7 @@ class LabState:
 
 @lru_cache(maxsize=8)  # a command that waits for a lab reads its state fifty times a second; it seldom changes
 def _parsed(text: str) -> LabState:
-    raw = json.loads(text)
+    raw = parse_json(text)
     callers, clients = (
         {name: Endpoints.from_document(each) for name, each in raw["plan"][whose].items()}
         for whose in ("callers", "clients")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
+from lab.reading import read_json
 from models.proto.control.v1 import replicas_pb2
 from models.stub.journal import ArrivalJournal
 from models.stub.serving import RequestHandler
@@ -33,7 +33,7 @@ def read_hosted(path: Path) -> list[Identity]:
         InputError: the file cannot be read, or two replicas have the same address.
     """
     try:
-        hosted = [Identity(*each) for each in json.loads(path.read_text())]
+        hosted = [Identity(*each) for each in read_json(path)]
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"--replicas: {path}: {error}; write [[cluster, replica, ip:port], …]") from error
     if len({each.address for each in hosted}) < len(hosted):

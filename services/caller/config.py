@@ -15,12 +15,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.client import Endpoints
 from lab.errors import SpecError
+from lab.reading import read_json
 from lab.topologies import TOPOLOGIES
 from models.apis import APIS
 from services.caller.pages import PAGES
@@ -63,7 +63,7 @@ def read_config(name: str, path: Path) -> CallerConfig:
         SpecError: the file cannot be read, or something in it is missing, unknown or of the wrong shape.
     """
     try:
-        document = json.loads(path.read_bytes())
+        document = read_json(path)
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: cannot be read as JSON: {error}") from None
     try:

@@ -117,7 +117,11 @@ def test_the_command_lines_words_name_the_kinds(text: str, plan: ArrivalPlan) ->
         ("poisson", ArrivalOptions(rate=-1), "rate: -1"),
         ("constant", ArrivalOptions(rate=float("nan")), "rate: nan"),
         ("constant", ArrivalOptions(duration_s=0), "duration: 0"),
-        ("constant", ArrivalOptions(rate=1e9, duration_s=60), "more than"),
+        ("constant", ArrivalOptions(rate=1e6, duration_s=60), "more than"),
+        ("constant", ArrivalOptions(rate=1e9), "rate: 1000000000.0 is out of range: use 0.01 to 1,000,000"),
+        ("constant", ArrivalOptions(duration_s=float("inf")), "duration: inf"),
+        ("poisson", ArrivalOptions(seed=10**30), "seed: 1000000000"),
+        ("trace:x", ArrivalOptions(limit=10**23), "limit: 1000000000"),
         ("bursts", ArrivalOptions(), "write one of poisson, constant, trace:FILE"),
     ],
 )

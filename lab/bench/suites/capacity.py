@@ -24,6 +24,7 @@ from lab.capacity.services import mean_s
 from lab.capacity.survey import survey
 from lab.errors import InputError
 from lab.measure.findings import written
+from lab.reading import read_json
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.scales import linear, size
 from lab.runs.folder import create, new_run_folder
@@ -136,8 +137,10 @@ def read_costs(path: Path) -> Costs:
     if file is None:
         raise InputError(f"--from: {path} has no result of a bench capacity or throughput; leave it out to measure now")
     try:
-        document = json.loads(file.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        document = read_json(file)
+    except OSError as error:
+        raise InputError(f"--from: {file} {error.strerror}; name a bench's folder or its JSON file") from error
+    except ValueError as error:
         raise InputError(f"--from: {file} is not JSON: {error}; name a bench's folder or its JSON file") from error
     return costs_of(document, str(path))
 

@@ -15,6 +15,7 @@ from locust.util.load_locustfile import load_locustfile
 
 from lab.errors import InputError, LabError
 from lab.load.locust.user import LabUser
+from lab.reading import MAX_SMALL_BYTES, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ def read_locustfile(path: Path, name: str = "") -> Locustfile:
     if not path.is_file():
         raise InputError(f"{name}: there is no such file; name a locustfile")
     try:
+        read_text(path, MAX_SMALL_BYTES)
         found = load_locustfile(str(path.resolve()))[0]
     except SyntaxError as error:
         raise InputError(f"{error.filename or name}:{error.lineno or 1}: no Python: {error.msg}") from error
