@@ -17,6 +17,11 @@ def home() -> Path:
     return Path(os.environ.get("LAB_HOME", CHECKOUT))
 
 
+def keep_files_private() -> None:
+    """Lets only this user read what this process, and those that it starts, will write: files 0600, folders 0700."""
+    os.umask(0o077)
+
+
 def folder_of(lab: str, of: Path | None = None) -> Path:
     """The folder of a lab's state.
 

@@ -6,7 +6,7 @@ import getpass
 import re
 from typing import TYPE_CHECKING, Any
 
-from lab import folder_of
+from lab import folder_of, keep_files_private
 from lab import home as home_of_labs
 from lab.client.call import call
 from lab.errors import InputError
@@ -44,7 +44,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 class Lab:
     """One lab, up or down.
 
-    Every method but :meth:`up` and :meth:`down` raises :class:`lab.errors.LabNotRunningError` if it is down.
+    Every method but :meth:`up` and :meth:`down` raises :class:`lab.errors.LabNotRunningError` if it is down. From the
+    first lab on, only this user can read the files that this process creates (umask 077).
 
     Args:
         name: keeps labs on one machine apart.
@@ -66,6 +67,7 @@ class Lab:
     def __init__(self, name: str = "default", home: Path | None = None) -> None:
         if not _NAME.fullmatch(name):
             raise InputError(f"--name: {name!r} cannot name a lab; write lower-case letters, digits and dashes")
+        keep_files_private()
         self.name = name
         self.folder = folder_of(name, home)
         self.runs = (home or home_of_labs()) / "runs" / name

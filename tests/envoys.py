@@ -14,7 +14,7 @@ from typing import Any
 
 from lab import CHECKOUT
 from lab.identity.envoy import sockets_of
-from lab.roles._envoy import xds_endpoints
+from lab.roles._envoy import envoy_address, xds_endpoints
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
 from tests.waiting import eventually
 
@@ -47,9 +47,10 @@ class Envoy:
 @asynccontextmanager
 async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> AsyncIterator[Envoy]:
     """An Envoy that asks this control plane, until the test is done with it."""
-    loopback = {"host": "127.0.0.1", "port": "0", "admin_host": "127.0.0.1", "admin_port": "0"}
+    loopback = json.dumps(envoy_address("127.0.0.1:0"))
     config = Template(TEMPLATE.read_text()).substitute(
-        loopback,
+        address=loopback,
+        admin_address=loopback,
         control_planes=xds_endpoints(control_plane),
         role="sidecar",
         shared="",

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from lab import folder_of
+from lab import folder_of, keep_files_private
 from lab.cli.options import bound
 from lab.cli.signals import interrupted_by_signals
 from lab.errors import LabError
@@ -126,6 +126,7 @@ def main() -> None:
 
     The status is 3 where 1 would mean an invalid verdict.
     """
+    keep_files_private()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = _plugins_first([argument for argument in arguments if argument != "--debug"])

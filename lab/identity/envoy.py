@@ -49,8 +49,8 @@ def sds_files(folder: str) -> dict[str, str]:
 def sockets_of(folder: str, caller: str) -> Mapping[str, str]:
     """The bootstrap's transport sockets, as JSON, by their names in the template.
 
-    A sidecar accepts plaintext from its pod's loopback. Clients from elsewhere, and all clients of the central Envoy,
-    must present a certificate.
+    A sidecar accepts plaintext from its pod's loopback, or at its Unix socket. Clients from elsewhere, and all clients
+    of the central Envoy, must present a certificate.
 
     Args:
         folder: of its :func:`sds_files`; empty for plaintext.

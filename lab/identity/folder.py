@@ -100,14 +100,16 @@ def write(folder: Path, material: Material, info: CertificateInfo, *, key_mode: 
     before = sorted((each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()), key=_age)
     home = folder / info.serial
     home.mkdir()
+    # Who may read the key may read all else; independent of this process's umask.
+    others = key_mode & 0o044
     for each in (folder, home):
-        each.chmod(0o755)  # independent of this process's umask
+        each.chmod(0o700 | others | others >> 2)
     (home / CERTIFICATE).write_bytes(material.certificate)
     (home / AUTHORITIES).write_bytes(material.authorities)
     (home / _INFO).write_text(json.dumps(asdict(info)))
     write_private(home / KEY, material.key, key_mode)
     for name in (CERTIFICATE, AUTHORITIES, _INFO):
-        (home / name).chmod(0o644)
+        (home / name).chmod(0o600 | others)
     scratch = folder / f"{CURRENT}.new"
     scratch.unlink(missing_ok=True)
     scratch.symlink_to(info.serial)

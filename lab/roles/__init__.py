@@ -8,7 +8,7 @@ name its module by an entry point of the group ``routing_lab.roles``, or give th
 from lab.roles._plan import Plan, layout_of, plan, roles_of
 from lab.roles._registry import ROLES, followers, rule_followers
 from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
-from lab.roles._unit import ACCESS_LOG, CALLER, CONTROL_PLANE, MODEL, Port, Site, Unit
+from lab.roles._unit import ACCESS_LOG, CALLER, CONTROL_PLANE, MODEL, UNIX, Port, Site, Unit
 
 __all__ = [
     "ACCESS_LOG",
@@ -16,6 +16,7 @@ __all__ = [
     "CONTROL_PLANE",
     "MODEL",
     "ROLES",
+    "UNIX",
     "Follows",
     "Layout",
     "Placement",

@@ -9,11 +9,10 @@ from typing import Any
 
 from lab.identity.envoy import sds_files, sockets_of
 from lab.roles._role import Layout
-from lab.roles._unit import ACCESS_LOG, Port, Unit
+from lab.roles._unit import ACCESS_LOG, UNIX, Port, Unit
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
 
 _TEMPLATE = Path(__file__).parents[2] / "envoy" / "by-routing-key.yaml"
-_PAGE = "127.0.0.1:9004"
 _READ_ONLY = ("/ready", "/stats", "/config_dump", "/clusters", "/memory", "/server_info")
 _TYPES = "type.googleapis.com/envoy.extensions.filters"
 # The configuration comes from the control plane, as limits change with the route table; until then nobody is limited.
@@ -37,23 +36,17 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
     """An Envoy beside a caller; without one, an Envoy that all callers share."""
     site = lab.site
     admin = site.port(name, "admin", caller)
-    page, view = _admin_page(admin, site.host_address)
-    hosts_and_ports = {
-        f"{prefix}{part}": value
-        for prefix, address in {"": port.bind, "admin_": page}.items()
-        for part, value in zip(("host", "port"), address.rsplit(":", 1), strict=True)
-    }
     secrets = sds_files(site.identity(name)) if lab.secured else {}
     folder = str(Path(site.path(name, "envoy.yaml")).parent) if secrets else ""
     bootstrap = Template(_TEMPLATE.read_text()).substitute(
-        hosts_and_ports,
+        address=json.dumps(envoy_address(port.bind)),
         control_planes=xds_endpoints(lab.control_plane(name)),
         role=role,
         shared="" if caller else "yes",
         access_log=site.path(name, ACCESS_LOG),
         secrets=folder,
         **sockets_of(folder, caller),
-        **view,
+        **admin_view(site.socket(name, "admin"), admin.bind, site.host_address),
         **IN_BOOTSTRAP,
         tenants="" if caller else f"\n          - {_TENANTS_FILTER}",
     )
@@ -77,50 +70,65 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
 
 def xds_endpoints(addresses: str) -> str:
     """The control planes, ``host:port`` with commas between, as endpoints of a bootstrap, which Envoy tries in turn."""
-    hosts_and_ports = [each.rsplit(":", 1) for each in addresses.split(",")]
-    return json.dumps(
-        [
-            {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(port)}}}}
-            for host, port in hosts_and_ports
-        ]
-    )
+    return json.dumps([{"endpoint": {"address": envoy_address(each)}} for each in addresses.split(",")])
 
 
-def _admin_page(admin: Port, host_address: str) -> tuple[str, dict[str, str]]:
-    """Address of the page itself, and the listener and cluster of a view of it, by their names in the template.
+def admin_view(page: str, bind: str, host_address: str = "") -> dict[str, str]:
+    """The admin page of an Envoy, and the listener and cluster of a view of it, by their names in the template.
 
-    The page can shut Envoy down, and shows its whole configuration. So in a container it is on its own loopback, and a
-    listener that forwards to it admits only reading requests, and only from the machine that the lab runs on; where
-    ``host_address`` is empty, that machine shares the loopback.
+    The page can shut Envoy down, so it is on a Unix socket of the unit's own. The view admits only reading requests,
+    and only from this machine.
+
+    Args:
+        page: path of the Unix socket.
+        bind: ``host:port`` of the view.
+        host_address: address from which this machine connects, where that is not the loopback.
     """
-    if not host_address:
-        return admin.bind, {"view_listener": "", "view_cluster": ""}
-    chains = [
-        {"filter_chain_match": {"source_prefix_ranges": _only("127.0.0.1", host_address)}, "filters": [_read_only()]}
-    ]
-    listener = {"name": "view", "address": _socket(admin.bind), "enable_reuse_port": False, "filter_chains": chains}
-    page = {"lb_endpoints": [{"endpoint": {"address": _socket(_PAGE)}}]}
+    machine = [host for host in ("127.0.0.1", host_address) if host]
+    chains = [{"filter_chain_match": {"source_prefix_ranges": _only(*machine)}, "filters": [_read_only()]}]
+    listener = {
+        "name": "view",
+        "address": envoy_address(bind),
+        "enable_reuse_port": False,
+        "bypass_overload_manager": True,  # an overloaded Envoy can still be examined
+        "filter_chains": chains,
+    }
+    address = envoy_address(f"{UNIX}{page}")
+    endpoints = {"lb_endpoints": [{"endpoint": {"address": address}}]}
     cluster = {
         "name": "view",
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": {"cluster_name": "view", "endpoints": [page]},
+        "load_assignment": {"cluster_name": "view", "endpoints": [endpoints]},
     }
-    return _PAGE, {
+    return {
+        "admin_address": json.dumps(address),
         "view_listener": f"\n  - {json.dumps(listener)}\n",
         "view_cluster": f"  - {json.dumps(cluster)}\n",
     }
 
 
+def envoy_address(address: str) -> dict[str, Any]:
+    """An address of a unit as Envoy's configuration has it; only the unit's user can open a Unix socket."""
+    if address.startswith(UNIX):
+        return {"pipe": {"path": address.removeprefix(UNIX), "mode": 0o600}}
+    host, _, port = address.rpartition(":")
+    return {"socket_address": {"address": host, "port_value": int(port)}}
+
+
 def _read_only() -> dict[str, Any]:
     get = {"name": ":method", "string_match": {"exact": "GET"}}
-    routes = [{"match": {"prefix": path, "headers": [get]}, "route": {"cluster": "view"}} for path in _READ_ONLY]
+    routes = [
+        {"match": {"path_separated_prefix": path, "headers": [get]}, "route": {"cluster": "view"}}
+        for path in _READ_ONLY
+    ]
     router = {"@type": f"{_TYPES}.http.router.v3.Router"}
     return {
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
             "@type": f"{_TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": "view",
+            "normalize_path": True,  # the page resolves /ready/../quitquitquit
             "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
             "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
         },
@@ -129,8 +137,3 @@ def _read_only() -> dict[str, Any]:
 
 def _only(*hosts: str) -> list[dict[str, Any]]:
     return [{"address_prefix": host, "prefix_len": 32} for host in hosts]
-
-
-def _socket(address: str) -> dict[str, Any]:
-    host, _, port = address.rpartition(":")
-    return {"socket_address": {"address": host, "port_value": int(port)}}

@@ -58,7 +58,7 @@ class Role:
         probe: when a unit counts as ready.
         follows: what a unit receives from the control plane, which admits it to nothing else.
         calls_models: whether models admit it.
-        takes_plaintext_beside: whether it accepts plaintext from its own loopback where connections are secured.
+        takes_plaintext_beside: whether it accepts plaintext from its own pod where connections are secured.
         read_log_line: parses a line of its access log; ``request_id`` is among the fields.
         port: number of its port in a container; units of one pod have different numbers.
         image: image of its containers; the lab's own if empty.

@@ -10,13 +10,15 @@ from lab.identity import Identity
 
 CALLER, MODEL, CONTROL_PLANE = "caller", "model", "control-plane"
 """Roles that every lab has, with any topologies."""
+UNIX = "unix:"
+"""Begin of the address of a Unix socket, before its path."""
 ACCESS_LOG = "access.log"
 """Name of the file in which a unit writes one line a request, if it does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """Where one port of a unit is, as ``host:port``.
+    """Where one port of a unit is, as ``host:port``, or ``unix:PATH`` for a Unix socket.
 
     Attributes:
         bind: for the unit itself.
@@ -45,6 +47,15 @@ class Site(Protocol):
             pod: the caller that the unit runs beside, if it is in a pod.
             number: port number where units have IP addresses of their own; the usual one of that name if 0.
         """
+
+    def port_beside(self, unit: str, pod: str, number: int) -> Port:
+        """Addresses of the gRPC port of a unit that believes the callers of its own pod without a certificate.
+
+        No other user of the machine can connect there as the pod does.
+        """
+
+    def socket(self, unit: str, name: str) -> str:
+        """Path of a Unix socket of a unit, for the unit; no other user of the machine can open it."""
 
     def path(self, unit: str, file: str) -> str:
         """Path of a unit's own file, for the unit."""
@@ -85,7 +96,7 @@ class Unit:
 
     @property
     def address(self) -> str:
-        """``host:port`` at which programs on this machine reach it."""
+        """``host:port`` or ``unix:PATH`` at which programs on this machine reach it."""
         return self.port.outside
 
     @property
@@ -97,4 +108,8 @@ class Unit:
     def hosts(self) -> set[str]:
         """All hosts and names by which clients know it; empty for a unit that serves nothing."""
         addresses = (self.port.inside, self.port.outside)
-        return {address.rsplit(":", 1)[0] for address in addresses if address}.union(self.aliases)
+        return {_host(address) for address in addresses if address}.union(self.aliases)
+
+
+def _host(address: str) -> str:
+    return "127.0.0.1" if address.startswith(UNIX) else address.rsplit(":", 1)[0]

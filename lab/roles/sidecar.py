@@ -15,7 +15,7 @@ _NAME, _PORT = "sidecar", 9002
 def _units(lab: Layout, caller: str) -> Iterator[Unit]:
     if caller:
         name = sidecar_of(caller).name
-        yield envoy(lab, name, _NAME, lab.site.port(name, "grpc", caller, _PORT), caller)
+        yield envoy(lab, name, _NAME, lab.site.port_beside(name, caller, _PORT), caller)
 
 
 ROLE = Role(

@@ -13,7 +13,7 @@ from pathlib import Path
 from zlib import crc32
 
 from lab.errors import UnitError
-from lab.roles import Plan
+from lab.roles import UNIX, Plan
 from lab.runtime import reservations
 
 HOST = "127.0.0.1"
@@ -57,7 +57,7 @@ def ports_of(plan: Plan | None) -> dict[str, int]:
     found = {}
     for unit in plan.units if plan else ():
         for name, port in (("grpc", unit.port), ("admin", unit.admin), ("rest", unit.rest)):
-            if port is not None:
+            if port is not None and not port.outside.startswith(UNIX):
                 found[f"{unit.name}/{name}"] = int(port.outside.rsplit(":", 1)[1])
     return found
 

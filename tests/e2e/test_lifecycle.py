@@ -14,7 +14,7 @@ import pytest
 from lab import CHECKOUT
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError, UnitError
 from lab.lab import Lab
-from lab.roles import _envoy
+from lab.roles import UNIX, _envoy
 from lab.runtime import ports
 from lab.waiting import eventually
 from tests.lab_command import await_line, start_lab
@@ -30,6 +30,9 @@ def test_down_leaves_no_process_no_port_and_no_folder(mini_lab: Lab) -> None:
     assert processes_of(mini_lab) == []
     assert not mini_lab.folder.exists()
     for address in addresses:
+        if address.startswith(UNIX):
+            assert not Path(address.removeprefix(UNIX)).parent.exists()
+            continue
         host, port = address.rsplit(":", 1)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

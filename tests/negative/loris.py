@@ -11,7 +11,7 @@ import h2.config
 import h2.connection
 import h2.events
 
-from tests.negative.wire import Answer, rpc_headers
+from tests.negative.wire import Answer, connected, rpc_headers
 
 # The begin of a TLS handshake, of a message as long as may be.
 _HELLO = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03"
@@ -32,8 +32,7 @@ def dawdle(address: str, *, in_plaintext: bool) -> Answer:
     said = _headers(protocol) if in_plaintext else _HELLO + bytes(16_000)
     at_once = len(said) - 1_000 if in_plaintext else len(_HELLO)
     began = time.monotonic()
-    host, port = address.rsplit(":", 1)
-    with socket.create_connection((host, int(port))) as connection:
+    with connected(address) as connection:
         connection.settimeout(_EVERY_S)
         connection.sendall(said[:at_once])
         for byte in said[at_once:]:

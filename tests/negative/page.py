@@ -23,8 +23,9 @@ test suite tries them all and verifies each row.
 If a gRPC server aborts a handshake, the client gets `UNAVAILABLE` without a reason; the reason here is from the
 server's log. `RESET` and `CLOSED` are HTTP/2 events: the stream or the connection was ended, which gRPC clients see as
 `UNAVAILABLE` or `INTERNAL`; the reason is the Envoy counter that increased. `OK` means that there is nothing to refuse:
-what was sent has no effect. The bounds are 64 MiB per message, 16 KiB of headers, 100 headers at an Envoy, 1,024
-streams per connection there and 4,096 at a gRPC server, and 10 s for a handshake or for the headers.
+what was sent has no effect. `REFUSED` is the operating system's own refusal. The bounds are 64 MiB per message, 16 KiB
+of headers, 100 headers at an Envoy, 1,024 streams per connection there and 4,096 at a gRPC server, and 10 s for a
+handshake or for the headers.
 
 | attack | topology | refused by | status | reason |
 |---|---|---|---|---|

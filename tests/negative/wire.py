@@ -20,6 +20,7 @@ import h2.events
 import h2.exceptions
 
 from lab.identity import folder as folders
+from lab.roles import UNIX
 from lab.transport.security import Security
 
 Header = tuple[bytes, bytes]
@@ -83,16 +84,30 @@ def rpc_headers(path: str = RANK, extra: Iterable[Header] = ()) -> list[Header]:
     ]
 
 
+def connected(address: str) -> socket.socket:
+    """A connection to ``ip:port`` or ``unix:PATH``.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if not address.startswith(UNIX):
+        host, port = address.rsplit(":", 1)
+        return socket.create_connection((host, int(port)), timeout=_WITHIN_S)
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(_WITHIN_S)
+    connection.connect(address.removeprefix(UNIX))
+    return connection
+
+
 def why_no_handshake(address: str, context: ssl.SSLContext) -> str:
     """The alert with which a server ends a connection that has said nothing but who it is; empty if it does not.
 
     The other side looks at a certificate only when for this side the handshake is over, so the alert has to be waited
     for; whoever writes before it comes gets no more than a closed connection.
     """
-    host, port = address.rsplit(":", 1)
     try:
         with (
-            socket.create_connection((host, int(port)), timeout=_WITHIN_S) as plain,
+            connected(address) as plain,
             context.wrap_socket(plain, server_hostname="lab.internal") as secured,
         ):
             secured.recv(1)
@@ -105,7 +120,7 @@ class Wire:
     """One connection.
 
     Args:
-        address: ``ip:port``.
+        address: ``ip:port`` or ``unix:PATH``.
         context: of TLS; None for plaintext.
 
     Raises:
@@ -113,8 +128,7 @@ class Wire:
     """
 
     def __init__(self, address: str, context: ssl.SSLContext | None = None) -> None:
-        host, port = address.rsplit(":", 1)
-        plain = socket.create_connection((host, int(port)), timeout=_WITHIN_S)
+        plain = connected(address)
         self.socket: socket.socket = context.wrap_socket(plain, server_hostname="lab.internal") if context else plain
         # Nothing is made valid, or checked, before it is sent.
         self._h2 = h2.connection.H2Connection(

@@ -27,6 +27,7 @@ try:
 except Exception as error:
     print(getattr(error, "code", None) or type(getattr(error, "reason", error)).__name__)
 """
+ADMIN_SOCKET = "/tmp/admin"  # noqa: S108 (within the container)
 _CLOSED = {"ConnectionRefusedError", "ConnectionResetError", "RemoteDisconnected"}
 
 
@@ -87,7 +88,7 @@ def test_none_runs_as_root_or_could_become_it(containers: dict[str, Container]) 
         assert said["NoNewPrivs"].strip() == "1", unit
 
 
-def test_an_envoys_admin_page_is_for_its_own_pod_and_for_looks_from_this_machine(
+def test_only_looks_reach_an_envoys_admin_page_and_only_from_its_pod_and_this_machine(
     lab: Lab, containers: dict[str, Container]
 ) -> None:
     networks = containers["homepage-pod"].attrs["NetworkSettings"]["Networks"]
@@ -96,9 +97,11 @@ def test_an_envoys_admin_page_is_for_its_own_pod_and_for_looks_from_this_machine
     def asked(unit: str, url: str, method: str = "GET") -> str:
         return run(containers[unit], "python", "-c", _ASK, url, method)[1].strip()
 
-    for port in (9003, 9004):
-        assert asked("gateway-1", f"http://{pod}:{port}/config_dump") in _CLOSED, port
-    assert asked("homepage", "http://127.0.0.1:9004/ready") == "200"
+    assert asked("gateway-1", f"http://{pod}:9003/config_dump") in _CLOSED
+    assert asked("homepage", "http://127.0.0.1:9003/ready") == "200"
+    assert asked("homepage", "http://127.0.0.1:9003/quitquitquit", "POST") == "404"
+    assert run(containers["homepage-sidecar"], "stat", "-c", "%a %F", ADMIN_SOCKET) == (0, "600 socket\n")
+    assert run(containers["homepage"], "stat", ADMIN_SOCKET)[0] != 0
 
     admin = LabState.of(lab.folder).plan.unit("homepage-sidecar").admin
     assert admin is not None

@@ -21,7 +21,7 @@ import psutil
 from lab.errors import UnitError
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.measure.findings import Ran
-from lab.roles import Port, Unit
+from lab.roles import UNIX, Port, Unit
 from lab.runs.folder import machine_versions
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import LabState
@@ -87,6 +87,9 @@ class Environment:
         def listens() -> bool:
             if self.runtime.states({name: running})[name] == "exited":
                 raise UnitError(f"{name} ended while starting: {self.runtime.last_words(name)}")
+            if address.startswith(UNIX):
+                with socket.socket(socket.AF_UNIX) as probe:
+                    return probe.connect_ex(address.removeprefix(UNIX)) == 0
             host, port = address.rsplit(":", 1)
             with socket.socket() as probe:
                 return probe.connect_ex((host, int(port))) == 0

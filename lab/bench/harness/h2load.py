@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from lab.bench.harness import prebuilt_request
 from lab.errors import UnitError
+from lab.roles import UNIX
 from lab.transport import open_blocking_channel
 
 if TYPE_CHECKING:
@@ -67,13 +68,15 @@ class H2Load:
         frame, log, times = (self.folder / name for name in (f"frame-{payload_bytes}", "h2load.tsv", "h2load.times"))
         log.unlink(missing_ok=True)
         everything = requests + WARM_UP
-        times.write_text(script(f"http://{address}{prebuilt_request.METHOD.path}", rate, everything))
+        host = "localhost" if address.startswith(UNIX) else address
+        times.write_text(script(f"http://{host}{prebuilt_request.METHOD.path}", rate, everything))
         argv = [
             *(("nice", "-n", _NICENESS) if os.geteuid() == 0 else ()),
             *("h2load", f"--timing-script-file={times}", "--clients=1", f"--max-concurrent-streams={_IN_FLIGHT}"),
             *(f"--data={frame}", f"--log-file={log}"),
             *("--header=content-type: application/grpc", "--header=te: trailers"),
             *(f"--header={name}: {value}" for name, value in headers),
+            *((f"--base-uri={address}",) if host != address else ()),
         ]
         try:
             done = subprocess.run(

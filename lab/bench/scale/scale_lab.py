@@ -19,6 +19,7 @@ from lab.errors import UnitError
 from lab.lab import Lab
 from lab.ops.bringup import BringUp
 from lab.roles import Plan, Port, Unit, plan
+from lab.roles._envoy import admin_view
 from lab.routing.document import RouteTable
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import STATE_FILE, LabState
@@ -168,9 +169,8 @@ def _lay_out(spec: LabSpec, replicas: Iterable[Identity], site: ProcessSite) -> 
         pod=MODEL_HOST,
     )
     port, admin = site.port(HOST_ENVOY, "grpc"), site.port(HOST_ENVOY, "admin")
-    admin_host, admin_port = admin.bind.rsplit(":", 1)
     bootstrap = Template((CHECKOUT / "envoy" / "model-host.yaml").read_text()).substitute(
-        port=_replica_port(site), admin_host=admin_host, admin_port=admin_port, host_socket=socket
+        port=_replica_port(site), host_socket=socket, **admin_view(site.socket(HOST_ENVOY, "admin"), admin.bind)
     )
     flags = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
     command = ("envoy", "--config-path", site.path(HOST_ENVOY, "envoy.yaml"), *flags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from lab.identity.envoy import sockets_of
 from lab.measure.compare import interleave, median, median_ratio, typical
 from lab.measure.control import control
 from lab.report.scales import logarithmic
-from lab.roles._envoy import xds_endpoints
+from lab.roles import UNIX
+from lab.roles._envoy import admin_view, envoy_address, xds_endpoints
 from lab.routing.keys import HEADER, routing_key
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
 from lab.transport import listen, new_server, open_channel
@@ -168,23 +170,23 @@ async def _figures(place: Place, kind: str, name: str, store: ResourceStore, key
 
 
 def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
+    page = place.environment.runtime.site().socket(name, "admin")
     text = Template(_TEMPLATE.read_text()).substitute(
-        **dict(zip(("host", "port"), address.rsplit(":", 1), strict=True)),
-        **dict(zip(("admin_host", "admin_port"), admin.rsplit(":", 1), strict=True)),
+        address=json.dumps(envoy_address(address)),
         control_planes=xds_endpoints(place.control_plane),
         role="sidecar",
         shared="",
         tenants="",
         access_log="/dev/null",
         secrets="",
-        view_listener="",
-        view_cluster="",
+        **admin_view(page, admin),
         **sockets_of("", name),
         **IN_BOOTSTRAP,
     )
     if kind == EAGER:
         text = text.replace(_DYNAMIC, _ALL_CLUSTERS)
-    return place.environment.start_envoy(name, admin, text)
+    # The view listens only once the Envoy has all its clusters.
+    return place.environment.start_envoy(name, f"{UNIX}{page}", text)
 
 
 async def _until(what: str, probe: Callable[[], Awaitable[bool]]) -> None:

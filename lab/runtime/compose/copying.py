@@ -43,7 +43,11 @@ def bring_back(container: Container, path: str, target: Path) -> None:
         archive.seek(0)
         with tarfile.open(fileobj=archive) as tar:
             target.mkdir(parents=True, exist_ok=True)
-            tar.extractall(target, filter="data")
+            tar.extractall(target, filter=_private)  # noqa: S202 (the filter keeps all within the folder)
+
+
+def _private(info: tarfile.TarInfo, target: str) -> tarfile.TarInfo:
+    return tarfile.data_filter(info.replace(mode=info.mode & 0o700), target)
 
 
 def _owned(info: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -54,6 +54,15 @@ class ComposeSite(RuntimeSite):
             outside=self.outside(unit, name),
         )
 
+    def port_beside(self, unit: str, pod: str, number: int) -> Port:
+        """A port like any other: only the pod's own containers share its loopback."""
+        return self.port(unit, "grpc", pod, number)
+
+    def socket(self, unit: str, name: str) -> str:
+        """A path in ``/tmp``, of which each container has its own."""
+        del unit
+        return f"/tmp/{name}"  # noqa: S108 (within the container)
+
     def path(self, unit: str, file: str) -> str:
         """The same path in each container."""
         del unit

@@ -26,7 +26,7 @@ from lab.runtime import ports
 from lab.runtime._runtime import Runtime, RuntimeSite
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.identities import Identities
-from lab.runtime.process import memory_watch, processes
+from lab.runtime.process import memory_watch, processes, sockets
 from lab.runtime.process.family import family
 from lab.runtime.state import PRIVATE, STATE_FILE, LabState, Running
 from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
@@ -54,6 +54,16 @@ class ProcessSite(RuntimeSite):
         address = self.outside(unit, name)
         return Port(address, address, address)
 
+    def port_beside(self, unit: str, pod: str, number: int) -> Port:
+        """``unix:PATH``: other users of this machine share the loopback."""
+        del pod, number
+        address = f"unix:{self.socket(unit, 'grpc')}"
+        return Port(address, address, address)
+
+    def socket(self, unit: str, name: str) -> str:
+        """``/tmp/lab-<user>-<lab>/<unit>.<name>``."""
+        return str(sockets.folder_of(self.folder) / f"{unit}.{name}")
+
     def path(self, unit: str, file: str) -> str:
         """``<lab>/units/<unit>/<file>``."""
         return str(self.folder / "units" / unit / file)
@@ -72,6 +82,7 @@ class ProcessRuntime(Runtime):
         return ProcessSite(self._folder, ports.ports_of(layout))
 
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
+        sockets.provide(self._folder)
         if self._security == MTLS:
             self._identities.provide(units)
         for unit in units:
@@ -84,7 +95,7 @@ class ProcessRuntime(Runtime):
             (home / name).touch(mode=PRIVATE)
             (home / name).write_text(content)
         argv = [_executable(unit.argv[0]), *unit.argv[1:]]
-        log = os.open(self.log(unit.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        log = os.open(self.log(unit.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
         try:
             # Not subprocess: the unit must outlive this process, which never waits for it.
             pid = os.posix_spawn(
@@ -208,6 +219,7 @@ class ProcessRuntime(Runtime):
             grace_s = max(0.0, min(_GRACE_S, give_up - time.monotonic() - _KILL_S))
             held.update((each.pid, each) for each in processes.end(found, grace_s, kill_s=_KILL_S))
             found = [each for each in self._listed(give_up) if each.pid not in held]
+        sockets.remove(self._folder)
         ports.release(self._folder)
         if left := [*held.values(), *found]:
             those = ", ".join(map(processes.described, left))

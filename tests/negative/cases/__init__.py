@@ -4,6 +4,7 @@ from tests.negative.cases.abuse import ABUSE
 from tests.negative.cases.certificates import CERTIFICATES
 from tests.negative.cases.claims import CLAIMS
 from tests.negative.cases.keys import KEYS
+from tests.negative.cases.local_users import LOCAL_USERS
 from tests.negative.cases.text import TEXT
 
-CASES = (*CERTIFICATES, *KEYS, *TEXT, *CLAIMS, *ABUSE)
+CASES = (*CERTIFICATES, *KEYS, *TEXT, *CLAIMS, *ABUSE, *LOCAL_USERS)
