@@ -144,6 +144,9 @@ def model_config(choice: Choice | Version) -> serving_pb2.ModelConfig:
 class Subscriber:
     """Follows the control plane's rules; while it cannot be reached, the last rules stay in force.
 
+    If the control plane ends the stream because a publish left this process behind, no rules are in force until it has
+    applied the present ones. See ``docs/decisions/0026``.
+
     Args:
         node: this process's name.
         role: its role, e.g. ``resolver``.
@@ -172,20 +175,22 @@ class Subscriber:
         async with open_channel(*addresses, peer="control-plane", keepalive=True) as channel:
             stub = rules_pb2_grpc.RulesStub(channel)
             while True:
-                try:
-                    await self._follow(stub)
-                    reason = "it closed the stream"
-                except grpc.aio.AioRpcError as error:
-                    reason = error.details() or error.code().name
-                except asyncio.InvalidStateError:
-                    reason = "the stream ended while an update was applied"
+                code, reason = await self._follow(stub)
+                if code is grpc.StatusCode.FAILED_PRECONDITION:
+                    await self._drop_rules()
                 revision = self._in_force.router.revision
                 _log.warning(
                     "control plane %s lost, revision %d stays in force: %s", self._control_plane, revision, reason
                 )
                 await asyncio.sleep(_RECONNECT_PAUSE_S)
 
-    async def _follow(self, stub: rules_pb2_grpc.RulesAsyncStub) -> None:
+    async def _drop_rules(self) -> None:
+        """Ends all rules in force, so that no decision comes from them; a failure ends the process."""
+        await self._apply(RuleSet())
+        self._in_force = RuleSet()
+
+    async def _follow(self, stub: rules_pb2_grpc.RulesAsyncStub) -> tuple[grpc.StatusCode, str]:
+        """Follows one stream; returns its status, and why it ended."""
         stream = stub.Subscribe(wait_for_ready=True)
         try:
             await stream.write(self._hello)
@@ -195,20 +200,27 @@ class Subscriber:
                     _log.info("control plane %s reached", self._control_plane)
                     reached = True
                 error = await self._put_in_force(update, is_first=is_first)
-                is_first = False
+                is_first = is_first and bool(error)
                 await stream.write(rules_pb2.SubscribeRequest(applied_sequence=update.sequence, error=error))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # it may have ended while an update was applied
         finally:
             stream.cancel()
+        code = await stream.code()
+        return code, await stream.details() or ("it closed the stream" if code is grpc.StatusCode.OK else code.name)
 
     async def _put_in_force(self, update: rules_pb2.RulesUpdate, *, is_first: bool) -> str:
         """Applies an update. Returns why it is refused, empty if it is applied.
 
         Within a stream, revisions only grow, unless one is withdrawn. A stream's first update replaces everything:
-        the control plane may have been stopped in the middle of a publish.
+        the control plane may have been stopped in the middle of a publish. If it is refused, nothing is applied that
+        builds on it.
         """
         before = self._in_force
         try:
-            if not is_first:
+            if is_first:
+                _check_full(update)
+            else:
                 _check_age(update, before.router.revision)
             after = before.updated(update)
             await self._apply(after)
@@ -220,6 +232,11 @@ class Subscriber:
         if after.router.revision != before.router.revision:
             _log.info("revision %d in force, %d before", after.router.revision, before.router.revision)
         return ""
+
+
+def _check_full(update: rules_pb2.RulesUpdate) -> None:
+    if not update.full:
+        raise RouteTableError("only changes have come since the state that they build on was refused")
 
 
 def _check_age(update: rules_pb2.RulesUpdate, in_force: int) -> None:

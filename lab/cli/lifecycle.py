@@ -16,6 +16,7 @@ from lab.lab import DEFAULT_SPEC, Lab
 from lab.ops.inspect import roles_beside_callers
 
 if TYPE_CHECKING:
+    from lab.client.admin_values import ControlPlaneStatus
     from lab.ops.inspect import LabEndpoints
 
 _STYLES = {"running": "green", "paused": "yellow", "stalled": "bold red", "exited": "bold red", "absent": "yellow"}
@@ -142,6 +143,8 @@ def status(
             rows.append(("all", *[""] * 5, f"{sum(unit.memory_bytes for unit in state.units) / 1e6:.1f}"))
             headings = (*headings, "MB")
         console.print(table(headings, rows, right=("pid", "rev", "MB"), optional=("address", identity, "role")))
+        for line in _behind(known):
+            console.print(line, style="yellow", markup=False)
         for unit in state.units:
             if unit.last_words:
                 console.print(f"{unit.name}: {unit.last_words}", markup=False)
@@ -154,6 +157,15 @@ def status(
             console.print(f"the disk of lab {state.name} is full: logs and revisions cannot be written", markup=False)
     if any(unit.state != "running" for unit in state.units):
         raise typer.Exit(1)
+
+
+def _behind(known: ControlPlaneStatus | None) -> list[str]:
+    """A line for each node that is behind."""
+    return [
+        f"{node.role} {node.node} is behind, at revision {node.acked_revision}: {node.error}"
+        for node in (known.nodes if known else ())
+        if node.behind
+    ]
 
 
 def endpoints(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.status import Status
 
 from lab.bounds import RATE, SECONDS
@@ -84,6 +85,9 @@ def _percents(text: str) -> tuple[int, ...]:
 def _tell(progress: RollProgress, status: Status) -> None:
     if progress.result is not None:
         say(_line(progress.result))
+        return
+    if progress.warning:
+        say(f"[yellow]warning:[/yellow] {escape(progress.warning)}")
         return
     load = progress.load
     how = f": {load.done} done, {load.failed} failed, {load.remaining_s or 0:.0f} s left" if load else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.live import Live
+from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 
@@ -23,7 +24,7 @@ from lab.routing.schema_json import text as schema_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lab.client.admin_values import Acknowledgement, PublishProgress, RevisionInfo, Step, Waiting
+    from lab.client.admin_values import Acknowledgement, Node, PublishProgress, RevisionInfo, Step, Waiting
 
 _NS_PER_MS = 1e6
 _PHASES = ("stored", "loaded", "endpoints", "converged")
@@ -245,11 +246,13 @@ class PublishView:
         steps: phases reached, in order.
         waiting: phase waited for, and the progress within it.
         acknowledgements: of the nodes, once they have converged.
+        left_behind: nodes that refused or did not answer, so that publishes no longer wait for them.
     """
 
     steps: list[Step] = field(default_factory=list)
     waiting: tuple[str, Waiting] | None = None
     acknowledgements: tuple[Acknowledgement, ...] = ()
+    left_behind: tuple[Node, ...] = ()
     revision: int = 0
     called_ns: int = 0
 
@@ -262,6 +265,7 @@ class PublishView:
         self.waiting = None
         self.steps.append(progress.step)
         self.acknowledgements = progress.acknowledgements or self.acknowledgements
+        self.left_behind = progress.left_behind or self.left_behind
 
     def since_call_ms(self, at_ns: int) -> float:
         """Time since the publish call arrived, ms."""
@@ -284,6 +288,7 @@ class PublishView:
                 }
                 for each in self.acknowledgements
             ],
+            "left_behind": [{"node": each.node, "role": each.role, "reason": each.error} for each in self.left_behind],
         }
 
 
@@ -317,7 +322,7 @@ def _line_by_line(view: PublishView) -> Callable[[PublishProgress], None]:
         state = f"waiting: {_progress(progress.waiting)}" if progress.waiting else since
         line = f"revision {progress.revision}: {step.phase:<10} {state}"
         if line != last_line:
-            say(line)
+            say(escape(line))
             last_line = line
 
     return take
@@ -337,6 +342,13 @@ def _show_published(view: PublishView) -> None:
         headings = ("node", "role", "ms since sent", "ms since call")
         console.print(table(headings, rows, right=headings[2:]))
     console.print(f"revision {view.revision} is in force")
+    for each in view.left_behind:
+        console.print(f"warning: {behind_in_words(each)}", style="yellow", markup=False)
+
+
+def behind_in_words(node: Node) -> str:
+    """Why a node is behind, and what follows, in one line."""
+    return f"{node.role} {node.node} is left behind: {node.error}; `lab status` shows when it has caught up"
 
 
 def _phases(view: PublishView) -> Table:
@@ -348,9 +360,9 @@ def _phases(view: PublishView) -> Table:
         step = reached.get(phase)
         if step is not None:
             mark = "[red]✗[/red]" if phase == "failed" else "[green]✓[/green]"
-            result.add_row(mark, phase, f"{view.since_call_ms(step.at_ns):.1f} ms", f"[dim]{step.detail}[/dim]")
+            result.add_row(mark, phase, f"{view.since_call_ms(step.at_ns):.1f} ms", f"[dim]{escape(step.detail)}[/dim]")
         elif failed is None and (phase == waiting_phase or phase == _next(reached)):
-            result.add_row(Spinner("dots"), phase, "", f"[dim]{_progress(waiting) if waiting else ''}[/dim]")
+            result.add_row(Spinner("dots"), phase, "", f"[dim]{escape(_progress(waiting)) if waiting else ''}[/dim]")
         else:
             result.add_row(" ", f"[dim]{phase}[/dim]", "", "")
     return result

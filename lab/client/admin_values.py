@@ -75,6 +75,7 @@ class PublishProgress:
         waiting: progress within that phase; None once it is reached.
         acknowledgements: those of the nodes, present with ``converged`` and ``failed``.
         called_ns: when the call to publish arrived, Unix nanoseconds.
+        left_behind: nodes that refused or did not answer, present with ``converged`` and ``failed``.
     """
 
     revision: int
@@ -82,6 +83,7 @@ class PublishProgress:
     waiting: Waiting | None
     acknowledgements: tuple[Acknowledgement, ...]
     called_ns: int
+    left_behind: tuple[Node, ...] = ()
 
     @classmethod
     def of(cls, event: admin_pb2.PublishProgress) -> Self:
@@ -93,6 +95,7 @@ class PublishProgress:
             Waiting(waiting.done, waiting.total, tuple(waiting.waiting_for)) if event.HasField("waiting") else None,
             tuple(map(Acknowledgement.of, event.acknowledgements)),
             _unix_ns(event.called),
+            tuple(map(Node.of, event.left_behind)),
         )
 
 
@@ -148,9 +151,10 @@ class Node:
 
     Attributes:
         acked_revision: the latest revision that it has acknowledged whole.
-        error: why it rejected a later one.
+        error: why it rejected a later one, or is behind.
         clusters: number of clusters that an Envoy holds on demand.
         clusters_left: number of those removed again since it connected, because no request used them.
+        behind: whether publishes no longer wait for it, until it has applied the state in force.
     """
 
     node: str
@@ -159,6 +163,14 @@ class Node:
     error: str
     clusters: int = 0
     clusters_left: int = 0
+    behind: bool = False
+
+    @classmethod
+    def of(cls, each: admin_pb2.Node) -> Self:
+        """Reads the message."""
+        return cls(
+            each.node, each.role, each.acked_revision, each.error, each.clusters, each.clusters_left, each.behind
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,10 +251,7 @@ class ControlPlaneStatus:
         """Reads the message."""
         return cls(
             status.revision,
-            tuple(
-                Node(each.node, each.role, each.acked_revision, each.error, each.clusters, each.clusters_left)
-                for each in status.nodes
-            ),
+            tuple(map(Node.of, status.nodes)),
             tuple(
                 Replica(each.cluster, each.replica, each.address, tuple(each.loaded), each.draining)
                 for each in status.replicas
@@ -253,7 +262,7 @@ class ControlPlaneStatus:
     def merged(cls, found: Collection[Self]) -> Self:
         """One status from those of several control planes, each of which lists only its own nodes."""
         # A node that has just moved from one control plane to another may be listed by both.
-        nodes = {node.node: node for status in found for node in sorted(status.nodes, key=lambda it: it.acked_revision)}
+        nodes = {node.node: node for status in found for node in sorted(status.nodes, key=_freshness)}
         known = {replica.replica: replica for status in found for replica in status.replicas}
         return cls(max(each.revision for each in found), tuple(nodes.values()), tuple(known.values()))
 
@@ -323,6 +332,10 @@ class Act:
     def of(cls, act: acts_pb2.Act) -> Self:
         """Reads the message."""
         return cls(act.number, _unix_ns(act.at), act.who, act.unit, act.what, act.detail, act.status, act.reason)
+
+
+def _freshness(node: Node) -> tuple[int, bool]:
+    return node.acked_revision, not node.behind
 
 
 def _unix_ns(timestamp: Timestamp) -> int:

@@ -64,7 +64,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--leave-behind",
         action="store_true",
-        help="publish without nodes that do not acknowledge in time; wait for them again once they have caught up",
+        help="publish without resolvers and gateways that do not acknowledge in time: their callers may act on earlier "
+        "rules",
     )
     return parser.parse_args()
 
@@ -78,8 +79,8 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     registry = Registry(arguments.registry)
     timeouts = Timeouts(arguments.load_timeout, arguments.acknowledge_timeout, arguments.retire_after)
     publisher = Publisher(registry, timeouts, arguments.name)
-    for subscribers in (publisher.fleet.store.subscribers, publisher.fleet.feed.subscribers):
-        subscribers.leaves_behind = arguments.leave_behind
+    if arguments.leave_behind:
+        publisher.fleet.feed.subscribers.leaves_silent_behind = True
     publisher.restore()
     audit_log = AuditLog(registry)
     audited = Audited("control-plane", METHODS, audit_log, described)

@@ -12,17 +12,12 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from envoy.config.core.v3 import base_pb2
-from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
-from google.rpc import status_pb2
 
-from lab.errors import PublishError
-from lab.transport import open_channel, xds
+from lab.transport import xds
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from services.controlplane.publishing.publisher import Timeouts
 from services.controlplane.registry.records import Event, Phase
-from services.controlplane.xds.resources import LISTENER
 from tests.controlplane.nodes import ControlPlane, Replica, table_of
 from tests.parts import Model
 from tests.waiting import eventually
@@ -147,38 +142,6 @@ async def test_a_node_that_connects_before_the_first_revision_is_served_by_it(co
         await control_plane.publish(table_of({"v1": CLUSTER}))
 
         assert await ask(channel, "v1") == "v1"
-
-
-@pytest.mark.parametrize(
-    ("error", "message"), [("", "no answer within 1 s from proxyless mute"), ("no", "proxyless mute refused: no")]
-)
-async def test_a_publish_stops_at_a_node_that_does_not_follow_and_names_it(
-    error: str, message: str, control_plane: ControlPlane
-) -> None:
-    await control_plane.publish(table_of({"v1": CLUSTER}))
-    async with open_channel(control_plane.address) as channel:
-        stream = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).StreamAggregatedResources()
-        node = base_pb2.Node(id="mute", cluster="homepage")
-        asking = discovery_pb2.DiscoveryRequest(node=node, type_url=LISTENER, resource_names=["models"])
-        await stream.write(asking)
-
-        async def refuse() -> None:
-            async for response in stream:
-                if error:
-                    asking.response_nonce = response.nonce
-                    asking.error_detail.CopyFrom(status_pb2.Status(message=error))
-                    await stream.write(asking)
-
-        refusing = asyncio.create_task(refuse())
-        await eventually("it is connected", lambda: bool(len(control_plane.publisher.fleet.store.subscribers)))
-        with pytest.raises(PublishError, match=message):
-            await control_plane.publish(table_of({"v2": CLUSTER}, default="cw-ranker@v2"))
-        refusing.cancel()
-        await asyncio.gather(refusing, return_exceptions=True)
-    assert control_plane.publisher.revision == 1
-    # Once it has gone, nobody waits for it.
-    await eventually("it has gone", lambda: not len(control_plane.publisher.fleet.store.subscribers))
-    await control_plane.publish(table_of({"v2": CLUSTER}, default="cw-ranker@v2"))
 
 
 def _settled_ns(control_plane: ControlPlane, revision: int, events: Iterable[Event]) -> int:

@@ -162,7 +162,7 @@ async def test_a_node_that_is_stuck_keeps_one_publish_waiting_where_that_may_lea
     stuck = await control_plane.follower("homepage-resolver")
     well = await control_plane.follower("search-resolver")
     subscribers = control_plane.publisher.fleet.feed.subscribers
-    subscribers.leaves_behind, stuck.is_deaf = True, True
+    subscribers.leaves_silent_behind, stuck.is_deaf = True, True
 
     def errors() -> dict[str, str]:
         return {each.node: each.error for each in subscribers}
@@ -170,7 +170,7 @@ async def test_a_node_that_is_stuck_keeps_one_publish_waiting_where_that_may_lea
     first = await control_plane.publish(table_of(ON_1))
     second = await control_plane.publish(table_of({**ON_1, "v2": "ml-cluster-1"}, default="cw-ranker@v2"))
 
-    assert errors() == {"homepage-resolver": "left behind: it does not answer", "search-resolver": ""}
+    assert errors() == {"homepage-resolver": "no answer within 1 s", "search-resolver": ""}
     assert b'"default":"cw-ranker@v2"' in well.updates[-1].use_cases[0].document
     took = [events[-1].at_ns - events[0].at_ns for events in (first, second)]
     assert took[0] > 1_000_000_000 > took[1]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from lab.errors import PublishError
+from lab.errors import CallError
 from lab.lab import Lab
 from lab.transport import open_blocking_channel
+from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from tests.lab_command import json_of, refusal, run_lab, start_lab
 from tests.labs import address_of
 
+SOON = timedelta(seconds=20)
 MOVED = ("v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-5}")
 
 
@@ -87,20 +90,36 @@ def test_of_two_publishers_at_once_one_wins_and_the_other_is_refused(lab: Lab, c
     assert lab.routes.show().revision == seen + 1
 
 
-def test_a_sidecar_that_is_frozen_stops_the_publish_and_is_named(lab: Lab, changed: Callable[..., Path]) -> None:
-    lab.call("ContinueWatchingRanking", topology="mesh", caller="homepage", context={"device": "phone"})
-    before = lab.routes.show().revision
-    moved = changed(*MOVED)
+def test_a_frozen_sidecar_is_left_behind_named_and_answered_by_no_old_place(
+    lab: Lab, routes: Path, changed: Callable[..., Path]
+) -> None:
+    def ask() -> str:
+        try:
+            return lab.call(
+                "ContinueWatchingRanking", topology="mesh", caller="homepage", context={"device": "phone"}
+            ).cluster
+        except CallError as error:
+            return error.code.name
+
+    def behind() -> dict[str, str]:
+        nodes = json_of(run_lab(lab, "status", "--json"), statuses=(0, 1))["nodes"]
+        return {node["node"]: node["error"] for node in nodes if node["behind"]}
+
+    assert ask() == "ml-cluster-1"
     lab.units.pause("homepage-sidecar")
     try:
-        with pytest.raises(PublishError, match="no answer within 5 s from sidecar homepage-sidecar"):
-            lab.routes.publish(moved)
+        result = run_lab(lab, "routes", "publish", str(changed(*MOVED)), "--json")
+        left_behind = {"node": "homepage-sidecar", "role": "sidecar", "reason": "no answer within 5 s"}
+        assert json_of(result)["left_behind"] == [left_behind]
+        assert behind() == {"homepage-sidecar": "no answer within 5 s"}
     finally:
         lab.units.resume("homepage-sidecar")
-
-    assert lab.routes.show().revision == before
-    answer = lab.call("ContinueWatchingRanking", topology="mesh", caller="homepage", context={"device": "phone"})
-    assert answer.cluster == "ml-cluster-1"
+    try:
+        assert ask() != "ml-cluster-1"
+        eventually("it has caught up", lambda: not behind(), within=SOON)
+        assert ask() == "ml-cluster-5"
+    finally:
+        lab.routes.publish(routes)
 
 
 def test_a_replica_that_cannot_load_stops_the_publish_and_is_named(lab: Lab, changed: Callable[..., Path]) -> None:

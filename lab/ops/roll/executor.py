@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from lab.client.admin import AdminClient
+    from lab.client.admin_values import PublishProgress
     from lab.load.progress import Progress
     from lab.ops.roll.conditions import Condition
     from lab.ops.roll.interrupts import InterruptHandler
@@ -94,12 +95,14 @@ class RollProgress:
         doing: current action.
         load: progress of the probe's load, while it runs.
         result: of the step, once it is judged.
+        warning: that a node was left behind, if one was.
     """
 
     percent: int
     doing: str
     load: Progress | None = None
     result: StepResult | None = None
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +217,11 @@ class _Roll:
         sources = {name: (f"roll of {name}", json.dumps(each)) for name, each in use_cases.items()}
         with self.interrupts.shielded():
             self.revision = self.admin.publish_change(
-                sources, author=self.author, comment=self.plan.comment(percent), expected_revision=self.revision
+                sources,
+                author=self.author,
+                comment=self.plan.comment(percent),
+                expected_revision=self.revision,
+                progress=lambda published: self._warn(percent, published),
             )
         self.steps.append(StepResult(percent=percent, revision=self.revision))
         evidence, judgements = self._hold(percent)
@@ -227,6 +234,11 @@ class _Roll:
             raise _Abort(f"at {percent} %: {_listed(met)}")
         if unknown and not self.options.force:
             raise _Abort(f"at {percent} %: undecided: {_listed(unknown)}; give a wider limit, or --force")
+
+    def _warn(self, percent: int, published: PublishProgress) -> None:
+        for each in published.left_behind:
+            warning = f"{each.role} {each.node} is left behind: {each.error}"
+            self.progress(RollProgress(percent=percent, doing="publishing", warning=warning))
 
     def _hold(self, percent: int) -> tuple[Evidence, list[Judgement]]:
         """Observes a step for one hold at least, until no condition is unknown or more requests would not help."""
@@ -298,7 +310,11 @@ class _Roll:
             self.progress(RollProgress(percent=0, doing=f"rolling back: {reason}"))
             try:
                 self.revision = self.admin.rollback(
-                    first, author=self.author, comment=comment, expected_revision=self.revision
+                    first,
+                    author=self.author,
+                    comment=comment,
+                    expected_revision=self.revision,
+                    progress=lambda published: self._warn(0, published),
                 )
             except StaleRevisionError as error:
                 return self._result(

@@ -121,7 +121,6 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     async def GetStatus(self, request: admin_pb2.GetStatusRequest, context: Context) -> admin_pb2.Status:
         """The connected nodes, the revision each has acknowledged, and the replicas."""
         publisher = self._publisher
-        nodes = [*_nodes(publisher.fleet.store.subscribers), *_nodes(publisher.fleet.feed.subscribers)]
         replicas = [
             admin_pb2.Replica(
                 cluster=each.cluster,
@@ -132,9 +131,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             )
             for each in (() if request.without_replicas else publisher.fleet.membership.members)
         ]
-        status = admin_pb2.Status(
-            revision=publisher.revision, nodes=sorted(nodes, key=lambda node: node.node), replicas=replicas
-        )
+        status = admin_pb2.Status(revision=publisher.revision, nodes=self._nodes(), replicas=replicas)
         if request.registrations:
             log = publisher.fleet.membership.registrations
             status.registrations.extend(map(_registration, log.registrations))
@@ -169,6 +166,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             message = _progress(revision, event, called)
             if event.phase in ENDS:
                 message.acknowledgements.extend(self._acknowledgements(revision))
+                message.left_behind.extend(each for each in self._nodes() if each.behind)
             events.put_nowait(message)
 
         # A task of its own, so that a caller that disconnects does not interrupt the publish.
@@ -215,6 +213,12 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             acknowledgements=[_acknowledgement(each) for each in stored.acknowledgements],
         )
 
+    def _nodes(self) -> list[admin_pb2.Node]:
+        """The nodes that are connected, or cut off and not back, by name."""
+        fleet = self._publisher.fleet
+        nodes = [*_nodes(fleet.store.subscribers), *_nodes(fleet.feed.subscribers)]
+        return sorted(nodes, key=lambda node: node.node)
+
     def _acknowledgements(self, revision: int) -> list[admin_pb2.Acknowledgement]:
         stored = self._publisher.registry.get(revision)
         return [_acknowledgement(each) for each in stored.acknowledgements] if stored else []
@@ -233,8 +237,9 @@ def _nodes(subscribers: Subscribers) -> list[admin_pb2.Node]:
             error=each.error,
             clusters=each.clusters,
             clusters_left=each.clusters_left,
+            behind=each.is_behind,
         )
-        for each in subscribers
+        for each in subscribers.known
     ]
 
 

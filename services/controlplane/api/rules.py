@@ -12,6 +12,7 @@ from lab.plain_text import require_plain
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from services.controlplane.nodes.admission import Claim, NodeRefusedError
+from services.controlplane.publishing.rules_feed import LeftBehindError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,3 +50,5 @@ class RulesServicer(rules_pb2_grpc.RulesServicer):
                     yield update
         except NodeRefusedError as error:
             await context.abort(error.code, str(error))
+        except LeftBehindError as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))

@@ -118,6 +118,7 @@ class Membership:
     Attributes:
         registrations: the same.
         grants: routing key → who may use it, as last assigned.
+        assignments: cluster → what its replicas must hold, as last assigned.
     """
 
     def __init__(self, on_change: Callable[[Collection[str]], None], registrations: RegistrationLog) -> None:
@@ -127,7 +128,7 @@ class Membership:
         self._streams: set[_Stream] = set()
         self._revision = 0
         self.grants: Mapping[str, Grant] = {}
-        self._assignments: Mapping[str, Assignment] = {}
+        self.assignments: Mapping[str, Assignment] = {}
         self._assigned_in: dict[str, int] = {}  # cluster → revision of its current assignment
         self._states: dict[str, _ClusterState] = {}  # cluster → state, computed on demand
         self._ready: dict[str, Assignment] = {}  # cluster → assignment that its replicas are ready for
@@ -167,7 +168,7 @@ class Membership:
             assignments: by cluster.
             grants: routing key → who may use it.
         """
-        before, self._assignments, self._revision = self._assignments, assignments, revision
+        before, self.assignments, self._revision = self.assignments, assignments, revision
         before_grants, self.grants = self.grants, grants or {}
         regranted = changed_entries(self.grants, before_grants).keys()
         changed = {*changed_entries(assignments, before), *(before.keys() - assignments.keys())}
@@ -182,7 +183,7 @@ class Membership:
 
     def holds(self, needed: Mapping[str, Assignment]) -> bool:
         """Whether every replica of these clusters has loaded what is needed, and its assignment keeps it loaded."""
-        assigned, ready = self._assignments.get, self._ready.get
+        assigned, ready = self.assignments.get, self._ready.get
         # Most were assigned exactly this and found ready before.
         others = [each for each, need in needed.items() if assigned(each) is not need or ready(each) is not need]
         return all(
@@ -234,6 +235,27 @@ class Membership:
         if failure is not None:
             raise PublishError(failure)
 
+    async def wait_unloaded(self, vacated: Mapping[str, frozenset[str]], *, timeout_s: float) -> None:
+        """Returns once no replica of these clusters holds these keys.
+
+        Raises:
+            PublishError: a replica still holds some at the timeout; names it.
+        """
+
+        def holding() -> list[str]:
+            return [
+                f"replica {each.replica} of {cluster} still holds {', '.join(sorted(keys & each.loaded))}"
+                for cluster, keys in vacated.items()
+                for each in self.members_of(cluster)
+                if keys & each.loaded
+            ]
+
+        try:
+            async with asyncio.timeout(timeout_s), self._progress:
+                await self._progress.wait_for(lambda: not holding())
+        except TimeoutError:
+            raise PublishError(f"not unloaded within {timeout_s:g} s: {'; '.join(holding())}") from None
+
     async def reap(self) -> None:
         """Removes replicas whose heartbeats are missing; runs until cancelled."""
         loop = asyncio.get_running_loop()
@@ -274,7 +296,7 @@ class Membership:
                 stream.wake.clear()
                 if not reader.done() and self._revision and stream.unsent:
                     clusters, stream.unsent = sorted(stream.unsent), set()
-                    held = {each: self._assignments.get(each, NOTHING).versions for each in clusters}
+                    held = {each: self.assignments.get(each, NOTHING).versions for each in clusters}
                     yield self._revision, held
         finally:
             reader.cancel()

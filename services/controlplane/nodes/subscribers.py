@@ -1,7 +1,8 @@
 """The subscribers of a stream, and the latest generation each has applied.
 
 Every update has a generation, a growing number. Each subscriber acknowledges generations, so a publish can wait for one
-and name the subscribers that lag.
+and name the subscribers that lag. It waits for a bounded time, and then leaves those behind: see
+``docs/decisions/0026``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.errors import PublishError
+from lab.transport.xds import ROLE as PROXYLESS
 from services.controlplane.registry.records import Acknowledgement
 
 if TYPE_CHECKING:
@@ -36,10 +38,11 @@ class Subscriber:
         role: ``sidecar``, ``central-envoy``, ``proxyless``, ``resolver`` or ``gateway``.
         applied: every generation up to this one is in force there.
         refused: the generation that it refused last, 0 if none.
-        error: why it refused; empty once it has applied a later one.
+        error: why it refused, or that it did not answer in time; empty once it has applied a later one.
         wake: set when there may be something to send.
-        left_behind: generation that it did not apply in time, so that publishes no longer wait for it; 0 if it keeps
-            up.
+        left_behind: generation that it refused or did not apply in time, so that publishes no longer wait for it; 0 if
+            they do.
+        is_cut: whether its stream was ended because it refused.
         clusters: number of clusters that an Envoy holds.
         clusters_left: number of clusters that left an Envoy because it did not use them.
         now_ns: the clock, Unix nanoseconds; :class:`Subscribers` sets its own.
@@ -52,6 +55,7 @@ class Subscriber:
     error: str = ""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     left_behind: int = 0
+    is_cut: bool = False
     clusters: int = 0
     clusters_left: int = 0
     now_ns: Callable[[], int] = time.time_ns
@@ -61,10 +65,20 @@ class Subscriber:
         """Marks every generation up to this one as in force there; a later resubscription revokes none of it."""
         if self.left_behind and generation >= self.left_behind:
             self.left_behind, self.error = 0, ""
-            log.warning("%s %s has caught up", self.role, self.node)
+            log.warning("%s has caught up", self.title)
         if generation > self.applied:
             self._steps.append((generation, self.now_ns()))
             self.applied = generation
+
+    @property
+    def title(self) -> str:
+        """Its role and name."""
+        return f"{self.role} {self.node}"
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it refused the latest update, or did not answer."""
+        return bool(self.left_behind or self.error)
 
     def holds_earlier_state(self) -> None:
         """Marks the node as holding resources from an earlier stream, which may be of any generation."""
@@ -87,13 +101,15 @@ class Subscribers:
 
     Attributes:
         generation: the latest published one.
-        leaves_behind: whether a publish goes on without nodes that do not answer in time, until they have caught up.
-            Their callers may then act on stale configuration. If false, such a node makes the publish fail.
+        leaves_silent_behind: whether a publish goes on without nodes that do not answer in time. If false, such a node
+            makes the publish fail.
+        cut: nodes whose streams were ended because they refused, by name, until they are back.
     """
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self.generation = 0
-        self.leaves_behind = False
+        self.leaves_silent_behind = False
+        self.cut: dict[str, Subscriber] = {}
         self._now_ns = now_ns
         self._connected: set[Subscriber] = set()
         self._progress = asyncio.Condition()
@@ -108,6 +124,8 @@ class Subscribers:
     def add(self, subscriber: Subscriber) -> None:
         """Adds a node that connected."""
         subscriber.now_ns = self._now_ns
+        if before := self.cut.pop(subscriber.node, None):
+            subscriber.error = before.error  # until it has applied the present state
         self._connected.add(subscriber)
 
     async def discard(self, subscriber: Subscriber) -> None:
@@ -142,8 +160,18 @@ class Subscribers:
         ]
 
     def behind(self, generation: int) -> list[str]:
-        """Names of the nodes that have not applied a generation."""
-        return sorted(f"{each.role} {each.node}" for each in self._behind(generation))
+        """Names of the nodes that have not applied a generation, and are not left behind."""
+        return sorted(each.title for each in self._behind(generation))
+
+    @property
+    def late(self) -> list[Subscriber]:
+        """The nodes that are connected and left behind."""
+        return [each for each in self._connected if each.left_behind]
+
+    @property
+    def known(self) -> list[Subscriber]:
+        """The nodes that are connected, or cut off and not back, by name."""
+        return sorted([*self._connected, *self.cut.values()], key=lambda each: each.node)
 
     async def notify_progress(self) -> None:
         """Wakes those who wait for a node's state to change."""
@@ -165,33 +193,58 @@ class Subscribers:
         return found()
 
     async def wait_applied(self, generation: int, *, timeout_s: float) -> None:
-        """Returns once every connected node has applied the generation.
+        """Returns once every connected node has applied the generation, or was left behind.
+
+        Left behind are nodes that refuse what others applied, and silent ones where :attr:`leaves_silent_behind`. Later
+        publishes do not wait for them until they have caught up.
 
         Raises:
-            PublishError: a node refused it, or did not answer in time; names the node and its reason.
+            PublishError: a node did not answer in time, or each of the lab's own nodes that answered refused; names the
+                nodes and their reasons.
         """
 
         def settled() -> bool:
-            return any(each.refused >= generation for each in self._connected) or not self._behind(generation)
+            return all(each.refused >= generation for each in self._behind(generation))
 
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s), self._progress:
                 await self._progress.wait_for(settled)
-        except TimeoutError:
-            if self.leaves_behind:
-                self._leave_behind(generation)
-                return
-            names = ", ".join(self.behind(generation))
-            raise PublishError(f"no answer within {timeout_s:g} s from {names}") from None
-        for each in self._connected:
-            if each.refused >= generation:
-                raise PublishError(f"{each.role} {each.node} refused: {each.error}")
-
-    def _leave_behind(self, generation: int) -> None:
-        for each in self._behind(generation):
+        late = self._behind(generation)
+        refusing = [each for each in late if each.refused >= generation]
+        silent = [each for each in late if each not in refusing]
+        for each in silent:
+            each.error = f"no answer within {timeout_s:g} s"
+        # A caller's own nodes cannot say that a revision is bad: they speak for that caller alone.
+        own = [each for each in self._connected if each.role != PROXYLESS and not each.left_behind]
+        is_bad = any(each in refusing for each in own) and all(each in late for each in own)
+        if is_bad or (silent and not self.leaves_silent_behind):
+            reasons = [f"{each.title} refused: {each.error}" for each in refusing]
+            if silent:
+                names = ", ".join(sorted(each.title for each in silent))
+                reasons.append(f"no answer within {timeout_s:g} s from {names}")
+            raise PublishError("; ".join(sorted(reasons)))
+        for each in late:
             each.left_behind = generation
-            each.error = "left behind: it does not answer"
-            log.warning("%s %s is left behind: it does not answer", each.role, each.node)
+            log.warning("%s is left behind: %s", each.title, each.error)
+
+    async def cut_off(self, nodes: Collection[Subscriber], *, timeout_s: float) -> None:
+        """Ends the streams of nodes, and returns once each is back: it then holds nothing from before.
+
+        Raises:
+            PublishError: one does not come back in time.
+        """
+        for each in nodes:
+            self._connected.discard(each)
+            each.is_cut, self.cut[each.node] = True, each
+            each.wake.set()
+        names = {each.node for each in nodes}
+        try:
+            async with asyncio.timeout(timeout_s), self._progress:
+                await self._progress.wait_for(lambda: names.isdisjoint(self.cut))
+        except TimeoutError:
+            missing = (each for each in nodes if each.node in self.cut)
+            reasons = "; ".join(sorted(f"{each.title} refused: {each.error}" for each in missing))
+            raise PublishError(f"{reasons}; it has not dropped its rules within {timeout_s:g} s") from None
 
     def _behind(self, generation: int) -> list[Subscriber]:
         return [each for each in self._connected if each.applied < generation and not each.left_behind]

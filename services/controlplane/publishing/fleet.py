@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.routing.document import Grant, callers_of, grants_of, keys_for, policies_of
-from services.controlplane.nodes.assignments import Placements
+from services.controlplane.nodes.assignments import Assignment, Placements
 from services.controlplane.nodes.membership import Membership
 from services.controlplane.nodes.registration_log import RegistrationLog
 from services.controlplane.publishing.rules_feed import RulesFeed, Served
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from lab.routing.document import ModelVersion, RouteTable
     from lab.routing.resilience import Policy
-    from services.controlplane.nodes.assignments import Assignment
 
 
 class Placed(NamedTuple):
@@ -76,6 +75,25 @@ class Fleet:
             for key, grant in self._grants_by(table).items():
                 grants[key] = grants.get(key, grant) | grant
         self.membership.assign(revision, self._placements.union(table.versions for table in tables), grants)
+
+    def vacated_by(self, table: RouteTable, before: Iterable[RouteTable]) -> Mapping[str, frozenset[str]]:
+        """Model cluster → keys that the table has elsewhere, and that an earlier table has there."""
+        vacated: dict[str, set[str]] = defaultdict(set)
+        for other in before:
+            for key in changed_entries(table.versions, other.versions).keys() & other.versions.keys():
+                now, then = table.versions[key], other.versions[key]
+                for cluster in {then.cluster, then.failover} - {now.cluster, now.failover, ""}:
+                    vacated[cluster].add(key)
+        return {cluster: frozenset(keys) for cluster, keys in vacated.items()}
+
+    def vacate(self, revision: int, vacated: Mapping[str, frozenset[str]]) -> None:
+        """Has the replicas of these clusters unload these keys."""
+        assigned = dict(self.membership.assignments)
+        for cluster, keys in vacated.items():
+            if cluster in assigned:
+                kept = (each for each in assigned[cluster].versions if each.routing_key not in keys)
+                assigned[cluster] = Assignment(tuple(kept))
+        self.membership.assign(revision, assigned, self.membership.grants)
 
     def needed(self, table: RouteTable) -> Mapping[str, Assignment]:
         """Model cluster → what its replicas must have loaded."""

@@ -8,8 +8,9 @@
     converged  every resolver and gateway decides by the new rules, and no caller holds a decision under the old ones
     retired    what is no longer referenced is unloaded, once no request can be on its way to it
 
-A phase that fails or times out ends the publish: the previous revision is restored and stays in force. If replicas
-hold every version already, as right after a rollback, nothing is loaded and loading is not waited for.
+A phase that fails ends the publish: the previous revision is restored and stays in force. If replicas hold every
+version already, as right after a rollback, nothing is loaded and loading is not waited for. Nodes that refuse or do not
+answer in time are left behind, and kept from acting on the previous revision: see ``docs/decisions/0026``.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ log = logging.getLogger(__name__)
 
 NOTHING_TO_LOAD = "nothing to load: replicas hold every version already"
 SKIPPED = "skipped: unsafe, on demand"
+
+
+_RETURN_S = 2.5
+"""For a node whose stream was cut to be back: its callers may hold leases for a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +278,42 @@ class Publisher:
         await sync.others(Phase.CONVERGED, timeout_s=limit_s + LOST_S)
         deciding = routers.wait_applied(sent.rules, timeout_s=limit_s)
         await reporting(deciding, report, lambda: PhaseProgress.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
-        await sync.reached(Phase.CONVERGED, acknowledgements=self.acknowledgements(sent))
+        await self._cut_off_refusing()
+        if sidecars.late:
+            await self._vacate(revision, table)
+        await sync.reached(Phase.CONVERGED, self._left_behind(), self.acknowledgements(sent))
+
+    async def _cut_off_refusing(self) -> None:
+        """Has resolvers and gateways that refused what others applied drop all their rules.
+
+        Raises:
+            PublishError: one has not dropped them in time.
+        """
+        feed = self.fleet.feed
+        refusing = [each for each in feed.subscribers.late if each.refused >= each.left_behind]
+        await feed.cut_off(refusing, timeout_s=_RETURN_S)
+
+    async def _vacate(self, revision: int, table: RouteTable) -> None:
+        """Unloads keys where the table no longer has them, as some node may still send requests for them there.
+
+        Raises:
+            PublishError: a replica does not unload them, or loads what other control planes want, too.
+        """
+        before = [self.table, *self._retiring]
+        if not (vacated := self.fleet.vacated_by(table, before)):
+            return
+        if self.name:
+            late = "; ".join(f"{each.title}: {each.error}" for each in self.fleet.store.subscribers.late)
+            raise PublishError(f"cannot move model versions without these nodes while there are peers: {late}")
+        await asyncio.sleep(max(map(_longest_timeout_s, before)))  # requests may be on their way there
+        self.fleet.vacate(revision, vacated)
+        await self.fleet.membership.wait_unloaded(vacated, timeout_s=self.timeouts.load)
+
+    def _left_behind(self) -> str:
+        """The nodes that are left behind, and why; empty if there are none."""
+        known = [*self.fleet.store.subscribers.known, *self.fleet.feed.subscribers.known]
+        behind = "; ".join(f"{each.title}: {each.error}" for each in known if each.is_behind)
+        return f"left behind: {behind}" if behind else ""
 
     async def _break_before_make(
         self, revision: int, table: RouteTable, sent: _Sent, sync: PhaseSync, report: Report
@@ -296,6 +336,7 @@ class Publisher:
         routers = fleet.feed.subscribers
         deciding = routers.wait_applied(sent.rules, timeout_s=self.timeouts.acknowledge)
         await reporting(deciding, report, lambda: PhaseProgress.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
+        await self._cut_off_refusing()
         await sync.reached(Phase.CONVERGED, SKIPPED, self.acknowledgements(sent))
 
     def acknowledgements(self, sent: _Sent) -> list[Acknowledgement]:
@@ -319,6 +360,8 @@ class Publisher:
                 await subscribers.wait_applied(generation, timeout_s=self.timeouts.acknowledge)
             except PublishError as error:
                 log.warning("putting revision %d back: %s", self.revision, error)
+        with suppress(PublishError):
+            await self._cut_off_refusing()
         self._keep_only_wanted()
 
     async def _retire(self, revision: int, before: RouteTable) -> None:

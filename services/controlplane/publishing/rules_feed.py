@@ -27,6 +27,10 @@ _ANY = 2**64 - 1
 """As ``withdrawn_revision``: replaces any revision that the node holds."""
 
 
+class LeftBehindError(Exception):
+    """The node's stream was ended because it refused an update that others applied; says why."""
+
+
 class Served(NamedTuple):
     """Where a routing key is served.
 
@@ -169,6 +173,11 @@ class RulesFeed:
             feed.queue.append(update)
             feed.wake.set()
 
+    async def cut_off(self, nodes: Collection[Subscriber], *, timeout_s: float) -> None:
+        """Ends the streams of nodes; see :meth:`Subscribers.cut_off`. A stream begins with the full state."""
+        self._feeds.difference_update(nodes)
+        await self.subscribers.cut_off(nodes, timeout_s=timeout_s)
+
     def _remember(self, update: rules_pb2.RulesUpdate) -> None:
         """Adds an update to the state that a new subscriber receives first."""
         self._use_cases.update((each.name, each) for each in update.use_cases)
@@ -186,6 +195,8 @@ class RulesFeed:
                 feed.wake.set()
             elif not feed.queue and feed.applied >= feed.last_sent:
                 feed.has_applied(update.sequence)  # nothing in it concerns this node
+            elif not feed.queue and feed.refused >= feed.last_sent:
+                feed.refused = update.sequence  # it still lacks what it refused
         return update.sequence
 
     def _full(self, *, with_endpoints: bool) -> rules_pb2.RulesUpdate:
@@ -202,18 +213,25 @@ class RulesFeed:
     async def serve(
         self, hello: rules_pb2.SubscribeRequest, requests: AsyncIterator[rules_pb2.SubscribeRequest], node: str
     ) -> AsyncIterator[rules_pb2.RulesUpdate]:
-        """Serves the node's stream after its first message, until either side ends it."""
+        """Serves the node's stream after its first message, until either side ends it.
+
+        Raises:
+            LeftBehindError: it refused what others applied. It must drop its rules before it subscribes again.
+        """
         feed = _Feed(node, hello.role, with_endpoints=hello.with_endpoints)
         feed.queue.append(self._full(with_endpoints=feed.with_endpoints))
         feed.wake.set()
         self._feeds.add(feed)
         self.subscribers.add(feed)
-        log.info("%s %s connected", feed.role, feed.node)
+        await self.subscribers.notify_progress()
+        log.info("%s connected", feed.title)
         reader = asyncio.create_task(self._read(requests, feed))
         try:
             while not reader.done():
                 await feed.wake.wait()
                 feed.wake.clear()
+                if feed.is_cut:
+                    raise LeftBehindError(f"left behind: {feed.error}; subscribe again, without the rules from before")
                 while feed.queue:
                     update = feed.queue.popleft()
                     feed.last_sent = update.sequence
@@ -222,7 +240,7 @@ class RulesFeed:
             reader.cancel()
             self._feeds.discard(feed)
             await self.subscribers.discard(feed)
-            log.info("%s %s disconnected", feed.role, feed.node)
+            log.info("%s disconnected", feed.title)
 
     async def _read(self, requests: AsyncIterator[rules_pb2.SubscribeRequest], feed: _Feed) -> None:
         try:
@@ -232,7 +250,7 @@ class RulesFeed:
                     if request.applied_sequence in feed.offered:
                         # A refused offer changes nothing: the node is as current as before.
                         feed.has_applied(request.applied_sequence)
-                    log.error("%s %s refused update %d: %s", feed.role, feed.node, feed.refused, feed.error)
+                    log.error("%s refused update %d: %s", feed.title, feed.refused, feed.error)
                 else:
                     # Updates that do not concern this node were never sent, and count as applied.
                     caught_up = not feed.queue and request.applied_sequence >= feed.last_sent

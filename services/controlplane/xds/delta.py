@@ -197,7 +197,9 @@ class DeltaStream(NodeStream):
             result.append(self._message(CLUSTER, generation, (), self._removals))
             self._removals = []
         if self._offer is not None:
-            result.append(self._message(CLUSTER, *self._offer))
+            generation_of_offer, corrupt = self._offer
+            # It is no part of the state, so its refusal leaves nothing outstanding.
+            result.append(self._message(CLUSTER, generation_of_offer, corrupt, tracked=False))
             self._offer = None
         self._progress.update(generation)
         self.subscriber.clusters = len(self._subscriptions[CLUSTER].sent)
@@ -260,11 +262,18 @@ class DeltaStream(NodeStream):
             followed.changed.add(endpoint_set)
 
     def _message(
-        self, type_url: str, generation: int, resources: Sequence[Resource], removed: Sequence[str] = ()
+        self,
+        type_url: str,
+        generation: int,
+        resources: Sequence[Resource],
+        removed: Sequence[str] = (),
+        *,
+        tracked: bool = True,
     ) -> discovery_pb2.DeltaDiscoveryResponse:
+        names = tuple((type_url, each.name) for each in resources) if tracked else ()
         return discovery_pb2.DeltaDiscoveryResponse(
             type_url=type_url,
-            nonce=self._progress.carries(generation, tuple((type_url, each.name) for each in resources)),
+            nonce=self._progress.carries(generation, names),
             system_version_info=str(generation),
             resources=[
                 discovery_pb2.Resource(name=each.name, version=each.version, resource=each.body) for each in resources

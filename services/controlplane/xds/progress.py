@@ -34,6 +34,8 @@ class Progress:
     A resource is in force only once those that it refers to are: a cluster needs its endpoints, to which the node
     subscribes after it has acknowledged the cluster. Until these are acknowledged too, they are *awaited*.
 
+    A refused resource is outstanding until another version of it is acknowledged: the node acts on the one before.
+
     Args:
         subscriber: the node.
         built: the generation up to which everything was sent.
@@ -44,6 +46,7 @@ class Progress:
         self._built = built
         self._nonce = 0
         self._unacknowledged: dict[int, tuple[int, tuple[Name, ...]]] = {}  # nonce → generation and resources
+        self._refused: dict[Name, int] = {}  # resource → generation of the response that was refused
         self._awaited: dict[Name, int] = {}  # resource → generation of the resource that refers to it
         self._endpoint_sets: dict[str, str] = {}  # cluster → endpoint set in its last version
 
@@ -65,11 +68,13 @@ class Progress:
             Generation of the response, 0 if it was answered before.
         """
         number = int(nonce) if nonce.isdecimal() else 0
-        generation = self._unacknowledged.get(number, (0, ()))[0]
+        generation, names = self._unacknowledged.get(number, (0, ()))
         for each in [number, *(each for each in self._unacknowledged if each < number and self._is_of(each, of_all))]:
             for name in self._unacknowledged.pop(each, (0, ()))[1]:
                 self._awaited.pop(name, None)
+                self._refused.pop(name, None)
         if refusal is not None:
+            self._refused |= dict.fromkeys(names, generation)
             self._subscriber.refused = generation
             self._subscriber.error = refusal
         self.update()
@@ -101,6 +106,7 @@ class Progress:
     def gives_up(self, name: Name) -> None:
         """Stops awaiting a resource."""
         self._awaited.pop(name, None)
+        self._refused.pop(name, None)
 
     def awaited(self, type_url: str) -> list[str]:
         """Names of one type that the node has yet to subscribe to, or to acknowledge."""
@@ -110,7 +116,8 @@ class Progress:
         """Updates what the subscriber has applied; ``built`` is the generation up to which everything is sent now."""
         if built is not None:
             self._built = built
-        outstanding = [*(generation for generation, _ in self._unacknowledged.values()), *self._awaited.values()]
+        unacknowledged = (generation for generation, _ in self._unacknowledged.values())
+        outstanding = [*unacknowledged, *self._awaited.values(), *self._refused.values()]
         self._subscriber.has_applied(min(outstanding) - 1 if outstanding else self._built)
-        if self._subscriber.applied > self._subscriber.refused:
+        if self._subscriber.applied > self._subscriber.refused and not self._subscriber.left_behind:
             self._subscriber.error = ""

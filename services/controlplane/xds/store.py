@@ -124,6 +124,8 @@ class ResourceStore:
         callers: Callable[[], Collection[str]] = lambda: _NOBODY,
     ) -> None:
         self.subscribers = Subscribers(now_ns)
+        # They decide nothing: what they still send to an old place, no replica there answers.
+        self.subscribers.leaves_silent_behind = True
         self._keys_for, self._callers = keys_for, callers
         self._key_lists: dict[tuple[str | None, bool], Resource] = {}
         self._keys_by_caller: dict[str | None, frozenset[str]] = {}

@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from models.proto.control.v1 import acts_pb2 as models_dot_proto_dot_control_dot_v1_dot_acts__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#models/proto/control/v1/admin.proto\x12\ncontrol.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"models/proto/control/v1/acts.proto\"(\n\nSourceFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x91\x01\n\x0ePublishRequest\x12\'\n\x07sources\x18\x01 \x03(\x0b\x32\x16.control.v1.SourceFile\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\x12\x1a\n\x12unsafe_skip_phases\x18\x05 \x01(\x08\"\xab\x01\n\x14PublishChangeRequest\x12-\n\tuse_cases\x18\x01 \x03(\x0b\x32\x1a.control.v1.ChangedUseCase\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\x12(\n\x06models\x18\x05 \x03(\x0b\x32\x18.control.v1.ChangedModel\"D\n\x0c\x43hangedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x06source\x18\x02 \x01(\x0b\x32\x16.control.v1.SourceFile\"F\n\x0e\x43hangedUseCase\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x06source\x18\x02 \x01(\x0b\x32\x16.control.v1.SourceFile\"_\n\x0fRollbackRequest\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x03 \x01(\x04\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\"\x86\x02\n\x0fPublishProgress\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12 \n\x05phase\x18\x02 \x01(\x0e\x32\x11.control.v1.Phase\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12$\n\x07waiting\x18\x05 \x01(\x0b\x32\x13.control.v1.Waiting\x12\x35\n\x10\x61\x63knowledgements\x18\x06 \x03(\x0b\x32\x1b.control.v1.Acknowledgement\x12*\n\x06\x63\x61lled\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x07Waiting\x12\x0c\n\x04\x64one\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\x12\x13\n\x0bwaiting_for\x18\x03 \x03(\t\"\x7f\n\x0f\x41\x63knowledgement\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12(\n\x04sent\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"&\n\x12GetRevisionRequest\x12\x10\n\x08revision\x18\x01 \x01(\x04\"(\n\x13GetRevisionsRequest\x12\x11\n\trevisions\x18\x01 \x03(\x04\"\xf4\x01\n\x08Revision\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\x12+\n\x07\x63reated\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64ocument\x18\x05 \x01(\x0c\x12-\n\x08progress\x18\x06 \x03(\x0b\x32\x1b.control.v1.PublishProgress\x12\x10\n\x08in_force\x18\x07 \x01(\x08\x12\x35\n\x10\x61\x63knowledgements\x18\x08 \x03(\x0b\x32\x1b.control.v1.Acknowledgement\"A\n\x14ListRevisionsRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x15ListRevisionsResponse\x12\'\n\trevisions\x18\x01 \x03(\x0b\x32\x14.control.v1.Revision\"C\n\x10GetStatusRequest\x12\x18\n\x10without_replicas\x18\x01 \x01(\x08\x12\x15\n\rregistrations\x18\x02 \x01(\x08\"\x1f\n\x0fListActsRequest\x12\x0c\n\x04last\x18\x01 \x01(\r\"1\n\x10ListActsResponse\x12\x1d\n\x04\x61\x63ts\x18\x01 \x03(\x0b\x32\x0f.control.v1.Act\"\x12\n\x10ListNodesRequest\":\n\x11ListNodesResponse\x12%\n\x05nodes\x18\x01 \x03(\x0b\x32\x16.control.v1.ListedNode\"\xa4\x02\n\nListedNode\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.control.v1.ListedNode.State\x12\x0f\n\x07streams\x18\x05 \x01(\r\x12\x0b\n\x03who\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\r\n\x05times\x18\x08 \x01(\x04\x12&\n\x02\x61t\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PLANNED\x10\x01\x12\x12\n\x0eSTATE_ADMITTED\x10\x02\x12\x11\n\rSTATE_REFUSED\x10\x03\"0\n\x10\x41\x64mitNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\"#\n\x11\x41\x64mitNodeResponse\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\"\xcc\x01\n\x06Status\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x1f\n\x05nodes\x18\x02 \x03(\x0b\x32\x10.control.v1.Node\x12%\n\x08replicas\x18\x03 \x03(\x0b\x32\x13.control.v1.Replica\x12/\n\rregistrations\x18\x04 \x03(\x0b\x32\x18.control.v1.Registration\x12\x37\n\x13registrations_since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\x0cRegistration\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12)\n\x05\x62\x65gan\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05\x65nded\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"r\n\x04Node\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x63ked_revision\x18\x03 \x01(\x04\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x10\n\x08\x63lusters\x18\x05 \x01(\r\x12\x15\n\rclusters_left\x18\x06 \x01(\x04\"^\n\x07Replica\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0e\n\x06loaded\x18\x04 \x03(\t\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08*\x91\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x10\n\x0cPHASE_STORED\x10\x01\x12\x10\n\x0cPHASE_LOADED\x10\x02\x12\x13\n\x0fPHASE_ENDPOINTS\x10\x03\x12\x13\n\x0fPHASE_CONVERGED\x10\x04\x12\x11\n\rPHASE_RETIRED\x10\x05\x12\x10\n\x0cPHASE_FAILED\x10\x06\x32\xe5\x05\n\x05\x41\x64min\x12\x44\n\x07Publish\x12\x1a.control.v1.PublishRequest\x1a\x1b.control.v1.PublishProgress0\x01\x12P\n\rPublishChange\x12 .control.v1.PublishChangeRequest\x1a\x1b.control.v1.PublishProgress0\x01\x12\x46\n\x08Rollback\x12\x1b.control.v1.RollbackRequest\x1a\x1b.control.v1.PublishProgress0\x01\x12\x43\n\x0bGetRevision\x12\x1e.control.v1.GetRevisionRequest\x1a\x14.control.v1.Revision\x12G\n\x0cGetRevisions\x12\x1f.control.v1.GetRevisionsRequest\x1a\x14.control.v1.Revision0\x01\x12T\n\rListRevisions\x12 .control.v1.ListRevisionsRequest\x1a!.control.v1.ListRevisionsResponse\x12=\n\tGetStatus\x12\x1c.control.v1.GetStatusRequest\x1a\x12.control.v1.Status\x12H\n\tListNodes\x12\x1c.control.v1.ListNodesRequest\x1a\x1d.control.v1.ListNodesResponse\x12H\n\tAdmitNode\x12\x1c.control.v1.AdmitNodeRequest\x1a\x1d.control.v1.AdmitNodeResponse\x12\x45\n\x08ListActs\x12\x1b.control.v1.ListActsRequest\x1a\x1c.control.v1.ListActsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#models/proto/control/v1/admin.proto\x12\ncontrol.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"models/proto/control/v1/acts.proto\"(\n\nSourceFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x91\x01\n\x0ePublishRequest\x12\'\n\x07sources\x18\x01 \x03(\x0b\x32\x16.control.v1.SourceFile\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\x12\x1a\n\x12unsafe_skip_phases\x18\x05 \x01(\x08\"\xab\x01\n\x14PublishChangeRequest\x12-\n\tuse_cases\x18\x01 \x03(\x0b\x32\x1a.control.v1.ChangedUseCase\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\x12(\n\x06models\x18\x05 \x03(\x0b\x32\x18.control.v1.ChangedModel\"D\n\x0c\x43hangedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x06source\x18\x02 \x01(\x0b\x32\x16.control.v1.SourceFile\"F\n\x0e\x43hangedUseCase\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x06source\x18\x02 \x01(\x0b\x32\x16.control.v1.SourceFile\"_\n\x0fRollbackRequest\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x03 \x01(\x04\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\"\xad\x02\n\x0fPublishProgress\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12 \n\x05phase\x18\x02 \x01(\x0e\x32\x11.control.v1.Phase\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12$\n\x07waiting\x18\x05 \x01(\x0b\x32\x13.control.v1.Waiting\x12\x35\n\x10\x61\x63knowledgements\x18\x06 \x03(\x0b\x32\x1b.control.v1.Acknowledgement\x12*\n\x06\x63\x61lled\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x0bleft_behind\x18\x08 \x03(\x0b\x32\x10.control.v1.Node\";\n\x07Waiting\x12\x0c\n\x04\x64one\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\x12\x13\n\x0bwaiting_for\x18\x03 \x03(\t\"\x7f\n\x0f\x41\x63knowledgement\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12(\n\x04sent\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"&\n\x12GetRevisionRequest\x12\x10\n\x08revision\x18\x01 \x01(\x04\"(\n\x13GetRevisionsRequest\x12\x11\n\trevisions\x18\x01 \x03(\x04\"\xf4\x01\n\x08Revision\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\x12+\n\x07\x63reated\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64ocument\x18\x05 \x01(\x0c\x12-\n\x08progress\x18\x06 \x03(\x0b\x32\x1b.control.v1.PublishProgress\x12\x10\n\x08in_force\x18\x07 \x01(\x08\x12\x35\n\x10\x61\x63knowledgements\x18\x08 \x03(\x0b\x32\x1b.control.v1.Acknowledgement\"A\n\x14ListRevisionsRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x15ListRevisionsResponse\x12\'\n\trevisions\x18\x01 \x03(\x0b\x32\x14.control.v1.Revision\"C\n\x10GetStatusRequest\x12\x18\n\x10without_replicas\x18\x01 \x01(\x08\x12\x15\n\rregistrations\x18\x02 \x01(\x08\"\x1f\n\x0fListActsRequest\x12\x0c\n\x04last\x18\x01 \x01(\r\"1\n\x10ListActsResponse\x12\x1d\n\x04\x61\x63ts\x18\x01 \x03(\x0b\x32\x0f.control.v1.Act\"\x12\n\x10ListNodesRequest\":\n\x11ListNodesResponse\x12%\n\x05nodes\x18\x01 \x03(\x0b\x32\x16.control.v1.ListedNode\"\xa4\x02\n\nListedNode\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.control.v1.ListedNode.State\x12\x0f\n\x07streams\x18\x05 \x01(\r\x12\x0b\n\x03who\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\r\n\x05times\x18\x08 \x01(\x04\x12&\n\x02\x61t\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PLANNED\x10\x01\x12\x12\n\x0eSTATE_ADMITTED\x10\x02\x12\x11\n\rSTATE_REFUSED\x10\x03\"0\n\x10\x41\x64mitNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\"#\n\x11\x41\x64mitNodeResponse\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\"\xcc\x01\n\x06Status\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x1f\n\x05nodes\x18\x02 \x03(\x0b\x32\x10.control.v1.Node\x12%\n\x08replicas\x18\x03 \x03(\x0b\x32\x13.control.v1.Replica\x12/\n\rregistrations\x18\x04 \x03(\x0b\x32\x18.control.v1.Registration\x12\x37\n\x13registrations_since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\x0cRegistration\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12)\n\x05\x62\x65gan\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05\x65nded\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x01\n\x04Node\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x63ked_revision\x18\x03 \x01(\x04\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x10\n\x08\x63lusters\x18\x05 \x01(\r\x12\x15\n\rclusters_left\x18\x06 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x07 \x01(\x08\"^\n\x07Replica\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0e\n\x06loaded\x18\x04 \x03(\t\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08*\x91\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x10\n\x0cPHASE_STORED\x10\x01\x12\x10\n\x0cPHASE_LOADED\x10\x02\x12\x13\n\x0fPHASE_ENDPOINTS\x10\x03\x12\x13\n\x0fPHASE_CONVERGED\x10\x04\x12\x11\n\rPHASE_RETIRED\x10\x05\x12\x10\n\x0cPHASE_FAILED\x10\x06\x32\xe5\x05\n\x05\x41\x64min\x12\x44\n\x07Publish\x12\x1a.control.v1.PublishRequest\x1a\x1b.control.v1.PublishProgress0\x01\x12P\n\rPublishChange\x12 .control.v1.PublishChangeRequest\x1a\x1b.control.v1.PublishProgress0\x01\x12\x46\n\x08Rollback\x12\x1b.control.v1.RollbackRequest\x1a\x1b.control.v1.PublishProgress0\x01\x12\x43\n\x0bGetRevision\x12\x1e.control.v1.GetRevisionRequest\x1a\x14.control.v1.Revision\x12G\n\x0cGetRevisions\x12\x1f.control.v1.GetRevisionsRequest\x1a\x14.control.v1.Revision0\x01\x12T\n\rListRevisions\x12 .control.v1.ListRevisionsRequest\x1a!.control.v1.ListRevisionsResponse\x12=\n\tGetStatus\x12\x1c.control.v1.GetStatusRequest\x1a\x12.control.v1.Status\x12H\n\tListNodes\x12\x1c.control.v1.ListNodesRequest\x1a\x1d.control.v1.ListNodesResponse\x12H\n\tAdmitNode\x12\x1c.control.v1.AdmitNodeRequest\x1a\x1d.control.v1.AdmitNodeResponse\x12\x45\n\x08ListActs\x12\x1b.control.v1.ListActsRequest\x1a\x1c.control.v1.ListActsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'models.proto.control.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PHASE']._serialized_start=2812
-  _globals['_PHASE']._serialized_end=2957
+  _globals['_PHASE']._serialized_start=2868
+  _globals['_PHASE']._serialized_end=3013
   _globals['_SOURCEFILE']._serialized_start=120
   _globals['_SOURCEFILE']._serialized_end=160
   _globals['_PUBLISHREQUEST']._serialized_start=163
@@ -48,47 +48,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROLLBACKREQUEST']._serialized_start=626
   _globals['_ROLLBACKREQUEST']._serialized_end=721
   _globals['_PUBLISHPROGRESS']._serialized_start=724
-  _globals['_PUBLISHPROGRESS']._serialized_end=986
-  _globals['_WAITING']._serialized_start=988
-  _globals['_WAITING']._serialized_end=1047
-  _globals['_ACKNOWLEDGEMENT']._serialized_start=1049
-  _globals['_ACKNOWLEDGEMENT']._serialized_end=1176
-  _globals['_GETREVISIONREQUEST']._serialized_start=1178
-  _globals['_GETREVISIONREQUEST']._serialized_end=1216
-  _globals['_GETREVISIONSREQUEST']._serialized_start=1218
-  _globals['_GETREVISIONSREQUEST']._serialized_end=1258
-  _globals['_REVISION']._serialized_start=1261
-  _globals['_REVISION']._serialized_end=1505
-  _globals['_LISTREVISIONSREQUEST']._serialized_start=1507
-  _globals['_LISTREVISIONSREQUEST']._serialized_end=1572
-  _globals['_LISTREVISIONSRESPONSE']._serialized_start=1574
-  _globals['_LISTREVISIONSRESPONSE']._serialized_end=1638
-  _globals['_GETSTATUSREQUEST']._serialized_start=1640
-  _globals['_GETSTATUSREQUEST']._serialized_end=1707
-  _globals['_LISTACTSREQUEST']._serialized_start=1709
-  _globals['_LISTACTSREQUEST']._serialized_end=1740
-  _globals['_LISTACTSRESPONSE']._serialized_start=1742
-  _globals['_LISTACTSRESPONSE']._serialized_end=1791
-  _globals['_LISTNODESREQUEST']._serialized_start=1793
-  _globals['_LISTNODESREQUEST']._serialized_end=1811
-  _globals['_LISTNODESRESPONSE']._serialized_start=1813
-  _globals['_LISTNODESRESPONSE']._serialized_end=1871
-  _globals['_LISTEDNODE']._serialized_start=1874
-  _globals['_LISTEDNODE']._serialized_end=2166
-  _globals['_LISTEDNODE_STATE']._serialized_start=2078
-  _globals['_LISTEDNODE_STATE']._serialized_end=2166
-  _globals['_ADMITNODEREQUEST']._serialized_start=2168
-  _globals['_ADMITNODEREQUEST']._serialized_end=2216
-  _globals['_ADMITNODERESPONSE']._serialized_start=2218
-  _globals['_ADMITNODERESPONSE']._serialized_end=2253
-  _globals['_STATUS']._serialized_start=2256
-  _globals['_STATUS']._serialized_end=2460
-  _globals['_REGISTRATION']._serialized_start=2463
-  _globals['_REGISTRATION']._serialized_end=2597
-  _globals['_NODE']._serialized_start=2599
-  _globals['_NODE']._serialized_end=2713
-  _globals['_REPLICA']._serialized_start=2715
-  _globals['_REPLICA']._serialized_end=2809
-  _globals['_ADMIN']._serialized_start=2960
-  _globals['_ADMIN']._serialized_end=3701
+  _globals['_PUBLISHPROGRESS']._serialized_end=1025
+  _globals['_WAITING']._serialized_start=1027
+  _globals['_WAITING']._serialized_end=1086
+  _globals['_ACKNOWLEDGEMENT']._serialized_start=1088
+  _globals['_ACKNOWLEDGEMENT']._serialized_end=1215
+  _globals['_GETREVISIONREQUEST']._serialized_start=1217
+  _globals['_GETREVISIONREQUEST']._serialized_end=1255
+  _globals['_GETREVISIONSREQUEST']._serialized_start=1257
+  _globals['_GETREVISIONSREQUEST']._serialized_end=1297
+  _globals['_REVISION']._serialized_start=1300
+  _globals['_REVISION']._serialized_end=1544
+  _globals['_LISTREVISIONSREQUEST']._serialized_start=1546
+  _globals['_LISTREVISIONSREQUEST']._serialized_end=1611
+  _globals['_LISTREVISIONSRESPONSE']._serialized_start=1613
+  _globals['_LISTREVISIONSRESPONSE']._serialized_end=1677
+  _globals['_GETSTATUSREQUEST']._serialized_start=1679
+  _globals['_GETSTATUSREQUEST']._serialized_end=1746
+  _globals['_LISTACTSREQUEST']._serialized_start=1748
+  _globals['_LISTACTSREQUEST']._serialized_end=1779
+  _globals['_LISTACTSRESPONSE']._serialized_start=1781
+  _globals['_LISTACTSRESPONSE']._serialized_end=1830
+  _globals['_LISTNODESREQUEST']._serialized_start=1832
+  _globals['_LISTNODESREQUEST']._serialized_end=1850
+  _globals['_LISTNODESRESPONSE']._serialized_start=1852
+  _globals['_LISTNODESRESPONSE']._serialized_end=1910
+  _globals['_LISTEDNODE']._serialized_start=1913
+  _globals['_LISTEDNODE']._serialized_end=2205
+  _globals['_LISTEDNODE_STATE']._serialized_start=2117
+  _globals['_LISTEDNODE_STATE']._serialized_end=2205
+  _globals['_ADMITNODEREQUEST']._serialized_start=2207
+  _globals['_ADMITNODEREQUEST']._serialized_end=2255
+  _globals['_ADMITNODERESPONSE']._serialized_start=2257
+  _globals['_ADMITNODERESPONSE']._serialized_end=2292
+  _globals['_STATUS']._serialized_start=2295
+  _globals['_STATUS']._serialized_end=2499
+  _globals['_REGISTRATION']._serialized_start=2502
+  _globals['_REGISTRATION']._serialized_end=2636
+  _globals['_NODE']._serialized_start=2639
+  _globals['_NODE']._serialized_end=2769
+  _globals['_REPLICA']._serialized_start=2771
+  _globals['_REPLICA']._serialized_end=2865
+  _globals['_ADMIN']._serialized_start=3016
+  _globals['_ADMIN']._serialized_end=3757
 # @@protoc_insertion_point(module_scope)

@@ -245,6 +245,7 @@ class PublishProgress(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGEMENTS_FIELD_NUMBER: _builtins.int
     CALLED_FIELD_NUMBER: _builtins.int
+    LEFT_BEHIND_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     phase: Global___Phase.ValueType
     detail: _builtins.str
@@ -262,6 +263,10 @@ class PublishProgress(_message.Message):
     def called(self) -> _timestamp_pb2.Timestamp:
         """When the publish call arrived."""
 
+    @_builtins.property
+    def left_behind(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node]:
+        """Once converged: nodes that are left behind, as they refused or did not answer."""
+
     def __init__(
         self,
         *,
@@ -272,10 +277,11 @@ class PublishProgress(_message.Message):
         waiting: Global___Waiting | None = ...,
         acknowledgements: _abc.Iterable[Global___Acknowledgement] | None = ...,
         called: _timestamp_pb2.Timestamp | None = ...,
+        left_behind: _abc.Iterable[Global___Node] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "called", b"called", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "at", b"at", "called", b"called", "detail", b"detail", "phase", b"phase", "revision", b"revision", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "at", b"at", "called", b"called", "detail", b"detail", "left_behind", b"left_behind", "phase", b"phase", "revision", b"revision", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -762,14 +768,17 @@ class Node(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     CLUSTERS_FIELD_NUMBER: _builtins.int
     CLUSTERS_LEFT_FIELD_NUMBER: _builtins.int
+    BEHIND_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     role: _builtins.str
     acked_revision: _builtins.int
     error: _builtins.str
-    """Why the node refused the latest update; empty if it did not."""
+    """Why the node refused the latest update, or is behind; empty if it did not and is not."""
     clusters: _builtins.int
     """Of an Envoy: number of clusters that it holds, and of those that left it since it connected."""
     clusters_left: _builtins.int
+    behind: _builtins.bool
+    """Whether publishes no longer wait for it, until it has applied the state in force."""
     def __init__(
         self,
         *,
@@ -779,10 +788,11 @@ class Node(_message.Message):
         error: _builtins.str = ...,
         clusters: _builtins.int = ...,
         clusters_left: _builtins.int = ...,
+        behind: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_revision", b"acked_revision", "clusters", b"clusters", "clusters_left", b"clusters_left", "error", b"error", "node", b"node", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_revision", b"acked_revision", "behind", b"behind", "clusters", b"clusters", "clusters_left", b"clusters_left", "error", b"error", "node", b"node", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
