@@ -13,6 +13,7 @@ from lab.transport.authorization import roles_in
 from lab.transport.rpc_logs import Audited
 from services.controlplane.api.audit import METHODS, AuditLog, described
 from services.controlplane.api.server import add_apis, admits
+from services.controlplane.log_limit import limited_log
 from services.controlplane.nodes.admission import Admission
 from services.controlplane.publishing.publisher import Publisher, Timeouts
 from services.controlplane.registry.revisions import Registry
@@ -94,16 +95,25 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     listen(server, arguments.listen)
     await server.start()
     log.info("listening on %s", arguments.listen)
-    reaper = asyncio.create_task(publisher.fleet.membership.reap())
+    background = [
+        asyncio.create_task(work) for work in (publisher.fleet.membership.reap(), audit_log.report_regularly())
+    ]
     await stop.wait()
     publisher.fleet.freeze()
-    reaper.cancel()
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
     # Streams never end by themselves; nodes reconnect to the next control plane.
     await server.stop(grace=0)
     await publisher.cancel_background()
     registry.close()
 
 
+async def _limited(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
+    async with limited_log():
+        await _serve(arguments, stop)
+
+
 if __name__ == "__main__":
     arguments = _arguments()
-    run_service(lambda stop: _serve(arguments, stop))
+    run_service(lambda stop: _limited(arguments, stop))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -86,6 +87,37 @@ def test_one_callers_refusals_hide_no_other_and_are_counted(log: AuditLog, monke
     assert acts[59].reason == "for the operator only (more refusals are left out for up to 60 s)"
     assert acts[-2].reason == "for the operator only"
     assert acts[-1].reason == "for the operator only (40 more refusals before this one were left out)"
+
+
+def test_what_is_left_out_of_an_identity_that_does_not_return_is_counted(
+    log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for _ in range(100):
+        log.refused(ACT, "for the operator only")
+    log.report_left_out()
+    assert len(log.acts(0)) == 60
+
+    now += 61
+    log.report_left_out()
+    log.report_left_out()
+
+    assert [(each.who, each.what, each.reason) for each in log.acts(0)[60:]] == [
+        (ACT.who, "refusals", "40 refusals were left out")
+    ]
+
+
+async def test_what_is_left_out_is_counted_at_the_end(log: AuditLog) -> None:
+    for _ in range(70):
+        log.refused(ACT, "for the operator only")
+
+    reporting = asyncio.create_task(log.report_regularly())
+    await asyncio.sleep(0)
+    reporting.cancel()
+    await asyncio.gather(reporting, return_exceptions=True)
+
+    assert log.acts(0)[-1].reason == "10 refusals were left out"
 
 
 def test_made_up_identities_cannot_fill_it_either(log: AuditLog) -> None:

@@ -6,6 +6,7 @@ acts with their registration.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass
@@ -36,8 +37,10 @@ METHODS = (
 """Paths of the RPCs that change something."""
 
 # Refused callers must not be able to fill the disk, nor hide one another: each identity has so many refusals a period.
-# The last of a period says that more are left out, the first of the next one how many were.
+# The last of a period says that more are left out. An entry of its own says how many were: with the next refusal, once
+# the period is over, or when this process ends.
 _MOST_REFUSALS, _WITHIN_S = 60, 60.0
+_REPORT_EVERY_S = 5.0
 # Identities with a period of their own. All others share one: in plaintext an identity is an address.
 _MOST_IDENTITIES = 256
 _OTHERS = "others"
@@ -79,6 +82,26 @@ class AuditLog:
     def refused(self, act: Act, reason: str) -> None:
         """Stores an act that was refused."""
         self._whole(act, REFUSED, reason)
+
+    def report_left_out(self, *, is_last: bool = False) -> None:
+        """Stores how many refusals of each identity were left out, if its period is over or this process ends."""
+        now = time.monotonic()
+        for who, period in list(self._periods.items()):
+            if period.left_out and (is_last or now - period.began >= _WITHIN_S):
+                del self._periods[who]
+                act = Act(self._registry.clock.now_ns(), who, "control-plane", "refusals", "")
+                with best_effort("audit log: "):
+                    reason = f"{period.left_out} refusals were left out"
+                    self._registry.end_act(self._registry.begin_act(act), REFUSED, reason)
+
+    async def report_regularly(self) -> None:
+        """Reports refusals that were left out, until cancelled; then all of them."""
+        try:
+            while True:
+                await asyncio.sleep(_REPORT_EVERY_S)
+                self.report_left_out()
+        finally:
+            self.report_left_out(is_last=True)
 
     def _whole(self, act: Act, status: str, reason: str) -> None:
         if status == REFUSED:
