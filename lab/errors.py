@@ -27,6 +27,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import grpc
 
 
@@ -46,11 +48,15 @@ class RouteTableError(InputError):
         line: 1-based line, 0 if unknown.
         field: dotted path of the field, empty if the problem concerns the whole file.
         problem: what is wrong and what to write instead.
+
+    Its text has a line for itself and one for each further problem.
     """
 
-    def __init__(self, problem: str, *, file: str = "-", line: int = 0, field: str = "") -> None:
+    def __init__(
+        self, problem: str, *, file: str = "-", line: int = 0, field: str = "", further: Sequence[str] = ()
+    ) -> None:
         where = f"{file}:{line}" if line else file
-        super().__init__(": ".join(part for part in (where, field, problem) if part))
+        super().__init__("\n".join((": ".join(part for part in (where, field, problem) if part), *further)))
         self.file, self.line, self.field, self.problem = file, line, field, problem
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NUMBER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?([eE][-+]?\d+)?)", re.ASCII)
 _DIGITS = re.compile(r"[-+]?\d+", re.ASCII)
+_DEFAULT_TIMEOUT = "1s"
 
 
 def document_of(texts: Sequence[str]) -> dict[str, Any]:
@@ -33,7 +34,12 @@ def document_of(texts: Sequence[str]) -> dict[str, Any]:
             raise ValueError("a route table's text is no mapping")  # noqa: TRY004 (of what a text holds)
         for section, entries in found.items():
             document.setdefault(section, {}).update(entries or {})
-    return {section: entries for section, entries in document.items() if entries or section != "tenants"}
+    use_cases = {name: {"timeout": _DEFAULT_TIMEOUT, **one} for name, one in document.get("use_cases", {}).items()}
+    return {
+        section: use_cases if section == "use_cases" else entries
+        for section, entries in document.items()
+        if entries or section != "tenants"
+    }
 
 
 def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:

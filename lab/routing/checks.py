@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from lab.errors import RouteTableError
 from lab.routing.durations import seconds
 from lab.routing.resilience import SETTINGS, Policy, has_settings
-from lab.routing.schema import RESERVED_RULES, Table
+from lab.routing.schema import DEFAULT_TIMEOUT, RESERVED_RULES, Table
 from lab.routing.unreachable_rules import Steps, unreachable
 from lab.routing.yaml_nodes import dotted, shown
 
@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 Path = tuple[str | int, ...]
 
 _KNOWN_SHOWN = 8
+_KEY = "[key]"  # pydantic's place of an error in a key
+_ENTRY = 2  # steps of a path to an entry of a section
+_MOST_LISTED = 20
+_MOST_CHARACTERS = 4_000  # gRPC refuses status messages of more than 8 KB
 _EXAMPLES = {
     "callers": "[homepage]",
     "api": "ranking.v1",
-    "timeout": "250ms",
     "default": "cw-ranker@v1",
     "name": "tv-north-america",
     "unit": "user_id",
@@ -79,27 +82,64 @@ def problems(document: object, apis: frozenset[str]) -> list[Problem]:
     try:
         Table.model_validate(document)
     except ValidationError as error:
-        return _problems_of_shape(error)
+        found = _problems_of_shape(error)
+        return [*found, *_misfits(_sound_parts(document, found), apis)]
     assert isinstance(document, dict)  # noqa: S101 (its shape was checked above)
     return list(_misfits(document, apis))
+
+
+def _sound_parts(document: Any, found: Sequence[Problem]) -> dict[str, Any]:
+    """The entries whose references can be checked: of the right shape, as are the models that they name.
+
+    None if a whole section is of another shape, or the name of an entry is: others may mean that one.
+    """
+    broken = {problem.path[:2] for problem in found}
+    misnamed = any(isinstance(each.details, dict) and each.details["loc"][2:] == (_KEY,) for each in found)
+    if misnamed or any(len(path) < _ENTRY for path in broken):
+        return {}
+    clusters, models, use_cases = (document.get(section, {}) for section in ("clusters", "models", "use_cases"))
+
+    def names_broken_model(use_case: Mapping[str, Any]) -> bool:
+        return any(("models", name.partition("@")[0]) in broken for _, name in references((), use_case))
+
+    return {
+        "clusters": {name: {} if ("clusters", name) in broken else one for name, one in clusters.items()},
+        "models": {name: one for name, one in models.items() if ("models", name) not in broken},
+        "use_cases": {
+            name: one
+            for name, one in use_cases.items()
+            if ("use_cases", name) not in broken and not names_broken_model(one)
+        },
+    }
 
 
 def _problems_of_shape(error: ValidationError) -> list[Problem]:
     details = error.errors(include_url=False)
     unknown = {each["loc"][:-1] for each in details if each["type"] == "extra_forbidden"}
     return [
-        Problem(tuple(part for part in each["loc"] if part != "[key]"), each)
+        Problem(tuple(part for part in each["loc"] if part != _KEY), each)
         for each in details
         # A misspelt field is also missing; the misspelling is the more helpful of the two problems.
         if not (each["type"] == "missing" and each["loc"][:-1] in unknown)
     ]
 
 
-def first_problem(found: Iterable[Problem], root: Node, files: Sequence[str]) -> RouteTableError:
-    """The problem that comes first in the texts that the tree was read from, in the order of their files."""
+def error_of(found: Iterable[Problem], root: Node, files: Sequence[str]) -> RouteTableError:
+    """An error that lists the problems in the order of the texts that the tree was read from, up to a bound."""
     located = [(root.locate(problem.path), problem) for problem in found]
-    (file, line), first = min(located, key=lambda at: (files.index(at[0][0]), at[0][1]))
-    return RouteTableError(first.text(), file=file, line=line, field=dotted(first.path))
+    located.sort(key=lambda at: (files.index(at[0][0]), at[0][1]))
+    listed: dict[str, RouteTableError] = {}  # several of a mapping's problems may have one text
+    for number, ((file, line), problem) in enumerate(located):
+        if len(listed) == _MOST_LISTED or sum(map(len, listed)) > _MOST_CHARACTERS:
+            rest = [f"… and {len(located) - number} more"]
+            break
+        error = RouteTableError(problem.text(), file=file, line=line, field=dotted(problem.path))
+        listed.setdefault(str(error), error)
+    else:
+        rest = []
+    (_, first), *others = listed.items()
+    further = [*(text for text, _ in others), *rest]
+    return RouteTableError(first.problem, file=first.file, line=first.line, field=first.field, further=further)
 
 
 def known(names: Iterable[str]) -> str:
@@ -244,6 +284,7 @@ def _experiments(
 def _contradictions(path: Path, use_case: Mapping[str, Any]) -> Iterator[Problem]:
     """Resilience settings of one use case that contradict each other."""
     retries, hedge = use_case.get("retries", {}), use_case.get("hedge")
+    timeout = use_case.get("timeout", DEFAULT_TIMEOUT)
     if hedge is not None:
         if "retries" in use_case:
             yield Problem(
@@ -253,13 +294,13 @@ def _contradictions(path: Path, use_case: Mapping[str, Any]) -> Iterator[Problem
             yield Problem(
                 (*path, "hedge"), "sends a request twice; write 'idempotent: true' if that does no harm, or drop it"
             )
-        yield from _too_long((*path, "hedge", "after"), hedge["after"], use_case["timeout"])
+        yield from _too_long((*path, "hedge", "after"), hedge["after"], timeout)
     if "per_try" in retries:
         if "unavailable" not in retries.get("on", ("unavailable",)):
             yield Problem(
                 (*path, "retries", "per_try"), "gives an attempt up as unavailable; add 'unavailable' to 'on'"
             )
-        yield from _too_long((*path, "retries", "per_try"), retries["per_try"], use_case["timeout"])
+        yield from _too_long((*path, "retries", "per_try"), retries["per_try"], timeout)
 
 
 def _too_long(path: Path, duration: str, timeout: str) -> Iterator[Problem]:

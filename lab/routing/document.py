@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lab.errors import RouteTableError
 from lab.reading import open_regular
 from lab.routing.bulk_allocation import gc_disabled
-from lab.routing.checks import first_problem, problems, references
+from lab.routing.checks import error_of, problems, references
 from lab.routing.compiled import Version
 from lab.routing.keys import routing_key
 from lab.routing.resilience import Policy
+from lab.routing.schema import DEFAULT_TIMEOUT
 from lab.routing.yaml_nodes import MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, merged, parse, shown
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class RouteTable:
     def _of_tree(cls, root: Node, files: Sequence[str], apis: frozenset[str]) -> RouteTable:
         found = problems(root.value, apis)
         if found:
-            raise first_problem(found, root, files)
+            raise error_of(found, root, files)
         return cls.of_valid(_sections(root.value))
 
     @classmethod
@@ -120,7 +121,7 @@ def read_sources(sources: Sequence[Source], *, apis: Iterable[str] = KNOWN_APIS)
         apis: inference APIs that a use case may name.
 
     Raises:
-        RouteTableError: the first problem by source and line; names file, line, field and remedy.
+        RouteTableError: all problems by source and line; each names file, line, field and remedy.
     """
     with gc_disabled():
         return _read_quickly(sources, frozenset(apis)) or _read(sources, frozenset(apis))
@@ -141,13 +142,19 @@ def _read(sources: Sequence[Source], apis: frozenset[str]) -> RouteTable:
     roots = [root for source in sources if (root := parse(source.text, source.name)) is not None]
     # One file may be empty or hold comments only, but not all of them: that would remove every use case.
     if all(root.value is None or root.value == {} for root in roots):
-        raise RouteTableError("is empty; write use_cases, models and clusters", file=first)
+        raise RouteTableError("is empty; write use_cases, models and clusters", file=first, line=1)
     tree = merged([root for root in roots if root.value is not None])
     return RouteTable._of_tree(tree, [source.name for source in sources], apis)  # noqa: SLF001 (same module)
 
 
 def _sections(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {section: document.get(section, {}) for section in (*SECTIONS, *OPTIONAL_SECTIONS)}
+    sections = {section: document.get(section, {}) for section in (*SECTIONS, *OPTIONAL_SECTIONS)}
+    return {**sections, "use_cases": with_defaults(sections["use_cases"])}
+
+
+def with_defaults(use_cases: Mapping[str, Any]) -> dict[str, Any]:
+    """Valid use cases with the values of fields that every reader of a stored table needs."""
+    return {name: one if "timeout" in one else {**one, "timeout": DEFAULT_TIMEOUT} for name, one in use_cases.items()}
 
 
 def read_path(path: str | Path, *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RouteTableError
-from lab.routing.checks import clashing, first_problem, problems
-from lab.routing.document import KNOWN_APIS, RouteTable, Source
+from lab.routing.checks import clashing, error_of, problems
+from lab.routing.document import KNOWN_APIS, RouteTable, Source, with_defaults
 from lab.routing.keys import routing_key
 from lab.routing.yaml_nodes import Node, parse
 
@@ -26,7 +26,7 @@ def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: It
         apis: inference APIs that a use case may name.
 
     Raises:
-        RouteTableError: the first problem by source and line.
+        RouteTableError: all problems by source and line.
     """
     if not sources:
         return table
@@ -38,8 +38,8 @@ def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: It
         # The remedies list all known names, so the problems are those of the whole table.
         found = problems({**table.document, "use_cases": section.value}, frozenset(apis))
         own = [each for each in found if each.path[:1] == ("use_cases",)]
-        raise _first(own or clashing(section.value, before), root, sources)
-    use_cases = {**before, **section.value}
+        raise _error_of(own or clashing(section.value, before), root, sources)
+    use_cases = {**before, **with_defaults(section.value)}
     return replace(table, document={**table.document, "use_cases": use_cases})
 
 
@@ -62,7 +62,7 @@ def with_models(table: RouteTable, sources: Mapping[str, Source], *, apis: Itera
         # An error message, and finding users of a removed version, need the whole table.
         found = problems({**table.document, "models": changed}, frozenset(apis))
     if found:
-        raise _first(found, root, sources)
+        raise _error_of(found, root, sources)
     document = {**table.document, "models": changed}
     gone = {
         routing_key(name, version) for name in section.value if name in before for version in before[name]["versions"]
@@ -81,7 +81,7 @@ def _tree(section: str, sources: Mapping[str, Source], what: str) -> tuple[Node,
     for name, source in sources.items():
         found = parse(source.text, source.name)
         if found is None:
-            raise RouteTableError(f"is empty; write the content of the {what}'s entry", file=source.name)
+            raise RouteTableError(f"is empty; write the content of the {what}'s entry", file=source.name, line=1)
         part.add(name, found, found.line)
     return root, part
 
@@ -108,8 +108,8 @@ def _shared(entries: Mapping[str, Any], before: Mapping[str, Any]) -> Any:
     return before if is_same else result
 
 
-def _first(found: Iterable[Problem], root: Node, sources: Mapping[str, Source]) -> RouteTableError:
-    return first_problem(found, root, [root.file, *(source.name for source in sources.values())])
+def _error_of(found: Iterable[Problem], root: Node, sources: Mapping[str, Source]) -> RouteTableError:
+    return error_of(found, root, [root.file, *(source.name for source in sources.values())])
 
 
 def _referred_to(table: RouteTable, document: Any) -> dict[str, Any]:

@@ -111,6 +111,7 @@ class Health(Part):
 USE_CASE_PATTERN = r"[A-Za-z][A-Za-z0-9]{0,62}"
 NAME_PATTERN = r"[a-z][a-z0-9-]{0,62}"
 LABEL_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+DEFAULT_TIMEOUT = "1s"
 HIGHEST_RATE = 1_000_000
 HIGHEST_REPLICAS = 1_000
 RESERVED_RULES = {
@@ -295,8 +296,8 @@ class UseCase(Part):
     """Callers that may pin a request to a model version, bypassing all rules."""
     api: str
     """Inference API of its models."""
-    timeout: Timeout
-    """Deadline of a call, such as 250ms or 2s; at most 600s."""
+    timeout: Timeout = DEFAULT_TIMEOUT
+    """Deadline of a call, such as 250ms or 2s; at most 600s, and 1s if left out."""
     default: Reference
     """The model version that answers if no rule matches."""
     rules: list[Rule] = Field(default_factory=list)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lab.checkers.plain_table import document_of
 from lab.errors import RouteTableError
 from lab.routing.checks import clashing
 from lab.routing.document import Source, read_sources
@@ -277,8 +278,7 @@ def test_a_mistake_is_named_with_its_place_and_remedy(old: str, new: str, line: 
     assert (f"routes.yaml:{line}", field) == (f"{error.file}:{error.line}", error.field)
     assert problem in error.problem
     assert str(error).startswith(f"routes.yaml:{line}: ")
-    assert "\n" not in str(error)
-    assert len(str(error)) < 400
+    assert all(each.startswith("routes.yaml:") and len(each) < 400 for each in str(error).splitlines())
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,56 @@ def test_a_use_case_that_comes_later_is_held_against_the_experiments_that_there_
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}", "null"])
 def test_an_empty_file_is_refused(text: str) -> None:
-    assert str(error_of(text)) == "routes.yaml: is empty; write use_cases, models and clusters"
+    assert str(error_of(text)) == "routes.yaml:1: is empty; write use_cases, models and clusters"
+
+
+def test_all_mistakes_are_listed_in_the_order_of_their_lines() -> None:
+    text = (
+        "use_cases:\n"
+        "  A:\n"
+        "    callers: [x]\n"
+        "    api: ranking.v1\n"
+        "    default: m@v9\n"
+        "    rules:\n"
+        "      - {name: s, split: {unit: user_id, weights: {m@v1: 60, m@v2: 50}}}\n"
+        "  B: {callers: [x], api: ranking.v1, default: m@v9}\n"
+        "  C: {callers: x, api: ranking.v1, default: m@v1, colour: red}\n"
+        "  D: {callers: [x], api: ranking.v1, default: broken@v1}\n"
+        "models:\n"
+        "  m: {versions: {v1: {cluster: a}, v2: {cluster: zz}}}\n"
+        "  broken: {versions: {v1: {}}}\n"
+        "clusters:\n"
+        "  a: {replicas: 1000000000}\n"
+    )
+    error = error_of(text)
+    said = [line.split(": ")[:2] for line in str(error).splitlines()]
+    assert said == [
+        ["routes.yaml:7", "use_cases.A.rules[0].split.weights"],
+        ["routes.yaml:8", "use_cases.B.default"],
+        ["routes.yaml:9", "use_cases.C.callers"],
+        ["routes.yaml:9", "use_cases.C.colour"],
+        ["routes.yaml:12", "models.m.versions.v2.cluster"],
+        ["routes.yaml:13", "models.broken.versions.v1.cluster"],
+        ["routes.yaml:15", "clusters.a.replicas"],
+    ]
+    assert (error.line, error.field) == (7, "use_cases.A.rules[0].split.weights")
+
+
+def test_a_list_of_mistakes_fits_into_a_status_message() -> None:
+    text = "use_cases:\n" + "".join(f"  C{number}: {{wrong: 1}}\n" for number in range(500))
+    *lines, last = str(error_of(text)).splitlines()
+    assert len(lines) == 20
+    assert last.startswith("… and ")
+    assert last.endswith(" more")
+    assert len(str(error_of(text))) < 5_000
+
+
+def test_a_use_case_without_timeout_has_one_second() -> None:
+    without = GOOD.replace("    timeout: 250ms\n", "", 1)
+    found = read_sources([Source("routes.yaml", without)])
+    assert found.document["use_cases"]["UpNext"]["timeout"] == "1s"
+    assert found.document == document_of([without])  # as the checkers read it
+    assert found == read_sources([Source("routes.yaml", GOOD.replace("250ms", "1s", 1))])
 
 
 def test_no_source_at_all_is_refused() -> None:

@@ -49,8 +49,9 @@ def test_a_hostile_file_gets_one_line_at_little_cost(name: str) -> None:
     before = time.process_time()
     with pytest.raises(RouteTableError) as caught:
         read_sources([Source("r.yaml", HOSTILE[name])])
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 600
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(("r.yaml:", "… and ")) and len(line) < 600 for line in lines)
+    assert len(str(caught.value)) < 5_000
     assert caught.value.line >= 1
     # CPU, not wall time: generous beside the 1.5 s of the worst of these, nothing beside an unbounded expansion.
     assert time.process_time() - before < 30
@@ -111,7 +112,7 @@ def test_any_text_is_either_a_table_or_one_line(text: str) -> None:
     try:
         read_sources([Source("r.yaml", text)])
     except RouteTableError as error:
-        assert "\n" not in str(error)  # noqa: PT017 (most texts raise, some need not)
+        assert all(line.startswith(("r.yaml:", "… and ")) for line in str(error).splitlines())  # noqa: PT017 (most texts raise, some need not)
 
 
 @settings(deadline=None, max_examples=200)
@@ -122,5 +123,5 @@ def test_any_slip_in_a_good_file_is_either_harmless_or_one_line(line: int, colum
     try:
         read_sources([Source("r.yaml", "\n".join(lines))])
     except RouteTableError as error:
-        assert "\n" not in str(error)  # noqa: PT017 (most slips raise, some need not)
+        assert all(line.startswith(("r.yaml:", "… and ")) for line in str(error).splitlines())  # noqa: PT017 (most slips raise, some need not)
         assert 1 <= error.line <= len(lines) + slip.count("\n")  # noqa: PT017
