@@ -185,6 +185,21 @@ async def test_a_callers_own_node_stops_no_publish(error: str, reason: str, cont
         assert events[-1].at_ns - events[0].at_ns < 1_000_000_000
 
 
+async def test_a_node_that_refused_before_and_is_sent_nothing_new_keeps_its_reason(
+    control_plane: ControlPlane,
+) -> None:
+    await control_plane.replica("ml-cluster-1", "a")
+    await control_plane.replica("ml-cluster-2", "bb")
+    await control_plane.publish(table_of({"v1": "ml-cluster-1"}))
+    subscribers = control_plane.publisher.fleet.store.subscribers
+    async with mute(control_plane, "no [/such] filter"):
+        await eventually("it has refused", lambda: any(each.error for each in subscribers))
+
+        events = await control_plane.publish(table_of({"v1": "ml-cluster-2"}))
+
+    assert converged(events).detail == "left behind: proxyless mute: no [/such] filter"
+
+
 async def test_no_replica_answers_a_left_behind_node_where_a_version_was_before(control_plane: ControlPlane) -> None:
     old = await control_plane.replica("ml-cluster-1", "a")
     await control_plane.replica("ml-cluster-2", "bb")

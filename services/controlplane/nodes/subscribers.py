@@ -210,7 +210,8 @@ class Subscribers:
             async with asyncio.timeout(timeout_s), self._progress:
                 await self._progress.wait_for(settled)
         late = self._behind(generation)
-        refusing = [each for each in late if each.refused >= generation]
+        # One that has applied nothing since it refused still gives that reason, if it was sent nothing new.
+        refusing = [each for each in late if each.refused > each.applied]
         silent = [each for each in late if each not in refusing]
         for each in silent:
             each.error = f"no answer within {timeout_s:g} s"
