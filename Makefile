@@ -20,7 +20,7 @@ INPUTS  ?= 1000000
 ROUNDS  ?= 14
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load proxies postgres grpc-js test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages refusals-page bench bench-aa report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load proxies postgres grpc-js test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page bench bench-aa report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,9 @@ pages: $(VENV)/ready  ## Regenerate every table and page that is derived from co
 	@$(BIN)/python -m docs.site.tables
 	@$(BIN)/python -m docs.site.figures --quote
 	@$(BIN)/python -m scenarios
+
+long-scenarios-page: $(VENV)/ready  ## Write docs/long-scenarios.md from the results of make scenarios ARGS=--long
+	@$(BIN)/python -m scenarios --long
 
 refusals-page: $(VENV)/ready  ## Try every attack that must be refused, and write docs/refusals.md
 	@$(BIN)/python -m tests.negative.page

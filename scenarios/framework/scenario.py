@@ -15,6 +15,7 @@ from lab.errors import DeadlineError
 from lab.faults import Visible
 from lab.roles import CALLER
 from lab.runs.events import STEP, STEP_OVER, Event, append_event, lab_events
+from lab.runs.version import lab_version
 from lab.topologies import TOPOLOGIES
 from lab.waiting import eventually
 from scenarios.framework.catalogue import RESULT
@@ -234,6 +235,7 @@ class Scenario:
             "took_s": round(time.monotonic() - self._began, 2),
             "steps": [asdict(step) for step in self.steps],
             "figures": self.figures,
+            "lab": lab_version(),
             "runs": [str(path) for path in self.runs()],
         }
         self.folder.mkdir(parents=True, exist_ok=True)

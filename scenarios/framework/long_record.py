@@ -1,0 +1,66 @@
+"""The page of the long scenarios: when each was last tried, on which commit, and what it showed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from scenarios.framework.catalogue import HERE, RESULT, Entry, entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PAGE = HERE.parent / "docs" / "long-scenarios.md"
+_HEAD = """\
+# Long scenarios
+
+Scenarios that take minutes run by night, and at least once before a release: `make scenarios ARGS=--long`, then
+`make long-scenarios-page`, which writes this page from the results. [Scenarios](scenarios.md) says what each shows.
+
+| scenario | case | runtime | verdict | took | figures | begun | lab |
+|---|---|---|---|---:|---|---|---|
+"""
+
+
+def page(runs: Path) -> str:
+    """The page as Markdown; a scenario that was never tried is in it, too.
+
+    Args:
+        runs: a folder with one folder for each session, named by its time.
+    """
+    long = {(each.module, each.name): each for each in entries() if each.long or each.long_on}
+    latest: dict[tuple[str, str, str, str], tuple[str, dict[str, Any]]] = {}
+    for begun, result in _results(runs):
+        entry = long.get((result["module"], result["name"]))
+        if entry and (entry.long or result["topology"] in entry.long_on):
+            latest[result["module"], result["name"], result["case"], result["runtime"]] = (begun, result)
+    rows = [_row(long[key[:2]], *latest[key]) for key in sorted(latest)]
+    tried = {key[:2] for key in latest}
+    rows += [
+        f"| {entry.claim} | – | – | never tried | – | – | – | – |" for key, entry in long.items() if key not in tried
+    ]
+    return _HEAD + "\n".join(rows) + "\n"
+
+
+def _results(runs: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """When the session of each result began, and the result; oldest session first."""
+    for session in sorted(path for path in runs.glob("*") if path.is_dir() and not path.is_symlink()):
+        for path in sorted(session.glob(f"*/*/{RESULT}")):
+            yield session.name, json.loads(path.read_text())
+
+
+def _row(entry: Entry, begun: str, result: dict[str, Any]) -> str:
+    figures = "; ".join(f"{name}: {value}" for name, value in result["figures"].items()) or "–"
+    verdict = " ".join(filter(None, (result["verdict"], result["reason"])))
+    cells = (
+        entry.claim,
+        result["case"] or "–",
+        result["runtime"],
+        verdict,
+        f"{result['took_s']:.0f} s",
+        figures,
+        f"{begun[:4]}-{begun[4:6]}-{begun[6:8]}",
+        result.get("lab", "–"),
+    )
+    return f"| {' | '.join(cell.replace('|', '/').replace(chr(10), ' ') for cell in cells)} |"
