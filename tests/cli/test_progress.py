@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.live import Live
 
-from lab.cli import progress as shown
 from lab.cli.progress import LoadProgress, load_shown, sparkline
 from lab.load.progress import Progress
 from lab.load.summary import RunSummary
@@ -93,7 +93,7 @@ def test_several_callers_share_one_line_a_second(capsys: pytest.CaptureFixture[s
 
 def test_the_live_table_has_a_row_for_each_caller_that_ends_with_its_result() -> None:
     progress = LoadProgress()
-    progress.live = shown.Live()
+    progress.live = Live()
     progress.take({"mesh-a": TICK, "mesh-b": LAST})
 
     heading, a, b = table_of(progress)
@@ -109,7 +109,7 @@ def test_the_live_table_has_a_row_for_each_caller_that_ends_with_its_result() ->
 
 def test_a_run_that_people_steer_has_no_time_left() -> None:
     progress = LoadProgress()
-    progress.live = shown.Live()
+    progress.live = Live()
     progress.take({"homepage": replace(TICK, remaining_s=None)})
 
     assert "Ctrl-C" in table_of(progress)[1]
@@ -117,7 +117,7 @@ def test_a_run_that_people_steer_has_no_time_left() -> None:
 
 def test_the_live_table_fits_a_narrow_window() -> None:
     progress = LoadProgress()
-    progress.live = shown.Live()
+    progress.live = Live()
     for tick in range(20):
         progress.take(
             {f"gateway-{name}": replace(TICK, p50_ms=tick + 1234.5) for name in ("homepage", "recommendations")}
