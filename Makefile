@@ -20,7 +20,7 @@ INPUTS  ?= 1000000
 ROUNDS  ?= 14
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load proxies postgres grpc-js test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page bench bench-aa report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load proxies postgres grpc-js chromium test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page bench bench-aa report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ grpc-js: $(VENV)/ready  ## Install Node.js on a Debian (as root) and grpc-js, fo
 	@command -v npm >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nodejs npm >/dev/null; }
 	@mkdir -p $(VENV)/grpc-js && cp docs/examples/grpc-js/package*.json $(VENV)/grpc-js
 	@npm ci --prefix $(VENV)/grpc-js --ignore-scripts --no-audit --no-fund --silent
+
+chromium:  ## Install Chromium on a Debian (as root), for tests of pages; elsewhere say what to install
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make chromium: install chromium, or run this as root on Debian" >&2; exit 1; }
+	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; }
 
 # Lint writes to standard error, so that pytest's closing line is the last on standard output. `make -n` runs every line
 # that contains MAKE; AGAIN avoids that.

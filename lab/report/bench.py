@@ -66,6 +66,12 @@ class ReportedBench:
         return ", ".join(filter(None, parts)) or "measures only, makes no claims"
 
     @property
+    def doubts(self) -> Sequence[str]:
+        """Why some of its claims are undecided, each reason once."""
+        of_claims = [doubt for claim in self.claims for doubt in claim.doubts]
+        return list(dict.fromkeys([*of_claims, *(each.doubt for each in self.controls if each.doubt)]))
+
+    @property
     def origin(self) -> str:
         """The bench, when it ran and on which machine, for captions of charts."""
         return self.name if self.ran is None else f"{self.name}, {self.ran}"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from lab.measure.blast_radius import NOTICED_MS, SLO, SLOWER, Ending
 from lab.measure.findings import ResultTable
+from lab.report.digits import in_two_digits
 from lab.report.heat import HeatMap, Tile
+from lab.report.sections.timeline import panels
 from lab.runs.blast_radius import parallel_runs
 from lab.runs.folder import TOGETHER
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from lab.measure.blast_rounds import Radius, Spread
     from lab.report.bench import ReportedBench
+    from lab.report.chart import Chart
     from lab.report.run import ReportedRun
 
 TITLE = "Blast radius"
@@ -186,12 +189,16 @@ class BlastView:
     Attributes:
         origin: where the figures are from.
         notes: what a reader needs to interpret them.
+        headline: whom the worst fault reached, in words.
+        panels: one for each caller and topology; none of a bench.
     """
 
     table: ResultTable
     chart: HeatMap
     origin: str
     notes: Sequence[str]
+    headline: str
+    panels: Sequence[Chart] = ()
 
     @property
     def columns(self) -> Sequence[str]:
@@ -218,7 +225,7 @@ def blasts(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> lis
         RunError: a run cannot be read.
     """
     views = [
-        BlastView(bench.tables[0], chart, bench.origin, EXPLAINED)
+        BlastView(bench.tables[0], chart, bench.origin, EXPLAINED, _worst_tile(chart))
         for bench in benches
         if bench.name == BENCH and bench.tables
         for chart in bench.charts
@@ -236,7 +243,39 @@ def _of_runs(runs: Sequence[ReportedRun]) -> Iterator[BlastView]:
         radii = parallel_runs([run.result.folder for run in group]).radii()
         if radii:
             notes = [*doubts_of(radii), *EXPLAINED]
-            yield BlastView(table_of(radii), heat_of(radii), _origin(group), notes)
+            yield BlastView(table_of(radii), heat_of(radii), _origin(group), notes, headline_of(radii), panels(group))
+
+
+def headline_of(radii: Sequence[Radius]) -> str:
+    """Whom the worst of these faults reached: the share of requests with its interval, callers, and until when."""
+    known = [each for each in radii if each.requests is not None and each.callers is not None]
+    if not known:
+        return f"whom {radii[0].fault} reached is unknown: {'; '.join(radii[0].unknown[:1])}"
+    each = max(known, key=lambda radius: radius.requests.estimate if radius.requests else 0)
+    assert each.requests is not None  # noqa: S101 (known, see above)
+    assert each.callers is not None  # noqa: S101 (same)
+    share = each.requests
+    hit = f"{percent(share.estimate)} [{100 * share.low:.0f}, {100 * share.high:.0f}] of requests over {each.topology}"
+    healed = ""
+    if each.heal and share.estimate:
+        late = max(each.heal.values)
+        healed = ", and some still now" if math.isinf(late) else f", until {in_two_digits(late)} s after healing began"
+    return f"{each.fault}: {_counted(each.callers, each.of_callers)} callers hit, {hit}{healed}"
+
+
+def _worst_tile(chart: HeatMap) -> str:
+    """The same from a bench's chart."""
+    tiles = [
+        (tile.value, fault, topology, tile)
+        for fault, of_fault in zip(chart.rows, chart.tiles, strict=True)
+        for topology, tile in zip(chart.columns, of_fault, strict=True)
+        if tile.value is not None
+    ]
+    if not tiles:
+        return "whom the faults reached is unknown"
+    _, fault, topology, tile = max(tiles, key=lambda each: each[0])
+    of = f"Worst of {len(chart.rows)} faults, " if len(chart.rows) > 1 else ""
+    return f"{of}{fault}: {tile.text} of requests over {topology} hit, {tile.more}"
 
 
 def _origin(group: Sequence[ReportedRun]) -> str:

@@ -73,6 +73,7 @@ class Chart:
         title: what the chart shows; also what a screen reader says.
         name: of its files; made from the title if empty.
         note: what a reader must know to read it, e.g. n and what the intervals are.
+        height: of its plot, in pixels, more if its names need it.
     """
 
     title: str
@@ -82,6 +83,7 @@ class Chart:
     marks: Sequence[Mark] = ()
     name: str = ""
     note: str = ""
+    height: int = HEIGHT
 
 
 def spec_of_lines(chart: Chart, *, live: bool = False) -> Spec:
@@ -97,7 +99,7 @@ def spec_of_lines(chart: Chart, *, live: bool = False) -> Spec:
         [chart.x.place(mark.start) * width for mark in chart.marks], [mark.label for mark in chart.marks], width
     )
     top = ROW * len({row for row, _ in rows}) + (GAP / 2 if rows else 0)
-    bottom = top + max(HEIGHT, ROW * len(chart.lines))  # room for every name
+    bottom = top + max(chart.height, ROW * len(chart.lines))  # room for every name
     x, y = chart.x.channel("x"), chart.y.channel("y", headroom=top / (bottom - top))
     y["axis"] |= {"titleY": -GAP, "titleX": -_LEFT, "minExtent": _LEFT, "maxExtent": _LEFT}
     if chart.x.kind == "linear":

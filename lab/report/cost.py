@@ -6,15 +6,18 @@ they differ only in their topology.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.checkers import Claim
 from lab.measure.compare import median, median_difference
 from lab.measure.findings import written
 from lab.measure.single_run_intervals import difference
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.conditions import HARMLESS, conditions, differing, in_words
+from lab.report.digits import with_interval
 from lab.report.palette import topology_style
 from lab.report.run import origins
 from lab.report.scales import linear
@@ -40,6 +43,7 @@ BASES = (FLOOR, MESH)
 _ARM = re.compile(r"(?P<topology>[^,]+), (?P<payload>[\d.]+ (?:B|KB|MB)), (?P<rate>[\d.]+) rps")
 _IN_BYTES = {"B": 1.0, "KB": 1e3, "MB": 1e6}
 _PERCENTILES = ("p50", "p99")
+_USUAL_BYTES = 27_000  # features of a hundred candidates to rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,7 @@ class Row:
         base: latency of the base itself, e.g. ``0.531``.
         count: n.
         added: by topology, of those measured at this payload and rate.
+        gateway_over_mesh: what the gateway adds to the mesh, where both are compared with another base; else None.
     """
 
     payload: str
@@ -89,6 +94,33 @@ class Row:
     base: str
     count: str
     added: Mapping[str, Added]
+    gateway_over_mesh: Added | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """The one figure that answers the question.
+
+    Attributes:
+        topology: that costs ``added`` more than ``over``.
+        row: payload and rate.
+        bench: that measured it; empty for runs.
+    """
+
+    topology: str
+    over: str
+    added: Added
+    row: Row
+    bench: str
+
+    @property
+    def text(self) -> str:
+        """E.g. ``Gateway +1.6 ms [1.0, 2.2] over mesh at 27 KB, 100 rps, p50``."""
+        estimate, low, high = self.added.values
+        figure = with_interval(estimate, low, high, unit="ms", signed=True)
+        rest = "" if self.added.is_clear or self.added.doubts else ": no difference shown"
+        where = f"{self.row.payload}, {self.row.rate.partition(',')[0]}, {self.row.percentile}"
+        return f"{self.topology.capitalize()} {figure} over {self.over} at {where}{rest}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,12 +131,14 @@ class CostTable:
         base: topology that all others are compared with.
         topologies: columns.
         note: what n counts, and where the figures are from.
+        bench: that measured it; empty for runs.
     """
 
     base: str
     topologies: Sequence[str]
     rows: Sequence[Row]
     note: str
+    bench: str = ""
 
     @property
     def percentiles(self) -> Sequence[str]:
@@ -115,6 +149,24 @@ class CostTable:
     def doubts(self) -> Sequence[str]:
         """Why some of its figures are no evidence."""
         return list(dict.fromkeys(doubt for row in self.rows for each in row.added.values() for doubt in each.doubts))
+
+    @property
+    def headline(self) -> Headline | None:
+        """What the gateway costs over the mesh, else the first column over the base; None without columns.
+
+        Of several payloads and rates it takes one that is not in doubt, if there is one, near the payload of a
+        ranking request, at the lowest rate.
+        """
+        if not self.topologies:
+            return None
+        found = []
+        for row in (row for row in self.rows if row.percentile == _PERCENTILES[0]):
+            asked = next(
+                topology for topology in self.topologies if topology in row.added
+            )  # the gateway, if it is there
+            over, added = (MESH, row.gateway_over_mesh) if row.gateway_over_mesh else (self.base, row.added[asked])
+            found.append(Headline(topology=asked, over=over, added=added, row=row, bench=self.bench))
+        return min(found, key=lambda each: (bool(each.added.doubts), _far(each.row)), default=None)
 
     @property
     def answer(self) -> str:
@@ -149,9 +201,9 @@ def cost(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Cost:
     return Cost([*tables, *of], refusals)
 
 
-def _table(base: str, rows: Sequence[Row], note: str) -> CostTable:
+def _table(base: str, rows: Sequence[Row], note: str, bench: str = "") -> CostTable:
     topologies = [topology for topology in columns() if any(topology in row.added for row in rows)]
-    return CostTable(base=base, topologies=topologies, rows=rows, note=note)
+    return CostTable(base=base, topologies=topologies, rows=rows, note=note, bench=bench)
 
 
 def columns() -> list[str]:
@@ -210,6 +262,12 @@ def of_bench(bench: ReportedBench) -> CostTable | None:
             added[topology] = Added(
                 values=(figure.estimate, figure.low, figure.high), doubts=_doubts(bench, cell, topology, base)
             )
+        over_mesh = None
+        if base != MESH and {GATEWAY, MESH} <= set(topologies):
+            figure = median_difference(topologies[GATEWAY], topologies[MESH], seed=0)
+            over_mesh = Added(
+                values=(figure.estimate, figure.low, figure.high), doubts=_doubts(bench, cell, GATEWAY, MESH)
+            )
         taken = median(topologies[base], seed=0)
         rows.append(
             Row(
@@ -219,9 +277,11 @@ def of_bench(bench: ReportedBench) -> CostTable | None:
                 base=written(taken.estimate),
                 count=f"{taken.rounds}",
                 added=added,
+                gateway_over_mesh=over_mesh,
             )
         )
-    return _table(base, rows, f"Medians over n interleaved rounds, with 95 % intervals. {bench.origin}")
+    note = f"Medians over n interleaved rounds, with 95 % intervals. {bench.origin}"
+    return _table(base, rows, note, bench.name)
 
 
 def _doubts(bench: ReportedBench, cell: str, *arms: str) -> list[str]:
@@ -234,6 +294,13 @@ def _doubts(bench: ReportedBench, cell: str, *arms: str) -> list[str]:
     return [*late, *controls]
 
 
+def _far(row: Row) -> tuple[float, float]:
+    """How far a row's payload is from the usual one, in decades, and its rate."""
+    found = re.match(r"[\d.]+ (?:B|KB|MB)$", row.payload)
+    decades = abs(math.log10(max(_bytes(row.payload), 1) / _USUAL_BYTES)) if found else math.inf
+    return round(decades, 3), float(row.rate.split()[0].replace(",", "")) if row.rate[:1].isdigit() else math.inf
+
+
 def _bytes(payload: str) -> float:
     number, unit = payload.split()
     return float(number) * _IN_BYTES[unit]
@@ -244,7 +311,7 @@ def _bytes(payload: str) -> float:
 
 def of_runs(runs: Sequence[ReportedRun]) -> tuple[list[CostTable], list[str]]:
     """Tables of runs that differ only in their topology, and the reasons why others are left out."""
-    sent = [run for run in runs if run.sent]
+    sent = [run for run in runs if run.figures]
     topologies = {run.plan.topology for run in sent}
     base = next((base for base in BASES if base in topologies), None)
     if len(topologies) < 2:  # noqa: PLR2004 (two are needed to compare)
@@ -288,26 +355,30 @@ def _hindrances(one: ReportedRun, other: ReportedRun) -> list[tuple[str, str, st
 
 def _row(base: ReportedRun, others: Mapping[str, ReportedRun], percentile: str) -> Row:
     under = conditions(base)
-    counts = sorted({run.sent for run in (base, *others.values())})
+    counts = sorted({len(run.latencies_ms) for run in (base, *others.values())})
     return Row(
         payload=under["payload"],
         rate=f"{under['rate']}, {under['arrivals']}",
         percentile=percentile,
         base=written(base.figures[percentile].estimate),
         count=" to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1]))),
-        added={
-            topology: Added(
-                values=difference(others[topology].figures[percentile], base.figures[percentile]),
-                doubts=[
-                    f"run {run.label} is {run.result.outcome}"
-                    for run in (base, others[topology])
-                    if run.result.outcome != "valid"
-                ],
-            )
-            for topology in columns()
-            if topology in others
-        },
+        added={topology: _added(others[topology], base, percentile) for topology in columns() if topology in others},
+        gateway_over_mesh=_added(others[GATEWAY], others[MESH], percentile) if {GATEWAY, MESH} <= set(others) else None,
     )
+
+
+def _added(run: ReportedRun, base: ReportedRun, percentile: str) -> Added:
+    return Added(
+        values=difference(run.figures[percentile], base.figures[percentile]),
+        doubts=[doubt for each in (base, run) for doubt in doubts_of(each)],
+    )
+
+
+def doubts_of(run: ReportedRun) -> list[str]:
+    """Why a run's latencies are no evidence."""
+    if run.result.outcome != "valid":
+        return [f"run {run.label} is {run.result.outcome}"]
+    return [] if run.is_timed else [f"run {run.label}: {run.result.doubt(Claim.TIMING)}"]
 
 
 def _range(rows: Sequence[Row], topology: str) -> str:

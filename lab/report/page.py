@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from lab.errors import RunError
 from lab.measure.findings import written
 from lab.report import palette
+from lab.report.answer import answer
 from lab.report.blast_radius import BENCH, TITLE, blasts
 from lab.report.comparison import compare_runs
 from lab.report.conditions import in_words
@@ -23,7 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from lab.report.answer import Answer
     from lab.report.bench import ReportedBench
+    from lab.report.blast_radius import BlastView
+    from lab.report.cost import Cost
+    from lab.report.picture import AnyChart
     from lab.report.run import ReportedRun
 
 _LONG = 100
@@ -32,6 +39,11 @@ _LONG = 100
 def _short(value: float) -> str:
     """An end of an interval, with two decimals below 100."""
     return "∞" if math.isinf(value) else f"{value:,.0f}" if value >= _LONG else f"{value:.2f}"
+
+
+def _code(text: str) -> Markup:
+    """Text with what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 (escaped before)
 
 
 templates = Environment(
@@ -47,6 +59,7 @@ templates.filters["rate"] = "{:,.1f}".format
 templates.filters["figure"] = written
 templates.filters["ms"] = _short
 templates.filters["percent"] = lambda share: f"{100 * share:.2f} %"
+templates.filters["code"] = _code
 templates.filters["in_words"] = in_words
 templates.globals["light"] = palette.LIGHT
 templates.globals["dark"] = palette.DARK
@@ -59,7 +72,25 @@ templates.filters["chart"] = chart_markup
 _AFTER = "timeline"
 """Benches follow this section: first runs as a whole, then causes, then details."""
 
-_TWO, _MANY = 2, 4
+_TWO, _MANY, _MOST_DOUBTS = 2, 4, 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One section of the page.
+
+    Attributes:
+        name: of its template, and its anchor.
+        view: the value that the template gets.
+        gist: a few words beside its title.
+        open: whether it is unfolded at first.
+    """
+
+    name: str
+    title: str
+    view: Any
+    gist: str = ""
+    open: bool = False
 
 
 def render(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench] = ()) -> str:
@@ -67,30 +98,59 @@ def render(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench] = ()) -
     subjects = [f"bench {bench.name}" for bench in benches] + [f"run {run.label}" for run in runs]
     if len(subjects) > _MANY:
         subjects = [f"{len(of)} {what}" for of, what in ((benches, "benches"), (runs, "runs")) if of]
-    body = templates.get_template("sections.html").render(sections=list(_sections(runs, benches)))
+    found, radii = cost(runs, benches), blasts(runs, benches)
+    top = answer(runs, benches, found, radii)
+    body = templates.get_template("sections.html").render(
+        subjects=subjects,
+        top=top,
+        most_doubts=_MOST_DOUBTS,
+        sections=list(_sections(runs, _without(benches, top), found, radii, top)),
+    )
     page = templates.get_template("page.html")
     return page.render(subjects=subjects, body=Markup(body))  # noqa: S704 (a template has escaped it)
 
 
-def _sections(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Iterator[tuple[str, str, Any]]:
-    """Name, title and view of each section, in the order of the page."""
-    yield "outline", "Verdicts", (runs, benches)
-    radii = blasts(runs, benches)
+def _without(benches: Sequence[ReportedBench], top: Answer) -> list[ReportedBench]:
+    """The benches without the charts at the top, and without what the section on blast radii shows."""
+    return [
+        replace(each, tables=(), charts=())
+        if each.name == BENCH
+        else replace(each, charts=[chart for chart in each.charts if not _is_shown(chart, top)])
+        for each in benches
+    ]
+
+
+def _is_shown(chart: AnyChart, top: Answer) -> bool:
+    return any(shown.chart is chart for shown in top.charts)
+
+
+def _sections(
+    runs: Sequence[ReportedRun],
+    benches: Sequence[ReportedBench],
+    found: Cost,
+    radii: Sequence[BlastView],
+    top: Answer,
+) -> Iterator[_Part]:
+    """The sections, in the order of the page."""
+    outcomes = Counter(str(run.result.outcome) for run in runs)
+    gist = ", ".join(f"{count} {outcome}" if len(runs) > 1 else outcome for outcome, count in outcomes.items())
+    yield _Part(name="outline", title="Verdicts", view=(runs, benches), gist=gist)
     if radii:
-        yield "blast", TITLE, radii
-        # Its table and chart are not repeated among the benches; its claims are only there.
-        benches = [replace(each, tables=(), charts=()) if each.name == BENCH else each for each in benches]
-    found = cost(runs, benches)
+        yield _Part(name="blast", title=TITLE, view=[(each, not _is_shown(each.chart, top)) for each in radii])
     if found.tables or found.refusals:
-        yield "cost", QUESTION, (found, list(charts(found)))
+        view = (found, list(charts(found)))
+        yield _Part(name="cost", title=QUESTION, view=view, open=any(table.bench for table in found.tables))
     if len(runs) == _TWO:
-        yield "comparison", "The two runs, figure by figure", compare_runs(runs[0], runs[1])
+        yield _Part(name="comparison", title="The two runs, figure by figure", view=compare_runs(runs[0], runs[1]))
+    of_benches = _Part(
+        name="benches", title="Benches", view=benches, gist="; ".join(f"{each.name}: {each.counts}" for each in benches)
+    )
     for name, section in SECTIONS.items() if runs else ():
-        yield name, section.title, section.view(runs)
+        yield _Part(name=name, title=section.title, view=section.view(runs))
         if name == _AFTER and benches:
-            yield "benches", "Benches", benches
+            yield of_benches
     if benches and not runs:
-        yield "benches", "Benches", benches
+        yield of_benches
 
 
 def write_report(runs: Sequence[ReportedRun], path: Path, benches: Sequence[ReportedBench] = ()) -> None:

@@ -78,6 +78,7 @@ def _drawn(spec: Spec, title: str) -> str:
     clips = re.findall(r'<clipPath id="clip(\d+)"', svg)
     svg = re.sub(r'(id="|url\(#)clip(\d+)', lambda found: f"{found[1]}clip-{clips.index(found[2])}", svg)
     svg = re.sub(r'(id="|url\(#)clip-', rf"\g<1>clip-{zlib.crc32(svg.encode()):08x}-", svg)
+    svg = re.sub(r' (?:role="graphics-[a-z]+"|aria-roledescription="[^"]*")', "", svg)  # the whole is one image
     said = escape(title)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{said}" ', 1).replace(">", f"><title>{said}</title>", 1)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lab.checkers import Claim, Outcome
 from lab.errors import RunError
 from lab.history import UNSENT, read_columns
 from lab.history.record import FIELDS
@@ -16,7 +17,7 @@ from lab.load.summary import OK
 from lab.measure.findings import GROUND
 from lab.measure.latency import NS_PER_MS
 from lab.measure.single_run_intervals import quantiles, share
-from lab.report.palette import topology_style
+from lab.report.palette import SERIES, style_of, topology_style
 from lab.runs import judge
 from lab.runs.events import run_events
 from lab.runs.folder import HISTORY, REVISIONS, SPEC, VERSIONS, intact, parsed, plan_of, read_json
@@ -62,7 +63,8 @@ class ReportedRun:
     Attributes:
         number: its place in the report, from 1, and part of its label.
         among_callers: whether the report has runs of several callers, so that labels name the caller.
-        again: number of earlier runs of its topology: these share a colour, and differ in their dashes.
+        hue: its place among what runs differ in, from 0: callers if there are several, else nothing.
+        again: number of earlier runs of that colour: these differ in their dashes.
         result: figures and verdicts.
         plan: what the driver was to send.
         history: the columns that reports need.
@@ -71,10 +73,12 @@ class ReportedRun:
         events: operations on units, faults and steps during the run.
         versions: of software and machine, by name.
         security: how connections were secured; empty if unknown.
+        may_call: use cases that the caller might call, by the last route table of the run.
     """
 
     number: int
     among_callers: bool = False
+    hue: int = 0
     again: int = 0
     result: RunResult
     plan: LoadPlan
@@ -84,6 +88,7 @@ class ReportedRun:
     events: Sequence[Event]
     versions: Mapping[str, str]
     security: str
+    may_call: Sequence[str] = ()
 
     @property
     def label(self) -> str:
@@ -92,8 +97,8 @@ class ReportedRun:
 
     @property
     def colour(self) -> str:
-        """The style of its topology; see :mod:`lab.report.palette`."""
-        return topology_style(self.plan.topology)
+        """The style of its topology, or of its caller if the report has several; see :mod:`lab.report.palette`."""
+        return style_of(self.hue + 1) if self.among_callers else topology_style(self.plan.topology)
 
     @property
     def style(self) -> str:
@@ -115,6 +120,11 @@ class ReportedRun:
     def reasons(self) -> list[str]:
         """One from each checker that does not find it valid."""
         return [f"{each.checker}: {each.summary}" for each in self.result.verdicts if each.outcome != "valid"]
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether its latencies can be trusted."""
+        return self.result.claims[Claim.TIMING] is Outcome.VALID
 
     @property
     def card(self) -> str:
@@ -145,23 +155,27 @@ class ReportedRun:
 
     @cached_property
     def rows_timed(self) -> npt.NDArray[np.int64]:
-        """Those of :attr:`rows_sent` that have a single response: how long a stream takes depends on its items."""
+        """Those of :attr:`rows_sent` that have a latency: answered, and with a single response.
+
+        How soon a request fails says nothing of how soon one is answered, and how long a stream takes depends on its
+        items.
+        """
+        rows = self.rows_sent[self.is_ok[self.rows_sent]]
         if "streamed" not in self.history.table.column_names:
-            return self.rows_sent
-        rows = self.rows_sent
+            return rows
         timed: npt.NDArray[np.int64] = rows[self.history.numbers("streamed")[rows] == 0]
         return timed
 
     @cached_property
     def latencies_ms(self) -> npt.NDArray[np.float64]:
-        """Latencies of :attr:`rows_timed` from the due time, ms, in the same order; failed requests count."""
+        """Latencies of :attr:`rows_timed` from the due time, ms, in the same order."""
         took = self.history.numbers("done_ns") - self.history.numbers("intended_ns")
         in_order: npt.NDArray[np.float64] = np.maximum(took[self.rows_timed], 0) / NS_PER_MS
         return in_order
 
     @cached_property
     def figures(self) -> Mapping[str, Figure]:
-        """Percentiles of these latencies by name, ms; empty if nothing was sent."""
+        """Percentiles of these latencies by name, ms; empty if nothing was answered."""
         if not self.latencies_ms.size:
             return {}
         return dict(zip(PERCENTILES, quantiles(self.latencies_ms, tuple(PERCENTILES.values())), strict=True))
@@ -188,11 +202,16 @@ def read_runs(folders: Iterable[Path]) -> list[ReportedRun]:
     """
     runs: list[ReportedRun] = []
     for number, folder in enumerate(folders, 1):
-        run = read_run(folder, number=number)
-        again = sum(each.plan.topology == run.plan.topology for each in runs)
-        runs.append(replace(run, again=again))
-    several = len({each.plan.caller for each in runs}) > 1
-    return [replace(each, among_callers=several) for each in runs]
+        runs.append(read_run(folder, number=number))
+    callers = list(dict.fromkeys(each.plan.caller for each in runs))
+    coloured = [
+        replace(each, among_callers=len(callers) > 1, hue=callers.index(each.plan.caller) % len(SERIES))
+        for each in runs
+    ]
+    return [
+        replace(each, again=sum(other.colour == each.colour for other in coloured[:number]))
+        for number, each in enumerate(coloured)
+    ]
 
 
 def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
@@ -217,6 +236,7 @@ def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
             events=run_events(folder),
             versions=versions,
             security=_security(folder / SPEC),
+            may_call=parsed(folder / REVISIONS, partial(_may_call, plan.caller), "no list of revisions with tables"),
         )
 
 
@@ -240,6 +260,12 @@ def _rollouts(document: Any) -> tuple[Rollout, ...]:
             comment = str(each.get("comment", ""))
             result.append(Rollout(int(each["revision"]), at["loaded"], until, "failed" in at, comment))
     return tuple(result)
+
+
+def _may_call(caller: str, document: Any) -> tuple[str, ...]:
+    in_order = sorted(document, key=lambda each: int(each["revision"]))
+    use_cases = in_order[-1]["document"]["use_cases"] if in_order else {}
+    return tuple(name for name, entry in use_cases.items() if caller in entry["callers"])
 
 
 def _versions(path: Path) -> dict[str, str]:

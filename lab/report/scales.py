@@ -63,7 +63,7 @@ class Scale:
         return {
             "field": field,
             "type": "quantitative",
-            "title": self.title,
+            "title": f"{self.title} (log scale)" if self.kind == "logarithmic" else self.title,
             "scale": {"nice": False}
             | (
                 {"type": "log", "domain": [self.low, 10**end]}

@@ -119,10 +119,28 @@ class RunResult:
 
     @property
     def sentence(self) -> str:
-        """The claims in words: ``Routing: right. Requests: answered. Latency: to be trusted``."""
+        """The claims in words, each with the reason and a remedy unless it is valid.
+
+        E.g. ``Routing: right. Requests: answered. Latency: not to be trusted, this machine was busy; try `--rate 20`.``
+        """
         words = {claim: _WORDS[claim][outcome] for claim, outcome in self.claims.items()}
-        words[Claim.TIMING] += self._advice
-        return " ".join(f"{each}." for each in words.values())
+        doubts = {claim: self.doubt(claim) for claim in words}
+        return " ".join(f"{each}, {doubts[claim]}." if doubts[claim] else f"{each}." for claim, each in words.items())
+
+    def doubt(self, claim: Claim) -> str:
+        """Why a claim is not valid, and what to do; empty if it is valid."""
+        outcome = self.claims[claim]
+        if outcome is Outcome.VALID:
+            return ""
+        first = next((each for each in self.verdicts if (each.claim, each.outcome) == (claim, outcome)), None)
+        if first is None:
+            return "no checker has judged it"
+        if outcome is Outcome.INVALID:
+            return f"says the checker {first.checker}: {first.summary.partition(';')[0]}"
+        if claim is Claim.TIMING and self._suggested_rate:
+            return f"this machine was busy; try `--rate {self._suggested_rate:g}`"
+        remedy = "try a longer `--duration`" if self.summary.ok else "`lab doctor` and `lab logs` may say why"
+        return f"{first.checker}: {first.summary.partition(';')[0]}; {remedy}"
 
     @property
     def misrouted(self) -> int:
@@ -135,11 +153,12 @@ class RunResult:
         return self._violations("tear")
 
     @property
-    def _advice(self) -> str:
-        """A rate to try where this machine was too slow for the one it was given."""
-        late = self.claims[Claim.TIMING] is Outcome.UNKNOWN and self.summary.offered is not None
-        rate = round_rate_below(self.summary.achieved_rate / 2) if late else 0
-        return f", this machine was busy; try `--rate {rate:g}`" if rate else ""
+    def _suggested_rate(self) -> float:
+        """A rate to try where this machine was too slow for the one it was given; 0 if none was."""
+        summary = self.summary
+        if summary.offered is None or summary.ok + summary.failed <= 1:
+            return 0
+        return round_rate_below(summary.achieved_rate / 2)
 
     def _violations(self, checker: str) -> int:
         return sum(len(verdict.violations) for verdict in self.verdicts if verdict.checker == checker)

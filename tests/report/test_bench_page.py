@@ -119,7 +119,8 @@ def test_runs_and_benches_share_a_page(folder: Path, tmp_path: Path) -> None:
     html = render([read_run(write_run(tmp_path))], read_benches(folder))
 
     assert html.index('id="benches"') < html.index('id="verdicts"')
-    assert "<h1>Bench cost, run 1 mesh</h1>" in html
+    assert "; cost: 1 claim holds, 1 does not hold, 1 undecided.</h1>" in html
+    assert "Report of bench cost, run 1 mesh<" in html
 
 
 def test_the_command_writes_every_chart_as_an_image(folder: Path, tmp_path: Path) -> None:

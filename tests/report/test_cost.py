@@ -113,7 +113,7 @@ def test_runs_that_differ_in_nothing_else_answer_with_intervals(tmp_path: Path) 
     assert "share no rounds" in table.note
     assert [chart.name for chart in charts(found)] == ["cost-400 B-200 rps, constant"]
     html = render(runs)
-    assert html.index('id="outline"') < html.index(QUESTION) < html.index('id="latency"')
+    assert html.index('id="outline"') < html.index(f"<h2>{QUESTION}") < html.index('id="latency"')
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ def test_a_late_driver_is_said_in_words_with_a_rate_to_try() -> None:
         "Latency: not to be trusted, this machine was busy; try `--rate 100`."
     )
     assert _run(RIGHT, LOST, ON_TIME).sentence == (
-        "Routing: right. Requests: some failed, and nothing says why. Latency: to be trusted."
+        "Routing: right. Requests: some failed, and nothing says why, says the checker answered: lost. "
+        "Latency: to be trusted."
     )
 
 

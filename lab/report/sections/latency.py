@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from lab.report.run import PERCENTILES, origins
 from lab.report.scales import logarithmic, nines_of, percentiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lab.report.run import ReportedRun
 
@@ -21,27 +22,62 @@ _LEAST_MS = 1e-3  # a logarithmic axis has no 0
 _ROUNDING = 1e-9  # as in lab.measure.latency
 
 
-def view(runs: Sequence[ReportedRun]) -> tuple[Sequence[ReportedRun], Sequence[str], Chart | None, str]:
-    """The runs, the percentiles with intervals, the whole curve, None if no run sent anything, and their origins."""
+def view(
+    runs: Sequence[ReportedRun],
+) -> tuple[Sequence[ReportedRun], Sequence[str], Mapping[int, Sequence[Tenant]], str]:
+    """The runs, the percentiles with intervals, the tenants by the number of their run, and the runs' origins."""
+    return runs, tuple(PERCENTILES), {run.number: tenants(run) for run in runs}, origins(runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """The requests of one tenant.
+
+    Attributes:
+        name: empty for requests without one.
+        sent: number of its requests, of which ``failed`` got no answer.
+        p50_ms: median latency of its answers; NaN without any. ``p99_ms`` likewise.
+    """
+
+    name: str
+    sent: int
+    failed: int
+    p50_ms: float
+    p99_ms: float
+
+
+def tenants(run: ReportedRun) -> list[Tenant]:
+    """A run's tenants by name; none if there is only one."""
+    which, words = run.history.words("tenant")
+    found = []
+    for name, number in sorted((words[number], int(number)) for number in np.unique(which[run.rows_sent])):
+        sent = which[run.rows_sent] == number
+        ms = run.latencies_ms[which[run.rows_timed] == number]
+        p50, p99 = np.quantile(ms, (0.5, 0.99), method="inverted_cdf") if ms.size else (math.nan, math.nan)
+        failed = int((sent & ~run.is_ok[run.rows_sent]).sum())
+        found.append(Tenant(name, int(sent.sum()), failed, float(p50), float(p99)))
+    return found if len(found) > 1 else []
+
+
+def chart_of(runs: Sequence[ReportedRun]) -> Chart | None:
+    """The whole curve of each run; None if no run was answered."""
     lines = [Line(run.label, run.style, points) for run in runs if (points := curve(run))]
-    chart = None
-    if lines:
-        values = [value for line in lines for _, value in line.points]
-        chart = Chart(
-            "Latency in milliseconds over its percentile",
-            percentiles("percentile of requests", max(line.points[-1][0] for line in lines)),
-            logarithmic("latency, ms", min(values), max(values)),
-            lines,
-            name="latency",
-        )
-    return runs, tuple(PERCENTILES), chart, origins(runs)
+    if not lines:
+        return None
+    values = [value for line in lines for _, value in line.points]
+    return Chart(
+        "Latency of answers by percentile",
+        percentiles("percentile of answers", max(line.points[-1][0] for line in lines)),
+        logarithmic("latency, ms", min(values), max(values)),
+        lines,
+        name="latency",
+    )
 
 
 def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[Chart, str]]:
     """The curve, if there is one."""
-    _, _, chart, origin = view(runs)
-    if chart:
-        yield chart, origin
+    if chart := chart_of(runs):
+        yield chart, origins(runs)
 
 
 def curve(run: ReportedRun) -> list[tuple[float, float]]:

@@ -6,7 +6,7 @@ A scenario's run also shows the scenario's steps.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +28,7 @@ _NS = 1e9
 _MOST_BINS = 60
 _SHORTEST_BIN_S = 0.5  # at 100 requests per second, one has 50 ± 7
 _LEAST_MS = 1e-3  # a logarithmic axis has no 0
+_PANEL = 80  # pixels, of a plot
 _LONGEST = 40  # characters of a comment
 
 
@@ -95,6 +96,32 @@ def _timeline(run: ReportedRun) -> Timeline:
     return Timeline(run, length / bins, chart, latency)
 
 
+def panels(runs: Sequence[ReportedRun]) -> list[Chart]:
+    """A small chart for each of several runs of the same time, on the same scales: answers and failures per second."""
+    sent = [run for run in runs if run.sent]
+    start_ns = min((run.start_ns for run in sent), default=0)
+    done_s = [(run.history.numbers("done_ns")[run.rows_sent] - start_ns) / _NS for run in sent]
+    length = max((float(each.max()) for each in done_s), default=0.0)
+    bins = max(1, min(_MOST_BINS, math.floor(length / _SHORTEST_BIN_S)))
+    found = []
+    for run, each in zip(sent, done_s, strict=True):
+        answered, failed = (rates(each[run.is_ok[run.rows_sent] == good], length, bins) for good in (True, False))
+        found.append((run, answered, failed))
+    most = max((rate for _, answered, failed in found for _, rate in answered + failed), default=0.0)
+    return [
+        Chart(
+            f"{run.plan.caller} over {run.plan.topology}: {run.result.counts}",
+            linear("seconds since the start" if run is sent[-1] else "", length, to_tick=False),
+            linear("per second", most),
+            [Line("answered", run.colour, answered), Line("failed", "failed", failed)],
+            marks_of_events(replace(run, start_ns=start_ns), length),
+            name=f"panel-{run.number}",
+            height=_PANEL,
+        )
+        for run, answered, failed in found
+    ]
+
+
 def _latency(run: ReportedRun, due_s: npt.NDArray[np.float64], bin_s: float, x: Scale, marks: Sequence[Mark]) -> Chart:
     """The median and the maximum of the requests due in each bin."""
     which = (due_s / bin_s).astype(np.int64)  # ascending, as requests are sorted by due time
@@ -107,7 +134,7 @@ def _latency(run: ReportedRun, due_s: npt.NDArray[np.float64], bin_s: float, x: 
         middle.append((at, float(np.median(values))))
         worst.append((at, float(values.max())))
     return Chart(
-        f"Latency over when requests were due, run {run.label}",
+        f"Latency of answers over when requests were due, run {run.label}",
         x,
         logarithmic("latency, ms", min(value for _, value in middle), max(value for _, value in worst)),
         [Line("p50", run.colour, middle), Line("max", "failed", worst)],

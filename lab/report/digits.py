@@ -1,0 +1,37 @@
+"""Figures for a sentence: two digits, or as many as their interval bears out. Pure."""
+
+from __future__ import annotations
+
+import math
+
+_DIGITS = 2
+
+
+def in_two_digits(value: float) -> str:
+    """E.g. ``1.6``, ``0.053``, ``42`` or ``1,200``."""
+    return _to_decimals(value, _decimals(value))
+
+
+def with_interval(value: float, low: float, high: float, *, unit: str, signed: bool = False) -> str:
+    """E.g. ``+1.6 ms [1.0, 2.2]``: two digits of the estimate, or of half the interval if that is wider."""
+    half = (high - low) / 2
+    decimals = _decimals(max(abs(value), half) if math.isfinite(half) else value)
+    estimate, *ends = (_to_decimals(each, decimals) for each in (value, low, high))
+    sign = "+" if signed and value >= 0 else ""
+    return f"{sign}{estimate} {unit} [{', '.join(ends)}]"
+
+
+def _decimals(value: float) -> int:
+    """The place of a value's second digit behind the point; negative before it."""
+    if not value or not math.isfinite(value):
+        return 0
+    return _DIGITS - 1 - math.floor(math.log10(abs(float(f"{abs(value):.{_DIGITS - 1}e}"))))
+
+
+def _to_decimals(value: float, decimals: int) -> str:
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "−∞" if value < 0 else "∞"
+    rounded = round(value, decimals)
+    return f"{'−' if rounded < 0 else ''}{abs(rounded):,.{max(decimals, 0)}f}"

@@ -1,0 +1,144 @@
+"""Reports in a real browser: nothing is cut, nothing is fetched, nothing complains, and no mouse is needed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from lab.bench.harness.result import ResultTable
+from lab.report import read_benches, read_runs, write_report
+from lab.runs import runs_in
+from lab.waiting import eventually
+from tests.browser import Page, chromium
+from tests.report.test_bench_page import RESULT
+from tests.report.test_blast import event_at, write_group
+from tests.report.test_cost import bench_of, run_of
+
+KINDS = ("one", "two", "kill", "bench")
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The address of a report of each kind."""
+    home = tmp_path_factory.mktemp("reports")
+    two = read_runs([run_of(home, "mesh", 2.0), run_of(home, "gateway", 3.6)])
+    events = [event_at("kill", "homepage-sidecar", 499), event_at("start", "homepage-sidecar", 900)]
+    killed = read_runs(runs_in(write_group(home, events, ["homepage", "search", "playback"])))
+    (benches := home / "benches").mkdir()
+    cells = ("27 KB, 100 rps", "4 MB, 10 rps")
+    bench_of(benches, {(each, cell): 1.5 for cell in cells for each in ("gateway", "mesh")}, cells)
+    wide = ResultTable("wide", [f"column {number}" for number in range(20)], [["0.123 [0.100, 0.200]"] * 20])
+    (benches / "cost.json").write_text(json.dumps(replace(RESULT, tables=[wide]).to_document()))
+    contents = {"one": (two[:1], []), "two": (two, []), "kill": (killed, []), "bench": ([], read_benches(benches))}
+    for name, (runs, of) in contents.items():
+        write_report(runs, home / f"{name}.html", of)
+    return {name: (home / f"{name}.html").as_uri() for name in contents}
+
+
+UNFOLD = "document.querySelectorAll('details').forEach(each => each.open = true)"
+# What has the focus, after keys: its tag, its text, and whether one sees that it has the focus.
+FOCUS = """(() => {
+  const at = document.activeElement;
+  return [at.tagName, at.textContent.trim().slice(0, 40), getComputedStyle(at).outlineStyle !== 'none'];
+})()"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_answer_and_its_chart_are_above_the_fold(kind: str, page: Page, reports: dict[str, str]) -> None:
+    page.open(reports[kind])
+
+    places = page.evaluate("['h1', '.chart svg'].map(each => document.querySelector(each).getBoundingClientRect().top)")
+    assert places[0] < 100
+    assert places[1] < 500
+    assert page.evaluate("document.body.scrollHeight") < 2500, "the rest is folded"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_cut_fetched_or_wrong(kind: str, page: Page, reports: dict[str, str]) -> None:
+    page.complaints.clear()
+    page.requested.clear()
+
+    for width, dark in ((800, False), (1400, True)):
+        page.open(reports[kind], width=width, dark=dark)
+        page.evaluate(UNFOLD)
+        assert page.overflowing() == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.violations("serious", "critical") == []
+    page.open(reports[kind], width=800, media="print")
+    assert page.evaluate("document.querySelector('#machine, #benches').getBoundingClientRect().height") > 100
+
+    assert page.complaints == []
+    assert set(page.requested) == {reports[kind]}
+
+
+def test_a_wide_table_scrolls_and_can_be_reached(page: Page, reports: dict[str, str]) -> None:
+    page.open(reports["bench"], width=800)
+    page.evaluate(UNFOLD)
+
+    wide = "document.querySelector('.scroll[aria-label=wide]')"
+    assert page.evaluate(f"{wide}.scrollWidth > {wide}.clientWidth")
+    eventually("the table can be reached", lambda: page.evaluate(f"{wide}.tabIndex") == 0, within=timedelta(seconds=5))
+
+
+def test_every_control_works_by_keyboard(page: Page, reports: dict[str, str]) -> None:
+    page.open(reports["two"])
+    controls = page.evaluate(
+        "[...document.querySelectorAll('a, button, summary, .chart')].filter(each => each.checkVisibility()).length"
+    )
+
+    reached = []
+    for _ in range(controls + 10):
+        page.press("Tab")
+        tag, text, seen = page.evaluate(FOCUS)
+        if tag == "BODY":
+            break
+        reached.append((tag, text))
+        assert seen, f"{text}: one does not see that it has the focus"
+
+    tags = Counter(tag for tag, text in reached if text)  # without the menus of charts
+    assert {tag: tags[tag] for tag in ("A", "SUMMARY", "BUTTON")} == {"A": 8, "SUMMARY": 8, "BUTTON": 1}
+    page.evaluate("document.querySelector('nav a[href=\"#latency\"]').focus()")
+    page.press("Enter")
+    await_open("#latency", page)
+    page.evaluate("document.querySelector('#machine > summary').focus()")
+    page.press("Enter")
+    await_open("#machine", page)
+    page.evaluate("document.querySelector('#all').focus()")
+    page.press(" ")
+    assert page.evaluate("[...document.querySelectorAll('details.section')].every(each => each.open)")
+
+
+def await_open(section: str, page: Page) -> None:
+    eventually(
+        f"{section} unfolds",
+        lambda: page.evaluate(f"document.querySelector('{section}').open"),
+        within=timedelta(seconds=5),
+    )
+
+
+def test_a_chart_comes_alive_by_keyboard(page: Page, reports: dict[str, str]) -> None:
+    page.open(reports["two"])
+    page.complaints.clear()
+
+    page.evaluate("document.querySelector('.chart').focus()")
+
+    eventually(
+        "the chart has its menu",
+        lambda: page.evaluate("!!document.querySelector('.chart summary')"),
+        within=timedelta(seconds=10),
+    )
+    found = page.violations("serious", "critical")
+    # axe takes the discs at points for a background, which are transparent until one points at them.
+    assert [each for each in found if not each.startswith("color-contrast")] == []
+    assert page.complaints == []
