@@ -276,3 +276,33 @@ async def test_a_run_ends_when_all_its_users_have_stopped(tmp_path: Path, server
     assert sum(record.status == "OK" for record in records) == 10
     assert sum(record.status == UNSENT for record in records) == 40
     assert orjson.loads(plan.summary.read_bytes())["stopped_by"] == "users that stopped sending"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_a_task_that_raises_is_logged_once_a_kind_and_counted(
+    tmp_path: Path, server: GatedServer, workers: int
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from itertools import count\nfrom locust import task\nfrom lab.load.locust import LabUser\n"
+        "numbers = count()\n"
+        "class Person(LabUser):\n"
+        "    @task\n"
+        "    def look(self):\n"
+        "        self.ask()\n"
+        "        number = next(numbers)\n"
+        "        if number % 2:\n"
+        "            raise KeyError(number)\n"
+        "        raise ValueError(number)\n"
+    )
+    locust = LocustPlan(locustfile=mine, workers=workers)
+    async with running(
+        load_plan(tmp_path, server.address, arrivals=Constant(50, 1), users=5, locust=locust)
+    ) as process:
+        code, _, err = await ended(process)
+
+    assert code == 0
+    assert err.count("Traceback") == 2
+    assert [
+        err.count(f"{each} at {mine}:{line}: raised 2") for each, line in (("KeyError", 11), ("ValueError", 12))
+    ] == [1, 1]

@@ -26,6 +26,7 @@ from lab.load.locust.locustfile_loader import read_locustfile
 from lab.load.locust.loop_thread import LoopThread
 from lab.load.locust.pacing import ScheduledPacing
 from lab.load.locust.sender import Sender
+from lab.load.locust.task_errors import TaskErrors
 from lab.load.locust.user import LabUser
 from lab.load.locust.user_pool import UserPool
 from lab.load.open_loop import Start, Stop
@@ -145,6 +146,8 @@ class UserProcess:
             fail=lambda problem: self._send_message(FAILED, problem),
         )
         LabUser.pool = self._pool
+        self._errors = TaskErrors()
+        self._errors.install()
 
     def get_ready(self) -> None:
         """Connects and warms up.
@@ -171,6 +174,7 @@ class UserProcess:
         """Ends what is still running."""
         gevent.killall(self._greenlets)
         self._thread.end()
+        self._errors.report()
 
     def _send(self, queued: Any) -> None:
         assert self._sender is not None  # noqa: S101 (users start when it is ready)
