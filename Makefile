@@ -48,7 +48,7 @@ h2load:  ## Install h2load on a Debian (as root), a second opinion for benches; 
 	@command -v h2load >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make h2load: install nghttp2-client, or run this as root on Debian" >&2; exit 1; }
 	@command -v h2load >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nghttp2-client >/dev/null; }
 
-proxies:  ## Install NGINX and HAProxy on a Debian (as root), for topologies; elsewhere say what to install
+proxies:  ## Install NGINX and HAProxy on a Debian (as root), beside Traefik and Caddy; elsewhere say what to install
 	@services/renderer/install.sh
 
 # The package would start a server for the whole machine; tests start their own, so that is turned off.
@@ -159,7 +159,7 @@ format: $(VENV)/ready  ## Format the code, and remove the notebooks' output
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask='{"tags"}' notebooks/*.ipynb
 
 lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --generate-hashes \
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra proxies --universal --python-version 3.11 --upgrade --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
 	  --quiet --output-file requirements.lock
 	@$(BIN)/uv pip compile compose/requirements.in --constraint requirements.lock --universal --python-version 3.11 \

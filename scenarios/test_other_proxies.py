@@ -1,6 +1,6 @@
 """Proxies of others: each does what its topology declares, and nothing more.
 
-They are not in the default lab: ``make scenarios ARGS='--topology gateway-nginx'``.
+They are not in the default lab: ``make proxies``, then ``make scenarios ARGS='--topology gateway-nginx'``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ LARGE_BYTES = 2_000_000
 SHADOW = "cw-ranker@v3"
 
 
-@pytest.mark.scenario(takes_s=30, topologies=("gateway-nginx",), runtimes=("process",))
+@pytest.mark.scenario(
+    takes_s=30,
+    topologies=("gateway-caddy", "gateway-haproxy", "gateway-nginx", "gateway-traefik"),
+    runtimes=("process",),
+)
 def test_fifty_changes_through_anothers_proxy_disturb_nobody(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
@@ -58,7 +62,11 @@ def test_fifty_changes_through_anothers_proxy_disturb_nobody(
     assert seen_by(result, "cluster") >= {CLUSTER, "ml-cluster-5"}, "no request saw the move"
 
 
-@pytest.mark.scenario(takes_s=9, topologies=("gateway-nginx",), runtimes=("process",))
+@pytest.mark.scenario(
+    takes_s=9,
+    topologies=("gateway-caddy", "gateway-haproxy", "gateway-nginx", "gateway-traefik"),
+    runtimes=("process",),
+)
 def test_anothers_proxy_retries_and_ejects_as_declared(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
@@ -84,7 +92,11 @@ def test_anothers_proxy_retries_and_ejects_as_declared(
         assert reached <= sent + 1, "the driver asks once before it begins"
 
 
-@pytest.mark.scenario(takes_s=5, topologies=("gateway-nginx",), runtimes=("process",))
+@pytest.mark.scenario(
+    takes_s=5,
+    topologies=("gateway-caddy", "gateway-haproxy", "gateway-nginx", "gateway-traefik"),
+    runtimes=("process",),
+)
 def test_anothers_proxy_limits_tenants_as_declared(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
@@ -101,7 +113,11 @@ def test_anothers_proxy_limits_tenants_as_declared(
     assert (refused > 0) == bool(TOPOLOGIES[topology].capabilities.tenant_rates), result.folder
 
 
-@pytest.mark.scenario(takes_s=9, topologies=("gateway-nginx",), runtimes=("process",))
+@pytest.mark.scenario(
+    takes_s=9,
+    topologies=("gateway-caddy", "gateway-haproxy", "gateway-nginx", "gateway-traefik"),
+    runtimes=("process",),
+)
 def test_anothers_proxy_passes_large_requests_streams_and_copies(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:

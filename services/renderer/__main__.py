@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from lab.errors import UnitError
 from lab.transport import listen, new_server, run_service
+from services.renderer.caddy import Caddy
+from services.renderer.haproxy import HAProxy
 from services.renderer.nginx import Nginx
 from services.renderer.renderer import Renderer
+from services.renderer.traefik import Traefik
 from services.rules import Subscriber, run_beside
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from services.renderer.proxy import Proxy
 
-PROXIES: dict[str, Callable[[], Proxy]] = {"nginx": Nginx}
+PROXIES: dict[str, Callable[[], Proxy]] = {"caddy": Caddy, "haproxy": HAProxy, "nginx": Nginx, "traefik": Traefik}
 # Below the time after which the process runtime kills a unit.
 _GRACE_S = 4.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -16,8 +17,7 @@ from typing import IO, TYPE_CHECKING
 from lab.errors import UnitError
 
 if TYPE_CHECKING:
-    import signal
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 # Debian's servers are where an unprivileged user's PATH does not lead.
 _MORE_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -33,14 +33,17 @@ def path_of(program: str) -> str | None:
 
 
 class Child:
-    """One process in this process's group, with a folder of its own.
+    """A proxy's process, in this process's group, with a folder of its own.
 
     Not asyncio's: that forks, and gRPC's threads forbid it.
 
     Attributes:
+        graceful: the signal at which it ends once its requests have.
         folder: for its files; short, as it may have Unix sockets, and removed when this process ends.
         last_line: the last line that it wrote.
     """
+
+    graceful = signal.SIGTERM
 
     def __init__(self) -> None:
         if os.getpgrp() != os.getpid():
@@ -55,12 +58,13 @@ class Child:
         """Its process id."""
         return self._started.pid
 
-    def start(self, argv: Sequence[str], *, remedy: str) -> None:
+    def run(self, argv: Sequence[str], *, remedy: str, environment: Mapping[str, str] | None = None) -> None:
         """Starts it.
 
         Args:
             argv: the command.
             remedy: what to do if there is no such program.
+            environment: variables besides this process's own.
 
         Raises:
             UnitError: there is none.
@@ -69,7 +73,11 @@ class Child:
         if program is None:
             raise UnitError(f"{argv[0]} is not installed: {remedy}")
         self._process = subprocess.Popen(
-            (program, *argv[1:]), cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            (program, *argv[1:]),
+            cwd=self.folder,
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         assert self._process.stdout is not None  # noqa: S101 (it is a pipe)
         Thread(target=self._pass_on, args=(self._process.stdout,), daemon=True).start()
@@ -88,10 +96,10 @@ class Child:
         """Sends it a signal; without effect if it has ended."""
         self._started.send_signal(number)
 
-    async def stop(self, number: signal.Signals, within_s: float) -> None:
-        """Ends it by a signal, after ``within_s`` seconds by SIGKILL, and removes its folder."""
+    async def stop(self, within_s: float) -> None:
+        """Ends it, after ``within_s`` seconds by SIGKILL, and removes its folder."""
         if self._process is not None:
-            self._process.send_signal(number)
+            self._process.send_signal(self.graceful)
             with suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self._process.wait, within_s)
             self._process.kill()

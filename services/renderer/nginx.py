@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _FILE = "nginx.conf"
 _REMEDY = "`make proxies`, or install nginx 1.25.1 or later"
 _POLL_INTERVAL_S = 0.005
+# Between two reloads: all clients connect again after each, and a worker that ends cuts off their handshakes.
+_REST_S = 0.3
 _LEAVING = b"shutting down"  # in the title of a worker that begins no request any more
 
 # NGINX compares the keys of a map regardless of case, so the strict form is checked before. Several values of a header
@@ -93,49 +96,41 @@ _UPSTREAM_TLS = """
 """
 
 
-class Nginx:
+class Nginx(Child):
     """Runs NGINX with one worker; see :class:`services.renderer.proxy.Proxy`."""
 
-    def __init__(self) -> None:
-        self._child = Child()
+    graceful = signal.SIGQUIT  # SIGTERM would cut requests off
 
-    @property
-    def last_line(self) -> str:
-        """The last line that it wrote."""
-        return self._child.last_line
+    def __init__(self) -> None:
+        super().__init__()
+        self._reloaded_at = 0.0
 
     async def start(self, configuration: Configuration) -> None:
         """Starts it."""
         self._write(configuration)
-        folder = str(self._child.folder)
-        self._child.start(("nginx", "-p", folder, "-c", f"{folder}/{_FILE}", "-e", "stderr"), remedy=_REMEDY)
+        folder = str(self.folder)
+        self.run(("nginx", "-p", folder, "-c", f"{folder}/{_FILE}", "-e", "stderr"), remedy=_REMEDY)
 
     async def configure(self, configuration: Configuration) -> None:
         """Makes new workers, and waits until the old ones have asked their clients to connect again."""
+        await asyncio.sleep(self._reloaded_at + _REST_S - time.monotonic())
         self._write(configuration)
         old = self._workers()
-        self._child.send_signal(signal.SIGHUP)
+        self.send_signal(signal.SIGHUP)
         while not self._reloaded(old):  # noqa: ASYNC110 (it signals nothing)
             await asyncio.sleep(_POLL_INTERVAL_S)
-
-    async def ended(self) -> str:
-        """Returns its last words."""
-        return await self._child.ended()
-
-    async def stop(self, within_s: float) -> None:
-        """Ends it; SIGTERM would cut requests off."""
-        await self._child.stop(signal.SIGQUIT, within_s)
+        self._reloaded_at = time.monotonic()
 
     def _reloaded(self, old: set[int]) -> bool:
         workers = self._workers()
         return bool(workers - old) and all(_is_leaving(each) for each in workers & old)
 
     def _workers(self) -> set[int]:
-        pid = self._child.pid
+        pid = self.pid
         return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
     def _write(self, configuration: Configuration) -> None:
-        (self._child.folder / _FILE).write_text(rendered(configuration))
+        (self.folder / _FILE).write_text(rendered(configuration))
 
 
 def rendered(configuration: Configuration) -> str:

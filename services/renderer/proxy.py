@@ -28,11 +28,13 @@ class Configuration:
     """All that a proxy needs to know.
 
     Attributes:
+        node: this unit's identity, ``role/name``, which may send requests beside the callers.
         listen: ``ip:port`` to serve on.
         upstreams: by routing key.
         identity: folder of its certificate, key and authorities, another one for each certificate; None in plaintext.
     """
 
+    node: str
     listen: str
     upstreams: Mapping[str, Upstream]
     identity: Path | None

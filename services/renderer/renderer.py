@@ -27,6 +27,7 @@ PROBE = "renderer-probe"
 """Model name of the routing keys that lead to the renderer itself."""
 # Less than the control plane waits for an acknowledgement, so that its error has the reason.
 _WITHIN_S = 4.5
+_START_WITHIN_S = 30.0
 _PROBE_TIMEOUT_S = 1.0
 _PROBE_PAUSE_S = 0.005
 _ROTATION_INTERVAL_S = 1.0
@@ -88,10 +89,10 @@ class Renderer:
         self._shown = None  # until it is known what the proxy follows
         self._generation += 1
         key = routing_key(PROBE, f"v{self._generation}")
-        configuration = Configuration(self._listen, {**self._wanted, key: self._probe}, identity)
+        configuration = Configuration(self._node, self._listen, {**self._wanted, key: self._probe}, identity)
         last = ""
         try:
-            async with asyncio.timeout(_WITHIN_S):
+            async with asyncio.timeout(_WITHIN_S if started else _START_WITHIN_S):
                 await (self._proxy.configure if started else self._proxy.start)(configuration)
                 while last := await self._failure(key):  # noqa: ASYNC110 (the proxy signals nothing)
                     await asyncio.sleep(_PROBE_PAUSE_S)

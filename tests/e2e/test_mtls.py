@@ -29,9 +29,10 @@ from models.proto.control.v1 import admin_pb2, admin_pb2_grpc, rules_pb2, rules_
 from services.controlplane.xds.resources import LISTENER
 from tests.lab_command import json_of, refusal, run_lab
 from tests.labs import ROUTES, address_of, ask, lab_up, status_of, write_spec
+from tests.proxies import GATEWAYS, that_run_here
 
 USE_CASE = "ContinueWatchingRanking"
-TOPOLOGIES = ("direct", "gateway", "gateway-header", "mesh", "proxyless")
+TOPOLOGIES = ("direct", "gateway", "gateway-header", "mesh", "proxyless", *that_run_here(GATEWAYS))
 MODEL = "ml-cluster-1-a"
 SOON = timedelta(seconds=20)
 # In the gateway's words its time is up before gRPC has given the connection up.
@@ -174,9 +175,10 @@ def test_a_model_that_is_of_another_cluster_gets_no_request(lab: Lab, topology: 
         f"{topology} answers", lambda: status_of(lab, topology), within=SOON, until=lambda status: status == "OK"
     )
     authority.issue(MODEL, Identity("model", "ml-cluster-9"), {"127.0.0.1"})
+    proxies = [GATEWAYS[each] for each in that_run_here(GATEWAYS)]
     try:
         # Connections that are open have seen the certificate before.
-        for unit in ("homepage", "homepage-sidecar", "central-envoy", "gateway-1"):
+        for unit in ("homepage", "homepage-sidecar", "central-envoy", "gateway-1", *proxies):
             lab.units.kill(unit)
             lab.units.start(unit)
         eventually(

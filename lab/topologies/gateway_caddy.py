@@ -1,0 +1,19 @@
+"""Caller ⇄ resolver beside it, with leases; caller → one Caddy, which routes on the header → model."""
+
+from __future__ import annotations
+
+from lab.topologies._by_header import by_header
+from lab.topologies._topology import YES, Capabilities, no, yes
+
+TOPOLOGY = by_header(
+    "caddy",
+    "Caddy",
+    reason="somebody else's proxy; a document that its admin API replaces as a whole",
+    capabilities=Capabilities(
+        shadow=yes("the client sends the copies"),
+        shadow_by="caller",
+        retries=no("only of requests that it could not send"),
+        draining=YES,
+    ),
+    colour="#d9480f",
+)

@@ -1,0 +1,128 @@
+"""Caddy: one document of JSON, which its admin API replaces as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from lab.errors import UnitError
+from lab.identity import OPERATOR, TRUST_DOMAIN
+from lab.routing.keys import HEADER, PATTERN
+from services.renderer.child import Child
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.renderer.proxy import Configuration, Upstream
+
+_REMEDY = "pip install 'inference-routing-lab[proxies]'"
+_FILE, _SOCKET = "caddy.json", "admin.sock"
+_POLL_INTERVAL_S = 0.01
+_INVALID, _DENIED, _UNAVAILABLE = 3, 7, 14
+_KEY, _UPSTREAM = f"{{http.request.header.{HEADER}}}", "{lab.upstream}"
+_URI, _SECOND_URI = (f"{{http.request.tls.client.san.uris.{number}}}" for number in range(2))
+_NO_REPLICA = "none"
+
+
+class Caddy(Child):
+    """Runs Caddy with one processor; see :class:`services.renderer.proxy.Proxy`."""
+
+    async def start(self, configuration: Configuration) -> None:
+        """Starts it."""
+        (self.folder / _FILE).write_text(json.dumps(rendered(configuration, self.folder)))
+        home = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(self.folder))
+        argv = ("caddy", "run", "--config", str(self.folder / _FILE))
+        self.run(argv, remedy=_REMEDY, environment={"GOMAXPROCS": "1", **home})
+        while not (self.folder / _SOCKET).exists():  # noqa: ASYNC110 (it signals nothing)
+            await asyncio.sleep(_POLL_INTERVAL_S)
+
+    async def configure(self, configuration: Configuration) -> None:
+        """Replaces the configuration; Caddy asks clients of the previous one to connect again."""
+        document = rendered(configuration, self.folder)
+        connector = aiohttp.UnixConnector(str(self.folder / _SOCKET))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.post("http://localhost/load", json=document) as answer,
+        ):
+            if not answer.ok:
+                raise UnitError(f"caddy: {(await answer.text()).strip()}")
+
+
+def rendered(configuration: Configuration, folder: Path) -> dict[str, Any]:
+    """Caddy's configuration."""
+    identity = configuration.identity
+    server = {
+        "listen": [configuration.listen],
+        "protocols": ["h1", "h2"] if identity else ["h1", "h2c"],
+        "automatic_https": {"disable": True},
+        "max_header_bytes": 65_536,
+        "routes": _routes(configuration),
+        "errors": {"routes": [{"handle": [_refusal(_UNAVAILABLE, f"routing key '{_KEY}': no healthy replica")]}]},
+    }
+    apps: dict[str, Any] = {"http": {"servers": {"lab": server}}}
+    if identity is not None:
+        authorities = {"provider": "file", "pem_files": [str(identity / "ca.pem")]}
+        client = {"mode": "require_and_verify", "ca": authorities}
+        policy = {"client_authentication": client, "alpn": ["h2"], "protocol_min": "tls1.3"}
+        server |= {"strict_sni_host": False, "tls_connection_policies": [policy]}
+        file = {"certificate": str(identity / "cert.pem"), "key": str(identity / "key.pem")}
+        apps["tls"] = {"certificates": {"load_files": [file]}}
+    return {
+        "admin": {"listen": f"unix/{folder / _SOCKET}|0600", "config": {"persist": False}},
+        "logging": {"logs": {"default": {"level": "ERROR"}}},
+        "apps": apps,
+    }
+
+
+def _routes(configuration: Configuration) -> list[dict[str, Any]]:
+    names = configuration.names()
+    mappings = [
+        {"input": key, "outputs": [names.get(its, _NO_REPLICA)]} for key, its in configuration.upstreams.items()
+    ]
+    lookup = {"handler": "map", "source": _KEY, "destinations": [_UPSTREAM], "mappings": mappings, "defaults": [""]}
+    strict = {"vars_regexp": {_KEY: {"pattern": f"^{PATTERN}$"}}}
+    admitted = f"^spiffe://{TRUST_DOMAIN}/(caller/|{OPERATOR}/|{configuration.node}$)"
+    caller = {"vars_regexp": {_URI: {"pattern": admitted}}, "vars": {_SECOND_URI: [""]}}
+    refusals = [_unless(caller, _refusal(_DENIED, "for callers only"))] if configuration.identity else []
+    return [
+        *refusals,
+        _unless(strict, _refusal(_INVALID, "routing key: send exactly one, of the form model.v1")),
+        {"handle": [lookup]},
+        *(_when(name, _forwarding(each, configuration.identity)) for each, name in names.items()),
+        _when(_NO_REPLICA, _refusal(_UNAVAILABLE, f"routing key '{_KEY}': no healthy replica")),
+        {"handle": [_refusal(_UNAVAILABLE, f"routing key '{_KEY}': no such key")]},
+    ]
+
+
+def _unless(condition: dict[str, Any], handler: dict[str, Any]) -> dict[str, Any]:
+    return {"match": [{"not": [condition]}], "handle": [handler], "terminal": True}
+
+
+def _when(upstream: str, handler: dict[str, Any]) -> dict[str, Any]:
+    return {"match": [{"vars": {_UPSTREAM: [upstream]}}], "handle": [handler], "terminal": True}
+
+
+def _refusal(status: int, message: str) -> dict[str, Any]:
+    headers = {"Content-Type": ["application/grpc"], "Grpc-Status": [str(status)], "Grpc-Message": [message]}
+    return {"handler": "static_response", "status_code": 200, "headers": headers}
+
+
+def _forwarding(upstream: Upstream, identity: Path | None) -> dict[str, Any]:
+    transport: dict[str, Any] = {"protocol": "http", "versions": ["2"] if identity else ["h2c"]}
+    if identity is not None:
+        transport["tls"] = {
+            "client_certificate_file": str(identity / "cert.pem"),
+            "client_certificate_key_file": str(identity / "key.pem"),
+            "ca": {"provider": "file", "pem_files": [str(identity / "ca.pem")]},
+            "server_name": upstream.host_name,
+        }
+    return {
+        "handler": "reverse_proxy",
+        "upstreams": [{"dial": each} for each in upstream.addresses],
+        "load_balancing": {"selection_policy": {"policy": "round_robin"}, "retries": 1},
+        "flush_interval": -1,
+        "transport": transport,
+    }

@@ -1,0 +1,91 @@
+"""Traefik: a file with one router for each routing key, which it watches."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from lab.routing.keys import HEADER
+from services.renderer.child import Child
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.renderer.proxy import Configuration, Upstream
+
+_REMEDY = "pip install 'inference-routing-lab[proxies]'"
+_FILE, _SCRATCH = "dynamic.yaml", "scratch"
+_ENTRY = "callers"
+_NOBODY = "nobody"
+
+
+class Traefik(Child):
+    """Runs Traefik with one processor; see :class:`services.renderer.proxy.Proxy`."""
+
+    async def start(self, configuration: Configuration) -> None:
+        """Starts it."""
+        self._write(configuration)
+        options = {
+            "global.checknewversion": "false",
+            "global.sendanonymoususage": "false",
+            "log.level": "ERROR",
+            f"entrypoints.{_ENTRY}.address": configuration.listen,
+            f"entrypoints.{_ENTRY}.http2.maxconcurrentstreams": "4096",
+            # By default it cuts off streams after 60 s, even active ones.
+            f"entrypoints.{_ENTRY}.transport.respondingtimeouts.readtimeout": "0s",
+            f"entrypoints.{_ENTRY}.transport.lifecycle.gracetimeout": "4s",
+            "providers.file.filename": str(self.folder / _FILE),
+            # By default changes wait for 2 s.
+            "providers.providersthrottleduration": "20ms",
+        }
+        argv = ("traefik", *(f"--{name}={value}" for name, value in options.items()))
+        self.run(argv, remedy=_REMEDY, environment={"GOMAXPROCS": "1", "HOME": str(self.folder)})
+
+    async def configure(self, configuration: Configuration) -> None:
+        """Replaces the file. Open connections follow it with all others."""
+        self._write(configuration)
+
+    def _write(self, configuration: Configuration) -> None:
+        scratch = self.folder / _SCRATCH
+        scratch.write_text(json.dumps(rendered(configuration)))  # which is YAML
+        scratch.replace(self.folder / _FILE)
+
+
+def rendered(configuration: Configuration) -> dict[str, Any]:
+    """Traefik's dynamic configuration."""
+    names, identity = configuration.names(), configuration.identity
+    secured: dict[str, Any] = {"tls": {}} if identity else {}
+    routers = {
+        f"k{number}": {
+            "rule": f"Header(`{HEADER}`, `{key}`)",
+            "service": names.get(its, _NOBODY),
+            "priority": 2,
+            **secured,
+        }
+        for number, (key, its) in enumerate(sorted(configuration.upstreams.items()))
+    }
+    # Without it, an unknown key would be 404, which gRPC reads as UNIMPLEMENTED.
+    routers["others"] = {"rule": "PathPrefix(`/`)", "service": _NOBODY, "priority": 1, **secured}
+    services: dict[str, Any] = {name: _service(name, each, identity) for each, name in names.items()}
+    services[_NOBODY] = {"loadBalancer": {"servers": []}}
+    document: dict[str, Any] = {"http": {"routers": routers, "services": services}}
+    if identity is not None:
+        certificate = {"certFile": str(identity / "cert.pem"), "keyFile": str(identity / "key.pem")}
+        authorities = [str(identity / "ca.pem")]
+        document["http"]["serversTransports"] = {
+            name: {"serverName": each.host_name, "rootCAs": authorities, "certificates": [certificate]}
+            for each, name in names.items()
+        }
+        client = {"caFiles": authorities, "clientAuthType": "RequireAndVerifyClientCert"}
+        options = {"minVersion": "VersionTLS13", "alpnProtocols": ["h2"], "clientAuth": client}
+        document["tls"] = {
+            "stores": {"default": {"defaultCertificate": certificate}},
+            "options": {"default": options},
+        }
+    return document
+
+
+def _service(name: str, upstream: Upstream, identity: Path | None) -> dict[str, Any]:
+    servers = [{"url": f"{'https' if identity else 'h2c'}://{each}"} for each in upstream.addresses]
+    transport = {"serversTransport": name} if identity else {}
+    return {"loadBalancer": {"servers": servers, "responseForwarding": {"flushInterval": "-1ms"}, **transport}}
