@@ -44,10 +44,10 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     name, role = arguments.name, arguments.role
     proxy = PROXIES[arguments.proxy]()  # before gRPC has threads, as it forks
     server, _ = new_server()
-    port = listen(server, "127.0.0.1:0")
-    await server.start()
-    renderer = Renderer(proxy, listen=arguments.listen, node=f"{role}/{name}", probe=f"127.0.0.1:{port}")
     try:
+        port = listen(server, "127.0.0.1:0")
+        await server.start()
+        renderer = Renderer(proxy, listen=arguments.listen, node=f"{role}/{name}", probe=f"127.0.0.1:{port}")
         await renderer.start()
         _log.info("%s serves on %s", arguments.proxy, arguments.listen)
         rules = Subscriber(

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Thread
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
 
 # Debian's servers are where an unprivileged user's PATH does not lead.
 _MORE_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
-# Unless it reads a line, this process has been killed: ends the rest of its group. A signal at the parent's death would
-# reach the proxy's first process alone.
-_REAPER = 'read -r _ || { rm -rf "$0"; kill -KILL 0; }'
+# Unless it reads a line, this process has been killed: ends the rest of its group, and removes the folder. A signal at
+# the parent's death would reach the proxy's first process alone.
+_REAPER = 'trap "" TERM; read -r _ || { kill -KILL "-$1"; rm -rf "$0"; }'
 
 
 def path_of(program: str) -> str | None:
@@ -47,11 +46,13 @@ class Child:
 
     def __init__(self) -> None:
         if os.getpgrp() != os.getpid():
-            os.setpgid(0, 0)  # the reaper must end nobody else
+            os.setpgid(0, 0)  # the reaper ends the whole group
         self.folder = Path(mkdtemp(prefix="lab-proxy-"))
         self.last_line = ""
         self._process: subprocess.Popen[bytes] | None = None
-        self._reaper = subprocess.Popen(("/bin/sh", "-c", _REAPER, str(self.folder)), stdin=subprocess.PIPE)
+        argv = ("/bin/sh", "-c", _REAPER, str(self.folder), str(os.getpgrp()))
+        # It must outlive the group, and `lab down`, which ends all processes with the lab's mark.
+        self._reaper = subprocess.Popen(argv, stdin=subprocess.PIPE, env={}, start_new_session=True)
 
     @property
     def pid(self) -> int:
@@ -97,12 +98,13 @@ class Child:
         self._started.send_signal(number)
 
     async def stop(self, within_s: float) -> None:
-        """Ends it, after ``within_s`` seconds by SIGKILL, and removes its folder."""
+        """Ends it, and removes its folder. What has not ended after ``within_s`` seconds ends with this process."""
         if self._process is not None:
             self._process.send_signal(self.graceful)
-            with suppress(subprocess.TimeoutExpired):
+            try:
                 await asyncio.to_thread(self._process.wait, within_s)
-            self._process.kill()
+            except subprocess.TimeoutExpired:
+                return
         shutil.rmtree(self.folder, ignore_errors=True)
         self._reaper.communicate(b"well\n")
 

@@ -188,9 +188,15 @@ def test_nothing_of_a_killed_proxy_is_left_and_it_comes_back(lab: Lab, topology:
     before = own_processes(lab, role)
     assert len(before) >= 2
 
+    folders = {Path(psutil.Process(each).cwd()) for each in before} - {CHECKOUT}
+    assert all(each.exists() for each in folders)
+
     fault = lab.faults.inject("kill", role)
     try:
         eventually("all have ended", lambda: [pid for pid in before if is_alive(pid)], within=WITHIN, until=[].__eq__)
+        eventually(
+            "its folder is gone", lambda: [each for each in folders if each.exists()], within=WITHIN, until=[].__eq__
+        )
         assert status_of(lab, topology) == "UNAVAILABLE"
     finally:
         fault.heal()
