@@ -70,6 +70,13 @@ def test_every_block_of_commands_is_run_or_gives_a_reason(page: Path) -> None:
 
 
 @a_page
+def test_commands_quote_their_variables(page: Path) -> None:
+    for block in blocks_of(page):
+        where = f"{page}:{block.line}"
+        assert not _VARIABLE.search(_QUOTED.sub("", block.text)), f'{where}: write "$NAME": a value may have blanks'
+
+
+@a_page
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if not link.startswith("http"):
@@ -87,6 +94,9 @@ def test_the_pages_build_without_a_warning_and_need_no_network(tmp_path: Path) -
     for file in tmp_path.rglob("*.css"):
         assert re.findall(r"url\(\s*[\"']?(?:https?:)?//", file.read_text()) == [], file
 
+
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|#.*""")
+_VARIABLE = re.compile(r"\$[^?]")  # a status is a number
 
 # What a browser fetches by itself; a link waits for a reader.
 _LOADED_FROM_OUTSIDE = re.compile(

@@ -14,12 +14,14 @@ from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name
 from lab.cli.output import console, print_json, say, table
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.ops.inspect import roles_beside_callers
+from lab.transport.security import PLAINTEXT
 
 if TYPE_CHECKING:
     from lab.client.admin_values import ControlPlaneStatus
-    from lab.ops.inspect import LabEndpoints
+    from lab.ops.inspect import LabEndpoints, LabStatus
 
 _STYLES = {"running": "green", "paused": "yellow", "stalled": "bold red", "exited": "bold red", "absent": "yellow"}
+_NO_IDENTITY = "plaintext: no identity is proved, so every program on this machine can act as any caller"
 
 
 def up(
@@ -71,7 +73,9 @@ def up(
             f"[green]✓[/green] {each.topology:<20}{each.use_case} → {each.model}@{each.version}, "
             f"{each.replica}, {each.latency_ms:.1f} ms"
         )
-    console.print(f"\n{len(state.units)} units up in {time.monotonic() - began:.1f} s ({state.runtime} runtime)\n")
+    console.print(f"\n{len(state.units)} units up in {time.monotonic() - began:.1f} s ({state.runtime} runtime)")
+    _warn_of_plaintext(state)
+    console.print()
     console.print(_endpoints_table(lab.endpoints()))
     if not calls:
         return
@@ -125,6 +129,7 @@ def status(
             if known
             else f"lab {state.name}, {state.runtime} runtime; the control plane does not answer"
         )
+        _warn_of_plaintext(state)
         rows: list[tuple[object, ...]] = [
             (
                 unit.name,
@@ -192,6 +197,11 @@ def endpoints(
             console.print(table(("", "REST"), list(where.rest.items())))
         if where.identity:
             console.print(f"Connections need mTLS, e.g. with the certificate in {where.identity}/current", markup=False)
+
+
+def _warn_of_plaintext(state: LabStatus) -> None:
+    if state.security == PLAINTEXT:
+        console.print(_NO_IDENTITY, style="yellow", soft_wrap=True)
 
 
 def _endpoints_table(where: LabEndpoints) -> object:

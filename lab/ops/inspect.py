@@ -65,12 +65,14 @@ class LabStatus:
     """Status of a lab.
 
     Attributes:
+        security: ``mtls`` or ``plaintext``.
         control_plane: None if it does not answer.
         disk_is_full: whether less than 64 KB are free for the lab's folder.
     """
 
     name: str
     runtime: str
+    security: str
     units: tuple[UnitStatus, ...]
     control_plane: ControlPlaneStatus | None
     disk_is_full: bool = False
@@ -80,6 +82,7 @@ class LabStatus:
         known = self.control_plane
         return {
             "runtime": self.runtime,
+            "security": self.security,
             "revision": known.revision if known else None,
             "units": [_without_other_id(asdict(unit)) for unit in self.units],
             "nodes": [asdict(node) for node in known.nodes] if known else [],
@@ -174,6 +177,7 @@ def status(context: LabContext, *, memory: bool = False) -> LabStatus:
     return LabStatus(
         context.name,
         state.runtime,
+        state.security,
         tuple(units),
         control_plane_status(context, state),
         shutil.disk_usage(context.folder).free < _FULL_BYTES,

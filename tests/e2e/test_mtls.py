@@ -219,6 +219,15 @@ def test_a_lab_in_plaintext_has_no_certificates_and_says_what_to_do(own_lab: Lab
     assert "bring it up with --security mtls" in refusal(run_lab(own_lab, "pki", "show"))
     assert not Identities(own_lab.folder).folder.exists()
 
+    for command in (["status"], ["up", "--spec", mini_spec, "--topology", "mesh", "--security", "plaintext"]):
+        assert "plaintext: no identity is proved" in run_lab(own_lab, *command).stdout
+    assert json_of(run_lab(own_lab, "status", "--json"))["security"] == "plaintext"
+
+
+def test_a_lab_with_certificates_does_not_speak_of_plaintext(lab: Lab) -> None:
+    assert "plaintext" not in run_lab(lab, "status").stdout
+    assert json_of(run_lab(lab, "status", "--json"))["security"] == "mtls"
+
 
 def test_a_replica_that_comes_later_has_its_certificate_and_gets_requests(lab: Lab) -> None:
     [_, newcomer] = lab.units.scale("ml-cluster-1", 2)
