@@ -17,6 +17,8 @@ from lab.ops.inspect import roles_beside_callers
 from lab.transport.security import PLAINTEXT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lab.client.admin_values import ControlPlaneStatus
     from lab.ops.inspect import LabEndpoints, LabStatus
 
@@ -150,18 +152,27 @@ def status(
         console.print(table(headings, rows, right=("pid", "rev", "MB"), optional=("address", identity, "role")))
         for line in _behind(known):
             console.print(line, style="yellow", markup=False)
-        for unit in state.units:
-            if unit.last_words:
-                console.print(f"{unit.name}: {unit.last_words}", markup=False)
-            if unit.state == "stalled":
-                console.print(f"{unit.name}: waits for the kernel, e.g. for a disk that does not answer", markup=False)
-            if unit.over_ceiling:
-                times, last = len(unit.over_ceiling), unit.over_ceiling[-1]
-                console.print(f"{unit.name}: over its memory ceiling, times: {times}; last: {last}", markup=False)
-        if state.disk_is_full:
-            console.print(f"the disk of lab {state.name} is full: logs and revisions cannot be written", markup=False)
+        for line in _remarks(state):
+            console.print(line, markup=False)
     if any(unit.state != "running" for unit in state.units):
         raise typer.Exit(1)
+
+
+def _remarks(state: LabStatus) -> Iterator[str]:
+    """Yields a line for each thing that is wrong with a unit, or with the lab's disk."""
+    for unit in state.units:
+        if unit.last_words:
+            yield f"{unit.name}: {unit.last_words}"
+        if unit.state == "stalled":
+            yield f"{unit.name}: waits for the kernel, e.g. for a disk that does not answer"
+        if unit.open_files:
+            full = f"{unit.name}: has all its {unit.open_files} files and connections open: new ones wait"
+            yield f"{full}; `ulimit -n` before `lab up` raises the limit"
+        if unit.over_ceiling:
+            times, last = len(unit.over_ceiling), unit.over_ceiling[-1]
+            yield f"{unit.name}: over its memory ceiling, times: {times}; last: {last}"
+    if state.disk_is_full:
+        yield f"the disk of lab {state.name} is full: logs and revisions cannot be written"
 
 
 def _behind(known: ControlPlaneStatus | None) -> list[str]:

@@ -46,6 +46,7 @@ class UnitStatus:
         container: short id of its container; empty if it is a process.
         last_words: end of its log if it has exited.
         memory_bytes: with shared pages counted once over all units; 0 if not requested.
+        open_files: its limit of open files and connections if it has reached it, else 0.
         over_ceiling: one line for each time that it was killed for exceeding its memory ceiling, and started again.
     """
 
@@ -57,6 +58,7 @@ class UnitStatus:
     container: str
     last_words: str
     memory_bytes: int = 0
+    open_files: int = 0
     over_ceiling: tuple[str, ...] = ()
 
 
@@ -156,6 +158,7 @@ def status(context: LabContext, *, memory: bool = False) -> LabStatus:
     state = context.state()
     runtime = context.runtime(state)
     states = runtime.states(state.running)
+    exhausted = runtime.exhausted(state.running)
     sizes = runtime.memory_bytes(state.running) if memory else {}
     units = []
     for unit in state.plan.units:
@@ -171,6 +174,7 @@ def status(context: LabContext, *, memory: bool = False) -> LabStatus:
                 container=running.container[:12],
                 last_words=runtime.last_words(unit.name) if how == "exited" else "",
                 memory_bytes=sizes.get(unit.name, 0),
+                open_files=exhausted.get(unit.name, 0),
                 over_ceiling=tuple(runtime.over_ceiling(unit.name)),
             )
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -10,20 +12,47 @@ from lab.errors import LabError
 from lab.faults import Injector
 from lab.runs.seal import forget_key
 from lab.runtime import make_runtime, possible_runtimes
-from lab.runtime.lock import exclusive
+from lab.runtime.lock import exclusive, lock_of
 from lab.runtime.state import STATE_FILE, LabState
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_DISK_S, _POLL_S = 2.0, 0.002
 
 
 def take_down(folder: Path) -> int:
     """Ends every unit of the lab in this folder and removes the folder; returns the number of units ended.
 
     The folder may be gone: the units carry its path.
+
+    Raises:
+        LabError: another command changes the lab; or units, or the disk of the folder, do not answer within 10 s.
     """
-    with exclusive(folder):
-        return clean_up(folder, keep_logs=False)
+    if _disk_answers(folder):
+        with exclusive(folder):
+            return clean_up(folder, keep_logs=False)
+    try:
+        ended = sum(runtime.sweep() for runtime in possible_runtimes(folder))
+    finally:
+        _spawn("rm", "-rf", str(folder), str(lock_of(folder)))  # ends when the disk answers
+    raise LabError(f"{folder}: its disk does not answer; {ended} units ended, and the folder goes once it does")
+
+
+def _disk_answers(folder: Path) -> bool:
+    """Whether a change beside the folder ends in time; to remove a file that is not there takes the disk as well."""
+    attempt, give_up = _spawn("rm", "-f", f"{folder}.none"), time.monotonic() + _DISK_S
+    while os.waitpid(attempt, os.WNOHANG) == (0, 0):
+        if time.monotonic() >= give_up:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _spawn(*command: str) -> int:
+    """Starts a process that may be left behind, and returns its id: one that waits for a disk cannot be ended."""
+    quiet = [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
+    return os.posix_spawnp(command[0], command, os.environ, file_actions=quiet, setsid=True)
 
 
 def clean_up(folder: Path, *, keep_logs: bool) -> int:

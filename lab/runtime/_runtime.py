@@ -82,6 +82,11 @@ class Runtime(ABC):
         del unit
         return []
 
+    def exhausted(self, running: Mapping[str, Running]) -> dict[str, int]:
+        """Units that have as many files and connections open as they may, with that number."""
+        del running
+        return {}
+
     def remove(self, running: Running) -> None:  # noqa: B027 (same)
         """Removes what is left of a unit that has ended, and frees its address."""
 

@@ -16,6 +16,11 @@ from lab.waiting import eventually
 _PATIENCE = timedelta(seconds=2)
 
 
+def lock_of(folder: Path) -> Path:
+    """The lock of the lab in a folder: beside it, as `lab down` removes the folder."""
+    return folder.parent / f"{folder.name}.lock"
+
+
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Holds the lock of the lab in ``folder``, which it creates.
@@ -25,8 +30,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises:
         LabError: another command holds it.
     """
-    # Beside the folder, as `lab down` removes the folder.
-    lock = FileLock(folder.parent / f"{folder.name}.lock")
+    lock = FileLock(lock_of(folder))
     created = [each for each in folder.parents if each == folder.parent or not each.exists()]
     try:
         eventually("the lock is held", lambda: _try_acquire(lock), within=_PATIENCE)

@@ -6,6 +6,7 @@ The request log has one line of JSON a request, written in batches to cost reque
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from lab.plain_text import printable
 from lab.transport.security import peer_identity
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from google.protobuf.message import Message
@@ -34,10 +35,14 @@ REFUSED = grpc.StatusCode.PERMISSION_DENIED.name
 # Of an act's detail; the whole may be a route table.
 _MOST_CHARACTERS = 500
 _FLUSH_INTERVAL_S = 0.25
+# Of a request log whose disk is full or stalled: entries, and bytes, that wait for it.
+_MOST_ENTRIES, _MOST_BYTES = 50_000, 4 * 1024 * 1024
+
+_log = logging.getLogger(__name__)
 
 
 class RequestLog:
-    """Appends to a file.
+    """Appends to a file. While its disk is full or stalled, some lines wait, and the others are dropped and counted.
 
     Args:
         path: the file; None logs nothing.
@@ -45,22 +50,35 @@ class RequestLog:
     """
 
     def __init__(self, path: Path | None, fields: tuple[str, ...]) -> None:
+        self._path = path
         self._file = None if path is None else path.open("ab", buffering=0)
         self._fields = ("time", *fields)
         self._entries: list[tuple[object, ...]] = []
+        self._waiting = b""
+        self._dropped = 0
+        self._is_full = False
 
     def write(self, *values: object) -> None:
         """Logs a request that is done."""
-        if self._file is not None:
+        if self._file is None:
+            return
+        if len(self._entries) < _MOST_ENTRIES:
             self._entries.append((time.time(), *values))
+        else:
+            self._dropped += 1
 
     async def run(self) -> None:
         """Flushes periodically until cancelled, then once more."""
+        flushing: asyncio.Task[None] | None = None
         try:
             while True:
                 await asyncio.sleep(_FLUSH_INTERVAL_S)
-                self.flush()
+                # In a thread: a disk that stalls holds the log, not the requests.
+                flushing = asyncio.create_task(asyncio.to_thread(self._append, self._taken()))
+                await asyncio.shield(flushing)
         finally:
+            if flushing is not None:
+                await asyncio.gather(flushing, return_exceptions=True)
             self.flush()
 
     @asynccontextmanager
@@ -76,11 +94,36 @@ class RequestLog:
 
     def flush(self) -> None:
         """Writes the buffered lines."""
-        if self._file is None or not self._entries:
-            return
+        self._append(self._taken())
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether no line waits to be written."""
+        return not (self._entries or self._waiting)
+
+    def _taken(self) -> list[tuple[object, ...]]:
         entries, self._entries = self._entries, []
-        lines = [orjson.dumps(dict(zip(self._fields, entry, strict=True))) for entry in entries]
-        self._file.write(b"\n".join((*lines, b"")))
+        return entries
+
+    def _append(self, entries: Sequence[tuple[object, ...]]) -> None:
+        if self._file is None or not (entries or self._waiting):
+            return
+        if len(self._waiting) < _MOST_BYTES:
+            lines = [orjson.dumps(dict(zip(self._fields, entry, strict=True))) for entry in entries]
+            self._waiting += b"\n".join((*lines, b""))
+        else:
+            self._dropped += len(entries)
+        try:
+            # A full disk may take a part of a line; the rest follows once there is space.
+            self._waiting = self._waiting[self._file.write(self._waiting) or 0 :]
+        except OSError as error:
+            if not self._is_full:
+                _log.warning("%s: %s: requests wait to be logged, up to %d bytes", self._path, error, _MOST_BYTES)
+            self._is_full = True
+            return
+        if self._is_full and not self._waiting:
+            _log.warning("%s: written again; %d requests were not logged", self._path, self._dropped)
+            self._is_full, self._dropped = False, 0
 
     def close(self) -> None:
         """Flushes and closes the file."""

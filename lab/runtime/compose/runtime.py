@@ -208,7 +208,8 @@ class ComposeRuntime(Runtime):
                 else:
                     if not self._project.listed():
                         break
-        self._file.unlink(missing_ok=True)
+        if self._file.exists():  # to remove none would wait for a disk that does not answer
+            self._file.unlink()
         ports.release(self._folder)
         subnets.release(self._folder)
         return units

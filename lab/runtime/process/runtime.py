@@ -37,7 +37,7 @@ _POLL_INTERVAL_S = 0.01
 _STATES = {psutil.STATUS_STOPPED: "paused", psutil.STATUS_DISK_SLEEP: "stalled"}
 _LOOKS, _LOOK_INTERVAL_S = 6, 0.05
 # Of a sweep: the whole, for units to end by themselves, for the kernel to end them, and for listing processes.
-_SWEEP_S, _GRACE_S, _KILL_S, _LEAST_S = 7.0, 4.5, 2.0, 0.5
+_SWEEP_S, _GRACE_S, _KILL_S, _LEAST_S = 6.0, 4.0, 1.0, 0.5
 
 
 class ProcessSite(RuntimeSite):
@@ -122,6 +122,10 @@ class ProcessRuntime(Runtime):
     def over_ceiling(self, unit: str) -> list[str]:
         return memory_watch.events(self._home(unit))
 
+    def exhausted(self, running: Mapping[str, Running]) -> dict[str, int]:
+        limits = {name: _exhausted_limit(each) for name, each in running.items()}
+        return {name: limit for name, limit in limits.items() if limit}
+
     def states(self, running: Mapping[str, Running]) -> dict[str, str]:
         """The state of each unit; another process that has got a unit's id since does not count as the unit."""
         states = {name: _state(each) for name, each in running.items()}
@@ -202,7 +206,7 @@ class ProcessRuntime(Runtime):
         processes.kill([each for each in self._marked() if plan in _command_line(each)])
 
     def sweep(self) -> int:
-        """Ends every process of this lab within 9 s; returns how many there were.
+        """Ends every process of this lab within 8 s; returns how many there were.
 
         Raises:
             UnitError: some have not ended.
@@ -271,6 +275,18 @@ def _state(running: Running) -> str:
     with contextlib.suppress(psutil.NoSuchProcess):
         return _STATES.get(process.status(), "running")
     return "exited"
+
+
+def _exhausted_limit(running: Running) -> int:
+    """The limit of the process's file descriptors if all are in use, else 0."""
+    process = processes.find(running)
+    if process is None or not hasattr(process, "rlimit"):  # not on macOS
+        return 0
+    try:
+        limit, _ = process.rlimit(psutil.RLIMIT_NOFILE)
+        return limit if process.num_fds() >= limit else 0
+    except psutil.Error:
+        return 0
 
 
 def _memory_bytes(running: Running) -> int:

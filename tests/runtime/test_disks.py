@@ -1,0 +1,131 @@
+"""Disks that are full, or do not answer. They are mounted for the test, which only root can."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from lab.errors import LabError
+from lab.lab import Lab
+from lab.transport.rpc_logs import RequestLog
+from lab.waiting import eventually
+from tests.lab_command import run_lab
+from tests.labs import ask, processes_of, unique_lab, write_spec
+
+WITHIN = timedelta(seconds=60)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 48 MB that can be filled and frozen."""
+    image, folder = tmp_path / "image", tmp_path / "disk"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(48 * 2**20)
+    for command in (f"mkfs.ext4 -q -m 0 {image}", f"mount -o loop {image} {folder}"):
+        done = subprocess.run(command.split(), capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"needs root and loop devices: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["fsfreeze", "-u", folder], check=False, capture_output=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def lab(disk: Path, tmp_path: Path) -> Iterator[Lab]:
+    """A lab whose folder is on that disk."""
+    lab = unique_lab(disk)
+    try:
+        lab.up(spec=write_spec(tmp_path), runtime="process")
+        yield lab
+    finally:
+        subprocess.run(["fsfreeze", "-u", disk], check=False, capture_output=True)
+        lab.down()
+
+
+def fill(disk: Path) -> Path:
+    """Takes all space; returns the file to remove."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (2**20, 1024, 1):
+            try:
+                while file.write(bytes(size)):
+                    pass
+            except OSError:
+                continue
+    return filler
+
+
+def test_a_request_log_goes_on_after_a_full_disk_without_torn_lines(
+    disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = disk / "access.log"
+    log = RequestLog(path, ("number", "text"))
+    filler = fill(disk)
+
+    for number in range(1000):
+        log.write(number, "x" * 10_000)
+        log.flush()
+
+    [full] = [each.getMessage() for each in caplog.records]
+    assert "No space left on device" in full
+    filler.unlink()
+
+    def is_written() -> bool:
+        log.flush()
+        return log.up_to_date
+
+    with caplog.at_level(logging.WARNING):
+        eventually("all is written", is_written, within=WITHIN)
+    numbers = [json.loads(line)["number"] for line in path.read_text().splitlines()]
+    assert numbers == list(range(len(numbers)))
+    assert caplog.records[-1].getMessage() == f"{path}: written again; {1000 - len(numbers)} requests were not logged"
+    log.write(1000, "")
+    log.close()
+    assert json.loads(path.read_text().splitlines()[-1])["number"] == 1000
+
+
+def test_a_lab_on_a_full_disk_answers_and_says_so_and_recovers(lab: Lab, disk: Path, tmp_path: Path) -> None:
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(routes.read_text().replace("timeout: 2s", "timeout: 3s"))
+    filler = fill(disk)
+
+    assert [ask(lab, topology).version for topology in ("gateway", "mesh")] == ["v1", "v1"]
+    assert f"the disk of lab {lab.name} is full: logs and revisions cannot be written" in run_lab(lab, "status").stdout
+    refused = run_lab(lab, "routes", "publish", routes)
+    assert refused.returncode == 1
+    assert len(refused.stderr.strip().splitlines()[-1:]) == 1
+    assert "Traceback" not in refused.stderr
+
+    filler.unlink()
+    assert run_lab(lab, "routes", "publish", routes).returncode == 0
+    assert not lab.status().disk_is_full
+    assert {unit.state for unit in lab.status().units} == {"running"}
+    request = ask(lab, "gateway").request_id
+    assert [line.unit for line in lab.logs(request)] == ["gateway-1"]
+
+
+def test_down_does_not_wait_for_a_disk_that_does_not_answer(lab: Lab, disk: Path) -> None:
+    subprocess.run(["fsfreeze", "-f", disk], check=True)
+    # What waits for the disk can be ended by nothing else, this process neither.
+    guard = subprocess.Popen(["sh", "-c", f"sleep 60; fsfreeze -u {disk}"])
+
+    with pytest.raises(LabError, match=r"its disk does not answer|the kernel has not ended them yet"):
+        lab.down()
+
+    assert guard.poll() is None
+    guard.kill()
+    guard.wait()
+    subprocess.run(["fsfreeze", "-u", disk], check=True)
+    eventually(
+        "nothing is left", lambda: processes_of(lab) or lab.folder.exists(), within=WITHIN, until=lambda it: not it
+    )
+    assert not list(lab.folder.parent.glob("*"))
