@@ -23,6 +23,8 @@ _KEY, _CERTIFICATE, _SETTINGS, _UNITS = "ca.key", "ca.pem", "settings.json", "un
 _VALID = timedelta(days=365)
 # A certificate counts in whole seconds.
 _BACKDATED = timedelta(seconds=1)
+# A clock that is set back must not make certificates invalid that are in use.
+_CLOCK_TOLERANCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Authority:
             .issuer_name(name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _BACKDATED)
+            .not_valid_before(now - _BACKDATED - _CLOCK_TOLERANCE)
             .not_valid_after(now + _VALID)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(signs=True), critical=True)
@@ -109,7 +111,7 @@ class Authority:
             .issuer_name(self.certificate.subject)
             .public_key(key.public_key())
             .serial_number(serial)
-            .not_valid_before(since)
+            .not_valid_before(since - _CLOCK_TOLERANCE)
             .not_valid_after(until)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
