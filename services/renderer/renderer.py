@@ -68,8 +68,12 @@ class Renderer:
             UnitError: it refuses, or does not follow in time.
         """
         async with self._turn:
-            self._wanted = _upstreams(rules)
-            await self._show()
+            before, self._wanted = self._wanted, _upstreams(rules)
+            try:
+                await self._show()
+            except BaseException:
+                self._wanted = before
+                raise
 
     async def follow_certificates(self) -> None:
         """Configures the proxy whenever this process's certificate has been replaced, until cancelled."""
