@@ -209,7 +209,7 @@ def load(
             nonlocal ui_to_show
             if ui_to_show is not None:  # it is up once there is progress
                 where = f"http://127.0.0.1:{ui_to_show}"
-                text = f"Locust's UI: {where}  (Ctrl-C here, or /quit there, ends the run)"
+                text = f"Locust's UI: {where}  (STOP there, or Ctrl-C here, ends the run)"
                 if as_json:
                     typer.echo(text, err=True)
                 else:

@@ -127,6 +127,32 @@ def test_a_ui_steered_run_is_judged_and_a_second_ui_is_refused(lab: Lab, free_po
     assert "steered by hand" in output
 
 
+def test_stop_in_the_ui_ends_and_judges_the_run(lab: Lab, free_port: int) -> None:
+    run = drive(lab, "--ui", "--ui-port", str(free_port), "--users", "20", "--rate", "40", "--payload", "3000")
+    url = f"http://127.0.0.1:{free_port}"
+    await_line(run, "Locust's UI", url)
+    with urllib.request.urlopen(url, timeout=10) as page:
+        assert ", as homepage" in page.read().decode()
+    with urllib.request.urlopen(f"{url}/swarm", b"user_count=20&spawn_rate=20", timeout=10) as answer:  # noqa: S310 (our own)
+        assert answer.status == 200
+    eventually("20 requests", lambda: requests_of(url), within=timedelta(seconds=30), until=lambda count: count > 20)
+    assert sizes_of(url) >= 3000
+
+    with urllib.request.urlopen(f"{url}/stop", b"", timeout=10) as answer:  # noqa: S310 (our own)
+        assert answer.status == 200
+    output, errors = run.communicate(timeout=60)
+
+    assert run.returncode in (0, 2), errors
+    assert judge((lab.runs / "latest").resolve()).summary.planned > 20
+    assert errors.splitlines()[-1].split()[0] == "ended"
+    assert "steered by hand" in output
+
+
+def sizes_of(url: str) -> float:
+    with urllib.request.urlopen(f"{url}/stats/requests", timeout=10) as answer:  # noqa: S310 (our own)
+        return max(float(each["avg_content_length"]) for each in json.load(answer)["stats"])
+
+
 def requests_of(url: str) -> int:
     with urllib.request.urlopen(f"{url}/stats/requests", timeout=10) as answer:  # noqa: S310 (our own)
         stats = json.load(answer)["stats"]

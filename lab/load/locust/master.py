@@ -167,7 +167,7 @@ class Master:
             return
         if self._locust.ui_port is not None:
             self._start_ns = time.monotonic_ns()
-            open_ui(self._environment, self._locust.ui_port, lambda: self._stop("ui"))
+            open_ui(self._environment, self._locust.ui_port, self._stop_by_ui)
             return
         spawned = Event()
         self._environment.events.spawning_complete.add_listener(lambda **_: spawned.set())
@@ -244,6 +244,11 @@ class Master:
             self._forced = True
             self._runner.send_message(STOP, by)  # the second time, workers cancel what is in flight
         self._stopping.set()
+
+    def _stop_by_ui(self) -> None:
+        """Also called when the run's own end stops the users, and then does nothing."""
+        if not self._stopping.is_set():
+            self._stop("ui")
 
     def _fail(self, why: str) -> None:
         self._failure = self._failure or why

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from locust.env import Environment
     from locust.web import WebUI
 
+_AFTER_RESPONSE_S = 0.1
 _QUIT_PAGE = """<!doctype html><title>End the run</title>
 <form method="post"><button>End the run</button></form>
 <p>The history is kept and judged.</p>"""
@@ -30,7 +31,7 @@ def open_ui(environment: Environment, port: int, end: Callable[[], None]) -> Web
     Args:
         environment: with its runner.
         port: to listen on.
-        end: ends the run; called for ``POST /quit``.
+        end: ends the run; called for STOP and for ``POST /quit``.
 
     Raises:
         InputError: the port is taken.
@@ -48,13 +49,15 @@ def open_ui(environment: Environment, port: int, end: Callable[[], None]) -> Web
         if request.host not in names or (origin is not None and urlsplit(origin).netloc not in names):
             abort(403)
 
+    environment.events.test_stop.add_listener(lambda **_: gevent.spawn_later(_AFTER_RESPONSE_S, end))
+
     @ui.app.get("/quit")
     def ask_whether_to_quit() -> str:
         return _QUIT_PAGE
 
     @ui.app.post("/quit")
     def quit_() -> str:
-        gevent.spawn_later(0.1, end)  # after the response
+        gevent.spawn_later(_AFTER_RESPONSE_S, end)
         return "The run ends.\n"
 
     ui.start()

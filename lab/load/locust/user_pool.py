@@ -123,7 +123,7 @@ class UserPool:
             request_type=self._plan.topology,
             name=spec.use_case.name,
             response_time=latency_ns / NS_PER_MS,
-            response_length=0,
+            response_length=queued.payload.size,  # the UI has one column for a size: the one that costs here
             exception=None if outcome.status == "OK" else LabError(f"{outcome.status}: {outcome.message}"),
             context={},
         )

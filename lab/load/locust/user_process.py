@@ -67,7 +67,10 @@ def environment_of(plan: LoadPlan) -> Environment:
         stop_timeout=0.0,
     )
     return Environment(
-        user_classes=list(locustfile.users), locustfile=plan.locust.locustfile.name, parsed_options=options
+        user_classes=list(locustfile.users),
+        locustfile=plan.locust.locustfile.name,
+        parsed_options=options,
+        host=f"{plan.topology}, as {plan.caller}",  # the UI asks for one, and shows it
     )
 
 
