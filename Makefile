@@ -23,7 +23,7 @@ ROUNDS  ?= 14
 .PHONY: help lab-up lab-down engine h2load proxies postgres grpc-js chromium test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page bench bench-aa report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-22s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  RUNTIME=auto           runtime of the units: auto, process or compose (auto: compose if a Docker engine answers)"
 	@echo "  NAME=default           name of the lab; labs of different names run side by side"

@@ -121,7 +121,13 @@ def _validate(rounds: int, *, as_json: bool) -> None:
     """Prints the validation, and exits with the status of its claims."""
     found = validate(say, rounds)
     result = BenchResult(
-        name="validation", unit="", samples={}, claims=found.claims(), notes=found.notes(), tables=[found.table()]
+        name="validation",
+        unit="",
+        samples={},
+        claims=found.claims(),
+        notes=found.notes(),
+        tables=[found.table()],
+        missing=found.missing,
     )
     if as_json:
         document = result.to_document()

@@ -112,7 +112,7 @@ def list_(
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """List the kinds of faults, and the active faults.
+    """List the active faults, and the kinds of faults.
 
     Example: lab fault list --observe
     """
@@ -128,6 +128,15 @@ def list_(
             }
         )
         return
+    if injected is None:
+        console.print(f"lab {name} is not up\n")
+    elif not injected:
+        console.print("nothing is injected\n")
+    else:
+        rows = [_row(fault, seen.get(fault.id)) for fault in injected]
+        headings = ("injected", "target", "since", "until", "seen")
+        console.print(table(headings, rows, folds=("injected", "target", "seen")))
+        console.print()
     for kind in FAULTS.values():
         console.print(f"[bold]{kind.name}[/bold]  {kind.summary}")
         console.print(f"    target   {kind.targets}", markup=False)
@@ -135,16 +144,6 @@ def list_(
         console.print(f"    --set    {', '.join(each.name for each in kind.settings)}", markup=False)
         if len(kind.runtimes) == 1:
             console.print(f"    only on the {kind.runtimes[0]} runtime", markup=False)
-    if injected is None:
-        console.print(f"\nlab {name} is not up")
-    elif not injected:
-        console.print("\nnothing is injected")
-    else:
-        rows = [_row(fault, seen.get(fault.id)) for fault in injected]
-        console.print()
-        console.print(
-            table(("injected", "target", "since", "until", "seen"), rows, folds=("injected", "target", "seen"))
-        )
 
 
 def _look(fault: Fault) -> Observation:

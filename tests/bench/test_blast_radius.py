@@ -1,10 +1,16 @@
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
+from unittest.mock import MagicMock
 
 import pytest
 
+from lab.bench.harness import fault_runner
 from lab.bench.harness.environment import open_environment
 from lab.bench.harness.fault_runner import bench_faults
 from lab.bench.suites import blast_radius
+from lab.errors import DeadlineError
 from lab.report import read_runs, render
 from lab.runs import runs_in
 from tests.lab_command import run_lab
@@ -27,6 +33,38 @@ def test_a_unit_is_in_the_path_of_topologies_through_its_role() -> None:
         "replica-paused": TOPOLOGIES,
         "cluster-killed": TOPOLOGIES,
     }
+
+
+@dataclass(frozen=True)
+class Injected:
+    name: str = ""
+    noticed_ns: int | None = None
+
+
+def test_a_fault_that_fails_does_not_lose_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def carry_out(watched: fault_runner._WatchedLab, fault: fault_runner.BenchFault) -> None:
+        watched.injected.append((fault, 7))
+        if fault.name == "sidecar-killed":
+            raise DeadlineError("not all nodes are back")
+
+    def load(options: list[object], *, progress: Callable[[object], None], **_: object) -> MagicMock:
+        progress({number: MagicMock(ok=1, failed=0, in_flight=0) for number in range(len(options))})
+        return MagicMock(runs=[])
+
+    runs = MagicMock(faults=[Injected()] * 4, radii=list)
+    monkeypatch.setattr(fault_runner._WatchedLab, "carry_out", carry_out)
+    monkeypatch.setattr(fault_runner, "AdminClient", MagicMock())
+    monkeypatch.setattr(fault_runner, "parallel_runs", lambda _: runs)
+    monkeypatch.setattr(fault_runner, "STEADY_S", 0)
+    environment = MagicMock(interrupted=False, missing=[])
+    environment.state.plan.callers = {"homepage": None}
+    environment.lab.load_parallel = load
+    faults = [bench_faults()[name] for name in ("gateways-killed", "sidecar-killed")]
+
+    _, seen = fault_runner.run_faults(environment, faults, TOPOLOGIES, 2)
+
+    assert sorted(each.name for each in cast("list[Injected]", seen)) == sorted([each.name for each in faults] * 2)
+    assert environment.missing == [f"round {number}, one sidecar killed: not all nodes are back" for number in (1, 2)]
 
 
 @pytest.mark.timeout(240)

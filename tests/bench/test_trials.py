@@ -116,3 +116,15 @@ def test_the_first_ctrl_c_asks_to_end_and_the_second_ends(restored: Any) -> None
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) == restored
+
+
+def test_the_time_left_follows_from_the_trials_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, said = 0.0, list[str]()
+    monkeypatch.setattr("lab.bench.harness.trials.time.monotonic", lambda: now)
+    trials = Trials(Environment(cast("Any", None), said.append), [CELLS] * 40, warm_up=CELLS)
+
+    for trial in trials:
+        now += 2.0 if trial.number else 100.0  # warm-up does not count
+
+    assert said[:3] == ["warming up", "round 1 of 40: 2 trials", "round 2 of 40: 2 trials, about 3 min left"]
+    assert said[-1] == "round 40 of 40: 2 trials, about 4 s left"

@@ -1,10 +1,14 @@
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 
+from lab.bench.harness import validation
 from lab.bench.harness.costs import CostRounds
+from lab.bench.harness.driver_client import OpenLoopTrial
 from lab.bench.harness.result import BenchResult
 from lab.bench.harness.validation import BOUNDS, TOPOLOGIES, UTILISATIONS, Effort, Point, Validation, validate
 from lab.bench.suites import capacity
@@ -14,8 +18,8 @@ from lab.capacity.fleet import Demand
 from lab.capacity.prediction import LANES, Alone, predict
 from lab.capacity.queues import Cluster
 from lab.capacity.survey import survey
-from lab.errors import InputError
-from lab.measure.pace import Pace
+from lab.errors import InputError, UnitError
+from lab.measure.pace import Pace, RoundPace
 from lab.report.picture import to_svg
 from models.stub.behaviour import ConstantLatency
 
@@ -102,6 +106,46 @@ def test_a_real_labs_latency_is_predicted_before_it_is_loaded(monkeypatch: pytes
             assert _is_about(predicted, measured), (point, share, predicted, measured)
         assert [LANES * len(each) for each in point.measured] == [len(each) for each in point.predicted]
     assert len(found.claims()) == len(found.table().rows) * len(BOUNDS)
+
+
+def test_a_loaded_trial_that_fails_leaves_a_gap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pace = RoundPace(offered=10, achieved_rate=10, schedule_delay_p99_ms=0.1, late=False)
+    idle, busy = (OpenLoopTrial(ms, pace, [MagicMock(intended_ns=0, done_ns=ms * 1_000_000)] * 50) for ms in (1, 20))
+    calls: list[str] = []
+
+    def run_open_loop(_variant: object, _arrivals: object, label: str, *_: object, **__: object) -> OpenLoopTrial:
+        calls.append(label)
+        if label.startswith("mesh, Poisson") and len(calls) % 2:
+            raise UnitError(f"{label}: 142 of 265 failed")
+        return idle if len(calls) <= len(TOPOLOGIES) * 4 else busy
+
+    monkeypatch.setattr(validation, "_service_times", lambda _: nullcontext())
+    monkeypatch.setattr(validation, "write_parquet", lambda *_: None)
+    environment = MagicMock(interrupted=False, missing=[])
+    driver = MagicMock(run_open_loop=run_open_loop)
+
+    found = validation._Run(environment, driver, tmp_path, 4, Effort()).validation()
+
+    failed = len(found.missing)
+    assert failed > 0
+    assert all("142 of 265 failed" in each for each in found.missing)
+    assert sum(len(point.measured) for point in found.points) == len(TOPOLOGIES) * len(UTILISATIONS) * 4 - failed
+    for point in found.points:
+        assert len(point.predicted) == len(point.measured)
+
+
+def test_costs_stay_when_the_validation_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> Validation:
+        raise UnitError("nothing was measured: 142 of 265 failed")
+
+    costs = BenchResult(name="", unit="rps", samples={"mesh": [1.0]}, claims=[], notes=["n"])
+    monkeypatch.setattr(capacity, "measure_costs", lambda *_: costs)
+    monkeypatch.setattr(capacity, "validate", fail)
+
+    found = capacity.run(MagicMock(), 3)
+
+    assert found.samples == costs.samples
+    assert found.missing == ["validation: nothing was measured: 142 of 265 failed"]
 
 
 def _is_about(predicted: float, measured: float) -> bool:

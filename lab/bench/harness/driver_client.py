@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -142,9 +143,12 @@ class Driver:
         wrong = [
             each.summary for each in verdicts if each.claim is not Claim.TIMING and each.outcome is not Outcome.VALID
         ]
-        failed = sum(record.status != "OK" for record in records)
+        failed = [record for record in records if record.status != "OK"]
         if wrong or failed or not records:
-            reasons = "; ".join(wrong) or f"{failed} of {len(records)} failed"
+            statuses = Counter(record.status for record in failed)
+            by_status = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
+            first = f"; the first: {failed[0].message}" if failed else ""
+            reasons = "; ".join([*wrong, f"{len(failed)} of {len(records)} failed ({by_status}){first}"])
             raise UnitError(f"{label}: not every request was answered rightly: {reasons}")
         return verdicts
 

@@ -86,6 +86,9 @@ class BenchFault:
     most: int | None = 1
     cluster: str = ""
 
+    def __str__(self) -> str:
+        return self.text
+
     def victims(self, plan: Plan) -> list[str]:
         """Returns the units that it hits, none if the lab has none; first the one beside :data:`CALLER` if there is."""
         units = [unit for unit in plan.with_role(self.role) if not self.cluster or unit.cluster == self.cluster]
@@ -137,8 +140,7 @@ def run_faults(
     """Drives load, injects one fault after the other, and returns the runs and the radius of each fault and topology.
 
     Raises:
-        UnitError: a driver did not start, or failed.
-        DeadlineError: a victim did not come back.
+        UnitError: a driver did not start, or failed, or no fault could be carried out.
     """
     callers = list(environment.state.plan.callers)
     options = [
@@ -153,7 +155,6 @@ def run_faults(
         )
         for place, (topology, caller) in enumerate((topology, caller) for topology in topologies for caller in callers)
     ]
-    done: list[tuple[BenchFault, int | None]] = []
     cancel_token, all_answer, calm = CancelToken(), Event(), _Calm()
 
     def look(seen: Mapping[str, Progress]) -> None:
@@ -169,10 +170,14 @@ def run_faults(
             if not all_answer.wait(_STARTS_WITHIN_S):
                 raise UnitError(f"not every driver was answered within {_STARTS_WITHIN_S:g} s: see `lab status`")
             watched = _WatchedLab(environment, admin, run, calm)
-            for trial in Trials(environment, interleave(faults, rounds), say_every=rounds + 1):
-                place = len(done) % len(faults) + 1
-                environment.say(f"round {trial.number} of {rounds}, fault {place} of {len(faults)}: {trial.cell.text}")
-                done.append((trial.cell, watched.carry_out(trial.cell)))
+            trials = Trials(environment, interleave(faults, rounds), say_every=rounds + 1)
+            for place, trial in enumerate(trials):
+                fault = f"fault {place % len(faults) + 1} of {len(faults)}: {trial.cell.text}"
+                environment.say(f"round {trial.number} of {rounds}, {fault}{trials.left()}")
+                with trial:
+                    watched.carry_out(trial.cell)
+                    trial.keep(done=1.0)
+            trials.require_one()
             time.sleep(STEADY_S)
         finally:
             cancel_token.cancel()
@@ -180,7 +185,7 @@ def run_faults(
     runs = parallel_runs([each.folder for each in result.runs])
     seen = [
         replace(fault, name=injected.name, noticed_ns=noticed_ns)
-        for fault, (injected, noticed_ns) in zip(runs.faults, done, strict=True)
+        for fault, (injected, noticed_ns) in zip(runs.faults, watched.injected, strict=True)
     ]
     return result, runs.radii(seen)
 
@@ -203,20 +208,27 @@ class _Calm:
 
 
 class _WatchedLab:
-    """A lab that faults are injected into, watched through its control plane."""
+    """A lab that faults are injected into, watched through its control plane.
+
+    Attributes:
+        injected: the faults so far, and when the control plane noticed each, Unix ns; None if it did not.
+    """
 
     def __init__(self, environment: Environment, admin: AdminClient, run: Future[ParallelResult], calm: _Calm) -> None:
         self._environment, self._admin, self._run, self._calm = environment, admin, run, calm
+        self.injected: list[tuple[BenchFault, int | None]] = []
 
-    def carry_out(self, fault: BenchFault) -> int | None:
-        """Runs one fault, from steady to steady again; returns when the control plane noticed it, Unix ns."""
+    def carry_out(self, fault: BenchFault) -> None:
+        """Runs one fault, from steady to steady again."""
         victims = fault.victims(self._environment.state.plan)
         before = self._alive()
         self._rest(STEADY_S)
         began = time.monotonic()
         injected = fault.inject(self._environment.lab, victims)
+        self.injected.append((fault, None))
         try:
             noticed_ns = self._noticed(set(victims), began + HOLD_S) if before & set(victims) else None
+            self.injected[-1] = (fault, noticed_ns)
             self._rest(began + HOLD_S - time.monotonic())
         finally:
             injected.heal()
@@ -230,7 +242,6 @@ class _WatchedLab:
         until = time.monotonic() + _BACK_WITHIN.total_seconds()
         while not self._calm and time.monotonic() < until:  # if it never is, the next fault's figures are unknown
             self._rest(_POLL_S)
-        return noticed_ns
 
     def _noticed(self, victims: set[str], until: float) -> int | None:
         """When the control plane no longer counts on any victim; None if it still does in the end."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import signal
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Cell = TypeVar("Cell")
 
+_IN_MINUTES_S = 120
 _FAILURES = (LabError, OSError, grpc.RpcError)
 
 
@@ -75,19 +77,30 @@ class Trials(Generic[Cell]):
         self.environment = environment
         self.kept: dict[tuple[Cell, int], dict[str, float]] = {}
         self._orders, self._warm_up, self._say_every, self._rounds = orders, warm_up, say_every, 0
+        self._began_s, self._done = time.monotonic(), 0
 
     def __iter__(self) -> Iterator[Trial[Cell]]:
         rounds = len(self._orders)
         for number, order in enumerate((self._warm_up, *self._orders)):
             if order and number % self._say_every == 0:
                 trials = f": {len(order)} trials" if len(order) > 1 else ""
-                self.environment.say(f"round {number} of {rounds}{trials}" if number else "warming up")
+                self.environment.say(f"round {number} of {rounds}{trials}{self.left()}" if number else "warming up")
             for cell in order:
                 if self._rounds and self.environment.interrupted:
                     self.environment.missing.append(f"interrupted in round {number} of {rounds}")
                     return
                 yield Trial(self, cell, number)
+                self._done += number > 0
             self._rounds = number
+            if not number:  # warm-up takes longer, or less
+                self._began_s = time.monotonic()
+
+    def left(self) -> str:
+        """The time that is left, e.g. ``, about 40 s left``, by that of the trials so far; empty before the first."""
+        if not self._done:
+            return ""
+        left_s = (time.monotonic() - self._began_s) / self._done * (sum(map(len, self._orders)) - self._done)
+        return f", about {left_s:.0f} s left" if left_s < _IN_MINUTES_S else f", about {left_s / 60:.0f} min left"
 
     @property
     def samples(self) -> dict[tuple[Cell, str], list[float]]:

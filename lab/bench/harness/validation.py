@@ -20,6 +20,7 @@ from lab.bench.harness.environment import open_small_environment
 from lab.bench.harness.interleaved import REPEATS, repeated_if_late
 from lab.bench.harness.result import Claim, ResultTable
 from lab.bench.harness.stubs import behaving
+from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import CALLER, CLUSTER, REPLICAS, ROUTES, Variant
 from lab.capacity.prediction import Alone, predict
 from lab.capacity.queues import Cluster
@@ -122,12 +123,13 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The result; its folder holds predictions and history."""
+    """The result; its folder holds predictions and history. ``missing`` says which trials failed, and why."""
 
     alone: dict[str, Alone]
     points: Sequence[Point]
     folder: Path
     rounds: int
+    missing: Sequence[str] = ()
 
     def claims(self) -> list[Claim]:
         """Returns the claims of all points."""
@@ -167,10 +169,10 @@ _PREDICTIONS = "predictions.json"
 
 
 def validate(say: Callable[[str], None], rounds: int, effort: Effort | None = None) -> Validation:
-    """Brings a small lab up, measures, predicts, and measures again.
+    """Brings a small lab up, measures, predicts, and measures again. A trial that fails leaves a gap.
 
     Raises:
-        UnitError: an answer was wrong or missing.
+        UnitError: no trial succeeded, of one of the three parts.
     """
     with open_small_environment(say, _SPEC, ROUTES) as environment:
         folder = run_folder.new_run_folder(environment.lab.runs)
@@ -192,21 +194,23 @@ class _Run:
         idle = self._without_queues("models that answer at once", self._effort.idle_s)
         with _service_times(self._environment):
             serving = self._without_queues("models with service times, no queues", self._effort.alone_s)
-            alone = {name: Alone(serving[name], float(np.median(idle[name]))) for name in serving}
+            alone = {name: Alone(serving[name], float(np.median(idle[name]))) for name in serving if name in idle}
             plans = {(name, busy): self._arrivals(alone[name], busy) for name in alone for busy in UTILISATIONS}
             predicted = {key: self._predict(alone[key[0]], of_rounds) for key, of_rounds in plans.items()}
             self._write_down(predicted)
             trials = self._measured(plans, "under load", seed=2)
         write_parquet(self._records, self._folder / run_folder.HISTORY)
-        points = [_point(*key, plans[key][0].rate, predicted[key], trials[key]) for key in plans]
-        return Validation(alone, points, self._folder, self._rounds)
+        points = [_point(*key, plans[key][0].rate, predicted[key], trials[key]) for key in plans if trials[key]]
+        return Validation(alone, points, self._folder, self._rounds, self._environment.missing)
 
     def _without_queues(self, what: str, seconds: float) -> dict[str, Floats]:
         """Latencies by topology, seconds."""
         arrivals = [Constant(_LOW_RPS, seconds / self._rounds)] * self._rounds
         trials = self._measured({(name, 0.0): arrivals for name in TOPOLOGIES}, what, seed=1)
         return {
-            name: np.concatenate([_latencies_s(trial) for trial in of_name]) for (name, _), of_name in trials.items()
+            name: np.concatenate([_latencies_s(trial) for trial in of_name.values()])
+            for (name, _), of_name in trials.items()
+            if of_name
         }
 
     def _arrivals(self, alone: Alone, utilisation: float) -> list[Poisson]:
@@ -231,24 +235,31 @@ class _Run:
 
     def _measured(
         self, plans: Mapping[_Key, Sequence[ArrivalPlan]], what: str, *, seed: int
-    ) -> Mapping[_Key, Sequence[OpenLoopTrial]]:
-        trials: dict[_Key, list[OpenLoopTrial]] = {key: [] for key in plans}
-        for number, order in enumerate(interleave(plans, self._rounds, seed=seed)):
-            self._environment.say(f"round {number + 1} of {self._rounds}, {what}: {len(plans)} trials")
-            for key in order:
-                name, arrivals = key[0], plans[key][number]
+    ) -> Mapping[_Key, Mapping[int, OpenLoopTrial]]:
+        """The trials that succeeded, by key and round, counted from 0."""
+        found: dict[_Key, dict[int, OpenLoopTrial]] = {key: {} for key in plans}
+        self._environment.say(what)
+        trials = Trials(self._environment, interleave(plans, self._rounds, seed=seed))
+        for each in trials:
+            name, number = each.cell[0], each.number - 1
+            arrivals = plans[each.cell][number]
+            with each:
                 run = partial(self._driver.run_open_loop, Variant(name, name, self._endpoints), arrivals)
                 trial = repeated_if_late(partial(run, f"{name}, {arrivals}", PAYLOAD_BYTES, seed=number))
-                trials[key].append(trial)
+                each.keep(p50_ms=trial.p50_ms)
+                found[each.cell][number] = trial
                 self._records += trial.records
-        return trials
+        trials.require_one()
+        return found
 
 
-def _point(name: str, busy: float, rps: float, predicted: Sequence[Floats], trials: Sequence[OpenLoopTrial]) -> Point:
+def _point(
+    name: str, busy: float, rps: float, predicted: Sequence[Floats], trials: Mapping[int, OpenLoopTrial]
+) -> Point:
     """Uses the rounds in which the driver was on time, or all if these are too few."""
-    kept = [number for number, trial in enumerate(trials) if not trial.pace.late]
+    kept = [number for number, trial in trials.items() if not trial.pace.late]
     if len(kept) < min(_LEAST_ROUNDS, len(trials)):
-        kept = list(range(len(trials)))
+        kept = list(trials)
     return Point(
         topology=name,
         utilisation=busy,

@@ -6,6 +6,7 @@ Also measures, keeps and reads the costs for ``lab capacity``.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from lab.capacity.costs import costs_of
 from lab.capacity.fleet import Demand
 from lab.capacity.services import mean_s
 from lab.capacity.survey import survey
-from lab.errors import InputError
+from lab.errors import InputError, LabError
 from lab.measure.findings import written
 from lab.reading import read_json
 from lab.report.bars import Bar, BarChart, BarGroup
@@ -51,7 +52,10 @@ RPS, CALLERS, CLUSTERS, SLOTS, SERVICE = 1_000_000.0, 30, 2_000, 4, "lognormal:2
 def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()) -> BenchResult:
     """Measures costs in the bench's lab, validates the simulation in a small one, and computes."""
     costs = measure_costs(environment, PAYLOADS, rounds, topologies)
-    found = validate(environment.say, rounds)
+    try:
+        found = validate(environment.say, rounds)
+    except LabError as error:
+        return replace(costs, missing=[*costs.missing, f"validation: {error}"])
     latency = parse_latency(SERVICE)
     demand = Demand(
         rps=RPS,
@@ -79,6 +83,7 @@ def result(costs: BenchResult, found: Validation, computed: Survey) -> BenchResu
         tables=[found.table(), *costs.tables, *computed.tables()],
         charts=[_chart(found), *costs.charts],
         notes=[*found.notes(), *costs.notes, *computed.notes()],
+        missing=list(found.missing),
     )
 
 
