@@ -1,15 +1,16 @@
-"""``python -m tests.negative.page`` tries every attack, and writes the results to docs/refusals.md."""
+"""``python -m tests.negative.page`` tries every attack, with and without its guard, and writes docs/refusals.md."""
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab import CHECKOUT
 from tests.negative.cases import CASES
-from tests.negative.scene import standing
+from tests.negative.guards import Guard, guard_of, guards, without
+from tests.negative.scene import Case, Tried, standing
 
 PAGE = CHECKOUT / "docs" / "refusals.md"
 HEAD = """\
@@ -18,7 +19,7 @@ HEAD = """\
 Everything that must be refused: the attack, the topology through which it was tried, the unit that refused it, and the
 client's error. The lab has certificates (the default of `lab up`), real Envoy and real gRPC. After each attack the next
 legitimate call through the same topology is answered. `make refusals-page` tries all attacks and writes this page; the
-test suite tries them all and verifies each row.
+test suite tries them all and verifies status and reason of each row.
 
 If a gRPC server aborts a handshake, the client gets `UNAVAILABLE` without a reason; the reason here is from the
 server's log. `RESET` and `CLOSED` are HTTP/2 events: the stream or the connection was ended, which gRPC clients see as
@@ -27,25 +28,58 @@ what was sent has no effect. `REFUSED` is the operating system's own refusal. Th
 of headers, 100 headers at an Envoy, 1,024 streams per connection there and 4,096 at a gRPC server, and 10 s for a
 handshake or for the headers.
 
-| attack | topology | refused by | status | reason |
-|---|---|---|---|---|
+*Without it* is the answer to the same attack in a lab from which the guard was taken away, by the edits in
+`tests/negative/guards.toml`: an attack that nothing else refuses succeeds there. `OPEN` means that the attack went on
+for as long as it was watched. Times are of the whole attempt, connection included; memory is the unit's resident set
+before and after.
+
+| attack | topology | refused by | status | reason | ms | MB | guard | without it |
+|---|---|---|---|---|---|---|---|---|
 """
+_AT_ONCE = 2
 
 
 def main() -> int:
-    wrong, rows = 0, []
+    """Writes the page if every attack is refused, and every guard is needed; else returns 1."""
+    wrong, tried = list[str](), dict[str, Tried]()
     with tempfile.TemporaryDirectory() as folder, standing(Path(folder)) as scene:
         for case in CASES:
-            answer = case.attempt(scene)
-            as_it_should = case.status == answer.status and re.search(case.reason, answer.reason)
-            wanting = "" if as_it_should else f"got {answer}"
-            if wanting := wanting or scene.good_call(case.way):
-                print(f"{case.name}: {wanting}", file=sys.stderr)  # noqa: T201 (a command)
-                wrong += 1
-            rows.append(case.row(answer))
+            tried[case.name] = case.tried(scene)
+            refused = case.is_refused(tried[case.name].answer)
+            if wanting := scene.good_call(case.way) if refused else f"got {tried[case.name].answer}":
+                wrong.append(f"{case.name}: {wanting}")
+    removable = [guard for guard in guards() if not guard.why]
+    with ThreadPoolExecutor(_AT_ONCE) as labs:
+        unguarded: dict[str, Tried] = {}
+        for guard, found in zip(removable, labs.map(without, removable), strict=True):
+            unguarded |= found
+            gained = [case for case in guard.its_cases() if guard.is_needed_for(case, found[case.name].answer)]
+            _say(f"without {guard.name}: {len(gained)} of {len(found)} succeed")
+            if not gained:
+                wrong.append(f"{guard.name}: no attack succeeds without it")
+    for each in wrong:
+        _say(each)
     if not wrong:
-        PAGE.write_text(HEAD + "\n".join(rows) + "\n")
-    return 1 if wrong else 0
+        PAGE.write_text(HEAD + "".join(_line(case, tried[case.name], unguarded) for case in CASES))
+    return bool(wrong)
+
+
+def _line(case: Case, tried: Tried, unguarded: dict[str, Tried]) -> str:
+    guard = guard_of(case)
+    memory = f"{tried.before_mb:.0f} → {tried.after_mb:.0f}"
+    more = (f"{tried.took_ms:.0f}", memory, guard.name, _without(case, guard, unguarded))
+    return f"{case.row(tried.answer)} {' | '.join(more)} |\n"
+
+
+def _without(case: Case, guard: Guard, unguarded: dict[str, Tried]) -> str:
+    if guard.why:
+        return f"— ({guard.why})"
+    answer = unguarded[case.name].answer
+    return f"{answer.status}: {case.printable(answer.reason, 80)}" if answer.reason else answer.status
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 (a command)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -13,7 +14,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
+
 from lab.client.call import call
+from lab.errors import DeadlineError
 from lab.identity import Identity
 from lab.identity.authority import Authority, folder_of
 from lab.lab import Lab
@@ -35,6 +39,7 @@ MODEL, THEIR_MODEL = "ml-cluster-1-a", "ml-cluster-2-a"
 DAWDLED_AT = ("gateway-1", "homepage-sidecar", "central-envoy", "control-plane", MODEL)
 SOON = timedelta(seconds=20)
 _HERE = {"127.0.0.1"}
+_UNKNOWN = "?"  # the attack could not be carried out
 
 
 def rank(use_case: str = OURS, caller: str = "homepage", tenant: str = "") -> bytes:
@@ -65,11 +70,14 @@ class Scene:
     lab: Lab
     folder: Path
     units: dict[str, str] = field(init=False)
+    pids: dict[str, int] = field(init=False)
     lorises: Lorises = field(init=False)
     _certificates: dict[str, Security] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.units = {unit.name: unit.address for unit in self.lab.status().units}
+        units = self.lab.status().units
+        self.units = {unit.name: unit.address for unit in units}
+        self.pids = {unit.name: unit.pid for unit in units}
         self.lorises = Lorises({unit: self.units[unit] for unit in DAWDLED_AT})
 
     def security(self, unit: str = "homepage") -> Security:
@@ -126,6 +134,13 @@ class Scene:
             found = json.load(page)["stats"]
         return int(found[0]["value"]) if found else 0
 
+    def memory_mb(self, unit: str) -> float:
+        """A unit's resident memory; 0 if it has been restarted."""
+        try:
+            return float(psutil.Process(self.pids[unit]).memory_info().rss) / 1e6
+        except psutil.NoSuchProcess:
+            return 0.0
+
     def good_call(self, way: str) -> str:
         """Empty if a call that is as it should be is answered as it should be, by that way; else what came."""
         if way == "proxyless":
@@ -138,6 +153,24 @@ class Scene:
             unit = {"gateway": "gateway-1", "gateway-header": "central-envoy", "mesh": "homepage-sidecar"}[way]
             answer = self.ask(unit, KEY)
         return "" if answer.status == "OK" and b"cw-ranker" in answer.body else f"{answer}"
+
+
+class NotRefusedError(Exception):
+    """An attack was not refused; has its answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"{answer}")
+        self.answer = answer
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How an attack ended, after how many milliseconds, and the unit's memory before and after."""
+
+    answer: Answer
+    took_ms: float
+    before_mb: float
+    after_mb: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +198,33 @@ class Case:
         """Unique."""
         return f"{self.way}: {self.attack}, {self.by}"
 
+    def tried(self, scene: Scene) -> Tried:
+        """How it ends, which need not be as it should."""
+        before, began = scene.memory_mb(self.by), time.monotonic()
+        try:
+            answer = self.attempt(scene)
+        except NotRefusedError as error:
+            answer = error.answer
+        except TimeoutError:
+            answer = Answer("OPEN", "no answer")
+        except (AssertionError, DeadlineError, OSError) as error:
+            answer = Answer(_UNKNOWN, f"{error}")
+        return Tried(answer, (time.monotonic() - began) * 1e3, before, scene.memory_mb(self.by))
+
+    def is_refused(self, answer: Answer) -> bool:
+        """Whether it ended as it should."""
+        return self.status == answer.status and re.search(self.reason, answer.reason) is not None
+
     def row(self, answer: Answer) -> str:
-        """A line of the page of refusals: the same whenever the answer is."""
-        reason = re.sub(r"127\.0\.0\.1:[0-9]+", "ADDRESS", answer.reason)
+        """The begin of a line of the page of refusals: the same whenever the answer is."""
+        return f"| {self.attack} | {self.way} | {self.by} | {answer.status} | {self.printable(answer.reason, 160)} |"
+
+    @staticmethod
+    def printable(reason: str, most: int) -> str:
+        """A reason in a cell of a table."""
+        reason = re.sub(r"127\.0\.0\.1:[0-9]+", "ADDRESS", reason)
         reason = "".join(each if each.isprintable() else "�" for each in reason).replace("|", "\\|")
-        return f"| {self.attack} | {self.way} | {self.by} | {answer.status} | {reason[:160] or '—'} |"
+        return reason[:most] or "—"
 
 
 def counted_as(counter: str, unit: str, attempt: Callable[[Scene], Answer]) -> Callable[[Scene], Answer]:
@@ -178,17 +233,23 @@ def counted_as(counter: str, unit: str, attempt: Callable[[Scene], Answer]) -> C
     def attempt_and_look(scene: Scene) -> Answer:
         before = scene.counted(unit, counter)
         answer = attempt(scene)
-        eventually(f"{unit} counts {counter}", lambda: scene.counted(unit, counter) > before, within=SOON)
+        if answer.status not in {"RESET", "CLOSED", "GOAWAY"}:
+            raise NotRefusedError(answer)
+        try:
+            eventually(f"{unit} counts {counter}", lambda: scene.counted(unit, counter) > before, within=SOON)
+        except DeadlineError:
+            raise NotRefusedError(answer) from None
         return Answer(answer.status, counter)
 
     return attempt_and_look
 
 
 @contextmanager
-def standing(folder: Path) -> Iterator[Scene]:
-    """The lab, up."""
+def standing(folder: Path, security: str = MTLS) -> Iterator[Scene]:
+    """The lab, up, in a folder that other users of the machine can enter."""
+    folder.chmod(0o755)
     spec = write_spec(folder, TWO_CALLERS_SPEC, TWO_CALLERS_ROUTES)
-    with lab_up(folder, spec=spec, security="mtls") as lab:
+    with lab_up(folder, spec=spec, security=security) as lab:
         yield Scene(lab, folder)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,14 +19,18 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
+from google.protobuf.message import DecodeError
 
 from lab.identity import folder as folders
 from lab.roles import UNIX
 from lab.transport.security import Security
+from models.proto.ranking.v1 import ranking_pb2
 
 Header = tuple[bytes, bytes]
 RANK = "/ranking.v1.Ranking/Rank"
 _WITHIN_S = 10.0
+_ALERT_WITHIN_S = 3.0
+_SENT_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,14 @@ class Answer:
     status: str
     reason: str
     body: bytes = b""
+
+    def said(self) -> str:
+        """The reason, or who answered."""
+        try:
+            by = ranking_pb2.RankResponse.FromString(self.body).answered_by
+        except DecodeError:
+            return self.reason
+        return f"answered by {by.model}.{by.version}" if by.model else self.reason
 
 
 @dataclass(slots=True)
@@ -99,8 +112,8 @@ def connected(address: str) -> socket.socket:
     return connection
 
 
-def why_no_handshake(address: str, context: ssl.SSLContext) -> str:
-    """The alert with which a server ends a connection that has said nothing but who it is; empty if it does not.
+def why_no_handshake(address: str, context: ssl.SSLContext) -> str | None:
+    """The alert with which a server ends a connection that has said nothing but who it is; None if it does not end it.
 
     The other side looks at a certificate only when for this side the handshake is over, so the alert has to be waited
     for; whoever writes before it comes gets no more than a closed connection.
@@ -110,10 +123,12 @@ def why_no_handshake(address: str, context: ssl.SSLContext) -> str:
             connected(address) as plain,
             context.wrap_socket(plain, server_hostname="lab.internal") as secured,
         ):
-            secured.recv(1)
+            secured.settimeout(_ALERT_WITHIN_S)
+            return None if secured.recv(1) else ""
+    except TimeoutError:
+        return None  # an Envoy waits for the client's first frame
     except ssl.SSLError as error:
         return error.reason or str(error)
-    return ""
 
 
 class Wire:
@@ -169,8 +184,15 @@ class Wire:
         return number
 
     def send(self, number: int, data: bytes, *, end: bool = True) -> None:
-        """Sends a body, as fast as the other side takes it; stops when the stream has been answered."""
+        """Sends a body, as fast as the other side takes it; stops when the stream has been answered.
+
+        Raises:
+            TimeoutError: the other side has not taken it after a minute.
+        """
+        until = time.monotonic() + _SENT_WITHIN_S
         while data and self._streams[number].answer is None and self.end is None:
+            if time.monotonic() > until:
+                raise TimeoutError
             room = min(self._h2.local_flow_control_window(number), self._h2.max_outbound_frame_size)
             if not room:
                 self._read()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 
 from lab.identity import Identity
 from lab.transport.security import Security
-from tests.negative.scene import KEY, MODEL, Case, Scene, rank
+from models.proto.control.v1 import resolver_pb2
+from tests.negative.scene import KEY, MODEL, OURS, Case, NotRefusedError, Scene, rank
 from tests.negative.wire import RANK, Answer, Wire, tls_context, why_no_handshake
 
 # Way → who is spoken to on it.
@@ -18,6 +20,14 @@ _DOORS = (
     ("proxyless", "control-plane"),
     ("proxyless", MODEL),
 )
+# What is asked of units that are no models and do not stand before one.
+_OTHERS = {
+    "control-plane": ("/control.v1.Admin/GetStatus", b""),
+    "homepage-resolver": (
+        "/control.v1.Resolver/Resolve",
+        resolver_pb2.ResolveRequest(use_case=OURS).SerializeToString(),
+    ),
+}
 _HOMEPAGE = Identity("caller", "homepage")
 _SHOWN: dict[str, Callable[[Scene], Security | None]] = {
     "no certificate": lambda _: None,
@@ -39,31 +49,46 @@ _BY_GRPC = {
 }
 
 
+def _asks(scene: Scene, unit: str, context: ssl.SSLContext | None) -> Answer:
+    """What the unit's API answers."""
+    with Wire(scene.units[unit], context) as wire:
+        path, body = _OTHERS.get(unit) or (RANK, rank())
+        return wire.ask(KEY, body=body, path=path)
+
+
 def _shakes_hands(attack: str, unit: str, shown: Callable[[Scene], Security | None]) -> Callable[[Scene], Answer]:
-    def attempt(scene: Scene) -> Answer:
+    def alert_for(scene: Scene) -> str:
         context = tls_context(shown(scene))
+        alert = why_no_handshake(scene.units[unit], context)
+        if alert is None:
+            raise NotRefusedError(_asks(scene, unit, context))
+        return alert
+
+    def attempt(scene: Scene) -> Answer:
         if unit == "central-envoy":
-            return Answer("UNAVAILABLE", why_no_handshake(scene.units[unit], context))
+            return Answer("UNAVAILABLE", alert_for(scene))
         with scene.words_of(unit, _BY_GRPC[attack]) as words:
-            alert = why_no_handshake(scene.units[unit], context)
+            alert = alert_for(scene)
         return Answer("UNAVAILABLE", f"{alert} {words[0]}".strip())
 
     return attempt
 
 
 def _says_it_in_plaintext(unit: str) -> Callable[[Scene], Answer]:
+    def ask(scene: Scene) -> Answer:
+        answer = _asks(scene, unit, None)
+        if answer.status not in {"CLOSED", "GOAWAY"}:
+            raise NotRefusedError(answer)
+        return answer
+
     def attempt(scene: Scene) -> Answer:
         if unit == "central-envoy":
-            with Wire(scene.units[unit]) as wire:
-                return Answer("UNAVAILABLE", f"connection {wire.ask(KEY, body=rank()).status.lower()}")
-        with scene.words_of(unit, _BY_GRPC["plaintext"]) as words, Wire(scene.units[unit]) as wire:
-            assert wire.ask(KEY, body=rank()).status in {"CLOSED", "GOAWAY"}
+            return Answer("UNAVAILABLE", f"connection {ask(scene).status.lower()}")
+        with scene.words_of(unit, _BY_GRPC["plaintext"]) as words:
+            ask(scene)
         return Answer("UNAVAILABLE", words[0])
 
     return attempt
-
-
-_PATHS = {"control-plane": "/control.v1.Admin/GetStatus", "homepage-resolver": "/control.v1.Resolver/Resolve"}
 
 
 def _is_two(unit: str) -> Callable[[Scene], Answer]:
@@ -71,8 +96,7 @@ def _is_two(unit: str) -> Callable[[Scene], Answer]:
     may_come = Identity("operator", "cli") if unit == "control-plane" else _HOMEPAGE
 
     def attempt(scene: Scene) -> Answer:
-        with scene.connect(unit, scene.with_both(may_come, Identity("caller", "search"))) as wire:
-            return wire.ask(KEY, body=rank(), path=_PATHS.get(unit, RANK))
+        return _asks(scene, unit, tls_context(scene.with_both(may_come, Identity("caller", "search"))))
 
     return attempt
 
@@ -83,9 +107,11 @@ def _is_somebody_else(unit: str) -> Callable[[Scene], Answer]:
     def attempt(scene: Scene) -> Answer:
         security = scene.security("search-resolver")
         if unit == "central-envoy":
-            return Answer("UNAVAILABLE", why_no_handshake(scene.units[unit], tls_context(security)))
-        with scene.connect(unit, security) as wire:
-            return wire.ask(KEY, body=b"", path=_PATHS.get(unit, RANK))
+            alert = why_no_handshake(scene.units[unit], tls_context(security))
+            if alert is None:
+                raise NotRefusedError(_asks(scene, unit, tls_context(security)))
+            return Answer("UNAVAILABLE", alert)
+        return _asks(scene, unit, tls_context(security))
 
     return attempt
 

@@ -41,7 +41,8 @@ def _is_decided_anyway(*headers: Header) -> Callable[[Scene], Answer]:
     def attempt(scene: Scene) -> Answer:
         answer = scene.ask("gateway-1", *headers)
         decided = b"cw-ranker" in answer.body and b"search-ranker" not in answer.body
-        return Answer(answer.status, "the key was not read: answered by cw-ranker.v1, by the rules" if decided else "")
+        decided_by_rules = Answer("OK", "the key was not read: answered by cw-ranker.v1, by the rules")
+        return decided_by_rules if decided and answer.status == "OK" else answer
 
     return attempt
 

@@ -47,6 +47,8 @@ def _page(scene: Scene, unit: str) -> str:
 
 
 def _answer(how: str) -> Answer:
+    if how in {"connected", "read"}:
+        return Answer("OK", how)
     return Answer(how, "") if how.startswith("HTTP ") else Answer("REFUSED", how)
 
 

@@ -43,7 +43,7 @@ def _is_node(name: str) -> Callable[[Scene], Answer]:
         request = discovery_pb2.DiscoveryRequest(node=base_pb2.Node(id=name, cluster="homepage"))
         with open_blocking_channel(scene.units["control-plane"], scene.security("homepage")) as channel:
             stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
-            return answer_to(lambda: next(stub.StreamAggregatedResources(iter([request]), timeout=_S)))
+            return answer_to(lambda: next(stub.StreamAggregatedResources(iter([request]), timeout=_S), None))
 
     return attempt
 
