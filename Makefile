@@ -18,9 +18,11 @@ PAIRS   ?= 1000000
 POINTS  ?= 200
 INPUTS  ?= 1000000
 ROUNDS  ?= 14
+MINUTES ?= 30
+SEED    ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load proxies postgres grpc-js chromium test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page bench bench-aa report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load proxies postgres grpc-js chromium test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page soak bench bench-aa report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-22s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +33,7 @@ help:  ## List the targets
 	@echo "  ADVISORIES=FOLDER      advisories in OSV format, for make audit without the network"
 	@echo "  PAIRS=1000000          number of tables and requests in make fuzz"
 	@echo "  INPUTS=1000000         number of inputs in make fuzz-inputs"
+	@echo "  MINUTES=30 SEED=1      length of make soak, and seed of its attacks and faults"
 	@echo "  POINTS=200             number of kills in make kill9"
 	@echo "  ROUNDS=14              rounds of each bench in make figures"
 	@echo "  ARGS=…                 more arguments for the command, e.g. make test ARGS='-k routing'"
@@ -112,8 +115,11 @@ pages: $(VENV)/ready  ## Regenerate every table and page that is derived from co
 long-scenarios-page: $(VENV)/ready  ## Write docs/long-scenarios.md from the results of make scenarios ARGS=--long
 	@$(BIN)/python -m scenarios --long
 
-refusals-page: $(VENV)/ready  ## Try every attack that must be refused, and write docs/refusals.md
+refusals-page: $(VENV)/ready  ## Try every attack, with its guard and without, and write docs/refusals.md
 	@$(BIN)/python -m tests.negative.page
+
+soak: $(VENV)/ready  ## Load, attackers, faults and starvation for MINUTES, by SEED: answers, memory, files, audit log
+	@$(BIN)/python -m tests.negative.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
 bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with confidence intervals
 	@$(BIN)/lab bench $(ARGS)

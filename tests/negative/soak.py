@@ -1,0 +1,224 @@
+"""``python -m tests.negative.soak --minutes 30 --seed 1``: a lab under load, with attackers and faults beside it.
+
+All callers send by two topologies; attackers try what :mod:`tests.negative.cases` refuses; every few seconds the seed
+draws a fault; twice the machine starves. In the end the verdict, by five claims:
+
+- no wrong answer, as ``lab check`` finds;
+- no attack got through;
+- the memory of every unit is flat, and so are its file descriptors;
+- the audit log has every act of the soak, and counts the refusals that it leaves out.
+
+Exit status 0 if all hold. The record is ``soak.json`` in the run's folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.checkers import Claim, Outcome
+from lab.errors import LabError
+from lab.lab import DEFAULT_SPEC, Lab
+from lab.runs import LoadOptions
+from tests.negative.cases.keys import KEYS
+from tests.negative.cases.text import TEXT
+from tests.negative.flatness import sampling
+from tests.negative.scene import Case, Scene
+from tests.negative.starvation import starving
+from tests.negative.wire import Answer
+
+_TOPOLOGIES = ("gateway", "mesh")
+_LOADED = ("gateway", "gateway-header", "mesh", "proxyless")
+_RATE = 8.0  # requests per second of each caller by each topology
+_ATTACKS = 50.0  # per second
+_ATTACKERS = 8
+_FAULT_EVERY_S = 20.0
+_STARVED_AT, _STARVED_S = (0.4, 0.7), 8.0
+# Kind, target, settings and seconds. Each leaves a healthy replica beside it.
+_FAULTS: tuple[tuple[str, str, Mapping[str, Any], float], ...] = (
+    ("kill", "ml-cluster-1-b", {}, 4.0),
+    ("kill", "gateway-2", {}, 4.0),
+    ("pause", "ml-cluster-2-b", {}, 3.0),
+    ("pause", "gateway-2", {}, 3.0),
+    ("slow", "ml-cluster-3", {"ms": 50}, 8.0),
+    ("error", "ml-cluster-1-b", {"rate": 0.2}, 8.0),
+    ("churn", "ml-cluster-2", {"every_ms": 1_000}, 6.0),
+    ("control-plane-loss", "", {"how": "kill", "seconds": 4}, 0.0),
+    ("control-plane-loss", "", {"how": "pause", "seconds": 3}, 0.0),
+)
+
+
+def attacks() -> list[Case]:
+    """Those that are refused in any lab, by a status and a reason of their own, and without waiting for a log."""
+    refused = [case for case in (*KEYS, *TEXT) if case.status in {"INVALID_ARGUMENT", "PERMISSION_DENIED"}]
+    return [case for case in refused if case.by != "ml-cluster-2-a"]
+
+
+@dataclass(slots=True)
+class Attackers:
+    """Hostile clients, together at a fixed rate.
+
+    Attributes:
+        ended: number of attacks by how they ended: ``refused``, or the status.
+        got_through: descriptions of those that were answered.
+    """
+
+    scene: Scene
+    rng: random.Random
+    ended: Counter[str] = field(default_factory=Counter)
+    got_through: list[str] = field(default_factory=list)
+
+    def attack(self, until: float) -> None:
+        """Attacks until then, on the monotonic clock."""
+        cases, number, began = attacks(), 0, time.monotonic()
+        with ThreadPoolExecutor(_ATTACKERS) as crew:
+            waiting = threading.Semaphore(2 * _ATTACKERS)
+            while (due := began + number / _ATTACKS) < until:
+                time.sleep(max(0.0, due - time.monotonic()))
+                number += 1
+                waiting.acquire()
+                crew.submit(self._try, self.rng.choice(cases)).add_done_callback(lambda _: waiting.release())
+
+    def _try(self, case: Case) -> None:
+        try:
+            answer = case.attempt(self.scene)
+        except OSError as error:  # its unit is down, or frozen
+            answer = Answer(type(error).__name__, "")
+        self.ended["refused" if case.is_refused(answer) else answer.status] += 1
+        if answer.status == "OK":
+            self.got_through.append(f"{case.name}: {answer.said()}")
+
+
+@dataclass(slots=True)
+class Faults:
+    """Faults at random."""
+
+    lab: Lab
+    rng: random.Random
+    injected: list[str] = field(default_factory=list)
+
+    def inject(self, until: float) -> None:
+        """Injects one after another until then."""
+        while time.monotonic() + _FAULT_EVERY_S < until:
+            kind, target, settings, seconds = self.rng.choice(_FAULTS)
+            began = time.monotonic()
+            try:
+                fault = self.lab.faults.inject(kind, target, seed=len(self.injected), **settings)
+                self.injected.append(f"fault inject {kind}")
+                time.sleep(seconds or settings["seconds"] + 1)
+                self.lab.faults.heal(fault)
+            except LabError as error:
+                _say(f"{kind} {target}: {error}")
+            time.sleep(max(0.0, _FAULT_EVERY_S - (time.monotonic() - began)))
+
+
+@contextmanager
+def _beside(*jobs: Callable[[], None]) -> Iterator[None]:
+    with ThreadPoolExecutor(len(jobs)) as crew:
+        started = [crew.submit(job) for job in jobs]
+        yield
+        for job in started:
+            job.result()
+
+
+def _starve(lab: Lab, seconds: float) -> None:
+    began = time.monotonic()
+    for share in _STARVED_AT:
+        time.sleep(max(0.0, began + share * seconds - time.monotonic()))
+        pids = [unit.pid for unit in lab.status().units if unit.pid]
+        _say(f"starving {len(pids)} units for {_STARVED_S:g} s")
+        with starving(pids):
+            time.sleep(_STARVED_S)
+
+
+def _missing_acts(lab: Lab, injected: list[str]) -> list[str]:
+    """What the audit log lacks."""
+    log = lab.audit()
+    if log.missing:
+        return [log.missing]
+    logged = Counter(act.what for act in log.acts)
+    missing = [f"{what}: {n} done, {logged[what]} logged" for what, n in Counter(injected).items() if logged[what] < n]
+    missing += [f"{act.what} {act.detail}: unfinished" for act in log.acts if not act.status]
+    return missing
+
+
+def soak(lab: Lab, minutes: float, seed: int) -> dict[str, object]:
+    """Carries it out in a lab that is up; returns the record."""
+    seconds = minutes * 60
+    callers = sorted(lab.endpoints().callers)
+    options = [
+        LoadOptions(
+            topology=topology, caller=caller, rate=_RATE, duration_s=seconds, seed=seed, streams=10, edge_every=10
+        )
+        for topology in _TOPOLOGIES
+        for caller in callers
+    ]
+    with tempfile.TemporaryDirectory() as folder, sampling(lab) as samples:
+        attackers = Attackers(Scene(lab, Path(folder)), random.Random(seed))  # noqa: S311 (no secret)
+        faults = Faults(lab, random.Random(seed + 1))  # noqa: S311 (no secret)
+        until = time.monotonic() + seconds
+        with _beside(lambda: attackers.attack(until), lambda: faults.inject(until), lambda: _starve(lab, seconds)):
+            result = lab.load_parallel(options)
+    trends = samples.trends()
+    wrong = {
+        f"{run.folder.name}: {verdict.checker}": [violation.message for violation in verdict.violations[:3]]
+        for run in result.runs
+        for verdict in run.verdicts
+        if verdict.claim is Claim.CORRECTNESS and verdict.outcome is Outcome.INVALID
+    }
+    missing = _missing_acts(lab, faults.injected)
+    record = {
+        "minutes": minutes,
+        "seed": seed,
+        "run_dir": str(result.folder),
+        "claims": {str(claim): str(outcome) for claim, outcome in result.claims.items()},
+        "wrong": wrong,
+        "answers": dict(sum((Counter(run.counts._asdict()) for run in result.runs), Counter())),
+        "attacks": dict(attackers.ended),
+        "attacks_got_through": attackers.got_through[:20],
+        "faults": dict(Counter(faults.injected)),
+        "audit_lacks": missing,
+        "units": [asdict(trend) | {"flat": trend.flat} for trend in trends],
+        "not_flat": [f"{each.unit}: {each.what}" for each in trends if each.flat is False],
+    }
+    record["holds"] = not (wrong or attackers.got_through or missing or record["not_flat"])
+    (result.folder / "soak.json").write_text(json.dumps(record, indent=1) + "\n")
+    return record
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 (a command)
+
+
+def main() -> int:
+    """Brings a lab up, soaks it, and prints the verdict."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--name", default="soak")
+    chosen = parser.parse_args()
+    lab = Lab(chosen.name)
+    try:
+        lab.up(spec=DEFAULT_SPEC, runtime="process", topologies=_LOADED, security="mtls")
+        record = soak(lab, chosen.minutes, chosen.seed)
+        for key in record.keys() - {"units"}:
+            _say(f"{key}: {record[key]}")
+    finally:
+        lab.down()
+    return 0 if record["holds"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
