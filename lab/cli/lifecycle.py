@@ -179,7 +179,7 @@ def _behind(known: ControlPlaneStatus | None) -> list[str]:
     """A line for each node that is behind."""
     return [
         f"{node.role} {node.node} is behind, at revision {node.acked_revision}: {node.error}"
-        for node in (known.nodes if known else ())
+        for node in ((*known.nodes, *known.away) if known else ())
         if node.behind
     ]
 

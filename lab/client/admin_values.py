@@ -240,11 +240,16 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class ControlPlaneStatus:
-    """The revision in force (0: none), the connected nodes, and the registered replicas."""
+    """The revision in force (0: none), the connected nodes, and the registered replicas.
+
+    Attributes:
+        away: nodes of the lab's own that are behind and not connected.
+    """
 
     revision: int
     nodes: tuple[Node, ...]
     replicas: tuple[Replica, ...]
+    away: tuple[Node, ...] = ()
 
     @classmethod
     def of(cls, status: admin_pb2.Status) -> Self:
@@ -256,15 +261,19 @@ class ControlPlaneStatus:
                 Replica(each.cluster, each.replica, each.address, tuple(each.loaded), each.draining)
                 for each in status.replicas
             ),
+            tuple(map(Node.of, status.away)),
         )
 
     @classmethod
     def merged(cls, found: Collection[Self]) -> Self:
         """One status from those of several control planes, each of which lists only its own nodes."""
         # A node that has just moved from one control plane to another may be listed by both.
-        nodes = {node.node: node for status in found for node in sorted(status.nodes, key=_freshness)}
+        nodes = {node.node: node for status in found for node in sorted(status.nodes, key=lambda it: it.acked_revision)}
         known = {replica.replica: replica for status in found for replica in status.replicas}
-        return cls(max(each.revision for each in found), tuple(nodes.values()), tuple(known.values()))
+        # It may be back at another control plane.
+        away = {node.node: node for status in found for node in status.away if node.node not in nodes}
+        revision = max(each.revision for each in found)
+        return cls(revision, tuple(nodes.values()), tuple(known.values()), tuple(away.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,10 +341,6 @@ class Act:
     def of(cls, act: acts_pb2.Act) -> Self:
         """Reads the message."""
         return cls(act.number, _unix_ns(act.at), act.who, act.unit, act.what, act.detail, act.status, act.reason)
-
-
-def _freshness(node: Node) -> tuple[int, bool]:
-    return node.acked_revision, not node.behind
 
 
 def _unix_ns(timestamp: Timestamp) -> int:

@@ -234,7 +234,7 @@ class BringUp:
                 registered = _registered(state)
                 return [unit.name for unit in units if unit.name not in registered]
             case Probe.CONNECTED:
-                connected = {node.node for node in admin.status(replicas=False).nodes if not node.behind}
+                connected = {node.node for node in admin.status(replicas=False).nodes}
                 return [unit.name for unit in units if unit.name not in connected]
             case Probe.HTTP_READY:
                 # The control plane lists an Envoy before it listens; its admin page says when it does.

@@ -87,7 +87,7 @@ class LabStatus:
             "security": self.security,
             "revision": known.revision if known else None,
             "units": [_without_other_id(asdict(unit)) for unit in self.units],
-            "nodes": [asdict(node) for node in known.nodes] if known else [],
+            "nodes": [asdict(node) for node in (*known.nodes, *known.away)] if known else [],
             "disk_is_full": self.disk_is_full,
         }
 

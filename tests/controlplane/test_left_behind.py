@@ -62,7 +62,7 @@ async def resolver(control_plane: ControlPlane, node: str) -> AsyncIterator[Reso
 
 async def nodes(control_plane: ControlPlane) -> dict[str, Node]:
     status = await control_plane.admin(lambda it: it.status())
-    return {each.node: each for each in status.nodes}
+    return {each.node: each for each in (*status.nodes, *status.away)}
 
 
 def converged(events: list[Event]) -> Event:
@@ -140,7 +140,7 @@ async def test_a_refusing_resolver_that_keeps_its_rules_makes_the_publish_fail(c
         assert (well.in_force, control_plane.publisher.revision) == ("cw-ranker.v1", 1)
         assert (await nodes(control_plane))["homepage-resolver"].behind
         going_on.set()
-        await eventually("it has caught up", lambda: not control_plane.publisher.fleet.feed.subscribers.cut)
+        await eventually("it has caught up", lambda: not control_plane.publisher.fleet.feed.subscribers.away)
 
 
 async def test_a_silent_resolver_makes_the_publish_fail_as_its_callers_hold_leases(control_plane: ControlPlane) -> None:
@@ -198,6 +198,25 @@ async def test_a_node_that_refused_before_and_is_sent_nothing_new_keeps_its_reas
         events = await control_plane.publish(table_of({"v1": "ml-cluster-2"}))
 
     assert converged(events).detail == "left behind: proxyless mute: no [/such] filter"
+
+
+async def test_a_node_of_the_labs_own_that_leaves_while_it_is_behind_is_listed_until_it_is_back(
+    control_plane: ControlPlane,
+) -> None:
+    await control_plane.replica(CLUSTER, "a")
+    deaf = await control_plane.follower("homepage-resolver")
+    deaf.is_deaf = True
+    with pytest.raises(PublishError):
+        await control_plane.publish(table_of(BOTH))
+    await deaf.leave()
+    subscribers = control_plane.publisher.fleet.feed.subscribers
+    await eventually("it has left", lambda: not len(subscribers))
+
+    status = await control_plane.admin(lambda it: it.status())
+    assert (status.nodes, [(each.node, each.behind) for each in status.away]) == ((), [("homepage-resolver", True)])
+
+    async with resolver(control_plane, "homepage-resolver"):
+        await eventually("it has caught up", lambda: not subscribers.behind_by_now)
 
 
 async def test_no_replica_answers_a_left_behind_node_where_a_version_was_before(control_plane: ControlPlane) -> None:

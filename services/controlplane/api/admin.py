@@ -18,14 +18,14 @@ from services.controlplane.api.nodes import listed
 from services.controlplane.registry.records import ENDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from google.protobuf import timestamp_pb2
 
     from services.controlplane.api.audit import AuditLog
     from services.controlplane.nodes.admission import Admission
     from services.controlplane.nodes.registration_log import Registration
-    from services.controlplane.nodes.subscribers import Subscribers
+    from services.controlplane.nodes.subscribers import Subscriber, Subscribers
     from services.controlplane.publishing.phase_progress import PhaseProgress
     from services.controlplane.publishing.publisher import Publisher
     from services.controlplane.registry.records import Acknowledgement, Event, Phase, StoredRevision
@@ -131,7 +131,12 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             )
             for each in (() if request.without_replicas else publisher.fleet.membership.members)
         ]
-        status = admin_pb2.Status(revision=publisher.revision, nodes=self._nodes(), replicas=replicas)
+        status = admin_pb2.Status(
+            revision=publisher.revision,
+            nodes=sorted((node for its in self._subscribers for node in _nodes(its, its)), key=lambda node: node.node),
+            away=[node for its in self._subscribers for node in _nodes(its, its.away.values())],
+            replicas=replicas,
+        )
         if request.registrations:
             log = publisher.fleet.membership.registrations
             status.registrations.extend(map(_registration, log.registrations))
@@ -140,8 +145,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
     async def ListNodes(self, request: admin_pb2.ListNodesRequest, context: Context) -> admin_pb2.ListNodesResponse:
         """The planned, admitted and refused nodes."""
-        fleet = self._publisher.fleet
-        connected = [*fleet.store.subscribers, *fleet.feed.subscribers]
+        connected = (each for subscribers in self._subscribers for each in subscribers)
         return admin_pb2.ListNodesResponse(nodes=listed(self._admission, connected))
 
     async def AdmitNode(self, request: admin_pb2.AdmitNodeRequest, context: Context) -> admin_pb2.AdmitNodeResponse:
@@ -166,7 +170,8 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             message = _progress(revision, event, called)
             if event.phase in ENDS:
                 message.acknowledgements.extend(self._acknowledgements(revision))
-                message.left_behind.extend(each for each in self._nodes() if each.behind)
+                for subscribers in self._subscribers:
+                    message.left_behind.extend(_nodes(subscribers, subscribers.behind_by_now))
             events.put_nowait(message)
 
         # A task of its own, so that a caller that disconnects does not interrupt the publish.
@@ -213,11 +218,9 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             acknowledgements=[_acknowledgement(each) for each in stored.acknowledgements],
         )
 
-    def _nodes(self) -> list[admin_pb2.Node]:
-        """The nodes that are connected, or cut off and not back, by name."""
-        fleet = self._publisher.fleet
-        nodes = [*_nodes(fleet.store.subscribers), *_nodes(fleet.feed.subscribers)]
-        return sorted(nodes, key=lambda node: node.node)
+    @property
+    def _subscribers(self) -> tuple[Subscribers, Subscribers]:
+        return self._publisher.fleet.store.subscribers, self._publisher.fleet.feed.subscribers
 
     def _acknowledgements(self, revision: int) -> list[admin_pb2.Acknowledgement]:
         stored = self._publisher.registry.get(revision)
@@ -228,7 +231,7 @@ def _source(file: admin_pb2.SourceFile) -> Source:
     return Source(printable(file.name, MAX_CHARACTERS), file.text)
 
 
-def _nodes(subscribers: Subscribers) -> list[admin_pb2.Node]:
+def _nodes(subscribers: Subscribers, which: Iterable[Subscriber]) -> list[admin_pb2.Node]:
     return [
         admin_pb2.Node(
             node=each.node,
@@ -239,7 +242,7 @@ def _nodes(subscribers: Subscribers) -> list[admin_pb2.Node]:
             clusters_left=each.clusters_left,
             behind=each.is_behind,
         )
-        for each in subscribers.known
+        for each in which
     ]
 
 

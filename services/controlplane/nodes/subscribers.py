@@ -103,13 +103,13 @@ class Subscribers:
         generation: the latest published one.
         leaves_silent_behind: whether a publish goes on without nodes that do not answer in time. If false, such a node
             makes the publish fail.
-        cut: nodes whose streams were ended because they refused, by name, until they are back.
+        away: nodes of the lab's own that are behind and not connected, by name, until they are back.
     """
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self.generation = 0
         self.leaves_silent_behind = False
-        self.cut: dict[str, Subscriber] = {}
+        self.away: dict[str, Subscriber] = {}
         self._now_ns = now_ns
         self._connected: set[Subscriber] = set()
         self._progress = asyncio.Condition()
@@ -124,12 +124,14 @@ class Subscribers:
     def add(self, subscriber: Subscriber) -> None:
         """Adds a node that connected."""
         subscriber.now_ns = self._now_ns
-        if before := self.cut.pop(subscriber.node, None):
+        if before := self.away.pop(subscriber.node, None):
             subscriber.error = before.error  # until it has applied the present state
         self._connected.add(subscriber)
 
     async def discard(self, subscriber: Subscriber) -> None:
         """Removes a node that disconnected; no publish waits for it any longer."""
+        if subscriber in self._connected and subscriber.is_behind and subscriber.role != PROXYLESS:
+            self.away[subscriber.node] = subscriber
         self._connected.discard(subscriber)
         await self.notify_progress()
 
@@ -169,9 +171,10 @@ class Subscribers:
         return [each for each in self._connected if each.left_behind]
 
     @property
-    def known(self) -> list[Subscriber]:
-        """The nodes that are connected, or cut off and not back, by name."""
-        return sorted([*self._connected, *self.cut.values()], key=lambda each: each.node)
+    def behind_by_now(self) -> list[Subscriber]:
+        """The nodes that are behind, connected or not, by name."""
+        late = [each for each in self._connected if each.is_behind]
+        return sorted([*late, *self.away.values()], key=lambda each: each.node)
 
     async def notify_progress(self) -> None:
         """Wakes those who wait for a node's state to change."""
@@ -236,14 +239,14 @@ class Subscribers:
         """
         for each in nodes:
             self._connected.discard(each)
-            each.is_cut, self.cut[each.node] = True, each
+            each.is_cut, self.away[each.node] = True, each
             each.wake.set()
         names = {each.node for each in nodes}
         try:
             async with asyncio.timeout(timeout_s), self._progress:
-                await self._progress.wait_for(lambda: names.isdisjoint(self.cut))
+                await self._progress.wait_for(lambda: names.isdisjoint(self.away))
         except TimeoutError:
-            missing = (each for each in nodes if each.node in self.cut)
+            missing = (each for each in nodes if each.node in self.away)
             reasons = "; ".join(sorted(f"{each.title} refused: {each.error}" for each in missing))
             raise PublishError(f"{reasons}; it has not dropped its rules within {timeout_s:g} s") from None
 

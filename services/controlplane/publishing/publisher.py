@@ -311,8 +311,8 @@ class Publisher:
 
     def _left_behind(self) -> str:
         """The nodes that are left behind, and why; empty if there are none."""
-        known = [*self.fleet.store.subscribers.known, *self.fleet.feed.subscribers.known]
-        behind = "; ".join(f"{each.title}: {each.error}" for each in known if each.is_behind)
+        nodes = [*self.fleet.store.subscribers.behind_by_now, *self.fleet.feed.subscribers.behind_by_now]
+        behind = "; ".join(f"{each.title}: {each.error}" for each in nodes)
         return f"left behind: {behind}" if behind else ""
 
     async def _break_before_make(

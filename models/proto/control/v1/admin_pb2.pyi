@@ -694,6 +694,7 @@ class Status(_message.Message):
     REPLICAS_FIELD_NUMBER: _builtins.int
     REGISTRATIONS_FIELD_NUMBER: _builtins.int
     REGISTRATIONS_SINCE_FIELD_NUMBER: _builtins.int
+    AWAY_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node]: ...
@@ -705,6 +706,10 @@ class Status(_message.Message):
 
     @_builtins.property
     def registrations_since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def away(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node]:
+        """Nodes of the lab's own that are behind and not connected."""
+
     def __init__(
         self,
         *,
@@ -713,10 +718,11 @@ class Status(_message.Message):
         replicas: _abc.Iterable[Global___Replica] | None = ...,
         registrations: _abc.Iterable[Global___Registration] | None = ...,
         registrations_since: _timestamp_pb2.Timestamp | None = ...,
+        away: _abc.Iterable[Global___Node] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registrations_since", b"registrations_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes", "registrations", b"registrations", "registrations_since", b"registrations_since", "replicas", b"replicas", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["away", b"away", "nodes", b"nodes", "registrations", b"registrations", "registrations_since", b"registrations_since", "replicas", b"replicas", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
