@@ -130,7 +130,7 @@ async def test_changes_of_different_use_cases_at_once_both_stay(control_plane: C
         ),
         ("callers: [homepage]\napi: ranking.v1\ntimeout: 1s\ndefault: nope@v1", "known: cw-ranker"),
         ("callers: [homepage]\nnonsense: 1", "change.yaml:2: use_cases.UpNext.nonsense: "),
-        ("", "change.yaml: is empty"),
+        ("", "change.yaml:1: is empty"),
         ("[", "change.yaml:2: YAML syntax"),
         ("- a", "change.yaml:1: use_cases.UpNext: a list is not a mapping"),
     ],
