@@ -16,7 +16,7 @@ PIP_FROM := $(if $(wildcard $(BUNDLED)/wheels),PIP_NO_INDEX=1 PIP_FIND_LINKS=$(C
 WORKERS ?= 3
 PAIRS   ?= 1000000
 POINTS  ?= 200
-INPUTS  ?= 1000000
+N       ?= 1000000
 ROUNDS  ?= 14
 MINUTES ?= 30
 SEED    ?= 1
@@ -32,7 +32,7 @@ help:  ## List the targets
 	@echo "  RUN=runs/NAME/latest   run that make report shows"
 	@echo "  ADVISORIES=FOLDER      advisories in OSV format, for make audit without the network"
 	@echo "  PAIRS=1000000          number of tables and requests in make fuzz"
-	@echo "  INPUTS=1000000         number of inputs in make fuzz-inputs"
+	@echo "  N=1000000              number of inputs in make fuzz-inputs"
 	@echo "  MINUTES=30 SEED=1      length of make soak, and seed of its attacks and faults"
 	@echo "  POINTS=200             number of kills in make kill9"
 	@echo "  ROUNDS=14              rounds of each bench in make figures"
@@ -92,8 +92,8 @@ fuzz: $(VENV)/ready  ## Compare the two interpreters of the rules on PAIRS table
 mutants: $(VENV)/ready  ## Plant every bug of tests/mutants, or those with ONLY in their name, and see who catches it
 	@$(BIN)/python -m tests.mutants $(ONLY) $(ARGS)
 
-fuzz-inputs: $(VENV)/ready  ## Feed INPUTS malformed files, messages and headers to every parser; failures join the corpus
-	@$(BIN)/python -m tests.fuzz.guided --inputs $(INPUTS) $(ARGS)
+fuzz-inputs: $(VENV)/ready  ## Feed N malformed files, arguments and messages to every reader and server; failures join the corpus
+	@$(BIN)/python -m tests.fuzz.guided --inputs $(N) $(ARGS)
 
 kill9: $(VENV)/ready  ## Kill the control plane at POINTS steps of a publish; check that acknowledged revisions survive
 	@$(BIN)/python -m tests.controlplane.kill9 --points $(POINTS) $(ARGS)

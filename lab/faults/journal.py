@@ -92,7 +92,7 @@ class Journal:
         for place, line in enumerate(lines, 1):
             try:
                 _take(parse_json(line), acts)
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, OverflowError):
                 # A line that was cut off or tampered with must show.
                 acts[-place] = Act(0, 0, "", "", "", line[:80], _DAMAGED, f"line {place} of {JOURNAL}", KEPT_BY)
         return list(acts.values())

@@ -40,6 +40,18 @@ from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER
 from services.controlplane.xds.sotw import SotwStream
 from services.controlplane.xds.store import ResourceStore
+from tests.fuzz.files import (
+    COMMAND_SEEDS,
+    SPEC_SEEDS,
+    STATE_SEEDS,
+    command_line,
+    run_folder,
+    run_seeds,
+    spec_file,
+    state_file,
+)
+from tests.fuzz.servers import METHODS as METHODS_OF_SERVERS
+from tests.fuzz.servers import servers
 
 KEY = "cw-ranker.v1"
 _TABLE = """
@@ -87,12 +99,14 @@ class Target:
     Attributes:
         take: reads.
         seeds: what it should be able to read.
+        guided: whether coverage may guide its inputs; not where a loop, threads or files hide what one input reached.
         cases: how many wrong inputs to try in a run of the suite, where a million of them are shared out likewise.
     """
 
     take: Callable[[bytes], None]
     seeds: tuple[bytes, ...]
     cases: int = 1_500
+    guided: bool = True
 
 
 @cache
@@ -296,6 +310,16 @@ def _sotw_seed() -> bytes:
     )
 
 
+def _rpc(data: bytes) -> None:
+    """The first byte says which method of a real server is sent the others."""
+    servers().ask(METHODS_OF_SERVERS[(data[0] if data else 0) % len(METHODS_OF_SERVERS)], data[1:])
+
+
+def _rpc_seeds() -> tuple[bytes, ...]:
+    bodies = [each[1:] for each in _message_seeds()]
+    return tuple(bytes([number]) + body for number in range(len(METHODS_OF_SERVERS)) for body in bodies)
+
+
 _TRACE = b"""TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:17:03.9799600,4808,10
 2023-11-16 18:17:04.0319600,3180,8
@@ -317,4 +341,9 @@ TARGETS: dict[str, Target] = {
     "json-body": Target(_json_body, (_BODY,)),
     "delta-requests": Target(_delta_requests, (_delta_seed(),)),
     "sotw-requests": Target(_sotw_requests, (_sotw_seed(),)),
+    "spec-file": Target(spec_file, SPEC_SEEDS, cases=200, guided=False),
+    "run-folder": Target(run_folder, run_seeds(), cases=40, guided=False),
+    "state-file": Target(state_file, STATE_SEEDS, cases=300, guided=False),
+    "command-line": Target(command_line, COMMAND_SEEDS, cases=400, guided=False),
+    "rpc": Target(_rpc, _rpc_seeds(), cases=300, guided=False),
 }
