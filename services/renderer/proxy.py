@@ -31,12 +31,14 @@ class Configuration:
         node: this unit's identity, ``role/name``, which may send requests beside the callers.
         listen: ``ip:port`` to serve on.
         upstreams: by routing key.
+        renderer: this process, which serves gRPC's health service; one of the upstreams.
         identity: folder of its certificate, key and authorities, another one for each certificate; None in plaintext.
     """
 
     node: str
     listen: str
     upstreams: Mapping[str, Upstream]
+    renderer: Upstream
     identity: Path | None
 
     def names(self) -> dict[Upstream, str]:

@@ -93,7 +93,9 @@ class Renderer:
         self._shown = None  # until it is known what the proxy follows
         self._generation += 1
         key = routing_key(PROBE, f"v{self._generation}")
-        configuration = Configuration(self._node, self._listen, {**self._wanted, key: self._probe}, identity)
+        configuration = Configuration(
+            self._node, self._listen, {**self._wanted, key: self._probe}, self._probe, identity
+        )
         last = ""
         try:
             async with asyncio.timeout(_WITHIN_S if started else _START_WITHIN_S):

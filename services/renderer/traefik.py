@@ -59,11 +59,14 @@ def rendered(configuration: Configuration) -> dict[str, Any]:
         f"k{number}": {
             "rule": f"Header(`{HEADER}`, `{key}`)",
             "service": names.get(its, _NOBODY),
-            "priority": 2,
+            "priority": 3,
             **secured,
         }
         for number, (key, its) in enumerate(sorted(configuration.upstreams.items()))
     }
+    # Without a key, as the other proxies a status that is not UNAVAILABLE: the lab asks so whether a unit is alive.
+    health = {"rule": "PathPrefix(`/grpc.health.v1.Health/`)", "service": names[configuration.renderer]}
+    routers["health"] = {**health, "priority": 2, **secured}
     # Without it, an unknown key would be 404, which gRPC reads as UNIMPLEMENTED.
     routers["others"] = {"rule": "PathPrefix(`/`)", "service": _NOBODY, "priority": 1, **secured}
     services: dict[str, Any] = {name: _service(name, each, identity) for each, name in names.items()}
