@@ -17,6 +17,8 @@ from lab.checkers import CHECKERS, DEFAULT_CLAIMS, Claim, Outcome
 from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, Topology, read_pairs
 from lab.cli.output import console, print_json, progress_console, table
 from lab.cli.progress import load_shown
+from lab.cli.rate import RATE as IDLE_RATE
+from lab.cli.rate import choose
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.load.plan import EXAMPLE, MAX_PROCESSES, MAX_WORKERS
@@ -99,7 +101,14 @@ _UiPort = Annotated[
 
 def load(
     topology: Topology = DEFAULT_TOPOLOGY,
-    rate: Annotated[float, typer.Option(min=RATE.low, max=RATE.high, help="Requests per second.")] = 100.0,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=RATE.low,
+            max=RATE.high,
+            help=f"Requests per second; what this machine can take, {IDLE_RATE:g} at most, if left out.",
+        ),
+    ] = None,
     duration: Annotated[float, typer.Option(min=SECONDS.low, max=SECONDS.high, help="Seconds.")] = 10.0,
     arrivals: Annotated[str, typer.Option(help="poisson, constant or trace:FILE.")] = "poisson",
     speedup: Annotated[
@@ -180,11 +189,13 @@ def load(
     lab = Lab(name)
     callers = _named_callers(caller, lab)
     locust = _locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port)
+    is_open_loop = locust is None and not arrivals.startswith("trace:")
+    chosen = choose(rate, payload_bytes=payload, callers=len(callers), is_open_loop=is_open_loop)
     options = LoadOptions(
         topology=topology,
         caller=callers[0],
         use_cases=tuple(use_case or ()),
-        rate=rate,
+        rate=chosen.rate,
         duration_s=duration,
         arrivals=arrivals,
         speedup=speedup,
@@ -207,6 +218,7 @@ def load(
 
         def show(progress: Progress) -> None:
             nonlocal ui_to_show
+            chosen.say_once()
             if ui_to_show is not None:  # it is up once there is progress
                 where = f"http://127.0.0.1:{ui_to_show}"
                 text = f"Locust's UI: {where}  (STOP there, or Ctrl-C here, ends the run)"
@@ -217,8 +229,12 @@ def load(
                 ui_to_show = None
             shown.take({options.caller: progress})
 
+        def show_all(seen: Mapping[str, Progress]) -> None:
+            chosen.say_once()
+            shown.take(seen)
+
         if several:
-            result = lab.load_parallel(several, progress=shown.take)
+            result = lab.load_parallel(several, progress=show_all)
             shown.finish({each.folder.name: each.summary for each in result.runs})
         else:
             result = lab.load(options, progress=show)

@@ -1,0 +1,37 @@
+"""The rate of an open loop where none is given, and how busy the machine is as a run starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.cli.output import say
+from lab.ops import headroom
+
+RATE = 100.0
+"""Requests per second, on a machine that is idle."""
+
+
+@dataclass
+class Choice:
+    """A rate, and what to say of it and of the machine once the options have proved right and the run starts."""
+
+    rate: float
+    said: list[str]
+
+    def say_once(self) -> None:
+        """Says it, on standard error, the first time it is called."""
+        while self.said:
+            say(self.said.pop(0))
+
+
+def choose(given: float | None, *, payload_bytes: int, callers: int, is_open_loop: bool) -> Choice:
+    """The rate that is given, or, of an open loop, one that fits this machine."""
+    machine = headroom.measure()
+    said = [f"before the run this machine was {machine}{_WARNING if machine.is_busy else ''}"]
+    if given is not None or not is_open_loop:
+        return Choice(RATE if given is None else given, said)
+    rate = machine.rate(payload_bytes=payload_bytes, callers=callers)
+    return Choice(rate, [*said, f"no --rate is given: {rate:g} rps fit this machine now; `--rate {rate:g}` repeats it"])
+
+
+_WARNING = "; latencies may describe it, not the lab"
