@@ -16,6 +16,7 @@ from lab.lab import Lab
 from lab.runs.listing import ListedRun, list_runs
 
 _FIGURES = ("sent", "failed", "p50 ms", "p99 ms")
+_OPTIONAL = ("topology", "p50 ms", "failed", "sent", "p99 ms", "caller")  # verdicts stay
 
 
 def runs(
@@ -42,7 +43,7 @@ def runs(
             console.print(f"labs with runs: {', '.join(others)} (name one with --name)", markup=False)
         return
     headings = ("run", "topology", "caller", *_FIGURES, *Claim)
-    console.print(table(headings, map(_row, shown), right=_FIGURES, optional=("caller", "p99 ms", "sent")))
+    console.print(table(headings, map(_row, shown), right=_FIGURES, optional=_OPTIONAL))
     if len(shown) < len(found):
         console.print(f"{len(found) - len(shown)} more: lab runs --last 0", markup=False)
     console.print(f"\nlab report {folder / shown[0].run}", markup=False, soft_wrap=True)

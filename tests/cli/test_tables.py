@@ -35,8 +35,9 @@ def shown(of: Table, width: int) -> str:
 
 
 def left_out(text: str) -> set[str]:
-    last = text.rstrip().rpartition("\nnot shown in ")[2] if "\nnot shown in " in text else ""
-    return set(re.sub(r"^\d+ columns: ", "", " ".join(last.split())).split(", "))
+    """The columns that a note below the table names; the note ends with the text, or before an empty line."""
+    note = re.search(r"^not shown in \d+ columns: (.*?)(\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    return set(" ".join(note[1].split()).split(", ")) if note else set()
 
 
 def missing(of: Table, text: str) -> set[str]:

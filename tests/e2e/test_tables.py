@@ -23,6 +23,7 @@ RUNS = ("{a}", "{b}")
 BY_COMMAND = (
     ("status", "--memory"),
     ("endpoints",),
+    ("nodes",),
     ("audit",),
     ("routes", "history"),
     ("routes", "publish", str(CHECKOUT / "routes.yaml")),
