@@ -100,16 +100,16 @@ def test_certificates_rotate_under_load_and_no_request_fails(lab: Lab) -> None:
         for _ in range(ROTATIONS):
             lab.certificates.rotate()
             for topology, serials in address_and_serials.items():
-                address, seen = address_of(lab, GATEWAYS[topology]), len(serials)
-                eventually(
-                    f"{topology} presents another certificate",
-                    lambda address=address, serials=serials: serials.add(serial_at(address)) or len(serials),
-                    within=WITHIN,
-                    until=(seen + 1).__eq__,
-                )
+                serials.add(another_serial(address_of(lab, GATEWAYS[topology]), serials))
 
     for run in runs:
         assert_all_answered_rightly(run.result())
+
+
+def another_serial(address: str, known: set[int]) -> int:
+    """The serial number of a server's next certificate, as soon as it presents it."""
+    what = f"{address} presents another certificate"
+    return eventually(what, lambda: serial_at(address), within=WITHIN, until=lambda serial: serial not in known)
 
 
 def serial_at(address: str) -> int:
