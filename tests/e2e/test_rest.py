@@ -97,9 +97,9 @@ def test_the_error_that_the_page_shows_is_the_real_one(lab: Lab, where: str) -> 
 def test_the_curl_commands_of_the_page_are_answered(lab: Lab) -> None:
     [named] = [line for line in PAGE.splitlines() if line.startswith("ask() ")]
     for option, file in (("--cacert", "ca.pem"), ("--cert", "cert.pem"), ("--key", "key.pem")):
-        assert f"{option} $IDENTITY/{file} " in named
+        assert f'{option} "$IDENTITY/{file}" ' in named
         assert (Path(lab.endpoints().identity) / "current" / file).is_file()
-    commands = [line for line in PAGE.splitlines() if line.startswith("ask $")]
+    commands = [line for line in PAGE.splitlines() if line.startswith('ask "$')]
     versions = read_path(CHECKOUT / "routes.yaml").document["models"]["cw-ranker"]["versions"]
     where = {"$GATEWAY": "gateway-2", "$MODEL": f"{versions['v2']['cluster']}-b"}
     assert len(commands) == len(where)

@@ -206,13 +206,15 @@ def test_a_run_that_was_moved_says_that_its_key_is_not_there(run: Path, tmp_path
 
 
 def test_the_list_of_parallel_runs_is_sealed(tmp_path: Path, key: Ed25519PrivateKey) -> None:
-    (tmp_path / TOGETHER).write_text('["mesh-homepage", "mesh-search"]')
-    seal(tmp_path, EVIDENCE, key)
-    assert [each.name for each in runs_in(tmp_path)] == ["mesh-homepage", "mesh-search"]
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / TOGETHER).write_text('["mesh-homepage", "mesh-search"]')
+    seal(folder, EVIDENCE, key)
+    assert [each.name for each in runs_in(folder)] == ["mesh-homepage", "mesh-search"]
 
-    (tmp_path / TOGETHER).write_text('["mesh-homepage"]')
-    with pytest.raises(RunError, match=rf"{tmp_path / TOGETHER}: was changed"):
-        runs_in(tmp_path)
+    (folder / TOGETHER).write_text('["mesh-homepage"]')
+    with pytest.raises(RunError, match=rf"{folder / TOGETHER}: was changed"):
+        runs_in(folder)
 
 
 def test_the_key_is_its_owners_alone_and_stays_until_the_lab_is_gone(tmp_path: Path) -> None:
