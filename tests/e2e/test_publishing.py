@@ -123,8 +123,19 @@ def test_a_frozen_sidecar_is_left_behind_named_and_answered_by_no_old_place(
 
 
 def test_a_replica_that_cannot_load_stops_the_publish_and_is_named(lab: Lab, changed: Callable[..., Path]) -> None:
+    def holders() -> set[str]:
+        known = lab.status().control_plane
+        assert known is not None
+        return {each.replica for each in known.replicas if "cw-ranker.v1" in each.loaded}
+
     before = lab.routes.show().revision
     moved = changed(*MOVED)
+    eventually(
+        "no replica holds the version there that a test before has moved there",
+        holders,
+        within=SOON,
+        until=lambda replicas: "ml-cluster-5-b" not in replicas,
+    )
 
     def refuse(*keys: str) -> None:
         with open_blocking_channel(address_of(lab, "ml-cluster-5-b")) as channel:
