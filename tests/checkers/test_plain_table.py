@@ -53,10 +53,10 @@ def test_both_readers_agree_on_every_kind_of_scalar() -> None:
     assert json.dumps(found, sort_keys=True) == json.dumps(document, sort_keys=True)
 
 
-def test_several_files_make_one_table() -> None:
+def test_several_files_make_one_table_with_its_defaults() -> None:
     parts = ["models: {a: {versions: {}}}\n", "# nothing\n", "models: {b: {}}\nuse_cases: {U: {}}\ntenants: {}\n"]
     assert document_of(parts) == {
-        "use_cases": {"U": {}},
+        "use_cases": {"U": {"timeout": "1s"}},
         "models": {"a": {"versions": {}}, "b": {}},
         "clusters": {},
     }
