@@ -47,7 +47,7 @@ def test_the_only_use_case_of_an_experiment_may_change_its_weights() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"^x\.yaml: is empty; write the content of the use case's entry"),
+        ("", r"^x\.yaml:1: is empty; write the content of the use case's entry"),
         (USE_CASE.replace("m@v1", "m@v9"), r"^x\.yaml:4: use_cases\.B\.default: model 'm' has no version 'v9'"),
         (USE_CASE + "colour: red\n", r"^x\.yaml:5: use_cases\.B\.colour: unknown field 'colour'"),
     ],

@@ -17,6 +17,7 @@ from lab.transport.rpc_logs import RequestLog
 from lab.waiting import eventually
 from tests.lab_command import run_lab
 from tests.labs import ask, processes_of, unique_lab, write_spec
+from tests.missing import missing
 
 WITHIN = timedelta(seconds=60)
 
@@ -31,7 +32,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     for command in (f"mkfs.ext4 -q -m 0 {image}", f"mount -o loop {image} {folder}"):
         done = subprocess.run(command.split(), capture_output=True, text=True, check=False)
         if done.returncode:
-            pytest.skip(f"needs root and loop devices: {done.stderr.strip()}")
+            missing(f"needs root and loop devices: {done.stderr.strip()}")
     try:
         yield folder
     finally:

@@ -16,6 +16,7 @@ import pytest
 from lab.errors import UnitError
 from lab.runtime.process import ProcessRuntime, processes
 from lab.waiting import eventually
+from tests.missing import missing
 
 WITHIN = timedelta(seconds=60)
 
@@ -69,7 +70,7 @@ def frozen(unit: subprocess.Popen[bytes]) -> Iterator[int]:
     try:
         group.mkdir()
     except OSError as error:
-        pytest.skip(f"no freezer of control groups, version 1: {error}")
+        missing(f"no freezer of control groups, version 1: {error}")
     try:
         (group / "cgroup.procs").write_text(str(unit.pid))
         (group / "freezer.state").write_text("FROZEN")
