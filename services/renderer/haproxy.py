@@ -33,6 +33,7 @@ global
   stats socket $socket mode 600 level admin
   stats timeout 1m
   maxconn 8192
+  hard-stop-after 2s  # a request that its caller has given up would hold it for ever
   tune.bufsize 65536
   tune.http.maxhdr 1024
   tune.h2.fe.max-concurrent-streams 4096
@@ -47,6 +48,7 @@ defaults
   retries 1
   option redispatch 1
   http-reuse always
+  option abortonclose
   http-error status 503 hdr grpc-status 14 hdr grpc-message "no healthy replica"
 frontend callers
   bind $listen $bind
