@@ -146,6 +146,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
             yield lab
 
 
+@pytest.mark.timeout(300)  # on-demand starts a lab of a thousand clusters
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # what aiohttp does is what is measured
 @pytest.mark.parametrize("name", [name for name in BENCHES if name not in ELSEWHERE])
 def test_a_bench_measures_each_variant_once_a_round(short: Environment, name: str) -> None:

@@ -86,6 +86,7 @@ def test_the_bench_shows_predictions_costs_and_what_follows_from_them() -> None:
     assert found.tables[1].written()[:1] == [["gateway", "30,000", *["0.500"] * 4, "2.000"]]
 
 
+@pytest.mark.timeout(300)
 def test_a_real_labs_latency_is_predicted_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
 
