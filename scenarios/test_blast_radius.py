@@ -26,7 +26,7 @@ BACK_WITHIN = timedelta(seconds=10)
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=4, topologies=("gateway-header", "mesh", "proxyless"))
+@pytest.mark.scenario(takes_s=4, topologies=PATHS)
 @pytest.mark.parametrize(
     ("victim", "path", "cut_off"),
     [

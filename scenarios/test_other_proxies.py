@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lab.lab import Lab
     from scenarios.framework.scenario import Scenario
 
+PROXIES = ("gateway-caddy", "gateway-haproxy", "gateway-nginx", "gateway-traefik")
 CHANGES, RATE_RPS = 50, 100.0
 CLUSTER = "ml-cluster-1"
 VICTIM = f"{CLUSTER}-a"
@@ -39,11 +40,7 @@ LARGE_BYTES = 2_000_000
 SHADOW = "cw-ranker@v3"
 
 
-@pytest.mark.scenario(
-    takes_s=30,
-    topologies=("gateway-caddy", "gateway-haproxy", "gateway-nginx", "gateway-traefik"),
-    runtimes=("process",),
-)
+@pytest.mark.scenario(takes_s=30, topologies=PROXIES, runtimes=("process",))
 def test_fifty_changes_through_anothers_proxy_disturb_nobody(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
@@ -62,11 +59,7 @@ def test_fifty_changes_through_anothers_proxy_disturb_nobody(
     assert seen_by(result, "cluster") >= {CLUSTER, "ml-cluster-5"}, "no request saw the move"
 
 
-@pytest.mark.scenario(
-    takes_s=9,
-    topologies=("gateway-caddy", "gateway-haproxy", "gateway-nginx", "gateway-traefik"),
-    runtimes=("process",),
-)
+@pytest.mark.scenario(takes_s=9, topologies=PROXIES, runtimes=("process",))
 def test_anothers_proxy_retries_and_ejects_as_declared(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
@@ -92,11 +85,7 @@ def test_anothers_proxy_retries_and_ejects_as_declared(
         assert reached <= sent + 1, "the driver asks once before it begins"
 
 
-@pytest.mark.scenario(
-    takes_s=5,
-    topologies=("gateway-caddy", "gateway-haproxy", "gateway-nginx", "gateway-traefik"),
-    runtimes=("process",),
-)
+@pytest.mark.scenario(takes_s=5, topologies=PROXIES, runtimes=("process",))
 def test_anothers_proxy_limits_tenants_as_declared(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
@@ -113,11 +102,7 @@ def test_anothers_proxy_limits_tenants_as_declared(
     assert (refused > 0) == bool(TOPOLOGIES[topology].capabilities.tenant_rates), result.folder
 
 
-@pytest.mark.scenario(
-    takes_s=9,
-    topologies=("gateway-caddy", "gateway-haproxy", "gateway-nginx", "gateway-traefik"),
-    runtimes=("process",),
-)
+@pytest.mark.scenario(takes_s=9, topologies=PROXIES, runtimes=("process",))
 def test_anothers_proxy_passes_large_requests_streams_and_copies(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:

@@ -110,28 +110,40 @@ def entries(folder: Path = HERE, runs: Path | None = None) -> list[Entry]:
         runs: folder of earlier results, for the measured times; see :data:`RESULT`.
 
     Raises:
-        LabError: a scenario lacks its mark, its docstring or its topologies, or its mark holds more than literals.
+        LabError: a scenario lacks its mark, its docstring or its topologies, or its mark holds more than literals and
+            names of the module's own literals.
     """
     measured = {} if runs is None else measurements(runs)
     return [
-        _entry(module, function, measured)
+        _entry(module, function, constants, measured)
         for module in (*sorted(folder.glob("test_*.py")), *outside_files(GROUP))
-        for function in ast.parse(module.read_text()).body
+        for body in [ast.parse(module.read_text()).body]
+        for constants in [_constants(body)]
+        for function in body
         if isinstance(function, ast.FunctionDef) and function.name.startswith("test_")
     ]
+
+
+def results(runs: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The name of each session, which is the time when it began, and its results; the oldest session first.
+
+    Args:
+        runs: a folder with one folder for each session.
+    """
+    for session in sorted(path for path in runs.glob("*") if path.is_dir() and not path.is_symlink()):
+        yield session.name, [json.loads(path.read_text()) for path in sorted(session.glob(f"*/*/{RESULT}"))]
 
 
 def measurements(runs: Path) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
     """Seconds that scenarios took when they last passed: (module, name) → runtime → topology → seconds of all cases.
 
     Args:
-        runs: a folder with one folder for each session.
+        runs: as :func:`results`.
     """
     found: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
-    for session in sorted(path for path in runs.glob("*") if path.is_dir() and not path.is_symlink()):
+    for _, session in results(runs):
         sums: dict[tuple[str, str, str, str], float] = {}
-        for path in session.glob(f"*/*/{RESULT}"):
-            result = json.loads(path.read_text())
+        for result in session:
             if result["verdict"] == "valid":
                 key = (result["module"], result["name"], result["runtime"], result["topology"])
                 sums[key] = sums.get(key, 0.0) + result["took_s"]
@@ -141,12 +153,15 @@ def measurements(runs: Path) -> dict[tuple[str, str], dict[str, dict[str, float]
 
 
 def _entry(
-    file: Path, function: ast.FunctionDef, measured: Mapping[tuple[str, str], dict[str, dict[str, float]]]
+    file: Path,
+    function: ast.FunctionDef,
+    constants: Mapping[str, ast.expr],
+    measured: Mapping[tuple[str, str], dict[str, dict[str, float]]],
 ) -> Entry:
     module = file.stem
     where = f"{file.parent.name}/{file.name}:{function.lineno}: {function.name}"
     try:
-        marks = dict(_marks(function))
+        marks = dict(_marks(function, constants))
     except ValueError as error:
         raise LabError(f"{where}: its mark holds more than literals; write the values out, as it is not run") from error
     said = marks.get(MARK, {})
@@ -173,13 +188,24 @@ def _entry(
     )
 
 
-def _marks(function: ast.FunctionDef) -> Iterator[tuple[str, dict[str, Any]]]:
+def _constants(body: Sequence[ast.stmt]) -> dict[str, ast.expr]:
+    """What a module assigns to each single name."""
+    assigned = (each for each in body if isinstance(each, ast.Assign))
+    return {target.id: each.value for each in assigned for target in each.targets if isinstance(target, ast.Name)}
+
+
+def _marks(function: ast.FunctionDef, constants: Mapping[str, ast.expr]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names of pytest marks, with the keyword arguments of the mark ``scenario``."""
     for decorator in function.decorator_list:
         call = decorator if isinstance(decorator, ast.Call) else None
         name = ast.unparse(call.func if call else decorator).removeprefix("pytest.mark.")
         own = name == MARK and call is not None
-        yield name, {each.arg or "": ast.literal_eval(each.value) for each in call.keywords} if own and call else {}
+        yield name, {each.arg or "": _value(each.value, constants) for each in call.keywords} if own and call else {}
+
+
+def _value(value: ast.expr, constants: Mapping[str, ast.expr]) -> Any:
+    """A literal, or that of a name."""
+    return ast.literal_eval(constants.get(value.id, value) if isinstance(value, ast.Name) else value)
 
 
 def how_long(entry: Entry) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from scenarios.framework.catalogue import HERE, RESULT, Entry, entries
+from scenarios.framework.catalogue import HERE, Entry, entries, results
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 PAGE = HERE.parent / "docs" / "long-scenarios.md"
@@ -27,27 +25,21 @@ def page(runs: Path) -> str:
     """The page as Markdown; a scenario that was never tried is in it, too.
 
     Args:
-        runs: a folder with one folder for each session, named by its time.
+        runs: as :func:`scenarios.framework.catalogue.results`.
     """
     long = {(each.module, each.name): each for each in entries() if each.long or each.long_on}
     latest: dict[tuple[str, str, str, str], tuple[str, dict[str, Any]]] = {}
-    for begun, result in _results(runs):
-        entry = long.get((result["module"], result["name"]))
-        if entry and (entry.long or result["topology"] in entry.long_on):
-            latest[result["module"], result["name"], result["case"], result["runtime"]] = (begun, result)
+    for begun, session in results(runs):
+        for result in session:
+            entry = long.get((result["module"], result["name"]))
+            if entry and (entry.long or result["topology"] in entry.long_on):
+                latest[result["module"], result["name"], result["case"], result["runtime"]] = (begun, result)
     rows = [_row(long[key[:2]], *latest[key]) for key in sorted(latest)]
     tried = {key[:2] for key in latest}
     rows += [
         f"| {entry.claim} | – | – | never tried | – | – | – | – |" for key, entry in long.items() if key not in tried
     ]
     return _HEAD + "\n".join(rows) + "\n"
-
-
-def _results(runs: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """When the session of each result began, and the result; oldest session first."""
-    for session in sorted(path for path in runs.glob("*") if path.is_dir() and not path.is_symlink()):
-        for path in sorted(session.glob(f"*/*/{RESULT}")):
-            yield session.name, json.loads(path.read_text())
 
 
 def _row(entry: Entry, begun: str, result: dict[str, Any]) -> str:
