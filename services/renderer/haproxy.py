@@ -48,7 +48,6 @@ defaults
   retries 1
   option redispatch 1
   http-reuse always
-  option abortonclose
   http-error status 503 hdr grpc-status 14 hdr grpc-message "no healthy replica"
 frontend callers
   bind $listen $bind
