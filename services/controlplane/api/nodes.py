@@ -29,12 +29,7 @@ def listed(admission: Admission, connected: Iterable[Subscriber]) -> list[admin_
     streams = Counter((each.node, each.role) for each in connected)
     return [
         *_planned(admission, streams),
-        *(
-            _Listed(node=node, caller=caller, state=_Listed.STATE_ADMITTED, role=role, streams=streams.pop(key, 0))
-            for node, caller in sorted(admission.admitted)
-            for key in [next((each for each in streams if each[0] == node), (node, PROXYLESS if caller else ""))]
-            for role in [key[1]]
-        ),
+        *_admitted(admission, streams),
         # The operator may connect as any node; without a plan, so may all.
         *(
             _Listed(node=node, role=role, state=_Listed.STATE_ADMITTED, streams=count)
@@ -55,6 +50,14 @@ def _planned(admission: Admission, streams: Counter[tuple[str, str]]) -> Iterato
                 its, node, caller = [(name, role)], name, ""
             count = sum(streams.pop(key, 0) for key in its)
             yield _Listed(node=node, role=role, caller=caller, state=_Listed.STATE_PLANNED, streams=count)
+
+
+def _admitted(admission: Admission, streams: Counter[tuple[str, str]]) -> Iterator[admin_pb2.ListedNode]:
+    """The admitted nodes; takes their streams out of ``streams``. One that is not connected has its likely role."""
+    for node, caller in sorted(admission.admitted):
+        key = next((each for each in streams if each[0] == node), (node, PROXYLESS if caller else ""))
+        count = streams.pop(key, 0)
+        yield _Listed(node=node, role=key[1], caller=caller, state=_Listed.STATE_ADMITTED, streams=count)
 
 
 def _refused(each: Refused) -> admin_pb2.ListedNode:
