@@ -14,7 +14,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +26,10 @@ from docs.site.blocks import marked, pages, write
 from docs.site.links import CHECKOUT, PAGES
 from lab.errors import LabError, UnitError
 from lab.measure.findings import GROUND, written
+from lab.runs.folder import machine_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 FIGURES = PAGES / "figures.json"
 PICTURES = PAGES / "figures"
@@ -194,6 +197,14 @@ def _measure(benches: Sequence[str], rounds: int) -> dict[str, Any]:
     return found
 
 
+def _timed(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What is measured without a bench, with when and where it was."""
+    started, began = datetime.now(UTC), time.monotonic()
+    measured = measure()
+    when = {"started": started.isoformat(timespec="seconds"), "took_s": round(time.monotonic() - began, 1)}
+    return {**measured, "ran": {**when, **measured["ran"], "machine": machine_versions({"runtime": "process"})}}
+
+
 def _say(found: Sequence[Change], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     for change in found:
         mark = "doubt" if change.doubted else "new" if not change.before else "LEFT" if change.left else "kept"
@@ -226,7 +237,7 @@ def main() -> None:
         try:
             benches = [each for each in arguments.only if each not in OTHERS]
             found = _measure(benches, arguments.rounds) if benches else {}
-            found |= {name: OTHERS[name]() for name in arguments.only if name in OTHERS}
+            found |= {name: _timed(OTHERS[name]) for name in arguments.only if name in OTHERS}
             travels.main()
         except LabError as error:
             sys.exit(f"make figures: {error}")
