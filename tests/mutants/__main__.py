@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.mutants.catalogue import CHECKOUT, Mutant, catalogue
+from tests.mutants.copies import copy_of, run_in
 
 PAGE = CHECKOUT / "docs" / "planted-bugs.md"
 HEAD = """\
@@ -62,20 +62,6 @@ class Caught:
     took_s: float
 
 
-def copy_of(checkout: Path, to: Path) -> None:
-    """Copies what git knows or would know of a checkout, without its history."""
-    listed = subprocess.run(
-        ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
-        cwd=checkout,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (checkout / name).is_file():
-            (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(checkout / name, to / name)
-
-
 @contextmanager
 def planted(mutant: Mutant, copy: Path) -> Iterator[None]:
     """A copy with the bug in it, mended afterwards."""
@@ -93,7 +79,7 @@ def trial(mutant: Mutant, copy: Path, also: tuple[str, ...] = ()) -> Caught:
     began = time.monotonic()
     shutil.rmtree(copy / "runs", ignore_errors=True)
     with planted(mutant, copy):
-        done = _python(copy, _DRILL_S, "-m", "tests.mutants.drill", mutant.drill, mutant.topology)
+        done = run_in(copy, _DRILL_S, "-m", "tests.mutants.drill", mutant.drill, mutant.topology)
         others = {kind: _failed(copy, *_pytest_arguments(kind, mutant)) for kind in also}
     caught = Caught(mutant, "", "", others, 0.0)
     if done.returncode:
@@ -107,18 +93,6 @@ def trial(mutant: Mutant, copy: Path, also: tuple[str, ...] = ()) -> Caught:
     return replace(caught, by=", ".join(by), unknown=", ".join(unknown), took_s=time.monotonic() - began)
 
 
-def _python(copy: Path, timeout_s: float, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        (sys.executable, *arguments),
-        cwd=copy,
-        env={**os.environ, "PYTHONPATH": str(copy)},
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-
-
 def _pytest_arguments(kind: str, mutant: Mutant) -> tuple[str, ...]:
     """Tests of every room on the path of the bug's file, or smoke scenarios on the bug's topology."""
     if kind == "scenarios":
@@ -129,7 +103,7 @@ def _pytest_arguments(kind: str, mutant: Mutant) -> tuple[str, ...]:
 
 def _failed(copy: Path, *arguments: str) -> str:
     """Returns the first test that fails, without its folder; empty if all pass."""
-    done = _python(copy, _PYTEST_S, "-m", "pytest", *arguments, "-x", "-q", "-n", "0", "-p", "no:cacheprovider")
+    done = run_in(copy, _PYTEST_S, "-m", "pytest", *arguments, "-x", "-q", "-n", "0", "-p", "no:cacheprovider")
     lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
     if done.returncode and not lines:
         lines = [f"pytest: exit {done.returncode}"]

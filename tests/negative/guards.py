@@ -7,9 +7,7 @@ of the checkout from which the guard was taken away.
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -20,8 +18,8 @@ from pathlib import Path
 
 from lab import CHECKOUT
 from lab.transport.security import MTLS
-from tests.mutants.__main__ import copy_of
 from tests.mutants.catalogue import Mutant
+from tests.mutants.copies import copy_of, run_in
 from tests.negative.cases import CASES
 from tests.negative.scene import Case, Scene, Tried, standing
 from tests.negative.wire import Answer
@@ -86,15 +84,7 @@ def without(guard: Guard) -> dict[str, Tried]:
     with tempfile.TemporaryDirectory(prefix="unguarded-") as folder:
         copy_of(CHECKOUT, Path(folder))
         guard.take_away(Path(folder))
-        done = subprocess.run(
-            (sys.executable, "-m", "tests.negative.guards", guard.name),
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": folder},
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
+        done = run_in(Path(folder), _TIMEOUT_S, "-m", "tests.negative.guards", guard.name)
     if done.returncode:
         raise RuntimeError(f"{guard.name}: {done.stderr[-2000:]}")
     return {name: _tried(**each) for name, each in json.loads(done.stdout).items()}
