@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from lab.topologies import TOPOLOGIES
 from services.renderer.__main__ import PROXIES
 from services.renderer.child import path_of
 from tests.missing import missing
+from tests.ports import free_port
 
 GATEWAYS = {name: role for name, each in TOPOLOGIES.items() for role in each.between if role in PROXIES}
 """Topology → role of its proxy, which is also the program's name."""
@@ -34,7 +34,7 @@ async def proxy_up(topology: str, control_plane: str) -> AsyncIterator[str]:
     """The address of a proxy, which serves once its renderer has followed the control plane; in plaintext."""
     need(topology)
     role = GATEWAYS[topology]
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     options = {"proxy": role, "name": role, "role": role, "listen": address, "control-plane": control_plane}
     argv = [text for name, value in options.items() for text in (f"--{name}", value)]
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.renderer", *argv)
@@ -43,9 +43,3 @@ async def proxy_up(topology: str, control_plane: str) -> AsyncIterator[str]:
     finally:
         process.terminate()
         assert await process.wait() == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])

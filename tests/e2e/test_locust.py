@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import subprocess
 import urllib.request
 from datetime import timedelta
@@ -19,6 +18,7 @@ from lab.runs import judge
 from lab.waiting import eventually
 from tests.lab_command import await_line, json_of, refusal, run_lab, start_lab
 from tests.labs import processes_of
+from tests.ports import free_port
 
 MINE = """from locust import constant, task
 from lab.load.locust import LabUser
@@ -31,13 +31,6 @@ class Shopper(LabUser):
     def watch_on(self):
         assert self.ask("ContinueWatchingRanking", context={"device": "tv", "country": "US"}).version == "v2"
 """
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def drive(lab: Lab, *arguments: str) -> subprocess.Popen[str]:
@@ -102,9 +95,10 @@ def test_ctrl_c_keeps_and_judges_the_history_and_leaves_no_process(lab: Lab) -> 
     assert processes_of(lab) == units
 
 
-def test_a_ui_steered_run_is_judged_and_a_second_ui_is_refused(lab: Lab, free_port: int) -> None:
-    run = drive(lab, "--ui", "--ui-port", str(free_port), "--users", "20", "--rate", "40")
-    url = f"http://127.0.0.1:{free_port}"
+def test_a_ui_steered_run_is_judged_and_a_second_ui_is_refused(lab: Lab) -> None:
+    port = free_port()
+    run = drive(lab, "--ui", "--ui-port", str(port), "--users", "20", "--rate", "40")
+    url = f"http://127.0.0.1:{port}"
     await_line(run, "Locust's UI", url)
 
     def post(path: str, form: bytes) -> int:
@@ -114,7 +108,7 @@ def test_a_ui_steered_run_is_judged_and_a_second_ui_is_refused(lab: Lab, free_po
     with urllib.request.urlopen(url, timeout=10) as page:
         assert page.status == 200
     assert post("/swarm", b"user_count=20&spawn_rate=20") == 200
-    second = run_lab(lab, "load", "--engine", "locust", "--ui", "--ui-port", str(free_port))
+    second = run_lab(lab, "load", "--engine", "locust", "--ui", "--ui-port", str(port))
     assert "--ui-port" in refusal(second, status=3)
     eventually("20 requests", lambda: requests_of(url), within=timedelta(seconds=30), until=lambda count: count > 20)
     assert post("/quit", b"") == 200
@@ -127,9 +121,10 @@ def test_a_ui_steered_run_is_judged_and_a_second_ui_is_refused(lab: Lab, free_po
     assert "steered by hand" in output
 
 
-def test_stop_in_the_ui_ends_and_judges_the_run(lab: Lab, free_port: int) -> None:
-    run = drive(lab, "--ui", "--ui-port", str(free_port), "--users", "20", "--rate", "40", "--payload", "3000")
-    url = f"http://127.0.0.1:{free_port}"
+def test_stop_in_the_ui_ends_and_judges_the_run(lab: Lab) -> None:
+    port = free_port()
+    run = drive(lab, "--ui", "--ui-port", str(port), "--users", "20", "--rate", "40", "--payload", "3000")
+    url = f"http://127.0.0.1:{port}"
     await_line(run, "Locust's UI", url)
     with urllib.request.urlopen(url, timeout=10) as page:
         assert ", as homepage" in page.read().decode()

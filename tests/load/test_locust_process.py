@@ -19,16 +19,10 @@ from lab.load.plan import EXAMPLE, LocustPlan, read_plan, write_plan
 from lab.load.progress import Progress
 from tests.load.builders import GatedServer, load_plan
 from tests.load.driven import DEADLINE_S, children, completed, ended, outcome_of, progress_of, running
+from tests.ports import free_port
 from tests.waiting import eventually
 
 TWO_WORKERS = LocustPlan(locustfile=EXAMPLE, workers=2)
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -197,10 +191,11 @@ async def test_an_unknown_use_case_or_field_is_one_line(
     assert why in err.splitlines()[-1]
 
 
-async def test_the_ui_steers_a_run_on_this_machine_only(tmp_path: Path, server: GatedServer, free_port: int) -> None:
-    locust = LocustPlan(locustfile=EXAMPLE, workers=1, ui_port=free_port)
+async def test_the_ui_steers_a_run_on_this_machine_only(tmp_path: Path, server: GatedServer) -> None:
+    port = free_port()
+    locust = LocustPlan(locustfile=EXAMPLE, workers=1, ui_port=port)
     plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 1), users=10, locust=locust)
-    ui = f"http://127.0.0.1:{free_port}"
+    ui = f"http://127.0.0.1:{port}"
 
     async with running(plan) as process:
         await progress_of(process, until=lambda _: True)

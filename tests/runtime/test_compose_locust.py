@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import urllib.request
 from datetime import timedelta
 
@@ -13,6 +12,7 @@ from lab.runs import LoadOptions, LocustOptions, judge
 from lab.waiting import eventually
 from tests.lab_command import await_line, start_lab
 from tests.labs import docker_objects_of
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.timeout(300)]
 
@@ -35,9 +35,7 @@ def test_locust_drives_from_within_the_pod_and_is_steered_from_this_machine(comp
     assert (result.misrouted, result.summary.missing) == (0, 0)
     assert docker_objects_of(compose_lab) == units
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     run = start_lab(
         compose_lab,
         *("load", "--engine", "locust", "--workers", "1", "--ui", "--ui-port", str(port), "--users", "10"),
