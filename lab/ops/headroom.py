@@ -56,7 +56,7 @@ class Headroom:
         return f"{'busy' if self.is_busy else 'free'}: {', '.join(parts)}"
 
     def rate(self, *, payload_bytes: int, callers: int = 1) -> float:
-        """The rate of each of so many callers that fits this machine, rps: one of 1, 2, 5, 10, 20, 50 and 100."""
+        """The rate of each caller that fits this machine, rps: one of 1, 2, 5, 10, 20, 50 and 100."""
         by_cores = max(self.free * _RPS_A_CORE, _LEAST_RPS)
         fits = min(by_cores, _MOST_BYTES_A_SECOND / max(payload_bytes, 1)) / callers
         return max((rate for rate in _RATES if rate <= fits * _ROUNDING), default=_RATES[0])

@@ -94,7 +94,7 @@ def test_fifty_changes_under_load_fail_and_misroute_nothing(lab: Lab, tmp_path: 
 
 
 def test_certificates_rotate_under_load_and_every_answer_is_right(lab: Lab) -> None:
-    """Each reload opens all connections anew, so requests may miss their deadline, see docs/proxies.md."""
+    """Each reload opens all connections again, so requests may miss their deadline, see docs/proxies.md."""
     loads = [load_on(each, RATE_RPS, duration_s=100, contexts={}) for each in that_run_here(GATEWAYS)]
     address_and_serials: dict[str, set[int]] = {each: set() for each in that_run_here(GATEWAYS)}
 

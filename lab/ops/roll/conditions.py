@@ -2,8 +2,8 @@
 
 A condition is met if, with a true share at the limit, as many bad requests would occur in fewer than one of a hundred
 cases (exact binomial tail). It is not met if :func:`enough` requests were seen and their share is within the limit.
-Otherwise it is unknown. Enough requests are so many that a version whose true share is five times the limit meets the
-condition in nine of ten cases (the test's power).
+Otherwise it is unknown. With enough requests, a version whose true share is five times the limit meets the condition
+in nine of ten cases (the test's power).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Judgement:
 
     Attributes:
         requests: number of requests that it was judged by.
-        power: probability, 0 to 1, that so many requests reveal a version of the share ``bad``.
+        power: probability, 0 to 1, that this many requests reveal a version of the share ``bad``.
         bad: five times the limit, as a share of requests, 1 % at least.
     """
 
@@ -215,7 +215,7 @@ def _bad(limit: float) -> float:
 
 @cache
 def _power(total: int, limit: float) -> float:
-    """Probability that a version whose true share is :func:`_bad` meets the condition within so many requests."""
+    """Probability that a version whose true share is :func:`_bad` meets the condition within ``total`` requests."""
     least = math.floor(limit * total) + 1
     while least <= total and _tail(least, total, limit) >= _SIGNIFICANT:
         least += 1
