@@ -1,4 +1,5 @@
-# `make help` lists the targets. Each works from a bare clone: it creates .venv from requirements.lock if needed.
+# `make help` lists the targets. Each works from a bare clone: it creates .venv from requirements.lock if needed, and
+# installs more packages when a target first needs them.
 
 PYTHON  ?= python3
 RUNTIME ?= auto
@@ -21,13 +22,16 @@ ROUNDS  ?= 14
 MINUTES ?= 30
 SEED    ?= 1
 
+# Images of Python often set it. Without bytecode each process compiles all that it imports, at every start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load proxies postgres grpc-js chromium test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page soak bench bench-aa report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page soak console-frames bench bench-aa console report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-22s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  RUNTIME=auto           runtime of the units: auto, process or compose (auto: compose if a Docker engine answers)"
+	@echo "  RUNTIME=auto           runtime of the units: auto, process, compose or kubernetes (auto: compose with a Docker engine)"
 	@echo "  NAME=default           name of the lab; labs of different names run side by side"
 	@echo "  RUN=runs/NAME/latest   run that make report shows"
 	@echo "  ADVISORIES=FOLDER      advisories in OSV format, for make audit without the network"
@@ -44,14 +48,41 @@ lab-up: $(VENV)/ready  ## Start the lab; ready after one verified call per topol
 lab-down: $(VENV)/ready  ## Stop the lab; leaves nothing behind
 	@$(LAB) down $(ARGS)
 
+kind-up:  ## Make a Kubernetes cluster of two nodes by kind, with the lab's image, for RUNTIME=kubernetes
+	@lab/runtime/kubernetes/local_cluster.sh kind up
+
+kind-down:  ## Remove that cluster
+	@lab/runtime/kubernetes/local_cluster.sh kind down
+
+k3d-up:  ## Make such a cluster by k3d
+	@lab/runtime/kubernetes/local_cluster.sh k3d up
+
+k3d-down:  ## Remove that cluster
+	@lab/runtime/kubernetes/local_cluster.sh k3d down
+
 engine:  ## Install Docker on a Debian (as root), for labs of containers; elsewhere say what to install
 	@compose/engine.sh
+
+kustomize:  ## Install kustomize on a Debian (as root), for tests; elsewhere say what to install
+	@command -v kustomize >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make kustomize: install kustomize, or run this as root on Debian" >&2; exit 1; }
+	@command -v kustomize >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends kustomize >/dev/null; }
+
+# Without its service, which would run for the whole machine: tests start their own.
+prometheus:  ## Install Prometheus on a Debian (as root), for tests; elsewhere say what to install
+	@command -v prometheus >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make prometheus: install prometheus, or run this as root on Debian" >&2; exit 1; }
+	@command -v prometheus >/dev/null || { apt-get update -qq && cd $$(mktemp -d) && apt-get download -qq -o APT::Sandbox::User=root prometheus promtool \
+	  && for each in *.deb; do dpkg-deb --fsys-tarfile $$each | tar -x -C / ./usr/bin; done; }
+
+HAS_PODMAN := command -v podman >/dev/null && command -v catatonit >/dev/null && command -v runc >/dev/null
+podman:  ## Install podman on a Debian (as root), which runs pods in tests; elsewhere say what to install
+	@$(HAS_PODMAN) || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make podman: install podman, catatonit and runc, or run this as root on Debian" >&2; exit 1; }
+	@$(HAS_PODMAN) || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends podman catatonit runc >/dev/null; }
 
 h2load:  ## Install h2load on a Debian (as root), a second opinion for benches; elsewhere say what to install
 	@command -v h2load >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make h2load: install nghttp2-client, or run this as root on Debian" >&2; exit 1; }
 	@command -v h2load >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nghttp2-client >/dev/null; }
 
-proxies:  ## Install NGINX and HAProxy on a Debian (as root), beside Traefik and Caddy; elsewhere say what to install
+proxies: $(VENV)/with-proxies  ## Install Traefik and Caddy, and on a Debian (as root) NGINX and HAProxy; elsewhere say what to install
 	@services/renderer/install.sh
 
 # The package would start a server for the whole machine; tests start their own, so that is turned off.
@@ -68,6 +99,13 @@ grpc-js: $(VENV)/ready  ## Install Node.js on a Debian (as root) and grpc-js, fo
 	@mkdir -p $(VENV)/grpc-js && cp docs/examples/grpc-js/package*.json $(VENV)/grpc-js
 	@npm ci --prefix $(VENV)/grpc-js --ignore-scripts --no-audit --no-fund --silent
 
+# Validators made from the projects' own CRDs, and TypeScript, which refuses fields that their types lack.
+render-schemas: $(VENV)/ready  ## Install Node.js on a Debian (as root) and schemas of Gateway API and Istio, for tests; elsewhere say what to install
+	@command -v npm >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make render-schemas: install nodejs and npm, or run this as root on Debian" >&2; exit 1; }
+	@command -v npm >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nodejs npm >/dev/null; }
+	@mkdir -p $(VENV)/render-schemas && cp tests/render/schemas/package*.json $(VENV)/render-schemas
+	@npm ci --prefix $(VENV)/render-schemas --ignore-scripts --no-audit --no-fund --silent
+
 chromium:  ## Install Chromium on a Debian (as root), for tests of pages; elsewhere say what to install
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make chromium: install chromium, or run this as root on Debian" >&2; exit 1; }
 	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; }
@@ -75,51 +113,54 @@ chromium:  ## Install Chromium on a Debian (as root), for tests of pages; elsewh
 # Lint writes to standard error, so that pytest's closing line is the last on standard output. `make -n` runs every line
 # that contains MAKE; AGAIN avoids that.
 AGAIN = $(MAKE)
-test: $(VENV)/ready  ## Run the whole test suite, with lint in parallel
+test: $(VENV)/with-dev  ## Run the whole test suite, with lint in parallel
 	@$(AGAIN) --no-print-directory lint >&2 & lint=$$!; $(BIN)/pytest tests -n $(WORKERS) $(ARGS); status=$$?; \
 	  wait $$lint || { echo "make test: lint failed: see above, or run make lint" >&2; exit 1; }; exit $$status
 
-audit: $(VENV)/ready  ## Check the pinned packages for known vulnerabilities; needs the network, or ADVISORIES
+audit: $(VENV)/with-dev  ## Check the pinned packages for known vulnerabilities; needs the network, or ADVISORIES
 ifeq ($(ADVISORIES),)
 	@$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --progress-spinner off
 else
 	@$(BIN)/python -m tests.advisories $(ADVISORIES)
 endif
 
-fuzz: $(VENV)/ready  ## Compare the two interpreters of the rules on PAIRS tables and requests
+fuzz: $(VENV)/with-dev  ## Compare the two interpreters of the rules on PAIRS tables and requests
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
 
-mutants: $(VENV)/ready  ## Plant every bug of tests/mutants, or those with ONLY in their name, and see who catches it
+mutants: $(VENV)/with-dev  ## Plant every bug of tests/mutants, or those with ONLY in their name, and see who catches it
 	@$(BIN)/python -m tests.mutants $(ONLY) $(ARGS)
 
-fuzz-inputs: $(VENV)/ready  ## Feed N malformed files, arguments and messages to every reader and server; failures join the corpus
+fuzz-inputs: $(VENV)/with-dev  ## Feed N malformed files, arguments and messages to every reader and server; failures join the corpus
 	@$(BIN)/python -m tests.fuzz.guided --inputs $(N) $(ARGS)
 
-kill9: $(VENV)/ready  ## Kill the control plane at POINTS steps of a publish; check that acknowledged revisions survive
+kill9: $(VENV)/with-dev  ## Kill the control plane at POINTS steps of a publish; check that acknowledged revisions survive
 	@$(BIN)/python -m tests.controlplane.kill9 --points $(POINTS) $(ARGS)
 
 # Each worker has a lab of its own.
 scenarios smoke: WORKERS = 2
 
-scenarios: $(VENV)/ready  ## Run the scenarios on their topologies; ARGS='--topology gateway,mesh' on these only
+scenarios: $(VENV)/with-dev  ## Run the scenarios on their topologies; ARGS='--topology gateway,mesh' on these only
 	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)
 
-smoke: $(VENV)/ready  ## Run the scenarios for continuous integration, on gateway and mesh
+smoke: $(VENV)/with-dev  ## Run the scenarios for continuous integration, on gateway and mesh
 	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) -m smoke --topology gateway,mesh $(ARGS)
 
-pages: $(VENV)/ready  ## Regenerate every table and page that is derived from code
+pages: $(VENV)/with-dev  ## Regenerate every table and page that is derived from code
 	@$(BIN)/python -m docs.site.tables
 	@$(BIN)/python -m docs.site.figures --quote
 	@$(BIN)/python -m scenarios
 
-long-scenarios-page: $(VENV)/ready  ## Write docs/long-scenarios.md from the results of make scenarios ARGS=--long
+long-scenarios-page: $(VENV)/with-dev  ## Write docs/long-scenarios.md from the results of make scenarios ARGS=--long
 	@$(BIN)/python -m scenarios --long
 
-refusals-page: $(VENV)/ready  ## Try every attack, with its guard and without, and write docs/refusals.md
-	@$(BIN)/python -m tests.negative.page
+refusals-page: $(VENV)/with-dev  ## Try every attack, with its guard and without, and write docs/refusals.md
+	@$(BIN)/python -m tests.negative.page $(ARGS)
 
-soak: $(VENV)/ready  ## Load, attackers, faults and starvation for MINUTES, by SEED: answers, memory, files, audit log
+soak: $(VENV)/with-dev  ## Load, attackers, faults and starvation for MINUTES, by SEED: answers, memory, files, audit log
 	@$(BIN)/python -m tests.negative.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
+
+console-frames: $(VENV)/with-dev  ## Frames a second of the console beside 30 callers and 600 clusters, and its share of a core
+	@$(BIN)/python -m tests.console.frames $(ARGS)
 
 bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with confidence intervals
 	@$(BIN)/lab bench $(ARGS)
@@ -127,52 +168,56 @@ bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with confidenc
 bench-aa: $(VENV)/ready  ## Measure one path against itself in 20 runs: the tool must find no difference
 	@$(BIN)/lab bench aa $(ARGS)
 
+console: $(VENV)/ready  ## Start the lab, and show it live in the browser, where a click breaks a unit; Ctrl-C ends the page
+	@$(LAB) up --runtime $(RUNTIME)
+	@$(LAB) console --control $(ARGS)
+
 report: $(VENV)/ready  ## Write the report of a run as one HTML file
 	@$(LAB) report $(RUN) $(ARGS)
 
 # Notebooks move models, so they use a lab of their own. JupyterLab listens on 127.0.0.1 only, so root may start it;
 # notebooks/.jupyter turns off its requests for news.
 notebooks: NAME := notebook
-notebooks: $(VENV)/ready  ## Open JupyterLab; the notebooks start their lab
+notebooks: $(VENV)/with-notebooks  ## Open JupyterLab; the notebooks start their lab
 	@LAB_NAME=$(NAME) JUPYTER_CONFIG_PATH=notebooks/.jupyter $(BIN)/jupyter lab --ip=127.0.0.1 --allow-root $(ARGS)
 
 notebooks-html: NAME := notebook-html
-notebooks-html: $(VENV)/ready  ## Run all notebooks and write them with output to docs/notebooks (ARGS=FILE: one)
-	@LAB_NAME=$(NAME) $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.timeout=120 --to html \
+notebooks-html: $(VENV)/with-notebooks  ## Run all notebooks and write them with output to docs/notebooks (ARGS=FILE: one)
+	@LAB_NAME=$(NAME) LAB_GUESSES=skip $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.timeout=120 --to html \
 	  --TemplateExporter.extra_template_basedirs=notebooks/.html --template published \
 	  --output-dir docs/notebooks $(if $(ARGS),$(ARGS),notebooks/*.ipynb)
 
-docs: $(VENV)/ready  ## Build the documentation for offline reading: docs/_build/html/index.html
+docs: $(VENV)/with-docs  ## Build the documentation for offline reading: docs/_build/html/index.html
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env --builder html --doctree-dir docs/_build/doctrees \
 	  docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-figures: $(VENV)/ready  ## Measure every figure that README and docs quote, in ROUNDS rounds; lists those that moved
+figures: $(VENV)/with-dev  ## Measure every figure that README and docs quote, in ROUNDS rounds; lists those that moved
 	@$(BIN)/python -m docs.site.figures --rounds $(ROUNDS) $(ARGS)
 
 # No cache: whether an import is first-party depends on other files than the one that is checked.
-lint: $(VENV)/ready  ## Check style, types and the floors between packages
+lint: $(VENV)/with-dev  ## Check style, types and the floors between packages
 	@$(BIN)/ruff check --quiet --no-cache .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 
-format: $(VENV)/ready  ## Format the code, and remove the notebooks' output
+format: $(VENV)/with-dev  ## Format the code, and remove the notebooks' output
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/jupyter nbconvert --log-level=WARN --inplace --clear-output --ClearMetadataPreprocessor.enabled=True \
 	  --ClearMetadataPreprocessor.preserve_nb_metadata_mask='{"kernelspec", ("language_info", "name")}' \
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask='{"tags"}' notebooks/*.ipynb
 
-lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra proxies --universal --python-version 3.11 --upgrade --generate-hashes \
+lock: $(VENV)/with-dev  ## Pin the newest versions that pyproject.toml allows
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
 	  --quiet --output-file requirements.lock
 	@$(BIN)/uv pip compile compose/requirements.in --constraint requirements.lock --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
 	  --upgrade --quiet --output-file compose/requirements.lock
 
-protos: $(VENV)/ready  ## Generate the Python code of models/proto
+protos: $(VENV)/with-dev  ## Generate the Python code of models/proto
 	@$(BIN)/python -m models.proto.generate
 
 bundle: $(VENV)/ready  ## Write one archive that starts the lab without a network
@@ -190,8 +235,12 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@test ! -e $(BUNDLED)/wheels.txt || $(PYTHON) -c 'import sys; v = sys.version_info; has = f"python{v[0]}.{v[1]}"; \
 	  got = open("$(BUNDLED)/wheels.txt").read().split("-")[0]; sys.exit(0 if has == got else \
 	  f"the packages of this bundle are for {got}, found {has}: make PYTHON={got} …")'
-	@echo "Creating $(VENV) from requirements.lock (once; about a minute) …"
+	@echo "Creating $(VENV) from requirements.lock (once; about 20 s) …"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: on Debian, apt-get install python3-venv"; exit 1; }
-	@$(PIP_FROM) $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-	@$(PIP_FROM) $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PIP_FROM) .ci/install.sh $(BIN)/python
+	@touch $@
+
+# An extra of pyproject.toml that only some targets need.
+$(VENV)/with-%: $(VENV)/ready
+	@$(PIP_FROM) .ci/install.sh $(BIN)/python $*
 	@touch $@

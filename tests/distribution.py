@@ -31,6 +31,7 @@ _SCOPES = (
         re.compile(r"tests/runtime/test_(?:faults|unit_operations)\.py::.*\[(process|compose)\b.*"),
         r"a lab to break, \1",
     ),
+    (re.compile(r"tests/bench/test_(?:balancing|benches|blast_radius|resolver|streaming)\.py::.*"), "the benches' lab"),
     (re.compile(r"tests/notebooks/test_notebooks\.py::.*"), r"\g<0>"),
 )
 """Which tests go together, unless it is those of a module, as a rule: pattern of their ids → name, from the match."""

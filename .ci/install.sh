@@ -1,0 +1,42 @@
+#!/bin/sh
+# Installs this checkout and the packages that it needs, or those of one extra of pyproject.toml, into a virtual
+# environment. Versions and hashes are those of requirements.lock. It installs uv, which takes seconds for the rest. Where
+# uv cannot install them, pip installs everything that is locked, at once.
+# Usage: .ci/install.sh PYTHON [EXTRA]
+set -eu
+
+python=$1
+extra=${2:-}
+bin=$(dirname "$python")
+everything=$bin/../everything  # exists if no extra is missing
+
+say() { printf '· %s\n' "$*" >&2; }
+pip() { "$python" -m pip --quiet --disable-pip-version-check "$@"; }
+uv() { "$bin/uv" pip install --quiet --compile-bytecode --python "$python" "$@"; }
+
+# Packages come from where pip has them, if it is configured, and with the certificates that this machine trusts.
+get_uv() {
+  [ -z "${PIP_NO_INDEX:-}" ] || return 1
+  [ -z "$extra" ] || { [ -x "$bin/uv" ]; return; }
+  sed -n '/^uv==/,/[^\\]$/p' requirements.lock > "$bin/../uv.txt"
+  pip install --require-hashes --requirement "$bin/../uv.txt"
+}
+with_uv() {
+  get_uv || return 1
+  index=$("$python" -m pip config list | sed -n "s/^[^=]*\.index-url='\(.*\)'$/\1/p" | head -n 1)
+  export UV_SYSTEM_CERTS=true ${index:+UV_DEFAULT_INDEX="$index"}
+  uv --require-hashes --constraint requirements.lock --requirement pyproject.toml --extra "${extra:-editable}" || return 1
+  [ -n "$extra" ] || uv --no-deps --no-build-isolation --editable .
+}
+with_pip() {
+  say "uv cannot install these packages: pip does, which takes about a minute"
+  pip install --require-hashes --requirement requirements.lock
+  pip install --no-deps --no-build-isolation --editable .
+  touch "$everything"
+}
+
+[ -n "$extra" ] || rm -f "$everything"
+[ ! -e "$everything" ] || exit 0
+[ -z "$extra" ] || say "installing the packages of the extra '$extra' (once, seconds)"
+with_uv || with_pip
+[ "$extra" != dev ] || touch "$everything"
