@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 class LabError(Exception):
     """Says what was found, where, and what to do, in one line."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows, as commands do: the line alone."""
+        return [str(self)]
+
 
 class InputError(LabError):
     """A file or an argument of the user is wrong; nothing was changed."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
 from lab.identity import TRUST_DOMAIN
+from lab.transport.handlers import WrapsHandlers, kind_of, with_behaviour
 from lab.transport.security import Security, is_operator, peer_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from lab.transport.rpc_logs import Audited
 
@@ -26,8 +26,6 @@ MAX_HEADER_BYTES = 16 * 1024
 """Limit for all headers of a request together. gRPC's own limit does not hold for headers that a client splits over
 several frames (tried with 100 KB against 16, by raw HTTP/2)."""
 
-_HANDLERS_KEPT = 64
-
 _DENIED, _TOO_MUCH = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -36,7 +34,7 @@ def roles_in(text: str) -> tuple[str, ...]:
     return tuple(role for role in text.split(",") if role)
 
 
-class Guard(grpc.aio.ServerInterceptor):
+class Guard(WrapsHandlers):
     """Refuses calls by identity and by size of headers.
 
     Args:
@@ -46,18 +44,8 @@ class Guard(grpc.aio.ServerInterceptor):
     """
 
     def __init__(self, admits: Mapping[str, Collection[str]] | None, audit: Audited | None = None) -> None:
+        super().__init__()
         self._admits, self._audit = admits, audit
-        # A method has few handlers, but a server with an access log makes one for every call.
-        self._behind = lru_cache(_HANDLERS_KEPT)(self._wrap)
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """See gRPC."""
-        handler = await continuation(handler_call_details)
-        return None if handler is None else self._behind(handler_call_details.method, handler)
 
     def refusal(self, method: str, context: Context, headers: Headers) -> Refusal | None:
         """Status and reason why a call is refused; None if it is not.
@@ -73,7 +61,8 @@ class Guard(grpc.aio.ServerInterceptor):
             self._audit.refused(method, context, _DENIED, denied)
         return (_DENIED, denied) if denied else _too_much(service, headers)
 
-    def _wrap(self, method: str, handler: Handler) -> Handler:
+    def wrap(self, method: str, handler: Handler) -> Handler:
+        """The handler, behind the checks."""
         return _guarded(handler, lambda context: self.refusal(method, context, context.invocation_metadata() or ()))
 
 
@@ -113,8 +102,7 @@ def _why_denied(service: str, context: Context, admits: Mapping[str, Collection[
 
 
 def _guarded(handler: Handler, refusal: Callable[[Context], Refusal | None]) -> Handler:
-    kind = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if handler.response_streaming else 'unary'}"
-    behaviour = getattr(handler, kind)
+    behaviour = getattr(handler, kind_of(handler))
 
     async def one(request: Any, context: Context) -> Any:
         if reason := refusal(context):
@@ -131,8 +119,4 @@ def _guarded(handler: Handler, refusal: Callable[[Context], Refusal | None]) -> 
         async for answer in answers:
             yield answer
 
-    make = getattr(grpc, f"{kind}_rpc_method_handler")
-    guarded: Handler = make(
-        several if handler.response_streaming else one, handler.request_deserializer, handler.response_serializer
-    )
-    return guarded
+    return with_behaviour(handler, several if handler.response_streaming else one)

@@ -7,15 +7,19 @@ several labs, so its credentials depend on the address: code that opens a lab re
 from __future__ import annotations
 
 import json
+import socket
+from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import grpc
 import grpc.aio
 
 from lab.identity import host_name
 from lab.transport.rotating_channel import RotatingChannel
+from lab.transport.rpc_metrics import counted
 from lab.transport.security import Security
+from lab.transport.tracing import traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,12 +62,16 @@ DATA_KEEPALIVE: tuple[Option, ...] = (
 _ONCE: tuple[Option, ...] = (*_COMMON, (_ATTEMPT_MS, 4000))
 # Otherwise channels to the same address with the same options share a connection.
 _OWN_CONNECTION: Option = ("grpc.use_local_subchannel_pool", 1)
+_ROUND_ROBIN: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
 # A server that stops drops its queued requests, so its clients must leave it before: each watches the health of the
 # servers that it balances over, and leaves out those that drain or are not ready yet.
 _BALANCED: Option = (
     "grpc.service_config",
-    json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}),
+    json.dumps({**_ROUND_ROBIN, "healthCheckConfig": {"serviceName": ""}}),
 )
+_BALANCED_UNWATCHED: Option = ("grpc.service_config", json.dumps(_ROUND_ROBIN))
+# Replicas that replace others have new addresses; by default gRPC looks a name up every 30 s at most.
+_LOOK_UP_AGAIN: Option = ("grpc.dns_min_time_between_resolutions_ms", 1000)
 
 
 # A cached connection may be dead without notice, if its server restarted or was cut off.
@@ -92,9 +100,19 @@ def register(entries: dict[str, Entry]) -> None:
 
 
 def beside(address: str) -> Security:
-    """Credentials for a sidecar, which is on this side of the network: plaintext, unless the address is registered."""
+    """Credentials for a sidecar: those registered for the address, else none on this side of the network.
+
+    A load driver in another pod than the sidecar's reaches it over the network, by this process's own credentials.
+    """
     entry = look_up(address)
-    return Security() if entry is None else entry.security
+    if entry is not None:
+        return entry.security
+    return Security() if _is_on_this_side(address) else Security.of_this_process()
+
+
+def _is_on_this_side(address: str) -> bool:
+    host = address.rpartition(":")[0]
+    return address.startswith("unix:") or (not _is_name(address) and ip_address(host).is_loopback)
 
 
 def look_up(address: str) -> Entry | None:
@@ -106,15 +124,40 @@ def look_up(address: str) -> Entry | None:
     return entry
 
 
-def _target(addresses: Sequence[str]) -> tuple[str, tuple[Option, ...]]:
-    if len(addresses) == 1:
-        return addresses[0], OPTIONS
-    return "ipv4:" + ",".join(addresses), (*OPTIONS, _BALANCED)
+def _target(
+    addresses: Sequence[str], *, carries_requests: bool, watches_health: bool
+) -> tuple[str, tuple[Option, ...]]:
+    balanced = _BALANCED if watches_health else _BALANCED_UNWATCHED
+    if len(addresses) > 1:
+        return "ipv4:" + ",".join(addresses), (*OPTIONS, balanced)
+    if carries_requests and _is_name(addresses[0]):
+        return f"dns:///{addresses[0]}", (*OPTIONS, balanced, _LOOK_UP_AGAIN)
+    return addresses[0], OPTIONS
+
+
+def _is_name(address: str) -> bool:
+    """Whether the host is a name, behind which there may be several replicas."""
+    try:
+        ip_address(address.rsplit(":", 1)[0])
+    except ValueError:
+        return not address.startswith("unix:")
+    return False
 
 
 def any_of(addresses: str) -> str:
-    """The gRPC target of one ``host:port``, or of the first reachable one of several with commas."""
-    return f"ipv4:{addresses}" if "," in addresses else addresses
+    """The gRPC target of one ``host:port``, or of the first reachable one of several with commas.
+
+    Raises:
+        OSError: several are given, and a name among them is unknown. gRPC looks up one name only.
+    """
+    if "," not in addresses:
+        return addresses
+    return "ipv4:" + ",".join(_looked_up(address) for address in addresses.split(","))
+
+
+def _looked_up(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    return f"{socket.gethostbyname(host)}:{port}"
 
 
 def open_channel(
@@ -123,20 +166,23 @@ def open_channel(
     peer: str = "",
     keepalive: bool = False,
     carries_requests: bool = False,
+    watches_health: bool = True,
     own_connection: bool = False,
 ) -> grpc.aio.Channel:
     """An asyncio channel.
 
     Args:
         addresses: one ``host:port``, or several ``ip:port`` over which gRPC balances in turn; it leaves out those that
-            cannot be reached or whose health service does not report SERVING.
+            cannot be reached. Requests to one name are balanced over all addresses of that name.
         security: credentials; by default those registered for the address, else this process's own.
         peer: identity that the other end must prove, with mTLS: a role, or ``role/name``; any unit by default.
         keepalive: detects a frozen peer within about 2 s while a call is open; for channels that carry long streams.
         carries_requests: detects a frozen peer within about 5 s while a call is open; for the data path.
+        watches_health: leaves out servers whose health service does not report SERVING. Not for proxies, which have
+            none: a client would wait for ever for one that refuses the question.
         own_connection: shares none with other channels of this process, for processes that act as several callers.
     """
-    target, options = _target(addresses)
+    target, options = _target(addresses, carries_requests=carries_requests, watches_health=watches_health)
     security, peer = resolve_peer(addresses[0], security, peer)
     if keepalive:
         options += _KEEPALIVE
@@ -145,13 +191,13 @@ def open_channel(
     if own_connection:
         options = (*options, _OWN_CONNECTION)
     if not security.is_mtls:
-        return grpc.aio.insecure_channel(target, options=options)
+        return traced(counted(grpc.aio.insecure_channel(target, options=options)), target)
     options = (*options, _expected(peer))
 
     def open_now() -> grpc.aio.Channel:
         return grpc.aio.secure_channel(target, security.channel_credentials(), options=options)
 
-    return RotatingChannel(open_now, security.version)
+    return traced(counted(RotatingChannel(open_now, security.version)), target)
 
 
 def open_blocking_channel(address: str, security: Security | None = None, peer: str = "") -> grpc.Channel:

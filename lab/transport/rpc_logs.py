@@ -19,6 +19,8 @@ from google.protobuf import text_format
 
 from lab.errors import LabError
 from lab.plain_text import printable
+from lab.transport import tracing
+from lab.transport.handlers import failure_of, with_behaviour
 from lab.transport.security import peer_identity
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
     Describe = Callable[[Mapping[str, Any], Any, Any], tuple[object, ...]]
     Summarise = Callable[[Any], str]
+    _Entry = tuple[float, Mapping[str, str], tuple[object, ...]]
 
 REFUSED = grpc.StatusCode.PERMISSION_DENIED.name
 # Of an act's detail; the whole may be a route table.
@@ -46,14 +49,15 @@ class RequestLog:
 
     Args:
         path: the file; None logs nothing.
-        fields: names of the values that :meth:`write` takes; ``time``, in Unix seconds, precedes them.
+        fields: names of the values that :meth:`write` takes; ``time``, in Unix seconds, precedes them, and ``trace_id``
+            and ``span_id`` follow where the request is traced.
     """
 
     def __init__(self, path: Path | None, fields: tuple[str, ...]) -> None:
         self._path = path
         self._file = None if path is None else path.open("ab", buffering=0)
-        self._fields = ("time", *fields)
-        self._entries: list[tuple[object, ...]] = []
+        self._fields = fields
+        self._entries: list[_Entry] = []
         self._waiting = b""
         self._dropped = 0
         self._is_full = False
@@ -63,7 +67,7 @@ class RequestLog:
         if self._file is None:
             return
         if len(self._entries) < _MOST_ENTRIES:
-            self._entries.append((time.time(), *values))
+            self._entries.append((time.time(), tracing.ids(), values))
         else:
             self._dropped += 1
 
@@ -73,6 +77,8 @@ class RequestLog:
         try:
             while True:
                 await asyncio.sleep(_FLUSH_INTERVAL_S)
+                if self.up_to_date:
+                    continue
                 # In a thread: a disk that stalls holds the log, not the requests.
                 flushing = asyncio.create_task(asyncio.to_thread(self._append, self._taken()))
                 await asyncio.shield(flushing)
@@ -101,15 +107,18 @@ class RequestLog:
         """Whether no line waits to be written."""
         return not (self._entries or self._waiting)
 
-    def _taken(self) -> list[tuple[object, ...]]:
+    def _taken(self) -> list[_Entry]:
         entries, self._entries = self._entries, []
         return entries
 
-    def _append(self, entries: Sequence[tuple[object, ...]]) -> None:
+    def _append(self, entries: Sequence[_Entry]) -> None:
         if self._file is None or not (entries or self._waiting):
             return
         if len(self._waiting) < _MOST_BYTES:
-            lines = [orjson.dumps(dict(zip(self._fields, entry, strict=True))) for entry in entries]
+            lines = [
+                orjson.dumps({"time": at, **dict(zip(self._fields, values, strict=True)), **ids})
+                for at, ids, values in entries
+            ]
             self._waiting += b"\n".join((*lines, b""))
         else:
             self._dropped += len(entries)
@@ -156,7 +165,7 @@ class LogsRequests(grpc.aio.ServerInterceptor):
             return handler
         headers: dict[str, Any] = dict(handler_call_details.invocation_metadata)
         wrap = self._streaming if handler.response_streaming else self._unary
-        return _with_behaviour(handler, wrap(handler, headers))
+        return with_behaviour(handler, wrap(handler, headers))
 
     def _unary(self, handler: Any, headers: Mapping[str, Any]) -> Any:
         async def behaviour(request: Any, context: Any) -> Any:
@@ -165,7 +174,7 @@ class LogsRequests(grpc.aio.ServerInterceptor):
                 response = await handler.unary_unary(request, context)
                 return response
             finally:
-                status = "OK" if response is not None else _failure(context)
+                status = "OK" if response is not None else failure_of(context)
                 self._done(began, status, self._describe(headers, request, response))
 
         return behaviour
@@ -178,24 +187,13 @@ class LogsRequests(grpc.aio.ServerInterceptor):
                     yield response
                 ended = True
             finally:
-                status = "OK" if ended else _failure(context)
+                status = "OK" if ended else failure_of(context)
                 self._done(began, status, self._describe(headers, request, None))
 
         return behaviour
 
     def _done(self, began: float, status: str, values: tuple[object, ...]) -> None:
         self._log.write(*values, status, (time.perf_counter() - began) * 1000)
-
-
-def _with_behaviour(handler: Any, behaviour: Any) -> grpc.RpcMethodHandler[Any, Any]:
-    make = grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-    return make(behaviour, handler.request_deserializer, handler.response_serializer)
-
-
-def _failure(context: Any) -> str:
-    """Name of the status that a handler ended with; a handler without one was cancelled by its client."""
-    code: object = context.code()
-    return code.name if isinstance(code, grpc.StatusCode) else "CANCELLED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +260,8 @@ class Audited(grpc.aio.ServerInterceptor):
         if handler is None or method not in self._methods:
             return handler  # type: ignore[no-any-return]
         if handler.response_streaming:
-            return _with_behaviour(handler, self._streaming(method, handler.unary_stream))
-        return _with_behaviour(handler, self._unary(method, handler.unary_unary))
+            return with_behaviour(handler, self._streaming(method, handler.unary_stream))
+        return with_behaviour(handler, self._unary(method, handler.unary_unary))
 
     def _unary(self, method: str, handle: Any) -> Any:
         async def behaviour(request: Any, context: Context) -> Any:
@@ -305,7 +303,7 @@ class Audited(grpc.aio.ServerInterceptor):
         if done:
             self._journal.end(number, grpc.StatusCode.OK.name, "")
             return
-        self._journal.end(number, _failure(context), printable(str(context.details() or ""), _MOST_CHARACTERS))
+        self._journal.end(number, failure_of(context), printable(str(context.details() or ""), _MOST_CHARACTERS))
 
 
 def in_one_line(request: Message) -> str:

@@ -17,8 +17,10 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from lab.errors import LabError, UnitError
+from lab.transport import logs, tracing
 from lab.transport.authorization import MAX_HEADER_BYTES, guard_of
 from lab.transport.channels import MAX_MESSAGE_BYTES
+from lab.transport.rpc_metrics import counting
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     from lab.transport.rpc_logs import Audited
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 MAX_STREAMS = 4096
 _GRPC_LOGGER = "grpc._cython.cygrpc"
 
@@ -60,6 +61,7 @@ _KEEPALIVE = (
 # lifetime clients are asked to reconnect, and calls that have not ended after another quarter, such as endless streams,
 # are cancelled. Not on servers where such streams mean that a node is alive: cancelling them would take the node out.
 _OF_A_LIFETIME = 0.25
+_LONGEST_S = (2**31 - 1) / 1_000  # gRPC takes an age as 32 bits of ms, and an older one not at all
 
 
 def new_server(
@@ -92,9 +94,10 @@ def new_server(
     security = security or Security.of_this_process()
     if audit is not None:
         interceptors = (audit, *interceptors)
-    interceptors = (guard_of(admits or {}, audit=audit, security=security), *interceptors)
+    guard = guard_of(admits or {}, audit=audit, security=security)
+    interceptors = (*counting(), guard, *tracing.server_interceptors(), *interceptors)
     if security.is_mtls and not keepalive:
-        part_s = security.lifetime_s() * _OF_A_LIFETIME
+        part_s = min(security.lifetime_s() * _OF_A_LIFETIME, _LONGEST_S)
         max_connection_age_s = min(max_connection_age_s or math.inf, part_s)
         options = (*options, ("grpc.max_connection_age_grace_ms", round(part_s * 1_000)))
     if max_connection_age_s:
@@ -168,7 +171,7 @@ def run_service(main: Callable[[asyncio.Event], Coroutine[object, object, None]]
 
     Exits the process with status 1 and one line on a :class:`LabError`.
     """
-    logging.basicConfig(format=LOG_FORMAT, level=logging.INFO, stream=sys.stderr)
+    logs.begin()
 
     async def until_stopped() -> None:
         stop = asyncio.Event()
@@ -176,6 +179,7 @@ def run_service(main: Callable[[asyncio.Event], Coroutine[object, object, None]]
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         # Imported modules stay: the collector need not traverse them.
+        tracing.start()
         gc.collect()
         gc.freeze()
         await main(stop)

@@ -19,6 +19,8 @@ import grpc.aio
 from lab.errors import SpecError
 from lab.identity import folder as identity
 from lab.transport.channels import DATA_KEEPALIVE, OPTIONS, any_of, resolve_peer
+from lab.transport.rpc_metrics import counted
+from lab.transport.tracing import traced
 
 if TYPE_CHECKING:
     from lab.transport.channels import Option
@@ -55,9 +57,10 @@ def open_xds_channel(control_plane: str, caller: str, security: Security | None 
     options = _bootstrap_options(control_plane, caller, security.folder)
     target = f"xds:///{LISTENER}"
     if not security.is_mtls:
-        return grpc.aio.insecure_channel(target, options=options)
+        return traced(counted(grpc.aio.insecure_channel(target, options=options)), target)
     # No fallback credentials: a cluster without TLS settings gets no connection, rather than one in plaintext.
-    return grpc.aio.secure_channel(target, grpc.xds_channel_credentials(), options=options)
+    credentials = grpc.xds_channel_credentials()
+    return traced(counted(grpc.aio.secure_channel(target, credentials, options=options)), target)
 
 
 def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, Any]:

@@ -18,7 +18,8 @@ from lab.identity import OPERATOR
 from lab.identity.authority import Authority, folder_of
 from lab.transport import listen, new_server, open_channel, peer_identity
 from lab.transport.authorization import MAX_HEADER_BYTES
-from lab.transport.security import MTLS, PLAINTEXT, Security
+from lab.transport.channels import beside
+from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS, PLAINTEXT, Security
 from tests.negative.wire import Answer, Wire, tls_context
 from tests.raw_calls import unary
 from tests.transport.servers import WHO, answering, secured
@@ -55,6 +56,31 @@ async def test_a_server_reads_the_peers_identity_from_its_certificate(authority:
             grpc.StatusCode.OK,
             "spiffe://lab.internal/gateway/gateway-1",
         )
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1:9002", Security()),
+        ("unix:/run/sidecar", Security()),
+        ("198.18.0.3:9002", Security(MTLS, "/identity")),
+        ("homepage:9002", Security(MTLS, "/identity")),
+    ],
+)
+def test_a_sidecar_of_another_pod_is_asked_with_a_certificate(
+    monkeypatch: pytest.MonkeyPatch, address: str, expected: Security
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, MTLS)
+    monkeypatch.setenv(IDENTITY_VARIABLE, "/identity")
+
+    assert beside(address) == expected
+
+
+async def test_a_certificate_may_be_valid_for_ten_years(authority: Authority) -> None:
+    long_lived = secured(authority, "model", "ml-cluster-1", lifetime_s=10 * 365 * 86_400)
+    async with serving(long_lived, "gateway") as address:
+        code, _ = await status_of(address, secured(authority, "gateway", "gateway-1"), "model/ml-cluster-1")
+    assert code is grpc.StatusCode.OK
 
 
 async def test_a_role_that_may_not_call_is_refused_with_the_reason(authority: Authority) -> None:
