@@ -14,7 +14,8 @@ from typing import Any
 
 from lab import CHECKOUT
 from lab.identity.envoy import sockets_of
-from lab.roles._envoy import envoy_address, xds_endpoints
+from lab.roles._envoy import envoy_address, xds_cluster
+from lab.roles._observed import NOT_OBSERVED
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
 from tests.waiting import eventually
 
@@ -51,7 +52,7 @@ async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> A
     config = Template(TEMPLATE.read_text()).substitute(
         address=loopback,
         admin_address=loopback,
-        control_planes=xds_endpoints(control_plane),
+        **xds_cluster(control_plane),
         role="sidecar",
         shared="",
         tenants="",
@@ -61,6 +62,7 @@ async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> A
         view_cluster="",
         **sockets_of("", name),
         **IN_BOOTSTRAP,
+        **NOT_OBSERVED,
     )
     async with envoy_of(config, folder, name) as envoy:
         yield envoy

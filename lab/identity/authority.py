@@ -93,8 +93,8 @@ class Authority:
         Args:
             unit: name of the unit, and of its folder.
             identity: subject of the certificate.
-            hosts: IP addresses by which clients know the unit, and other names: ``ip:port,ip:port`` is gRPC's name for
-                several units at once.
+            hosts: IP addresses and names by which clients know the unit: ``ip:port,ip:port`` is gRPC's name for several
+                units at once.
             lifetime_s: validity, seconds; the authority's own by default. A negative one has expired already.
         """
         key = ec.generate_private_key(ec.SECP256R1())
@@ -104,7 +104,7 @@ class Authority:
         serial = x509.random_serial_number()
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri)]
         names += [x509.DNSName(name) for name in identity.host_names]
-        names += [x509.DNSName(host) if "," in host else x509.IPAddress(ip_address(host)) for host in sorted(hosts)]
+        names += [_alternative_name(host) for host in sorted(hosts)]
         certificate = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, TRUST_DOMAIN)]))
@@ -133,6 +133,13 @@ class Authority:
 def folder_of(authority: Path, unit: str) -> Path:
     """Folder of a unit's certificates, on the authority's machine."""
     return authority / _UNITS / unit
+
+
+def _alternative_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _private(key: ec.EllipticCurvePrivateKey) -> bytes:

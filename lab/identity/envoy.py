@@ -63,14 +63,44 @@ def sockets_of(folder: str, caller: str) -> Mapping[str, str]:
     callers = {"exact": Identity("caller", caller).uri} if caller else {"prefix": f"spiffe://{TRUST_DOMAIN}/caller/"}
     secured = _tls("DownstreamTlsContext", folder, callers, operator)
     secured["typed_config"]["require_client_certificate"] = True
-    control_plane = {"exact": Identity("control-plane", "control-plane").uri}
-    sockets["control_plane_socket"] = _tls("UpstreamTlsContext", folder, control_plane)
+    sockets["control_plane_socket"] = upstream_socket(folder, Identity("control-plane", "control-plane"))
     if not caller:
         return {name: json.dumps(socket) for name, socket in {**sockets, "listener_socket": secured}.items()}
     sockets["listener_match"] = {"source_type": "SAME_IP_OR_LOOPBACK"}
     # The filters are a YAML anchor of the template.
     outside = f'{{"transport_socket": {json.dumps(secured)}, "filters": *requests }}'
     return {**{name: json.dumps(socket) for name, socket in sockets.items()}, "outside_chain": outside}
+
+
+def upstream_socket(folder: str, peer: Identity) -> dict[str, Any]:
+    """The transport socket of a cluster whose hosts must prove to be ``peer``."""
+    return _tls("UpstreamTlsContext", folder, {"exact": peer.uri})
+
+
+def upstream_socket_to(host: str, authorities: str) -> dict[str, Any]:
+    """The transport socket of a cluster outside the lab: its hosts must prove the name or IPv4 address ``host``.
+
+    Args:
+        host: name or address.
+        authorities: certificates, PEM, of those who may have signed theirs.
+    """
+    is_address = host.replace(".", "").isdigit()
+    subject = {"san_type": "IP_ADDRESS" if is_address else "DNS", "matcher": {"exact": host}}
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": f"{_TYPES}.tls.v3.UpstreamTlsContext",
+            **({} if is_address else {"sni": host}),
+            "common_tls_context": {
+                "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"},
+                "alpn_protocols": ["h2"],
+                "validation_context": {
+                    "trusted_ca": {"inline_string": authorities},
+                    "match_typed_subject_alt_names": [subject],
+                },
+            },
+        },
+    }
 
 
 def _tls(context: str, folder: str, *uris: Mapping[str, str]) -> dict[str, Any]:

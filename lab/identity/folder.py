@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from lab.reading import read_json
@@ -16,6 +19,8 @@ from lab.reading import read_json
 CURRENT = "current"
 CERTIFICATE, KEY, AUTHORITIES = "cert.pem", "key.pem", "ca.pem"
 _INFO = "term.json"
+# A proxy may have been configured with a certificate that it has not read yet; on a busy machine that takes seconds.
+_READ_WITHIN_NS = 60 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,12 @@ class Material:
 
 
 def version(folder: Path) -> str:
-    """Name of the present certificate's folder.
+    """The present certificate's folder, behind all links: a volume of Kubernetes has one more.
 
     Raises:
         OSError: there is no certificate.
     """
-    return os.readlink(folder / CURRENT)  # noqa: PTH115 (cheaper; called every second)
+    return os.path.realpath(folder / CURRENT, strict=True)
 
 
 def read(folder: Path) -> Material:
@@ -88,7 +93,7 @@ def read_info(folder: Path) -> CertificateInfo:
 
 
 def write(folder: Path, material: Material, info: CertificateInfo, *, key_mode: int) -> None:
-    """Makes this the present certificate, and removes all older ones but the last, which a unit may be reading.
+    """Makes this the present certificate, and removes older ones that no unit can be reading any more.
 
     Args:
         folder: of the unit's certificates.
@@ -97,7 +102,7 @@ def write(folder: Path, material: Material, info: CertificateInfo, *, key_mode: 
         key_mode: file mode of the key, as for ``chmod``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    before = sorted((each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()), key=_age)
+    before = sorted((each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()), key=_made_ns)
     home = folder / info.serial
     home.mkdir()
     # Who may read the key may read all else; independent of this process's umask.
@@ -114,10 +119,9 @@ def write(folder: Path, material: Material, info: CertificateInfo, *, key_mode: 
     scratch.unlink(missing_ok=True)
     scratch.symlink_to(info.serial)
     scratch.replace(folder / CURRENT)
-    for old in before[:-1]:
-        for file in old.iterdir():
-            file.unlink()
-        old.rmdir()
+    for old, its_successor in pairwise(before):
+        if time.time_ns() - _made_ns(its_successor) > _READ_WITHIN_NS:
+            shutil.rmtree(old)
 
 
 def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
@@ -127,5 +131,5 @@ def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
     path.chmod(mode)
 
 
-def _age(folder: Path) -> float:
+def _made_ns(folder: Path) -> int:
     return folder.stat().st_mtime_ns
