@@ -14,7 +14,7 @@ from lab.errors import RouteTableError
 from lab.routing.compiled import Router, Version
 from lab.routing.limits import limits_of
 from lab.routing.rules import policies as policies_of
-from lab.transport import open_channel
+from lab.transport import expose, open_channel
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 
@@ -118,6 +118,9 @@ class DecisionCache(Generic[T]):
         self._built: dict[tuple[str, str, str, str], T] = {}
         self.revision = router.revision
 
+    def __len__(self) -> int:
+        return len(self._built)
+
     def look_up(self, use_case: str, context: Mapping[str, str]) -> T:
         """The decision for a request.
 
@@ -168,6 +171,7 @@ class Subscriber:
         self._control_plane = control_plane
         self._apply = apply
         self._in_force = RuleSet()
+        expose("lab_revision", "Revision of the rules in force.", lambda: self._in_force.router.revision)
 
     async def run(self) -> None:
         """Subscribes, and resubscribes when the stream is lost, until cancelled."""

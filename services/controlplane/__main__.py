@@ -8,12 +8,13 @@ import json
 import logging
 from pathlib import Path
 
-from lab.transport import listen, new_server, run_service
+from lab.transport import listen, new_server, run_service, serve_metrics
 from lab.transport.authorization import roles_in
 from lab.transport.rpc_logs import Audited
 from services.controlplane.api.audit import METHODS, AuditLog, described
 from services.controlplane.api.server import add_apis, admits
 from services.controlplane.log_limit import limited_log
+from services.controlplane.metrics import expose_metrics
 from services.controlplane.nodes.admission import Admission
 from services.controlplane.publishing.publisher import Publisher, Timeouts
 from services.controlplane.registry.revisions import Registry
@@ -33,6 +34,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--name", default="", help="name among the control planes of one registry; empty if there is only one"
     )
+    parser.add_argument("--metrics", default="", help="ip:port that serves metrics [default: none]")
     defaults = Timeouts()
     parser.add_argument("--load-timeout", type=float, default=defaults.load, help="seconds (%(default)s)")
     parser.add_argument("--acknowledge-timeout", type=float, default=defaults.acknowledge, help="seconds (%(default)s)")
@@ -42,6 +44,12 @@ def _arguments() -> argparse.Namespace:
         type=float,
         default=0.0,
         help="seconds without a request after which an Envoy drops a cluster; 0 for never (%(default)s)",
+    )
+    parser.add_argument(
+        "--clusters-unasked",
+        type=int,
+        default=64,
+        help="limit of an Envoy's keys up to which it gets all clusters before any request; 0: none (%(default)s)",
     )
     for option, may in (
         ("--rules-for", "subscribe to rules"),
@@ -77,18 +85,27 @@ def _planned_nodes(file: str) -> dict[str, frozenset[str]]:
 
 
 async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
+    serve_metrics(arguments.metrics)
     registry = Registry(arguments.registry)
     timeouts = Timeouts(arguments.load_timeout, arguments.acknowledge_timeout, arguments.retire_after)
     publisher = Publisher(registry, timeouts, arguments.name)
     if arguments.leave_behind:
         publisher.fleet.feed.subscribers.leaves_silent_behind = True
     publisher.restore()
+    expose_metrics(publisher)
     audit_log = AuditLog(registry)
     audited = Audited("control-plane", METHODS, audit_log, described)
     admission = Admission(registry, arguments.nodes)
     admitted = admits(rules=arguments.rules_for, xds=arguments.xds_for, load_reports=arguments.load_reports_from)
     server, _ = new_server(keepalive=True, admits=admitted, audit=audited)
-    add_apis(server, publisher, audit_log, admission=admission, clusters_idle_after_s=arguments.clusters_idle_after)
+    add_apis(
+        server,
+        publisher,
+        audit_log,
+        admission=admission,
+        clusters_idle_after_s=arguments.clusters_idle_after,
+        clusters_unasked=arguments.clusters_unasked,
+    )
     # Other control planes must wait for this one before its first node connects.
     while arguments.name and arguments.name not in registry.followers():  # noqa: ASYNC110 (the store offers no event)
         await asyncio.sleep(_FOLLOWER_POLL_S)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from grpc_health.v1 import health_pb2
 
-from lab.transport import drain, listen, new_server, run_service
+from lab.transport import drain, listen, new_server, run_service, serve_metrics
 from lab.transport.rpc_logs import LogsRequests, RequestLog
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 from services.resolver.service import LOG_FIELDS, RESOLVE, Resolver, described
@@ -36,6 +36,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--max-stale", type=float, default=300.0, help="the same while the resolver cannot be reached [%(default)g]"
     )
+    parser.add_argument("--metrics", default="", help="ip:port that serves metrics [default: none]")
     parser.add_argument(
         "--access-log", type=Path, help="file for the access log, one line of JSON a question [default: none]"
     )
@@ -43,6 +44,7 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
+    serve_metrics(arguments.metrics)
     resolver = Resolver(
         name=arguments.name,
         owner=arguments.owner,

@@ -12,7 +12,7 @@ from lab.errors import CallerNotAllowedError, UnknownUseCaseError, UnknownVersio
 from lab.plain_text import printable, require_plain
 from lab.routing import headers
 from lab.routing.compiled import Router
-from lab.transport import proved_caller
+from lab.transport import expose, proved_caller
 from models.context import read_context
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 from services.resolver.watchers import WatcherLateError, Watchers
@@ -50,6 +50,8 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
         self._ttl, self._max_stale = _duration(lease_ttl_s), _duration(max_stale_s)
         self._decisions = DecisionCache(Router.empty(), self._build)
         self._watchers = Watchers()
+        expose("lab_decisions_kept", "Different decisions of this revision.", lambda: len(self._decisions))
+        expose("lab_lease_holders", "Clients that watch for revisions, and may hold leases.", self._watchers.__len__)
 
     async def put_in_force(self, rules: RuleSet) -> None:
         """Answers by these rules from now on; returns once no watching client can use an older decision."""

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 HOLD_S = 1.0
 """For how long a watcher that was heard may use its leases, seconds.
 
-A watcher that does not acknowledge a revision meanwhile is disconnected, and convergence waits for it no longer.
+Convergence waits as long for a watcher without a hold, too: if this process was stopped, the watcher went on by its
+leases. One that does not acknowledge a revision meanwhile is disconnected, and waited for no longer.
 """
 
 _HOLD = Duration()
@@ -36,7 +37,7 @@ class _Watcher:
         sent: latest revision announced to it.
         acknowledged: latest revision that it has acknowledged: it holds no lease of an earlier one.
         asks: the time in its request that has no response yet, and when that came.
-        holds_until: when the time is over for which it may use its leases, by this process's monotonic clock.
+        holds_until: until then it may use its leases, by this process's monotonic clock; 0 before its first hold.
         ended: why its stream ends, empty if the client left; None while it is open.
         wake: set when one of these may have changed.
     """
@@ -52,6 +53,11 @@ class _Watcher:
         """Ends its stream at the next opportunity."""
         self.ended = reason
         self.wake.set()
+
+    def assume_leases_until(self, until: float) -> None:
+        """Waits for it until then, though its hold is over: it may not know yet that this process is back."""
+        if self.holds_until:
+            self.holds_until = max(self.holds_until, until)
 
     def next_response(self, revision: int) -> resolver_pb2.WatchResponse | None:
         """The next message to it; None if there is none. Its hold is extended only while it is up to date."""
@@ -87,8 +93,9 @@ class Watchers:
 
         A watcher whose stream has ended may not know it yet: it is waited for like one that is silent.
         """
-        self._revision = revision
+        self._revision, now = revision, time.monotonic()
         for watcher in self._connected:
+            watcher.assume_leases_until(now + HOLD_S)
             watcher.wake.set()
         while (left_s := self._holds_until() - time.monotonic()) > 0:
             self._progress.clear()
@@ -145,6 +152,7 @@ class Watchers:
     def _leave(self, watcher: _Watcher) -> None:
         self._connected.discard(watcher)
         now = time.monotonic()
+        watcher.assume_leases_until(now + HOLD_S)
         self._gone = {each for each in (*self._gone, watcher) if each.holds_until > now}
         self._progress.set()
 

@@ -28,6 +28,7 @@ from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 from services.controlplane.registry.records import Phase
 from services.controlplane.registry.revisions import Registry
 from tests.controlplane.nodes import Follower, Replica, table_of
+from tests.tools import run_tool
 from tests.waiting import eventually
 
 POINTS = 200
@@ -188,4 +189,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(main))

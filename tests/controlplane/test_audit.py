@@ -94,17 +94,19 @@ def test_what_is_left_out_of_an_identity_that_does_not_return_is_counted(
 ) -> None:
     now = 1_000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    for _ in range(100):
-        log.refused(ACT, "for the operator only")
-    log.report_left_out()
-    assert len(log.acts(0)) == 60
+    for refusals in (100, 0, 7):
+        for _ in range(refusals):
+            log.refused(ACT, "for the operator only")
+        log.report_left_out()
 
     now += 61
     log.report_left_out()
-    log.report_left_out()
+    log.refused(ACT, "for the operator only")
 
     assert [(each.who, each.what, each.reason) for each in log.acts(0)[60:]] == [
-        (ACT.who, "refusals", "40 refusals were left out")
+        (ACT.who, "refusals", "40 refusals were left out"),
+        (ACT.who, "refusals", "7 refusals were left out"),
+        (ACT.who, "Admin/Publish", "for the operator only"),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from google.rpc import status_pb2
 from lab.routing.resilience import Outliers, Policy
 from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
+from services.controlplane.xds.idle import IdleClusters
+from services.controlplane.xds.names import NAME as NAMES
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, EXTENSION, empty_cluster, endpoints
 from services.controlplane.xds.store import ResourceStore
 from services.controlplane.xds.tenants import tenant_limits
@@ -23,9 +26,14 @@ KEY = "cw-ranker.v1"
 class Node:
     """Plays Envoy."""
 
-    def __init__(self, store: ResourceStore, caller: str | None = None, *, shared: bool = False) -> None:
+    def __init__(
+        self, store: ResourceStore, caller: str | None = None, *, shared: bool = False, most_unasked: int = 0
+    ) -> None:
         self.subscriber = Subscriber("homepage-sidecar", "sidecar")
-        self._stream = DeltaStream(store, self.subscriber, caller=caller, shared=shared)
+        idle = IdleClusters(after_s=1.0, now_s=itertools.count(step=10.0).__next__)
+        self._stream = DeltaStream(
+            store, self.subscriber, caller=caller, shared=shared, idle=idle, most_unasked=most_unasked
+        )
         store.add_listener(self._stream)
 
     def asks(self, type_url: str, *names: str, holding: dict[str, str] | None = None) -> None:
@@ -34,6 +42,18 @@ class Node:
                 type_url=type_url, resource_names_subscribe=names, initial_resource_versions=holding or {}
             )
         )
+
+    def asks_for_all(self, *names: str, holding: dict[str, str] | None = None) -> None:
+        """Asks for all clusters, or for the wildcard and others, once it has its names."""
+        self.asks(EXTENSION, NAMES)
+        self.is_sent()
+        self.asks(CLUSTER, *names, holding=holding)
+
+    def forgets(self, type_url: str, name: str) -> None:
+        self._stream.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, resource_names_unsubscribe=[name]))
+
+    def reports(self, used: dict[str, bool]) -> None:
+        self._stream.reported(used)
 
     def is_sent(self) -> list[tuple[str, list[str], str]]:
         return [
@@ -227,7 +247,7 @@ def test_a_resource_asked_for_again_within_a_stream_is_sent_again(node: Node) ->
     assert [names for _, names, _ in node.is_sent()] == [[f"ml-cluster-1/{KEY}"]]
 
 
-@pytest.mark.parametrize("name", ["*", "xds", "", "cw-ranker", "CW.v1", "a.v1234567890", "a" * 64 + ".v1", "a.v1\n"])
+@pytest.mark.parametrize("name", ["xds", "", "cw-ranker", "CW.v1", "a.v1234567890", "a" * 64 + ".v1", "a.v1\n"])
 def test_a_name_that_is_no_routing_key_is_not_subscribed_to(node: Node, name: str) -> None:
     node.asks(CLUSTER, name)
 
@@ -368,10 +388,81 @@ class TestOfOneCaller:
         node.asks(CLUSTER, KEY)
         assert node.versions_sent() == {KEY: store.get(CLUSTER, KEY).version}
 
-    @pytest.mark.parametrize("name", ["*", "xds", "copies", "", "ml-cluster-1/*", "ml-cluster-1/", "ä.v1", "a" * 64])
+    @pytest.mark.parametrize("name", ["xds", "copies", "", "ml-cluster-1/*", "ml-cluster-1/", "ä.v1", "a" * 64])
     def test_a_name_that_holds_no_key_is_not_even_followed(self, node: Node, name: str) -> None:
         node.asks(CLUSTER, name)
         node.asks(ENDPOINTS, name)
         node.asks(EXTENSION, name)
+
+        assert node.is_sent() == []
+
+
+class TestTheWildcard:
+    def test_few_clusters_are_sent_unasked(self, store: ResourceStore) -> None:
+        node = Node(store, most_unasked=3)
+        store.update(clusters={"rows.v1": "ml-cluster-3"})
+        node.asks_for_all()
+
+        assert node.is_sent() == [(CLUSTER, [KEY, "rows.v1"], "2")]
+
+        store.update(clusters={"rows.v2": "ml-cluster-3"})
+        assert node.is_sent() == [(CLUSTER, ["rows.v2"], "3")]
+
+    def test_a_caller_is_sent_its_own(self) -> None:
+        store = ResourceStore(lambda caller: {KEY} if caller == "homepage" else set())
+        store.update(clusters={KEY: "ml-cluster-1", "rows.v1": "ml-cluster-3"})
+        node = Node(store, "homepage", most_unasked=2)
+        node.asks_for_all()
+
+        assert node.is_sent() == [(CLUSTER, [KEY], "2")]
+
+    def test_of_many_clusters_none_is_sent_but_an_answer_is(self, store: ResourceStore) -> None:
+        node = Node(store, most_unasked=2)
+        store.update(clusters={f"m.v{number}": "ml-cluster-3" for number in range(2)})
+        node.asks_for_all()
+
+        assert node.is_sent() == [(CLUSTER, [], "2")]
+        node.asks(CLUSTER, "m.v1")
+        assert node.is_sent() == [(CLUSTER, ["m.v1"], "3")]
+
+    @pytest.mark.parametrize("names", [(), ("*", "rows.v1")])
+    def test_a_node_that_comes_back_is_sent_what_has_changed(
+        self, store: ResourceStore, names: tuple[str, ...]
+    ) -> None:
+        node = Node(store, most_unasked=2)
+        store.update(clusters={"rows.v1": "ml-cluster-3"})
+        node.asks_for_all()
+        holding = node.versions_sent()
+        store.update(clusters={KEY: "ml-cluster-2"})
+        again = Node(store, most_unasked=2)
+
+        again.asks_for_all(*names, holding=holding)
+
+        assert again.is_sent() == [(CLUSTER, [KEY], "2")]
+
+    def test_names_from_an_earlier_stream_are_waited_for(self, store: ResourceStore) -> None:
+        node = Node(store, most_unasked=2)
+        node.asks(CLUSTER, "*", KEY)
+        assert node.is_sent() == [(CLUSTER, [], "1")]
+
+        node.asks(EXTENSION, NAMES, holding={NAMES: f"names {KEY}~1"})
+        assert node.is_sent() == [(CLUSTER, [f"{KEY}~1"], "2")]
+
+    def test_no_other_request_without_a_name_means_all(self, store: ResourceStore) -> None:
+        node = Node(store, most_unasked=2)
+        node.asks(CLUSTER, "rows.v1")
+        [(_, _, nonce)] = node.is_sent()
+        node.acknowledges(CLUSTER, nonce)
+        node.forgets(CLUSTER, "rows.v1")
+
+        assert node.is_sent() == []
+
+    def test_a_cluster_sent_unasked_does_not_leave_for_being_idle(self, store: ResourceStore) -> None:
+        node = Node(store, most_unasked=2)
+        node.asks_for_all()
+        node.is_sent()
+
+        for _ in range(5):
+            node.reports({KEY: False})
 
         assert node.is_sent() == []

@@ -1,4 +1,4 @@
-"""Clusters that nobody uses leave a real Envoy, come back at the next request, and no request notices."""
+"""Clusters come to a real Envoy and leave it when nobody uses them, and no request notices."""
 
 from __future__ import annotations
 
@@ -69,8 +69,12 @@ class Place:
         self._once, self._stream = unary(channel, ONCE), server_stream(channel, STREAM)
         return self
 
-    async def restart(self) -> None:
+    async def lose(self) -> None:
+        """Ends the control plane."""
         await self._up.aclose()
+
+    async def restart(self) -> None:
+        await self.lose()
         await self._up.enter_async_context(self.control_plane.up())
 
     async def ask(self, key: str, *headers: tuple[str, str]) -> None:
@@ -103,7 +107,7 @@ class Place:
 
 
 @asynccontextmanager
-async def place(folder: Path, idle_s: float) -> AsyncIterator[Place]:
+async def place(folder: Path, idle_s: float, *, unasked: int = 0) -> AsyncIterator[Place]:
     async with AsyncExitStack() as stack:
         model, server = _Echo(), grpc.aio.server()
         server.add_generic_rpc_handlers((model,))
@@ -111,7 +115,7 @@ async def place(folder: Path, idle_s: float) -> AsyncIterator[Place]:
         await server.start()
         stack.push_async_callback(server.stop, 0)
         control_plane = ControlPlane()
-        control_plane.clusters_idle_after_s = idle_s
+        control_plane.clusters_idle_after_s, control_plane.clusters_unasked = idle_s, unasked
         control_plane.store.update(
             clusters=dict.fromkeys(KEYS, "there"),
             endpoint_sets={endpoint_set_name("there", key): [f"127.0.0.1:{port}"] for key in KEYS},
@@ -191,6 +195,27 @@ async def test_no_request_fails_while_clusters_come_and_go(tmp_path: Path) -> No
         over.set()
 
         assert sum(map(len, await asyncio.gather(*asking))) > 40
+
+
+async def test_a_key_that_was_not_used_before_is_answered_while_there_is_no_control_plane(tmp_path: Path) -> None:
+    async with place(tmp_path, IDLE_S, unasked=len(KEYS)) as lab:
+        await lab.holds(*KEYS)
+        await lab.lose()
+        for key in KEYS:
+            await lab.ask(key)
+
+
+async def test_a_control_plane_that_comes_back_brings_its_changes_to_clusters_sent_unasked(tmp_path: Path) -> None:
+    async with place(tmp_path, 0.0, unasked=len(KEYS) + 1) as lab:
+        await lab.holds(*KEYS)
+        lab.control_plane.store.update(clusters={"new.v1": "there"}, removed_clusters=[KEYS[0]])
+        await lab.restart()
+        await lab.holds(*KEYS, "new.v1")
+        await lab.ask(KEYS[1])
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await lab.ask(KEYS[0])
+
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_control_plane_that_comes_back_brings_nothing_back_that_has_left(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from envoy.config.core.v3 import base_pb2
@@ -13,11 +15,14 @@ from google.rpc import status_pb2
 
 from lab.client.admin_values import Node
 from lab.errors import PublishError
+from lab.routing.document import RouteTable
 from lab.transport import open_channel
+from services.controlplane.publishing.publisher import Timeouts
 from services.controlplane.registry.records import Event, Phase
+from services.controlplane.registry.revisions import Registry
 from services.controlplane.xds.resources import LISTENER
 from services.rules import RuleSet, Subscriber
-from tests.controlplane.nodes import ControlPlane, table_of
+from tests.controlplane.nodes import ControlPlane, Replica, running, table_of
 from tests.waiting import eventually
 
 CLUSTER = "ml-cluster-1"
@@ -227,6 +232,71 @@ async def test_no_replica_answers_a_left_behind_node_where_a_version_was_before(
         await control_plane.publish(table_of({"v1": "ml-cluster-2"}))
 
         assert list(old.state.loaded) == []
+
+
+def loads(replica: Replica) -> list[set[str]]:
+    """The keys of each assignment that the replica gets from now on."""
+    seen: list[set[str]] = []
+    replica.on_assignment = lambda: seen.append(set(replica.granted))
+    return seen
+
+
+async def moved_with_a_node_left_behind(control_plane: ControlPlane, *, before: RouteTable | None = None) -> Replica:
+    """The replica at the old place of the version, just after it has moved."""
+    old = await control_plane.replica("ml-cluster-1", "a")
+    await control_plane.replica("ml-cluster-2", "bb")
+    for table in filter(None, (table_of({"v1": "ml-cluster-1"}), before)):
+        await control_plane.publish(table)
+    async with mute(control_plane):
+        await control_plane.publish(MOVED)
+    assert "cw-ranker.v1" not in old.state.loaded
+    return old
+
+
+MOVED = table_of({"v1": "ml-cluster-2"})
+OTHER = {"v2": "ml-cluster-1"}
+
+
+async def test_an_earlier_retirement_that_waits_for_the_move_loads_nothing_at_the_old_place(
+    control_plane: ControlPlane,
+) -> None:
+    old = await moved_with_a_node_left_behind(control_plane, before=table_of({"v1": "ml-cluster-1"} | OTHER))
+    seen = loads(old)
+
+    def retired() -> bool:
+        return any(each.phase is Phase.RETIRED for each in control_plane.stored(3).events)
+
+    await eventually("the tables before have retired", retired)
+    assert not any("cw-ranker.v1" in each for each in seen)
+
+
+async def test_the_publish_after_a_move_loads_nothing_at_the_old_place(tmp_path: Path, timeouts: Timeouts) -> None:
+    registry = Registry(tmp_path / "registry.sqlite")
+    async with running(registry, replace(timeouts, retire=60.0)) as control_plane:
+        old = await moved_with_a_node_left_behind(control_plane)
+        seen = loads(old)
+        await control_plane.publish(table_of({"v1": "ml-cluster-2"} | OTHER))
+        assert list(old.state.loaded) == ["cw-ranker.v2"]
+        assert seen == [{"cw-ranker.v2"}]
+        # Back to where it was: it is wanted there again.
+        await control_plane.publish(table_of({"v1": "ml-cluster-1"} | OTHER))
+        assert sorted(old.state.loaded) == ["cw-ranker.v1", "cw-ranker.v2"]
+    registry.close()
+
+
+async def test_a_control_plane_that_restarts_after_a_move_loads_nothing_at_the_old_place(
+    tmp_path: Path, timeouts: Timeouts
+) -> None:
+    registry = Registry(tmp_path / "registry.sqlite")
+    async with running(registry, replace(timeouts, retire=60.0)) as control_plane:
+        await moved_with_a_node_left_behind(control_plane)
+    async with running(registry, replace(timeouts, retire=60.0)) as control_plane:
+        new = await control_plane.replica("ml-cluster-2", "bb")
+        old = await control_plane.replica("ml-cluster-1", "a")
+        await eventually("replicas have their assignments", lambda: "cw-ranker.v1" in new.state.loaded)
+        await control_plane.publish(table_of({"v1": "ml-cluster-2"} | OTHER))
+        assert list(old.state.loaded) == ["cw-ranker.v2"]
+    registry.close()
 
 
 async def test_a_move_fails_if_the_version_cannot_be_unloaded_where_a_left_behind_node_sends_requests(

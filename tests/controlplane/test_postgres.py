@@ -114,4 +114,4 @@ def test_a_store_in_postgresql_without_its_library_says_what_to_install(address:
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=30)
 
-    assert "pip install 'psycopg[binary]'" in ended.stderr.splitlines()[-1]
+    assert "make .venv/with-postgres" in ended.stderr.splitlines()[-1]

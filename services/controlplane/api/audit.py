@@ -37,10 +37,11 @@ METHODS = (
 """Paths of the RPCs that change something."""
 
 # Refused callers must not be able to fill the disk, nor hide one another: each identity has so many refusals a period.
-# The last of a period says that more are left out. An entry of its own says how many were: with the next refusal, once
-# the period is over, or when this process ends.
+# The last of a period says that more are left out. An entry of its own says how many were: every few seconds, so that a
+# process that is killed loses few of them, or else the next refusal that is stored.
 _MOST_REFUSALS, _WITHIN_S = 60, 60.0
-_REPORT_EVERY_S = 5.0
+REPORT_EVERY_S = 5.0
+"""Between two entries that count an identity's refusals which were left out."""
 # Identities with a period of their own. All others share one: in plaintext an identity is an address.
 _MOST_IDENTITIES = 256
 _OTHERS = "others"
@@ -48,7 +49,7 @@ _OTHERS = "others"
 
 @dataclass(slots=True)
 class _Period:
-    """One identity's refusals since ``began``, seconds on the monotonic clock."""
+    """One identity's refusals since ``began``, seconds on the monotonic clock; ``left_out`` since the last report."""
 
     began: float
     refusals: int = 0
@@ -83,25 +84,24 @@ class AuditLog:
         """Stores an act that was refused."""
         self._whole(act, REFUSED, reason)
 
-    def report_left_out(self, *, is_last: bool = False) -> None:
-        """Stores how many refusals of each identity were left out, if its period is over or this process ends."""
-        now = time.monotonic()
-        for who, period in list(self._periods.items()):
-            if period.left_out and (is_last or now - period.began >= _WITHIN_S):
-                del self._periods[who]
+    def report_left_out(self) -> None:
+        """Stores how many refusals of each identity were left out since the last report."""
+        for who, period in self._periods.items():
+            if period.left_out:
                 act = Act(self._registry.clock.now_ns(), who, "control-plane", "refusals", "")
                 with best_effort("audit log: "):
                     reason = f"{period.left_out} refusals were left out"
                     self._registry.end_act(self._registry.begin_act(act), REFUSED, reason)
+                    period.left_out = 0
 
     async def report_regularly(self) -> None:
         """Reports refusals that were left out, until cancelled; then all of them."""
         try:
             while True:
-                await asyncio.sleep(_REPORT_EVERY_S)
+                await asyncio.sleep(REPORT_EVERY_S)
                 self.report_left_out()
         finally:
-            self.report_left_out(is_last=True)
+            self.report_left_out()
 
     def _whole(self, act: Act, status: str, reason: str) -> None:
         if status == REFUSED:

@@ -60,6 +60,7 @@ def add_apis(
     *,
     admission: Admission | None = None,
     clusters_idle_after_s: float = 0.0,
+    clusters_unasked: int = 0,
 ) -> None:
     """Adds admin, faults, registration, rules, xDS and load reporting to the server.
 
@@ -69,6 +70,7 @@ def add_apis(
         audit_log: takes the acts that replicas report; a new one over the publisher's registry by default.
         admission: of nodes; by default every node is admitted.
         clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
+        clusters_unasked: limit of an Envoy's keys up to which it gets all their clusters before any request.
     """
     audit_log = audit_log or AuditLog(publisher.registry)
     admission = admission or Admission(publisher.registry)
@@ -76,6 +78,6 @@ def add_apis(
     faults_pb2_grpc.add_FaultsServicer_to_server(FaultsServicer(publisher), server)
     replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.fleet.membership, audit_log), server)
     rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.fleet.feed, admission), server)
-    discovery = Discovery(publisher.fleet.store, clusters_idle_after_s, admission)
+    discovery = Discovery(publisher.fleet.store, clusters_idle_after_s, admission, clusters_unasked=clusters_unasked)
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(discovery, server)
     lrs_pb2_grpc.add_LoadReportingServiceServicer_to_server(LoadReports(discovery), server)

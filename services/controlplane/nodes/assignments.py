@@ -65,7 +65,7 @@ class Placements:
             return self._latest
         return _without_empty(self._latest, {each: self._held(each, place)[0] for each in self._differing_since(place)})
 
-    def union(self, tables: Iterable[Mapping[str, ModelVersion]]) -> Mapping[str, Assignment]:
+    def union(self, tables: Iterable[Mapping[str, ModelVersion]]) -> dict[str, Assignment]:
         """Cluster → assignment that satisfies each of several tables; versions of the first table come first.
 
         Tables that were known before all of these are forgotten: no node acts by them any longer.

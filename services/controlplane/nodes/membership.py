@@ -31,6 +31,8 @@ HEARTBEAT_TIMEOUT_S = 0.9
 HOST_TIMEOUT_S = 5.0
 # How long a restarted control plane keeps the replicas of its snapshot before they register again.
 RESTART_GRACE_S = 3.0
+# Replicas give up on a control plane that is silent for two seconds, and register again: as after a restart.
+GAVE_UP_S = 1.0
 # Longer per replica: reading thousands of registrations takes a while.
 _GRACE_A_REPLICA_S = 0.001
 _REAP_INTERVAL_S = 0.1
@@ -267,9 +269,10 @@ class Membership:
             self._last_reaped_at = now
             if frozen > _REAP_INTERVAL_S:
                 # This process was suspended. Heartbeats are waiting to be read, and no replica is late.
-                self._grace_until = now + HEARTBEAT_TIMEOUT_S
+                gave_up = frozen > GAVE_UP_S
+                self._grace_until = now + (RESTART_GRACE_S if gave_up else HEARTBEAT_TIMEOUT_S)
                 for stream in self._streams:
-                    stream.deadline += frozen
+                    stream.deadline = max(stream.deadline + frozen, now + RESTART_GRACE_S if gave_up else 0.0)
                 continue
             for stream in [each for each in self._streams if each.deadline < now]:
                 for cluster, replica in sorted(stream.names):
@@ -322,7 +325,8 @@ class Membership:
             stream.wake.set()
 
     async def _take(self, stream: _Stream, members: Iterable[Member]) -> None:
-        stream.deadline = asyncio.get_running_loop().time() + stream.timeout_s
+        # Reports that waited while this process was frozen do not shorten the time to register again.
+        stream.deadline = max(stream.deadline, asyncio.get_running_loop().time() + stream.timeout_s)
         changed = set()
         for member in members:
             known = self._clusters[member.cluster].get(member.replica)

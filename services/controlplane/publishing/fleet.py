@@ -59,6 +59,7 @@ class Fleet:
         self._placement: dict[str, tuple[str, str]] = {}
         self._placed: Mapping[str, ModelVersion] = {}  # versions of the table placed last
         self._keys_on: dict[str, set[str]] = defaultdict(set)  # model cluster → routing keys placed on it
+        self._vacated: set[tuple[str, str]] = set()  # model cluster and key, where a node may send what has moved
         self._retired_sets: set[str] = set()  # endpoint sets of earlier placements, still in use for a while
         # id of a table's use cases → the use cases, which keeps the id valid, and caller → keys.
         self._keys_known: dict[int, tuple[Any, dict[str, frozenset[str]]]] = {}
@@ -68,13 +69,28 @@ class Fleet:
         self._placements = Placements()
         self._frozen = False
 
-    def assign(self, revision: int, tables: Iterable[RouteTable]) -> None:
-        """Sends replicas the versions that these tables need them to hold, and for whom."""
-        tables, grants = list(tables), dict[str, Grant]()
-        for table in tables:
-            for key, grant in self._grants_by(table).items():
+    def assign(
+        self, revision: int, table: RouteTable, *, coming: RouteTable | None = None, retiring: Iterable[RouteTable] = ()
+    ) -> None:
+        """Sends replicas the versions that these tables need them to hold, and for whom.
+
+        Args:
+            revision: of the latest table.
+            table: in force.
+            coming: about to be published.
+            retiring: of earlier revisions, which requests may still follow. They load nothing again that was vacated.
+        """
+        needed, retiring, grants = [table, coming] if coming else [table], list(retiring), dict[str, Grant]()
+        for each in (*needed, *retiring):
+            for key, grant in self._grants_by(each).items():
                 grants[key] = grants.get(key, grant) | grant
-        self.membership.assign(revision, self._placements.union(table.versions for table in tables), grants)
+        assigned = self._placements.union(each.versions for each in (*needed, *retiring))
+        self._vacated = {place for place in self._vacated if retiring and not _has(table, *place)}
+        for cluster, key in self._vacated:
+            if cluster in assigned and not any(_has(each, cluster, key) for each in needed):
+                kept = (each for each in assigned[cluster].versions if each.routing_key != key)
+                assigned[cluster] = Assignment(tuple(kept))
+        self.membership.assign(revision, assigned, grants)
 
     def vacated_by(self, table: RouteTable, before: Iterable[RouteTable]) -> Mapping[str, frozenset[str]]:
         """Model cluster → keys that the table has elsewhere, and that an earlier table has there."""
@@ -86,14 +102,9 @@ class Fleet:
                     vacated[cluster].add(key)
         return {cluster: frozenset(keys) for cluster, keys in vacated.items()}
 
-    def vacate(self, revision: int, vacated: Mapping[str, frozenset[str]]) -> None:
-        """Has the replicas of these clusters unload these keys."""
-        assigned = dict(self.membership.assignments)
-        for cluster, keys in vacated.items():
-            if cluster in assigned:
-                kept = (each for each in assigned[cluster].versions if each.routing_key not in keys)
-                assigned[cluster] = Assignment(tuple(kept))
-        self.membership.assign(revision, assigned, self.membership.grants)
+    def vacate(self, places: Mapping[str, frozenset[str]]) -> None:
+        """Keeps retiring tables from loading these keys in these model clusters, from the next assignment on."""
+        self._vacated |= {(cluster, key) for cluster, keys in places.items() for key in keys}
 
     def needed(self, table: RouteTable) -> Mapping[str, Assignment]:
         """Model cluster → what its replicas must have loaded."""
@@ -232,3 +243,8 @@ class Fleet:
         cluster, failover = self._placement[key]
         standby = self.membership.addresses(failover, key) if failover else ()
         return Served(key, cluster, tuple(self.membership.addresses(cluster, key)), tuple(standby), failover)
+
+
+def _has(table: RouteTable, cluster: str, key: str) -> bool:
+    version = table.versions.get(key)
+    return version is not None and cluster in {version.cluster, version.failover}

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -88,6 +89,8 @@ class Publisher:
         revision: its revision, 0 before the first.
         fleet: all nodes.
         peers: the other control planes.
+        phases: how often each phase was reached.
+        phase_seconds: time from the publish calls until then, in total.
     """
 
     registry: Registry
@@ -97,6 +100,8 @@ class Publisher:
     peers: Peers = field(init=False)
     revision: int = 0
     table: RouteTable = field(default_factory=lambda: RouteTable.from_document({}))
+    phases: Counter[Phase] = field(default_factory=Counter)
+    phase_seconds: defaultdict[Phase, float] = field(default_factory=lambda: defaultdict(float))
     _retiring: list[RouteTable] = field(default_factory=list)
     _background: set[asyncio.Task[None]] = field(default_factory=set)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -126,7 +131,7 @@ class Publisher:
         )
         if self.revision:
             self._resume_retiring()
-            self.fleet.assign(self.revision, [self.table, *self._retiring])
+            self.fleet.assign(self.revision, self.table, retiring=self._retiring)
             self.fleet.place(self.table)
             self.fleet.store.subscribers.mark_revision(self.revision)
             self.fleet.feed.publish_rules(self.revision, self.table)
@@ -187,10 +192,16 @@ class Publisher:
                 raise PublishError(str(error)) from error
             log.info("publishing revision %d by %s", revision, author)
             self.peers.latest = revision
-            progress(revision, stored)
+
+            def reached(event: Event) -> None:
+                self.phases[event.phase] += 1
+                self.phase_seconds[event.phase] += (event.at_ns - called_ns) / 1e9
+                progress(revision, event)
 
             def record(phase: Phase, detail: str = "", acknowledgements: Iterable[Acknowledgement] = ()) -> None:
-                progress(revision, self.registry.record(revision, phase, detail, tuple(acknowledgements)))
+                reached(self.registry.record(revision, phase, detail, tuple(acknowledgements)))
+
+            reached(stored)
 
             sent = _Sent()
             sync = LeaderSync(self.peers, revision, record)
@@ -255,7 +266,7 @@ class Publisher:
         if there := fleet.holds(table):
             await sync.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
         else:
-            fleet.assign(revision, [self.table, *self._retiring, table])
+            fleet.assign(revision, self.table, coming=table, retiring=self._retiring)
             await sync.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
             loading = fleet.membership.wait_loaded(needed, timeout_s=self.timeouts.load)
             await reporting(loading, report, lambda: PhaseProgress.for_loading(fleet.membership, needed))
@@ -306,7 +317,8 @@ class Publisher:
             late = "; ".join(f"{each.title}: {each.error}" for each in self.fleet.store.subscribers.late)
             raise PublishError(f"cannot move model versions without these nodes while there are peers: {late}")
         await asyncio.sleep(max(map(_longest_timeout_s, before)))  # requests may be on their way there
-        self.fleet.vacate(revision, vacated)
+        self.fleet.vacate(vacated)
+        self.fleet.assign(revision, table, retiring=before)
         await self.fleet.membership.wait_unloaded(vacated, timeout_s=self.timeouts.load)
 
     def _left_behind(self) -> str:
@@ -328,7 +340,7 @@ class Publisher:
         self._retiring.clear()
         sent.rules = fleet.feed.publish_rules(revision, table)
         sent.rules_ns = self.registry.clock.now_ns()
-        fleet.assign(revision, [table])
+        fleet.assign(revision, table)
         sent.xds = fleet.place(table).xds
         fleet.keep_only([table])
         sent.xds_ns = self.registry.clock.now_ns()
@@ -373,16 +385,14 @@ class Publisher:
             if before.versions is not self.table.versions:
                 self._keep_only_wanted()
             else:
-                wanted = [self.table, *self._retiring]
-                self.fleet.assign(self.revision, wanted)
-                self.fleet.keep_only_routes(wanted)
+                self.fleet.assign(self.revision, self.table, retiring=self._retiring)
+                self.fleet.keep_only_routes([self.table, *self._retiring])
             with best_effort(), suppress(StaleRevisionError):  # another control plane was first
                 self.registry.record(revision, Phase.RETIRED)
 
     def _keep_only_wanted(self) -> None:
-        wanted = [self.table, *self._retiring]
-        self.fleet.assign(self.revision, wanted)
-        self.fleet.keep_only(wanted)
+        self.fleet.assign(self.revision, self.table, retiring=self._retiring)
+        self.fleet.keep_only([self.table, *self._retiring])
 
     def _resume_retiring(self) -> None:
         """Resumes an interrupted retirement, so that a restart does not cut off requests on their way."""
@@ -391,6 +401,8 @@ class Publisher:
         if len(converged) > 1 and all(event.phase is not Phase.RETIRED for event in latest.events):
             before = RouteTable.of_valid(self.registry.document(converged[-2].revision))
             self._retiring.append(before)
+            if any(event.phase is Phase.CONVERGED and event.detail for event in latest.events):  # nodes left behind
+                self.fleet.vacate(self.fleet.vacated_by(self.table, [before]))
             self._spawn(self._retire(latest.revision, before))
 
     async def _fail_later(self, revisions: Iterable[int]) -> None:

@@ -20,7 +20,7 @@ try:
     from psycopg.conninfo import conninfo_to_dict
     from psycopg.pq import TransactionStatus
 except ImportError as error:
-    raise RegistryError("a store in PostgreSQL needs psycopg: pip install 'psycopg[binary]'") from error
+    raise RegistryError("a store in PostgreSQL needs psycopg: make .venv/with-postgres") from error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence

@@ -2,6 +2,9 @@
 
 An Envoy subscribes to what it needs (clusters on demand, then their endpoints) and receives every change while the
 stream lives. That includes a resource that returns after its removal: Envoy does not ask for it again.
+
+An Envoy that asks for all clusters by the wildcard gets those of its keys, if they are few: it could fetch none for the
+first request to a key while there is no control plane.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _EXTENSIONS = (KEY_LIST, NAMES, TENANTS)
+_WILDCARD = "*"
 # Limit of subscriptions to names that do not exist or are not permitted. A sidecar's key filter keeps it from making
 # any.
 _MAX_UNKNOWN = 1_024
@@ -54,6 +58,7 @@ class DeltaStream(NodeStream):
         caller: the caller whose keys it may use; None if it may use all.
         shared: whether all callers send to it, each with its own keys.
         idle: tracks clusters that it does not use; none leave if left out.
+        most_unasked: limit of its keys up to which it gets all their clusters, and keeps them.
     """
 
     TYPES = (CLUSTER, ENDPOINTS, EXTENSION)
@@ -67,6 +72,7 @@ class DeltaStream(NodeStream):
         caller: str | None = None,
         shared: bool = False,
         idle: IdleClusters | None = None,
+        most_unasked: int = 0,
     ) -> None:
         super().__init__(store, subscriber, transport_socket)
         self._caller, self._shared = caller, shared
@@ -78,6 +84,11 @@ class DeltaStream(NodeStream):
         self._names_nonce = ""  # nonce of the name list that it was sent last
         self._names_acked = False  # whether it has acknowledged that list
         self._removals: list[str] = []  # clusters whose removal has not been sent
+        self._most_unasked = most_unasked
+        # Its subscription to the wildcard of clusters, until the names are known that it received on an earlier stream.
+        self._for_all: discovery_pb2.DeltaDiscoveryRequest | None = None
+        self._wants_all = False  # whether it subscribes to the wildcard of clusters
+        self._waits = False  # whether it has done so just now: it waits for an answer, which may be empty
 
     def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
         """See :class:`.store.NodeStream`; a cluster may have another name on this node."""
@@ -88,7 +99,8 @@ class DeltaStream(NodeStream):
 
     def catch_up(self, generation: int) -> bool:
         """See :class:`.store.NodeStream`."""
-        if self._offer is not None or self._removals or any(each.changed for each in self._subscriptions.values()):
+        unsent = self._offer is not None or self._removals or self._waits
+        if unsent or any(each.changed for each in self._subscriptions.values()):
             return False
         self._progress.update(generation)
         return True
@@ -105,6 +117,7 @@ class DeltaStream(NodeStream):
                 subscription = self._subscriptions[type_url]
                 subscription.changed.update(name for name in subscription.sent if _key(type_url, name) in concerned)
             self._unknown = {each for each in self._unknown if _key(*each) not in self._keys}
+            self._subscribe_unasked()
 
     def offer_corrupt(self, generation: int) -> bool:
         """See :class:`.store.NodeStream`."""
@@ -115,7 +128,8 @@ class DeltaStream(NodeStream):
 
     def reported(self, used: Mapping[str, bool]) -> None:
         """Takes in a load report: cluster → whether it was used since the last report, or is in use."""
-        held = [name for name, version in self._subscriptions[CLUSTER].sent.items() if version]
+        unasked = set(self._unasked())
+        held = [name for name, version in self._subscriptions[CLUSTER].sent.items() if version and name not in unasked]
         idle, gone = self._idle.reported(used, held, named=self._names_acked)
         for name in idle:
             self._idle.mark_leaving(name)
@@ -143,12 +157,23 @@ class DeltaStream(NodeStream):
             self.subscriber.holds_earlier_state()
             subscription.sent.update(request.initial_resource_versions)
         self._learn_names(request)
-        self._subscribe(request, subscription)
+        if _is_for_all_clusters(request):
+            self._for_all, self._waits = request, True
+        else:
+            self._subscribe(request, subscription)
+        if self._for_all is not None and NAMES in self._subscriptions[EXTENSION].sent:
+            self._subscribe(self._for_all, self._subscriptions[CLUSTER])
+            self._for_all, self._wants_all = None, True
+            self._subscribe_unasked()
         for name in request.resource_names_unsubscribe:
             self._forget(request.type_url, name)
 
     def _subscribe(self, request: discovery_pb2.DeltaDiscoveryRequest, subscription: Subscription) -> None:
-        for name in request.resource_names_subscribe:
+        asked = dict.fromkeys(request.resource_names_subscribe)
+        if _is_for_all_clusters(request):  # it does not name what it holds by the wildcard
+            asked |= dict.fromkeys(request.initial_resource_versions)
+            asked.pop(_WILDCARD, None)
+        for name in asked:
             if self._is_retired(request.type_url, name):
                 if name in request.initial_resource_versions:
                     self._idle.mark_leaving(name)
@@ -162,6 +187,19 @@ class DeltaStream(NodeStream):
             if name not in request.initial_resource_versions:
                 subscription.sent[name] = ""
             subscription.changed.add(name)
+
+    def _unasked(self) -> list[str]:
+        """Names of the clusters that it has without asking for each."""
+        if not self._wants_all or len(self._keys) > self._most_unasked:
+            return []
+        return [names.name_of(key, self._numbers.get(key, 0)) for key in self._keys]
+
+    def _subscribe_unasked(self) -> None:
+        subscription = self._subscriptions[CLUSTER]
+        for name in self._unasked():
+            if name not in subscription.sent:
+                subscription.sent[name] = ""
+                subscription.changed.add(name)
 
     def _forget(self, type_url: str, name: str) -> None:
         super()._forget(type_url, name)
@@ -219,7 +257,10 @@ class DeltaStream(NodeStream):
                     self._progress.cluster_sent(resource, self._subscriptions[ENDPOINTS], generation)
                     self._send_again(resource.endpoint_set)
         subscription.changed.clear()
-        if not resources:
+        waits = self._waits and type_url == CLUSTER
+        if waits:
+            self._waits = False
+        if not resources and not waits:
             return None
         message = self._message(type_url, generation, resources)
         if any(each.name == NAMES for each in resources):
@@ -280,6 +321,12 @@ class DeltaStream(NodeStream):
             ],
             removed_resources=removed,
         )
+
+
+def _is_for_all_clusters(request: discovery_pb2.DeltaDiscoveryRequest) -> bool:
+    """Whether it subscribes to the wildcard, or is the first of its stream and names nothing, which means the same."""
+    asked, others = request.resource_names_subscribe, request.response_nonce or request.resource_names_unsubscribe
+    return request.type_url == CLUSTER and (_WILDCARD in asked or not (asked or others))
 
 
 def _key(type_url: str, name: str) -> str:

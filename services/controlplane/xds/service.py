@@ -47,15 +47,21 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
     Args:
         store: the resources.
         clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
+        clusters_unasked: limit of an Envoy's keys up to which it gets all their clusters before any request.
         admission: of nodes; every node is admitted if left out.
     """
 
     def __init__(
-        self, store: ResourceStore, clusters_idle_after_s: float = 0.0, admission: Admission | None = None
+        self,
+        store: ResourceStore,
+        clusters_idle_after_s: float = 0.0,
+        admission: Admission | None = None,
+        *,
+        clusters_unasked: int = 0,
     ) -> None:
         self._store = store
         self.admission = admission
-        self.clusters_idle_after_s = clusters_idle_after_s
+        self.clusters_idle_after_s, self._clusters_unasked = clusters_idle_after_s, clusters_unasked
         self._for_grpc = GrpcTls()
         self._envoys: dict[str, DeltaStream] = {}
 
@@ -77,7 +83,15 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
             socket = plaintext if identity is None else EnvoyTls(_claimed(first.node, "secrets"))
             shared = bool(_claimed(first.node, "shared"))
             idle = IdleClusters(self.clusters_idle_after_s)
-            stream = DeltaStream(self._store, subscriber, socket, caller=caller_of(identity), shared=shared, idle=idle)
+            stream = DeltaStream(
+                self._store,
+                subscriber,
+                socket,
+                caller=caller_of(identity),
+                shared=shared,
+                idle=idle,
+                most_unasked=self._clusters_unasked,
+            )
             self._envoys[subscriber.node] = stream
             try:
                 async with aclosing(self._serve(stream, first, request_iterator)) as responses:
