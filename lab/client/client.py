@@ -14,17 +14,21 @@ import grpc.aio
 
 from lab.client.rpc_channel import explained
 from lab.client.shadow_sender import ShadowSender
+from lab.client.strategies import GATEWAY_GRACE_S
 from lab.errors import CallError, ResolverUnreachableError
 from lab.plain_text import require_header_value
 from lab.routing import headers
 from lab.routing.attempts import AnswerMetadata, RequestAttempts
 from lab.routing.keys import SHADOW_HEADER
+from lab.transport import answer_of, items_of
+from lab.transport.tracing import request_span
 from models.apis import API_BY_REQUEST
 from models.context import write_context
 
 if TYPE_CHECKING:
     from lab.client.rpc_channel import RpcChannel
     from lab.client.strategies import Strategy
+    from lab.transport.tracing import RequestSpan
     from models.apis import Api, InferenceRequest, Method
 
 DefaultAnswer = Callable[[str, Any, Mapping[str, str]], Any]
@@ -84,6 +88,9 @@ class Client:
         self._default_answer = default_answer
         self._before_send = before_send
         self._shadows = ShadowSender()
+        # Use case → seconds after which a call ends here, as a frozen gateway ends none; empty where no gateway reports
+        # timeouts.
+        self._patience_s: dict[str, float] = {}
         self._id_prefix = secrets.token_hex(6)
         self._id_numbers = itertools.count(1)
 
@@ -102,7 +109,19 @@ class Client:
             CallError: with a status that means the same in every topology.
         """
         method = _api_of(request).unary
-        attempts = RequestAttempts(use_case, self._checked(request_id), time.monotonic())
+        attempts = self._begin(use_case, request_id)
+        with request_span(use_case, attempts.request_id) as span, span.current():
+            try:
+                answer = await self._ask(attempts, method, request, context)
+            except CallError as error:
+                _describe_failure(span, error)
+                raise
+            span.describe(routing_key=answer.routing_key, revision=answer.revision)
+            return answer
+
+    async def _ask(
+        self, attempts: RequestAttempts, method: Method, request: InferenceRequest, context: Mapping[str, str]
+    ) -> Answer:
         while True:
             if attempts.undecided:
                 try:
@@ -116,17 +135,20 @@ class Client:
                 await self._before_send(attempts)
             rpc = self._send(attempts, channel, method, request, context)
             try:
-                response = await rpc
+                response = await answer_of(rpc, attempts.remaining_s(time.monotonic()))
             except grpc.aio.AioRpcError as error:
                 code, details = _explained(attempts, error)
                 if _moves_on(attempts, error, code):
                     continue
                 metadata = _failure_metadata(attempts, error, code)
+                self._learn(attempts, metadata)
                 if metadata.source == headers.DEFAULT and self._default_answer is not None:
                     return self._answer_by_default(self._default_answer, request, context, attempts)
                 raise _call_error(attempts, code, details, metadata) from None
             else:
-                return _answer(response, await _answer_metadata(attempts, rpc, rpc.trailing_metadata), attempts)
+                metadata = await _answer_metadata(attempts, rpc, rpc.trailing_metadata)
+                self._learn(attempts, metadata)
+                return _answer(response, metadata, attempts)
 
     async def stream(
         self, use_case: str, request: InferenceRequest, context: Mapping[str, str], *, request_id: str = ""
@@ -141,28 +163,45 @@ class Client:
         api = _api_of(request)
         if api.stream is None:
             raise CallError(grpc.StatusCode.INVALID_ARGUMENT, f"{use_case}: the API {api.name} has no streaming method")
-        attempts = RequestAttempts(use_case, self._checked(request_id), time.monotonic())
-        metadata: AnswerMetadata | None = None
-        while True:
-            if attempts.undecided:
-                channel, decision = await self.strategy.decide(attempts, context)
-                attempts.decided(decision)
-            if self._before_send is not None:
-                await self._before_send(attempts)
-            rpc = self._send(attempts, channel, api.stream, request, context)
-            try:
-                async for response in rpc:
-                    if metadata is None:
-                        metadata = await _answer_metadata(attempts, rpc, rpc.initial_metadata)
-                    yield _answer(response, metadata, attempts)
-            except grpc.aio.AioRpcError as error:
-                code, details = _explained(attempts, error)
-                if metadata is not None or not _moves_on(attempts, error, code):
-                    raise _call_error(attempts, code, details, _failure_metadata(attempts, error, code)) from None
-            else:
-                return
-            finally:
-                rpc.cancel()
+        attempts = self._begin(use_case, request_id)
+        with request_span(use_case, attempts.request_id) as span:
+            metadata: AnswerMetadata | None = None
+            while True:
+                with span.current():
+                    if attempts.undecided:
+                        channel, decision = await self.strategy.decide(attempts, context)
+                        attempts.decided(decision)
+                    if self._before_send is not None:
+                        await self._before_send(attempts)
+                    rpc = self._send(attempts, channel, api.stream, request, context)
+                try:
+                    async for response in items_of(rpc, attempts.remaining_s(time.monotonic())):
+                        if metadata is None:
+                            metadata = await _answer_metadata(attempts, rpc, rpc.initial_metadata)
+                            self._learn(attempts, metadata)
+                            span.describe(routing_key=metadata.routing_key, revision=metadata.revision)
+                        yield _answer(response, metadata, attempts)
+                except grpc.aio.AioRpcError as error:
+                    code, details = _explained(attempts, error)
+                    if metadata is not None or not _moves_on(attempts, error, code):
+                        failed = _failure_metadata(attempts, error, code)
+                        self._learn(attempts, metadata or failed)
+                        final = _call_error(attempts, code, details, failed)
+                        _describe_failure(span, final)
+                        raise final from None
+                else:
+                    return
+                finally:
+                    rpc.cancel()
+
+    def _begin(self, use_case: str, request_id: str) -> RequestAttempts:
+        patience_s = self._patience_s.get(use_case)
+        return RequestAttempts(use_case, self._checked(request_id), time.monotonic(), patience_s=patience_s)
+
+    def _learn(self, attempts: RequestAttempts, metadata: AnswerMetadata) -> None:
+        """Ends later calls of the use case soon after the timeout that a gateway reports."""
+        if metadata.timeout_s:
+            self._patience_s[attempts.use_case] = metadata.timeout_s + GATEWAY_GRACE_S
 
     def _checked(self, request_id: str) -> str:
         """The caller's own id, or a new one if that is empty."""
@@ -247,15 +286,20 @@ async def _answer_metadata(
 
 def _failure_metadata(attempts: RequestAttempts, error: grpc.aio.AioRpcError, code: grpc.StatusCode) -> AnswerMetadata:
     if not attempts.target.routing_key:
-        return AnswerMetadata.of_headers(error.trailing_metadata())
+        return AnswerMetadata.of_headers(_reported(error))
     return attempts.answer_metadata(code.name)
 
 
 def _moves_on(attempts: RequestAttempts, error: grpc.aio.AioRpcError, code: grpc.StatusCode) -> bool:
     """Counts Envoy's attempts and moves on to the next one; returns False if none follows."""
     if attempts.decision.repeated_by_proxy:
-        attempts.made += _envoy_retries((*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())))
+        attempts.made += _envoy_retries(_reported(error))
     return attempts.failed(code.name, time.monotonic()) is not None
+
+
+def _reported(error: grpc.aio.AioRpcError) -> tuple[Any, ...]:
+    """All headers beside an error; of those that came twice, the last is the latest."""
+    return (*(error.initial_metadata() or ()), *(error.trailing_metadata() or ()))
 
 
 def _envoy_retries(metadata: Any) -> int:
@@ -268,8 +312,8 @@ def _explained(attempts: RequestAttempts, error: grpc.aio.AioRpcError) -> tuple[
         error,
         use_case=attempts.use_case,
         # A gateway that has decided names the key in its message already.
-        routing_key=attempts.target.routing_key or AnswerMetadata.of_headers(error.trailing_metadata()).routing_key,
-        timeout_s=attempts.decision.timeout_s,
+        routing_key=attempts.target.routing_key or AnswerMetadata.of_headers(_reported(error)).routing_key,
+        timeout_s=attempts.timeout_s,
     )
 
 
@@ -284,9 +328,20 @@ def _call_error(attempts: RequestAttempts, code: grpc.StatusCode, details: str, 
     )
 
 
+def _describe_failure(span: RequestSpan, error: CallError) -> None:
+    span.describe(routing_key=error.routing_key, revision=error.revision, failure=error.code.name)
+
+
 def _answer(response: Any, metadata: AnswerMetadata, attempts: RequestAttempts) -> Answer:
-    source, routing_key, revision, made, shadow = metadata
-    return Answer(response, source, routing_key, revision, made, attempts.request_id, shadow)
+    return Answer(
+        response,
+        metadata.source,
+        metadata.routing_key,
+        metadata.revision,
+        metadata.attempts,
+        attempts.request_id,
+        metadata.shadow,
+    )
 
 
 def _api_of(request: InferenceRequest) -> Api:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import SpecError
@@ -60,6 +60,17 @@ class Endpoints:
             SpecError: there is none.
         """
         return self.addresses_of(role)[0]
+
+    def from_another_pod(self, host: str) -> Endpoints:
+        """The same addresses, with ``host`` for the loopback of the caller's pod."""
+        local = "127.0.0.1:"
+        return replace(
+            self,
+            by_role={
+                role: tuple(f"{host}:{each.removeprefix(local)}" if each.startswith(local) else each for each in found)
+                for role, found in self.by_role.items()
+            },
+        )
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Endpoints:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from lab.errors import UnitError
+from lab.transport import set_within
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 
 if TYPE_CHECKING:
@@ -221,6 +222,4 @@ class Watch:
                 news.clear()
                 request = resolver_pb2.WatchRequest(revision=self._leases.revision, sent=time.monotonic())
                 await stream.write(request)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_ASK_EVERY_S):
-                        await news.wait()
+                await set_within(news, _ASK_EVERY_S)

@@ -13,7 +13,7 @@ from lab.routing.attempts import Decision, Target
 from lab.routing.headers import REQUEST_ID
 from lab.routing.keys import HEADER
 from lab.routing.rules import Shadow
-from lab.transport import open_channel
+from lab.transport import answer_of, open_channel
 from models.context import write_context
 from models.proto.control.v1 import resolver_pb2
 
@@ -141,7 +141,7 @@ class ResolverClient:
         request.context.caller = self._caller
         try:
             rpc = self._rpc(request.SerializeToString(), timeout=timeout_s, metadata=metadata)
-            return self._reader.read(await rpc)
+            return self._reader.read(await answer_of(rpc, timeout_s))
         except grpc.aio.AioRpcError as error:
             details = error.details() or error.code().name
             if error.code() in _REFUSALS:

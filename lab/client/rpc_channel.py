@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from lab.errors import UnitError
-from lab.transport import Security, open_channel
+from lab.transport import Security, answer_of, items_of, open_channel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,7 @@ class RpcChannel:
         addresses: one ``host:port``, or several ``ip:port`` to take in turn.
         security: credentials; this process's own by default.
         peer: role, or ``role/name``, that the other end must prove, where it can.
+        watches_health: see :func:`lab.transport.open_channel`.
         channel: a gRPC channel that is open already; ``addresses`` then only names it in messages.
     """
 
@@ -38,10 +39,13 @@ class RpcChannel:
         security: Security | None = None,
         *,
         peer: str = "",
+        watches_health: bool = True,
         channel: grpc.aio.Channel | None = None,
     ) -> None:
         self._addresses = tuple(addresses)
-        self._channel = channel or open_channel(*addresses, security=security, peer=peer, carries_requests=True)
+        self._channel = channel or open_channel(
+            *addresses, security=security, peer=peer, carries_requests=True, watches_health=watches_health
+        )
         self._rpcs: dict[tuple[str, bool], Any] = {}
 
     def rpc(self, method: Method, *, parsed: bool = True) -> Any:
@@ -71,10 +75,10 @@ class RpcChannel:
         """
         call = self.rpc(method, parsed=False)(payload, timeout=timeout_s, metadata=metadata)
         if method.streaming:
-            async for _ in call:
+            async for _ in items_of(call, timeout_s):
                 pass
         else:
-            await call
+            await answer_of(call, timeout_s)
 
     async def ready(self, timeout_s: float) -> None:
         """Returns once a request could be sent.

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import grpc
+import grpc.aio
 
 from lab.client.endpoints import Endpoints
 from lab.client.leases import Lease, LeaseKey, Leases, Watch, lease_key
@@ -21,7 +23,8 @@ from lab.errors import CallError, ResolverUnreachableError
 from lab.routing.attempts import Decision, Target
 from lab.routing.headers import ENVELOPE
 from lab.routing.keys import HEADER, TENANT_HEADER, routing_key, tenant_in_header
-from lab.transport import Security
+from lab.transport import Security, answer_of
+from models.proto.control.v1 import gateway_pb2
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
@@ -85,8 +88,13 @@ StrategyFactory = Callable[[str, Endpoints, Security | None], Strategy]
 
 # Direct reads no route table, which would have the use case's own timeout.
 _DIRECT_TIMEOUT_S = 10.0
-# The gateway applies the use case's own timeout; this one is for a gateway that never answers.
+# The gateway applies the use case's own timeout, and reports it: see Client. This one is for gateways that tell none.
 _GATEWAY_TIMEOUT_S = 15.0
+# A gateway that answers at the end of a use case's timeout says more than this side can, if it is heard.
+GATEWAY_GRACE_S = 0.25
+# Before its first answer a client asks for the timeout, of another gateway if one is silent: it may be frozen.
+_GET_TIMEOUT = "/control.v1.Gateway/GetTimeout"
+_ASK_TIMEOUT_S, _ASKS = 1.0, 2
 # A request with a stale lease to fall back on waits this long for a fresh one. If it gets none twice, requests use the
 # stale lease for the pause before one tries again. A first failure may be that of a connection which is opened again.
 _RENEW_TIMEOUT_S = 0.25
@@ -167,9 +175,30 @@ class Gateway:
         self._decided = self._channel, Decision(targets=(Target(),), timeout_s=_GATEWAY_TIMEOUT_S)
 
     async def decide(self, attempts: RequestAttempts, context: Mapping[str, str]) -> tuple[RpcChannel, Decision]:
-        """The gateways' channel, and a decision that leaves everything to them."""
-        del attempts, context
-        return self._decided
+        """The gateways' channel, and a decision that leaves everything to them but when to give up.
+
+        Raises:
+            CallError: UNAVAILABLE: the use case's timeout is not known, and no gateway tells it.
+        """
+        del context
+        if not attempts.patient:
+            return self._decided
+        timeout_s = await self._timeout_s(attempts.use_case)
+        return self._channel, replace(self._decided[1], timeout_s=timeout_s)
+
+    async def _timeout_s(self, use_case: str) -> float:
+        question = gateway_pb2.GetTimeoutRequest(use_case=use_case).SerializeToString()
+        ask = self._channel.raw(_GET_TIMEOUT)
+        for _ in range(_ASKS):
+            try:
+                answer = await answer_of(ask(question, timeout=_ASK_TIMEOUT_S), _ASK_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                    return _GATEWAY_TIMEOUT_S  # the request itself fails with the reason, if there is one
+            else:
+                return gateway_pb2.GetTimeoutResponse.FromString(answer).timeout.ToNanoseconds() / 1e9 + GATEWAY_GRACE_S
+        reason = f"{use_case}: no gateway has said within {_ASKS * _ASK_TIMEOUT_S:g} s how long a request may take"
+        raise CallError(grpc.StatusCode.UNAVAILABLE, reason)
 
     async def ready(self, timeout_s: float) -> None:
         """Returns once a gateway is connected."""

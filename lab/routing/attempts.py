@@ -85,13 +85,18 @@ _UNDECIDED = Decision(targets=(Target(),), timeout_s=math.inf)
 
 
 class AnswerMetadata(NamedTuple):
-    """How a request went; see :class:`lab.client.Answer` for the fields."""
+    """How a request went; see :class:`lab.client.Answer` for the fields.
+
+    Attributes:
+        timeout_s: of the use case, seconds, as a gateway reports it; 0 if none does.
+    """
 
     source: str
     routing_key: str
     revision: int
     attempts: int
     shadow: str
+    timeout_s: float = 0.0
 
     @classmethod
     def of_headers(cls, received: Iterable[tuple[str, Any]] | None) -> AnswerMetadata:
@@ -103,6 +108,7 @@ class AnswerMetadata(NamedTuple):
             int(found.get(headers.REVISION, 0)),
             int(found.get(headers.ATTEMPTS, 1)),
             found.get(SHADOW_HEADER, ""),
+            int(found.get(headers.TIMEOUT, 0)) / 1000,
         )
 
 
@@ -150,9 +156,24 @@ class RequestAttempts:
         self.undecided, self.decision, self.target = False, decision, decision.targets[0]
         self._place, self._made_before, self.tried = 0, self.made, ()
 
+    @property
+    def timeout_s(self) -> float:
+        """For all attempts together, seconds: the decision's, or the caller's own if that is shorter."""
+        return min(self.decision.timeout_s, self._patience_s)
+
+    @property
+    def patient(self) -> bool:
+        """Whether the caller has no deadline of its own."""
+        return math.isinf(self._patience_s)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether the caller's own deadline is before the end of the decision's timeout."""
+        return self._patience_s < self.decision.timeout_s
+
     def remaining_s(self, now: float) -> float:
         """Time left for this and all further attempts, seconds."""
-        return max(0.0, min(self.decision.timeout_s, self._patience_s) - (now - self.began))
+        return max(0.0, self.timeout_s - (now - self.began))
 
     def begin(self) -> bool:
         """Counts an attempt; returns whether the shadow gets a copy of it, which only the first attempt may."""

@@ -147,6 +147,12 @@ def _read(sources: Sequence[Source], apis: frozenset[str]) -> RouteTable:
     return RouteTable._of_tree(tree, [source.name for source in sources], apis)  # noqa: SLF001 (same module)
 
 
+def tree_of(sources: Sequence[Source]) -> Node:
+    """The tree of a valid table, which knows the file and the line of each part."""
+    roots = [parse(source.text, source.name) for source in sources]
+    return merged([root for root in roots if root is not None and root.value is not None])
+
+
 def _sections(document: Mapping[str, Any]) -> dict[str, Any]:
     sections = {section: document.get(section, {}) for section in (*SECTIONS, *OPTIONAL_SECTIONS)}
     return {**sections, "use_cases": with_defaults(sections["use_cases"])}

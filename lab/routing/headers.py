@@ -3,9 +3,11 @@
 REQUEST_ID = "x-request-id"
 # Beside a request to a gateway that does not parse the body: a serialised ``serving.v1.Envelope``.
 ENVELOPE = "x-envelope-bin"
-# Beside an answer from a gateway, which decides for the caller: revision of the decision, number of attempts, and the
-# answer's source. Without them there was one attempt, and the version chosen first answered.
+# Beside an answer from a gateway, which decides for the caller: revision of the decision, timeout of the use case in
+# milliseconds, number of attempts, and the answer's source. Without the latter two there was one attempt, and the
+# version chosen first answered.
 REVISION = "x-revision"
+TIMEOUT = "x-timeout-ms"
 ATTEMPTS = "x-attempts"
 SOURCE = "x-source"
 

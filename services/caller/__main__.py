@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.registry import add_plugins
-from lab.transport import drain, enable_reflection, listen, new_server, run_service
+from lab.transport import drain, enable_reflection, listen, new_server, run_service, serve_metrics
 from lab.transport.rpc_logs import RequestLog
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from services.caller.config import CallerConfig, read_config
@@ -29,18 +29,20 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--listen", required=True, help="ip:port to serve on")
     parser.add_argument("--config", required=True, type=Path, help="JSON file, see services/caller/config.py")
     parser.add_argument("--plugin", action="append", type=Path, default=[], help="file that adds topologies")
+    parser.add_argument("--metrics", default="", help="ip:port that serves metrics [default: none]")
     parser.add_argument(
         "--access-log", type=Path, help="file for the access log, one line of JSON a call [default: none]"
     )
     return parser.parse_args()
 
 
-async def _serve(stop: asyncio.Event, address: str, config: CallerConfig, log: RequestLog) -> None:
+async def _serve(stop: asyncio.Event, arguments: argparse.Namespace, config: CallerConfig, log: RequestLog) -> None:
+    serve_metrics(arguments.metrics)
     caller = Caller(config, log)
     server, healthy = new_server(admits={_SERVICE: ()})
     caller_pb2_grpc.add_CallerServicer_to_server(caller, server)
     enable_reflection(server, [_SERVICE])
-    port = listen(server, address)
+    port = listen(server, arguments.listen)
     await server.start()
     _log.info("%s serves on port %d by %s", config.name, port, ", ".join(config.topologies))
     async with log.running():
@@ -54,4 +56,4 @@ if __name__ == "__main__":
     arguments = _arguments()
     add_plugins(arguments.plugin)
     log = RequestLog(arguments.access_log, LOG_FIELDS)
-    run_service(lambda stop: _serve(stop, arguments.listen, read_config(arguments.name, arguments.config), log))
+    run_service(lambda stop: _serve(stop, arguments, read_config(arguments.name, arguments.config), log))

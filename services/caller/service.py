@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,6 +13,7 @@ import grpc.aio
 from lab.errors import CallError, SpecError
 from lab.plain_text import require_plain
 from lab.topologies import open_client
+from lab.transport import expose
 from lab.transport.rpc_logs import RequestLog
 from models.apis import APIS
 from models.context import read_context
@@ -44,6 +46,13 @@ class Caller(caller_pb2_grpc.CallerServicer):
         self._config = config
         self._log = log or RequestLog(None, LOG_FIELDS)
         self._clients: dict[str, Client] = {}
+        self._calls: Counter[tuple[str, str]] = Counter()
+        expose(
+            "lab_caller_calls_total",
+            "Calls of use cases, by topology and status.",
+            self._calls.copy,
+            ("topology", "code"),
+        )
 
     async def Call(self, request: caller_pb2.CallRequest, context: _CallContext) -> caller_pb2.CallResult:
         """Calls one use case; the status is the inference call's."""
@@ -109,10 +118,12 @@ class Caller(caller_pb2_grpc.CallerServicer):
         try:
             answer = await client.call(use_case, request, fields, request_id=request_id)
         except CallError as error:
+            self._calls[client.topology, error.code.name] += 1
             outcome = (error.routing_key, "", error.revision, "", error.code.name)
             self._log.write(request_id, use_case, client.topology, *outcome, (time.perf_counter() - began) * 1000)
             raise
         latency_ms = (time.perf_counter() - began) * 1000
+        self._calls[client.topology, "OK"] += 1
         replica = answer.response.answered_by.replica
         outcome = (answer.routing_key, replica, answer.revision, answer.source, "OK")
         self._log.write(request_id, use_case, client.topology, *outcome, latency_ms)

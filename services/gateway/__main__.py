@@ -9,18 +9,30 @@ from pathlib import Path
 
 from grpc_health.v1 import health_pb2
 
-from lab.transport import RestServer, drain, enable_reflection, guard_of, is_serving, listen, new_server, run_service
+from lab.transport import (
+    RestServer,
+    drain,
+    enable_reflection,
+    guard_of,
+    is_serving,
+    listen,
+    new_server,
+    run_service,
+    serve_metrics,
+)
 from lab.transport.rpc_logs import RequestLog
 from models.apis import APIS
+from models.proto.control.v1 import gateway_pb2_grpc
 from services.gateway.forwarder import LOG_FIELDS, Forwarder
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
 from services.gateway.shadow_sender import PoolShadowSender
 from services.gateway.tenant_quota import Limiter
+from services.gateway.timeouts import Timeouts
 from services.rules import RuleSet, Subscriber, run_beside
 
 _GRACE_S = 10.0
-_ADMITS = {api.service: ("caller",) for api in APIS.values()}
+_ADMITS = dict.fromkeys(("control.v1.Gateway", *(api.service for api in APIS.values())), ("caller",))
 
 _log = logging.getLogger("services.gateway")
 
@@ -37,16 +49,19 @@ def _arguments() -> argparse.Namespace:
         default=1,
         help="number of gateways among which tenants' limits are divided [%(default)s]",
     )
+    parser.add_argument("--metrics", default="", help="ip:port that serves metrics [default: none]")
     parser.add_argument("--access-log", type=Path, help="file for the access log, one line of JSON a request")
     return parser.parse_args()
 
 
 async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
+    serve_metrics(arguments.metrics)
     access_log, pool = RequestLog(arguments.access_log, LOG_FIELDS), Pool()
     shadows = PoolShadowSender(pool)
     limiter = Limiter(arguments.replicas)
     forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, shadows=shadows, limiter=limiter)
     server, healthy = new_server(handlers=[forwarder], admits=_ADMITS)
+    gateway_pb2_grpc.add_GatewayServicer_to_server(Timeouts(forwarder), server)
     enable_reflection(server, [api.service for api in APIS.values()])
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 
 from lab.client.rpc_channel import explained
 from lab.errors import CallerNotAllowedError, NoDecisionError, UnknownUseCaseError, UnknownVersionError
@@ -17,13 +16,14 @@ from lab.plain_text import printable
 from lab.routing import headers
 from lab.routing.compiled import Router
 from lab.routing.rules import shown
-from lab.transport import proved_caller
-from models.apis import API_BY_REQUEST, METHODS
+from lab.transport import answer_of, expose, items_of, proved_caller
+from models.apis import METHODS
 from models.context import read_envelope
-from models.proto.serving.v1 import serving_pb2
+from services.gateway.forms import opaque, parsed
 from services.gateway.hedging import first_answer
 from services.gateway.replicas import FullError
 from services.gateway.request import FailedError, GatewayRequest, decision_of
+from services.gateway.stream_headers import StreamHeaders
 from services.gateway.tenant_quota import NotItsTenantError, OverLimitError
 from services.rules import DecisionCache, RuleSet
 
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from lab.routing.rules import UseCase
     from lab.transport.rpc_logs import RequestLog
     from models.apis import Method
+    from models.proto.serving.v1 import serving_pb2
     from services.gateway.channel_pool import Connection
+    from services.gateway.forms import Form
     from services.gateway.pool import Backend, Pool
     from services.gateway.replicas import Replicas
     from services.gateway.shadow_sender import PoolShadowSender
@@ -49,74 +51,6 @@ _REFUSALS = {
     UnknownVersionError: grpc.StatusCode.NOT_FOUND,
     CallerNotAllowedError: grpc.StatusCode.PERMISSION_DENIED,
 }
-
-
-class Form(NamedTuple):
-    """How a method's messages are read: parsed as a whole, or passed on as bytes.
-
-    Attributes:
-        api: name of the method's API.
-        parsed: whether messages are parsed.
-        deserialise: parses a received request; None leaves its bytes.
-        serialise: serialises an answer; None leaves its bytes.
-        open: makes, from what was received, a message with the envelope, and the bytes that precede it on the way to
-            the model; raises ValueError if it cannot.
-    """
-
-    api: str
-    parsed: bool
-    deserialise: Callable[[bytes], Any] | None
-    serialise: Callable[[Any], bytes] | None
-    open: Callable[[Any, _Context], tuple[Any, bytes]]
-
-
-def _parsed(method: Method) -> Form:
-    """Requests are parsed, and serialised again."""
-    return Form(
-        api=API_BY_REQUEST[method.request_class].name,
-        parsed=True,
-        deserialise=method.request_class.FromString,
-        serialise=method.response_class.SerializeToString,
-        open=lambda received, _: (received, b""),
-    )
-
-
-def _opaque(method: Method) -> Form:
-    """Requests stay bytes; the envelope from the header is appended to them.
-
-    In protobuf, concatenated messages are one message, in which later fields win. A field of the body's own envelope
-    that the header leaves empty would reach the model unchecked, so that envelope is taken out.
-    """
-
-    def read_header(received: bytes, context: _Context) -> tuple[Any, bytes]:
-        request = method.request_class()
-        for name, value in context.invocation_metadata() or ():
-            if name == headers.ENVELOPE:
-                try:
-                    request.envelope.ParseFromString(value)
-                except DecodeError:
-                    raise ValueError(f"{headers.ENVELOPE}: not a serving.v1.Envelope") from None
-        return request, _without_envelope(received)
-
-    return Form(
-        api=API_BY_REQUEST[method.request_class].name,
-        parsed=False,
-        deserialise=None,
-        serialise=None,
-        open=read_header,
-    )
-
-
-def _without_envelope(body: bytes) -> bytes:
-    """The body without any envelope that a model would find in it; the rest is not parsed."""
-    try:
-        message = serving_pb2.EnvelopeOnly.FromString(body)
-    except DecodeError:
-        return body  # no model can parse it either
-    if not message.HasField("envelope"):
-        return body
-    message.ClearField("envelope")
-    return message.SerializeToString()
 
 
 class Attempt(NamedTuple):
@@ -147,12 +81,13 @@ class Forwarder(grpc.GenericRpcHandler):
         self._limiter = limiter
         self._decisions = DecisionCache(Router.empty(), decision_of)
         self._numbers = itertools.count(1)
-        self._handlers = {path: self._handler(method, _parsed(method)) for path, method in METHODS.items()}
-        self._passthrough_handlers = {path: self._handler(method, _opaque(method)) for path, method in METHODS.items()}
+        self._handlers = {path: self._handler(method, parsed(method)) for path, method in METHODS.items()}
+        self._passthrough_handlers = {path: self._handler(method, opaque(method)) for path, method in METHODS.items()}
         self._unary_handlers: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
-            path: self._unary(method, _parsed(method)) for path, method in METHODS.items() if not method.streaming
+            path: self._unary(method, parsed(method)) for path, method in METHODS.items() if not method.streaming
         }
         self._use_cases: Mapping[str, UseCase] = {}
+        expose("lab_decisions_kept", "Different decisions of this revision.", lambda: len(self._decisions))
 
     async def put_in_force(self, rules: RuleSet) -> None:
         """Connects to the replicas, then routes by these rules."""
@@ -161,10 +96,9 @@ class Forwarder(grpc.GenericRpcHandler):
         self._decisions, self._use_cases = decisions, rules.router.use_cases
         self._limiter.put_in_force(rules.limits)
 
-    def api_of(self, use_case: str) -> str:
-        """Name of a use case's API under the rules in force; empty if there is no such use case."""
-        known = self._use_cases.get(use_case)
-        return known.api if known else ""
+    def use_case(self, name: str) -> UseCase | None:
+        """A use case by the rules in force; None if there is no such use case."""
+        return self._use_cases.get(name)
 
     def unary_handler(self, method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
         """The handler of a unary RPC, for requests that are parsed already; its context needs the methods of gRPC's."""
@@ -192,6 +126,9 @@ class Forwarder(grpc.GenericRpcHandler):
             try:
                 while True:
                     attempt = self._next(request)
+                    if request.attempts.hurried and not request.attempts.made:
+                        # It may not wait for the end, and learns the use case's timeout from these.
+                        await context.send_initial_metadata(request.attempts.target.answer_headers)
                     try:
                         if attempt.backend.hedge is None:
                             response = await self._ask(request, attempt, method, form)
@@ -215,18 +152,17 @@ class Forwarder(grpc.GenericRpcHandler):
     def _streaming(self, method: Method, form: Form) -> Any:
         async def forward(received: Any, context: _Context) -> AsyncIterator[Any]:
             request = await self._begin(form, received, context)
-            status, items = "CANCELLED", 0
+            status, its_headers = "CANCELLED", StreamHeaders(request, context)
             try:
                 while status != "OK":
                     attempt = self._next(request)
+                    its_headers.begin_attempt()
                     rpc = attempt.connection.channel.rpc(method, parsed=form.parsed)
                     stream = self._send(request, rpc, method, request.remaining_s())
                     failure: grpc.aio.AioRpcError | None = None
                     try:
-                        async for response in stream:
-                            if not items:
-                                await context.send_initial_metadata(request.attempts.answer_headers())
-                            items += 1
+                        async for response in items_of(stream, request.remaining_s()):
+                            await its_headers.send()
                             yield response
                         status = "OK"
                     except grpc.aio.AioRpcError as error:
@@ -236,11 +172,13 @@ class Forwarder(grpc.GenericRpcHandler):
                         ended = failure.code() if failure is not None else None
                         attempt.connection.release(grpc.StatusCode.OK if status == "OK" else ended)
                     if failure is not None:
-                        await self._move_on(request, attempt, failure, begun=items > 0)
+                        await self._move_on(request, attempt, failure, begun=its_headers.begun)
             except FailedError as failed:
                 status = failed.code.name
+                await its_headers.settle()
                 await context.abort(failed.code, failed.details, request.attempts.answer_headers(status))
             finally:
+                its_headers.close()
                 self._end(request, status)
 
         return forward
@@ -327,7 +265,7 @@ class Forwarder(grpc.GenericRpcHandler):
             if backend.budget is not None:
                 timeout_s = backend.budget.attempt_timeout_s(timeout_s)
             rpc = connection.channel.rpc(method, parsed=form.parsed)
-            response = await self._send(request, rpc, method, timeout_s)
+            response = await answer_of(self._send(request, rpc, method, timeout_s), timeout_s)
             code = grpc.StatusCode.OK
         except grpc.aio.AioRpcError as error:
             code = error.code()
@@ -379,7 +317,7 @@ class Forwarder(grpc.GenericRpcHandler):
         """Returns, after the pause before a retry, if another attempt follows the failed one.
 
         Raises:
-            FailedError: none follows, as always if the caller has a part of the answer already (``begun``).
+            FailedError: none follows, as always if the caller has the answer's headers already (``begun``).
         """
         attempts = request.attempts
         code, details = explained(

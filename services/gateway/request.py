@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 def decision_of(choice: Choice) -> Decision:
     """The decision for all requests with one choice."""
     versions: tuple[Choice | Version, ...] = (choice, *choice.alternatives)
+    timeout_s = choice.timeout_s
     return Decision(
-        targets=tuple(_target(version, choice.revision) for version in versions),
-        timeout_s=choice.timeout_s,
+        targets=tuple(_target(version, choice.revision, timeout_s) for version in versions),
+        timeout_s=timeout_s,
         revision=choice.revision,
         falls_back=choice.falls_back,
         shadow=choice.shadow,
@@ -32,13 +33,13 @@ def decision_of(choice: Choice) -> Decision:
     )
 
 
-def _target(version: Choice | Version, revision: int) -> Target:
-    key = (HEADER, version.routing_key)
+def _target(version: Choice | Version, revision: int, timeout_s: float) -> Target:
+    key, timeout_ms = (HEADER, version.routing_key), str(round(timeout_s * 1000))
     return Target(
         routing_key=version.routing_key,
         model_config=model_config(version),
         headers=(key,),
-        answer_headers=(key, (headers.REVISION, str(revision))),
+        answer_headers=(key, (headers.REVISION, str(revision)), (headers.TIMEOUT, timeout_ms)),
     )
 
 

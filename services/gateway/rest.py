@@ -27,7 +27,8 @@ def rest_of(forwarder: Forwarder, ready: Callable[[], Awaitable[bool]], guard: G
         use_case = path.removeprefix(PREFIX).removesuffix(SUFFIX)
         if path != f"{PREFIX}{use_case}{SUFFIX}" or not use_case or "/" in use_case:
             return None
-        api = APIS.get(forwarder.api_of(use_case))
+        known = forwarder.use_case(use_case)
+        api = APIS.get(known.api) if known else None
         if api is None:
             return Resource(_ANY_API.unary, use_case, envelope_only=True)
         return Resource(api.unary, use_case)

@@ -50,3 +50,16 @@ async def test_with_retries_a_late_answer_is_a_missed_deadline(topology: str, tm
         opened.script(failure=GONE, before_answer=lambda: asyncio.sleep(0.15))
         await opened.ask()
         assert opened.statuses == {"DEADLINE_EXCEEDED": 1}
+
+
+@pytest.mark.parametrize("topology", ["mesh", "gateway-header"])
+async def test_many_timeouts_do_not_close_the_connection(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, timeout="1100ms") as opened:
+        opened.script(before_answer=asyncio.Event().wait)
+        envoy = opened.envoy
+        assert envoy is not None
+        await opened.ask_until(
+            "1,200 resets", lambda: envoy.stats("http2").get("http2.rx_reset", 0) > 1_200, 700, at_once=700
+        )
+        assert opened.statuses == {"DEADLINE_EXCEEDED": opened.sent}
+        assert envoy.stats("http.requests")["http.requests.downstream_cx_total"] == 1

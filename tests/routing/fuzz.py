@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from lab.routing.compiled import Router
 from tests.routing.generated import REQUESTS_PER_TABLE, by_plain, by_router, requests, tables
+from tests.tools import run_tool
 
 PAIRS = 1_000_000
 TABLES_PER_CHUNK = 50
@@ -72,4 +73,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(main))

@@ -16,7 +16,7 @@ from lab.routing.document import read_path
 
 TABLES = [
     *("routes.yaml", "lab/specs/full.routes.yaml", "lab/specs/mini.routes.yaml", "tests/routing/routes.yaml"),
-    *("docs/examples/own-model.routes.yaml", "docs/examples/trailers.routes.yaml"),
+    *("docs/examples/answers.routes.yaml", "docs/examples/own-model.routes.yaml", "docs/examples/trailers.routes.yaml"),
     *("tests/mutants/routes.yaml", "tests/mutants/moved.routes.yaml", "tests/mutants/policy.routes.yaml"),
 ]
 

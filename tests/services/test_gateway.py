@@ -22,6 +22,7 @@ from tests.raw_calls import server_stream, unary
 from tests.waiting import eventually
 
 ROWS = {"HomepageRows": use_case("rows@v1")}
+DECIDED = {"x-routing-key": "rows.v1", "x-revision": "4", "x-timeout-ms": "5000"}
 
 
 def asking(name: str = "HomepageRows", caller: str = "homepage", **envelope: Any) -> ranking_pb2.RankRequest:
@@ -63,7 +64,7 @@ async def test_any_client_that_names_a_use_case_reaches_its_model(control_plane:
         false_config = serving_pb2.ModelConfig(model="rows", version="v2")
         call = gateway.Rank(asking(model_config=false_config))
         assert (await call).answered_by.version == "v1"
-        assert dict(await call.trailing_metadata()) == {"x-routing-key": "rows.v1", "x-revision": "4"}
+        assert dict(await call.trailing_metadata()) == DECIDED
         [(envelope, metadata)] = model.seen
         assert (envelope.model_config.version, envelope.model_config.parameters["depth"]) == ("v1", 2)
         assert metadata["x-request-id"] == envelope.request_id == "gateway-00000001"
@@ -113,7 +114,7 @@ async def test_an_unreadable_payload_is_passed_on_unchanged(control_plane: Contr
         _, metadata = unread(asking(request_id="mine"))
         call = unary(channel, "/ranking.v1.Ranking/Rank")(b"\xff\xff garbage", metadata=metadata)
         assert await call == b"\xff no protobuf either"
-        assert dict(await call.trailing_metadata()) == {"x-routing-key": "rows.v1", "x-revision": "4"}
+        assert dict(await call.trailing_metadata()) == DECIDED
     await server.stop(0)
     [(payload, seen)] = arrived
     assert payload.startswith(b"\xff\xff garbage")

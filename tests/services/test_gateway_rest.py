@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from lab.plain_text import MAX_ID_CHARACTERS
 from lab.transport import open_channel
 from models.json_mapping import from_document
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -22,6 +23,7 @@ from tests.parts import ControlPlane, Hold, Model, gateway_up, update, use_case
 FRAUD = {**use_case("fraud@v1"), "api": "fraud.v1"}
 CHAIN = use_case("rows@v2", fallback=["rows@v1"])
 ROWS = {"HomepageRows": use_case("rows@v1"), "Chained": CHAIN, "FraudDetection": FRAUD}
+DECIDED = {"x-routing-key": "rows.v1", "x-revision": "4", "x-timeout-ms": "5000"}
 
 
 class Both:
@@ -68,12 +70,52 @@ async def test_rest_and_grpc_get_the_same_answer(control_plane: ControlPlane, mo
 
         assert status == 200
         assert from_document(ranking_pb2.RankResponse, answer) == by_grpc
-        assert metadata_of_grpc == {"x-routing-key": "rows.v1", "x-revision": "4"}
+        assert metadata_of_grpc == DECIDED
         assert metadata_of_grpc.items() <= {name.lower(): value for name, value in headers.items()}.items()
         (first, metadata), (second, _) = model.seen
         assert metadata["x-request-id"] == first.request_id == "gateway-00000001"
         first.request_id = second.request_id
         assert first == second
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "expected"),
+    [("mine", "", "mine"), ("a-proxys", "mine", "mine"), ("", "", "gateway-00000001"), (None, "mine", "mine")],
+)
+async def test_the_header_names_a_request_whose_body_does_not(
+    control_plane: ControlPlane, model: Model, header: str | None, body: str, expected: str
+) -> None:
+    async with both_up(control_plane) as gateway:
+        await control_plane.put_in_force(update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]}), "gateway")
+
+        status, _, _ = await gateway.rest(
+            "HomepageRows", asking(requestId=body), **({} if header is None else {"x-request-id": header})
+        )
+
+        [(envelope, metadata)] = model.seen
+        assert (status, envelope.request_id, metadata["x-request-id"]) == (200, expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("request_id", "reason"),
+    [
+        ("a\tb", "contains a control character; leave it out"),
+        ("\u00e9", "cannot be a header's value; use ASCII without blanks around it"),
+        ("x" * (MAX_ID_CHARACTERS + 1), f"use {MAX_ID_CHARACTERS} at most"),
+    ],
+)
+async def test_an_id_in_the_header_is_checked_as_one_in_the_body_is(
+    control_plane: ControlPlane, request_id: str, reason: str
+) -> None:
+    async with both_up(control_plane) as gateway:
+        await control_plane.put_in_force(update(1, use_cases=ROWS), "gateway")
+
+        in_header = await gateway.rest("HomepageRows", asking(), **{"x-request-id": request_id})
+        in_body = await gateway.rest("HomepageRows", asking(requestId=request_id))
+
+        for status, answer, _ in (in_header, in_body):
+            assert (status, answer["message"].startswith("HomepageRows: request_id: ")) == (400, True)
+            assert answer["message"].endswith(reason)
 
 
 async def test_each_use_case_takes_the_json_of_its_own_api(control_plane: ControlPlane) -> None:

@@ -206,6 +206,26 @@ async def test_a_watcher_that_is_cut_off_is_waited_for_as_long_as_it_may_use_its
         assert time.monotonic() - before >= HOLD_S
 
 
+async def test_a_watcher_whose_hold_is_over_is_waited_for_as_it_may_not_know_that_the_resolver_is_back(
+    control_plane: ControlPlane,
+) -> None:
+    async with resolver_up(control_plane.address) as address, stub(address) as resolver:
+        await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
+        watch = resolver.Watch()
+        await hold(watch, 1)
+        over = time.monotonic() + HOLD_S
+        await eventually("its hold is over", lambda: time.monotonic() > over)
+
+        sequence = control_plane.send(update(2, use_cases=ROWS))
+        assert (await next_of(watch)).revision == 2
+        assert (await resolver.Resolve(question("HomepageRows"))).revision == 2
+        assert ("resolver", sequence) not in control_plane.errors
+        await watch.write(acknowledged(2))
+        assert await control_plane.answered("resolver", sequence) == ""
+        assert (await next_of(watch)).sent == 1.5
+        watch.cancel()
+
+
 @pytest.mark.parametrize("leave", ["cancel", "half-close"])
 async def test_a_watcher_that_has_gone_is_not_waited_for(control_plane: ControlPlane, leave: str) -> None:
     async with resolver_up(control_plane.address) as address, stub(address) as resolver:
