@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from lab.errors import UnitError
-from lab.transport import listen, new_server, run_service
+from lab.transport import listen, new_server, run_service, serve_metrics
 from services.renderer.caddy import Caddy
 from services.renderer.haproxy import HAProxy
 from services.renderer.nginx import Nginx
@@ -37,12 +37,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--role", required=True, help="its role")
     parser.add_argument("--listen", required=True, help="ip:port for the proxy")
     parser.add_argument("--control-plane", required=True, help="host:port of the control plane; several with commas")
+    parser.add_argument("--metrics", default="", help="ip:port that serves metrics [default: none]")
     return parser.parse_args()
 
 
 async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     name, role = arguments.name, arguments.role
-    proxy = PROXIES[arguments.proxy]()  # before gRPC has threads, as it forks
+    proxy = PROXIES[arguments.proxy]()  # before there are threads, as it forks
+    serve_metrics(arguments.metrics)
     server, _ = new_server()
     try:
         port = listen(server, "127.0.0.1:0")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from services.renderer.proxy import Configuration, Upstream
 
-_REMEDY = "pip install 'inference-routing-lab[proxies]'"
+_REMEDY = "`make proxies`, or pip install 'inference-routing-lab[proxies]'"
 _FILE, _SOCKET = "caddy.json", "admin.sock"
-_POLL_INTERVAL_S = 0.01
+_BACKLOG = 4096
 _INVALID, _DENIED, _UNAVAILABLE = 3, 7, 14
 _KEY, _UPSTREAM = f"{{http.request.header.{HEADER}}}", "{lab.upstream}"
 _URI, _SECOND_URI = (f"{{http.request.tls.client.san.uris.{number}}}" for number in range(2))
@@ -28,20 +28,31 @@ _NO_REPLICA = "none"
 
 
 class Caddy(Child):
-    """Runs Caddy with one processor; see :class:`services.renderer.proxy.Proxy`."""
+    """Runs Caddy with one processor; see :class:`services.renderer.proxy.Proxy`.
+
+    It has its listening socket from here, as from systemd. Of itself, it makes another one for each configuration: the
+    connections that wait at the previous one are lost.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listener = socket.socket()
 
     async def start(self, configuration: Configuration) -> None:
         """Starts it."""
-        (self.folder / _FILE).write_text(json.dumps(rendered(configuration, self.folder)))
+        host, _, port = configuration.listen.rpartition(":")
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind((host, int(port)))
+        self._listener.listen(_BACKLOG)
+        (self.folder / _FILE).write_text(json.dumps(self._rendered(configuration)))
         home = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(self.folder))
         argv = ("caddy", "run", "--config", str(self.folder / _FILE))
-        self.run(argv, remedy=_REMEDY, environment={"GOMAXPROCS": "1", **home})
-        while not (self.folder / _SOCKET).exists():  # noqa: ASYNC110 (it signals nothing)
-            await asyncio.sleep(_POLL_INTERVAL_S)
+        self.run(argv, remedy=_REMEDY, environment={"GOMAXPROCS": "1", **home}, listener=self._listener)
+        await self.listening(self.folder / _SOCKET)
 
     async def configure(self, configuration: Configuration) -> None:
         """Replaces the configuration; Caddy asks clients of the previous one to connect again."""
-        document = rendered(configuration, self.folder)
+        document = self._rendered(configuration)
         connector = aiohttp.UnixConnector(str(self.folder / _SOCKET))
         async with (
             aiohttp.ClientSession(connector=connector) as session,
@@ -50,12 +61,15 @@ class Caddy(Child):
             if not answer.ok:
                 raise UnitError(f"caddy: {(await answer.text()).strip()}")
 
+    def _rendered(self, configuration: Configuration) -> dict[str, Any]:
+        return rendered(configuration, self.folder, f"fd/{self._listener.fileno()}")
 
-def rendered(configuration: Configuration, folder: Path) -> dict[str, Any]:
-    """Caddy's configuration."""
+
+def rendered(configuration: Configuration, folder: Path, listen: str) -> dict[str, Any]:
+    """Caddy's configuration; ``listen`` is where it serves, in its own terms."""
     identity = configuration.identity
     server = {
-        "listen": [configuration.listen],
+        "listen": [listen],
         "protocols": ["h1", "h2"] if identity else ["h1", "h2c"],
         "automatic_https": {"disable": True},
         "max_header_bytes": 65_536,

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Thread
@@ -16,10 +17,12 @@ from typing import IO, TYPE_CHECKING
 from lab.errors import UnitError
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping, Sequence
 
 # Debian's servers are where an unprivileged user's PATH does not lead.
 _MORE_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+_POLL_INTERVAL_S = 0.01
 # Unless it reads a line, this process has been killed: ends the rest of its group, and removes the folder. A signal at
 # the parent's death would reach the proxy's first process alone.
 _REAPER = 'trap "" TERM; read -r _ || { kill -KILL "-$1"; rm -rf "$0"; }'
@@ -27,7 +30,9 @@ _REAPER = 'trap "" TERM; read -r _ || { kill -KILL "-$1"; rm -rf "$0"; }'
 
 def path_of(program: str) -> str | None:
     """Where a program is; None if it is not installed."""
-    search = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""), _MORE_PATH))
+    # uv leaves Caddy's wheel there, where pip puts its program beside Python's.
+    unmoved = Path(sysconfig.get_path("platlib"), ".data", "scripts")
+    search = os.pathsep.join((str(Path(sys.executable).parent), str(unmoved), os.environ.get("PATH", ""), _MORE_PATH))
     return shutil.which(program, path=search)
 
 
@@ -59,13 +64,21 @@ class Child:
         """Its process id."""
         return self._started.pid
 
-    def run(self, argv: Sequence[str], *, remedy: str, environment: Mapping[str, str] | None = None) -> None:
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        remedy: str,
+        environment: Mapping[str, str] | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
         """Starts it.
 
         Args:
             argv: the command.
             remedy: what to do if there is no such program.
             environment: variables besides this process's own.
+            listener: a socket that it has, too, under the same number.
 
         Raises:
             UnitError: there is none.
@@ -79,6 +92,7 @@ class Child:
             env={**os.environ, **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            pass_fds=(listener.fileno(),) if listener else (),
         )
         assert self._process.stdout is not None  # noqa: S101 (it is a pipe)
         Thread(target=self._pass_on, args=(self._process.stdout,), daemon=True).start()
@@ -87,6 +101,22 @@ class Child:
         for line in lines:
             self.last_line = line.decode(errors="replace").strip() or self.last_line
             sys.stderr.write(line.decode(errors="replace"))
+
+    async def listening(self, path: Path) -> None:
+        """Returns once it accepts connections at a Unix socket.
+
+        Raises:
+            UnitError: it has ended.
+        """
+        while self._started.poll() is None:
+            try:
+                _, writer = await asyncio.open_unix_connection(str(path))
+            except (FileNotFoundError, ConnectionRefusedError):
+                await asyncio.sleep(_POLL_INTERVAL_S)
+            else:
+                writer.close()
+                return
+        raise UnitError(f"it ended: {self.last_line}")
 
     async def ended(self) -> str:
         """Returns its last line once it has ended."""

@@ -9,8 +9,8 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from lab.errors import UnitError
-from lab.identity import OPERATOR, TRUST_DOMAIN
 from lab.routing.keys import HEADER, PATTERN
+from services.renderer.admitted import TWO_URIS, admitted
 from services.renderer.child import Child
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ _BACKENDS = 256
 _NO_REPLICA = "none"
 # A payload must fit into a buffer.
 _LINES_AT_ONCE = 200
-_POLL_INTERVAL_S = 0.01
 
 _CONFIGURATION = Template("""
 global
@@ -96,8 +95,7 @@ class HAProxy(Child):
             (folder / _AUTHORITIES).write_text(_authorities(self._identity))
         (folder / _FILE).write_text(rendered(configuration, folder))
         self.run(("haproxy", "-db", "-f", str(folder / _FILE)), remedy=_REMEDY)
-        while not (folder / _SOCKET).exists():  # noqa: ASYNC110 (it signals nothing)
-            await asyncio.sleep(_POLL_INTERVAL_S)
+        await self.listening(folder / _SOCKET)
         await self.configure(configuration)
 
     async def configure(self, configuration: Configuration) -> None:
@@ -203,17 +201,10 @@ def rendered(configuration: Configuration, folder: Path) -> str:
 
 def _admitted(node: str) -> str:
     """Rules that close connections of others than callers, the operator, and the renderer of this unit."""
-    lab, any_uri = f"spiffe://{TRUST_DOMAIN}/", "spiffe://"
-    # In DER, a URI among a certificate's names begins with the tag 0x86 and its length.
-    names = "|".join(_hex(f"{lab}{name}") for name in ("caller/", f"{OPERATOR}/", node))
     return (
-        f"  tcp-request session reject unless {{ ssl_c_der,hex -m reg 86[0-9A-F][0-9A-F]({names}) }}\n"
-        f"  tcp-request session reject if {{ ssl_c_der,hex -m reg {_hex(any_uri)}.*{_hex(any_uri)} }}"
+        f"  tcp-request session reject unless {{ ssl_c_der,hex -m reg {admitted(node)} }}\n"
+        f"  tcp-request session reject if {{ ssl_c_der,hex -m reg {TWO_URIS} }}"
     )
-
-
-def _hex(text: str) -> str:
-    return text.encode().hex().upper()
 
 
 def _certificate_and_key(identity: Path) -> str:

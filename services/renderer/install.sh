@@ -4,9 +4,9 @@ set -eu
 PATH="$PATH:/usr/sbin"
 
 missing=
-for program in nginx haproxy; do
-  command -v "$program" >/dev/null || missing="$missing $program"
-done
+command -v haproxy >/dev/null || missing="$missing haproxy"
+# The module for njs needs nginx, which does not need it.
+ls /usr/lib/nginx/modules/ngx_http_js_module.so >/dev/null 2>&1 || missing="$missing libnginx-mod-http-js nginx"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
   echo "make proxies: install$missing, or run this as root on Debian" >&2

@@ -32,7 +32,8 @@ class Configuration:
         listen: ``ip:port`` to serve on.
         upstreams: by routing key.
         renderer: this process, which serves gRPC's health service; one of the upstreams.
-        identity: folder of its certificate, key and authorities, another one for each certificate; None in plaintext.
+        identity: folder of its certificate, key and authorities, another one for each certificate, see
+            :mod:`lab.identity.folder`; None in plaintext.
     """
 
     node: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.errors import UnitError
 from lab.identity import host_name
+from lab.identity.folder import CERTIFICATE
 from lab.routing.keys import HEADER, routing_key
 from lab.transport import Security, open_channel
 from services.renderer.proxy import Configuration, Upstream
@@ -39,18 +41,20 @@ class Renderer:
     """Renders rule sets for one proxy.
 
     Each configuration has a routing key of its own that leads back to this process. The proxy follows a configuration
-    once a request with that key comes through: on a connection of its own, by mTLS on both sides.
+    once a request with that key comes through: on a connection of its own, by mTLS on both sides. A new certificate
+    counts as followed once the proxy presents it.
 
     Args:
         proxy: a proxy that has not been started.
         listen: ``ip:port`` for the proxy.
         node: this unit's identity, ``role/name``.
         probe: ``ip:port`` of this process's server, of which only the health service is needed.
+        within_s: time for a change, seconds.
     """
 
-    def __init__(self, proxy: Proxy, *, listen: str, node: str, probe: str) -> None:
+    def __init__(self, proxy: Proxy, *, listen: str, node: str, probe: str, within_s: float = _WITHIN_S) -> None:
         self._proxy, self._listen, self._node = proxy, listen, node
-        self._probe = Upstream((probe,), host_name(node))
+        self._probe, self._within_s = Upstream((probe,), host_name(node)), within_s
         self._security = Security.of_this_process()
         self._shown: tuple[Mapping[str, Upstream], Path | None] | None = None
         self._wanted: Mapping[str, Upstream] = {}
@@ -90,32 +94,45 @@ class Renderer:
         wanted = self._wanted, identity
         if wanted == self._shown:
             return
-        self._shown = None  # until it is known what the proxy follows
-        self._generation += 1
+        shown, self._shown = self._shown, None  # until it is known what the proxy follows
+        if shown is None or shown[0] != self._wanted:
+            self._generation += 1
+        new_identity = identity if shown is None or shown[1] != identity else None
         key = routing_key(PROBE, f"v{self._generation}")
         configuration = Configuration(
             self._node, self._listen, {**self._wanted, key: self._probe}, self._probe, identity
         )
         last = ""
         try:
-            async with asyncio.timeout(_WITHIN_S if started else _START_WITHIN_S):
+            async with asyncio.timeout(self._within_s if started else _START_WITHIN_S):
                 await (self._proxy.configure if started else self._proxy.start)(configuration)
-                while last := await self._failure(key):  # noqa: ASYNC110 (the proxy signals nothing)
+                while last := await self._failure(key, new_identity):  # noqa: ASYNC110 (it signals nothing)
                     await asyncio.sleep(_PROBE_PAUSE_S)
         except TimeoutError:
             raise UnitError(f"the proxy keeps its configuration: {last or self._proxy.last_line}") from None
         self._shown = wanted
 
-    async def _failure(self, key: str) -> str:
+    async def _failure(self, key: str, new_identity: Path | None) -> str:
         channel = open_channel(self._listen, peer=self._node, own_connection=True)
         try:
             check = health_pb2_grpc.HealthStub(channel).Check
             await check(health_pb2.HealthCheckRequest(), metadata=((HEADER, key),), timeout=_PROBE_TIMEOUT_S)
+            if new_identity is not None and not await asyncio.to_thread(_presents, self._listen, new_identity):
+                return "it presents another certificate"
         except grpc.aio.AioRpcError as error:
             return error.details() or error.code().name
         finally:
             await channel.close()
         return ""
+
+
+def _presents(address: str, identity: Path) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        presented = ssl.get_server_certificate((host, int(port)), timeout=_PROBE_TIMEOUT_S)
+    except OSError:
+        return False
+    return presented.split() == (identity / CERTIFICATE).read_text().split()
 
 
 def _upstreams(rules: RuleSet) -> dict[str, Upstream]:

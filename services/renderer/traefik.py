@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from services.renderer.proxy import Configuration, Upstream
 
-_REMEDY = "pip install 'inference-routing-lab[proxies]'"
+_REMEDY = "`make proxies`, or pip install 'inference-routing-lab[proxies]'"
 _FILE, _SCRATCH = "dynamic.yaml", "scratch"
 _ENTRY = "callers"
 _NOBODY = "nobody"
@@ -65,19 +65,22 @@ def rendered(configuration: Configuration) -> dict[str, Any]:
         for number, (key, its) in enumerate(sorted(configuration.upstreams.items()))
     }
     # Without a key, as the other proxies a status that is not UNAVAILABLE: the lab asks so whether a unit is alive.
-    health = {"rule": "PathPrefix(`/grpc.health.v1.Health/`)", "service": names[configuration.renderer]}
+    # Not with one: the probe of a configuration that is not in force yet would come through.
+    rule = f"PathPrefix(`/grpc.health.v1.Health/`) && !HeaderRegexp(`{HEADER}`, `.`)"
+    health = {"rule": rule, "service": names[configuration.renderer]}
     routers["health"] = {**health, "priority": 2, **secured}
     # Without it, an unknown key would be 404, which gRPC reads as UNIMPLEMENTED.
     routers["others"] = {"rule": "PathPrefix(`/`)", "service": _NOBODY, "priority": 1, **secured}
-    services: dict[str, Any] = {name: _service(name, each, identity) for each, name in names.items()}
+    services: dict[str, Any] = {name: _service(each, identity) for each, name in names.items()}
     services[_NOBODY] = {"loadBalancer": {"servers": []}}
     document: dict[str, Any] = {"http": {"routers": routers, "services": services}}
     if identity is not None:
         certificate = {"certFile": str(identity / "cert.pem"), "keyFile": str(identity / "key.pem")}
         authorities = [str(identity / "ca.pem")]
+        # By host name, so that they keep their connections when the upstreams change.
         document["http"]["serversTransports"] = {
-            name: {"serverName": each.host_name, "rootCAs": authorities, "certificates": [certificate]}
-            for each, name in names.items()
+            each.host_name: {"serverName": each.host_name, "rootCAs": authorities, "certificates": [certificate]}
+            for each in names
         }
         client = {"caFiles": authorities, "clientAuthType": "RequireAndVerifyClientCert"}
         options = {"minVersion": "VersionTLS13", "alpnProtocols": ["h2"], "clientAuth": client}
@@ -88,7 +91,7 @@ def rendered(configuration: Configuration) -> dict[str, Any]:
     return document
 
 
-def _service(name: str, upstream: Upstream, identity: Path | None) -> dict[str, Any]:
+def _service(upstream: Upstream, identity: Path | None) -> dict[str, Any]:
     servers = [{"url": f"{'https' if identity else 'h2c'}://{each}"} for each in upstream.addresses]
-    transport = {"serversTransport": name} if identity else {}
+    transport = {"serversTransport": upstream.host_name} if identity else {}
     return {"loadBalancer": {"servers": servers, "responseForwarding": {"flushInterval": "-1ms"}, **transport}}
