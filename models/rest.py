@@ -18,6 +18,8 @@ import grpc
 import orjson
 
 from lab.errors import CallError
+from lab.routing.headers import REQUEST_ID
+from lab.transport import tracing
 from lab.transport.channels import MAX_MESSAGE_BYTES
 from lab.transport.rest import HttpReply, TooLargeError
 from models.apis import APIS
@@ -142,20 +144,18 @@ class Rest:
         if self._guard is not None and (refusal := self._guard.refusal(resource.method.path, context, request.headers)):
             raise CallError(*refusal)
         document = parse_object(await request.read())
-        message = _message(resource, document)
-        answer = await _in_time(self._handlers(resource.method)(message, context), context.time_remaining())
-        return HttpReply(200, serialise(answer), context.trailing_metadata)
+        message = _message(resource, document, request.headers)
+        handler = tracing.spanned(resource.method.path, request.headers, self._handlers(resource.method))
+        answer = await _in_time(handler(message, context), context.time_remaining())
+        return HttpReply(200, serialise(answer), dict(context.trailing_metadata()))
 
 
 class RestContext:
-    """The part of a gRPC context that handlers use, for a request over REST.
-
-    Attributes:
-        trailing_metadata: set by the handler; sent as response headers.
-    """
+    """The part of a gRPC context that handlers and spans use, for a request over REST."""
 
     def __init__(self, headers: Metadata, peer: str) -> None:
-        self.trailing_metadata: dict[str, str] = {}
+        self._response_headers: dict[str, str] = {}
+        self._code: grpc.StatusCode | None = None
         self._peer = peer
         self._headers = headers
         timeout_s = _timeout_s(headers)
@@ -173,12 +173,25 @@ class RestContext:
         """Seconds until the client's deadline, from its ``grpc-timeout`` header; None without one."""
         return None if self._until is None else max(0.0, self._until - time.monotonic())
 
+    async def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Adds headers to the response, which has none before its body."""
+        self.set_trailing_metadata(metadata)
+
     def set_trailing_metadata(self, metadata: Metadata) -> None:
         """Adds headers to the response."""
-        self.trailing_metadata.update(metadata)
+        self._response_headers.update(metadata)
+
+    def trailing_metadata(self) -> Metadata:
+        """The response's headers, as far as the handler has set them."""
+        return tuple(self._response_headers.items())
+
+    def code(self) -> grpc.StatusCode | None:
+        """The status with which the handler has ended the request; None if it has not."""
+        return self._code
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
         """Ends the request with a status."""
+        self._code = code
         raise _HttpError(HTTP_STATUS[code], code, details, dict(trailing_metadata))
 
 
@@ -211,7 +224,7 @@ async def _in_time(answer: Awaitable[Any], within_s: float | None) -> Any:
         raise CallError(grpc.StatusCode.DEADLINE_EXCEEDED, reason) from None
 
 
-def _message(resource: Resource, document: dict[str, Any]) -> Any:
+def _message(resource: Resource, document: dict[str, Any], headers: Metadata) -> Any:
     if resource.envelope_only:
         document = {"envelope": document.get("envelope")}
     message = from_document(resource.method.request_class, document)
@@ -223,6 +236,8 @@ def _message(resource: Resource, document: dict[str, Any]) -> Any:
                 f"envelope.useCase: is {envelope.use_case!r}, and the path says {resource.use_case!r}; leave it out",
             )
         envelope.use_case = resource.use_case
+        # The body's own id has precedence: a proxy on the way may have added the header.
+        envelope.request_id = envelope.request_id or _first(headers, REQUEST_ID)
     return message
 
 
@@ -242,8 +257,13 @@ def _require_method(request: HttpRequest, method: str, path: str) -> None:
         )
 
 
+def _first(headers: Metadata, name: str) -> str:
+    """The header's first value; empty if there is none."""
+    return next((value for each, value in headers if each == name), "")
+
+
 def _require_json(headers: Metadata) -> None:
-    given = next((value for name, value in headers if name == "content-type"), "")
+    given = _first(headers, "content-type")
     kind, _, parameters = given.partition(";")
     charset = parameters.partition("charset=")[2].partition(";")[0].strip().strip('"').lower()
     if kind.strip().lower() != "application/json" or charset not in {"", "utf-8", "utf8"}:

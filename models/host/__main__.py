@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from lab.errors import InputError
-from lab.transport import listen, new_server, open_channel, run_service
+from lab.transport import listen, new_server, open_channel, run_service, set_within
 from models.host.hosted import Hosted, read_hosted
 from models.proto.control.v1 import host_pb2, host_pb2_grpc, replicas_pb2, replicas_pb2_grpc
 from models.stub.behaviour import Behaviour, LiveBehaviour, parse_latency
@@ -65,11 +65,7 @@ class HostRegistration:
         while changed is self._changed:
             changed.clear()
             yield replicas_pb2.HostReport(replicas=self._hosted.take_reports())
-            try:
-                async with asyncio.timeout(HEARTBEAT_S):
-                    await changed.wait()
-            except TimeoutError:
-                continue
+            await set_within(changed, HEARTBEAT_S)
 
 
 class HostControl(host_pb2_grpc.HostServicer):

@@ -65,6 +65,10 @@ class Refused(Exception):  # noqa: N818 (control flow, not an error of the stub)
         self.code, self.message = code, message
 
 
+class NotLoaded(Refused):
+    """The replica does not have the version."""
+
+
 class Torn(Refused):
     """Header and body name different model versions."""
 
@@ -109,7 +113,7 @@ def select(
         _refuse_to_guess(loaded, replica)
     found = loaded.get(wanted)
     if found is None:
-        raise Refused(
+        raise NotLoaded(
             grpc.StatusCode.FAILED_PRECONDITION,
             f"{_as_model_version(wanted)} is not loaded at replica {replica}; it holds {_listed(loaded)}",
         )

@@ -20,7 +20,9 @@ _ADDRESSES = {
     "rest": "address that serves REST; none if left out",
     "advertise": "address at which callers reach it; port 0: the bound port",
     "control_plane": "where to register; several control planes separated by commas",
+    "metrics": "address that serves metrics; none if left out",
 }
+_OPTIONAL = ("rest", "metrics")
 _OF_BEHAVIOUR = {
     "error_rate": "share of requests that fail, 0 to 1",
     "warm_up_ms": "time to load a model version",
@@ -45,6 +47,7 @@ class Options:
         advertise: ``ip:port`` at which callers reach it; port 0 stands for the bound port.
         control_plane: ``ip:port``; several are separated by commas.
         rest: ``ip:port`` that serves REST; empty for none.
+        metrics: ``ip:port`` that serves metrics; empty for none.
         access_log: file that gets one line per request; None for none.
         clients: roles that may send it requests, if peers authenticate.
         receipt_key: secret of the lab's replicas, see :mod:`models.stub.receipts`; empty for no receipts.
@@ -62,6 +65,7 @@ class Options:
     drain_s: float
     max_connection_age_s: float
     rest: str = ""
+    metrics: str = ""
     access_log: Path | None = None
     clients: tuple[str, ...] = ()
     receipt_key: str = ""
@@ -79,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cluster", required=True, help="cluster that this replica belongs to")
     add("--replica", required=True, help="name of this replica")
     for name, text in _ADDRESSES.items():
-        optional = {"default": ""} if name == "rest" else {"required": True}
+        optional = {"default": ""} if name in _OPTIONAL else {"required": True}
         add(_option(name), metavar="IP:PORT", help=text, **optional)
     add("--latency", default="constant:0", help="ms: constant:2, lognormal:median,sigma or load:ms,knee (%(default)s)")
     for name, text in _OF_BEHAVIOUR.items():
@@ -113,7 +117,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     for name in _ADDRESSES:
         for address in values[name].split(","):
             host, _, port = address.rpartition(":")
-            if (values[name] or name != "rest") and not (host and port.isdecimal()):
+            if (values[name] or name not in _OPTIONAL) and not (host and port.isdecimal()):
                 raise InputError(f"{_option(name)}: {address!r} is not an address; write ip:port")
     for name in _SECONDS:
         if not 0 <= values[name] < float("inf"):

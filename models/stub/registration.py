@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 
-from lab.transport import open_channel
+from lab.transport import open_channel, set_within
 from models.proto.control.v1 import replicas_pb2_grpc
 from models.stub.journal import Journal
 
@@ -144,8 +144,4 @@ class _Link:
                 log.info("registered with control plane %s", self._control_plane)
             self.said_draining = draining
             self._registration.reported(acts)
-            try:
-                async with asyncio.timeout(HEARTBEAT_S):
-                    await changed.wait()
-            except TimeoutError:
-                continue
+            await set_within(changed, HEARTBEAT_S)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from grpc_health.v1 import health_pb2
 
 from lab.routing.keys import COPY, COPY_HEADER, HEADER
-from lab.transport import RestServer, enable_reflection, guard_of, is_serving, listen, new_server
+from lab.transport import RestServer, enable_reflection, expose, guard_of, is_serving, listen, new_server, serve_metrics
 from lab.transport.rpc_logs import Audited, LogsRequests, RequestLog
 from models.apis import METHODS
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
@@ -66,6 +66,7 @@ class Replica:
     """
 
     def __init__(self, options: Options) -> None:
+        serve_metrics(options.metrics)
         self._options = options
         self._live = LiveBehaviour(options.behaviour)
         self._access_log = RequestLog(options.access_log, LOG_FIELDS)
@@ -85,6 +86,7 @@ class Replica:
         self._versions = Versions(identity, self._live)
         self._registration = Registration(options.control_plane, self._versions, journal)
         self.handler = RequestHandler(self._versions, self._live, options.replica, Receipts(options.receipt_key))
+        self._expose_metrics()
         self._ranking, self._fraud = Ranking(self.handler), Fraud(self.handler)
         handlers: dict[str, Handler] = {
             "/ranking.v1.Ranking/Rank": self._ranking.Rank,
@@ -99,6 +101,23 @@ class Replica:
         )
         self._rest = RestServer(rest)
         self.rest_port = 0
+
+    def _expose_metrics(self) -> None:
+        handler, versions = self.handler, self._versions
+        expose("lab_model_versions_loaded", "Model versions that it serves.", lambda: len(versions.loaded))
+        expose("lab_model_in_flight", "Requests being served, without copies.", lambda: handler.in_flight)
+        expose(
+            "lab_model_torn_total", "Requests that named different versions in header and body.", lambda: handler.tears
+        )
+        expose(
+            "lab_model_requests_total",
+            "Requests admitted; kind is request, or copy of a shadow.",
+            lambda: {
+                (model, version, COPY if is_copy else "request"): count
+                for (model, version, is_copy), count in handler.admitted.copy().items()
+            },
+            ("model", "version", "kind"),
+        )
 
     async def start(self) -> None:
         """Starts serving; returns at once."""

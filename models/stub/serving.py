@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -19,7 +20,7 @@ from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
-from models.stub.admission import AdmissionQueue, LoadedVersion, Refused, Torn, select
+from models.stub.admission import AdmissionQueue, LoadedVersion, NotLoaded, Refused, Torn, select
 from models.stub.journal import ArrivalJournal
 from models.stub.receipts import Receipts
 
@@ -76,6 +77,7 @@ class RequestHandler:
 
     Attributes:
         arrivals: requests received, without shadow copies.
+        admitted: how many were admitted, by model, version and whether they are a copy.
         tears: how many of those named different versions in header and body.
         copies: shadow copies received.
         journal: all of them.
@@ -90,6 +92,7 @@ class RequestHandler:
         journal: ArrivalJournal | None = None,
     ) -> None:
         self.arrivals = self.tears = self.copies = 0
+        self.admitted: Counter[tuple[str, str, bool]] = Counter()
         self.journal = journal or ArrivalJournal()
         self._requests, self._shadows = AdmissionQueue(live.draws), AdmissionQueue(live.copy_draws)
         self._versions = versions
@@ -161,21 +164,31 @@ class RequestHandler:
                 f"{shown(tenant_in_header(envelope.context.tenant))}; name the same tenant in both",
             )
         queue.enter(envelope, self._live.behaviour, f"{loaded.routing_key}: replica {self._replica}")
+        self.admitted[loaded.model, loaded.version, is_copy] += 1
         return Admitted(loaded, queue, envelope.context.tenant, receipt)
 
     def _select(self, request: InferenceRequest, keys: list[str]) -> tuple[LoadedVersion, AdmissionQueue]:
         config = request.envelope.model_config
         try:
-            loaded = select(config.model, config.version, keys, self._versions.loaded, self._replica)
+            return self._loaded(config.model, config.version, keys), self._requests
         except Torn:
             self.tears += 1
             raise
-        return loaded, self._requests
 
     def _select_for_copy(self, request: InferenceRequest, keys: list[str]) -> tuple[LoadedVersion, AdmissionQueue]:
         """Selects by the routing key alone: a copy's body names the version of the original request."""
         del request
-        return select("", "", keys, self._versions.loaded, self._replica), self._shadows
+        return self._loaded("", "", keys), self._shadows
+
+    def _loaded(self, model: str, version: str, keys: list[str]) -> LoadedVersion:
+        try:
+            return select(model, version, keys, self._versions.loaded, self._replica)
+        except NotLoaded as refused:
+            if not self._versions.starting:
+                raise
+            # Callers that knew this address before it was started again reach it too early, not in error.
+            reason = f"{refused.message}; it has just started and still loads its versions: try again"
+            raise Refused(grpc.StatusCode.UNAVAILABLE, reason) from None
 
     def slot(self, admitted: Admitted) -> AbstractAsyncContextManager[object]:
         """Hold it while the request is served; see :meth:`AdmissionQueue.slot`."""

@@ -38,11 +38,13 @@ class Versions:
 
     Attributes:
         loaded: loaded versions by routing key.
+        starting: whether it has not yet loaded, or failed to load, what it was first assigned.
         on_change: called when the result of :meth:`report` has changed.
     """
 
     def __init__(self, identity: Identity, live: LiveBehaviour) -> None:
         self.loaded: dict[str, LoadedVersion] = {}
+        self.starting = True
         self.on_change: Callable[[], None] = lambda: None
         self._identity = identity
         self._live = live
@@ -88,6 +90,7 @@ class Versions:
         log.info("revision %d assigns %s", self._revision, ", ".join(sorted(self._assigned)) or "nothing")
         for key in self._assigned:
             self._load(key)
+        self.starting = self.starting and bool(self._loading)
         self.on_change()
 
     def retry(self) -> None:
@@ -145,6 +148,7 @@ class Versions:
     def _finish_loading(self, key: str) -> None:
         del self._loading[key]
         self.loaded[key] = self._loaded_version(self._assigned[key])
+        self.starting = self.starting and bool(self._loading)
         log.info("loaded %s", key)
         self.on_change()
 

@@ -80,6 +80,22 @@ async def test_a_version_that_warms_up_is_not_reported_and_does_not_answer_yet(
     assert (await started.ranking.Rank(rank_request("rows", "v1"))).answered_by.version == "v1"
 
 
+async def test_a_replica_that_has_just_started_says_that_it_still_loads(
+    control_plane: ControlPlane, start_replica: StartReplica
+) -> None:
+    started = await start_replica("--warm-up-ms", "30")
+
+    async def refusal(version: str) -> tuple[grpc.StatusCode, bool]:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await started.ranking.Rank(rank_request("rows", version))
+        return refused.value.code(), "has just started and still loads" in (refused.value.details() or "")
+
+    assert await refusal("v1") == (grpc.StatusCode.UNAVAILABLE, True)
+    await control_plane.load(1, "rows.v1")
+    assert (await started.ranking.Rank(rank_request("rows", "v1"))).answered_by.version == "v1"
+    assert await refusal("v2") == (grpc.StatusCode.FAILED_PRECONDITION, False)
+
+
 async def test_a_version_is_loaded_once_its_warm_up_is_over(
     control_plane: ControlPlane, start_replica: StartReplica
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -185,7 +186,8 @@ async def test_a_clients_patience_is_a_header(replica: RunningReplica, ask: Ask)
     status, answer, _ = await ask(RANK, json=body(), headers={"grpc-timeout": "50m"})
 
     assert (status, answer["code"]) == (504, grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
-    assert answer["message"] == "no answer within 50 ms, as the header grpc-timeout asked"
+    # What is left of it when the handler begins: a busy machine takes some of it to get there.
+    assert re.fullmatch(r"no answer within \d{1,2} ms, as the header grpc-timeout asked", answer["message"])
     assert replica.replica.handler.in_flight == 0
 
 
