@@ -12,13 +12,16 @@ from lab.client.call import call
 from lab.errors import InputError
 from lab.faults import Injector, UnitOperations
 from lab.ops import inspect
+from lab.ops import traces as traces_of
 from lab.ops.bringup import bring_up
 from lab.ops.certificates import Certificates
 from lab.ops.roll.executor import execute
 from lab.ops.roll.interrupts import InterruptHandler
 from lab.ops.routes import Routes
 from lab.ops.teardown import take_down
+from lab.roles import CALLER
 from lab.runs import RunContext, drive, drive_parallel
+from lab.runs.interim import judge_so_far
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.context import LabContext
 from lab.runtime.state import LabState
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from lab.client.admin_values import ControlPlaneStatus, ListedNode, Registrations
     from lab.client.call import CallOutcome
+    from lab.client.traces import Span
     from lab.faults import AuditLog
     from lab.load.progress import Progress
     from lab.ops.inspect import LabEndpoints, LabStatus, LogLine
@@ -87,7 +91,13 @@ class Lab:
         topologies: Sequence[str] = (),
         security: str | None = None,
         log_requests: bool = False,
+        traces: float | None = None,
+        otlp: str = "",
+        otlp_ca: Path | None = None,
+        log_format: str = "",
+        metrics: bool = False,
         runtime: str = "auto",
+        options: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> list[CallOutcome]:
         """Brings the lab up, or the units of it that do not run; returns one verified call per topology.
@@ -100,8 +110,15 @@ class Lab:
             topologies: instead of the spec's.
             security: instead of the spec's.
             log_requests: let callers, resolvers and models log requests, too; see :meth:`logs`.
-            runtime: ``process``, ``compose``, or ``auto`` for the best that this machine offers; a lab that is up
-                stays on its own.
+            traces: share of requests to trace, 0 to 1, instead of the spec's; see :meth:`trace`.
+            otlp: ``host:port`` of a receiver of OTLP that gets the spans, in place of a collector of the lab; with
+                ``https://`` before it, one with TLS.
+            otlp_ca: file of the certificates of the receiver's authorities, as PEM; for TLS.
+            log_format: of the units' logs, ``text`` or ``json``, instead of the spec's.
+            metrics: let every unit serve metrics for Prometheus; see :meth:`endpoints`.
+            runtime: ``process``, ``compose``, ``kubernetes``, or ``auto`` for the best that this machine offers; a lab
+                that is up stays on its own.
+            options: of the runtime; of ``kubernetes``: ``image``, ``context``, ``namespace``, ``storage_class``.
             say: called with a line of progress before each step.
 
         Raises:
@@ -110,8 +127,18 @@ class Lab:
             LabError: a lab of this name is up with another spec or on another runtime.
         """
         file = spec_file(spec).absolute()
-        wanted = override(read_spec(file), topologies=topologies, security=security, log_requests=log_requests)
-        return bring_up(self._context, file, wanted, routes=routes, runtime=runtime, say=say)
+        wanted = override(
+            read_spec(file),
+            topologies=topologies,
+            security=security,
+            log_requests=log_requests,
+            traces=traces,
+            otlp=otlp,
+            otlp_ca=otlp_ca,
+            log_format=log_format,
+            metrics=metrics,
+        )
+        return bring_up(self._context, file, wanted, routes=routes, runtime=runtime, options=options or {}, say=say)
 
     def down(self) -> int:
         """Ends every unit and removes all state, also after a crash; returns the number of units ended."""
@@ -174,6 +201,17 @@ class Lab:
         """
         return inspect.logs(self._context, request_id)
 
+    def trace(self, name: str) -> list[Span]:
+        """The spans of one request, by their start; the lab must have been brought up with ``traces``.
+
+        Args:
+            name: the request's id, or that of its trace.
+
+        Raises:
+            InputError: there is no such trace; says why.
+        """
+        return traces_of.spans(self._context, name)
+
     # -- calling -------------------------------------------------------------------------------------------------
 
     def call(
@@ -188,13 +226,18 @@ class Lab:
         """Makes one call as a caller.
 
         Raises:
-            InputError: no such caller or topology in this lab.
+            InputError: no such caller or topology in this lab, or the caller has no service.
             CallError: the call failed; carries its gRPC status.
         """
         state = LabState.of(self.folder)
         _check(state, topology, caller)
-        address = state.plan.unit(caller).address
-        return call(address, use_case, topology, context or {}, payload_bytes=payload_bytes)
+        services = {unit.name: unit.address for unit in state.plan.with_role(CALLER)}
+        if caller not in services:
+            raise InputError(
+                f"--caller: {caller!r} has no service in this lab that could make the call; "
+                f"send load in its place: lab load --caller {caller}"
+            )
+        return call(services[caller], use_case, topology, context or {}, payload_bytes=payload_bytes)
 
     def load(
         self,
@@ -240,6 +283,14 @@ class Lab:
         for each in options:
             _check(state, each.topology, each.caller)
         return drive_parallel(options, self._run_context(state), progress, cancel_token or CancelToken())
+
+    def judge_so_far(self, folder: Path) -> RunResult:
+        """Judges what a run has done so far, while it goes on; see :func:`lab.runs.interim.judge_so_far`.
+
+        Raises:
+            RunError: the run has ended, or its folder cannot be read.
+        """
+        return judge_so_far(folder, self._run_context(LabState.of(self.folder)))
 
     def roll(self, options: RollOptions, *, progress: Callable[[RollProgress], None] = lambda _: None) -> RollResult:
         """Shifts a model's traffic to another version in steps, and rolls back if a step is bad.

@@ -13,9 +13,11 @@ import os
 import pkgutil
 import sys
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from lab.errors import InputError
@@ -40,6 +42,9 @@ class Named(Protocol):
 
 
 T = TypeVar("T", bound=Named)
+
+# One of two threads that import the same modules may see them half imported. Reentrant, as plugins look kinds up.
+_LOCK = RLock()
 
 
 class Registry(Mapping[str, T]):
@@ -77,21 +82,28 @@ class Registry(Mapping[str, T]):
         """
         found = self._all()
         if name not in found:
-            raise InputError(f"{self._noun} {name!r} is not known; there are {', '.join(found)}")
+            close = get_close_matches(name, found, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise InputError(f"{self._noun} {name!r} is not known; there are {', '.join(found)}{hint}")
         return found[name]
 
     def _all(self) -> dict[str, T]:
         plugins = os.environ.get(PLUGINS, "")
-        if self._plugins != plugins:
-            if self._builtin is None:
-                self._builtin = self._collect(_modules_of(self._package))
-            if _loading:  # a plugin that looks kinds up while it loads sees the lab's own
-                return self._builtin
-            outside = self._collect((*_entry_points(self._group), *map(_plugin, _distinct(_paths(plugins)))))
-            if taken := sorted(outside.keys() & self._builtin.keys()):
-                raise InputError(f"{self._noun} {taken[0]!r} from outside has the name of one of the lab's; rename it")
-            self._found = {**self._builtin, **outside}
-            self._plugins = plugins
+        if self._plugins == plugins:
+            return self._found
+        with _LOCK:
+            return self._load(plugins)
+
+    def _load(self, plugins: str) -> dict[str, T]:
+        if self._builtin is None:
+            self._builtin = self._collect(_modules_of(self._package))
+        if _loading:  # a plugin that looks kinds up while it loads sees the lab's own
+            return self._builtin
+        outside = self._collect((*_entry_points(self._group), *map(_plugin, _distinct(_paths(plugins)))))
+        if taken := sorted(outside.keys() & self._builtin.keys()):
+            raise InputError(f"{self._noun} {taken[0]!r} from outside has the name of one of the lab's; rename it")
+        self._found = {**self._builtin, **outside}
+        self._plugins = plugins
         return self._found
 
     def _collect(self, sources: Iterable[object]) -> dict[str, T]:
@@ -118,9 +130,10 @@ def add_plugins(files: Sequence[Path]) -> None:
         InputError: a file cannot be read or run; the message names it, with the line.
     """
     known = [*plugins(), *(file.resolve() for file in files)]
-    for path in known:
-        _plugin(path)
-    os.environ[PLUGINS] = os.pathsep.join(dict.fromkeys(map(str, known)))
+    with _LOCK:
+        for path in known:
+            _plugin(path)
+        os.environ[PLUGINS] = os.pathsep.join(dict.fromkeys(map(str, known)))
 
 
 def plugins() -> list[Path]:

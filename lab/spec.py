@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lab import CHECKOUT
-from lab.bounds import COUNT, SECONDS
+from lab.bounds import COUNT, PORT, SECONDS
 from lab.errors import InputError, SpecError
 from lab.reading import read_text, require_shallow, where
 from lab.topologies import TOPOLOGIES
@@ -28,7 +28,11 @@ SIZES = {
 }
 """Specs that come with the lab, by size."""
 
+HTTPS = "https://"
+"""Begins the address of a receiver of traces with TLS."""
+
 _MAX_BYTES = 128 * 1024  # tomllib reads a megabyte a second,
+_MOST_PEM = 32 * 1024  # characters; they are in each unit's environment
 _MAX_DOTS = 32  # but takes a minute for a name of 50,000 parts
 _NAME = r"^[a-z][a-z0-9-]{0,30}$"
 _Name = Annotated[str, Field(pattern=_NAME)]
@@ -40,6 +44,15 @@ def _known_topology(name: str) -> str:
         return TOPOLOGIES[name].name
     except InputError as error:
         raise ValueError(str(error)) from None
+
+
+def _receiver(text: str) -> str:
+    host, _, port = text.removeprefix(HTTPS).rpartition(":")
+    if text and not (re.fullmatch("[A-Za-z0-9.-]+", host) and re.fullmatch("[0-9]{1,5}", port) and int(port) in PORT):
+        raise ValueError(
+            f"{text[:60]!r} is not an address; write HOST:PORT, e.g. 127.0.0.1:4317, or https://HOST:PORT for TLS"
+        )
+    return text
 
 
 def _default_topologies() -> list[str]:
@@ -111,6 +124,29 @@ class SecuritySpec(_Part):
     lifetime_s: float = Field(default=86_400.0, ge=2, le=2_592_000)
 
 
+class TracesSpec(_Part):
+    """Which requests are traced, and where their spans go.
+
+    Attributes:
+        rate: share of requests that are traced, 0 to 1; a request with a ``traceparent`` follows its sampled flag.
+        otlp: ``host:port`` of a receiver of OTLP over gRPC; ``https://host:port`` for one with TLS; empty for a
+            collector of the lab.
+        otlp_ca: certificates of the authorities that the receiver's certificate comes from, as PEM; for TLS only.
+    """
+
+    rate: float = Field(default=1.0, ge=0, le=1)
+    otlp: Annotated[str, AfterValidator(_receiver)] = ""
+    otlp_ca: str = Field(default="", max_length=_MOST_PEM)
+
+    @model_validator(mode="after")
+    def _has_what_tls_needs(self) -> Self:
+        if bool(self.otlp_ca) != self.otlp.startswith(HTTPS):
+            raise ValueError(
+                "a receiver with TLS is https://HOST:PORT, and needs the certificate of its authority: --otlp-ca FILE"
+            )
+        return self
+
+
 class LabSpec(_Part):
     """A whole lab.
 
@@ -120,12 +156,17 @@ class LabSpec(_Part):
         callers: by name.
         resolver: ``sidecar`` for one beside each caller, ``shared`` for one that all callers use.
         log_requests: whether callers, resolvers and models write access logs, as gateways and Envoys always do.
+        metrics: whether units serve metrics for Prometheus; Envoys always do.
         control_planes: number of control planes that serve the same revisions; the lab survives the loss of one.
         store: store of the revisions: ``postgresql://…``, or if empty an SQLite file in the lab's folder.
         idle_clusters: clusters that the first route table does not use, with their number of replicas, as targets for
             moving a model.
         receipt_key: secret of the models, see :mod:`models.stub.receipts`; `lab up` makes it.
         clusters_idle_after_s: seconds after which an Envoy drops a cluster that it does not use; 0 for never.
+        clusters_unasked: an Envoy that may use at most so many routing keys gets all their clusters before any request,
+            and keeps them: it needs no control plane for them. 48 KB of its memory each.
+        traces: traces of requests; None for none.
+        log_format: of the units' logs, ``text`` or ``json``, lines of JSON with the same keys in all.
     """
 
     topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(
@@ -135,15 +176,24 @@ class LabSpec(_Part):
     callers: dict[_Name, CallerSpec] = Field(min_length=1, max_length=1_000)
     resolver: Literal["sidecar", "shared"] = "sidecar"
     log_requests: bool = False
+    metrics: bool = False
     control_planes: int = Field(default=1, ge=1, le=8)
     store: str = Field(default="", pattern=r"^(postgres(ql)?://\S+)?$")
     idle_clusters: Annotated[dict[_Name, Annotated[int, Field(ge=1, le=64)]], Field(max_length=1_000)] = {}
     clusters_idle_after_s: float = Field(default=3_600.0, ge=0, le=604_800)
+    clusters_unasked: int = Field(default=64, ge=0, le=10_000)
     receipt_key: str = Field(default="", pattern="^[0-9a-f]{0,64}$")
     gateway: GatewaySpec = GatewaySpec()
     leases: LeaseSpec = LeaseSpec()
     stub: StubSpec = StubSpec()
     security: SecuritySpec = SecuritySpec()
+    traces: TracesSpec | None = None
+    log_format: Literal["text", "json"] = "text"
+
+    @property
+    def keeps_traces(self) -> bool:
+        """Whether the lab has a collector."""
+        return self.traces is not None and not self.traces.otlp
 
     @property
     def roles(self) -> frozenset[str]:
@@ -190,7 +240,16 @@ def read_spec(path: Path) -> LabSpec:
 
 
 def override(
-    spec: LabSpec, *, topologies: Sequence[str] = (), security: str | None = None, log_requests: bool = False
+    spec: LabSpec,
+    *,
+    topologies: Sequence[str] = (),
+    security: str | None = None,
+    log_requests: bool = False,
+    traces: float | None = None,
+    otlp: str = "",
+    otlp_ca: Path | None = None,
+    log_format: str = "",
+    metrics: bool = False,
 ) -> LabSpec:
     """The spec, changed by the options of the command line; what they leave empty stays.
 
@@ -199,6 +258,11 @@ def override(
         topologies: instead of the spec's; names that begin with ``+`` are added to them.
         security: instead of the spec's mode.
         log_requests: whether all units are to write access logs.
+        traces: share of requests to trace, instead of the spec's.
+        otlp: where their spans go, instead of the spec's; without a share, those of all requests.
+        otlp_ca: file of the authorities' certificates, for a receiver with TLS.
+        log_format: of the units' logs, instead of the spec's.
+        metrics: whether all units are to serve metrics.
 
     Raises:
         SpecError: one line with the option and its remedy.
@@ -212,12 +276,40 @@ def override(
         document["security"]["mode"] = security
     if log_requests:
         document["log_requests"] = True
+    if log_format:
+        document["log_format"] = log_format
+    authorities = _read_authorities(otlp_ca) if otlp_ca else None
+    given = {"rate": traces, "otlp": otlp or None, "otlp_ca": authorities}
+    if given := {name: value for name, value in given.items() if value is not None}:
+        document["traces"] = {**(document["traces"] or {}), **given}
+    if metrics:
+        document["metrics"] = True
     try:
         return LabSpec.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        option = "--topology" if first["loc"][0] == "topologies" else f"--{first['loc'][0]}"
+        named = {
+            "topologies": "--topology",
+            "otlp_ca": "--otlp-ca",
+            "otlp": "--otlp",
+            "log_format": "--log-format",
+        }
+        option = next((named[part] for part in first["loc"] if part in named), f"--{first['loc'][0]}")
+        if first["loc"] == ("traces",):  # the receiver's address and authorities do not fit
+            option = "--otlp"
         raise SpecError(f"{option}: {_remedy(first)}") from None
+
+
+def _read_authorities(file: Path) -> str:
+    try:
+        text = read_text(file, _MOST_PEM)
+    except OSError as error:
+        raise SpecError(f"--otlp-ca: {file}: cannot be read: {error.strerror}; name a file of PEM") from error
+    except ValueError as error:
+        raise SpecError(f"--otlp-ca: {where(file, error)}") from error
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise SpecError(f"--otlp-ca: {file}: has no certificate; name a file of PEM")
+    return text
 
 
 def _remedy(error: Any) -> str:

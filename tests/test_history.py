@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.errors import RunError
-from lab.history import Record, SpoolWriter, read_parquet, read_spool, write_parquet
+from lab.history import Record, SpoolTail, SpoolWriter, read_parquet, read_spool, write_parquet
 from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, record_of
 
 if TYPE_CHECKING:
@@ -94,6 +94,50 @@ def test_many_records_reach_the_file_without_a_flush(tmp_path: Path) -> None:
             writer.append(replace(RECORD, sequence=sequence))
 
         assert len(read_spool(tmp_path / "spool")) > 100
+
+
+def test_a_tail_reads_each_record_once_also_after_the_file_was_removed(tmp_path: Path) -> None:
+    records = [replace(RECORD, sequence=sequence) for sequence in range(3)]
+    with SpoolWriter(tmp_path / "spool") as writer:
+        tail = SpoolTail(tmp_path / "spool")
+        found = [tail.read()]
+        for record in records:
+            writer.append(record)
+            writer.flush()
+            if record is not records[-1]:
+                found.append(tail.read())
+        (tmp_path / "spool").unlink()
+        found.append(tail.read())
+    tail.close()
+
+    assert found == [[], *([each] for each in records)]
+
+
+def test_a_tail_leaves_a_line_that_is_half_written_for_later(tmp_path: Path) -> None:
+    with SpoolWriter(tmp_path / "whole") as writer:
+        writer.append(RECORD)
+    line = (tmp_path / "whole").read_bytes()
+    (tmp_path / "spool").write_bytes(line[:100])
+    tail = SpoolTail(tmp_path / "spool")
+    before = tail.read()
+    with (tmp_path / "spool").open("ab") as file:
+        file.write(line[100:])
+
+    assert (before, tail.read()) == ([], [RECORD])
+    tail.close()
+
+
+def test_a_tail_refuses_a_record_that_breaks_the_chain(tmp_path: Path) -> None:
+    with SpoolWriter(tmp_path / "spool") as writer:
+        for sequence in range(2):
+            writer.append(replace(RECORD, sequence=sequence))
+    first, second = (tmp_path / "spool").read_bytes().splitlines(keepends=True)
+    (tmp_path / "spool").write_bytes(first.replace(b"homepage", b"hamepage") + second)
+    tail = SpoolTail(tmp_path / "spool")
+
+    with pytest.raises(RunError, match="spool:1: the chain of digests is broken"):
+        tail.read()
+    tail.close()
 
 
 @pytest.mark.parametrize("torn_bytes", [1, 2, 40, 150])

@@ -1,12 +1,15 @@
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from lab.errors import InputError
-from lab.registry import PLUGINS, add_plugins
-from lab.topologies import TOPOLOGIES
+from lab.registry import PLUGINS, Registry, add_plugins
+from lab.topologies import TOPOLOGIES, Topology
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,8 +55,34 @@ def test_processes_that_a_command_starts_find_its_plugins(outside: Path) -> None
     assert result.stdout == "a test\n"
 
 
+@pytest.fixture
+def many_switches() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("many_switches")
+def test_threads_that_look_up_at_once_find_all() -> None:
+    for _ in range(50):
+        kinds = Registry(Topology, package="lab.topologies", group="lab.no_such_group", noun="topology")
+        together = Barrier(4)
+
+        def look_up(kinds: Registry[Topology] = kinds, together: Barrier = together) -> list[str]:
+            together.wait()
+            return list(kinds)
+
+        with ThreadPoolExecutor(4) as pool:
+            found = [each.result() for each in [pool.submit(look_up) for _ in range(4)]]
+        assert found == [list(TOPOLOGIES)] * 4
+
+
 def test_an_unknown_name_is_answered_with_those_that_there_are() -> None:
-    with pytest.raises(InputError, match=r"^topology 'mash' is not known; there are direct, gateway, .*, proxyless$"):
+    with pytest.raises(
+        InputError,
+        match=r"^topology 'mash' is not known; there are direct, gateway, .*, proxyless; did you mean 'mesh'\?$",
+    ):
         TOPOLOGIES["mash"]
 
     assert "mash" not in TOPOLOGIES

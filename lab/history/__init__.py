@@ -6,13 +6,14 @@
 from lab.history.columns import Columns, read_columns
 from lab.history.parquet import read_parquet, write_parquet
 from lab.history.record import NONE_SEEN, UNSENT, Record
-from lab.history.spool import SpoolWriter, read_spool
+from lab.history.spool import SpoolTail, SpoolWriter, read_spool
 
 __all__ = [
     "NONE_SEEN",
     "UNSENT",
     "Columns",
     "Record",
+    "SpoolTail",
     "SpoolWriter",
     "read_columns",
     "read_parquet",

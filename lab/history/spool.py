@@ -34,6 +34,7 @@ FLUSH_RECORDS = 64
 
 _OLDEST = len(FIELDS) - len(DEFAULTS)  # number of fields without a default
 _DIGEST_HEX = 32
+_TAIL_BYTES = 1 << 20
 _MAX_BYTES = 16 << 30  # a record takes 400 bytes, and a run has 20 million at most
 _LINK = re.compile(rb',"([0-9a-f]{8}):([0-9a-f]{32})"\]$')
 
@@ -141,6 +142,37 @@ def read_spool(path: Path) -> list[Record]:
         with suppress(_DamagedError):  # the writer was killed within this line
             records.extend(_records(last, f"{path}:{len(whole) + 1}", chain))
     return records
+
+
+class SpoolTail:
+    """Reads a spool that is still being written, a part at each call.
+
+    The file stays open, so that records are found that were written last before the file was removed.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file = path, path.open("rb")
+        self._rest, self._lines, self._chain = b"", 0, _Chain()
+
+    def read(self) -> list[Record]:
+        """Returns the records that were written whole since the last call.
+
+        Raises:
+            RunError: as :func:`read_spool` does.
+        """
+        *whole, self._rest = (self._rest + self._file.read(_TAIL_BYTES)).split(b"\n")
+        records: list[Record] = []
+        for line in whole:
+            self._lines += 1
+            records.extend(_records(line, f"{self._path}:{self._lines}", self._chain))
+        return records
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
 
 
 class _DamagedError(RunError):

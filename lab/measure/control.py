@@ -51,7 +51,7 @@ class Control:
     def doubt(self) -> str:
         """Why the bench's figures do not count; empty if they do."""
         if not self.can_tell:
-            return f"too few rounds for the A/A control to decide: {self.difference.rounds}"
+            return f"{self.difference.rounds} rounds are too few for the A/A control to decide"
         return "" if self.agrees else f"the A/A control disagrees: {self.text}"
 
 

@@ -5,15 +5,18 @@ lab, which ``lab.runtime`` carries out. To add a role, add a file here,
 name its module by an entry point of the group ``routing_lab.roles``, or give the file to ``--plugin``.
 """
 
-from lab.roles._plan import Plan, layout_of, plan, roles_of
+from lab.roles._observed import with_environment
+from lab.roles._plan import LOAD, Plan, layout_of, plan, roles_of
 from lab.roles._registry import ROLES, followers, rule_followers
 from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
-from lab.roles._unit import ACCESS_LOG, CALLER, CONTROL_PLANE, MODEL, UNIX, Port, Site, Unit
+from lab.roles._unit import ACCESS_LOG, CALLER, COLLECTOR, CONTROL_PLANE, MODEL, UNIX, Port, Site, Unit
 
 __all__ = [
     "ACCESS_LOG",
     "CALLER",
+    "COLLECTOR",
     "CONTROL_PLANE",
+    "LOAD",
     "MODEL",
     "ROLES",
     "UNIX",
@@ -32,4 +35,5 @@ __all__ = [
     "python",
     "roles_of",
     "rule_followers",
+    "with_environment",
 ]

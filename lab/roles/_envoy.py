@@ -8,6 +8,7 @@ from string import Template
 from typing import Any
 
 from lab.identity.envoy import sds_files, sockets_of
+from lab.roles._observed import envoy_observed
 from lab.roles._role import Layout
 from lab.roles._unit import ACCESS_LOG, UNIX, Port, Unit
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
@@ -40,7 +41,7 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
     folder = str(Path(site.path(name, "envoy.yaml")).parent) if secrets else ""
     bootstrap = Template(_TEMPLATE.read_text()).substitute(
         address=json.dumps(envoy_address(port.bind)),
-        control_planes=xds_endpoints(lab.control_plane(name)),
+        **xds_cluster(lab.control_plane(name)),
         role=role,
         shared="" if caller else "yes",
         access_log=site.path(name, ACCESS_LOG),
@@ -48,6 +49,7 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
         **sockets_of(folder, caller),
         **admin_view(site.socket(name, "admin"), admin.bind, site.host_address),
         **IN_BOOTSTRAP,
+        **envoy_observed(lab, name, role, folder),
         tenants="" if caller else f"\n          - {_TENANTS_FILTER}",
     )
     argv = (
@@ -66,6 +68,13 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
     )
     files = {"envoy.yaml": bootstrap, **secrets}
     return Unit(name, role, argv, port, admin, files, pod=caller or name, logs_requests=True)
+
+
+def xds_cluster(control_planes: str) -> dict[str, str]:
+    """The control planes, ``host:port`` with commas between, as the template has them: endpoints and discovery."""
+    hosts = [address.rpartition(":")[0] for address in control_planes.split(",")]
+    named = not all(host.replace(".", "").isdigit() for host in hosts)
+    return {"discovery": "STRICT_DNS" if named else "STATIC", "control_planes": xds_endpoints(control_planes)}
 
 
 def xds_endpoints(addresses: str) -> str:

@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lab.client import Endpoints
+from lab.roles._metrics import with_metrics
+from lab.roles._observed import with_environment
 from lab.roles._registry import ROLES
 from lab.roles._role import Follows, Layout, Role
-from lab.roles._unit import CALLER, CONTROL_PLANE, MODEL, Site, Unit
+from lab.roles._unit import CALLER, COLLECTOR, CONTROL_PLANE, MODEL, Site, Unit
 from lab.routing.document import RouteTable
 from lab.spec import LabSpec
 from lab.transport.xds import ROLE as PROXYLESS
 
+LOAD = "load"
+"""What drivers of load are called beside the units."""
 _NODES = "nodes.json"
 
 
@@ -25,11 +29,13 @@ class Plan:
         units: in the order of starting.
         callers: caller → the addresses that it connects to.
         clients: caller → the same addresses for programs on this machine.
+        load_metrics: ``host:port`` of this machine at which drivers of load serve metrics; empty for none.
     """
 
     units: tuple[Unit, ...]
     callers: Mapping[str, Endpoints]
     clients: Mapping[str, Endpoints]
+    load_metrics: str = ""
 
     def unit(self, name: str) -> Unit:
         """The unit of that name.
@@ -65,7 +71,8 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
         units += beside.units[len(shared.units) :]
         callers[caller] = beside.endpoints(caller, lambda port: port.inside)
         clients[caller] = beside.endpoints(caller, lambda port: port.outside)
-    return Plan(tuple(_with_nodes(unit, units, site) for unit in units), callers, clients)
+    load_metrics = site.outside(LOAD, "metrics") if spec.metrics else ""
+    return Plan(tuple(_with_nodes(unit, units, site) for unit in units), callers, clients, load_metrics)
 
 
 def _with_nodes(unit: Unit, units: Sequence[Unit], site: Site) -> Unit:
@@ -87,7 +94,8 @@ def roles_of(spec: LabSpec) -> tuple[Role, ...]:
     Raises:
         InputError: a topology names an unknown role.
     """
-    return tuple(ROLES[name] for name in (CONTROL_PLANE, MODEL, *sorted(spec.roles), CALLER))
+    collector = [COLLECTOR] if spec.keeps_traces else []
+    return tuple(ROLES[name] for name in (CONTROL_PLANE, *collector, MODEL, *sorted(spec.roles), CALLER))
 
 
 def layout_of(spec: LabSpec, site: Site, table: RouteTable | None = None) -> Layout:
@@ -101,5 +109,6 @@ def layout_of(spec: LabSpec, site: Site, table: RouteTable | None = None) -> Lay
 
 def _with_units(lab: Layout, caller: str) -> Layout:
     for role in lab.roles:
-        lab = replace(lab, units=(*lab.units, *role.units(lab, caller)))
+        units = (with_metrics(lab, with_environment(lab, unit)) for unit in role.units(lab, caller))
+        lab = replace(lab, units=(*lab.units, *units))
     return lab

@@ -32,5 +32,6 @@ def rendered(name: str, title: str) -> Role:
         probe=Probe.CONNECTED,
         follows=Follows.RULES_AND_ENDPOINTS,
         calls_models=True,
+        stage="proxies",
         memory_mb=512,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lab.client import DirectTarget, Endpoints
-from lab.roles._unit import ACCESS_LOG, CALLER, CONTROL_PLANE, MODEL, Port, Site, Unit
+from lab.roles._unit import ACCESS_LOG, CALLER, COLLECTOR, CONTROL_PLANE, MODEL, Port, Site, Unit
 from lab.routing.document import RouteTable
 from lab.spec import LabSpec
 from lab.topologies import TOPOLOGIES
@@ -62,6 +62,7 @@ class Role:
         read_log_line: parses a line of its access log; ``request_id`` is among the fields.
         port: number of its port in a container; units of one pod have different numbers.
         image: image of its containers; the lab's own if empty.
+        stage: stage of ``compose/Dockerfile`` that is its image, on top of the lab's own; none if empty.
         cpus: limit of processors of a container.
         memory_mb: memory limit of a container, MB.
         accounted_as: part of the lab to which reports charge its CPU time; the role's name if empty.
@@ -78,9 +79,14 @@ class Role:
     read_log_line: Callable[[str], Mapping[str, Any]] = json.loads
     port: int = 9000
     image: str = ""
+    stage: str = ""
     cpus: float = 1
     memory_mb: int = 256
     accounted_as: str = ""
+
+    def image_in(self, own: str) -> str:
+        """The image of its containers in a lab whose own image is ``own``."""
+        return self.image or "-".join(filter(None, (own, self.stage)))
 
     @property
     def part(self) -> str:
@@ -143,11 +149,11 @@ class Layout:
         """
         by_role: dict[str, list[str]] = {}
         for unit in self.units:
-            if unit.role not in (CALLER, MODEL):
+            if unit.role not in (CALLER, MODEL, COLLECTOR):
                 by_role.setdefault(unit.role, []).append(seen(unit.port))
         if CONTROL_PLANE in by_role:
             by_role[CONTROL_PLANE] = _in_turn(by_role[CONTROL_PLANE], caller)
-        return Endpoints({role: tuple(addresses) for role, addresses in by_role.items()}, self._hard_coded(seen))
+        return Endpoints({role: _unique(addresses) for role, addresses in by_role.items()}, self._hard_coded(seen))
 
     def _hard_coded(self, seen: Callable[[Port], str]) -> dict[str, DirectTarget]:
         if all(TOPOLOGIES[name].capabilities.follows_rules for name in self.spec.topologies):
@@ -157,7 +163,7 @@ class Layout:
             model, _, version = use_case["default"].partition("@")
             runs = self.table.document["models"][model]["versions"][version]
             cluster = runs["cluster"]
-            replicas = tuple(seen(unit.port) for unit in self.units if unit.cluster == cluster)
+            replicas = _unique(seen(unit.port) for unit in self.units if unit.cluster == cluster)
             targets[name] = DirectTarget(model, version, replicas, cluster, runs.get("config", {}))
         return targets
 
@@ -165,6 +171,11 @@ class Layout:
 def rotated(entries: Sequence[T], first: int) -> list[T]:
     """The entries in their order, beginning with another one."""
     return [*entries[first:], *entries[:first]]
+
+
+def _unique(addresses: Iterable[str]) -> tuple[str, ...]:
+    """The addresses in their order, each once: several units may share one name."""
+    return tuple(dict.fromkeys(addresses))
 
 
 def _in_turn(entries: Sequence[T], unit: str) -> list[T]:

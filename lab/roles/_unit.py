@@ -10,6 +10,8 @@ from lab.identity import Identity
 
 CALLER, MODEL, CONTROL_PLANE = "caller", "model", "control-plane"
 """Roles that every lab has, with any topologies."""
+COLLECTOR = "collector"
+"""Role, and unit, that a lab has which keeps the traces of its requests."""
 UNIX = "unix:"
 """Begin of the address of a Unix socket, before its path."""
 ACCESS_LOG = "access.log"
@@ -24,11 +26,13 @@ class Port:
         bind: for the unit itself.
         inside: for other units: of its pod if it is in one, else of the whole lab.
         outside: for programs on this machine.
+        enters_pod: whether connections to ``outside`` arrive over the loopback of the unit's own pod.
     """
 
     bind: str
     inside: str
     outside: str
+    enters_pod: bool = False
 
 
 class Site(Protocol):
@@ -38,15 +42,22 @@ class Site(Protocol):
     def host_address(self) -> str:
         """Address from which programs of this machine connect; empty if units share the machine's loopback."""
 
-    def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
+    def port(self, unit: str, name: str, pod: str = "", number: int = 0, group: str = "") -> Port:
         """Addresses of a unit's port; the same at each call.
 
         Args:
             unit: the unit.
-            name: ``grpc``, ``admin`` or ``rest``.
+            name: ``grpc``, ``admin``, ``rest`` or ``metrics``.
             pod: the caller that the unit runs beside, if it is in a pod.
             number: port number where units have IP addresses of their own; the usual one of that name if 0.
+            group: the units that serve the same, where clients reach all of them by one name.
         """
+
+    def outside(self, unit: str, name: str) -> str:
+        """``host:port`` of this machine for a unit's port."""
+
+    def advertised(self, port: Port) -> str:
+        """``ip:port`` under which the unit itself registers a port of its own."""
 
     def port_beside(self, unit: str, pod: str, number: int) -> Port:
         """Addresses of the gRPC port of a unit that believes the callers of its own pod without a certificate.
@@ -80,6 +91,8 @@ class Unit:
         rest: of its REST server, if it has one.
         aliases: further names under which clients know it.
         logs_requests: whether it writes :data:`ACCESS_LOG`.
+        environment: variables beside those of its runtime.
+        metrics: of its metrics, if it serves any itself.
     """
 
     name: str
@@ -93,11 +106,19 @@ class Unit:
     rest: Port | None = None
     aliases: tuple[str, ...] = ()
     logs_requests: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    metrics: Port | None = None
 
     @property
     def address(self) -> str:
         """``host:port`` or ``unix:PATH`` at which programs on this machine reach it."""
         return self.port.outside
+
+    @property
+    def ports(self) -> dict[str, Port]:
+        """All its ports, by their names at :meth:`Site.port`."""
+        ports = {"grpc": self.port, "admin": self.admin, "rest": self.rest, "metrics": self.metrics}
+        return {name: port for name, port in ports.items() if port}
 
     @property
     def identity(self) -> Identity:

@@ -25,6 +25,7 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
                 listen=port.bind,
                 **({"name": name} if aliases else {}),
                 clusters_idle_after=f"{spec.clusters_idle_after_s:g}",
+                clusters_unasked=str(spec.clusters_unasked),
                 rules_for=lab.names_of(lambda role: role.follows in _RULES),
                 xds_for=lab.names_of(lambda role: role.follows in _XDS),
                 load_reports_from=lab.names_of(lambda role: role.follows is Follows.XDS),

@@ -13,7 +13,7 @@ _NAME = "gateway"
 def _units(lab: Layout, caller: str) -> Iterator[Unit]:
     for number in range(1, lab.spec.gateway.replicas + 1) if not caller else ():
         name = f"{_NAME}-{number}"
-        port, rest = lab.site.port(name, "grpc"), lab.site.port(name, "rest")
+        port, rest = lab.site.port(name, "grpc", group=_NAME), lab.site.port(name, "rest", group=_NAME)
         argv = python(
             "services.gateway",
             name=name,

@@ -7,6 +7,7 @@ from itertools import count, islice, product
 from string import ascii_lowercase
 
 from lab.errors import SpecError
+from lab.roles._metrics import with_metrics
 from lab.roles._role import Layout, Placement, Probe, Role, python
 from lab.roles._unit import MODEL, Port, Unit
 
@@ -22,26 +23,27 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
         raise SpecError(f"clusters: {number:,} replicas are more than a lab can hold; use {MAX_REPLICAS:,} at most")
     for cluster, replicas in clusters.items():
         for name in islice(_names(cluster), replicas):
-            yield replica(lab, cluster, name, lab.site.port(name, "grpc"))
+            yield replica(lab, cluster, name, lab.site.port(name, "grpc", group=cluster))
 
 
 def replica(lab: Layout, cluster: str, name: str, port: Port) -> Unit:
     """One replica of a model cluster."""
-    rest = lab.site.port(name, "rest")
+    rest = lab.site.port(name, "rest", group=cluster)
     argv = python(
         "models.stub",
         cluster=cluster,
         replica=name,
         listen=port.bind,
         rest=rest.bind,
-        advertise=port.inside,
+        advertise=lab.site.advertised(port),
         control_plane=lab.control_plane(name),
         clients=lab.names_of(lambda role: role.calls_models),
         **({"receipt_key": lab.spec.receipt_key} if lab.spec.receipt_key else {}),
         **lab.spec.stub.model_dump(exclude_defaults=True),
         **lab.request_log(name),
     )
-    return Unit(name, MODEL, argv, port, pod=name, cluster=cluster, rest=rest, logs_requests=lab.spec.log_requests)
+    unit = Unit(name, MODEL, argv, port, pod=name, cluster=cluster, rest=rest, logs_requests=lab.spec.log_requests)
+    return with_metrics(lab, unit)  # one that is added later is in no plan
 
 
 def new_replica_name(cluster: str, taken: Collection[str]) -> str:

@@ -22,7 +22,8 @@ def by_header(role: str, proxy: str, *, reason: str, capabilities: Capabilities,
     def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Leased:
         # Not by Envoy: the client sends the copies for a shadow.
         resolver = ResolverClient(caller, endpoints.address_of("resolver"), security, through_envoy=False)
-        return Leased(resolver, RpcChannel((endpoints.address_of(role),), security, peer=role))
+        proxy = RpcChannel((endpoints.address_of(role),), security, peer=role, watches_health=False)
+        return Leased(resolver, proxy)
 
     return Topology(
         name=f"gateway-{role}",

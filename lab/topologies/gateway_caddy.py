@@ -8,7 +8,7 @@ from lab.topologies._topology import YES, Capabilities, no, yes
 TOPOLOGY = by_header(
     "caddy",
     "Caddy",
-    reason="somebody else's proxy; a document that its admin API replaces as a whole",
+    reason="an off-the-shelf proxy; its admin API replaces the whole configuration",
     capabilities=Capabilities(
         shadow=yes("the client sends the copies"),
         shadow_by="caller",

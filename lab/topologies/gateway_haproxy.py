@@ -8,7 +8,7 @@ from lab.topologies._topology import YES, Capabilities, no, yes
 TOPOLOGY = by_header(
     "haproxy",
     "HAProxy",
-    reason="somebody else's proxy; a map and servers that change over its runtime socket, without a reload",
+    reason="an off-the-shelf proxy; its runtime socket changes a map and servers, without a reload",
     capabilities=Capabilities(
         shadow=yes("the client sends the copies"),
         shadow_by="caller",

@@ -16,7 +16,7 @@ def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Le
     envoy, resolver = endpoints.address_of("central-envoy"), endpoints.address_of("resolver")
     return Leased(
         ResolverClient(caller, resolver, security),
-        RpcChannel((envoy,), security, peer="central-envoy"),
+        RpcChannel((envoy,), security, peer="central-envoy", watches_health=False),
         encode=with_tenant_header,
     )
 

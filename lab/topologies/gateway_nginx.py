@@ -8,7 +8,7 @@ from lab.topologies._topology import YES, Capabilities, no, yes
 TOPOLOGY = by_header(
     "nginx",
     "NGINX",
-    reason="somebody else's proxy; a map in a file, which it reads again at each change",
+    reason="an off-the-shelf proxy; its JavaScript replaces keys in shared memory, without a reload",
     capabilities=Capabilities(
         shadow=yes("the client sends the copies"),
         shadow_by="caller",

@@ -8,7 +8,7 @@ from lab.topologies._topology import YES, Capabilities, yes
 TOPOLOGY = by_header(
     "traefik",
     "Traefik",
-    reason="somebody else's proxy; a router for each key, in a file that it watches",
+    reason="an off-the-shelf proxy; it watches a file with a router for each key",
     capabilities=Capabilities(
         shadow=yes("the client sends the copies"),
         shadow_by="caller",

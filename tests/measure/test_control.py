@@ -42,7 +42,7 @@ def test_with_too_few_rounds_a_control_tells_nothing() -> None:
     seen = control("direct", [1.0] * 9, [2.0] * 9, among=6)
 
     assert (seen.agrees, seen.can_tell) == (True, False)
-    assert "too few rounds" in seen.doubt
+    assert "rounds are too few" in seen.doubt
     assert control("direct", [1.0] * 10, [2.0] * 10, among=6).can_tell
 
 
