@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TextIO
 
-from lab.roles import Plan, Port, Site, Unit
+from lab.client import Endpoints
+from lab.errors import InputError
+from lab.roles import CALLER, Plan, Port, Site, Unit
 from lab.runtime import ports
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.identities import Identities
-from lab.runtime.state import Running
+from lab.runtime.state import LabState, Running
 
 _LAST_WORDS = 3
 _LAST_LINES = 100
@@ -30,6 +32,10 @@ class RuntimeSite(Site):
     folder: Path
     ports: dict[str, int]
 
+    def advertised(self, port: Port) -> str:
+        """Its address for other units, which the plan has already."""
+        return port.inside
+
     def outside(self, unit: str, name: str) -> str:
         """``127.0.0.1:port`` of a unit's port on this machine; reserves a port that is new to the plan."""
         key = f"{unit}/{name}"
@@ -39,7 +45,7 @@ class RuntimeSite(Site):
 
     def take_over(self, old: Unit, name: str) -> Port:
         """Gives the ports and address of a unit that is gone to a new unit of that name."""
-        for port in ("grpc", "rest"):
+        for port in ("grpc", "rest", "metrics"):
             if f"{old.name}/{port}" in self.ports:
                 self.ports[f"{name}/{port}"] = self.ports.pop(f"{old.name}/{port}")
         return old.port
@@ -73,6 +79,9 @@ class Runtime(ABC):
     @abstractmethod
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
         """Starts units of the plan; yields each with its process or container, without waiting until it is ready."""
+
+    def deliver(self, units: Iterable[Unit]) -> None:  # noqa: B027 (they may read this machine's files)
+        """Gives running units the certificates that this machine has for them."""
 
     def watch(self) -> None:  # noqa: B027 (an engine may do it)
         """Makes sure that a unit which exceeds its memory ceiling is ended and started again, until the lab is down."""
@@ -154,6 +163,26 @@ class Runtime(ABC):
             InputError: this runtime cannot.
         """
 
+    def nodes(self) -> Mapping[str, list[str]]:
+        """Node → the lab's units on it; empty for a runtime that has only this machine."""
+        return {}
+
+    def lose_node(self, node: str) -> None:
+        """Ends all units on a node at once, and lets none start there.
+
+        Raises:
+            InputError: this runtime has no nodes.
+        """
+        raise InputError(f"node {node}: the {self.name} runtime has only this machine")
+
+    def restore_node(self, node: str) -> None:
+        """Lets units start on a node again.
+
+        Raises:
+            InputError: this runtime has no nodes.
+        """
+        self.lose_node(node)
+
     @abstractmethod
     def stop(self, units: Iterable[Running], *, within_s: float = 6.0) -> None:
         """Asks units to end, and kills those that have not ended within ``within_s`` seconds."""
@@ -175,7 +204,7 @@ class Runtime(ABC):
         cancel_token: CancelToken | None = None,
         errors: TextIO | None = None,
     ) -> int:
-        """Runs the load driver on the plan in a run's folder to its end, in a caller's place.
+        """Runs the load driver on the plan in a run's folder to its end, in a caller's place; or several, as planned.
 
         Ctrl-C is passed on to the driver, which then ends in its own way.
 
@@ -191,14 +220,30 @@ class Runtime(ABC):
             The driver's exit status.
         """
 
+    def endpoints_of_drivers(self, caller: str, endpoints: Endpoints) -> Endpoints:
+        """The caller's addresses as several drivers reach them, each of which may be in a pod of its own."""
+        del caller
+        return endpoints
+
+    def _driver_environment(self, caller: str) -> Mapping[str, str]:
+        """Variables of a load driver beside those of the runtime: those of the caller's service, if it has one."""
+        services = LabState.of(self._folder).plan.with_role(CALLER)
+        return next((unit.environment for unit in services if unit.name == caller), {})
+
     @abstractmethod
     def kill_driver(self, run: Path) -> None:
-        """Kills a driver of that run that has outlived the command that started it; there need be none."""
+        """Kills all drivers of that run, which may have outlived the command that started them; there need be none."""
 
 
 def _nothing_left(folder: Path) -> bool:
     del folder
     return False
+
+
+def _no_options(folder: Path, given: Mapping[str, str]) -> None:
+    del folder
+    if given:
+        raise InputError(f"--{next(iter(given)).replace('_', '-')}: is for --runtime kubernetes only")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +257,8 @@ class RuntimeKind:
         obstacle: returns why it does not work on this machine; empty if it does.
         make: makes it, from the lab's folder and its security mode.
         left_in: whether a lab's folder shows that the lab was on this runtime.
+        configure: keeps options of ``lab up`` in the lab's folder, by name; raises :class:`lab.errors.InputError` for
+            one that it does not know.
     """
 
     name: str
@@ -220,3 +267,4 @@ class RuntimeKind:
     obstacle: Callable[[], str]
     make: Callable[[Path, str], Runtime]
     left_in: Callable[[Path], bool] = _nothing_left
+    configure: Callable[[Path, Mapping[str, str]], None] = _no_options

@@ -109,6 +109,6 @@ class Identities:
 
 
 def _towards(unit: Unit, operator: Security) -> Security:
-    """Credentials for a unit; none where it takes plaintext over a loopback that it shares with this process."""
-    beside = ROLES[unit.role].takes_plaintext_beside and unit.port.inside == unit.port.outside
-    return Security() if beside else operator
+    """Credentials for a unit; none where it takes plaintext over a loopback at which this process reaches it."""
+    beside = unit.port.enters_pod or unit.port.inside == unit.port.outside
+    return Security() if beside and ROLES[unit.role].takes_plaintext_beside else operator

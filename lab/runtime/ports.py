@@ -56,8 +56,8 @@ def ports_of(plan: Plan | None) -> dict[str, int]:
     """The ports of this machine that a plan uses: ``unit/name`` → port."""
     found = {}
     for unit in plan.units if plan else ():
-        for name, port in (("grpc", unit.port), ("admin", unit.admin), ("rest", unit.rest)):
-            if port is not None and not port.outside.startswith(UNIX):
+        for name, port in unit.ports.items():
+            if not port.outside.startswith(UNIX):
                 found[f"{unit.name}/{name}"] = int(port.outside.rsplit(":", 1)[1])
     return found
 

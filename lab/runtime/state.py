@@ -131,20 +131,17 @@ def _parsed(text: str) -> LabState:
         runtime=raw["runtime"],
         spec_file=raw["spec_file"],
         spec=LabSpec.model_validate(raw["spec"]),
-        plan=Plan(units, callers, clients),
+        plan=Plan(units, callers, clients, raw["plan"].get("load_metrics", "")),
         running={name: Running(**each) for name, each in raw["running"].items()},
     )
 
 
 def _unit(document: Mapping[str, Any]) -> Unit:
-    admin, rest = document["admin"], document.get("rest")
     return Unit(
         **{
             **document,
             "argv": tuple(document["argv"]),
             "aliases": tuple(document.get("aliases", ())),
-            "port": Port(**document["port"]),
-            "admin": None if admin is None else Port(**admin),
-            "rest": None if rest is None else Port(**rest),
+            **{name: Port(**document[name]) for name in ("port", "admin", "rest", "metrics") if document.get(name)},
         }
     )

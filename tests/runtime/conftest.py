@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from lab.lab import Lab
 from lab.runtime.compose import engine as docker_engine
+from lab.runtime.compose import image
 from lab.runtime.compose.engine import obstacle
 from tests.labs import lab_up, write_spec
 from tests.missing import missing
@@ -43,6 +45,19 @@ def engine() -> docker.DockerClient:
     return docker_engine.connect()
 
 
+@pytest.fixture(scope="session")
+def image_name(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image, built by a lab on the way if no other test's has built it."""
+    name, _ = image.wanted(engine)
+    if not image.is_here(engine, name):
+        lab = Lab(f"image-{secrets.token_hex(3)}", home=tmp_path_factory.mktemp("image"))
+        try:
+            lab.up(runtime="compose", spec=Path("mini"))
+        finally:
+            lab.down()
+    return name
+
+
 @pytest.fixture
 def compose_lab(own_lab: Lab, mini_spec: Path) -> Lab:
     """A small lab of containers, which is up."""
@@ -50,7 +65,7 @@ def compose_lab(own_lab: Lab, mini_spec: Path) -> Lab:
     return own_lab
 
 
-@pytest.fixture(scope="session", params=["process", "compose"])
+@pytest.fixture(scope="module", params=["process", "compose"])
 def lab_to_break(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A small lab on each runtime; a test repairs what it breaks."""
     if request.param == "compose":

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,11 +18,12 @@ from lab.errors import LabError
 from lab.lab import Lab
 from lab.transport.rpc_logs import RequestLog
 from lab.waiting import eventually
-from tests.lab_command import run_lab
-from tests.labs import ask, processes_of, unique_lab, write_spec
+from tests.lab_command import json_of, run_lab
+from tests.labs import ask, processes_of, states, unique_lab, write_spec
 from tests.missing import missing
 
 WITHIN = timedelta(seconds=60)
+FULL = "No space left on device; make space, then run the command again"
 
 
 @pytest.fixture
@@ -112,6 +116,77 @@ def test_a_lab_on_a_full_disk_answers_and_says_so_and_recovers(lab: Lab, disk: P
     assert {unit.state for unit in lab.status().units} == {"running"}
     request = ask(lab, "gateway").request_id
     assert [line.unit for line in lab.logs(request)] == ["gateway-1"]
+
+
+@pytest.mark.timeout(300)
+def test_each_unit_that_ends_on_a_full_disk_is_shown_and_starts_once_there_is_space(
+    lab: Lab, disk: Path, tmp_path: Path
+) -> None:
+    up = ("up", "--spec", write_spec(tmp_path), "--runtime", "process")
+    full = f"the disk of lab {lab.name} is full: logs and revisions cannot be written"
+    filler = fill(disk)
+
+    for unit, process in processes(lab).items():
+        os.kill(process, signal.SIGKILL)
+        ended = eventually(f"{unit} has ended", partial(states, lab), within=WITHIN, until=is_exited(unit))
+        assert ended[unit] == "exited"
+        shown = run_lab(lab, "status")
+        assert shown.returncode == 1
+        assert full in shown.stdout.splitlines()
+        assert [line for line in shown.stdout.splitlines() if line.startswith(f"{unit}: ")]
+    refused = run_lab(lab, *up)
+    assert refused.returncode == 1
+    named, _, why = refused.stderr.splitlines()[-1].removeprefix("lab: ").partition(": ")
+    assert why == FULL
+    assert Path(named).is_relative_to(disk)
+    assert Path(named) != disk
+
+    filler.unlink()
+    assert run_lab(lab, *up).returncode == 0
+    assert set(states(lab).values()) == {"running"}
+    assert full not in run_lab(lab, "status").stdout
+    assert {ask(lab, topology).version for topology in ("gateway", "mesh")} == {"v1"}
+
+
+def test_load_on_a_full_disk_is_refused_and_runs_once_there_is_space(lab: Lab, disk: Path) -> None:
+    load = ("load", "--topology", "gateway", "--rate", "20", "--duration", "1", "--json")
+    filler = fill(disk)
+
+    refused = run_lab(lab, *load)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert refused.stderr.splitlines()[-1].endswith(f": {FULL}")
+
+    filler.unlink()
+    assert json_of(run_lab(lab, *load), statuses=(0, 1, 2))["ok"] > 0
+
+
+def processes(lab: Lab) -> dict[str, int]:
+    """Each unit's process."""
+    return {each.name: int(each.pid) for each in lab.status().units}
+
+
+def is_exited(unit: str) -> Callable[[Mapping[str, str]], bool]:
+    """Whether a unit has ended, by the states of all."""
+    return lambda seen: seen[unit] == "exited"
+
+
+def test_a_lab_on_a_disk_that_does_not_answer_serves_and_says_so_and_recovers(
+    lab: Lab, disk: Path, tmp_path: Path
+) -> None:
+    subprocess.run(["fsfreeze", "-f", disk], check=True)
+
+    def state() -> str:
+        return next(unit.state for unit in lab.status().units if unit.role == "control-plane")
+
+    for _ in range(2):
+        assert [ask(lab, topology).version for topology in ("gateway", "mesh")] == ["v1", "v1"]
+        eventually("the control plane waits for its disk", state, within=WITHIN, until="stalled".__eq__)
+    assert "stalled" in run_lab(lab, "status").stdout
+
+    subprocess.run(["fsfreeze", "-u", disk], check=True)
+    eventually("it goes on", state, within=WITHIN, until="running".__eq__)
+    assert {unit.state for unit in lab.status().units} == {"running"}
+    assert run_lab(lab, "routes", "publish", tmp_path / "routes.yaml").returncode == 0
 
 
 def test_down_does_not_wait_for_a_disk_that_does_not_answer(lab: Lab, disk: Path) -> None:

@@ -6,11 +6,14 @@ import socket
 import subprocess
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from operator import not_
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
+from lab.errors import CallError
 from lab.identity.authority import Authority
 from lab.identity.names import Identity
 from lab.lab import Lab
@@ -65,27 +68,46 @@ def listening(port: Port) -> socket.socket:
     return found
 
 
-def test_a_unit_without_a_file_descriptor_left_is_shown_and_recovers(own_lab: Lab, mini_spec: Path) -> None:
+@pytest.mark.timeout(300)
+def test_each_unit_without_a_file_descriptor_left_is_shown_and_recovers(own_lab: Lab, mini_spec: Path) -> None:
     up = f'ulimit -n {FILES}; exec "{LAB}" up --runtime process --spec "{mini_spec}"'
     environment = {"PATH": "/usr/bin:/bin", "LAB_NAME": own_lab.name, "LAB_HOME": str(own_lab.folder.parent.parent)}
     subprocess.run(["bash", "-c", up], check=True, env=environment, capture_output=True, timeout=100)
-    host, port = LabState.of(own_lab.folder).plan.unit("gateway-1").address.rsplit(":", 1)
-    line = (
-        f"gateway-1: has all its {FILES} files and connections open: new ones wait; "
-        "`ulimit -n` before `lab up` raises the limit"
-    )
 
-    def shown() -> list[str]:
-        return run_lab(own_lab, "status").stdout.splitlines()
+    def is_shown(line: str) -> bool:
+        return line in run_lab(own_lab, "status").stdout.splitlines()
 
-    with ExitStack() as open_connections:
-        for _ in range(FILES):
-            open_connections.enter_context(socket.create_connection((host, int(port))))
-        eventually("it is shown", shown, within=WITHIN, until=lambda lines: line in lines)
-        assert set(states(own_lab).values()) == {"running"}
+    for unit in LabState.of(own_lab.folder).plan.units:
+        line = (
+            f"{unit.name}: has {FILES} files and connections open, its limit: new ones wait; "
+            "`ulimit -n` before `lab up` raises the limit"
+        )
+        with ExitStack() as open_connections:
+            for _ in range(FILES):
+                open_connections.enter_context(connected(unit.port))
+            eventually(f"{unit.name} is shown", partial(is_shown, line), within=WITHIN)
+            assert set(states(own_lab).values()) == {"running"}
 
-    eventually("it is shown no more", shown, within=WITHIN, until=lambda lines: line not in lines)
-    assert ask(own_lab, "gateway").version == "v1"
+        eventually(f"{unit.name} has recovered", partial(is_shown, line), within=WITHIN, until=not_)
+        eventually("both topologies answer again", partial(answers, own_lab), within=WITHIN)
+
+
+def answers(lab: Lab) -> bool:
+    """Whether the lab answers a call through each topology."""
+    try:
+        return {ask(lab, topology).version for topology in ("gateway", "mesh")} == {"v1"}
+    except CallError:
+        return False
+
+
+def connected(port: Port) -> socket.socket:
+    """A connection that says nothing."""
+    if port.bind.startswith(UNIX):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(port.bind.removeprefix(UNIX))
+        return client
+    host, number = port.bind.rsplit(":", 1)
+    return socket.create_connection((host, int(number)))
 
 
 @pytest.mark.parametrize("jump", [timedelta(hours=-1), timedelta(hours=1)])

@@ -85,7 +85,7 @@ def test_a_paused_sidecar_holds_up_the_mesh_alone_until_it_is_healed(lab: Lab) -
 
 def test_a_replica_that_is_cut_off_is_left_out_until_it_is_healed(lab: Lab) -> None:
     if lab.status().runtime == "process":
-        with pytest.raises(InputError, match=r"^partition .* process runtime.*pause it.*--runtime compose"):
+        with pytest.raises(InputError, match=r"^partition .* process runtime.*use `pause`.*--runtime compose"):
             lab.faults.inject("partition", A)
         assert lab.faults.active() == []
         return

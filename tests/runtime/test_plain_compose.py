@@ -15,9 +15,8 @@ import pytest
 from lab import CHECKOUT
 from lab.client.call import call
 from lab.errors import CallError
-from lab.lab import Lab
 from lab.runtime import ports
-from lab.runtime.compose import image, subnets
+from lab.runtime.compose import subnets
 from lab.runtime.compose.__main__ import standalone_document, standalone_files
 from lab.runtime.compose.engine import networks
 from lab.runtime.compose.site import ComposeSite
@@ -26,19 +25,6 @@ from lab.waiting import eventually
 pytestmark = pytest.mark.usefixtures("engine")
 
 WITHIN = timedelta(seconds=60)
-
-
-@pytest.fixture(scope="module")
-def image_name(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image, built by a lab on the way if no other test's has built it."""
-    name, _ = image.wanted(engine)
-    if not image.is_here(engine, name):
-        lab = Lab(f"image-{secrets.token_hex(3)}", home=tmp_path_factory.mktemp("image"))
-        try:
-            lab.up(runtime="compose", spec=Path("mini"))
-        finally:
-            lab.down()
-    return name
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.runtime.conftest import ROUTES
 
 WITHIN = timedelta(seconds=10)
 ON_COMPOSE, ON_PROCESS = (
-    pytest.mark.parametrize("lab_to_break", [runtime], indirect=True, scope="session")
+    pytest.mark.parametrize("lab_to_break", [runtime], indirect=True, scope="module")
     for runtime in ("compose", "process")
 )
 
@@ -125,7 +125,7 @@ def published(lab: Lab, routes: Path) -> int:
 @ON_PROCESS
 def test_where_a_partition_cannot_be_had_one_line_says_what_can(lab: Lab) -> None:
     for method in (lab.units.partition, lab.units.rejoin):
-        with pytest.raises(InputError, match=r"not on the process runtime.*pause it.*--runtime compose"):
+        with pytest.raises(InputError, match=r"not on the process runtime.*use `pause`.*--runtime compose"):
             method("ml-cluster-1-a")
 
 

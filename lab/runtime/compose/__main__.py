@@ -21,9 +21,9 @@ from lab.transport.security import PLAINTEXT
 class _FixedSite(ComposeSite):
     """The same ports on every machine, whether or not they are free."""
 
-    def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
+    def port(self, unit: str, name: str, pod: str = "", number: int = 0, group: str = "") -> Port:
         self.ports.setdefault(f"{unit}/{name}", FIRST + len(self.ports))
-        return super().port(unit, name, pod, number)
+        return super().port(unit, name, pod, number, group)
 
 
 def standalone_document(

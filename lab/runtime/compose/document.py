@@ -16,9 +16,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lab import CHECKOUT
 from lab.errors import LabError
-from lab.roles import CALLER, CONTROL_PLANE, MODEL, ROLES, Plan, Port, Probe, Role, Unit
+from lab.roles import CALLER, COLLECTOR, CONTROL_PLANE, MODEL, ROLES, Plan, Port, Probe, Role, Unit
 from lab.runtime.compose import image
-from lab.runtime.compose.site import ADMIN_PORT, HOME, IDENTITY
+from lab.runtime.pod_site import HOME, IDENTITY, USUAL_PORTS
 from lab.topologies import TOPOLOGIES
 
 NETWORK = "lab"
@@ -85,6 +85,7 @@ def render(layout: Plan, setting: Setting) -> str:
         pods=pods,
         control_plane=layout.unit(CONTROL_PLANE),
         roles=roles,
+        stages={role.name: role.stage for role in roles},
         health=_health,
         profiles=_profiles([role.name for role in roles]),
         home=HOME,
@@ -102,13 +103,15 @@ def render(layout: Plan, setting: Setting) -> str:
 
 def _health(role: Role) -> str:
     """Arguments of the health check in a container of a role."""
-    return f'http, "{ADMIN_PORT}", /ready' if role.probe is Probe.HTTP_READY else f'grpc, "{role.port}"'
+    if role.stage:
+        return f'open, "{role.port}"'
+    return f'http, "{USUAL_PORTS["admin"]}", /ready' if role.probe is Probe.HTTP_READY else f'grpc, "{role.port}"'
 
 
 def _profiles(roles: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Role → profiles that include it: the topologies that need it and have all their roles here, and ``all``."""
     here = [each for each in TOPOLOGIES.values() if set(each.roles).issubset(roles)]
-    shared = (CALLER, MODEL, CONTROL_PLANE)
+    shared = (CALLER, MODEL, CONTROL_PLANE, COLLECTOR)
     return {role: (*(each.name for each in here if role in (*each.roles, *shared)), "all") for role in roles}
 
 
@@ -135,8 +138,18 @@ def hosts_of(text: str) -> dict[str, str]:
     }
 
 
+def built_images_of(text: str) -> set[str]:
+    """The images that a compose file names and builds: the lab's own, and those on top of it.
+
+    Raises:
+        LabError: the file is damaged.
+    """
+    named = {str(service["image"]) for service in _parsed(text)["services"].values()}
+    return {each for each in named if each.startswith(image_of(text))}
+
+
 def image_of(text: str) -> str:
-    """The image that a compose file names.
+    """The lab's own image, as a compose file names it.
 
     Raises:
         LabError: the file is damaged.

@@ -1,4 +1,4 @@
-"""The one image of all containers.
+"""The image of all containers, and that of proxies of others, which is larger.
 
 Its tag is a hash of everything in it, so a container always runs the checkout's code. After a change the next lab
 builds a new image, which takes seconds, as the packages are in a layer of their own.
@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,8 +26,9 @@ REPOSITORY = "inference-routing-lab"
 BASE_IMAGES = ("python:3.13-slim", f"{REPOSITORY}-base:local")
 """Candidates for the base image: the first that is here, else the first, pulled."""
 
-_FILES = ("compose/Dockerfile", "compose/requirements.lock", "compose/healthcheck.py")
+_FILES = ("compose/Dockerfile", "compose/requirements.lock", "compose/healthcheck.py", "services/renderer/install.sh")
 _ROOMS = ("lab", "services", "models")
+_CODE = (".py", ".js")
 LABEL = f"{REPOSITORY}.checkout"
 """Label of the image: the checkout that it was built from."""
 
@@ -58,12 +59,14 @@ def wanted(client: docker.DockerClient) -> tuple[str, str]:
     return f"{REPOSITORY}:{digest.hexdigest()[:12]}", base
 
 
-def ensure(client: docker.DockerClient, name: str, base: str, compose_file: Path, say: Callable[[str], None]) -> None:
-    """Builds the image unless it is here; processes that need it at the same time build it once.
+def ensure(
+    client: docker.DockerClient, names: Collection[str], base: str, compose_file: Path, say: Callable[[str], None]
+) -> None:
+    """Builds images unless they are here; processes that need them at the same time build them once.
 
     Args:
         client: the engine.
-        name: of the image.
+        names: of the images: the lab's own, and others on top of it, whose names begin with its name.
         base: name of the base image.
         compose_file: describes the build.
         say: called with a line of progress.
@@ -72,7 +75,7 @@ def ensure(client: docker.DockerClient, name: str, base: str, compose_file: Path
         UnitError: the build failed.
     """
     with FileLock(reservations.PLACE / f"lab-image-{os.getuid()}.lock"):
-        if is_here(client, name):
+        if all(is_here(client, name) for name in names):
             return
         say(f"building the image on {base}, once for this state of the code")
         engine.compose(
@@ -80,13 +83,13 @@ def ensure(client: docker.DockerClient, name: str, base: str, compose_file: Path
             {"BASE_IMAGE": base, **_certificate()},
             lambda line: _tell(line, say),
         )
-        _forget_older(client, name)
+        _forget_older(client, min(names))
 
 
 def _sources() -> Iterator[Path]:
     yield from (CHECKOUT / file for file in _FILES)
     for room in _ROOMS:
-        yield from sorted((CHECKOUT / room).rglob("*.py"))
+        yield from sorted(path for path in (CHECKOUT / room).rglob("*") if path.suffix in _CODE)
 
 
 def is_here(client: docker.DockerClient, name: str) -> bool:
@@ -114,6 +117,6 @@ def _forget_older(client: docker.DockerClient, name: str) -> None:
     """Removes images of this checkout's earlier code, unless a lab still runs on one."""
     for image in client.images.list(REPOSITORY, filters={"label": f"{LABEL}={CHECKOUT}"}):
         for tag in image.tags:
-            if tag.startswith(f"{REPOSITORY}:") and tag != name:
+            if tag.startswith(f"{REPOSITORY}:") and not tag.startswith(name):
                 with suppress(APIError):  # in use
                     client.images.remove(tag)

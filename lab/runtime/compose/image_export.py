@@ -31,7 +31,7 @@ def save(client: docker.DockerClient, say: Callable[[str], None], folder: Path) 
     with tempfile.NamedTemporaryFile("w", dir=CHECKOUT / "compose", suffix=".yaml") as file:
         file.write(standalone_document(fixed_site(), image_name=name))
         file.flush()
-        image.ensure(client, name, base, Path(file.name), say)
+        image.ensure(client, {name}, base, Path(file.name), say)
     names = [each for each in (name, base) if image.is_here(client, each)]
     say(f"saving {' and '.join(names)}")
     folder.mkdir(exist_ok=True)

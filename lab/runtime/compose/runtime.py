@@ -15,15 +15,19 @@ from typing import Any, TextIO
 from docker.errors import APIError, NotFound
 
 from lab import CHECKOUT
+from lab.client import Endpoints
 from lab.errors import LabError, SpecError
+from lab.load.plan import PLAN_FILE, read_plan
 from lab.roles import ACCESS_LOG, CONTROL_PLANE, Plan, Unit
 from lab.runtime import ports
 from lab.runtime._runtime import Runtime
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.compose import COMPOSE_FILE, copying, document, engine, image, subnets
-from lab.runtime.compose.driver import DRIVER, relayed, run_driver
+from lab.runtime.compose.driver import DriverContainers, driver_services, relayed
 from lab.runtime.compose.project import Project, service_of
-from lab.runtime.compose.site import HOME, ComposeSite
+from lab.runtime.compose.site import ComposeSite
+from lab.runtime.pod_site import HOME
+from lab.runtime.process import memory_watch
 from lab.runtime.state import Running
 from lab.transport.security import MTLS
 from lab.waiting import POLL_INTERVAL
@@ -93,7 +97,7 @@ class ComposeRuntime(Runtime):
             scratch.write_text(text)
             scratch.replace(self._file)
         with engine.errors_in_one_line("image"):
-            image.ensure(self._project.docker, name, base, self._file, say)
+            image.ensure(self._project.docker, document.built_images_of(text), base, self._file, say)
 
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
         if self._security == MTLS:
@@ -107,6 +111,12 @@ class ComposeRuntime(Runtime):
             there = self._project.containers()
         for name in wanted:
             yield name, Running(container=there[name])
+
+    def watch(self) -> None:
+        memory_watch.begin(self._folder, self._project.name)
+
+    def over_ceiling(self, unit: str) -> list[str]:
+        return memory_watch.events(self._home(unit))
 
     def remove(self, running: Running) -> None:
         with engine.errors_in_one_line("remove"), suppress(NotFound):
@@ -192,6 +202,7 @@ class ComposeRuntime(Runtime):
         """Removes every container, network and volume of the lab; returns how many units there were."""
         units = 0
         give_up = time.monotonic() + _SWEPT_WITHIN_S
+        memory_watch.end(self._folder)
         with engine.errors_in_one_line("down"):
             # Repeats until nothing is left: the engine completes requests whose client is gone, and a container that
             # is being created is in no list yet, but holds its volumes and its network.
@@ -256,24 +267,37 @@ class ComposeRuntime(Runtime):
         file = self._file.read_text()
         made_from, host = document.image_of(file), document.hosts_of(file)[caller]
         relay = nullcontext() if ui_port is None else relayed(self._project, run.name, made_from, host, ui_port)
+        drivers = DriverContainers(
+            project=self._project,
+            run=run,
+            image=made_from,
+            security=self._security,
+            identity=self._identities.of(caller),
+            environment=self._driver_environment(caller),
+            errors=errors or sys.stderr,
+            cancel_token=cancel_token or CancelToken(),
+        )
         with engine.errors_in_one_line("driver"), relay:
-            return run_driver(
-                self._project,
-                run,
-                on_line,
-                image=made_from,
-                pod=pod[f"{caller}-pod"],
-                security=self._security,
-                identity=self._identities.of(caller),
-                errors=errors or sys.stderr,
-                cancel_token=cancel_token or CancelToken(),
-            )
+            count = read_plan(run / PLAN_FILE).drivers
+            return drivers.run_one(on_line, pod[f"{caller}-pod"]) if count == 1 else drivers.run_several(on_line, count)
+
+    def endpoints_of_drivers(self, caller: str, endpoints: Endpoints) -> Endpoints:
+        """With the pod's own address for its loopback, as each driver has a network of its own."""
+        return endpoints.from_another_pod(document.hosts_of(self._file.read_text())[caller])
 
     def kill_driver(self, run: Path) -> None:
-        with engine.errors_in_one_line("driver"), suppress(NotFound):
-            self._project.docker.containers.get(self._project.temporary_name(DRIVER, run.name)).remove(
-                force=True, v=True
-            )
+        with engine.errors_in_one_line("driver"):
+            drivers = []
+            for service in driver_services(read_plan(run / PLAN_FILE).drivers):
+                with suppress(NotFound):
+                    drivers.append(self._project.docker.containers.get(self._project.temporary_name(service, run.name)))
+            # All freeze before the first one ends, which would make the others end well with what they have sent.
+            for driver in drivers:
+                with suppress(APIError):  # it has ended, or is frozen
+                    driver.pause()
+            for driver in drivers:
+                with suppress(NotFound):
+                    driver.remove(force=True, v=True)
 
     # -- within --------------------------------------------------------------------------------------------------
 

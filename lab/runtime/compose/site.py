@@ -11,20 +11,11 @@ from ipaddress import IPv4Network
 
 from lab.errors import UnitError
 from lab.roles import Port, Unit
-from lab.runtime._runtime import RuntimeSite
-
-HOME = "/var/lib/lab"
-"""Folder of a unit's files, in its container."""
-
-IDENTITY = "/etc/lab/identity"
-"""Folder of a unit's certificates, in its container."""
-
-ADMIN_PORT = 9003
-_USUAL_PORTS = {"grpc": 9000, "rest": 9080, "admin": ADMIN_PORT}
+from lab.runtime.pod_site import USUAL_PORTS, PodSite
 
 
 @dataclass(frozen=True)
-class ComposeSite(RuntimeSite):
+class ComposeSite(PodSite):
     """Addresses in the lab's network, assigned in the order of the calls.
 
     Attributes:
@@ -40,38 +31,20 @@ class ComposeSite(RuntimeSite):
         """The engine's own address in the network: connections to published ports come from it."""
         return str(next(self.subnet.hosts()))
 
-    def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
+    def port(self, unit: str, name: str, pod: str = "", number: int = 0, group: str = "") -> Port:
         """Where a unit's port is.
 
         Raises:
             UnitError: the network is full.
         """
-        number = number or _USUAL_PORTS[name]
+        del group  # each replica has an address of its own
+        number = number or USUAL_PORTS[name]
         host = self._host(pod or unit)
         return Port(
             bind=f"0.0.0.0:{number}",
             inside=f"127.0.0.1:{number}" if pod else f"{host}:{number}",
             outside=self.outside(unit, name),
         )
-
-    def port_beside(self, unit: str, pod: str, number: int) -> Port:
-        """A port like any other: only the pod's own containers share its loopback."""
-        return self.port(unit, "grpc", pod, number)
-
-    def socket(self, unit: str, name: str) -> str:
-        """A path in ``/tmp``, of which each container has its own."""
-        del unit
-        return f"/tmp/{name}"  # noqa: S108 (within the container)
-
-    def path(self, unit: str, file: str) -> str:
-        """The same path in each container."""
-        del unit
-        return f"{HOME}/{file}"
-
-    def identity(self, unit: str) -> str:
-        """The same path in each container; only the unit's own certificates are mounted there."""
-        del unit
-        return IDENTITY
 
     def take_over(self, old: Unit, name: str) -> Port:
         """Gives the ports and the address of a unit that is gone to a new unit of that name."""

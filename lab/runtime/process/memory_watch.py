@@ -1,7 +1,8 @@
 """The memory watch of a lab: a process that holds its units to their memory ceilings.
 
 A unit that exceeds its ceiling is killed, which its log says in one line, and started again. A kernel limit of twice
-the ceiling (``RLIMIT_DATA``) holds where the machine is too busy for the watch.
+the ceiling (``RLIMIT_DATA``) holds where the machine is too busy for the watch. Containers have their ceilings in the
+compose file, and the kernel kills them.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ def ceiling_mb() -> int:
     return int(text)
 
 
-def begin(lab: Path) -> None:
-    """Starts the lab's memory watch, unless it runs."""
+def begin(lab: Path, project: str = "") -> None:
+    """Starts the lab's memory watch, unless it runs; with ``project``, of the containers of a Compose project."""
     if processes.find(_running(lab)):
         return
     argv = [sys.executable, "-I", "-S", watcher.__file__, str(lab), STATE_FILE, str(ceiling_mb())]
+    argv += [project] if project else []
     pid = os.posix_spawn(
         argv[0],
         argv,

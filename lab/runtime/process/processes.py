@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
@@ -19,6 +20,8 @@ T = TypeVar("T")
 _POLL_INTERVAL_S = 0.01
 _KILL_S = 6.0
 _TICK_S = 0.005  # half of the kernel's
+_ENDED = frozenset("ZX")
+_STOPPED = _ENDED | frozenset("Tt")
 
 
 def running(pid: int) -> Running:
@@ -51,12 +54,30 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def _reap(process: psutil.Process) -> bool:
-    """Whether the process is a zombie; reaps it if it is this process's child."""
-    if process.status() != psutil.STATUS_ZOMBIE:
+    """Whether the process has ended and waits to be reaped; reaps it if it is this process's child.
+
+    A killed process is a zombie as soon as its first thread has ended. Until its last one has, its ports accept.
+    """
+    if process.status() != psutil.STATUS_ZOMBIE or not _ENDED.issuperset(_thread_states(process.pid)):
         return False
     with contextlib.suppress(ChildProcessError):  # the command that started it has ended; init reaps it
         os.waitpid(process.pid, os.WNOHANG)
     return True
+
+
+def is_stopped(process: psutil.Process) -> bool:
+    """Whether no thread of it runs, as they have handled SIGSTOP, or ended."""
+    states = _thread_states(process.pid)
+    return _STOPPED.issuperset(states) if states else process.status() == psutil.STATUS_STOPPED
+
+
+def _thread_states(pid: int) -> set[str]:
+    """Different states of a process's threads, as letters of proc(5); empty where there is no such folder."""
+    states = set()
+    for file in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            states.add(file.read_text().rpartition(")")[2].split()[0])
+    return states
 
 
 def send(process: psutil.Process, number: signal.Signals) -> None:

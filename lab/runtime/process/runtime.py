@@ -9,10 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,23 +18,27 @@ from typing import TextIO
 import psutil
 
 from lab.errors import InputError, LabError, UnitError
+from lab.load.plan import PLAN_FILE
 from lab.roles import Plan, Port, Unit
 from lab.runtime import ports
 from lab.runtime._runtime import Runtime, RuntimeSite
 from lab.runtime.cancellation import CancelToken
+from lab.runtime.driver_process import run_here
 from lab.runtime.identities import Identities
 from lab.runtime.process import memory_watch, processes, sockets
 from lab.runtime.process.family import family
+from lab.runtime.process.preloaded import MARK
+from lab.runtime.process.starting import Starter
 from lab.runtime.state import PRIVATE, STATE_FILE, LabState, Running
+from lab.transport import trace_settings
 from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
 
-_MARK = "LAB_UNIT"
 _STOP_TIMEOUT_S = 6.0
 _POLL_INTERVAL_S = 0.01
 _STATES = {psutil.STATUS_STOPPED: "paused", psutil.STATUS_DISK_SLEEP: "stalled"}
 _LOOKS, _LOOK_INTERVAL_S = 6, 0.05
 # Of a sweep: the whole, for units to end by themselves, for the kernel to end them, and for listing processes.
-_SWEEP_S, _GRACE_S, _KILL_S, _LEAST_S = 6.0, 4.0, 1.0, 0.5
+_SWEEP_S, _GRACE_S, _KILL_S, _LEAST_S = 5.0, 3.0, 1.0, 0.5
 
 
 class ProcessSite(RuntimeSite):
@@ -48,9 +49,9 @@ class ProcessSite(RuntimeSite):
         """Empty: programs of this machine share the units' loopback."""
         return ""
 
-    def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
+    def port(self, unit: str, name: str, pod: str = "", number: int = 0, group: str = "") -> Port:
         """``127.0.0.1:port`` for all clients."""
-        del pod, number  # all units share one address
+        del pod, number, group  # all units share one address
         address = self.outside(unit, name)
         return Port(address, address, address)
 
@@ -81,38 +82,29 @@ class ProcessRuntime(Runtime):
     def site(self, layout: Plan | None = None) -> ProcessSite:
         return ProcessSite(self._folder, ports.ports_of(layout))
 
+    def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
+        del say
+        if any(trace_settings.VARIABLE in unit.environment for unit in layout.units):
+            trace_settings.require_packages()
+
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
         sockets.provide(self._folder)
         if self._security == MTLS:
             self._identities.provide(units)
-        for unit in units:
-            yield unit.name, self._start(unit)
+        own = {unit.name: unit.environment for unit in units}
+        with Starter(units, lambda name: {**self._environment(name), **own[name]}) as starter:
+            for unit in units:
+                yield unit.name, self._start(unit, starter)
 
-    def _start(self, unit: Unit) -> Running:
+    def _start(self, unit: Unit, starter: Starter) -> Running:
         home = self._home(unit.name)
         home.mkdir(parents=True, exist_ok=True)
         for name, content in unit.files.items():
             (home / name).touch(mode=PRIVATE)
             (home / name).write_text(content)
-        argv = [_executable(unit.argv[0]), *unit.argv[1:]]
-        log = os.open(self.log(unit.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
-        try:
-            # Not subprocess: the unit must outlive this process, which never waits for it.
-            pid = os.posix_spawn(
-                argv[0],
-                argv,
-                self._environment(unit.name),
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, log, 1),
-                    (os.POSIX_SPAWN_DUP2, log, 2),
-                ],
-                setsid=True,
-            )
-        except OSError as error:
-            raise UnitError(f"{unit.name}: cannot start {argv[0]}: {error}") from error
-        finally:
-            os.close(log)
+        log = self.log(unit.name)
+        log.touch(mode=PRIVATE)
+        pid = starter.start(unit, log)
         memory_watch.limit(self._folder, pid)
         return processes.running(pid)
 
@@ -158,7 +150,9 @@ class ProcessRuntime(Runtime):
     def pause(self, running: Running) -> None:
         _signal(running, signal.SIGSTOP)
         give_up = time.monotonic() + _STOP_TIMEOUT_S
-        while _state(running) == "running" and time.monotonic() < give_up:
+        while (process := processes.find(running)) and time.monotonic() < give_up:
+            if processes.is_stopped(process):
+                return
             time.sleep(_POLL_INTERVAL_S)
 
     def resume(self, running: Running) -> None:
@@ -167,7 +161,7 @@ class ProcessRuntime(Runtime):
     def partition(self, unit: Unit) -> None:
         raise InputError(
             f"partition {unit.name}: not on the process runtime, where all units share one loopback; "
-            "pause it, which silences it as well, or bring the lab up with --runtime compose"
+            "use `pause`, which also stops all answers, or bring the lab up with --runtime compose"
         )
 
     rejoin = partition
@@ -182,31 +176,20 @@ class ProcessRuntime(Runtime):
         errors: TextIO | None = None,
     ) -> int:
         del ui_port  # the driver listens on this machine's loopback anyway
-        command = [sys.executable, "-m", "lab.load.driver", str(run / "plan.json")]
-        environment = self._environment("driver", identity=caller)
-        # In a session of its own, as a terminal's Ctrl-C would reach it a second time.
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, start_new_session=True
-        ) as program:
-            assert program.stdout is not None  # noqa: S101 (it is a pipe)
-            with (cancel_token or CancelToken()).notifying(lambda: program.send_signal(signal.SIGINT)):
-                while True:
-                    try:
-                        for line in iter(program.stdout.readline, ""):
-                            on_line(line)
-                        return program.wait()
-                    except KeyboardInterrupt:
-                        program.send_signal(signal.SIGINT)
-                    except BaseException:
-                        program.kill()
-                        raise
+        return run_here(
+            run,
+            on_line,
+            errors=errors,
+            cancel_token=cancel_token or CancelToken(),
+            environment={**self._environment("driver", identity=caller), **self._driver_environment(caller)},
+        )
 
     def kill_driver(self, run: Path) -> None:
-        plan = str(run / "plan.json")
+        plan = str(run / PLAN_FILE)
         processes.kill([each for each in self._marked() if plan in _command_line(each)])
 
     def sweep(self) -> int:
-        """Ends every process of this lab within 8 s; returns how many there were.
+        """Ends every process of this lab within 7 s; returns how many there were.
 
         Raises:
             UnitError: some have not ended.
@@ -222,7 +205,12 @@ class ProcessRuntime(Runtime):
             ended.update(each.pid for each in found)
             grace_s = max(0.0, min(_GRACE_S, give_up - time.monotonic() - _KILL_S))
             held.update((each.pid, each) for each in processes.end(found, grace_s, kill_s=_KILL_S))
-            found = [each for each in self._listed(give_up) if each.pid not in held]
+            try:
+                found = [each for each in self._listed(give_up) if each.pid not in held]
+            except UnitError:
+                if not held:
+                    raise
+                found = []  # those that are known are named below
         sockets.remove(self._folder)
         ports.release(self._folder)
         if left := [*held.values(), *found]:
@@ -243,17 +231,20 @@ class ProcessRuntime(Runtime):
         return found
 
     def _marked(self) -> list[psutil.Process]:
-        return processes.carrying(_MARK, f"{self._folder}:")
+        return processes.carrying(MARK, f"{self._folder}:")
 
     def _environment(self, unit: str, *, identity: str = "") -> dict[str, str]:
         return {
             **{name: value for name, value in os.environ.items() if name != memory_watch.MARK},
-            _MARK: f"{self._folder}:{unit}",
+            MARK: f"{self._folder}:{unit}",
             ENVIRONMENT_VARIABLE: self._security,
             IDENTITY_VARIABLE: str(self._identities.of(identity or unit)),
             # glibc keeps freed memory in one arena per thread; thirty processes of ten threads each would keep much.
             "MALLOC_ARENA_MAX": "2",
             "PYTHONUNBUFFERED": "1",
+            trace_settings.VARIABLE: "",
+            # gRPC's own default, as its lines say why a handshake failed; a level would come with a warning.
+            "GRPC_VERBOSITY": "",
         }
 
 
@@ -306,9 +297,3 @@ def _signal(running: Running, number: signal.Signals) -> None:
     if process is None:
         raise UnitError("it does not run: start it first")
     processes.send(process, number)
-
-
-def _executable(name: str) -> str:
-    if name == "python":
-        return sys.executable
-    return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name) or name
