@@ -27,6 +27,7 @@ from lab.roles import CONTROL_PLANE, Unit
 from lab.routing.document import RouteTable, grants_of
 from lab.routing.keys import HEADER
 from lab.runtime.context import LabContext
+from lab.runtime.placement import spread
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.apis import APIS
@@ -111,6 +112,11 @@ class FaultContext(LabContext):
             return self.state().plan.unit(name)
         except KeyError:
             return None
+
+    def nodes(self, count: int) -> Mapping[str, list[str]]:
+        """Returns node → units on it; where the runtime has no nodes, as they would be spread over ``count`` nodes."""
+        state = self.state()
+        return self.runtime(state).nodes() or spread(state.plan, count)
 
     # -- observing -----------------------------------------------------------------------------------------------
 

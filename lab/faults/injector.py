@@ -251,11 +251,13 @@ class Injector:
 def _refuse_twice(kind: FaultKind, target: str, units: tuple[str, ...], others: list[FaultRecord]) -> None:
     for other in others:
         if (other.kind, other.target) == (kind.name, target):
-            raise InputError(f"{kind.name} {target}: is injected, as {other.id}; `lab fault heal {other.id}` first")
+            raise InputError(
+                f"{kind.name} {target}: is already injected, as {other.id}; `lab fault heal {other.id}` first"
+            )
         both = sorted(set(units).intersection(other.units))
         if both and other.group == kind.group:
             raise InputError(
-                f"{kind.name} {target}: {both[0]} is hit by {other.id} already; `lab fault heal {other.id}` first"
+                f"{kind.name} {target}: {both[0]} is already hit by {other.id}; `lab fault heal {other.id}` first"
             )
 
 

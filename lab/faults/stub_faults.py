@@ -21,7 +21,7 @@ class StubFault(FaultKind):
         fields: of the behaviour, those that healing restores; ``latency`` stands for whichever latency is set.
     """
 
-    targets = "a model cluster, of which the share is hit, or one replica; `model` for all there are"
+    targets = "a replica, or a share of a model cluster; `model` for all clusters"
     fields: ClassVar[tuple[str, ...]]
 
     def candidates(self, context: FaultContext, target: str, settings: Mapping[str, Any]) -> list[str]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from lab.errors import InputError
 from lab.faults.journal import Journal
-from lab.roles import MODEL, Unit, layout_of
+from lab.roles import MODEL, Unit, layout_of, with_environment
 from lab.roles.model import new_replica_name, replica
-from lab.runs.events import Event, append_event
+from lab.runs.events import Event, append_event, of_unit
 from lab.runtime import Runtime
 from lab.runtime.context import LabContext
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState, Running
 
 _AFTER_DRAINING_S = 2.0
+_PARTITION = "partition"
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class UnitOperations:
         """
         state = self.context.state()
         cut = _unit(state, unit)
-        with self._operation("partition", unit, past="cut off", undone_by="rejoin"):
+        with self._operation(_PARTITION, unit, past="cut off", undone_by="rejoin"):
             self.context.runtime(state).partition(cut)
 
     def rejoin(self, unit: str) -> None:
@@ -97,6 +100,31 @@ class UnitOperations:
         cut = _unit(state, unit)
         with self._operation("rejoin", unit, past="connected again"):
             self.context.runtime(state).rejoin(cut)
+
+    def lose_node(self, node: str, units: Sequence[str]) -> None:
+        """Ends these units, which share a node, at the same time; the runtime also closes a node of its own."""
+        state = self.context.state()
+        runtime = self.context.runtime(state)
+        with ExitStack() as stack:
+            for unit in units:
+                stack.enter_context(self._operation("kill", unit, f"with {node}", past="killed", undone_by="start"))
+            if runtime.nodes():
+                runtime.lose_node(node)
+                return
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                list(pool.map(runtime.kill, (state.running[unit] for unit in units if unit in state.running)))
+
+    def restore_node(self, node: str, units: Sequence[str]) -> None:
+        """Opens a lost node again; starts these units, unless the runtime has started them elsewhere."""
+        runtime = self.context.runtime()
+        if not runtime.nodes():
+            for unit in units:
+                self.start(unit)
+            return
+        with ExitStack() as stack:
+            for unit in units:
+                stack.enter_context(self._operation("start", unit, past="started"))
+            runtime.restore_node(node)
 
     def scale(self, cluster: str, replicas: int) -> list[str]:
         """Starts or drains replicas of a model cluster until it has this many; returns the names of all.
@@ -118,7 +146,9 @@ class UnitOperations:
             for _ in range(replicas - len(present)):
                 name = new_replica_name(cluster, names)
                 names.append(name)
-                new.append(replica(layout_of(state.spec, site), cluster, name, site.port(name, "grpc")))
+                port = site.port(name, "grpc", group=cluster)
+                layout = layout_of(state.spec, site)
+                new.append(with_environment(layout, replica(layout, cluster, name, port)))
             with self._operation("scale", cluster, f"to {replicas} replicas", past="scaled"):
                 self._exchange(state, runtime, present[replicas:], new)
             return [unit.name for unit in [*present[:replicas], *new]]
@@ -144,7 +174,8 @@ class UnitOperations:
                 if unit in state.running:
                     runtime.kill(state.running[unit])
                 site = runtime.site(state.plan)
-                new = replica(layout_of(state.spec, site), cluster, name, site.take_over(old, name))
+                layout = layout_of(state.spec, site)
+                new = with_environment(layout, replica(layout, cluster, name, site.take_over(old, name)))
                 self._exchange(state, runtime, [old], [new])
             return name
 
@@ -160,6 +191,8 @@ class UnitOperations:
     def _operation(self, kind: str, target: str, detail: str = "", *, past: str, undone_by: str = "") -> Iterator[None]:
         """Records the body as an event if it succeeds, and in the audit log in any case."""
         with Journal(self.context.folder).doing(f"unit {kind}", target, detail) if self.audited else nullcontext():
+            state = self.context.state()
+            unit = next((each for each in state.plan.units if each.name == target), None)
             from_ns = time.time_ns()
             yield
             if self.recorded:
@@ -172,6 +205,10 @@ class UnitOperations:
                     from_ns=from_ns,
                     until_ns=time.time_ns(),
                 )
+                if unit is not None:
+                    event = of_unit(event, unit, state.spec)
+                if kind == _PARTITION:  # it cuts off the whole pod
+                    event = replace(event, role="")
                 append_event(self.context.folder, event)
 
     def _exchange(self, state: LabState, runtime: Runtime, old: Sequence[Unit], new: Sequence[Unit]) -> None:

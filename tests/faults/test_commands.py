@@ -99,14 +99,14 @@ def test_a_mistake_on_the_command_line_is_one_line(lab: Lab, arguments: tuple[st
             {},
             r"'nobody' is no unit, cluster or role of this lab; there are the units control-plane",
         ),
-        (("kill",), {}, r"kill: needs a target: a unit; a model cluster or a role"),
+        (("kill",), {}, r"kill: needs a target: a unit, or a share of a model cluster or of a role"),
         (("slow", "homepage"), {}, r"homepage: is a caller; name a model cluster, e.g. ml-cluster-1, or a replica"),
         (("slow", A), {"level": "grave"}, r"level: 'grave' is not known; use light, medium, severe"),
         (("slow", A), {"for_s": -1}, r"--for: -1: use seconds above 0"),
-        (("partition", A), {}, r"partition \S+: not on the process runtime, where all .* one loopback; pause it"),
+        (("partition", A), {}, r"partition \S+: not on the process runtime, where all .* one loopback; use `pause`"),
         (("control-plane-loss", A), {}, r"control-plane-loss: '\S+' is no target; leave it out, or kill"),
         (("flood", "noisy"), {"caller": "nobody"}, r"caller: 'nobody' is not in this lab; there are homepage"),
-        (("flood", "noisy"), {"use_case": "No"}, r"use_case: 'No' is none that homepage may ask for; there are Con"),
+        (("flood", "noisy"), {"use_case": "No"}, r"use_case: homepage may not call 'No'; it may call Con"),
         (("flood", "noisy"), {"topology": "direct"}, r"topology: 'direct' is not up; there are gateway, mesh"),
         (("bad-push", "letters"), {}, r"bad-push: 'letters' is no target; use clusters, rules, stale-rules or model"),
     ],
@@ -133,7 +133,7 @@ def test_a_second_fault_on_a_unit_is_refused_with_the_remedy(lab: Lab, first: st
 
 
 def test_dials_of_different_kinds_go_together_and_each_is_turned_back(lab: Lab) -> None:
-    message = rf"^slow ml-cluster-1: {A} is hit by slow-\d+ already; `lab fault heal"
+    message = rf"^slow ml-cluster-1: {A} is already hit by slow-\d+; `lab fault heal"
     with (
         lab.faults.injected("slow", A, ms=5),
         lab.faults.injected("error", A, rate=1),

@@ -32,11 +32,11 @@ def test_each_says_what_it_does_where_and_at_what(name: str) -> None:
     document = document_of(FAULTS[name])
 
     assert all(document[field] for field in ("what", "targets", "runtimes", "settings"))
-    assert set(document["runtimes"]) <= {"process", "compose"}
+    assert set(document["runtimes"]) <= {"process", "compose", "kubernetes"}
 
 
 def test_each_that_does_not_consist_of_unit_operations_says_what_happened_to_its_target() -> None:
-    of_unit_operations = {"kill", "pause", "partition", "control-plane-loss"}
+    of_unit_operations = {"kill", "pause", "partition", "control-plane-loss", "node-loss"}
 
     assert {kind.name for kind in FAULTS.values() if not kind.past} == of_unit_operations
 

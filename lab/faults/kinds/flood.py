@@ -161,7 +161,7 @@ def _caller_and_topology(state: LabState, settings: Mapping[str, Any]) -> tuple[
 def _use_cases(document: Mapping[str, Any], caller: str, only: str) -> tuple[UseCase, ...]:
     known = {name: entry for name, entry in document.get("use_cases", {}).items() if caller in entry["callers"]}
     if only and only not in known:
-        raise InputError(f"use_case: {only!r} is none that {caller} may ask for; there are {', '.join(known)}")
+        raise InputError(f"use_case: {caller} may not call {only!r}; it may call {', '.join(known)}")
     if not known:
         raise InputError(f"caller: {caller} may use no use case; name another")
     return tuple(UseCase(name, known[name]["api"]) for name in ([only] if only else known))

@@ -25,7 +25,7 @@ class ProcessFault(FaultKind):
         state: of a unit under it.
     """
 
-    targets = "a unit; a model cluster or a role, of which the share is hit"
+    targets = "a unit, or a share of a model cluster or of a role"
     default_level = SEVERE
     group = "life"
     shown_by: ClassVar[tuple[Liveness, ...]]
@@ -58,7 +58,7 @@ class ProcessFault(FaultKind):
         """Checks unit states and health checks, and reports which units the control plane still knows."""
         names, states, liveness = fault.units, context.states(), context.liveness(fault.units)
         if not liveness:
-            return unknown("the lab has none of the units any more", units=list(names))
+            return unknown("none of its units is in the lab any more", units=list(names))
         hit = [
             name
             for name, each in liveness.items()
@@ -127,7 +127,7 @@ class Partition(ProcessFault):
     summary = "cuts units off from the network, each with its pod: they run, without traffic in or out"
     runtimes = ("compose",)
     elsewhere = (
-        "where all units share one loopback; pause it, which silences it likewise, "
+        "where all units share one loopback; use `pause`, which also stops all answers, "
         "or bring the lab up with --runtime compose"
     )
     # Seen from outside, a container without a network is silent or refuses, depending on Docker's proxy.
