@@ -1,30 +1,37 @@
 """Coordinates the processes that share a run: starts them, sets the start time, sums their results, ends them.
 
 Each is a :mod:`lab.load.shard` in its own process group, so that Ctrl-C reaches only the coordinator, which forwards
-it. Shards read commands from standard input, one per line (``go START_NS UNIX_OFFSET_NS``, ``stop WHO``), and exit when
-it closes, so they never outlive the coordinator. Their standard output is JSON lines, each an object with one key:
-``ready``, ``counts``, ``result`` or ``error``.
+it. Shards read commands from standard input, one per line (``go START_NS UNIX_OFFSET_NS``, ``clock``, ``stop WHO``,
+``end``), and exit when it closes, so they never outlive the coordinator. Their standard output is JSON lines, each an
+object with one key: ``ready``, ``counts``, ``clock``, ``result`` or ``error``.
+
+Several *drivers* may be elsewhere: the file :data:`COMMANDS` beside the plan says how to start each, with its input and
+output here. Clocks are measured before and after the run. A driver that dies, or is silent for too long, does not take
+the run with it: its report says so, and the verdict follows from that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
 from contextlib import suppress
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from lab.errors import RunError
 from lab.history import SpoolWriter
-from lab.load.open_loop import Start
+from lab.load.clocks import PINGS, Clock, DriverReport, Sample, clock_fields, clock_of
+from lab.load.open_loop import NS, Start
 from lab.load.progress import Counts, ProgressLines, each_second
 from lab.load.summary import ShardResult, combine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from lab.load.plan import LoadPlan
@@ -33,14 +40,19 @@ if TYPE_CHECKING:
 
 LEAD_NS = 100_000_000  # between "go" and the start of the schedule: every shard must have read it by then
 BREAK_OFF_S = 30.0  # for the other shards to end gracefully when one has died
+LOST_S = 10.0  # without a report, after which a driver is taken for lost
+COMMANDS = "drivers.json"
+"""Name of the file with the drivers of a plan, each a pair of name and command; without it, they are processes here."""
 
 # Shards report on each second; a moment later all reports have arrived.
 _PROGRESS_AFTER_S = 0.1
 _LINE_BYTES = 256 * 1024 * 1024  # one second of latencies, or many seconds if a shard was delayed
+_POLL_S = 0.5
+_PID = "{pid}"  # in a name, until the process has one
 
 
 async def coordinate(plan: LoadPlan, path: Path, report: Callable[[Progress], None]) -> DriverSummary:
-    """Runs the plan in several processes. SIGINT and SIGTERM abort the run.
+    """Runs the plan in several processes or drivers. SIGINT and SIGTERM abort the run.
 
     Args:
         plan: the plan; its spool must not exist.
@@ -48,15 +60,17 @@ async def coordinate(plan: LoadPlan, path: Path, report: Callable[[Progress], No
         report: called with the progress once a second and once at the end.
 
     Raises:
-        RunError: a shard failed or died. The others were stopped gracefully, and all have ended.
+        RunError: a process failed or died, or a driver before the start, or all drivers. The others were stopped
+            gracefully, and all have ended.
     """
-    shards = Shards(plan.processes)
+    shards = Shards(_commands(plan, path), are_drivers=plan.drivers > 1)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, shards.stop, number.name)
-    with SpoolWriter(plan.spool):
-        pass  # shards append to it
+    if plan.drivers == 1:
+        with SpoolWriter(plan.spool):
+            pass  # shards append to it
     try:
-        await shards.start(path)
+        await shards.start()
         await shards.ready()
         start = Start.soon(LEAD_NS)
         shards.go(start)
@@ -71,8 +85,20 @@ async def coordinate(plan: LoadPlan, path: Path, report: Callable[[Progress], No
     finally:
         await shards.kill()
         if not shards.started:
-            plan.spool.unlink()  # no request was sent, so it is empty
-    return combine([shard.result for shard in shards.processes if shard.result is not None])
+            for driver in range(plan.drivers):
+                plan.spool_of(driver).unlink(missing_ok=True)  # no request was sent, so it is empty
+    results = [each.result.by_clock(each.ahead_ns) for each in shards.processes if each.result is not None]
+    reports = [each.report() for each in shards.processes] if plan.drivers > 1 else []
+    return combine(results, reports)
+
+
+def _commands(plan: LoadPlan, path: Path) -> list[tuple[str, list[str]]]:
+    """Name and command of each shard."""
+    if (file := path.with_name(COMMANDS)).exists():
+        return [(name, command) for name, command in json.loads(file.read_text())]
+    count, noun = (plan.drivers, "driver") if plan.drivers > 1 else (plan.processes, "process")
+    shard = [sys.executable, "-m", "lab.load.shard", str(path)]
+    return [(f"{noun} {number + 1} of {count} (pid {_PID})", [*shard, f"{number}/{count}"]) for number in range(count)]
 
 
 class ShardProcess:
@@ -82,11 +108,19 @@ class ShardProcess:
         name: for messages.
         counts: its latest report, without latencies.
         result: its result, once it is done.
+        before: its clocks before the run; None if they were not measured.
+        after: likewise, after the run.
+        problem: why it ended before its time; empty if it did not.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
-        self._process, self.name = process, f"{name} (pid {process.pid})"
-        self.ready = asyncio.Event()
+        self._process, self.name = process, name
+        self.ready, self.done = asyncio.Event(), asyncio.Event()
+        self.before: Clock | None = None
+        self.after: Clock | None = None
+        self.problem = ""
+        self._heard_ns, self._silent_ns = monotonic_ns(), 0
+        self._clocks: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
         self.counts = Counts(elapsed_ns=0, remaining_ns=0, sent=0, done=0, ok=0, recent_ns=())
         self.result: ShardResult | None = None
         self._recent_ns: list[int] = []
@@ -96,6 +130,59 @@ class ShardProcess:
         if self._process.stdin is not None:
             with suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
                 self._process.stdin.write(f"{line}\n".encode())
+
+    @property
+    def ahead_ns(self) -> int:
+        """Its monotonic clock minus this process's."""
+        return self.before.ahead_ns if self.before else 0
+
+    async def measure_clock(self) -> Clock:
+        """Asks for its clocks.
+
+        Raises:
+            RunError: it does not answer.
+        """
+        samples = []
+        try:
+            async with asyncio.timeout(LOST_S):
+                for _ in range(PINGS):
+                    asked_ns = monotonic_ns()
+                    self.send("clock")
+                    samples.append(Sample(asked_ns, *await self._clocks.get(), self._heard_ns))
+        except TimeoutError:
+            raise RunError(f"{self.name} does not say what time it is") from None
+        return clock_of(samples)
+
+    async def close(self) -> None:
+        """Returns when it has been measured after its result, and may end."""
+        await self.done.wait()
+        if self.before is not None:
+            with suppress(RunError):  # its report says so
+                self.after = await self.measure_clock()
+        self.send("end")
+
+    def watch(self) -> None:
+        """Kills a driver that has been silent for too long."""
+        silent_ns = monotonic_ns() - self._heard_ns
+        if not self.done.is_set() and silent_ns > LOST_S * NS:
+            self.problem = f"was silent for {silent_ns / NS:.0f} s, and taken for lost"
+            with suppress(ProcessLookupError):
+                self._process.kill()
+
+    def begin(self) -> None:
+        """From now on it reports every second."""
+        self._heard_ns, self._silent_ns = monotonic_ns(), 0
+
+    def report(self) -> DriverReport:
+        """The report on it, as one of several drivers."""
+        return DriverReport(
+            name=self.name,
+            planned=None if self.result is None else self.result.planned,
+            sent=self.counts["sent"] if self.result is None else self.result.sent,
+            **clock_fields(self.before, self.after),
+            silent_s=self._silent_ns / NS,
+            problem=self.problem,
+        )
 
     def take_recent_ns(self) -> list[int]:
         """Reported latencies since the last call."""
@@ -110,11 +197,16 @@ class ShardProcess:
         """
         assert self._process.stdout is not None  # noqa: S101 (it is a pipe)
         async for line in self._process.stdout:
+            heard_ns = monotonic_ns()
+            if not self.done.is_set():
+                self._silent_ns = max(self._silent_ns, heard_ns - self._heard_ns)
+            self._heard_ns = heard_ns
             with suppress(orjson.JSONDecodeError):  # cut off by a kill, which the exit status shows
                 self._take(orjson.loads(line))
         status = await self._process.wait()
         if self.result is None or status:
-            raise RunError(f"{self.name} of the driver {_end(status)}; the others were stopped")
+            self.problem = self.problem or _end(status)
+            raise RunError(f"{self.name} {self.problem}; the others were stopped")
 
     def _take(self, message: dict[str, Any]) -> None:
         (what, value), *_ = message.items()
@@ -124,9 +216,13 @@ class ShardProcess:
             case "counts":
                 self.counts = value
                 self._recent_ns += self.counts["recent_ns"]
+            case "clock":
+                self._clocks.put_nowait(value)
             case "result":
                 self.result = ShardResult.from_document(value)
+                self.done.set()
             case "error":
+                self.problem = str(value)
                 raise RunError(value)
 
     async def kill(self) -> None:
@@ -139,37 +235,44 @@ class ShardProcess:
 class Shards:
     """All shards of a run.
 
+    Args:
+        commands: name and command of each.
+        are_drivers: whether they are drivers, each with a clock of its own.
+
     Attributes:
         processes: the shards started so far.
         started: whether they were sent the start time.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, commands: Sequence[tuple[str, Sequence[str]]], *, are_drivers: bool) -> None:
+        self._commands, self._are_drivers = commands, are_drivers
         self._stops: list[str] = []
         self._listening: set[asyncio.Task[None]] = set()
+        self._closing: list[asyncio.Task[None]] = []
         self._lines = ProgressLines()
         self.processes: list[ShardProcess] = []
         self.started = False
 
-    async def start(self, plan: Path) -> None:
+    async def start(self) -> None:
         """Starts the processes."""
-        for number in range(self._size):
+        for name, command in self._commands:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "lab.load.shard", str(plan), f"{number}/{self._size}"),
+                *command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
                 limit=_LINE_BYTES,
             )
-            shard = ShardProcess(process, f"process {number + 1} of {self._size}")
+            of = "" if self._are_drivers else " of the driver"
+            shard = ShardProcess(process, name.replace(_PID, str(process.pid)) + of)
             self.processes.append(shard)
             self._listening.add(asyncio.create_task(shard.listen()))
+            self._closing.append(asyncio.create_task(shard.close()))
             for by in self._stops:
                 shard.send(f"stop {by}")
 
     async def ready(self) -> None:
-        """Returns when every shard is ready to send.
+        """Returns when every shard is ready to send, and the clock of every driver is known.
 
         Raises:
             RunError: one failed or died.
@@ -180,18 +283,23 @@ class Shards:
             for task in self._listening:
                 if task.done():
                     task.result()
+            all_ready.result()
         finally:
             all_ready.cancel()
 
     async def _all_ready(self) -> None:
         for shard in self.processes:
             await shard.ready.wait()
+        if self._are_drivers:
+            for shard in self.processes:  # in turn, as they share this machine's processors at least at this end
+                shard.before = await shard.measure_clock()
 
     def go(self, start: Start) -> None:
         """Sends the start time."""
         self.started = True
         for shard in self.processes:
-            shard.send(f"go {start.at_ns} {start.unix_offset_ns}")
+            shard.begin()
+            shard.send(f"go {start.at_ns + shard.ahead_ns} {start.unix_offset_ns - shard.ahead_ns}")
 
     def stop(self, by: str) -> None:
         """Stops sending; the second call also cancels requests in flight."""
@@ -203,13 +311,21 @@ class Shards:
         """Returns when all have reported their results and ended.
 
         Raises:
-            RunError: one did not. The others were stopped, and have ended or had :data:`BREAK_OFF_S` to do so.
+            RunError: a process did not, or no driver did. The others were stopped, and have ended or had
+                :data:`BREAK_OFF_S` to do so.
         """
-        done, others = await asyncio.wait(self._listening, return_when=asyncio.FIRST_EXCEPTION)
+        others = self._listening
+        while others and not any(task.exception() for task in self._listening if task.done()):
+            _, others = await asyncio.wait(others, timeout=_POLL_S, return_when=asyncio.FIRST_EXCEPTION)
+            if self._are_drivers:
+                for shard in self.processes:
+                    shard.watch()
         if others:
             self.stop("driver")
             await asyncio.wait(others, timeout=BREAK_OFF_S)
-        for task in done:
+        if self._are_drivers and any(shard.result for shard in self.processes):
+            return
+        for task in self._listening - others:
             task.result()
 
     def take_progress(self) -> Progress:
@@ -226,9 +342,9 @@ class Shards:
 
     async def kill(self) -> None:
         """Kills those that have not ended."""
-        for task in self._listening:
+        for task in (*self._listening, *self._closing):
             task.cancel()
-        await asyncio.gather(*self._listening, return_exceptions=True)
+        await asyncio.gather(*self._listening, *self._closing, return_exceptions=True)
         await asyncio.gather(*(shard.kill() for shard in self.processes))
 
 

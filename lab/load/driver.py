@@ -4,7 +4,8 @@ It prints one JSON line of progress per second (:mod:`lab.load.progress`), and w
 and its own summary to the plan's summary file. SIGINT and SIGTERM abort the run: no more requests are sent, those in
 flight may finish, the rest is recorded as unsent. The exit status is 0 if every planned request has a record.
 
-It coordinates a plan with several processes (:mod:`lab.load.coordinator`); each of these is a :mod:`lab.load.shard`.
+It coordinates a plan with several processes or drivers (:mod:`lab.load.coordinator`); each of these is a
+:mod:`lab.load.shard`. If one of several drivers fails, it writes the summary of the rest, and says so.
 
 ``python -m lab.load.driver FOLDER``, with ``<name>/plan.json``, runs several plans in one process: for many callers
 with little traffic each. All start together when the last has warmed up; ``FOLDER/began`` then holds the start time,
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from lab.errors import LabError
+from lab.errors import LabError, RunError
 from lab.history import SpoolWriter
 from lab.load.coordinator import coordinate
 from lab.load.engine import connect, print_progress, raise_priority, warm_up, write_summary
@@ -135,14 +136,16 @@ async def run(plan: LoadPlan, path: Path) -> None:
         LabError: see :func:`drive` and :func:`lab.load.coordinator.coordinate`; there is no summary then, though the
             spool may hold records.
     """
-    if plan.processes > 1:
+    if plan.processes > 1 or plan.drivers > 1:
         raise_priority()
         summary = await coordinate(plan, path, print_progress)
+        write_summary(plan, summary)
+        if problems := [f"{each.name} {each.problem}" for each in summary.drivers if each.problem]:
+            raise RunError("; ".join(problems))
     else:
         stop, schedule = _stop_on_signals(), plan.schedule()
         raise_priority()
-        summary = await drive(plan, schedule, connect(plan), stop, print_progress)
-    write_summary(plan, summary)
+        write_summary(plan, await drive(plan, schedule, connect(plan), stop, print_progress))
 
 
 async def run_together(plans: Sequence[LoadPlan], began: Path) -> None:

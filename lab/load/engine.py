@@ -15,6 +15,7 @@ from lab.errors import CallError, RunError
 from lab.load.arrivals import WHOLE
 from lab.load.mix import Payloads
 from lab.topologies import open_client
+from lab.transport import tracing
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _GC_THRESHOLDS = (10_000, 20, 50)
 
 def connect(plan: LoadPlan, share: Share = WHOLE) -> LoadClient:
     """Opens the plan's client; inside a running event loop."""
+    tracing.start()
     tear = TearEvery(plan.tear_every, share) if plan.tear_every else None
     return open_client(plan.topology, plan.caller, plan.endpoints, before_send=tear)
 

@@ -12,10 +12,11 @@ import os
 import secrets
 import sys
 from abc import ABC, abstractmethod
-from time import monotonic_ns, process_time, time_ns
+from time import monotonic_ns, process_time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from lab.errors import CallError, RunError
+from lab.load.clocks import unix_offset_ns
 from lab.load.mix import Mix, Payloads
 from lab.load.outcome import NEVER_SENT, Outcome, Recorder, StreamedItems, answered, failed
 from lab.load.precise_timer import new_precise_timer
@@ -39,7 +40,7 @@ NS = 1_000_000_000
 LEAD_NS = 20_000_000  # between "go" and the start of the schedule, so that preparation delays no request
 BURST = 64  # requests started in a row before answers are processed, when the loop is behind
 TICK_S = 0.02  # interval of spool flushes and timeout checks
-STOP_GRACE_S = 2.0  # for requests in flight when the run is aborted
+STOP_GRACE_S = 5.0  # for requests in flight when the run is aborted: longer than the timeouts of the lab's use cases
 
 NEVER = sys.maxsize
 
@@ -77,8 +78,7 @@ class Start(NamedTuple):
     @classmethod
     def soon(cls, lead_ns: int = LEAD_NS) -> Self:
         """A start time this many nanoseconds from now."""
-        now = monotonic_ns()
-        return cls(now + lead_ns, time_ns() - now)
+        return cls(monotonic_ns() + lead_ns, unix_offset_ns())
 
 
 class RequestSender(ABC):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from array import array
 from hashlib import blake2b
-from time import monotonic_ns, time_ns
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from lab.history import NONE_SEEN, UNSENT, Record
+from lab.load.clocks import unix_offset_ns
 from models.context import origin_name
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class Recorder:
 
     def __init__(self, topology: str, spool: SpoolWriter, on_error: Callable[[OSError], None]) -> None:
         self._topology, self._spool, self._on_error = topology, spool, on_error
-        self.unix_offset_ns = time_ns() - monotonic_ns()
+        self.unix_offset_ns = unix_offset_ns()
         self._recent_ns: list[int] = []
         self.done = self.ok = 0
         self.schedule_delays_ns = array("q")
@@ -213,9 +214,9 @@ class Recorder:
         )
         if sent_ns:
             self.done += 1
-            self.ok += outcome.status == "OK"
+            self.ok += (answered := outcome.status == "OK")
             self.schedule_delays_ns.append(sent_ns - intended_ns)
-            if not outcome.streamed:
+            if answered and not outcome.streamed:
                 self._recent_ns.append(done_ns - intended_ns)
         try:
             self._spool.append(record)
@@ -230,7 +231,7 @@ class Recorder:
             self._fail(error)
 
     def take_recent_ns(self) -> list[int]:
-        """Latencies, from the intended times, of the requests done since the last call."""
+        """Latencies, from the intended times, of the requests answered since the last call, without streams."""
         recent, self._recent_ns = self._recent_ns, []
         return recent
 

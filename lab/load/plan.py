@@ -41,6 +41,8 @@ EXAMPLE = Path(__file__).with_name("locustfile.py")
 
 LOOPBACK = "127.0.0.1"
 
+PLAN_FILE = "plan.json"
+"""Name of a plan in the folder of its run."""
 UI_HOST_VARIABLE = "LAB_UI_HOST"
 """Environment variable: the address that Locust's web UI listens on, if it is not 127.0.0.1."""
 
@@ -124,6 +126,7 @@ _WHOLE = {
     "users": USERS,
     "tear_every": COUNT,
     "processes": Range(1, MAX_PROCESSES),
+    "drivers": Range(1, MAX_PROCESSES),
     "streams": PERCENT,
     "edge_every": COUNT,
 }
@@ -182,6 +185,8 @@ class LoadPlan:
         tear_every: tears one request in this many, see :class:`lab.load.engine.TearEvery`; 0 for none.
         locust: how Locust drives the run; None for the open loop.
         processes: number of processes that share the requests, for rates that one core cannot send on time.
+        drivers: number of drivers that share the requests, each with clock and records of its own, as on several
+            machines.
         streams: percent of the requests of APIs with a streaming method that are sent as streams.
         edge_every: one request in this many is an edge case; 0 for none.
         edge_cases: taken in turn.
@@ -203,6 +208,7 @@ class LoadPlan:
     tear_every: int = 0
     locust: LocustPlan | None = None
     processes: int = 1
+    drivers: int = 1
     streams: int = 0
     edge_every: int = 0
     edge_cases: tuple[EdgeCase, ...] = ()
@@ -238,8 +244,10 @@ class LoadPlan:
             f"in topology {self.topology} the caller does not make header and body; use another topology",
         )
 
+        _check(min(self.processes, self.drivers) == 1, "drivers", "each has one process; leave the processes out")
         if self.locust is not None:
-            _check(self.processes == 1, "processes", "not for Locust; set its number of workers")
+            for name in ("processes", "drivers"):
+                _check(getattr(self, name) == 1, name, "not for Locust; set its number of workers")
             _check(
                 self.locust.workers <= self.users,
                 "users",
@@ -270,6 +278,10 @@ class LoadPlan:
             return None
         return self.edge_cases[sequence // every % len(self.edge_cases)]
 
+    def spool_of(self, number: int) -> Path:
+        """The spool of one of several drivers, counted from 0; the plan's own if there is one driver."""
+        return self.spool if self.drivers == 1 else self.spool.with_stem(f"{self.spool.stem}-{number + 1}")
+
     def schedule(self) -> Schedule:
         """All arrivals of the run, if it is :attr:`scheduled`.
 
@@ -290,6 +302,7 @@ def write_plan(plan: LoadPlan, path: Path) -> None:
         "tear_every": plan.tear_every,
         "steering": None if plan.locust is None else plan.locust.to_document(),
         "processes": plan.processes,
+        "drivers": plan.drivers,
         "streams": plan.streams,
         "edge_every": plan.edge_every,
         "edge_cases": [asdict(case) for case in plan.edge_cases],
@@ -337,8 +350,9 @@ def _plan(document: Mapping[str, Any], beside: Path) -> LoadPlan:
         arrivals = replace(arrivals, path=str(beside / arrivals.path))
     return LoadPlan(
         **{name: document[name] for name in _PLAIN_FIELDS},
-        tear_every=document.get("tear_every", 0),  # plans of older runs lack this and the next five
+        tear_every=document.get("tear_every", 0),  # plans of older runs lack this and the next six
         processes=document.get("processes", 1),
+        drivers=document.get("drivers", 1),
         streams=document.get("streams", 0),
         edge_every=document.get("edge_every", 0),
         edge_cases=tuple(EdgeCase(**case) for case in document.get("edge_cases", ())),

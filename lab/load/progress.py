@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass
+from bisect import bisect_right
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from time import monotonic_ns
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
@@ -19,6 +21,11 @@ _T = TypeVar("_T")
 _SUMMED = ("sent", "done", "ok", "failed", "in_flight", "rate")
 
 FIRST_S = 0.1
+LATENCY_BOUNDS_S = (
+    *(0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+"""Upper bounds of a progress report's counts of latencies, seconds."""
 
 NS = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -33,9 +40,12 @@ class Progress:
         sent: requests so far; the next likewise.
         in_flight: sent and not yet done.
         rate: requests per second that were done since the previous report.
-        p50_ms: of the requests done since the previous report, from their intended times; 0 if there were none.
+        p50_ms: of the requests answered since the previous report, from their intended times, without streams; 0 if
+            there were none.
         p99_ms: likewise.
         remaining_s: of the schedule; None if people decide when the run ends.
+        latency_sum_s: of the same requests, seconds in total.
+        latency_counts: their number by latency: up to each of :data:`LATENCY_BOUNDS_S`, and above the last.
     """
 
     elapsed_s: float
@@ -48,6 +58,8 @@ class Progress:
     p50_ms: float
     p99_ms: float
     remaining_s: float | None
+    latency_sum_s: float = 0.0
+    latency_counts: list[int] = field(default_factory=list)
 
     def to_line(self) -> str:
         """As one JSON object."""
@@ -106,7 +118,7 @@ class ProgressLines:
             sent: requests so far.
             done: how many of those are done.
             ok: how many of those were answered.
-            recent_ns: latencies of the requests done since the previous report, in any order.
+            recent_ns: latencies of the requests answered since the previous report, without streams, in any order.
         """
         elapsed_ns = max(0, elapsed_ns)
         since_ns, since_done = elapsed_ns - self._elapsed_ns, done - self._done
@@ -123,7 +135,15 @@ class ProgressLines:
             p50_ms=percentile_ms(in_order, 50),
             p99_ms=percentile_ms(in_order, 99),
             remaining_s=None if remaining_ns is None else round(max(0, remaining_ns) / NS, 3),
+            latency_sum_s=sum(in_order) / NS,
+            latency_counts=_counts_of(in_order),
         )
+
+
+def _counts_of(in_order: Sequence[int]) -> list[int]:
+    """Numbers of durations between the bounds; ``in_order`` are nanoseconds."""
+    ends = [bisect_right(in_order, bound * NS) for bound in LATENCY_BOUNDS_S]
+    return [end - begin for begin, end in pairwise((0, *ends, len(in_order)))]
 
 
 async def each_second(start_ns: int, report: Callable[[], None], *, after_s: float = 0.0) -> None:

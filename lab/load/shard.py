@@ -1,7 +1,8 @@
 """One of several processes that share a run: ``python -m lab.load.shard PLAN.json K/N``, for K from 0 to N - 1.
 
 It sends the requests whose sequence number modulo N is K. :mod:`lab.load.coordinator` controls it and describes its
-standard input and output. It ignores signals: the coordinator handles them.
+standard input and output. It ignores signals: the coordinator handles them. If it is one of several drivers, it has a
+spool of its own.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from time import monotonic_ns, time_ns
+from typing import Any
 
 import orjson
 import uvloop
@@ -25,9 +28,6 @@ from lab.load.engine import connect, raise_priority
 from lab.load.open_loop import Start, Stop
 from lab.load.plan import read_plan
 
-if TYPE_CHECKING:
-    from lab.load.summary import ShardResult
-
 
 class _Coordinator(asyncio.Protocol):
     """The commands of the coordinator. The process exits when the connection closes: the coordinator is gone."""
@@ -35,6 +35,7 @@ class _Coordinator(asyncio.Protocol):
     def __init__(self, stop: Stop) -> None:
         self._stop, self._rest = stop, b""
         self._start: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
+        self.ended = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
         """See :class:`asyncio.Protocol`."""
@@ -45,6 +46,10 @@ class _Coordinator(asyncio.Protocol):
                     self._start.set_result(Start(int(at_ns), int(unix_offset_ns)))
                 case ["stop", by]:
                     self._stop.ask(by)
+                case ["clock"]:
+                    send(clock=(monotonic_ns(), time_ns()))
+                case ["end"]:
+                    self.ended.set()
 
     def eof_received(self) -> bool:
         """See :class:`asyncio.Protocol`."""
@@ -63,8 +68,8 @@ def send(**what: Any) -> None:
         sys.stdout.buffer.flush()
 
 
-async def run(path: Path, share: Share) -> ShardResult:
-    """Sends the requests of the share.
+async def run(path: Path, share: Share) -> None:
+    """Sends the requests of the share, reports the result, and returns when the coordinator needs nothing more.
 
     Raises:
         LabError: see :func:`lab.load.driver.drive_share`.
@@ -77,15 +82,17 @@ async def run(path: Path, share: Share) -> ShardResult:
     plan = read_plan(path)
     schedule = plan.schedule().of(share)
     raise_priority()
-    return await drive_share(
-        plan,
+    result = await drive_share(
+        replace(plan, spool=plan.spool_of(share.first)),
         schedule,
         connect(plan, share),
         stop,
         lambda loop: send(counts=loop.take_counts()),
         coordinator.start,
-        new_spool=False,
+        new_spool=plan.drivers > 1,
     )
+    send(result=result.to_document())
+    await coordinator.ended.wait()
 
 
 def main(arguments: list[str]) -> None:
@@ -94,11 +101,10 @@ def main(arguments: list[str]) -> None:
     path, share = arguments
     first, step = map(int, share.split("/"))
     try:
-        result = uvloop.run(run(Path(path), Share(first, step)))
+        uvloop.run(run(Path(path), Share(first, step)))
     except LabError as error:
         send(error=str(error))
         sys.exit(1)
-    send(result=result.to_document())
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from lab.history import UNSENT
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from lab.history import Record
     from lab.load.arrivals import Schedule
+    from lab.load.clocks import DriverReport
 
 OK = "OK"
 
@@ -38,6 +39,7 @@ class DriverSummary:
         schedule_delay_p50_ms: how late requests were sent; shows a driver that cannot keep up.
         warm_up_errors: by use case, why its warm-up call failed.
         processes: number of processes that shared the requests.
+        drivers: reports on the drivers that shared the requests, if there were several.
     """
 
     planned: int
@@ -58,6 +60,7 @@ class DriverSummary:
     schedule_delay_max_ms: float
     warm_up_errors: Mapping[str, str]
     processes: int = 1
+    drivers: Sequence[DriverReport] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,11 @@ class ShardResult:
     schedule_delays: LatencyHistogram
     warm_up_errors: Mapping[str, str]
 
+    def by_clock(self, ahead_ns: int) -> Self:
+        """The same on a clock that this one is ahead of."""
+        times = ("start_ns", "planned_end_ns", "last_sent_ns", "end_ns")
+        return replace(self, **{name: getattr(self, name) - ahead_ns for name in times})
+
     def to_document(self) -> dict[str, Any]:
         """As a JSON object."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -100,8 +108,8 @@ class ShardResult:
         return cls(**{**document, "schedule_delays": delays})
 
 
-def combine(results: Sequence[ShardResult]) -> DriverSummary:
-    """The driver's summary from the results of its processes, one or more."""
+def combine(results: Sequence[ShardResult], drivers: Sequence[DriverReport] = ()) -> DriverSummary:
+    """The driver's summary from the results of its processes, one or more; times of all must be on one clock."""
     start_ns = min(each.start_ns for each in results)
     offered = [each.offered for each in results if each.offered is not None]
     planned, sent, ok = (sum(getattr(each, name) for each in results) for name in ("planned", "sent", "ok"))
@@ -133,6 +141,7 @@ def combine(results: Sequence[ShardResult]) -> DriverSummary:
         schedule_delay_max_ms=delay.max_ms,
         warm_up_errors={name: why for each in results for name, why in each.warm_up_errors.items()},
         processes=len(results),
+        drivers=drivers,
     )
 
 
@@ -173,8 +182,8 @@ class StreamSummary:
 class RunSummary:
     """The summary of a run's records. Latency counts from the intended time, milliseconds.
 
-    Latency covers all requests that were sent, including failed ones: a server whose requests time out must not look
-    fast. Streams are kept apart.
+    Latency is of answered requests: how soon a request fails says nothing of how soon one is answered, so failed ones
+    are counted beside it. Streams are kept apart.
 
     Attributes:
         planned: requests of the plan.
@@ -184,7 +193,7 @@ class RunSummary:
         failed: requests that were sent and not answered.
         missing: requests without a record: the driver was killed.
         by_status: number of records by status; ``UNSENT`` for those not due before the driver was stopped.
-        p50_ms: median latency; the next likewise.
+        p50_ms: median latency, 0 if nothing was answered; the next likewise.
         max_ms: the longest.
         schedule_delay_p99_ms: from the intended time to the sending.
         by_tenant: the same by tenant, if there was more than one; the empty name is for requests without one.
@@ -267,7 +276,7 @@ def _by_tenant(sent: Sequence[Record]) -> dict[str, TenantSummary]:
 def _of_streams(sent: Sequence[Record]) -> StreamSummary | None:
     if not sent:
         return None
-    latency = LatencyHistogram(max(0, record.done_ns - record.intended_ns) for record in sent)
+    latency = LatencyHistogram(max(0, record.done_ns - record.intended_ns) for record in sent if record.status == OK)
     first = LatencyHistogram(record.first_item_ns for record in sent if record.items)
     return StreamSummary(
         sent=len(sent),
@@ -292,11 +301,9 @@ def _of_one_tenant(sent: Sequence[Record]) -> TenantSummary:
 
 
 def latency_histogram(records: Sequence[Record]) -> LatencyHistogram:
-    """Latencies, from the intended times, of all requests that were sent and have a single response."""
+    """Latencies, from the intended times, of the requests that were answered by a single response."""
     return LatencyHistogram(
-        max(0, record.done_ns - record.intended_ns)
-        for record in records
-        if record.status != UNSENT and not record.streamed
+        max(0, record.done_ns - record.intended_ns) for record in records if record.status == OK and not record.streamed
     )
 
 

@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.errors import InputError, UnitError
+from lab.errors import InputError, LabNotRunningError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
+from lab.load.clocks import unix_offset_ns
 from lab.load.plan import CHOSEN_FIELDS, EdgeCase, LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.arrival_evidence import save_arrivals
+from lab.runs.clock import Began
 from lab.runs.edge_cases import edge_cases
 from lab.runs.events import save_events
 from lab.runs.evidence import SETTLING_NS
 from lab.runs.folder import EVIDENCE
 from lab.runs.judging import DEFAULT_TERMS, Terms, judge, write_summary
+from lab.runs.load_metrics import counting
 from lab.runs.locustfile import LocustOptions, locust_plan_of
 from lab.runs.planned import save_planned
 from lab.runs.probing import probes_in, probing
@@ -70,6 +73,7 @@ class LoadOptions:
         timeout_s: of a request, seconds.
         tear_every: tears one request in this many on purpose; 0 for none.
         processes: number of driver processes, which share the requests.
+        drivers: number of drivers that share the requests, each with clock and records of its own.
         streams: percent of requests that are sent as streams, where the API can; none unless asked for, because a
             measurement compares single responses.
         edge_every: one request in this many is an edge case of the route table, see :mod:`lab.runs.edge_cases`; 0 for
@@ -95,6 +99,7 @@ class LoadOptions:
     timeout_s: float = 10.0
     tear_every: int = 0
     processes: int = 1
+    drivers: int = 1
     streams: int = 0
     edge_every: int = 0
     edge_cases: tuple[EdgeCase, ...] = ()
@@ -155,12 +160,17 @@ def drive(
     run_folder.save_plan(folder, plan)
     save_planned(folder)
     registered = context.registrations()
-    from_ns = time.time_ns()
-    with probing(folder, context.state, plan):
-        status = context.runtime.run_driver(
-            folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port, cancel_token
-        )
-    records = save_evidence(folder, context, registered, from_ns=from_ns)
+    began = Began.now()
+    with probing(folder, context.state, plan), counting(context.state.plan.load_metrics) as of_run:
+        count = of_run(plan.topology, plan.caller)
+
+        def report(line: str) -> None:
+            reported = Progress.from_line(line)
+            count(reported)
+            progress(reported)
+
+        status = context.runtime.run_driver(folder, options.caller, report, ui_port, cancel_token)
+    records = save_evidence(folder, context, registered, began=began)
     save_surroundings(folder, context)
     return judge_run(folder, status, options.terms, provide_key(context.units.parent), records)
 
@@ -187,7 +197,7 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
                 limit=options.limit,
             ),
         ),
-        endpoints=options.endpoints or context.state.plan.callers[options.caller],
+        endpoints=options.endpoints or _endpoints(options, context),
         spool=Path(run_folder.SPOOL),
         summary=Path(run_folder.DRIVER),
         payload_bytes=options.payload_bytes,
@@ -198,6 +208,7 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
         tear_every=options.tear_every,
         locust=None if options.locust is None else locust_plan_of(options.locust),
         processes=options.processes,
+        drivers=options.drivers,
         streams=options.streams,
         edge_every=edge_every,
         edge_cases=options.edge_cases or (_edge_cases(options, context.document, use_cases) if edge_every else ()),
@@ -208,22 +219,29 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
 
 
 def save_evidence(
-    folder: Path, context: RunContext, registered: Sequence[Registrations], *, from_ns: int
+    folder: Path, context: RunContext, registered: Sequence[Registrations], *, began: Began
 ) -> list[Record]:
-    """Saves, in a run's folder, all evidence that checkers need, and returns the history.
+    """Saves, in a run's folder, all evidence that checkers need and that can be had, and returns the history.
+
+    A control plane that does not answer leaves a run without its revisions: the folder then says so.
 
     Args:
         folder: of the run.
         context: the lab.
         registered: the registrations when the run began.
-        from_ns: when the run began, Unix nanoseconds.
+        began: when the run did.
     """
-    run_folder.save_window(folder, from_ns=from_ns, until_ns=time.time_ns())
+    from_ns, jump_ns = began.unix_ns, unix_offset_ns() - began.offset_ns
+    run_folder.save_window(folder, from_ns=from_ns, until_ns=time.time_ns(), clock_jump_ns=jump_ns)
     records = run_folder.save_history(folder)
     save_events(folder, context.units.parent, from_ns=from_ns)
     named = {number for record in records for number in (record.revision, record.served_revision)}
     named |= {probe.revision for probe in probes_in(folder)}
-    tables = context.revisions(from_ns - SETTLING_NS, named)
+    try:
+        tables = context.revisions(from_ns - SETTLING_NS, named)
+    except LabNotRunningError as error:
+        tables = []
+        run_folder.save_missing(folder, {run_folder.REVISIONS: str(error)})
     run_folder.save_revisions(folder, tables)
     save_registrations(folder, registered, context.registrations(), asked_ns=from_ns)
     save_arrivals(folder, context.replicas(), records, since_ns=from_ns)
@@ -253,12 +271,27 @@ def judge_run(
         UnitError: the driver failed.
     """
     seal(folder, EVIDENCE, key)
-    if status and not (folder / run_folder.DRIVER).exists():
-        raise UnitError(f"the driver ended with status {status}; what it sent until then is in {folder}")
+    if problem := problem_of_driver(folder, status):
+        raise problem
     result = judge(folder, records, terms=terms)
     write_summary(result)
     seal(folder, EVIDENCE, key)
     return result
+
+
+def problem_of_driver(folder: Path, status: int) -> UnitError | None:
+    """Returns what is wrong with a driver that ended with this status; None if it came to its end."""
+    # The status is 0 where another part of this process has reaped the driver, as a kill of it does.
+    if (folder / run_folder.DRIVER).exists():
+        return None
+    return UnitError(f"the driver ended with status {status}; what it sent until then is in {folder}")
+
+
+def _endpoints(options: LoadOptions, context: RunContext) -> Endpoints:
+    endpoints = context.state.plan.callers[options.caller]
+    if options.drivers == 1:
+        return endpoints
+    return context.runtime.endpoints_of_drivers(options.caller, endpoints)
 
 
 def _edge_cases(

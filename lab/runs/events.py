@@ -9,17 +9,22 @@ An event carries its own words and what undoes it, so a report shows a plugin's 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers import Disturbance
 from lab.measure.blast_radius import Fault
 from lab.reading import read_text
+from lab.roles import CONTROL_PLANE
 from lab.runs.folder import RUN_EVENTS, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
+
+    from lab.roles import Unit
+    from lab.spec import LabSpec
+    from lab.topologies import Topology
 
 STEADY_NS = 2_000_000_000
 """The time before a fault that shows normal behaviour, unless another fault or the run's start is nearer."""
@@ -55,6 +60,8 @@ class Event:
         detail: e.g. ``to 3 replicas``; of a step, its title.
         past: what has happened to the target: ``killed``; empty for steps.
         undone_by: kind of the event that undoes it, on the same target; empty if the change is permanent.
+        role: of the unit, if nothing beside it is affected; else empty.
+        pod: caller in whose pod the unit is; empty if it is in no caller's, or the target is no unit.
         from_ns: when it began, Unix nanoseconds.
         until_ns: when it was done, Unix nanoseconds.
     """
@@ -66,6 +73,8 @@ class Event:
     detail: str = ""
     past: str = ""
     undone_by: str = ""
+    role: str = ""
+    pod: str = ""
 
     @property
     def is_step(self) -> bool:
@@ -81,6 +90,11 @@ class Event:
     def text(self) -> str:
         """The event in words: ``ml-cluster-1-a killed``."""
         return " ".join(part for part in (self.target, self.past, self.detail) if part)
+
+
+def of_unit(event: Event, unit: Unit, spec: LabSpec) -> Event:
+    """Returns an event of one unit with the unit's role, and its caller if it is in a caller's pod."""
+    return replace(event, role=unit.role, pod=unit.pod if unit.pod in spec.callers else "")
 
 
 def heal_of(fault: str) -> str:
@@ -160,11 +174,14 @@ def faults_in(events: Sequence[Event], *, from_ns: int, until_ns: int) -> list[F
     return faults
 
 
-def disturbances(events: Sequence[Event]) -> list[Disturbance]:
+def disturbances(events: Sequence[Event], topology: Topology | None = None, caller: str = "") -> list[Disturbance]:
     """Returns what was broken, and when: faults until they were undone, and units that were replaced at once.
 
-    Steps of scenarios, heals and scaling break nothing: a replica that scaling removes drains first.
+    Steps of scenarios, heals and scaling break nothing: a replica that scaling removes drains first. With a topology
+    and a caller, what was done to a unit that their requests do not need is left out. They may need the control plane,
+    from which proxies learn of keys that nobody asked for before.
     """
+    needed = {*topology.path, *topology.asks, CONTROL_PLANE, ""} if topology else {event.role for event in events}
     heals = {event.undone_by for event in events} | {_SCALE}
     return [
         Disturbance(
@@ -173,9 +190,11 @@ def disturbances(events: Sequence[Event]) -> list[Disturbance]:
             event.from_ns,
             undone_ns(event, events) if event.undone_by else event.until_ns,
             kills=event.kind == _KILL,
+            role=event.role,
         )
         for event in events
         if event.is_fault or not (event.is_step or event.kind in heals or event.past in _HEALED)
+        if event.role in needed and (not caller or event.pod in {"", caller})
     ]
 
 

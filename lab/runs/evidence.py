@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from lab.checkers import Abilities, Asks, Disturbance, Evidence, RevisionInForce, Unheard
+from lab.checkers import Abilities, Asks, Disturbance, Driver, Evidence, RevisionInForce, Unheard
 from lab.checkers.evidence import cluster_of
 from lab.errors import RunError
 from lab.history import Record, read_parquet
 from lab.history.arrivals import Arrival, Heard, read_arrivals
+from lab.runs.clock import jump_in_words
 from lab.runs.events import disturbances, run_events
-from lab.runs.folder import ARRIVALS, COPIES, DRIVER, HISTORY, REVISIONS, WINDOW, parsed, read_json, spec_in
+from lab.runs.folder import (
+    ARRIVALS,
+    COPIES,
+    DRIVER,
+    HISTORY,
+    MISSING,
+    REVISIONS,
+    WINDOW,
+    parsed,
+    read_json,
+    spec_in,
+)
 from lab.runs.planned import planned_in
 from lab.runs.probing import probes_in
 from lab.runs.published import published_in
@@ -35,8 +47,9 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
     Raises:
         RunError: a file is missing or cannot be read.
     """
-    events = disturbances(run_events(folder))
-    window = window_in(folder)
+    events = disturbances(run_events(folder), TOPOLOGIES.get(plan.topology), plan.caller)
+    from_ns, until_ns, jump_ns = _window_in(folder)
+    window = (from_ns, until_ns) if until_ns else None
     arrivals, unheard = arrivals_in(folder, events, window)
     records = read_parquet(folder / HISTORY) if records is None else records
     copies = copies_in(folder) if arrivals is None else None if unheard else _copies(arrivals, records)
@@ -61,7 +74,26 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
         abilities=_abilities(plan, spec),
         arrivals=arrivals,
         unheard=unheard,
+        drivers=_drivers_in(folder),
+        missing=missing_in(folder),
+        clock_jump=jump_in_words(jump_ns, until_ns - from_ns),
     )
+
+
+def missing_in(folder: Path) -> str:
+    """Returns why some evidence of a run could not be saved, in words; empty if all was.
+
+    Raises:
+        RunError: the file holds something else.
+    """
+    path = folder / MISSING
+    if not path.exists():
+        return ""
+    return parsed(path, lambda found: _in_words(dict(found)), "no list of missing evidence; restore the file")
+
+
+def _in_words(missing: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} could not be saved: {why}" for name, why in missing.items())
 
 
 def _revisions_of(folder: Path) -> list[RevisionInForce]:
@@ -78,11 +110,15 @@ def _abilities(plan: LoadPlan, spec: Mapping[str, Any]) -> Abilities:
         follows_rules=bool(can.follows_rules),
         fails_over=bool(can.failover),
         reports_attempts=bool(can.attempts_reported),
+        retries=bool(can.retries),
         budgets_retries=bool(can.retry_budget),
+        limits_attempts=bool(can.per_try_timeout),
+        hedges=bool(can.hedging),
         budgets_hedges=bool(can.hedging) and not can.hedging.note,
         limits_rates=bool(can.tenant_rates),
         limits_concurrency=bool(can.tenant_concurrency),
         limiters=max((len(plan.endpoints.by_role.get(role, ())) for role in topology.between), default=0) or 1,
+        between=topology.between,
         proves_callers=spec.get("security", {}).get("mode") == "mtls",
     )
 
@@ -126,18 +162,18 @@ def _copies(arrivals: Sequence[Arrival], records: Sequence[Record]) -> dict[str,
     return copies
 
 
-def window_in(folder: Path) -> tuple[int, int] | None:
-    """Returns when a run began and ended, Unix nanoseconds; None for a run from before that was recorded.
+def _window_in(folder: Path) -> tuple[int, int, int]:
+    """Returns when a run began and ended and by how much the clock jumped, nanoseconds; zeros where not recorded.
 
     Raises:
         RunError: the file holds something else.
     """
     path = folder / WINDOW
     if not path.exists():
-        return None
+        return 0, 0, 0
     return parsed(
         path,
-        lambda found: (int(found["from_ns"]), int(found["until_ns"])),
+        lambda found: (int(found["from_ns"]), int(found["until_ns"]), int(found.get("clock_jump_ns", 0))),
         "no beginning and end of a run; name the folder of a finished run",
     )
 
@@ -174,6 +210,19 @@ def _count_of_driver(folder: Path) -> int:
         return 0
     return parsed(
         path, lambda found: int(found["planned"]), "no summary of a driver; name the folder of a finished run"
+    )
+
+
+def _drivers_in(folder: Path) -> list[Driver]:
+    """Returns what the coordinator of several drivers has reported on each; none for a run of one."""
+    path = folder / DRIVER
+    if not path.exists():
+        return []
+    names = [each.name for each in fields(Driver)]
+    return parsed(
+        path,
+        lambda found: [Driver(**{name: each[name] for name in names}) for each in found.get("drivers", ())],
+        "no summary of a driver; name the folder of a finished run",
     )
 
 

@@ -12,7 +12,8 @@
         window.json         when the run began and ended    seal.json       digests of all these, signed
         registrations.json  when which replicas were registered
         probes.json         resolvers' answers to probes
-        planned.parquet     one row a request to be sent   published.json  texts of the published route tables
+        planned.parquet     one row a request to be sent    published.json  texts of the published route tables
+        missing.json        evidence that could not be saved, by file, and why; only if there is some
         units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
 """
 
@@ -56,7 +57,7 @@ LOCUSTFILE = "locustfile.py"
 TOGETHER, WINDOW = "together.json", "window.json"
 REVISIONS, SUMMARY, SPEC, VERSIONS = "revisions.json", "summary.json", "spec.json", "versions.json"
 ARRIVALS, REGISTRATIONS, PUBLISHED = "arrivals.parquet", "registrations.json", "published.json"
-PROBES = "probes.json"
+PROBES, MISSING = "probes.json", "missing.json"
 # Of runs recorded before replicas kept all arrivals.
 COPIES, COPIES_ERROR = "copies.json", "copies.error"
 RUN_EVENTS = "events.json"
@@ -66,7 +67,7 @@ MALFORMED = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError
 
 EVIDENCE = (
     *(PLAN, PLANNED, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, ARRIVALS, COPIES, COPIES_ERROR),
-    *(RUN_EVENTS, PUBLISHED, PROBES, WINDOW, REGISTRATIONS, SPEC, VERSIONS, SUMMARY, TOGETHER),
+    *(RUN_EVENTS, PUBLISHED, PROBES, WINDOW, REGISTRATIONS, SPEC, VERSIONS, SUMMARY, TOGETHER, MISSING),
 )
 """The files in a run's folder that are sealed."""
 
@@ -87,12 +88,19 @@ def create(folder: Path) -> None:
     new.replace(folder.parent / "latest")  # atomic: another run may begin at the same time
 
 
+def spools_in(folder: Path) -> list[Path]:
+    """Returns the spools of the run's drivers; none once their records are saved."""
+    spool = Path(SPOOL)
+    return sorted(folder.glob(f"{spool.stem}*{spool.suffix}"), key=lambda each: (len(each.name), each.name))
+
+
 def save_history(folder: Path) -> list[Record]:
-    """Writes the run's history from the driver's spool, even if the driver was killed; returns the records."""
-    spool = folder / SPOOL
-    records = read_spool(spool) if spool.exists() else []
+    """Writes the run's history from the spools of its drivers, even if they were killed; returns the records."""
+    spools = spools_in(folder)
+    records = [record for spool in spools for record in read_spool(spool)]
     write_parquet(records, folder / HISTORY)
-    spool.unlink(missing_ok=True)
+    for spool in spools:
+        spool.unlink()
     latency_histogram(records).write(folder / HISTOGRAM)
     return records
 
@@ -104,9 +112,22 @@ def save_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> None:
     (folder / REVISIONS).write_text(json.dumps(listed))
 
 
-def save_window(folder: Path, *, from_ns: int, until_ns: int) -> None:
-    """Writes when the run began and ended, by the clock of the process that drove it, Unix nanoseconds."""
-    (folder / WINDOW).write_text(json.dumps({"from_ns": from_ns, "until_ns": until_ns}))
+def save_missing(folder: Path, missing: Mapping[str, str]) -> None:
+    """Writes which files of evidence could not be saved, each with the reason."""
+    (folder / MISSING).write_text(json.dumps(missing))
+
+
+def save_window(folder: Path, *, from_ns: int, until_ns: int, clock_jump_ns: int = 0) -> None:
+    """Writes when the run began and ended, by the clock of the process that drove it, Unix nanoseconds.
+
+    Args:
+        folder: of the run.
+        from_ns: its beginning.
+        until_ns: its end.
+        clock_jump_ns: by how much that clock ran ahead of the monotonic one meanwhile.
+    """
+    window = {"from_ns": from_ns, "until_ns": until_ns, "clock_jump_ns": clock_jump_ns}
+    (folder / WINDOW).write_text(json.dumps(window))
 
 
 def save_surroundings(folder: Path, state: LabState, units: Path, runtime: Mapping[str, str]) -> None:
@@ -131,9 +152,14 @@ def save_surroundings(folder: Path, state: LabState, units: Path, runtime: Mappi
 
 def save_versions(folder: Path, state: LabState, runtime: Mapping[str, str]) -> None:
     """Writes the lab's spec, and the versions of software and machine, with those of the runtime (``runtime``)."""
+    save_spec(folder, state)
+    (folder / VERSIONS).write_text(json.dumps(machine_versions(runtime), indent=1))
+
+
+def save_spec(folder: Path, state: LabState) -> None:
+    """Writes the lab's spec."""
     # The store's address may contain a password.
     (folder / SPEC).write_text(state.spec.model_dump_json(indent=1, exclude={"store"}))
-    (folder / VERSIONS).write_text(json.dumps(machine_versions(runtime), indent=1))
 
 
 def machine_versions(runtime: Mapping[str, str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from lab.checkers import Evidence
     from lab.checkers.plain_schedule import PlannedRun
     from lab.history import Record
 
@@ -31,12 +32,12 @@ _WORDS = {
         Outcome.UNKNOWN: "Routing: not shown",
     },
     Claim.AVAILABILITY: {
-        Outcome.VALID: "Requests: answered, or the cause is known",
-        Outcome.INVALID: "Requests: some failed, and nothing says why",
+        Outcome.VALID: "Requests: answered, or failed for a known cause",
+        Outcome.INVALID: "Requests: some failed without a known cause",
         Outcome.UNKNOWN: "Requests: not shown",
     },
     Claim.TIMING: {
-        Outcome.VALID: "Latency: to be trusted",
+        Outcome.VALID: "Latency: requests were sent on time",
         Outcome.INVALID: "Latency: wrong",
         Outcome.UNKNOWN: "Latency: not to be trusted",
     },
@@ -74,6 +75,11 @@ class Counts(NamedTuple):
     failed: int
     unsent: int
 
+    @property
+    def sent(self) -> int:
+        """Right, wrong and failed together."""
+        return self.right + self.wrong + self.failed
+
     def __str__(self) -> str:
         """The counts that are not 0, in words: ``811 right, 3 failed``."""
         return ", ".join(f"{count} {name}" for name, count in self._asdict().items() if count) or "no request"
@@ -91,6 +97,7 @@ class RunResult:
         asked: the claims that decide its outcome.
         wrong: number of answers to which a checker of correctness objects.
         met: requests by what they met: rules, conditions, cells, edges, fallbacks; see :mod:`lab.checkers.coverage`.
+        missing: which evidence is missing or cannot be used, and why, in words; empty if all is there.
     """
 
     folder: Path
@@ -100,6 +107,7 @@ class RunResult:
     asked: tuple[Claim, ...] = DEFAULT_CLAIMS
     wrong: int = 0
     met: Mapping[str, int] = field(default_factory=dict)
+    missing: str = ""
 
     @property
     def counts(self) -> Counts:
@@ -137,6 +145,8 @@ class RunResult:
             return "no checker has judged it"
         if outcome is Outcome.INVALID:
             return f"says the checker {first.checker}: {first.summary.partition(';')[0]}"
+        if self.missing and claim is not Claim.TIMING:
+            return self.missing
         if claim is Claim.TIMING and self._suggested_rate:
             return f"this machine was busy; try `--rate {self._suggested_rate:g}`"
         remedy = "try a longer `--duration`" if self.summary.ok else "`lab doctor` and `lab logs` may say why"
@@ -210,11 +220,18 @@ def judge(folder: Path, records: Sequence[Record] | None = None, *, terms: Terms
     sealed = verify(folder, EVIDENCE)
     plan = plan_of(folder)
     with intact(folder):
-        evidence = replace(evidence_of(folder, plan, records), availability_slo=terms.availability_slo)
-        verdicts = tuple(check(evidence))
-        summary = summarize(evidence.records, _schedule(evidence.plan), came_due=evidence.planned)
-        wrong = wrong_answers(evidence.records, verdicts)
-        return RunResult(folder, summary, verdicts, sealed, terms.claims, wrong, places_met(evidence))
+        return judged(folder, evidence_of(folder, plan, records), sealed, terms)
+
+
+def judged(folder: Path, evidence: Evidence, sealed: str = UNSEALED, terms: Terms = DEFAULT_TERMS) -> RunResult:
+    """Returns the figures and verdicts of a run whose evidence has been gathered."""
+    evidence = replace(evidence, availability_slo=terms.availability_slo)
+    verdicts = tuple(check(evidence))
+    summary = summarize(evidence.records, _schedule(evidence.plan), came_due=evidence.planned)
+    wrong = wrong_answers(evidence.records, verdicts)
+    met = places_met(evidence)
+    missing = evidence.clock_jump or evidence.missing
+    return RunResult(folder, summary, verdicts, sealed, terms.claims, wrong, met, missing)
 
 
 def wrong_answers(records: Iterable[Record], verdicts: Iterable[Verdict]) -> int:

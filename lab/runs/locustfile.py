@@ -6,13 +6,12 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from pathlib import Path
 
+from lab import CHECKOUT
 from lab.errors import InputError
 from lab.load.plan import EXAMPLE, LOOPBACK, LocustPlan, check_free
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _TIMEOUT_S = 60.0
 
@@ -33,15 +32,25 @@ class LocustOptions:
 
 
 def locust_plan_of(options: LocustOptions) -> LocustPlan:
-    """Returns Locust's part of the driver's plan.
+    """Returns Locust's part of the driver's plan; installs Locust if it is missing from this checkout's ``.venv``.
 
     Raises:
-        InputError: the locustfile is invalid (the message has file and line), or the UI's port is taken.
+        InputError: the locustfile is invalid (the message has file and line), the UI's port is taken, or Locust is
+            missing.
     """
+    if find_spec("locust") is None:
+        _install_locust()
     plan = LocustPlan(locustfile=options.locustfile, workers=options.workers, ui_port=options.ui_port)
     if options.ui_port is not None:
         check_free(LOOPBACK, options.ui_port)
     return replace(plan, closed_loop=_is_closed_loop(options.locustfile))
+
+
+def _install_locust() -> None:
+    if Path(sys.prefix).resolve() != CHECKOUT / ".venv":
+        raise InputError("Locust is not installed: pip install 'inference-routing-lab[locust]'")
+    if subprocess.run(["make", "--no-print-directory", ".venv/with-locust"], cwd=CHECKOUT, check=False).returncode:
+        raise InputError("Locust is not installed, and `make .venv/with-locust` failed: see above")
 
 
 def _is_closed_loop(locustfile: Path) -> bool:

@@ -12,18 +12,20 @@
 from __future__ import annotations
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from lab.checkers import Claim, Outcome, worst
-from lab.errors import InputError, RunError
+from lab.errors import InputError, LabError, RunError
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
-from lab.runs.drive import judge_run, plan_for, save_evidence, save_surroundings
+from lab.runs.clock import Began
+from lab.runs.drive import judge_run, plan_for, problem_of_driver, save_evidence, save_surroundings
 from lab.runs.folder import EVIDENCE
+from lab.runs.load_metrics import counting
 from lab.runs.planned import save_planned
 from lab.runs.probing import probing
 from lab.runs.seal import provide_key, seal, verify
@@ -106,7 +108,7 @@ def drive_parallel(
 
     Raises:
         InputError: options do not fit the lab, its route table or each other; nothing was driven.
-        UnitError: a driver failed; the other runs were cancelled.
+        UnitError: a driver failed, this one before all others; the other runs were cancelled. Their evidence is saved.
     """
     plans = _plans(options, context)
     folder = run_folder.new_run_folder(context.runs)
@@ -117,14 +119,16 @@ def drive_parallel(
         run_folder.save_plan(folder / name, plan)
         save_planned(folder / name)
     registered = context.registrations()
-    from_ns = time.time_ns()
+    began = Began.now()
     seen: dict[str, Progress] = {}
     lock = Lock()
+    problems: list[Exception] = []
 
-    def execute(name: str, plan: LoadPlan) -> int:
+    def execute(name: str, plan: LoadPlan, count: Callable[[Progress], None]) -> int:
         def report(line: str) -> None:
             with lock:
                 seen[name] = Progress.from_line(line)
+                count(seen[name])
                 progress(dict(seen))
 
         status = 1
@@ -134,25 +138,60 @@ def drive_parallel(
                 status = context.runtime.run_driver(
                     folder / name, plan.caller, report, cancel_token=cancel_token, errors=errors
                 )
+            if problem := problem_of_driver(folder / name, status):
+                problems.append(problem)
+        except Exception as error:  # noqa: BLE001 (raised below, once evidence is saved)
+            problems.append(error)
         finally:
             if status:
                 cancel_token.cancel()
         return status
 
-    with ThreadPoolExecutor(max_workers=len(plans)) as pool:
-        drivers = {name: pool.submit(execute, name, plan) for name, plan in plans.items()}
+    with counting(context.state.plan.load_metrics) as of_run, ThreadPoolExecutor(max_workers=len(plans)) as pool:
+        drivers = {
+            name: pool.submit(execute, name, plan, of_run(plan.topology, plan.caller)) for name, plan in plans.items()
+        }
         _wait(list(drivers.values()), cancel_token)
-    for name in drivers:
-        save_evidence(folder / name, context, registered, from_ns=from_ns)
+    save = partial(save_evidence, context=context, registered=registered, began=began)
+    statuses = [driver.result() for driver in drivers.values()]
+    try:
+        results = _judged(folder, dict(zip(plans, zip(options, statuses, strict=True), strict=True)), context, save)
+    except (LabError, OSError) as error:
+        if not problems:
+            raise
+        raise problems[0] from error
+    if problems:
+        raise problems[0]
+    return ParallelResult(folder, tuple(results))
+
+
+def _judged(
+    folder: Path,
+    runs: Mapping[str, tuple[LoadOptions, int]],
+    context: RunContext,
+    save: Callable[[Path], object],
+) -> list[RunResult]:
+    """Saves and seals what there is of all runs, and returns the results of those whose drivers came to their end.
+
+    Args:
+        folder: of all runs.
+        runs: name of each run → its options, and its driver's exit status.
+        context: the lab.
+        save: saves the evidence in the folder of a run.
+    """
+    for name in runs:
+        save(folder / name)
         run_folder.save_versions(folder / name, context.state, context.runtime.versions())
     save_surroundings(folder, context)
     key = provide_key(context.units.parent)
     seal(folder, EVIDENCE, key)
-    results = (
-        judge_run(folder / name, driver.result(), each.terms, key)
-        for (name, driver), each in zip(drivers.items(), options, strict=True)
-    )
-    return ParallelResult(folder, tuple(results))
+    results = []
+    for name, (options, status) in runs.items():
+        if problem_of_driver(folder / name, status):
+            seal(folder / name, EVIDENCE, key)
+        else:
+            results.append(judge_run(folder / name, status, options.terms, key))
+    return results
 
 
 def _plans(options: Sequence[LoadOptions], context: RunContext) -> dict[str, LoadPlan]:

@@ -2,13 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from lab.client import Answer, DirectTarget, Endpoints
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase
+from lab.transport import listen, new_server
+from models.apis import APIS
 from models.proto.ranking.v1 import ranking_pb2
 
 
@@ -74,6 +79,25 @@ class GatedServer:
             self.enough.set()
         await self.gate.wait()
         return ranked(request.envelope.context.user_id)
+
+
+@asynccontextmanager
+async def gated_server() -> AsyncIterator[GatedServer]:
+    """A server whose gate is open, for the duration of the body."""
+    gated = GatedServer("", asyncio.Event())
+    gated.gate.set()
+    api = APIS["ranking.v1"]
+    handler = grpc.unary_unary_rpc_method_handler(
+        gated.rank,
+        request_deserializer=api.unary.request_class.FromString,
+        response_serializer=api.unary.response_class.SerializeToString,
+    )
+    server, _ = new_server(handlers=[grpc.method_handlers_generic_handler(api.service, {"Rank": handler})])
+    gated.address = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
+    await server.start()
+    yield gated
+    gated.gate.set()
+    await server.stop(None)
 
 
 def load_plan(folder: Path, address: str = "", **changes: Any) -> LoadPlan:

@@ -165,6 +165,17 @@ async def test_a_driver_that_is_held_up_itself_shows_it_as_schedule_delay(tmp_pa
     )
 
 
+async def test_progress_shows_latencies_of_answers_only(tmp_path: Path) -> None:
+    def behave(number: int) -> None:
+        if number % 4:
+            raise CallError(grpc.StatusCode.UNAVAILABLE, "cw: no replica")
+
+    seen: list[Progress] = []
+    summary, _ = await driven(load_plan(tmp_path), FakeClient(behave), report=seen.append)
+
+    assert sum(sum(each.latency_counts) for each in seen) == summary.ok == 25
+
+
 async def test_failures_are_recorded_with_the_decision_and_the_message(tmp_path: Path) -> None:
     def behave(number: int) -> None:
         if number % 2:

@@ -56,12 +56,12 @@ def test_a_plan_from_before_there_were_tears_processes_and_streams_has_none_one_
     path = tmp_path / "plan.json"
     write_plan(load_plan(tmp_path), path)
     document = orjson.loads(path.read_bytes())
-    newer = ("tear_every", "processes", "streams", "edge_every", "edge_cases")
+    newer = ("tear_every", "processes", "drivers", "streams", "edge_every", "edge_cases")
     path.write_bytes(orjson.dumps({k: v for k, v in document.items() if k not in newer}))
 
     read = read_plan(path)
 
-    assert (read.tear_every, read.processes, read.streams) == (0, 1, 0)
+    assert (read.tear_every, read.processes, read.drivers, read.streams) == (0, 1, 1, 0)
 
 
 def test_streams_follow_from_the_seed_and_the_sequence_number(tmp_path: Path) -> None:
@@ -91,6 +91,8 @@ def test_streams_follow_from_the_seed_and_the_sequence_number(tmp_path: Path) ->
         ({"contexts": {"traffic_origin": ("real", "fake")}}, "traffic_origin: 'fake' is not known; write 'real'"),
         ({"processes": 0}, "processes: 0 is out of range: use 1 to 64"),
         ({"processes": 65}, "processes: 65"),
+        ({"drivers": 65}, "drivers: 65"),
+        ({"drivers": 2, "processes": 2}, "drivers: each has one process; leave the processes out"),
     ],
 )
 def test_values_that_will_not_do_are_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.errors import RunError
+from lab.lab import DEFAULT_SPEC
+from lab.roles import Port, Unit
 from lab.runs.events import (
     LAB_EVENTS,
     STEADY_NS,
     Event,
     append_event,
+    disturbances,
     faults_in,
+    of_unit,
     run_events,
     save_events,
     undone_ns,
 )
 from lab.runs.folder import RUN_EVENTS
+from lab.spec import read_spec
+from lab.topologies import TOPOLOGIES
 from tests.events import event
 
 if TYPE_CHECKING:
@@ -132,3 +139,48 @@ def test_faults_that_overlap_are_one() -> None:
 def test_the_steady_time_before_a_fault_is_never_longer_than_needed() -> None:
     (fault,) = faults_in([_event("kill", 10 * STEADY_NS)], from_ns=0, until_ns=20 * STEADY_NS)
     assert fault.steady_ns == 9 * STEADY_NS
+
+
+def _kill(target: str, role: str, pod: str = "") -> Event:
+    return replace(event("kill", target, 1, 2), role=role, pod=pod)
+
+
+def test_what_requests_do_not_need_cannot_disturb_them() -> None:
+    events = [
+        _kill("gateway-1", "gateway"),
+        _kill("homepage-sidecar", "sidecar", "homepage"),
+        _kill("homepage-resolver", "resolver", "homepage"),
+        _kill("search-sidecar", "sidecar", "search"),
+        _kill("ml-cluster-1-a", "model"),
+        _kill("control-plane", "control-plane"),
+        OF_A_PLUGIN,
+    ]
+
+    def disturbing(topology: str, caller: str) -> list[str]:
+        return [each.target for each in disturbances(events, TOPOLOGIES[topology], caller)]
+
+    shared = ["ml-cluster-1-a", "control-plane", OF_A_PLUGIN.target]
+    assert disturbing("gateway", "homepage") == ["gateway-1", *shared]
+    assert disturbing("mesh", "homepage") == ["homepage-sidecar", "homepage-resolver", *shared]
+    assert disturbing("mesh", "search") == ["search-sidecar", *shared]
+    assert [each.target for each in disturbances(events)] == [each.target for each in events]
+
+
+def test_a_pod_that_was_cut_off_disturbs_each_topology_of_its_caller_until_it_is_connected_again() -> None:
+    cut_off = Event(kind="partition", target="homepage-sidecar", undone_by="rejoin", from_ns=1, until_ns=2)
+    back = Event(kind="rejoin", target="homepage-sidecar", past="connected again", from_ns=5, until_ns=6)
+    events = [replace(cut_off, pod="homepage"), replace(back, role="sidecar", pod="homepage")]
+
+    [found] = disturbances(events, TOPOLOGIES["gateway"], "homepage")
+    assert (found.target, found.until_ns) == ("homepage-sidecar", 6)
+    assert disturbances(events, TOPOLOGIES["gateway"], "search") == []
+
+
+def test_only_a_callers_pod_is_noted() -> None:
+    spec, nowhere = read_spec(DEFAULT_SPEC), Port("", "", "")
+    killed = event("kill", "any", 1, 2)
+
+    alone = of_unit(killed, Unit("ml-cluster-1-a", "model", (), nowhere, pod="ml-cluster-1-a"), spec)
+    beside = of_unit(killed, Unit("homepage-sidecar", "sidecar", (), nowhere, pod="homepage"), spec)
+
+    assert [(each.role, each.pod) for each in (alone, beside)] == [("model", ""), ("sidecar", "homepage")]

@@ -27,12 +27,12 @@ def _run(*verdicts: Verdict) -> RunResult:
 
 def test_a_late_driver_is_said_in_words_with_a_rate_to_try() -> None:
     assert _run(RIGHT, ANSWERED, LATE).sentence == (
-        "Routing: right. Requests: answered, or the cause is known. "
+        "Routing: right. Requests: answered, or failed for a known cause. "
         "Latency: not to be trusted, this machine was busy; try `--rate 100`."
     )
     assert _run(RIGHT, LOST, ON_TIME).sentence == (
-        "Routing: right. Requests: some failed, and nothing says why, says the checker answered: lost. "
-        "Latency: to be trusted."
+        "Routing: right. Requests: some failed without a known cause, says the checker answered: lost. "
+        "Latency: requests were sent on time."
     )
 
 

@@ -217,7 +217,8 @@ class Master:
         return 0 if self._stopping.is_set() else max(0, self._start_ns + (duration_ns or 0) - time.monotonic_ns())
 
     def _take_count(self, count: WorkerProgress) -> None:
-        if count.recent_ns:
+        before = self._counts.get(count.worker)
+        if count.done > (before.done if before else 0):
             self._moved_at = time.monotonic()
         self._counts[count.worker] = count
         self._recent_ns.extend(count.recent_ns)

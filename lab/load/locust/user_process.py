@@ -111,7 +111,7 @@ class WorkerProgress(NamedTuple):
     Attributes:
         worker: its index.
         sent: requests so far; the next likewise.
-        recent_ns: latencies of the requests done since the previous message.
+        recent_ns: latencies of the requests answered since the previous message, without streams.
     """
 
     worker: int

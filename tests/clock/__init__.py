@@ -1,0 +1,1 @@
+"""A drill in which the wall clock of a whole lab jumps, Envoys included."""
