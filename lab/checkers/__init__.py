@@ -14,7 +14,9 @@ from lab.checkers.evidence import (
     Abilities,
     Asks,
     Disturbance,
+    Driver,
     Evidence,
+    MissingEvidenceError,
     Probe,
     Registration,
     Registrations,
@@ -35,6 +37,7 @@ __all__ = [
     "Checker",
     "Claim",
     "Disturbance",
+    "Driver",
     "Evidence",
     "Outcome",
     "Probe",
@@ -54,7 +57,9 @@ __all__ = [
 def check(evidence: Evidence, checkers: Iterable[Checker] | None = None) -> list[Verdict]:
     """Returns the verdicts of these checkers, or of all; a checker whose subject the run lacks gives none.
 
-    A checker that raises an error, or that judges every run and gives no verdict, is unknown, never a pass.
+    A checker that raises an error, or that judges every run and gives no verdict, is unknown, never a pass. Where
+    evidence is missing, nothing but timing is valid; if the driver's clock was set meanwhile, nothing but timing is
+    judged.
     """
     verdicts = ((_judged(each, evidence), each.claim) for each in (CHECKERS.values() if checkers is None else checkers))
     return [replace(verdict, claim=claim) for verdict, claim in verdicts if verdict is not None]
@@ -63,8 +68,14 @@ def check(evidence: Evidence, checkers: Iterable[Checker] | None = None) -> list
 def _judged(checker: Checker, evidence: Evidence) -> Verdict | None:
     try:
         verdict = checker.check(evidence)
+    except MissingEvidenceError as missing:
+        return Verdict(checker.name, Outcome.UNKNOWN, str(missing))
     except Exception as error:  # noqa: BLE001 (no error may look like a pass)
         return Verdict(checker.name, Outcome.UNKNOWN, f"the checker failed: {type(error).__name__}: {error}")
     if verdict is None and not checker.subject:
         return Verdict(checker.name, Outcome.UNKNOWN, "the checker gave no verdict, though it judges every run")
-    return verdict
+    if verdict is None or checker.claim is Claim.TIMING:
+        return verdict
+    # Times that contradict each other prove neither that an answer was right nor that it was wrong.
+    doubt = evidence.clock_jump or (evidence.missing if verdict.outcome is Outcome.VALID else "")
+    return Verdict(checker.name, Outcome.UNKNOWN, f"{doubt}; {verdict.summary}") if doubt else verdict

@@ -73,7 +73,12 @@ def too_little(evidence: Evidence, answered: Iterable[Record]) -> list[str]:
 
 
 def places_met(evidence: Evidence) -> dict[str, int]:
-    """Returns how many requests met each place, and each fallback, while one revision alone was in force."""
+    """Returns how many requests met each place, and each fallback, while one revision alone was in force.
+
+    None did of a run whose revisions are not known.
+    """
+    if evidence.missing:
+        return {}
     counts: Counter[str] = Counter()
     for record in evidence.records:
         rules = evidence.timeline.alone(record)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lab.checkers.revision_timeline import RevisionTimeline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from lab.checkers.plain_policy import Quota
     from lab.checkers.plain_schedule import PlannedRun
@@ -85,6 +85,7 @@ class Disturbance:
         from_ns: Unix nanoseconds.
         until_ns: when it was undone, Unix nanoseconds; None if it was not.
         kills: whether its target cannot answer at all meanwhile.
+        role: of the unit that it hit; empty if that is not known.
     """
 
     text: str
@@ -92,6 +93,7 @@ class Disturbance:
     from_ns: int
     until_ns: int | None
     kills: bool = False
+    role: str = ""
 
     def met(self, record: Record) -> bool:
         """Whether a request was in flight meanwhile, or until :data:`RECOVERY_NS` after it was undone."""
@@ -126,22 +128,30 @@ class Abilities:
         follows_rules: whether requests are routed by the route table in force.
         fails_over: whether it uses the failover clusters that the table names.
         reports_attempts: whether the caller learns the number of attempts.
+        retries: whether it retries failed attempts.
         budgets_retries: whether it bounds retries by the table's budget.
+        limits_attempts: whether it ends an attempt at a time limit of its own.
+        hedges: whether it starts a second attempt beside a slow first one.
         budgets_hedges: whether it bounds all hedges by it.
         limits_rates: whether it limits the rates of tenants.
         limits_concurrency: whether it limits their requests in flight.
         limiters: replicas of the unit that limits and retries, among which a tenant's limits are divided.
+        between: roles of the units between caller and model.
         proves_callers: whether the limiter knows who asks: then each caller has quotas of its own.
     """
 
     follows_rules: bool = True
     fails_over: bool = False
     reports_attempts: bool = False
+    retries: bool = False
     budgets_retries: bool = False
+    limits_attempts: bool = False
+    hedges: bool = False
     budgets_hedges: bool = False
     limits_rates: bool = False
     limits_concurrency: bool = False
     limiters: int = 1
+    between: Collection[str] = ()
     proves_callers: bool = False
 
 
@@ -157,6 +167,31 @@ class Probe(NamedTuple):
     asked_ns: int
     answered_ns: int
     revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """One of several drivers of a run, as the process that coordinated them saw it; times of its clock against that's.
+
+    Attributes:
+        name: with its process, container or pod.
+        clock_ms: how far its Unix clock was ahead; None if it was not measured.
+        clock_error_ms: how far its times may be off, besides the drift.
+        drift_ms: how far its clock ran ahead during the run; None if it was lost before the end.
+        silent_s: the longest time without a report.
+        problem: why its share is not complete; empty if it is.
+    """
+
+    name: str
+    clock_ms: float | None
+    clock_error_ms: float | None
+    drift_ms: float | None
+    silent_s: float
+    problem: str
+
+
+class MissingEvidenceError(Exception):
+    """A checker needs evidence that could not be saved; says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +224,11 @@ class Evidence:
         plan: the requests that were to be sent, computed without the driver's code; None if nothing planned them.
         probes: answers of the run's resolvers to a question of their own.
         receipt_key: secret of the lab's replicas, for their receipts, see :mod:`lab.checkers.plain_models`.
+        drivers: that shared the requests, if there were several.
+        missing: why some evidence could not be saved when the run ended, in words; empty if all is there. The revisions
+            are not known then.
+        clock_jump: by how much the driver's clock was set during the run and what that means, in words; empty if it
+            was not.
     """
 
     records: Sequence[Record]
@@ -212,10 +252,19 @@ class Evidence:
     plan: PlannedRun | None = None
     probes: Sequence[Probe] = ()
     receipt_key: str = ""
+    drivers: Sequence[Driver] = ()
+    missing: str = ""
+    clock_jump: str = ""
 
     @cached_property
     def timeline(self) -> RevisionTimeline:
-        """The revisions by time; what it finds out about a request serves all checkers."""
+        """The revisions by time; what it finds out about a request serves all checkers.
+
+        Raises:
+            MissingEvidenceError: they are not known.
+        """
+        if self.missing:
+            raise MissingEvidenceError(self.missing)
         return RevisionTimeline(self.revisions)
 
     @cached_property

@@ -35,11 +35,12 @@ def document_of(texts: Sequence[str]) -> dict[str, Any]:
         for section, entries in found.items():
             document.setdefault(section, {}).update(entries or {})
     use_cases = {name: {"timeout": _DEFAULT_TIMEOUT, **one} for name, one in document.get("use_cases", {}).items()}
-    return {
-        section: use_cases if section == "use_cases" else entries
-        for section, entries in document.items()
-        if entries or section != "tenants"
-    }
+    return without_empty_tenants({**document, "use_cases": use_cases})
+
+
+def without_empty_tenants(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the document; a section of tenants that has none is left out, as it means the same as no such section."""
+    return {section: entries for section, entries in document.items() if entries or section != "tenants"}
 
 
 def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:

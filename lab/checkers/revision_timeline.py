@@ -128,6 +128,12 @@ class Rules:
         """Returns the cluster that takes over from this one; empty if none does."""
         return str(self._document.get("clusters", {}).get(cluster, {}).get("failover", ""))
 
+    @cached_property
+    def clusters(self) -> frozenset[str]:
+        """The model clusters of its table."""
+        versions = (each for model in self._document["models"].values() for each in model["versions"].values())
+        return frozenset((*self._document.get("clusters", ()), *(str(each.get("cluster", "")) for each in versions)))
+
     def replicas(self, cluster: str) -> int:
         """Returns how many replicas the table gives a cluster; one if it does not say."""
         return int(self._document.get("clusters", {}).get(cluster, {}).get("replicas", 1))

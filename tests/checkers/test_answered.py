@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -90,6 +91,13 @@ def test_failures_during_a_marked_fault_are_counted_and_named() -> None:
     )
 
 
+@pytest.mark.parametrize(("target", "reached"), [("a", False), ("b-0", True), ("gateway-1", True)])
+def test_a_fault_of_one_models_cluster_is_no_reason_for_anothers_failures(target: str, *, reached: bool) -> None:
+    marked = Disturbance(f"{target} killed", target, START_NS, None)
+    verdict = _judge(_with_failures(range(100, 110), device="tv"), disturbances=[marked], table=two_versions())
+    assert [each.sequence for each in verdict.violations] == ([] if reached else list(range(100, 110)))
+
+
 def test_a_failure_before_the_fault_or_long_after_it_is_invalid() -> None:
     early = _judge(_with_failures(range(98, 110)), disturbances=[KILLED])
     assert [each.sequence for each in early.violations] == [98, 99]
@@ -101,6 +109,36 @@ def test_a_failure_before_the_fault_or_long_after_it_is_invalid() -> None:
 def test_a_fault_that_is_not_undone_lasts() -> None:
     lasting = Disturbance("a-0 killed", "a-0", START_NS - 3_600_000_000_000, None)
     assert _judge(_with_failures(range(3)), disturbances=[lasting]).outcome == "valid"
+
+
+@pytest.mark.parametrize(
+    ("dead", "replicas", "gateways", "explained"),
+    [
+        (["a-0"], 1, 1, True),
+        (["a-0"], 2, 1, False),
+        (["a-0", "a-1"], 2, 1, True),
+        (["a"], 2, 1, True),
+        (["gateway-1"], 1, 1, True),
+        (["gateway-1"], 1, 2, False),
+        (["gateway-1", "gateway-2"], 1, 2, True),
+        (["control-plane"], 1, 2, True),
+    ],
+)
+def test_what_is_dead_explains_no_failure_once_others_like_it_are_asked(
+    dead: list[str], replicas: int, gateways: int, *, explained: bool
+) -> None:
+    table = two_versions()
+    table["clusters"]["a"]["replicas"] = replicas
+
+    def failing(killed_ns: int) -> Outcome:
+        marked = [
+            Disturbance(f"{each} killed", each, killed_ns, None, kills=True, role=each.rstrip("-12")) for each in dead
+        ]
+        can = Abilities(between=("gateway",), limiters=gateways)
+        return _judge(_with_failures(range(3)), table=table, disturbances=marked, abilities=can).outcome
+
+    assert failing(START_NS) == "valid"
+    assert failing(START_NS - answered.FAILOVER_NS - 1) == ("valid" if explained else "invalid")
 
 
 def _with_fallback(**clusters: Any) -> dict[str, Any]:
@@ -124,6 +162,22 @@ def test_a_fallback_that_the_table_promises_must_answer(targets: list[str], stat
     marked = [Disturbance(f"{each} killed", each, FIRST_NS, FIRST_NS + 50 * STEP_NS) for each in targets]
     verdict = _judge(_with_failures(range(100, 110), status), table=_with_fallback(), disturbances=marked)
     assert verdict.outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("marked", "breaker", "fell_back"),
+    [([], {}, [105]), ([KILLED], {}, []), ([], {"breaker": {"requests": 10}}, [])],
+)
+def test_a_fallback_needs_a_fault_or_a_limit(
+    marked: list[Disturbance], breaker: dict[str, Any], fell_back: list[int]
+) -> None:
+    """A gateway that keeps a moved key's old endpoints gets answers from the fallback: no request fails."""
+    table = _with_fallback()
+    table["use_cases"]["Rows"].update(breaker)
+    records = _good()
+    records[105] = replace(records[105], source="fallback", version="v2", cluster="b", replica="b-0")
+    verdict = _judge(records, table=table, disturbances=marked)
+    assert [each.sequence for each in verdict.violations] == fell_back
 
 
 @pytest.mark.parametrize(("fails_over", "outcome"), [(True, "invalid"), (False, "valid")])
@@ -157,7 +211,7 @@ def test_an_objective_holds_for_each_use_case() -> None:
     records = [obey(table, each) for each in range(190)]
     records += [make_record(each, use_case="Others", status="UNAVAILABLE") for each in range(190, 200)]
     records += [obey(table, each, use_case="Others") for each in range(200, 210)]
-    marked = [Disturbance("v1-0 killed", "v1-0", START_NS, None)]
+    marked = [Disturbance("homepage-sidecar killed", "homepage-sidecar", START_NS, None)]
     assert _judge(records, table=table, disturbances=marked, availability_slo=0.9).violations[0].message == (
         "Others failed with UNAVAILABLE; Others: 50.000% answered, 90.000% asked for"
     )

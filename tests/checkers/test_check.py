@@ -8,6 +8,7 @@ from lab.checkers import (
     Abilities,
     Checker,
     Claim,
+    Driver,
     Outcome,
     Probe,
     RevisionInForce,
@@ -68,12 +69,18 @@ def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
         probes=[Probe("homepage-resolver", change + 1, change + 2, 2)],
         abilities=Abilities(limits_rates=True),
         copies=copies_of({"rows.v4": [record.request_id for record in records if record.shadow]}, records),
+        drivers=[Driver(name="one", clock_ms=0.0, clock_error_ms=0.1, drift_ms=0.0, silent_s=1.0, problem="")],
     )
     verdicts = check(evidence)
     assert [one.checker for one in verdicts] == list(CHECKERS)
     assert {one.checker: one.outcome for one in verdicts} == dict.fromkeys(CHECKERS, Outcome.VALID)
     # Of each subject that is there, too little evidence makes the run unknown.
     assert combine(check(replace(evidence, copies=None))) == "unknown"
+    # Nothing follows from revisions that are not known: neither that answers are right nor that they are wrong.
+    unknown = check(replace(evidence, revisions=(), missing="the control plane was down"))
+    assert {one.outcome for one in unknown if one.claim is not Claim.TIMING} == {Outcome.UNKNOWN}
+    assert all(one.summary.startswith("the control plane was down") for one in unknown if one.claim is not Claim.TIMING)
+    assert {one.outcome for one in unknown if one.claim is Claim.TIMING} == {Outcome.VALID}
 
 
 def test_what_has_no_subject_is_left_out_and_nothing_at_all_is_unknown() -> None:

@@ -204,6 +204,33 @@ def test_a_request_is_over_with_its_timeout_and_not_before() -> None:
     ended = {ms: asked(status="DEADLINE_EXCEEDED", done_ns=record.sent_ns + ms * MS) for ms in (500, 990)}
     assert "timed out after 500 ms" in objection(ended[500], [arrival(record)])
     assert objection(ended[990], [arrival(record)]) == ""
+    assert judge([ended[500], stalled], [arrival(record), arrival(stalled)]).outcome == Outcome.INVALID
+    ended_800 = replace(ended[500], done_ns=record.sent_ns + 800 * MS)
+    assert judge([ended_800, stalled], [arrival(record), arrival(stalled)]).outcome == Outcome.VALID
+
+
+def test_a_delay_of_the_driver_excuses_only_the_requests_of_its_time() -> None:
+    record, seconds = asked(), 5_000 * MS
+    late = replace(record, done_ns=record.sent_ns + 2_100 * MS)
+    early = asked(status="DEADLINE_EXCEEDED", done_ns=record.sent_ns + 800 * MS)
+    sent_ns = START_NS + seconds
+    away = {"replica": "v1-a", "cluster": "v1"}
+    stalled = make_record(1, intended_ns=sent_ns - 300 * MS, sent_ns=sent_ns, done_ns=sent_ns + MS, **away)
+    seen = [arrival(record), arrival(stalled)]
+
+    for each in (late, early):
+        assert judge([each, stalled], seen).outcome == Outcome.INVALID
+        meanwhile = replace(stalled, sent_ns=each.done_ns, done_ns=each.done_ns + MS, intended_ns=START_NS)
+        assert judge([each, meanwhile], seen).outcome == Outcome.VALID
+
+
+@pytest.mark.parametrize(("role", "outcome"), [("sidecar", Outcome.VALID), ("resolver", Outcome.INVALID)])
+def test_a_proxy_that_was_starved_may_end_a_request_early(role: str, outcome: Outcome) -> None:
+    record = asked(status="DEADLINE_EXCEEDED")
+    record = replace(record, done_ns=record.sent_ns + 500 * MS)
+    starved = Disturbance(f"{role} starved", role, record.sent_ns - 1, record.sent_ns + 1, role=role)
+    verdict = judge([record], [arrival(record)], disturbances=[starved], abilities=replace(CAN, between=("sidecar",)))
+    assert verdict.outcome == outcome
 
 
 def test_extra_attempts_stay_within_the_budget_of_the_requests_in_flight() -> None:
@@ -229,6 +256,79 @@ def test_extra_attempts_stay_within_the_budget_of_the_requests_in_flight() -> No
     more = {"retries": {"on": ["internal"], "at_least": 1}}
     assert judge(made(3), seen(3), more).outcome == Outcome.VALID
     assert judge(made(3), seen(3), retried, abilities=replace(CAN, budgets_retries=False)).outcome == Outcome.VALID
+
+
+RETRIED = {"retries": {"attempts": 3, "on": ["internal"], "at_least": 1}}
+HEDGED = {"hedge": {"after": "100ms", "at_least": 1}}
+
+
+def test_a_retry_that_was_due_and_never_came_needs_a_reason() -> None:
+    can = replace(CAN, retries=True)
+    failed = asked(status="INTERNAL", attempts=1)
+    seen = attempts(failed, ("v1", "INTERNAL"))
+
+    verdict = judge([failed], seen, RETRIED, abilities=can)
+    [violation] = verdict.violations
+    assert "rows.v1 ended it with INTERNAL; attempt 2 was never made" in violation.message
+
+    def outcome(record: Record, use_case: Mapping[str, Any] = RETRIED, **changes: Any) -> Outcome:
+        return judge([record], seen, use_case, **{"abilities": can, **changes}).outcome
+
+    assert outcome(failed, abilities=CAN) == Outcome.VALID  # a topology without retries
+    assert outcome(failed, {"retries": {**RETRIED["retries"], "on": ["unavailable"]}}) == Outcome.VALID
+    assert outcome(failed, {"retries": {**RETRIED["retries"], "at_least": 0}}) == Outcome.VALID
+    assert outcome(failed, {**RETRIED, "breaker": {"requests": 1}}) == Outcome.VALID
+    assert outcome(replace(failed, streamed=1)) == Outcome.VALID
+    assert outcome(replace(failed, payload_bytes=2**20)) == Outcome.VALID
+    assert outcome(replace(failed, done_ns=failed.sent_ns + 990 * MS)) == Outcome.VALID
+    killed = Disturbance("v1-b killed", "v1-b", failed.sent_ns - 1, None, kills=True)
+    assert outcome(failed, disturbances=[killed]) == Outcome.VALID
+    errors = replace(killed, text="v1-b fails", kills=False)
+    assert outcome(failed, disturbances=[errors]) == Outcome.INVALID
+    assert outcome(replace(failed, attempts=2), disturbances=[errors]) == Outcome.VALID  # one reached no model
+    unbudgeted = replace(can, budgets_retries=False)
+    assert outcome(failed, {"retries": {"on": ["internal"]}}, abilities=unbudgeted) == Outcome.INVALID
+
+
+@pytest.mark.parametrize(("after_ms", "outcome"), [(0, Outcome.VALID), (5_000, Outcome.INVALID)])
+def test_a_budget_that_others_use_may_refuse_a_retry(after_ms: int, outcome: Outcome) -> None:
+    failed, other = asked(status="INTERNAL", attempts=1), asked(1, attempts=2)
+    began_ns = failed.sent_ns + after_ms * MS
+    other = replace(other, sent_ns=began_ns, intended_ns=began_ns, done_ns=began_ns + 500 * MS)
+    seen = [*attempts(failed, ("v1", "INTERNAL")), *attempts(other, ("v1", "INTERNAL"), ("v1", "OK"))]
+
+    assert judge([failed, other], seen, RETRIED, abilities=replace(CAN, retries=True)).outcome == outcome
+
+
+def test_a_hedge_that_was_due_and_never_came_needs_a_reason() -> None:
+    can, slow = replace(CAN, hedges=True), asked()
+    seen = arrival(slow)._replace(ended_ns=slow.done_ns - MS)
+
+    verdict = judge([slow], [seen], HEDGED, abilities=can)
+    [violation] = verdict.violations
+    assert "rows.v1 took 498 ms; no second attempt began beside it" in violation.message
+    assert judge([slow], [seen], HEDGED).outcome == Outcome.VALID  # a topology without hedges
+    in_time = seen._replace(ended_ns=seen.arrived_ns + 290 * MS)
+    assert judge([slow], [in_time], HEDGED, abilities=can).outcome == Outcome.VALID
+    second = arrival(slow, 101, replica="v1-b")
+    hedged = replace(slow, attempts=2)
+    assert judge([hedged], [seen, second], HEDGED, abilities=can).outcome == Outcome.VALID
+
+
+def test_an_attempt_that_is_answered_after_its_own_time_limit_is_wrong() -> None:
+    can, slow = replace(CAN, limits_attempts=True), asked()
+    limited = {"retries": {"per_try": "100ms"}}
+    seen = arrival(slow)._replace(ended_ns=slow.done_ns - MS)
+
+    verdict = judge([slow], [seen], limited, abilities=can)
+    [violation] = verdict.violations
+    assert "the attempt that was answered took 498 ms; an attempt may take 100 ms" in violation.message
+    assert judge([slow], [seen], limited).outcome == Outcome.VALID  # a topology without such limits
+    in_time = seen._replace(ended_ns=seen.arrived_ns + 290 * MS)
+    assert judge([slow], [in_time], limited, abilities=can).outcome == Outcome.VALID
+    frozen = Disturbance("sidecar frozen", "sidecar", slow.sent_ns - 1, slow.sent_ns + 1, role="sidecar")
+    between = replace(can, between=("sidecar",))
+    assert judge([slow], [seen], limited, abilities=between, disturbances=[frozen]).outcome == Outcome.VALID
 
 
 def test_what_a_replica_cannot_say_is_counted_and_no_pass() -> None:

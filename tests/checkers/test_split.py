@@ -56,7 +56,8 @@ def test_a_violation_names_share_sigma_and_the_first_request_that_the_arm_answer
         (900, "r900"),
     }
     assert verdict.violations[0].message.startswith(
-        "rule canary of Rows, revision 1: rows@v2 has 900 of 1000 units of user_id (90.00% for 10%, over 37 sigma)"
+        "rule canary of Rows, revision 1: rows@v2 has 900 of 1000 units of user_id "
+        "(90.00%, expected 10%: over 37 sigma off)"
     )
     assert verdict.summary.startswith("2 shares off by more than 5 sigma; 1 of 1 draws")
 
@@ -97,7 +98,10 @@ def test_a_version_that_is_no_arm_gets_nobody() -> None:
     verdict = split.check(replace(good, records=[stranger, *good.records[1:]]))
     assert verdict is not None
     assert [violation.sequence for violation in verdict.violations] == [0]
-    assert "rows@v4 has 1 of 1000 units of user_id (0.10% for 0%, over 37 sigma)" in verdict.violations[0].message
+    assert (
+        "rows@v4 has 1 of 1000 units of user_id (0.10%, expected 0%: over 37 sigma off)"
+        in verdict.violations[0].message
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,22 @@ def test_users_whose_arm_nobody_saw_may_have_been_of_any(changes: dict[str, Any]
         verdict = split.check(replace(whole, records=[*failed, *whole.records[failing:]]))
         assert verdict is not None
         assert outcome == verdict.outcome, failing
-        assert f"{failing} of them got no answer" in verdict.summary
+        assert f"{failing} that got no answer may be its own as well" in verdict.summary
+        assert ("leave open whether 2 shares are within 5 sigma" in verdict.summary) == (outcome == "unknown")
+
+
+def test_a_share_with_units_that_got_no_answer_is_a_range_and_never_contradicts_itself() -> None:
+    """Of 782 users v1 may have had its half, or all of those that failed as well: what is seen decides nothing."""
+    whole = counted(782, 391, {"rows@v1": 50, "rows@v2": 50})
+    failed = [make_record(number, status="UNAVAILABLE") for number in range(150)]
+    verdict = split.check(replace(whole, records=[*failed, *whole.records[150:]]))
+    assert verdict is not None
+    assert verdict.outcome == "unknown"
+    assert verdict.summary == (
+        "1 of 1 draws had enough units to judge; units without an answer leave open whether 2 shares are within "
+        "5 sigma: rule canary of Rows, revision 1: rows@v1 has 391 of 782 units of user_id, and 150 that got no answer "
+        "may be its own as well (50.00% to 69.18%, expected 50%: 0.0 to 10.8 sigma off)"
+    )
 
 
 def test_who_was_answered_once_counts_whatever_comes_later() -> None:
@@ -139,6 +158,10 @@ def test_lost_users_excuse_no_more_than_they_are() -> None:
     verdict = split.check(replace(whole, records=[*failed, *whole.records[100:]]))
     assert verdict is not None
     assert verdict.outcome == "invalid"
+    assert (
+        "rows@v1 has 1400 of 2000 units of user_id, and 100 that got no answer may be its own as well "
+        "(70.00% to 75.00%, expected 90%: 19.2 to 24.8 sigma off)"
+    ) in verdict.summary
 
 
 def test_only_requests_that_come_to_the_rule_count() -> None:
@@ -232,7 +255,7 @@ class TestShadow:
         for copied, outcome in ((500, "valid"), (598, "valid"), (620, "invalid"), (380, "invalid")):
             assert self.judged(records, copied).outcome == outcome
         verdict = self.judged(records, 9_000)
-        assert "copied to the shadow has 9000 of 10000 requests (90.00% for 5%" in verdict.violations[0].message
+        assert "copied to the shadow has 9000 of 10000 requests (90.00%, expected 5%" in verdict.violations[0].message
 
     def test_a_mark_counts_as_well(self) -> None:
         marked = [

@@ -15,6 +15,13 @@ def test_a_table_that_is_kept_as_published_is_valid() -> None:
     assert (verdict.outcome, verdict.summary) == ("valid", "1 of 2 revisions compared with their published text")
 
 
+def test_no_tenants_may_be_kept_as_an_empty_section() -> None:
+    revisions = [RevisionInForce(1, KEPT, 0, kept={**two_versions(), "tenants": {}})]
+    verdict = table.check(make_evidence(RECORDS, revisions=revisions))
+    assert verdict
+    assert verdict.outcome == "valid"
+
+
 def test_a_table_that_is_kept_otherwise_is_invalid() -> None:
     published = two_versions()
     published["use_cases"]["Rows"]["rules"][0]["when"]["device"] = ["TV"]

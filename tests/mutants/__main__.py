@@ -1,8 +1,9 @@
 """``python -m tests.mutants [TEXT]``: plants every bug of the catalogue, or those whose name has the text, and judges.
 
 Each bug is put into a copy of the checkout; the copy's lab is driven by a drill, and its runs are judged by ``lab
-check`` of this checkout. A bug whose runs are all valid has escaped: exit status 1. ``--also tests scenarios`` runs the
-copy's tests of the rooms that the bug is in, and its smoke scenarios on the bug's topology, and shows which notice it.
+check`` of this checkout. A bug whose runs are all valid has escaped: exit status 1, as if a drill fails.
+``--also tests scenarios`` runs the copy's tests of the rooms that the bug is in, and its smoke scenarios on the bug's
+topology, and shows which notice it.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath
 from queue import SimpleQueue
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.mutants.catalogue import CHECKOUT, Mutant, catalogue
+from tests.mutants.catalogue import CHECKOUT, Mutant, catalogue, closed
 from tests.mutants.copies import copy_of, run_in
+from tests.tools import run_tool
 
 PAGE = CHECKOUT / "docs" / "planted-bugs.md"
 HEAD = """\
@@ -33,8 +35,11 @@ HEAD = """\
 
 Each bug of `tests/mutants/catalogue` was planted in a copy of the lab, the copy was driven by load, and its runs were
 judged by `lab check` of the lab without the bug. *Caught by* names the checkers that called a run invalid, with their
-violations; *the lab itself* is a command of the copy that failed. `make mutants ARGS="--page"` plants all and writes
-this page; it does not write it if a bug escaped.
+violations; *the lab itself* is what a command of the copy said that the bug stopped. `make mutants ARGS="--page"`
+plants all and writes this page; it does not write it if a bug escaped or a drill failed.
+
+Edits of a run's files are a class of their own: records, plan, revisions and marks are sealed while the run is written,
+and `lab check` refuses a run whose seal is broken (`tests/runs/test_seal.py` tries them).
 """
 ALSO = ("tests", "scenarios")
 _DRILL_S = 300
@@ -48,18 +53,20 @@ class Caught:
     """What noticed a bug.
 
     Attributes:
-        by: ``delivery: 12``, checkers with their numbers of violations; ``lab up`` or the like if a command failed;
-            empty if nothing did.
+        by: ``delivery: 12``, checkers with their numbers of violations; what a command said that the bug stopped; empty
+            if nothing did.
+        failed: why the drill failed, though the bug stops no command; empty if it did not.
         unknown: checkers of the bug's claim that could not tell.
         also: first test and first scenario that failed, by their kind in :data:`ALSO`; empty text if none did.
         took_s: seconds.
     """
 
     mutant: Mutant
-    by: str
-    unknown: str
-    also: dict[str, str]
-    took_s: float
+    by: str = ""
+    failed: str = ""
+    unknown: str = ""
+    also: dict[str, str] = field(default_factory=dict)
+    took_s: float = 0.0
 
 
 @contextmanager
@@ -81,10 +88,12 @@ def trial(mutant: Mutant, copy: Path, also: tuple[str, ...] = ()) -> Caught:
     with planted(mutant, copy):
         done = run_in(copy, _DRILL_S, "-m", "tests.mutants.drill", mutant.drill, mutant.topology)
         others = {kind: _failed(copy, *_pytest_arguments(kind, mutant)) for kind in also}
-    caught = Caught(mutant, "", "", others, 0.0)
+    caught = Caught(mutant, also=others, took_s=time.monotonic() - began)
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        return replace(caught, by=f"the lab itself: {lines[0][:100]}", took_s=time.monotonic() - began)
+        if mutant.stops and mutant.stops in done.stderr:
+            return replace(caught, by=f"the lab itself: {mutant.stops}")
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return replace(caught, failed=f"the drill failed: {lines[-1]}")
     by, unknown = [], []
     for run in done.stdout.splitlines():
         invalid, open_ = _judged(run, mutant.shows)
@@ -150,7 +159,7 @@ def table_of(caught: list[Caught], also: tuple[str, ...]) -> tuple[list[str], li
             each.mutant.name,
             each.mutant.topology,
             each.mutant.drill,
-            each.by or "nobody",
+            each.by or each.failed or "nobody",
             *(each.also[kind] or "-" for kind in also),
         ]
         for each in caught
@@ -163,13 +172,18 @@ def page(caught: list[Caught], also: tuple[str, ...]) -> str:
     commit, date = subprocess.run(
         ("git", "log", "-1", "--format=%h\n%cs"), cwd=CHECKOUT, capture_output=True, text=True, check=True
     ).stdout.split()
+    tried = f"Tried at commit `{commit}` of {date}: {len(caught)} of {len(caught)} caught."
+    classes = _markdown(["class", "how it is closed"], [list(each) for each in closed().items()])
+    return f"{HEAD}\n{classes}\n\n{tried}\n\n{_markdown(columns, rows)}\n"
+
+
+def _markdown(columns: list[str], rows: list[list[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
-    table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-    return f"{HEAD}\nTried at commit `{commit}` of {date}: {len(caught)} of {len(caught)} caught.\n\n{table}\n"
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def main() -> int:
-    """Prints who caught what; returns 1 if a bug escaped, 2 if the lab without a bug is not valid."""
+    """Prints who caught what; returns 1 if a bug escaped or its drill failed, 2 if a lab without a bug is not valid."""
     parser = argparse.ArgumentParser(
         prog="make mutants",
         description="Plants bugs in copies of the lab, and shows who catches them. Example: "
@@ -192,28 +206,30 @@ def main() -> int:
         for copy in copies:
             copy_of(CHECKOUT, copy)
         for each in trials(controls, copies, ()):
-            verdict = each.by or each.unknown or "valid"
+            verdict = each.failed or each.by or each.unknown or "valid"
             console.print(f"no bug: {each.mutant.drill} on {each.mutant.topology}: {verdict} ({each.took_s:.0f} s)")
-            if each.by:
+            if each.by or each.failed:
                 return 2
         for number, each in enumerate(trials(chosen, copies, also), start=1):
             caught.append(each)
             others = "".join(f"; {kind}: {name or '-'}" for kind, name in each.also.items())
-            console.print(
-                f"{number}/{len(chosen)} {each.mutant.kind}: {each.mutant.name}: {each.by or 'ESCAPED'}{others} "
-                f"({each.took_s:.0f} s)"
-            )
+            found, name = each.by or each.failed or "ESCAPED", f"{each.mutant.kind}: {each.mutant.name}"
+            console.print(f"{number}/{len(chosen)} {name}: {found}{others} ({each.took_s:.0f} s)")
     columns, rows = table_of(caught, also)
     table = Table(*columns)
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    escaped = sum(not each.by for each in caught)
-    console.print(f"{len(caught) - escaped} of {len(caught)} caught, {escaped} escaped")
-    if options.page and not escaped:
+    failed = sum(bool(each.failed) for each in caught)
+    escaped = sum(not each.by for each in caught) - failed
+    known = len(caught) - escaped - failed
+    console.print(f"{known} of {len(caught)} caught, {escaped} escaped, {failed} drills failed")
+    if escaped or failed:
+        return 1
+    if options.page:
         PAGE.write_text(page(caught, also))
-    return bool(escaped)
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(main))

@@ -1,10 +1,11 @@
-"""The catalogue of planted bugs: one TOML file a class in ``catalogue/``."""
+"""The catalogue of planted bugs: one TOML file a class in ``catalogue/``, which says first how the class is closed."""
 
 from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HOME = Path(__file__).parent
 CHECKOUT = HOME.parents[1]
@@ -23,6 +24,7 @@ class Mutant:
         topology: in which it shows.
         drill: the drill that meets it, a name in ``tests.mutants.drill.DRILLS``.
         shows: the claim that it breaks, ``correctness``, ``availability`` or ``timing``.
+        stops: what a command of the lab with the bug says when the bug makes it fail; empty if all succeed.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Mutant:
     topology: str = "mesh"
     drill: str = "publish"
     shows: str = "correctness"
+    stops: str = ""
 
     def mutated(self, checkout: Path) -> str:
         """Returns the file's text with the bug.
@@ -48,8 +51,13 @@ class Mutant:
 
 def catalogue() -> list[Mutant]:
     """Returns all planted bugs, by class."""
-    return [
-        Mutant(kind=file.stem, **each)
-        for file in sorted((HOME / "catalogue").glob("*.toml"))
-        for each in tomllib.loads(file.read_text())["mutant"]
-    ]
+    return [Mutant(kind=kind, **each) for kind, its in _classes().items() for each in its["mutant"]]
+
+
+def closed() -> dict[str, str]:
+    """Returns class → how the checkers notice any bug of it."""
+    return {kind: its["closed"] for kind, its in _classes().items()}
+
+
+def _classes() -> dict[str, Any]:
+    return {file.stem: tomllib.loads(file.read_text()) for file in sorted((HOME / "catalogue").glob("*.toml"))}

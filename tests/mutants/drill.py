@@ -1,6 +1,6 @@
 """``python -m tests.mutants.drill NAME TOPOLOGY``: brings a lab up, drives it, and prints the folders of its runs.
 
-It runs in the copy of the lab that has the bug. A command that fails here has noticed the bug, too.
+It runs in the copy of the lab that has the bug. A command that fails ends the drill; its last line says why.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _MIX = (
     "segment=kids,adults",
 )
 _TIMEOUT_S = 120
+_JUDGED = (0, 1, 2)  # exit statuses of load that was judged, by the copy's own checkers
 
 
 def lab(*arguments: str, check: bool = True) -> str:
@@ -52,10 +53,12 @@ def load(topology: str, meanwhile: Callable[[], object] = lambda: None, *more: s
         *_MIX,
         *more,
     ]
-    with subprocess.Popen((*_LAB, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+    with subprocess.Popen((*_LAB, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as driver:
         time.sleep(seconds / 2)  # the middle of the load, whenever that is: nothing waits for it
         meanwhile()
-        driver.wait(_TIMEOUT_S)
+        _, errors = driver.communicate(timeout=_TIMEOUT_S)
+    if driver.returncode not in _JUDGED:
+        sys.exit(f"lab {' '.join(arguments)}: {errors[-1000:]}")
 
 
 def publish(topology: str) -> None:
@@ -111,6 +114,11 @@ def slow(topology: str) -> None:
     load(topology, lambda: _inject("slow", "slow", "ms=100"), "--context", "tenant=few,kids")
 
 
+def slower(topology: str) -> None:
+    """Slows a cluster so that a second attempt must start beside each first one."""
+    load(topology, lambda: _inject("slow", "slow", "ms=800"))
+
+
 def stuck(topology: str) -> None:
     """Slows a cluster beyond the timeout of its use cases."""
     load(topology, lambda: _inject("slow", "failing", "ms=4000"))
@@ -121,10 +129,21 @@ def shared(topology: str) -> None:
     load(topology, lambda: None, "--context", "tenant=batch", seconds=5)
 
 
+def several(topology: str) -> None:
+    """Drives load at clusters of several replicas, and nothing else."""
+    load(topology, seconds=5)
+
+
+def elsewhere(topology: str) -> None:
+    """Kills a unit that the topology does not need."""
+    load(topology, lambda: lab("fault", "inject", "kill", "homepage-sidecar", "--name", NAME))
+
+
 DRILLS: dict[str, Callable[[str], None]] = {
-    each.__name__: each for each in (publish, calm, kill, limits, pinned, tears, errors, slow, stuck, shared)
+    each.__name__: each
+    for each in (publish, calm, kill, limits, pinned, tears, errors, slow, slower, stuck, shared, several, elsewhere)
 }
-_POLICY = {"errors", "slow", "stuck", "shared"}
+_POLICY = {"errors", "slow", "slower", "stuck", "shared", "several"}
 
 
 def main() -> None:
@@ -132,13 +151,16 @@ def main() -> None:
     drill, topology = sys.argv[1:]
     try:
         spec = str(HOME / ("policy.toml" if drill in _POLICY else "lab.toml"))
-        lab("up", "--name", NAME, "--runtime", "process", "--spec", spec, "--topology", topology)
+        topologies = f"{topology},mesh" if drill == "elsewhere" else topology
+        lab("up", "--name", NAME, "--runtime", "process", "--spec", spec, "--topology", topologies)
         DRILLS[drill](topology)
     finally:
         lab("down", "--name", NAME, check=False)
-    for run in sorted((CHECKOUT / "runs" / NAME).iterdir()):
-        if run.is_dir() and not run.is_symlink():
-            print(run)  # noqa: T201 (the drill's answer)
+    runs = [each for each in sorted((CHECKOUT / "runs" / NAME).iterdir()) if each.is_dir() and not each.is_symlink()]
+    if not runs:
+        sys.exit("the drill has left no run")
+    for run in runs:
+        print(run)  # noqa: T201 (the drill's answer)
 
 
 if __name__ == "__main__":

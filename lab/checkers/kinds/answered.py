@@ -1,4 +1,4 @@
-"""Was every request answered, unless the rules, a limit or a marked fault says why not?"""
+"""Was each request answered, without a fallback, unless the rules, a limit or a marked fault says why not?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.history import UNSENT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from lab.checkers.evidence import Disturbance, Evidence
+    from lab.checkers.evidence import Abilities, Disturbance, Evidence
     from lab.checkers.revision_timeline import RevisionTimeline, Rules
     from lab.history import Record
 
@@ -24,19 +24,25 @@ FAILOVER_NS = 5_000_000_000
 """Time until a cluster whose replicas are gone or silent is left for its failover cluster."""
 
 _SHOWN = 3
+_UNEXPLAINED = "no marked fault reaches it, and nothing in the table explains it"
 
 
 def check(evidence: Evidence) -> Verdict:
-    """Judges every request that got no answer from a model.
+    """Judges every request that got no answer from a model, or a fallback's.
 
     A refusal that a revision in force expects, and ``RESOURCE_EXHAUSTED`` where its table has a limit for the tenant
     or the use case, are explained. Any other failure, and a caller's own default answer, is
 
-    - a violation while no fault is marked, until :data:`lab.checkers.evidence.RECOVERY_NS` after it was undone;
+    - a violation while no fault is marked that reaches it, until :data:`lab.checkers.evidence.RECOVERY_NS` after it was
+      undone: a fault of a model cluster reaches requests for its versions only, any other fault all requests; that
+      one of several replicas or gateways was killed reaches none that is sent more than :data:`FAILOVER_NS` later;
     - a violation if the table promises recovery from the marked fault: the cluster of the chosen version was hit, and a
       fallback's was not, or, :data:`FAILOVER_NS` after the fault began, its failover cluster was not;
       nothing is promised for a stream of which items had come;
     - else counted by fault.
+
+    A fallback's answer means that the chosen version failed: it is a violation while no fault reaches it, unless the
+    table limits that version's requests.
 
     With an objective (``availability_slo``), the share of answers among answers and failures must reach it in the run
     and in each use case.
@@ -60,13 +66,15 @@ def check(evidence: Evidence) -> Verdict:
         if kind in {"answered", "explained"}:
             answered.append(record)
             answers[record.use_case] += kind == "answered"
+            if record.source == "fallback" and not _may_fall_back(record, evidence):
+                violations.append(_violation(record, f"{record.use_case} answered by a fallback; {_UNEXPLAINED}"))
         elif kind == "failed":
             failures[record.use_case].append(record)
-            met = [each for each in evidence.disturbances if each.met(record)]
-            if message := _objection(record, met, timeline.during(record), fails_over=evidence.abilities.fails_over):
+            met, reasons = _met(record, evidence)
+            if message := _objection(record, met, reasons, evidence):
                 violations.append(_violation(record, message))
             else:
-                excused[met[0].text] += 1
+                excused[reasons[0].text] += 1
     if evidence.availability_slo is not None:
         violations += _below(evidence.availability_slo, answers, failures, {each.sequence for each in violations})
     missed = [*too_little(evidence, answered), *_untaken(evidence)]
@@ -90,17 +98,59 @@ def _explains(rules: Rules, record: Record) -> bool:
     return expected not in {"OK", ""} and record.status == expected
 
 
-def _objection(record: Record, met: Sequence[Disturbance], rules: Iterable[Rules], *, fails_over: bool) -> str:
+def _may_fall_back(record: Record, evidence: Evidence) -> bool:
+    limited = any(rules.limits(record) for rules in evidence.timeline.during(record))
+    return limited or bool(_met(record, evidence)[1])
+
+
+def _met(record: Record, evidence: Evidence) -> tuple[list[Disturbance], list[Disturbance]]:
+    """Returns what a request met, and of that what may make it fail: a fault of another model's cluster must not."""
+    met = [each for each in evidence.disturbances if each.met(record)]
+    rules = evidence.timeline.during(record) if met and evidence.abilities.follows_rules else []
+
+    def explains(each: Disturbance) -> bool:
+        return any(
+            _reaches(each, record, one) and not _is_left(each, met, record, one, evidence.abilities) for one in rules
+        )
+
+    return met, list(filter(explains, met)) if rules else met
+
+
+def _reaches(disturbance: Disturbance, record: Record, rules: Rules) -> bool:
+    if not any(map(disturbance.hits, rules.clusters)):
+        return True  # a unit that all requests may need
+    chosen = rules.expected(record)
+    return chosen.status == "OK" and disturbance.hits(chosen.cluster)
+
+
+def _is_left(
+    disturbance: Disturbance, met: Sequence[Disturbance], record: Record, rules: Rules, abilities: Abilities
+) -> bool:
+    """Whether a killed replica or gateway has been left for others by the time that a request was sent."""
+    if not disturbance.kills or record.sent_ns <= disturbance.from_ns + FAILOVER_NS:
+        return False
+    if disturbance.until_ns is not None and record.sent_ns > disturbance.until_ns:
+        return False  # it comes back
+    cluster = next(filter(disturbance.hits, rules.clusters), "")
+    if cluster:
+        dead, all_of_them = {each.target for each in met if each.hits(cluster)}, rules.replicas(cluster)
+        return cluster not in dead and len(dead) < all_of_them
+    dead = {each.target for each in met if each.role == disturbance.role}
+    return disturbance.role in abilities.between and len(dead) < abilities.limiters
+
+
+def _objection(record: Record, met: Sequence[Disturbance], reasons: Sequence[Disturbance], evidence: Evidence) -> str:
     """Returns the objection to a failure, empty if a fault explains it."""
     if record.status == "OK":
         failure = f"{record.use_case} answered by the caller's own default"
     else:
         failure = f"{record.use_case} failed with {record.status} ({record.message[:80]!r})"
-    if not met:
-        return f"{failure}; no fault is marked at that time, and nothing in the table explains it"
-    promises = (_promise(each, record, met, fails_over=fails_over) for each in rules)
+    if not reasons:
+        return f"{failure}; {_UNEXPLAINED}"
+    fails_over = evidence.abilities.fails_over
+    promises = (_promise(each, record, met, fails_over=fails_over) for each in evidence.timeline.during(record))
     promise = next(filter(None, promises), "")
-    return f"{failure} while {met[0].text}; {promise}" if promise else ""
+    return f"{failure} while {reasons[0].text}; {promise}" if promise else ""
 
 
 def _promise(rules: Rules, record: Record, met: Sequence[Disturbance], *, fails_over: bool) -> str:
@@ -184,7 +234,8 @@ def _verdict(
         summary += "; " + ", ".join(f"{count} failed while {text}" for text, count in excused.most_common(_SHOWN))
     if violations:
         in_order = tuple(sorted(violations, key=lambda one: one.sequence))
-        return Verdict(NAME, Outcome.INVALID, f"{len(in_order)} failed without a reason; {summary}", in_order)
+        summary = f"{len(in_order)} failed or fell back without a reason; {summary}"
+        return Verdict(NAME, Outcome.INVALID, summary, in_order)
     if not counts["answered"] and not counts["explained"]:
         return Verdict(NAME, Outcome.UNKNOWN, f"nothing was answered; {summary}")
     if missed:
@@ -195,7 +246,7 @@ def _verdict(
 
 CHECKER = Checker(
     name=NAME,
-    question="Was every request answered, unless the rules, a limit or a marked fault says why not?",
+    question="Was each request answered, without a fallback, unless the rules, a limit or a marked fault says why not?",
     claim=Claim.AVAILABILITY,
     check=check,
 )

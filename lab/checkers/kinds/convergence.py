@@ -28,7 +28,8 @@ def check(evidence: Evidence) -> Verdict | None:
     Returns:
         None if no resolver answered a probe. Invalid if one answered by a revision that had ended before the question.
     """
-    by_number = {each.revision: each for each in evidence.revisions}
+    revisions = [each.revision for each in evidence.timeline.rules] if evidence.probes else []
+    by_number = {each.revision: each for each in revisions}
     judged = [each for each in evidence.probes if each.revision in by_number and not _disturbed(each, evidence)]
     if not judged or not evidence.records:
         return None
@@ -37,7 +38,7 @@ def check(evidence: Evidence) -> Verdict | None:
         answered_by = by_number[probe.revision]
         if answered_by.until_ns is None or answered_by.until_ns >= probe.asked_ns:
             continue
-        now = [each for each in evidence.revisions if _in_force(each, probe)]
+        now = [each for each in revisions if _in_force(each, probe)]
         if any(_rules_of(each.document) == _rules_of(answered_by.document) for each in now):
             continue
         late_ms = (probe.asked_ns - answered_by.until_ns) / _MS

@@ -37,7 +37,7 @@ def check(evidence: Evidence) -> Verdict:
     by_replica: defaultdict[str, list[Registration]] = defaultdict(list)
     for each in evidence.registrations.replicas:
         by_replica[each.replica].append(each)
-    from_ns = {each.revision: each.from_ns for each in evidence.revisions}
+    from_ns = {each.number: each.revision.from_ns for each in evidence.timeline.rules}
     violations: list[Violation] = []
     counts: Counter[str] = Counter()
     seen: set[str] = set()

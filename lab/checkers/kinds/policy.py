@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from math import floor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import CLOCKS_NS, cluster_of
+from lab.checkers.extra_attempts import Extra, ExtraAttempts, Owed
 from lab.checkers.plain_policy import FALLS_BACK
 from lab.checkers.revision_timeline import request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from lab.checkers.evidence import Disturbance, Evidence
+    from lab.checkers.evidence import Abilities, Disturbance, Evidence
     from lab.checkers.plain_policy import Policy
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record
@@ -26,27 +25,28 @@ if TYPE_CHECKING:
 NAME = "policy"
 
 LATE_NS = 1_000_000_000
-"""Time that an answer may take beyond its use case's timeout, besides the driver's largest schedule delay of the run:
-callers and drivers that wait for a processor notice the end of a timeout late."""
+"""Time that an answer may take beyond its use case's timeout, besides twice the driver's largest schedule delay
+meanwhile: a process that waits for a processor notices the end of a timeout late. A driver's loop needs two turns, one
+for the timer and one for the request."""
 
 EARLY_NS = 20_000_000
-"""Time by which a timeout may come too early: timers and deadlines on the wire have milliseconds, and are rounded."""
+"""Time by which a timeout may come too early, besides the driver's largest schedule delay meanwhile: timers and
+deadlines on the wire have milliseconds, and are rounded. A loop that waited for a processor sets its timers by the time
+at which its turn began, so they end early by as much. The failure itself is judged by *answered*."""
+
+_MEANWHILE_S = 1
+"""Seconds before and after a request in which a delay of the driver says that the machine was busy."""
+
+SENT_ONCE_BYTES = 250_000
+"""Payload above which no further attempt is owed: gRPC keeps no request over 256 KiB to send it again, and Envoy none
+over 1 MiB."""
 
 TEAR = "FAILED_PRECONDITION"
 _LOST = frozenset({"CANCELLED", ""})  # the connection ended, or it is not known how the request ended
 _NEVER_REPORTED = frozenset({"DEADLINE_EXCEEDED", "CANCELLED"})  # the caller had left before the attempts were reported
-_MS = 1_000_000
+_MS, _S = 1_000_000, 1_000_000_000
 _SHOWN = 3
-
-
-class Extra(NamedTuple):
-    """An attempt that a retry budget must have granted, between the end of the one before and its arrival."""
-
-    record: Record
-    policy: Policy
-    from_ns: int
-    arrived_ns: int
-    ended_ns: int
+_TIMER_LATE_NS = 100_000_000  # a busy proxy's timers fire late
 
 
 def check(evidence: Evidence) -> Verdict:
@@ -59,10 +59,15 @@ def check(evidence: Evidence) -> Verdict:
     - The first attempt is at the chosen version. Each further one is the renewal of a tear, a retry after a status of
       ``retries.on`` (or after the time limit per attempt), a hedge after its time or a failure, or the next fallback
       after a status that allows one. A version that was skipped, and a fallback that never came, need a reason.
+    - A retry or a hedge that was due and never came needs a reason: the budget may have been used up by ``at_least``
+      others, or a proxy was hit by a fault. Where ``at_least`` is 0, the budget may always have been used up.
+    - No answer but a stream comes from an attempt that took longer than its own time limit.
     - Extra attempts in flight stay within the budget: ``at_least`` for each limiter, and the budget's share of the
       requests in flight between the end of the attempt before and the arrival of this one. These are counted from
       sending to answer, so there are at least as many as the limiter saw.
     - A request is over within its use case's timeout and :data:`LATE_NS`, and none times out :data:`EARLY_NS` before.
+      That is not asked of one that met a fault of a unit between caller and model: Envoy's timers count from the last
+      time that its event loop took, which is older than the request if Envoy was stopped or starved.
 
     Returns:
         Invalid with any violation. Unknown if the replicas were not asked, or if they show no attempt. What only
@@ -75,7 +80,8 @@ def check(evidence: Evidence) -> Verdict:
     for record in evidence.records:
         messages = run.objections(record)
         violations += (Violation(NAME, record.sequence, record.request_id, message) for message in messages)
-    violations += run.over_budget()
+    for record, message in (*run.extras.over_budget(), *run.extras.never_made()):
+        violations.append(Violation(NAME, record.sequence, record.request_id, f"{request(record)}: {message}"))
     violations.sort(key=lambda one: one.sequence)
     return _verdict(run, evidence, violations)
 
@@ -85,15 +91,19 @@ class _Run:
 
     Attributes:
         counts: how many of them were judged, seen in part, and how often models were asked again and why.
+        extras: the retries and hedges that were made and that were due, for a judgement against the budget.
     """
 
     def __init__(self, evidence: Evidence) -> None:
         self.counts: Counter[str] = Counter()
         self._evidence, self._can = evidence, evidence.abilities
         self._timeline, self._arrivals = evidence.timeline, evidence.attempts
-        delays = (record.sent_ns - record.intended_ns for record in evidence.records if record.sent_ns)
-        self._late_ns = LATE_NS + max(delays, default=0)
-        self._extras: defaultdict[str, list[Extra]] = defaultdict(list)
+        self._delays_ns: defaultdict[int, int] = defaultdict(int)  # the largest of the requests sent in a second
+        for record in evidence.records:
+            if record.sent_ns:
+                second = record.sent_ns // _S
+                self._delays_ns[second] = max(self._delays_ns[second], record.sent_ns - record.intended_ns)
+        self.extras = ExtraAttempts(evidence, self._arrivals)
         self._unheard = {each.replica: each.until_ns for each in evidence.unheard}
 
     def objections(self, record: Record) -> Iterator[str]:
@@ -106,7 +116,7 @@ class _Run:
         seen = not self._may_be_unseen(record, rules)
         self.counts["judged" if seen else "in part"] += 1
         self.counts["attempts"] += len(arrivals)
-        yield from self._timing(record, rules)
+        yield from self._timing(record, rules, stalled=any(map(self._is_between, met)))
         yield from self._answer(record, arrivals)
         yield from self._number(record, arrivals, rules, explained=bool(met) or not seen)
         if rules and (seen or arrivals):
@@ -124,16 +134,39 @@ class _Run:
             for name, until_ns in self._unheard.items()
         )
 
-    def _timing(self, record: Record, rules: Sequence[Rules]) -> Iterator[str]:
+    def _timing(self, record: Record, rules: Sequence[Rules], *, stalled: bool) -> Iterator[str]:
         timeouts = [ns for each in rules if (ns := each.timeout_ns(record.use_case))]
         took_ns = record.done_ns - record.sent_ns
-        if timeouts and took_ns > max(timeouts) + self._late_ns:
+        late_ns = took_ns - max(timeouts, default=took_ns) - LATE_NS
+        if late_ns > 0 and late_ns > 2 * self._delay_ns(record):
             yield f"{request(record)} took {took_ns // _MS} ms; its timeout is {max(timeouts) // _MS} ms"
-        if timeouts and record.status == "DEADLINE_EXCEEDED":
+        if timeouts and record.status == "DEADLINE_EXCEEDED" and not stalled:
             tries = [round(each.policy(record).per_try_s * 1e9) for each in rules]
             limits = [*timeouts, *filter(None, tries), round((self._evidence.timeout_s or 1e9) * 1e9)]
-            if took_ns < min(limits) - EARLY_NS:
+            early_ns = min(limits) - EARLY_NS - took_ns
+            if early_ns > 0 and early_ns > self._delay_ns(record):
                 yield f"{request(record)} timed out after {took_ns // _MS} ms; its timeout is {min(timeouts) // _MS} ms"
+
+    def _delay_ns(self, record: Record) -> int:
+        """The driver's largest schedule delay while this request was under way."""
+        first, last = record.sent_ns // _S - _MEANWHILE_S, record.done_ns // _S + _MEANWHILE_S
+        meanwhile, known = range(first, last + 1), self._delays_ns
+        seconds = meanwhile if len(meanwhile) < len(known) else filter(meanwhile.__contains__, known)
+        return max((known.get(second, 0) for second in seconds), default=0)
+
+    def _is_between(self, disturbance: Disturbance) -> bool:
+        """Whether it hit a unit between caller and model."""
+        return disturbance.role in self._can.between
+
+    def _limit(self, record: Record, arrivals: Sequence[Arrival], policy: Policy, *, stalled: bool) -> Iterator[str]:
+        if not (policy.per_try_s and self._can.limits_attempts) or stalled or record.streamed:
+            return
+        if record.status != "OK" or len(arrivals) != 1:
+            return
+        if _is_longer(arrivals[0], policy.per_try_s, self._delay_ns(record)):
+            took = f"took {(arrivals[0].ended_ns - arrivals[0].arrived_ns) // _MS} ms"
+            limit = f"an attempt may take {policy.per_try_s * 1e3:g} ms"
+            yield f"{request(record)}: the attempt that was answered {took}; {limit}"
 
     def _answer(self, record: Record, arrivals: Sequence[Arrival]) -> Iterator[str]:
         if record.status != "OK" or record.source == "default":
@@ -197,30 +230,15 @@ class _Run:
             if why == "retry" or (why == "hedge" and self._can.budgets_hedges):
                 ended_ns = arrival.ended_ns or record.done_ns
                 since_ns = min(before[-1].ended_ns or arrival.arrived_ns, arrival.arrived_ns)
-                extra = Extra(record, path.policy, since_ns, arrival.arrived_ns, min(ended_ns, record.done_ns))
-                self._extras[arrival.routing_key].append(extra)
+                key, until_ns = arrival.routing_key, min(ended_ns, record.done_ns)
+                self.extras.made.append(Extra(record, path.policy, key, since_ns, arrival.arrived_ns, until_ns))
         if len(paths) == 1 and (missing := paths[0].missing(arrivals)):
             yield f"{request(record)}: {missing}"
-
-    def over_budget(self) -> Iterator[Violation]:
-        """Yields the extra attempts that no budget can have granted."""
-        if not self._can.budgets_retries:
-            return
-        for key, extras in self._extras.items():
-            flights = _InFlight(self._evidence, self._arrivals, key)
-            began = sorted(each.arrived_ns for each in extras)
-            ended = sorted(each.ended_ns for each in extras)
-            for each in extras:
-                now_ns = each.arrived_ns
-                under_way = bisect_right(began, now_ns) - bisect_right(ended, now_ns)
-                others = flights.between(each.from_ns - CLOCKS_NS, now_ns + CLOCKS_NS)
-                allowed = self._can.limiters * each.policy.at_least + floor(each.policy.share * others)
-                if under_way > allowed:
-                    message = (
-                        f"{request(each.record)}: {under_way} extra attempts at {key} in flight at once; the budget "
-                        f"allows {allowed} beside {others} requests"
-                    )
-                    yield Violation(NAME, each.record.sequence, each.record.request_id, message)
+        if len(paths) == 1:
+            yield from self._limit(record, arrivals, paths[0].policy, stalled=any(map(self._is_between, met)))
+        hindered = any(each.kills or self._is_between(each) for each in met) or record.payload_bytes > SENT_ONCE_BYTES
+        if len(paths) == 1 and paths[0].seen and not (hindered or record.streamed) and record.attempts <= len(arrivals):
+            self.extras.owed += paths[0].owed(arrivals, self._can, self._delay_ns(record))
 
 
 class _Path:
@@ -231,7 +249,7 @@ class _Path:
         versions = (chosen, *rules.fallbacks(record)) if chosen.status == "OK" else ()
         self._keys = [f"{each.model}.{each.version}" for each in versions]
         self._clusters = [each.cluster for each in versions]
-        self._rules, self._record, self._met, self._seen = rules, record, met, seen
+        self._rules, self._record, self._met, self.seen = rules, record, met, seen
         self.policy = rules.policy(record)
 
     def reason(self, arrival: Arrival, before: Sequence[Arrival]) -> str:
@@ -284,6 +302,31 @@ class _Path:
             return ""
         return f"{arrivals[-1].routing_key} ended it with {arrivals[-1].status}; fallback {left} was not tried"
 
+    def owed(self, arrivals: Sequence[Arrival], can: Abilities, delay_ns: int) -> Iterator[Owed]:
+        """Yields the extra attempts that a version's policy asks for and that no model received.
+
+        Args:
+            arrivals: the attempts that models received, in order.
+            can: what the topology does.
+            delay_ns: the driver's largest schedule delay meanwhile.
+        """
+        record, policy = self._record, self.policy
+        for place, last in enumerate(arrivals):
+            key, following = last.routing_key, arrivals[place + 1] if place + 1 < len(arrivals) else None
+            made = sum(each.routing_key == key for each in arrivals[: place + 1])
+            if (following and following.routing_key == key) or made >= policy.attempts:
+                continue
+            until_ns = following.arrived_ns if following else record.done_ns
+            if policy.hedge_after_s is None:
+                in_time = until_ns - record.sent_ns < self._rules.timeout_ns(record.use_case) - EARLY_NS
+                gave_up = following or record.status in FALLS_BACK or record.source == "default"
+                if can.retries and last.status in policy.on and in_time and gave_up:
+                    what = f"{key} ended it with {last.status}; attempt {made + 1} was never made"
+                    yield Owed(record, policy, key, last.ended_ns or last.arrived_ns, until_ns, what)
+            elif can.hedges and _is_longer(last, policy.hedge_after_s, delay_ns):
+                what = f"{key} took {(last.ended_ns - last.arrived_ns) // _MS} ms; no second attempt began beside it"
+                yield Owed(record, policy, key, last.arrived_ns, last.ended_ns, what)
+
     def _skipped(self, start: int, end: int) -> str:
         """Returns the first version between two places that had no reason to be skipped; empty if each had one.
 
@@ -292,33 +335,14 @@ class _Path:
         for place in range(start, end):
             cluster = self._clusters[place]
             hit = any(each.hits(cluster) for each in self._met)
-            if not hit and self._seen:
+            if not hit and self.seen:
                 return self._keys[place]
         return ""
 
 
-class _InFlight:
-    """The requests in flight to a key, from sending to answer; those of other callers while models had them."""
-
-    def __init__(self, evidence: Evidence, arrivals: Mapping[str, Sequence[Arrival]], key: str) -> None:
-        records = {record.request_id: record for record in evidence.records}
-        spans = [
-            (record.sent_ns, record.done_ns)
-            for record in evidence.records
-            if key in {each.routing_key for each in arrivals.get(record.request_id, ())} or not record.model
-        ]
-        spans += [
-            (each.arrived_ns, each.ended_ns or each.arrived_ns)
-            for request_id, ones in arrivals.items()
-            if request_id not in records
-            for each in ones
-            if each.routing_key == key
-        ]
-        self._began, self._ended = sorted(began for began, _ in spans), sorted(ended for _, ended in spans)
-
-    def between(self, from_ns: int, until_ns: int) -> int:
-        """Returns the number of those that were in flight at any time in between."""
-        return bisect_right(self._began, until_ns) - bisect_left(self._ended, from_ns)
+def _is_longer(attempt: Arrival, limit_s: float, delay_ns: int) -> bool:
+    """Whether an attempt outlasted a proxy's timer, even one that fires late."""
+    return attempt.ended_ns - attempt.arrived_ns > round(2e9 * limit_s) + _TIMER_LATE_NS + delay_ns
 
 
 def _may_refuse(rules: Rules, record: Record, evidence: Evidence) -> bool:

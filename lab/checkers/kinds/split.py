@@ -87,11 +87,17 @@ class _Share:
         return (0.0 if crosses else min(ends)), max(ends)
 
     def __str__(self) -> str:
-        text = (
-            f"{self.tally.name}: {self.arm} has {self.count} of {self.units} {self.tally.unit} "
-            f"({self.count / self.units:.2%} for {self.weight}%, {in_words(self.off()[0])})"
+        least, most = self.off()
+        seen, off = f"{self.count / self.units:.2%}", in_words(least)
+        lost = ""
+        if self.lost:
+            lost = f", and {self.lost} that got no answer may be its own as well"
+            seen += f" to {(self.count + self.lost) / self.units:.2%}"
+            off = f"{least:.1f} to {in_words(most)}" if least < most else off
+        return (
+            f"{self.tally.name}: {self.arm} has {self.count} of {self.units} {self.tally.unit}{lost} "
+            f"({seen}, expected {self.weight}%: {off} off)"
         )
-        return f"{text}; {self.lost} of them got no answer" if self.lost else text
 
 
 def check(evidence: Evidence) -> Verdict | None:
@@ -117,17 +123,17 @@ def check(evidence: Evidence) -> Verdict | None:
     wrong = [share for share in shares if share.off()[0] > SIGMAS]
     violations = tuple(sorted((_violation(share) for share in wrong), key=lambda one: one.sequence))
     judged = [tally for tally in tallies if len(tally.arms) >= _enough(tally)]
-    farthest = max(shares, key=lambda share: share.off(), default=None)
+    open_ones = [share for tally in judged for share in tally.shares() if share.off()[1] > SIGMAS]
     summary = f"{len(judged)} of {len(tallies)} draws had enough units to judge"
-    if farthest is not None:
-        summary += f"; farthest off: {farthest}"
+    if not violations and open_ones:
+        summary += f"; units without an answer leave open whether {len(open_ones)} shares are within {SIGMAS} sigma"
+        return Verdict(NAME, Outcome.UNKNOWN, f"{summary}: {max(open_ones, key=lambda share: share.off()[1])}")
+    if shares:
+        summary += f"; farthest off: {max(shares, key=lambda share: share.off())}"
     if violations:
         summary = f"{len(violations)} shares off by more than {SIGMAS} sigma; {summary}"
         return Verdict(NAME, Outcome.INVALID, summary, violations)
-    open_ones = [share for tally in judged for share in tally.shares() if share.off()[1] > SIGMAS]
-    if not judged or open_ones:
-        return Verdict(NAME, Outcome.UNKNOWN, summary)
-    return Verdict(NAME, Outcome.VALID, summary)
+    return Verdict(NAME, Outcome.VALID if judged else Outcome.UNKNOWN, summary)
 
 
 def _tallies(evidence: Evidence) -> tuple[list[_Tally], bool]:

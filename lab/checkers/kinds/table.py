@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.plain_table import differences
+from lab.checkers.plain_table import differences, without_empty_tenants
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def check(evidence: Evidence) -> Verdict | None:
         return None
     violations = []
     for each in known:
-        if found := list(islice(differences(each.kept, each.document), _SHOWN)):
+        if found := list(islice(differences(without_empty_tenants(each.kept or {}), each.document), _SHOWN)):
             message = f"the control plane keeps revision {each.revision} with {'; '.join(found)} as published"
             decided = (record for record in evidence.records if record.revision == each.revision)
             record = next(decided, evidence.records[0])
