@@ -1,0 +1,79 @@
+"""Proxies on the address under test: NGINX, HAProxy, Traefik and Caddy as in the lab's topologies, and an Envoy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from typing import TYPE_CHECKING
+
+from lab.conform.control import Control
+from lab.conform.forms import BY_HEADER
+from lab.conform.table import CONDITIONS, METHOD, SHADOW, STICKY, WEIGHTS
+from lab.errors import UnitError
+
+if TYPE_CHECKING:
+    from lab.conform.control import Document
+
+_KEY_ALONE = "the lab's renderer routes on the key alone"
+_BY_CALLER = f"{_KEY_ALONE}; callers do that in its topology"
+_CANNOT = {WEIGHTS: _BY_CALLER, STICKY: _BY_CALLER, SHADOW: _BY_CALLER, METHOD: _KEY_ALONE, CONDITIONS: _KEY_ALONE}
+_WITHIN_S = 15.0
+
+
+class _Rendered:
+    """One proxy, in a process of its own: see :mod:`lab.conform.controls._by_table`."""
+
+    def __init__(self, proxy: str) -> None:
+        self._proxy = proxy
+        self._process: Process | None = None
+
+    async def apply(self, table: Document) -> None:
+        """Starts it at the first table."""
+        if self._process is None:
+            argv = (sys.executable, "-m", "lab.conform.controls._by_table", self._proxy)
+            self._process = await asyncio.create_subprocess_exec(
+                *argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+            )
+        assert self._process.stdin is not None  # noqa: S101 (it is a pipe)
+        assert self._process.stdout is not None  # noqa: S101 (likewise)
+        self._process.stdin.write(json.dumps(table).encode() + b"\n")
+        answer = (await self._process.stdout.readline()).decode().strip()
+        if answer != "ok":
+            raise UnitError(f"control {self._proxy}: {answer or 'its process has ended'}")
+
+    async def drain(self) -> None:
+        """Ends it as its requests do."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            await self._process.wait()
+
+    async def close(self) -> None:
+        """Ends it."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None  # noqa: S101 (it is a pipe)
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(_WITHIN_S):
+                await process.wait()
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _control(proxy: str) -> Control:
+    rendered = _Rendered(proxy)
+    return Control(
+        name=proxy, apply=rendered.apply, only=BY_HEADER, cannot=_CANNOT, drain=rendered.drain, close=rendered.close
+    )
+
+
+_ENVOY = _Rendered("envoy")
+# Envoy says GOAWAY on a connection as it answers a request; those without any end with the process, unannounced.
+ENVOY = Control(name="envoy", only=BY_HEADER, apply=_ENVOY.apply, close=_ENVOY.close)
+NGINX, HAPROXY, TRAEFIK, CADDY = map(_control, ("nginx", "haproxy", "traefik", "caddy"))
