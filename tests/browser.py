@@ -7,10 +7,11 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from importlib.resources import files
@@ -35,7 +36,7 @@ FLAGS = (
 # The protocol is spoken over the descriptors 3 and 4.
 _PIPED = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1'
 _PATIENCE = timedelta(seconds=30)
-_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}
+_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowRight": 39}
 _BAD = ("error", "warning", "assert")
 
 # What reaches beyond the window, unless an element around it scrolls; such an element must be reachable by keyboard.
@@ -53,12 +54,14 @@ class Page:
 
     Attributes:
         complaints: errors and warnings that the page wrote to its console, and what it threw.
+        pid: of the browser's first process.
         requested: addresses that it asked for, without those of data inside the page.
     """
 
     def __init__(self, browser: subprocess.Popen[bytes]) -> None:
         self.complaints: list[str] = []
         self.requested: list[str] = []
+        self.pid = browser.pid
         self._browser = browser
         self._read = b""
         self._calls = 0
@@ -140,16 +143,30 @@ class Page:
         self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **params)
         self.call("Input.dispatchKeyEvent", type="keyUp", **params)
 
+    def hover(self, x: float, y: float) -> None:
+        """Moves the mouse there."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def click(self, x: float, y: float) -> None:
+        """Clicks there with the left button."""
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     def overflowing(self) -> Sequence[str]:
         """Returns the elements that are cut at the window's right edge."""
         found: list[str] = self.evaluate(_OVERFLOW)
         return found
 
-    def violations(self, *impacts: str) -> Sequence[str]:
-        """Returns which rules of axe the page breaks with one of these impacts, each with the first element."""
+    def violations(self, *impacts: str, within: object = "html") -> Sequence[str]:
+        """Returns which rules of axe are broken with one of these impacts, each with the first element.
+
+        Args:
+            impacts: of ``minor``, ``moderate``, ``serious`` and ``critical``.
+            within: what to check, as axe takes it: a selector, or an object; the whole page by default.
+        """
         self.evaluate(_axe())
         found: list[str] = self.evaluate(
-            "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations"
+            f"axe.run({json.dumps(within)}, {{resultTypes: ['violations']}}).then(found => found.violations"
             f".filter(each => {json.dumps(impacts)}.includes(each.impact))"
             ".map(each => `${each.id}, ${each.nodes.length} times: ${each.nodes[0].html.slice(0, 200)}: "
             "${each.nodes[0].failureSummary}`))"
@@ -163,24 +180,39 @@ class Page:
         found = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         path.write_bytes(base64.b64decode(found["data"]))
 
+    def keep_picture(self, name: str) -> None:
+        """Saves a picture in the folder that ``LAB_SCREENSHOTS`` names; does nothing without one."""
+        if folder := os.environ.get("LAB_SCREENSHOTS"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.picture(Path(folder) / f"{name}.png")
+
+
+def installed() -> str:
+    """The path of Chromium; skips the test without it."""
+    return shutil.which("chromium") or missing("there is no chromium; on Debian, `make chromium` installs it")
+
 
 @contextmanager
 def chromium() -> Iterator[Page]:
     """A tab of a Chromium of its own, which ends with it."""
-    program = shutil.which("chromium") or missing("there is no chromium; on Debian, `make chromium` installs it")
+    program = installed()
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home,
         subprocess.Popen(
             ["sh", "-c", _PIPED, program, *FLAGS, f"--user-data-dir={home}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "HOME": home},
+            env={**os.environ, "HOME": home, "TMPDIR": home},
+            start_new_session=True,
         ) as browser,
     ):
         try:
             yield Page(browser)
         finally:
             browser.terminate()
+            browser.wait()
+            with suppress(ProcessLookupError):  # its other processes, which would go on writing into its folder
+                os.killpg(browser.pid, signal.SIGKILL)
 
 
 @cache

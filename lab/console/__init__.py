@@ -1,0 +1,13 @@
+"""The console: one live page on which requests flow, and verdicts tick.
+
+Here belongs what the page shows, and the server that shows it to one person on this machine. Evidence comes from
+the folders of runs, which ``lab.runs`` writes, and verdicts from ``lab.checkers``; its buttons run the ``lab`` command.
+"""
+
+from lab.console.actions import Actions
+from lab.console.live import Watcher
+from lab.console.page import page_with
+from lab.console.saved import SavedRuns
+from lab.console.server import Console
+
+__all__ = ["Actions", "Console", "SavedRuns", "Watcher", "page_with"]

@@ -1,0 +1,293 @@
+// Draws a topology: places as boxes in columns, edges between them, and requests as dots.
+const SVG = "http://www.w3.org/2000/svg";
+const WIDTH = 800;
+const MANY = 40; // rows of a column from which on places are cells without a name
+const FEW = 8; // callers from which on a resolver stands beside its caller, not below it
+const LETTER = 7.4; // width of one, a generous mean
+const SHARE = 38; // half the width of "100 % fail"
+const POINTS = 24;
+const SLOWER = 10; // how many times slower requests move under the pointer, so that one can be clicked
+const NEAR = 20; // a click belongs to a dot within this distance, in units of the drawing
+
+function svg(tag, attributes = {}, ...children) {
+  const made = document.createElementNS(SVG, tag);
+  Object.entries(attributes).forEach(([name, value]) => made.setAttribute(name, value));
+  made.append(...children);
+  return made;
+}
+
+function html(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  Object.entries(attributes).forEach(([name, value]) => made.setAttribute(name, value));
+  made.append(...children);
+  return made;
+}
+
+// A topology's colour, which is lighter on a dark page.
+const themed = (colour) => `var(--c${colour.slice(1)}, ${colour})`;
+
+// Only what changes is written, as each change costs a paint.
+function set(element, name, value) {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
+class Drawing {
+  // Calls `open` with the place that was clicked, or chosen by keyboard.
+  constructor(plan, open) {
+    this.plan = plan;
+    this.open = open;
+    this.boxes = new Map();
+    this.edges = new Map();
+    this.shares = new Map();
+    this.shown = [];
+    this.layout();
+    this.lines = svg("g", { "aria-hidden": "true" });
+    this.places = svg("g");
+    this.words = svg("g", { "aria-hidden": "true" });
+    this.svg = svg("svg", { viewBox: `0 0 ${WIDTH} ${this.height}`, role: "group", "aria-label": `Topology ${plan.name}` },
+      this.lines, this.places, this.words);
+    // All edges without traffic are two paths in a layer of their own: there may be thousands, which are painted once.
+    this.still = svg("svg", { viewBox: `0 0 ${WIDTH} ${this.height}`, class: "still", "aria-hidden": "true" });
+    for (const [kind, style] of [["payload", "edge"], ["asks", "edge asks"]]) {
+      const paths = Object.keys(plan.edges).filter((name) => plan.edges[name] === kind).map((name) => this.edge(name, kind)?.path ?? "");
+      this.still.append(svg("path", { class: style, d: paths.join("") }));
+    }
+    plan.columns.flat().forEach((place) => this.place(place));
+    this.canvas = html("canvas", { "aria-hidden": "true" });
+    this.dots = [];
+    this.clock = 0; // of the dots, ms
+  }
+
+  layout() {
+    const { columns } = this.plan;
+    const callers = columns[0].filter((place) => !place.asked);
+    const beside = callers.length > FEW;
+    const rows = columns.map((column, number) => (number || !beside ? column : callers));
+    const tall = Math.max(...rows.map((column) => Math.min(column.length, MANY)));
+    this.height = Math.max(180, tall * (tall > 2 * FEW ? 24 : 46) + 24);
+    rows.forEach((column, number) => {
+      const left = 8 + number * ((WIDTH - 16) / columns.length);
+      if (column.length <= MANY) this.layoutBoxes(column, number, columns.length);
+      else this.layoutCells(column, left, (WIDTH - 16) / columns.length - 60, number);
+    });
+    if (beside) this.layoutBeside(columns[0].filter((place) => place.asked));
+  }
+
+  // Each resolver as a small box left of its caller's; one that all share at the upper edge.
+  layoutBeside(places) {
+    for (const place of places) {
+      const asking = Object.keys(this.plan.edges).find((edge) => edge.endsWith(`>${place.name}`)).split(">")[0];
+      const { x, y, height } = this.boxes.get(asking);
+      this.boxes.set(place.name, { x, y: y + height / 2 - 5, width: 16, height: 10, named: false });
+    }
+    for (const place of this.plan.columns[0].filter((each) => !each.asked && places.length)) {
+      const box = this.boxes.get(place.name);
+      Object.assign(box, { x: box.x + 26, width: box.width - 26 });
+    }
+  }
+
+  layoutBoxes(column, number, count) {
+    const width = count > 3 ? 150 : 198;
+    const x = number === 0 ? 8 : number === count - 1 ? WIDTH - width - 8 : 8 + number * ((WIDTH - width - 16) / (count - 1));
+    const step = (this.height - 24) / column.length;
+    column.forEach((place, row) => {
+      const height = Math.min(36, step - (step > 30 ? 6 : 3));
+      const inset = place.asked ? 14 : 0;
+      this.boxes.set(place.name, { x: x + inset, y: 12 + row * step + (step - height) / 2, width: width - inset, height, named: true });
+    });
+  }
+
+  // Fills lines of cells, and at most the column's room.
+  layoutCells(column, left, room, number) {
+    const ratio = room / (this.height - 24);
+    const across = Math.max(1, Math.ceil(Math.sqrt(column.length * ratio / 1.6)));
+    const width = room / across;
+    const height = (this.height - 24) / Math.ceil(column.length / across);
+    const shift = number === 0 ? 0 : 60;
+    column.forEach((place, order) => this.boxes.set(place.name, {
+      x: left + shift + (order % across) * width, y: 12 + Math.floor(order / across) * height,
+      width: width - 3, height: height - 3, named: false,
+    }));
+  }
+
+  place(place) {
+    const box = this.boxes.get(place.name);
+    const group = svg("g", { class: place.asked ? "place asked" : "place", role: "button", tabindex: this.boxes.get(this.plan.columns[0][0].name) === box ? 0 : -1 },
+      svg("rect", { class: "box", x: box.x, y: box.y, width: box.width, height: box.height, rx: box.named ? 6 : 2 }));
+    const units = place.units.map((name, number) => {
+      const mark = svg("circle", { class: "unit", r: 4.5, cx: box.x + box.width - 11 - number * 13, cy: box.y + Math.min(12, box.height / 2) });
+      if (box.named && number < 6) group.append(mark);
+      return [name, mark];
+    });
+    if (box.named) {
+      const tall = box.height > 30 && (place.versions?.length ?? 0) > 0;
+      const room = box.width - 14 - 13 * Math.min(6, units.length); // beside the marks
+      const name = short(place.name, Math.max(12, Math.floor(room / LETTER)));
+      group.append(svg("text", { x: box.x + 9, y: box.y + (tall ? 15 : box.height / 2 + 4.5) }, name));
+      if (tall) group.append(svg("text", { class: "quiet", x: box.x + 9, y: box.y + 30 }, short(byModel(place.versions), 25)));
+    }
+    group.append(svg("title", {}, [place.name, ...(place.versions ?? [])].join("\n")));
+    group.addEventListener("click", () => this.open(place));
+    group.addEventListener("keydown", (event) => this.key(event, box));
+    this.places.append(group);
+    Object.assign(box, { place, group, units });
+  }
+
+  // Enter opens a place; arrows go to the next one in that direction, as there may be hundreds.
+  key(event, box) {
+    if (["Enter", " "].includes(event.key)) { event.preventDefault(); this.open(box.place); }
+    const towards = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!towards) return;
+    event.preventDefault();
+    const away = (each) => {
+      const by = [each.x - box.x, each.y + each.height / 2 - box.y - box.height / 2];
+      const along = by[0] * towards[0] + by[1] * towards[1];
+      const across = Math.abs(by[0] * towards[1]) + Math.abs(by[1] * towards[0]);
+      return along > 1 ? along + 2 * across : Infinity;
+    };
+    const next = [...this.boxes.values()].reduce((best, each) => (away(each) < away(best) ? each : best), box);
+    box.group.setAttribute("tabindex", -1);
+    next.group.setAttribute("tabindex", 0);
+    next.group.focus();
+  }
+
+  // Where an edge runs; its line is made with its first request.
+  edge(name, kind = "payload") {
+    if (this.edges.has(name)) return this.edges.get(name);
+    const [one, other] = name.split(">").map((each) => this.boxes.get(each));
+    if (!one || !other) return null;
+    const asks = kind === "asks";
+    const left = asks && other.x < one.x;
+    const from = left ? [one.x, one.y + one.height / 2] : asks ? [one.x + 6, one.y + one.height] : [one.x + one.width, one.y + one.height / 2];
+    const to = [left ? other.x + other.width : other.x, other.y + other.height / 2];
+    const bend = Math.max(20, (to[0] - from[0]) / 2);
+    const control = asks ? [[from[0], to[1]], [from[0], to[1]]] : [[from[0] + bend, from[1]], [to[0] - bend, to[1]]];
+    const made = { path: `M${from} C${control[0]} ${control[1]} ${to}`, curve: [from, ...control, to], line: null, points: null };
+    this.edges.set(name, made);
+    return made;
+  }
+
+  pointsOf(edge) {
+    edge.points ??= Array.from({ length: POINTS + 1 }, (_, step) => bezier(...edge.curve, step / POINTS));
+    return edge.points;
+  }
+
+  lineOf(name, edge) {
+    if (!edge.line) {
+      edge.line = svg("path", { class: "edge", d: edge.path, "data-edge": name });
+      this.lines.append(edge.line);
+    }
+    return edge.line;
+  }
+
+  // Shows the sum of some intervals, `seconds` long.
+  show(sums, seconds) {
+    const seen = Object.keys({ ...sums.e, ...sums.c });
+    for (const name of new Set([...this.shown, ...seen])) {
+      const edge = this.edge(name);
+      if (!edge) continue;
+      const [ok = 0, failed = 0, missed = 0] = sums.e[name] ?? [];
+      const copies = sums.c[name] ?? 0;
+      const share = failed / Math.max(1, ok + failed);
+      const kind = failed ? (share >= 0.05 ? "bad" : "some") : ok ? "busy" : missed ? "missed" : copies ? "busy copy" : "idle";
+      const line = this.lineOf(name, edge);
+      set(line, "class", `edge ${kind}`);
+      const rate = (ok + failed + missed + copies) / seconds;
+      const width = rate ? Math.min(9, 1 + 1.15 * Math.log2(1 + rate)).toFixed(1) : "";
+      if (edge.width !== width) line.style.strokeWidth = edge.width = width;
+      this.share(name, edge, failed ? `${Math.max(1, Math.round(share * 100))} % fail` : "");
+    }
+    this.shown = seen;
+  }
+
+  // The share of failed requests in words, so that nobody needs to see colours.
+  share(name, edge, text) {
+    if (!text && !this.shares.has(name)) return;
+    if (!this.shares.has(name)) {
+      const [x, y] = this.pointsOf(edge)[POINTS * 0.75];
+      const [left, right] = [edge.curve[0][0] + SHARE, edge.curve[3][0] - SHARE]; // between the places, where it fits
+      const word = svg("text", { class: "share", x: left < right ? Math.min(Math.max(left, x), right) : Math.max(44, x), y: y - 6 });
+      this.words.append(word);
+      this.shares.set(name, word);
+    }
+    const word = this.shares.get(name);
+    if (word.textContent !== text) word.textContent = text;
+  }
+
+  showUnits(states) {
+    for (const { place, group, units } of this.boxes.values()) {
+      const known = units.map(([name, mark]) => {
+        const state = states[name]?.state ?? "";
+        set(mark, "class", ["", "running"].includes(state) ? "unit" : state === "paused" ? "unit paused" : "unit off");
+        return [name, state];
+      });
+      const off = known.filter(([, state]) => !["", "running"].includes(state));
+      const how = off.length === 0 ? "" : off.length === units.length ? " down" : " part";
+      set(group, "class", `place${place.asked ? " asked" : ""}${how}`);
+      const states_ = known.map(([name, state]) => `${name} ${state}`).join(", ");
+      set(group, "aria-label", `${place.role} ${place.name}: ${states_}`);
+    }
+  }
+
+  // Sends a dot along a request's edges.
+  send([id, answered, edges]) {
+    const known = edges.map((name) => this.edge(name)).filter(Boolean);
+    if (known.length && this.dots.length < 160) {
+      this.dots.push({ id, answered, points: known.flatMap((edge) => this.pointsOf(edge)), from: this.clock + Math.random() * TICK_MS, took: 420 * known.length });
+    }
+  }
+
+  // The request whose dot is nearest to a click; null if none is near.
+  requestAt(event) {
+    const box = this.svg.getBoundingClientRect();
+    const scale = WIDTH / box.width;
+    const at = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+    const near = this.dots.filter((dot) => this.clock >= dot.from).map((dot) => [Math.hypot(...this.where(dot).map((value, axis) => value - at[axis])), dot.id]);
+    return near.reduce((best, each) => (each[0] < best[0] ? each : best), [NEAR, null])[1];
+  }
+
+  where(dot) {
+    return dot.points[Math.min(dot.points.length - 1, Math.floor((this.clock - dot.from) / dot.took * dot.points.length))];
+  }
+
+  // Draws the dots some milliseconds later, on a canvas as they change with each frame.
+  paint(later, colours) {
+    this.clock += this.svg.matches(":hover") ? later / SLOWER : later;
+    if (!this.dots.length && !this.painted) return;
+    const { canvas } = this;
+    const scale = canvas.clientWidth * devicePixelRatio / WIDTH;
+    const width = Math.round(WIDTH * scale), height = Math.round(this.height * scale);
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    const context = canvas.getContext("2d");
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    context.clearRect(0, 0, WIDTH, this.height);
+    this.dots = this.dots.filter((dot) => this.clock < dot.from + dot.took + (dot.answered ? 0 : 350));
+    for (const dot of this.dots) {
+      if (this.clock < dot.from) continue;
+      const [x, y] = this.where(dot);
+      context.fillStyle = dot.answered ? colours.ink : colours.bad;
+      context.strokeStyle = colours.card; // sets it off from its edge, which may have its colour
+      context.beginPath();
+      if (dot.answered) context.arc(x, y, 3.4, 0, 2 * Math.PI);
+      else context.rect(x - 5, y - 5, 10, 10);
+      context.fill();
+      context.stroke();
+    }
+    this.painted = this.dots.length > 0;
+  }
+}
+
+function bezier(a, b, c, d, t) {
+  const u = 1 - t;
+  return [0, 1].map((axis) => u ** 3 * a[axis] + 3 * u * u * t * b[axis] + 3 * u * t * t * c[axis] + t ** 3 * d[axis]);
+}
+
+// "ranker v1 v2" of ranker.v1 and ranker.v2.
+function byModel(keys) {
+  const models = new Map();
+  keys.map((key) => key.split(/\.(?=[^.]*$)/)).forEach(([model, version]) => models.set(model, [...(models.get(model) ?? []), version]));
+  return [...models].map(([model, versions]) => [model, ...versions].join(" ")).join(", ");
+}
+
+// An ellipsis is as wide as two letters.
+const short = (text, length) => (text.length > length ? `${text.slice(0, length - 2)}…` : text);

@@ -1,0 +1,173 @@
+// Puts the page together, and keeps it up to date.
+const topologiesElement = document.querySelector("#topologies");
+const panels = new Map(); // topology → its panel
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+let colours = {};
+let sent = present();
+
+function readColours() {
+  const style = getComputedStyle(document.documentElement);
+  colours = Object.fromEntries(["ink", "bad", "card"].map((name) => [name, style.getPropertyValue(`--${name}`)]));
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", readColours);
+readColours();
+
+function panelOf(name) {
+  const plan = store.drawing[name];
+  let panel = panels.get(name);
+  if (panel?.plan === plan) return panel;
+  const drawing = new Drawing(plan, openUnit);
+  const figures = new Map(FIGURES.map(([key]) => [key, html("dd", { "data-figure": key })]));
+  const chips = html("span", { class: "head" });
+  const swatch = html("span", { class: "swatch" });
+  swatch.style.background = themed(plan.colour);
+  const hit = html("p", { class: "hit" });
+  const stage = html("div", { class: "stage" }, drawing.still, drawing.svg, drawing.canvas);
+  stage.style.maxWidth = `max(${WIDTH}px, ${90 * WIDTH / drawing.height}vh)`; // a tall drawing fits the window
+  const element = html("article", { class: "card", "data-topology": name },
+    html("div", { class: "head" }, html("h2", {}, swatch, name), chips),
+    html("dl", {}, ...FIGURES.map(([key, title]) => html("div", {}, html("dt", {}, title), figures.get(key)))),
+    stage, hit);
+  // Before a place hears of it: a dot lies on top.
+  drawing.svg.addEventListener("click", (event) => {
+    const id = event.detail ? drawing.requestAt(event) : null;
+    if (id) { event.stopPropagation(); openRequest(id); }
+  }, { capture: true });
+  panel?.element.replaceWith(element);
+  panel = { plan, drawing, figures, chips, hit, element };
+  panels.set(name, panel);
+  return panel;
+}
+
+function renderPanel(name, now) {
+  const { drawing, figures, chips, hit } = panelOf(name);
+  const sums = during(name, now);
+  const seconds = WINDOW * TICK_MS / 1000;
+  drawing.show(sums, seconds);
+  drawing.showUnits(unitStates());
+  for (const [key, value] of Object.entries(figuresOf(name, sums, seconds))) {
+    const figure = figures.get(key);
+    if (figure.textContent !== String(value)) figure.textContent = value;
+    set(figure, "class", ["failed", "misrouted", "torn"].includes(key) && value > 0 ? "alarm" : "");
+  }
+  const [words_, alarm] = whomItHits(sums.w);
+  if (hit.textContent !== words_) hit.textContent = words_;
+  set(hit, "class", alarm ? "hit alarm" : "hit quiet");
+  const verdicts = runsOf(name).map((run) => run.verdict).filter(Boolean);
+  const soFar = (outcome) => (outcome === "unknown" && !verdicts.every((each) => each.final) ? " so far" : "");
+  const claims = Object.keys(verdicts[0]?.claims ?? {});
+  const words = claims.map((claim) => [claim, worst(verdicts.map((each) => each.claims[claim]))]).map(([claim, outcome]) => [claim, outcome, soFar(outcome)]);
+  const key = JSON.stringify(words);
+  if (chips.dataset.shown !== key) {
+    chips.dataset.shown = key;
+    chips.replaceChildren(...words.map(([claim, outcome, yet]) => html("span", { class: `chip ${outcome}`, "data-claim": claim }, `${claim}: ${outcome}${yet}`)));
+  }
+}
+
+// Which callers' requests fail, the worst first, and whether any does.
+function whomItHits(callers) {
+  const hit = Object.entries(callers).filter(([, [, failed]]) => failed)
+    .map(([name, [ok, failed]]) => [name, failed / (ok + failed)]).sort((a, b) => b[1] - a[1]);
+  if (!hit.length) return [Object.keys(callers).length ? "No request fails now" : "", false];
+  const named = hit.slice(0, 6).map(([name, share]) => `${Math.max(1, Math.round(share * 100))} % of ${name}'s requests`);
+  const rest = hit.length > 6 ? `, and those of ${hit.length - 6} more callers` : "";
+  return [`Fail now: ${named.join(", ")}${rest}`, true];
+}
+
+function render() {
+  renderTimeline();
+  const now = moment();
+  const names = shown();
+  names.forEach((name) => renderPanel(name, now));
+  const wanted = names.map((name) => panels.get(name).element);
+  if (wanted.some((each, place) => topologiesElement.children[place] !== each) || topologiesElement.children.length !== wanted.length) {
+    topologiesElement.replaceChildren(...wanted);
+  }
+  const lines = names.map((name) => ({ name, colour: store.drawing[name].colour }));
+  document.querySelector("#charts").replaceChildren(latencyChart(lines, now - 1), rateChart(lines, now - 1));
+  renderHeader();
+  renderForms();
+  renderUnit();
+}
+
+function renderHeader() {
+  const lab = store.lab ?? {};
+  const revision = documents("revision").map(([number]) => Number(number)).sort((a, b) => b - a)[0];
+  const states = documents("run").map(([, run]) => run.state);
+  const hint = lab.control && !lab.faults?.length ? ": click a unit to break it" : "";
+  const doing = states.includes("driving") ? `load is running${hint}` : states.includes("collecting") ? "the load is over; its evidence is collected"
+    : states.length ? "the load is over" : `no load is running: ${lab.control ? "Start load" : "`lab load` in another terminal"} starts one`;
+  const off = documents("unit").filter(([, unit]) => unit.state !== "running").map(([name, unit]) => `${name} ${unit.state}`);
+  const words = lab.saved ? "a saved run" : [`${lab.runtime} runtime`, `revision ${revision ?? "–"}`, doing, ...off].join(" · ");
+  document.querySelector("#lab").textContent = lab.name ?? "";
+  document.querySelector("h1").firstChild.data = lab.saved ? "Run " : "Lab ";
+  const about = document.querySelector("#about");
+  if (about.textContent !== words) about.textContent = words;
+  trouble(notice || lab.trouble || "");
+}
+
+// Says what was refused, for a while, or that the console has ended.
+let notice = "";
+function notify(text, forMs) {
+  notice = text;
+  trouble(text);
+  if (forMs) setTimeout(() => { if (notice === text) notice = ""; }, forMs);
+}
+
+function trouble(text) {
+  const element = document.querySelector("#trouble");
+  element.hidden = !text;
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function renderVerdicts() {
+  document.querySelector("#verdicts .scroll").replaceChildren(verdictTable(shown()));
+  const verdicts = documents("verdict").map(([, each]) => each);
+  const judged = verdicts.reduce((total, each) => total + each.ok + each.failed, 0);
+  const final = verdicts.length > 0 && verdicts.every((each) => each.final);
+  document.querySelector("#judged").textContent = !verdicts.length ? "" : final ? `final: ${judged} requests, as \`lab check\` says`
+    : `so far: the first ${judged === 1 ? "request" : `${judged} requests`}; what models received is read at the end`;
+  document.querySelector("#verdicts").dataset.final = final;
+}
+
+function launch() {
+  const until = moment();
+  for (; sent < until; sent++) {
+    for (const [name, panel] of panels) {
+      if (panel.element.isConnected) traffic.get(name)?.get(sent - 1)?.x.forEach((each) => panel.drawing.send(each));
+    }
+  }
+}
+
+let painted = 0;
+function frame(now) {
+  if (!still.matches) {
+    launch();
+    panels.forEach((panel) => panel.element.isConnected && panel.drawing.paint(now - painted, colours));
+  }
+  painted = now;
+  requestAnimationFrame(frame);
+}
+
+function hear(message) {
+  take(message);
+  if (message.clear.includes("traffic")) { cursor = null; playing = false; sent = present(); } // another load begins
+  if (message.set.job) renderLog();
+  if (message.set.verdict || message.set.run || message.clear.length) renderVerdicts();
+}
+
+const data = document.querySelector("#data");
+if (data) { // a file of its own: what it shows is in it, and there is nobody to ask
+  store.lab = {};
+  hear(JSON.parse(data.textContent));
+  store.lab = { ...store.lab, saved: true, control: false };
+  document.querySelectorAll("#find, #export").forEach((each) => { each.hidden = true; });
+} else {
+  history.replaceState(null, "", location.pathname); // the cookie has taken the token's place
+  const stream = new EventSource("/stream");
+  stream.onopen = () => notify("");
+  stream.onmessage = ({ data: text }) => hear(JSON.parse(text));
+  stream.onerror = () => notify("the console has ended, or cannot be reached: run `lab console` again");
+}
+setInterval(() => store.drawing && render(), TICK_MS);
+requestAnimationFrame(frame);

@@ -1,0 +1,71 @@
+"""The verdict on the console's frames: a busy machine puts a failure in doubt, and a slow load puts both."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import timedelta
+
+import psutil
+import pytest
+
+from lab.measure.findings import State
+from lab.waiting import eventually
+from tests.browser import installed
+from tests.console.frames import Frames, verdict
+
+GOOD = Frames(
+    frames=1100,
+    seconds=20.0,
+    longest_gap_ms=60.0,
+    server_cores=0.1,
+    browser_cores=0.9,
+    rate=500.0,
+    answered_rate=495.0,
+    edges=300,
+)
+BUSY = "this machine was busy"
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (GOOD, State.HOLDS),
+        (replace(GOOD, doubt=BUSY), State.HOLDS),
+        (replace(GOOD, frames=600), State.FAILS),  # not above 30
+        (replace(GOOD, server_cores=0.2), State.FAILS),
+        (replace(GOOD, server_cores=0.2, browser_cores=0.3), State.FAILS),  # the browser cannot excuse the server
+        (replace(GOOD, frames=600, doubt=BUSY), State.UNDECIDED),
+        (replace(GOOD, server_cores=0.2, doubt=BUSY), State.UNDECIDED),
+        (replace(GOOD, frames=600, browser_cores=0.3), State.UNDECIDED),  # it was kept from the processor
+        (replace(GOOD, answered_rate=449.0), State.UNDECIDED),
+        (replace(GOOD, frames=600, answered_rate=449.0), State.UNDECIDED),
+    ],
+)
+def test_a_verdict_is_only_given_for_what_was_measured(seen: Frames, expected: State) -> None:
+    state, why = verdict(seen)
+    assert state is expected
+    assert bool(why) is (expected is State.UNDECIDED)
+
+
+def test_ctrl_c_ends_it_in_one_line_and_leaves_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+    installed()
+    folder = tmp_path_factory.mktemp("h")  # sockets must not have long paths
+
+    def started() -> list[int]:
+        return [each.pid for each in psutil.process_iter(["environ"]) if str(folder) in str(each.info["environ"])]
+
+    command = [sys.executable, "-m", "tests.console.frames", "--name", "frames-ended"]
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as tool:
+        assert tool.stderr is not None
+        next(line for line in tool.stderr if line.startswith("warming up"))  # lab, console and browser are up
+        os.killpg(tool.pid, signal.SIGINT)  # as a terminal does
+        _, said = tool.communicate(timeout=60)
+
+    assert (tool.returncode, said) == (130, "interrupted\n")
+    eventually("all has ended", started, within=timedelta(seconds=10), until=lambda found: not found)
+    assert not list(folder.iterdir())

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lab.console.one_request import find, story
+from lab.errors import InputError
+from lab.history import Record, SpoolWriter, write_parquet
+from lab.ops.inspect import LogLine
+from lab.runs.folder import HISTORY, SPOOL
+from tests.checkers.builders import START_NS, make_record, two_versions
+
+TV = make_record(device="tv", routing_key="rows.v2", version="v2", cluster="b")
+
+
+def test_a_record_is_found_while_its_run_goes_on_and_afterwards(tmp_path: Path) -> None:
+    (tmp_path / "over").mkdir()
+    (tmp_path / "going-on").mkdir()
+    write_parquet([make_record(number) for number in range(3)], tmp_path / "over" / HISTORY)
+    with SpoolWriter(tmp_path / "going-on" / SPOOL) as spool:
+        spool.append(make_record(7))
+        spool.flush()
+        folders = [tmp_path / "over", tmp_path / "going-on"]
+
+        with SpoolWriter((tmp_path / "going-on" / SPOOL).with_stem("history-2")) as of_another_driver:
+            of_another_driver.append(make_record(8))
+
+        assert [find(each, folders).sequence for each in ("r2", "r7", "r8")] == [2, 7, 8]
+        with pytest.raises(InputError, match="'r9': none of the runs on this page has it"):
+            find("r9", folders)
+
+
+@pytest.mark.parametrize(
+    ("record", "rule", "reasons"),
+    [(TV, "tv", ["device is tv"]), (make_record(), "default", ["device is phone, not one of tv"])],
+)
+def test_the_rules_are_those_of_routes_explain(record: Record, rule: str, reasons: list[str]) -> None:
+    told = story(record, two_versions(), [])["decision"]
+
+    assert (told["rule"], [each["reason"] for each in told["rules"]]) == (rule, reasons)
+
+
+def test_a_lease_is_for_what_the_rules_read() -> None:
+    told = story(TV, two_versions(), [])["decision"]
+
+    assert told["reads"] == {"device": "tv", "override": ""}
+
+
+@pytest.mark.parametrize(
+    ("record", "lines", "logging", "asked"),
+    [
+        (TV, [LogLine("homepage-resolver", "resolver", {"time": 1.0, "ms": 1.0, "status": "OK"})], ["resolver"], "yes"),
+        (TV, [], ["resolver"], "no"),
+        (TV, [], ["sidecar"], "unknown"),
+        (replace(TV, topology="gateway"), [], ["resolver"], ""),
+        (replace(TV, routing_key=""), [], ["resolver"], ""),
+    ],
+)
+def test_a_resolver_that_logs_no_request_was_not_asked(
+    record: Record, lines: list[LogLine], logging: list[str], asked: str
+) -> None:
+    assert story(record, two_versions(), lines, logging)["decision"]["asked"] == asked
+
+
+def test_a_refusal_is_told_in_its_own_words() -> None:
+    told = story(make_record(status="NOT_FOUND", use_case="Nothing"), two_versions(), [])["decision"]
+
+    assert told["rules"] == []
+    assert "Nothing" in told["refused"]
+
+
+def test_a_request_that_was_not_decided_has_no_rules() -> None:
+    told = story(make_record(status="UNAVAILABLE"), None, [])["decision"]
+
+    assert "failed before anything was decided" in told["refused"]
+
+
+def test_a_score_is_proved_only_by_the_version_that_gives_it() -> None:
+    assert story(TV, two_versions(), [])["proof"]["proved"]
+    assert not story(replace(TV, version="v1"), two_versions(), [])["proof"]["proved"]
+
+
+def test_hops_begin_after_the_sending() -> None:
+    began_s = START_NS / 1e9 + 0.01001
+    line = LogLine("homepage-sidecar", "sidecar", {"time": began_s + 0.002, "ms": 2.0, "status": "OK"})
+
+    [hop] = story(make_record(), two_versions(), [line])["hops"]
+
+    assert hop["at_ms"] == pytest.approx(10, abs=0.1)
+    assert (hop["unit"], hop["ms"], hop["status"]) == ("homepage-sidecar", 2.0, "OK")

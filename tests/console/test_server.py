@@ -1,0 +1,169 @@
+"""Who may ask the console, and what its page may do."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from lab.console import Console
+from lab.console.board import Board
+from lab.lab import Lab
+from tests.console.builders import serving
+
+
+@pytest.fixture(scope="module")
+def board() -> Board:
+    board = Board()
+    board.post("lab", {"name": "talk"})
+    return board
+
+
+@pytest.fixture(scope="module")
+def console(board: Board) -> Iterator[Console]:
+    with serving(board) as console:
+        yield console
+
+
+def ask(console: Console, path: str, **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
+    """The response to a GET, with what of its body is there at once."""
+    where = urlsplit(console.address)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
+    connection.request("GET", path, headers=headers)
+    response = connection.getresponse()
+    read = response.read1(1 << 20)
+    connection.close()
+    return response, read
+
+
+def path_of(console: Console) -> str:
+    return f"/?token={console.token}"
+
+
+def cookie_of(console: Console) -> str:
+    response, _ = ask(console, path_of(console))
+    return str(response.headers["Set-Cookie"])
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    with serving(Board(), Lab("nobody-has-this", home=tmp_path_factory.mktemp("control"))) as console:
+        yield console
+
+
+def act(console: Console, document: object, **headers: str) -> tuple[int, bytes]:
+    """Status and body of the answer to what the page asks when a button is pressed, but for these headers."""
+    where = urlsplit(console.address)
+    own = {"Cookie": cookie_of(console).partition(";")[0], "Origin": f"http://{where.netloc}", "X-Lab-Console": "1"}
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
+    sent = {name: value for name, value in {**own, **headers}.items() if value}
+    connection.request("POST", "/act", json.dumps(document), sent)
+    response = connection.getresponse()
+    read = response.read()
+    connection.close()
+    return response.status, read
+
+
+STOP = {"stop": "1"}
+
+
+def test_the_page_of_a_console_with_control_may_act(control: Console) -> None:
+    assert act(control, STOP) == (200, b"{}")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"X-Lab-Console": ""},
+        {"Cookie": ""},
+        {"Cookie": "", "Origin": "http://evil.example"},
+    ],
+)
+def test_no_other_page_may_act(headers: dict[str, str], control: Console) -> None:
+    assert act(control, STOP, **{name.replace("_", "-"): value for name, value in headers.items()})[0] == 403
+
+
+@pytest.mark.parametrize("document", [[], {}, {"action": "inject"}, {"action": "inject", "values": []}, {"action": 1}])
+def test_what_is_no_action_is_refused(document: object, control: Console) -> None:
+    status, said = act(control, document)
+
+    assert (status, b"no action of the page" in said) == (400, True)
+
+
+def test_an_unknown_action_is_refused_by_name(control: Console) -> None:
+    status, said = act(control, {"action": "down", "values": {}})
+
+    assert status == 400
+    assert b"'down' is no action; there are inject, heal," in said
+
+
+def test_a_console_without_control_cannot_act(console: Console) -> None:
+    assert act(console, STOP)[0] in (404, 405)
+
+
+@pytest.mark.parametrize("path", ["/", "/stream", "/?token=", "/?token=wrong", "/stream?token=%FF", "/nothing"])
+def test_nobody_without_the_token_gets_anything(path: str, console: Console) -> None:
+    response, read = ask(console, path)
+
+    assert response.status == 403
+    assert read == b"open the address that `lab console` printed, with its token\n"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1.evil.example:1", ""])
+def test_other_hosts_names_are_refused_also_with_the_token(host: str, console: Console) -> None:
+    response, _ = ask(console, path_of(console), Host=host)
+
+    assert response.status == 421
+
+
+def test_the_token_becomes_a_cookie_that_no_script_and_no_other_site_gets(console: Console) -> None:
+    cookie = cookie_of(console)
+
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= {part.strip() for part in cookie.split(";")}
+    response, _ = ask(console, "/", Cookie=cookie.partition(";")[0])
+    assert response.status == 200
+    assert urlsplit(console.address).netloc.rpartition(":")[2] in cookie.partition("=")[0], "each port has its own"
+
+
+def test_an_old_cookie_does_not_keep_a_new_address_from_working(console: Console) -> None:
+    name = cookie_of(console).partition("=")[0]
+
+    response, _ = ask(console, path_of(console), Cookie=f"{name}=old")
+
+    assert response.status == 200
+
+
+def test_the_page_may_run_its_own_script_alone(console: Console) -> None:
+    response, page = ask(console, path_of(console))
+    policy = dict(part.strip().split(" ", 1) for part in response.headers["Content-Security-Policy"].split(";"))
+
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["connect-src"] == "'self'"
+    assert "unsafe" not in str(policy)
+    assert "http" not in str(policy)
+    assert page.startswith(b"<!DOCTYPE html>")
+
+
+def test_the_stream_begins_with_everything_and_goes_on_with_changes(board: Board, console: Console) -> None:
+    cookie = cookie_of(console).partition(";")[0]
+    where = urlsplit(console.address)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
+    connection.request("GET", "/stream", headers={"Cookie": cookie})
+    response = connection.getresponse()
+
+    assert said(response) == {"clear": ["lab"], "set": {"lab": {"name": "talk", "control": False}}}
+    board.post("lab", {"name": "talk", "trouble": "down"})
+    assert said(response) == {"clear": [], "set": {"lab": {"trouble": "down"}}}
+    connection.close()
+
+
+def said(response: http.client.HTTPResponse) -> object:
+    line = response.readline()
+    assert response.readline() == b"\n"
+    return json.loads(line.removeprefix(b"data: "))
