@@ -96,7 +96,20 @@ ASSUMPTIONS: Mapping[str, Assumption] = {
         2.0,
         "s",
         "how long a dead part still gets requests",
-        "docs/resilience.md: probed every second, left out after two failures",
+        "page Resilience: probed every second, left out after two failures",
+    ),
+    "node-cores": Assumption(
+        16, "cores", "cores of a cluster's node", "Amazon EC2 m6i.4xlarge: 16 cores, 64 GiB", least=1
+    ),
+    "node-gigabytes": Assumption(
+        64, "GiB", "memory of a cluster's node", "Amazon EC2 m6i.4xlarge: 16 cores, 64 GiB", least=1
+    ),
+    "node-reserved": Assumption(
+        0.1,
+        "of a node",
+        "share of a node that pods cannot have",
+        "a guess: kubelet, system and what runs on every node",
+        most=0.9,
     ),
 }
 """Option name → assumption."""

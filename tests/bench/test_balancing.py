@@ -1,11 +1,10 @@
 import asyncio
 import itertools
-from pathlib import Path
 from time import monotonic_ns
 
 import pytest
 
-from lab.bench.harness.environment import open_environment
+from lab.bench.harness.environment import Environment
 from lab.bench.harness.scale_out import AFTER_S, BEFORE_S, SETTLED_S, Answered, Round, share_between
 from lab.bench.harness.senders import send_at_fixed_rate
 from lab.bench.suites import balancing
@@ -124,11 +123,10 @@ async def test_requests_are_sent_at_a_fixed_rate_while_none_is_answered() -> Non
 
 
 @pytest.mark.timeout(120)
-def test_the_bench_shows_who_gets_to_a_new_replica(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    with open_environment(lambda _: None) as lab:
-        found = balancing.run(lab, 3)
-        topologies = set(lab.topologies) - {"mesh-unleased", "gateway-passthrough"}  # behind the same balancers
+def test_the_bench_shows_who_gets_to_a_new_replica(environment: Environment) -> None:
+    found = balancing.run(environment, 2)
+
+    topologies = set(environment.topologies) - {"mesh-unleased", "gateway-passthrough"}  # behind the same balancers
 
     share = {name.removesuffix(", new replica"): value for name, value in found.medians().items() if "new" in name}
     assert share.keys() == topologies | {L4_KEPT, L4_CUT, L4_AGED, L7_VIP}

@@ -12,6 +12,7 @@ from lab.bench.harness.bench import BENCHES, ROUNDS, Bench, measure
 from lab.bench.harness.environment import Environment
 from lab.bench.harness.metronome import LATE_MS, Beats, metronome, p99_of
 from lab.bench.harness.result import BenchResult, Claim, State
+from lab.bench.harness.topology_rounds import STATIC, measured_topologies
 from lab.measure.compare import exactly, median
 from lab.measure.control import control
 
@@ -117,3 +118,13 @@ def metronome_that_is_late(ms: float) -> Callable[[], Any]:
         beats.late_p99_ms = ms
 
     return late
+
+
+def test_the_static_envoy_may_be_named_and_is_measured_anyway() -> None:
+    (option,) = BENCHES["topologies"].options
+    environment = Anywhere(cast("Any", None), lambda _: None, cache={"topologies: 3, ['mesh']": "measured before"})
+
+    named = option.parse(f"mesh,{STATIC}")
+
+    assert named == ["mesh", STATIC]
+    assert cast("Any", measured_topologies(environment, 3, named)) == "measured before"

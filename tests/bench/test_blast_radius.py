@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 from unittest.mock import MagicMock
@@ -7,14 +7,17 @@ from unittest.mock import MagicMock
 import pytest
 
 from lab.bench.harness import fault_runner
-from lab.bench.harness.environment import open_environment
+from lab.bench.harness.environment import Environment
 from lab.bench.harness.fault_runner import bench_faults
 from lab.bench.suites import blast_radius
 from lab.errors import DeadlineError
 from lab.report import read_runs, render
 from lab.runs import runs_in
+from lab.runtime.placement import spread
+from lab.runtime.state import LabState
 from tests.lab_command import run_lab
 from tests.proxies import GATEWAYS
+from tests.runtime.test_placement import planned
 
 TOPOLOGIES = ["gateway", "mesh"]
 
@@ -32,7 +35,21 @@ def test_a_unit_is_in_the_path_of_topologies_through_its_role() -> None:
         "replica-killed": TOPOLOGIES,
         "replica-paused": TOPOLOGIES,
         "cluster-killed": TOPOLOGIES,
+        "node-lost": TOPOLOGIES,
     }
+
+
+def test_a_lost_node_is_the_callers_with_everything_else_on_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    layout = planned(tmp_path)
+    monkeypatch.setattr(LabState, "of", lambda _: MagicMock(plan=layout))
+    fault, lab = bench_faults()["node-lost"], MagicMock()
+
+    victims = fault.victims(layout)
+    fault.inject(lab, victims)
+
+    assert {"homepage", "homepage-sidecar", "homepage-resolver"} < set(victims) < {unit.name for unit in layout.units}
+    [node] = [name for name, units in spread(layout, 3).items() if units == victims]
+    lab.faults.inject.assert_called_once_with("node-loss", node, nodes=3)
 
 
 @dataclass(frozen=True)
@@ -68,12 +85,14 @@ def test_a_fault_that_fails_does_not_lose_the_others(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.timeout(240)
-def test_the_bench_shows_which_callers_a_fault_reaches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+def test_the_bench_shows_which_callers_a_fault_reaches(
+    monkeypatch: pytest.MonkeyPatch, environment: Environment
+) -> None:
+    for name in ("STEADY_S", "AFTER_S"):
+        monkeypatch.setattr(fault_runner, name, 1.0)
     faults = ["gateways-killed", "sidecar-killed", "control-plane-killed"]
     said: list[str] = []
-    with open_environment(said.append, topologies=TOPOLOGIES) as lab:
-        found = blast_radius.run(lab, 1, topologies=TOPOLOGIES, faults=faults)
+    found = blast_radius.run(replace(environment, say=said.append), 1, topologies=TOPOLOGIES, faults=faults)
 
     assert "round 1 of 1, fault 3 of 3: " in " ".join(said)
     (table,) = found.tables
@@ -89,7 +108,7 @@ def test_the_bench_shows_which_callers_a_fault_reaches(monkeypatch: pytest.Monke
         ("callers hit, of 5, one sidecar killed, mesh", "holds"),
     ]
     evidence = next(note for note in found.notes if note.startswith("evidence: ")).removeprefix("evidence: ")
-    folder = next(tmp_path.glob("runs/*/latest")).resolve()
+    folder = (environment.lab.runs / "latest").resolve()
     assert evidence == str(folder)
     assert "gateway-1, gateway-2 killed" in render(read_runs(runs_in(folder)))
 

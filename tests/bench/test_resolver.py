@@ -1,10 +1,9 @@
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.bench.harness.environment import open_environment
+from lab.bench.harness.environment import Environment
 from lab.bench.harness.result import BenchResult
 from lab.bench.suites import resolver
 from lab.bench.suites.resolver import (
@@ -72,12 +71,10 @@ def test_where_the_same_arm_differs_from_itself_its_figures_are_in_doubt() -> No
 
 
 @pytest.mark.timeout(120)
-def test_the_bench_asks_as_often_as_its_arms_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+def test_the_bench_asks_as_often_as_its_arms_say(monkeypatch: pytest.MonkeyPatch, environment: Environment) -> None:
     monkeypatch.setattr(resolver, "REQUESTS", 5)
     monkeypatch.setattr(resolver, "BUSY_REQUESTS", 10)
-    with open_environment(lambda _: None) as lab:
-        measured = resolver.run(lab, 3)
+    measured = resolver.run(environment, 3)
 
     [table] = measured.tables
     not_asked = {row[0]: float(row[-2].removesuffix(" %")) for row in table.written()}

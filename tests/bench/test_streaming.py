@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from lab.bench.harness.environment import Environment, open_environment
+from lab.bench.harness.environment import Environment
 from lab.bench.harness.result import BenchResult
 from lab.bench.harness.variant import Variant
 from lab.bench.suites import streaming
@@ -162,13 +161,14 @@ async def test_a_stream_that_lacks_an_item_measures_nothing() -> None:
 
 
 @pytest.mark.timeout(120)
-def test_the_bench_goes_through_every_topology_of_the_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+def test_the_bench_goes_through_every_topology_of_the_lab(
+    monkeypatch: pytest.MonkeyPatch, environment: Environment
+) -> None:
     # One a round would be what the other workers of the suite make of it.
     monkeypatch.setattr(streaming, "PAIRS", 3)
-    with open_environment(lambda _: None) as lab:
-        found = streaming.run(lab, 3)
-        topologies = lab.topologies
+    found = streaming.run(environment, 3)
+
+    topologies = environment.topologies
     paths = [text.rpartition(", ")[2] for claim in found.claims if (text := claim.text).startswith("first item")]
     assert paths == list(topologies)
     kinds = ("unary answer", "first item", "last item")

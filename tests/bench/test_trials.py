@@ -4,14 +4,21 @@ import math
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import grpc
 import pytest
 
+from lab.bench.harness import driver_client
+from lab.bench.harness.driver_client import Driver
 from lab.bench.harness.environment import Environment
 from lab.bench.harness.trials import Trials, interruptible
+from lab.bench.harness.variant import LoadPoint, Variant
 from lab.errors import LabError, UnitError
+from tests.checkers.builders import make_evidence, make_record
 
 CELLS = ("direct", "mesh")
 
@@ -47,6 +54,47 @@ def test_a_cell_that_fails_leaves_a_gap_and_its_reason() -> None:
     first, gap, last = trials.samples["mesh", "p50"]
     assert (first, math.isnan(gap), last) == (10.0, True, 30.0)
     assert trials.environment.missing == ["warm-up, mesh: a wrong answer", "round 2, mesh: a wrong answer"]
+
+
+def test_a_target_that_fails_half_of_its_requests_leaves_gaps_with_the_reason_and_the_bench_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    environment = Environment(MagicMock(), said.append)
+    driver = Driver(MagicMock(), tmp_path, environment)
+    good = [make_record(number) for number in range(265)]
+    failed = [replace(each, status="UNAVAILABLE", message="no healthy replica") for each in good]
+    half = failed[:142] + good[142:]
+    carried_out = {"direct": (1.0, good, None), "mesh": (1.0, half, None)}
+    monkeypatch.setattr(driver, "_carry_out", lambda variant, *_, **__: carried_out[variant.name])
+    monkeypatch.setattr(driver, "_known_of", lambda _: make_evidence([]))
+    monkeypatch.setattr(driver_client, "check", lambda *_: [])  # what the checkers make of it is theirs
+
+    trials = Trials(environment, [CELLS] * 3)
+    for trial in trials:
+        with trial:
+            variant = Variant(trial.cell, trial.cell, MagicMock())
+            took_s, records = driver.run_closed_loop(variant, payload_bytes=400, seconds=1, in_flight=1, seed=0)
+            trial.keep(rps=len(records) / took_s)
+
+    assert trials.samples["direct", "rps"] == [265.0] * 3
+    assert all(map(math.isnan, trials.samples["mesh", "rps"]))
+    reason = (
+        "not every request was answered rightly: 142 of 265 failed (142 UNAVAILABLE); the first: no healthy replica"
+    )
+    assert environment.missing == [f"round {number}, mesh: mesh: {reason}" for number in (1, 2, 3)]
+    assert said[0] == "round 1 of 3: 2 trials"
+    assert all(" left" in each for each in said[1:])
+
+
+def test_a_gap_names_each_part_of_its_cell() -> None:
+    cell = ("mesh", LoadPoint(2_000_000, rate=10.0, requests=4))
+    trials = Trials(an_environment(), [[cell]])
+    for trial in trials:
+        with trial:
+            raise UnitError("a wrong answer")
+
+    assert trials.environment.missing == ["round 1, mesh, 2 MB, 10 rps: a wrong answer"]
 
 
 def test_a_cell_that_always_fails_is_there_without_a_value() -> None:

@@ -114,7 +114,9 @@ class Driver:
         )
         path = self._folder / run_folder.PLAN
         write_plan(plan, path)
-        took_s = self._ask({"variant": variant.name, "plan": str(path), "identity": variant.identity, **options})
+        environment = dict(variant.lab.state.plan.unit(CALLER).environment) if variant.lab else {}
+        command = {"variant": variant.name, "plan": str(path), "identity": variant.identity, "environment": environment}
+        took_s = self._ask({**command, **options})
         records = read_spool(plan.spool)
         plan.spool.unlink()
         return took_s, records, plan.schedule()

@@ -4,7 +4,8 @@
 "plan": PLAN.json}``, carries that plan out through the variant's client in an open loop, as ``lab.load.driver`` does,
 and writes one JSON object a line to standard output: ``{"took_s": SECONDS}`` or ``{"error": REASON}``. With
 ``"in_flight": N`` it runs a closed loop instead; with ``"identity": FOLDER`` the client uses the certificate in that
-folder. The history goes to the plan's spool. A client is opened and warmed up at its variant's first trial, so no trial
+folder; ``"environment"`` is the caller's own, by which its requests are traced. The history goes to the plan's spool. A
+client is opened and warmed up at its variant's first trial, so no trial
 pays for a process, a connection or a lease.
 """
 
@@ -26,6 +27,7 @@ from lab.load.mix import Payloads
 from lab.load.open_loop import NS, OpenLoop, Stop
 from lab.load.plan import read_plan
 from lab.topologies import open_client
+from lab.transport import tracing
 from lab.transport.security import MTLS, Security
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ async def serve() -> None:
             answer: dict[str, object]
             try:
                 plan = read_plan(Path(command["plan"]))
+                tracing.start(command.get("environment", {}))
                 if variant not in clients:
                     clients[variant] = await _warm_client(plan, command.get("identity", ""))
                 answer = {"took_s": await _trial(clients[variant], plan, command.get("in_flight", 0))}

@@ -108,6 +108,10 @@ class Environment:
         """Returns a free address for a unit of this name."""
         return self.runtime.site().port(name, "grpc").bind
 
+    def socket(self, name: str) -> str:
+        """Returns a path for a Unix socket of a unit of this name, which only this user can reach."""
+        return self.runtime.site().socket(name, "grpc")
+
     def path(self, name: str, file: str) -> str:
         """Returns where a unit of this name finds one of its files."""
         return self.runtime.site().path(name, file)
@@ -168,12 +172,13 @@ def open_environment(
     *,
     topologies: Sequence[str] = (),
     security: str = PLAINTEXT,
+    traces: float | None = None,
 ) -> Iterator[Environment]:
-    """Brings a lab up for a bench, and takes it down afterwards; ``topologies`` replace the spec's."""
+    """Brings a lab up for a bench, and takes it down afterwards; ``topologies`` and ``traces`` replace the spec's."""
     lab = Lab(f"bench-{secrets.token_hex(3)}")
     with _raised_priority():
         try:
-            lab.up(spec=spec, topologies=topologies, security=security, runtime="process", say=say)
+            lab.up(spec=spec, topologies=topologies, security=security, traces=traces, runtime="process", say=say)
             yield Environment(lab, say)
         finally:
             lab.down()
@@ -181,14 +186,14 @@ def open_environment(
 
 @contextmanager
 def open_small_environment(
-    say: Callable[[str], None], spec: str, routes: str, *, security: str = PLAINTEXT
+    say: Callable[[str], None], spec: str, routes: str, *, security: str = PLAINTEXT, traces: float | None = None
 ) -> Iterator[Environment]:
     """Brings a lab up from the text of a spec and of a route table, and takes it down afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "routes.yaml").write_text(routes)
         file = Path(folder) / "lab.toml"
         file.write_text(f'routes = "routes.yaml"\n{spec}')
-        with open_environment(say, file, security=security) as environment:
+        with open_environment(say, file, security=security, traces=traces) as environment:
             yield environment
 
 

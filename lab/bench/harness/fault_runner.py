@@ -19,6 +19,8 @@ from lab.runs import LoadOptions
 from lab.runs.blast_radius import parallel_runs
 from lab.runs.drive import DEFAULT_CONTEXTS
 from lab.runtime.cancellation import CancelToken
+from lab.runtime.placement import spread
+from lab.runtime.state import LabState
 from lab.topologies import TOPOLOGIES
 from lab.waiting import eventually
 
@@ -46,6 +48,9 @@ STEADY_S, HOLD_S, AFTER_S = 2.0, 2.5, 1.5
 
 TIMEOUT_S = 3.0
 
+NODES = 3
+"""Nodes over which the lab's pods are taken to be spread, where one is lost."""
+
 TENANTS: Mapping[str, tuple[str, ...]] = {
     "homepage": ("consumer", "partner"),
     "search": ("consumer",),
@@ -54,7 +59,6 @@ TENANTS: Mapping[str, tuple[str, ...]] = {
 }
 """Tenants of each caller's requests; ``consumer`` for callers that are not listed."""
 
-_LONGEST_S = 12.0  # one fault, with the time before and after it, on a slow machine
 _LEAD_S = 30.0
 _POLL_S = 0.05
 _STARTS_WITHIN_S = 60.0
@@ -74,17 +78,18 @@ class BenchFault:
     """One fault of the bench: its name on the command line, and its text in tables.
 
     It hits at most ``most`` units of a role, of one cluster if given. For the kind see :mod:`lab.faults.kinds`; the
-    target is the one victim if left out.
+    target is the one victim if left out. With the time before and after it, it takes ``longest_s`` on a slow machine.
     """
 
     name: str
     text: str
-    role: str
+    role: str = ""
     reach: Reach = Reach.NOT_CLAIMED
     kind: str = "kill"
     target: str = ""
     most: int | None = 1
     cluster: str = ""
+    longest_s: float = 12.0
 
     def __str__(self) -> str:
         return self.text
@@ -105,6 +110,25 @@ class BenchFault:
     def inject(self, lab: Lab, victims: list[str]) -> Fault:
         """Injects the fault."""
         return lab.faults.inject(self.kind, self.target or victims[0])
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFault(BenchFault):
+    """Everything ends that would share a node with :data:`CALLER`, with the pods spread over :data:`NODES` nodes."""
+
+    def victims(self, plan: Plan) -> list[str]:
+        """Returns the units of that node, none if the lab has no such caller."""
+        return next((units for units in spread(plan, NODES).values() if CALLER in units), [])
+
+    def is_in_path(self, topology: str) -> bool:
+        """Always: every topology has callers and models."""
+        del topology
+        return True
+
+    def inject(self, lab: Lab, victims: list[str]) -> Fault:
+        """Injects the fault."""
+        nodes = spread(LabState.of(lab.folder).plan, NODES)
+        return lab.faults.inject(self.kind, next(node for node in nodes if nodes[node] == victims), nodes=NODES)
 
 
 def bench_faults() -> dict[str, BenchFault]:
@@ -131,6 +155,8 @@ _OTHERS = (
     BenchFault("replica-killed", "one replica killed", MODEL, cluster=CLUSTER),
     BenchFault("replica-paused", "one replica paused", MODEL, cluster=CLUSTER, kind="pause"),
     BenchFault("cluster-killed", "one cluster killed", MODEL, cluster=CLUSTER, target=CLUSTER, most=None),
+    # Ten units start again, each a process.
+    NodeFault("node-lost", f"one of {NODES} nodes lost", kind="node-loss", longest_s=90.0),
 )
 
 
@@ -148,7 +174,7 @@ def run_faults(
             topology=topology,
             caller=caller,
             rate=RATE,
-            duration_s=_LEAD_S + _LONGEST_S * len(faults) * rounds,
+            duration_s=_LEAD_S + rounds * sum(fault.longest_s for fault in faults),
             contexts={**DEFAULT_CONTEXTS, "tenant": TENANTS.get(caller, ("consumer",))},
             seed=place,  # of its own for each: the same arrival times would make bursts
             timeout_s=TIMEOUT_S,

@@ -14,6 +14,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from lab.bench.harness.driver_client import OpenLoopTrial, start_driver
+from lab.bench.harness.result import BenchResult
 from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import fastest_of_each_size
 from lab.history import write_parquet
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.bench.harness.environment import Environment
+    from lab.bench.harness.result import Claim
     from lab.bench.harness.variant import LoadPoint, Variant
     from lab.history import Record
     from lab.measure.compare import Interval
     from lab.measure.control import Control
     from lab.measure.pace import RoundPace
+    from lab.report.picture import AnyChart
 
 REPEATS = 2
 _AFTER = ""  # in the place of a variant: what comes after all variants at a load point
@@ -85,6 +88,27 @@ class Rounds:
         columns = [str(point) for point in self.points]
         cells = [[*labels, *map(cell, self.points)] for labels, cell in rows]
         return ResultTable(title, (*headings, *columns), cells, numbers=columns)
+
+    def result(
+        self,
+        claims: Iterable[Claim],
+        *,
+        notes: Iterable[str],
+        tables: Sequence[ResultTable],
+        charts: Sequence[AnyChart] = (),
+    ) -> BenchResult:
+        """Returns the result of a bench that rests on these rounds alone."""
+        named = {f"{variant}, {point}": (variant, point) for point in self.points for variant in self.variants}
+        return BenchResult(
+            unit="ms (p50)",
+            samples={name: self.p50_ms[key] for name, key in named.items()},
+            claims=list(claims),
+            notes=list(notes),
+            controls=list(self.controls.values()),
+            paces={name: pace_of(self.paces[key]) for name, key in named.items() if key in self.paces},
+            tables=tables,
+            charts=charts,
+        )
 
     def repeated(self) -> int:
         """Returns the number of trials that were discarded because the driver was late."""

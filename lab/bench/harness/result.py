@@ -69,7 +69,7 @@ class BenchResult:
     @property
     def origin(self) -> str:
         """Where figures come from, as charts say it."""
-        return self.name if self.ran is None else f"{self.name}, {self.ran}"
+        return f"Bench {self.name}" if self.ran is None else f"Bench {self.name}, {self.ran}"
 
     def to_document(self) -> dict[str, Any]:
         """Returns the JSON document."""

@@ -5,14 +5,13 @@ The rounds are measured once for both, so that their figures are of the same min
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from string import Template
 from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
-from lab.bench.harness import prebuilt_request
 from lab.bench.harness.environment import open_small_environment
-from lab.bench.harness.h2load import H2Load
 from lab.bench.harness.interleaved import measure
 from lab.bench.harness.variant import (
     CALLER,
@@ -22,22 +21,17 @@ from lab.bench.harness.variant import (
     LoadPoint,
     Variant,
     fastest_of_each_size,
-    one_of_each_path,
 )
 from lab.client import Endpoints
-from lab.roles._envoy import xds_endpoints
+from lab.roles._envoy import envoy_address, xds_endpoints
 from lab.runtime.identities import Identities
-from lab.topologies import TOPOLOGIES
 from lab.transport.security import MTLS, PLAINTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypeAlias
 
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.interleaved import Rounds
-
-    Measured: TypeAlias = tuple[Rounds, H2Load | None]
 
 DIRECT, AGAIN, STATIC = "direct", "direct again", "static-envoy"
 
@@ -55,16 +49,14 @@ LOAD_POINTS: tuple[LoadPoint, ...] = (
 )
 """Many short rounds tell more than few long ones: slow drifts of the machine cancel out."""
 
-SECOND_OPINION_EVERY = 2
-"""h2load measures once in this many rounds: it is there for comparison, not for precision."""
 
-
-def measured_topologies(environment: Environment, rounds: int, topologies: Sequence[str] = ()) -> Measured:
-    """Returns the rounds of ``direct`` and ``topologies``, measured at the first call, and h2load's figures if any."""
-    key = f"topologies: {rounds}, {topologies}"
+def measured_topologies(environment: Environment, rounds: int, topologies: Sequence[str] = ()) -> Rounds:
+    """Returns the rounds of ``direct`` and ``topologies``, measured at the first call."""
+    chosen = [each for each in topologies if each != STATIC]  # which is always measured
+    key = f"topologies: {rounds}, {chosen}"
     if key not in environment.cache:
-        environment.cache[key] = _measure(environment, rounds, topologies or environment.topologies)
-    measured: Measured = environment.cache[key]
+        environment.cache[key] = _measure(environment, rounds, chosen or environment.topologies)
+    measured: Rounds = environment.cache[key]
     return measured
 
 
@@ -91,47 +83,35 @@ def measured_pair(outer: Environment, rounds: int) -> Rounds:
         )
 
 
-def _measure(environment: Environment, rounds: int, topologies: Sequence[str]) -> Measured:
+def _measure(environment: Environment, rounds: int, topologies: Sequence[str]) -> Rounds:
+    variants = variants_of(environment, topologies)
+    return measure(environment, variants, LOAD_POINTS, rounds, measured_twice=(DIRECT, AGAIN))
+
+
+def variants_of(environment: Environment, topologies: Sequence[str]) -> list[Variant]:
+    """Returns ``direct`` twice, a bare static Envoy, which it starts, and these topologies."""
     endpoints = environment.state.plan.clients[CALLER]
-    through_static = _through_static_envoy(environment)
-    variants = [
+    through_static = through_static_envoy(environment, STATIC, environment.address(STATIC))
+    return [
         Variant(DIRECT, DIRECT, endpoints),
         Variant(AGAIN, DIRECT, endpoints),
         Variant(STATIC, DIRECT, through_static),
         *(Variant(each, each, endpoints) for each in topologies if each != DIRECT),
     ]
-    h2load = None
-    if H2Load.is_there():
-        paths: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
-            DIRECT: (environment.replicas(CLUSTER)[0], ()),
-            STATIC: (through_static.direct[USE_CASE].addresses[0], ()),
-        }
-        for name in one_of_each_path(topologies):
-            topology = TOPOLOGIES[name]
-            if topology.between and (topology.decides_at_caller or topology.capabilities.reads_payload):
-                headers = (prebuilt_request.ROUTING_KEY,) if topology.decides_at_caller else ()
-                paths[name] = (endpoints.address_of(topology.between[0]), headers)
-        h2load = H2Load(environment.lab.folder, paths)
-    measured_by_h2load = fastest_of_each_size(LOAD_POINTS)
-
-    def second_opinion(number: int, point: LoadPoint) -> None:
-        if h2load is not None and point in measured_by_h2load and number % SECOND_OPINION_EVERY == 1:
-            for path in h2load.paths:
-                h2load.measure(path, point.payload_bytes, rate=point.rate, requests=point.requests, number=number)
-
-    measured = measure(environment, variants, LOAD_POINTS, rounds, measured_twice=(DIRECT, AGAIN), after=second_opinion)
-    return measured, h2load
 
 
-def _through_static_envoy(environment: Environment) -> Endpoints:
+def through_static_envoy(environment: Environment, name: str, address: str) -> Endpoints:
     """Starts a bare Envoy with one static cluster: the yardstick for what the mesh's sidecar does besides forwarding.
 
     The endpoints through it differ from those of the caller's ``direct`` client in the address alone.
     """
-    address = environment.address(STATIC)
-    host, port = address.rsplit(":", 1)
     endpoints = xds_endpoints(",".join(environment.replicas(CLUSTER))).strip("[]")
-    template = Template((CHECKOUT / "envoy" / "static.yaml").read_text())
-    environment.start_envoy(STATIC, address, template.substitute(host=host, port=port, endpoints=endpoints))
+    environment.start_envoy(name, address, static_envoy(address, endpoints))
     target = environment.state.plan.clients[CALLER].direct[USE_CASE]
     return Endpoints(direct={USE_CASE: replace(target, addresses=(address,))})
+
+
+def static_envoy(address: str, endpoints: str = "") -> str:
+    """Returns the configuration of an Envoy that listens at an address, with one static cluster."""
+    template = Template((CHECKOUT / "envoy" / "static.yaml").read_text())
+    return template.substitute(address=json.dumps(envoy_address(address)), endpoints=endpoints)

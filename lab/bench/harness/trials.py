@@ -55,7 +55,8 @@ class Trial(Generic[Cell]):
         if not isinstance(error, _FAILURES):
             return False
         where = f"round {self.number}" if self.number else "warm-up"
-        self._trials.environment.missing.append(f"{where}, {self.cell}: {error}")
+        cell = ", ".join(map(str, self.cell)) if isinstance(self.cell, tuple) else self.cell
+        self._trials.environment.missing.append(f"{where}, {cell}: {error}")
         return True
 
 

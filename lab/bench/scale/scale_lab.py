@@ -127,6 +127,7 @@ def open_scale_lab(
             callers={caller: CallerSpec() for caller in deployment.popularity},
             resolver="shared",  # thirty, one beside each caller, would take a gigabyte
             clusters_idle_after_s=clusters_idle_after_s,
+            clusters_unasked=0,  # it shows what clusters on demand save, also with few of them
             security=SecuritySpec(mode="plaintext"),
         )
         state = LabState("process", "", spec, _lay_out(spec, deployment.replicas, site))

@@ -57,12 +57,14 @@ class Traffic:
 class TrafficRun:
     """Traffic of all callers, sent by one driver at ``rate`` requests per second together; it has begun.
 
+    Each caller has a folder below ``folder``, which is the lab's own by default.
+
     Raises:
         UnitError: the driver ended during warm-up.
     """
 
-    def __init__(self, up: ScaleLab, *, rate: float, seconds: float, seed: int) -> None:
-        self._up, self._folder = up, up.lab.folder / "traffic"
+    def __init__(self, up: ScaleLab, *, rate: float, seconds: float, seed: int, folder: Path | None = None) -> None:
+        self._up, self._folder = up, folder or up.lab.folder / "traffic"
         self._plans: dict[str, LoadPlan] = {}
         known, callers = up.deployment.document["use_cases"], up.state.plan.callers
         for number, (caller, endpoints) in enumerate(sorted(callers.items()), start=seed):

@@ -63,7 +63,7 @@ MTLS_BOUND, MTLS_AT_BYTES = 1.15, 27_000
 
 def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()) -> BenchResult:
     """Uses the rounds of ``topologies``, which are measured once for both benches; mTLS has rounds of its own."""
-    (measured, _), pair = measured_topologies(environment, rounds, topologies), measured_pair(environment, rounds)
+    measured, pair = measured_topologies(environment, rounds, topologies), measured_pair(environment, rounds)
     seen = [(part, measured) for part in parts() if measured.has(part.more, part.less)]
     seen.append((MTLS, pair))
     samples, paces = {}, {}

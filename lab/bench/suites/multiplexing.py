@@ -16,13 +16,11 @@ import subprocess
 import time
 from itertools import product
 from random import Random
-from string import Template
 from typing import TYPE_CHECKING
 
 import orjson
 import uvloop
 
-from lab import CHECKOUT
 from lab.bench.harness import prebuilt_request
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED
@@ -32,6 +30,7 @@ from lab.bench.harness.h2load import NOT_MEASURED, H2Load, data_bytes
 from lab.bench.harness.payloads import sized_payload
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.stubs import constant_latency
+from lab.bench.harness.topology_rounds import static_envoy
 from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import API, CLUSTER
 from lab.errors import UnitError
@@ -182,9 +181,8 @@ async def _stall(relay: Relay, end: float, seed: int) -> None:
 
 def _answering_envoy(environment: Environment, address: str) -> int:
     """Starts an Envoy that reads a request to its end and answers it by itself; returns its process id."""
-    host, port = address.rsplit(":", 1)
     answer = f'direct_response: {{status: 200, body: {{inline_string: "{"x" * 64}"}}}}'
-    text = Template((CHECKOUT / "envoy" / "static.yaml").read_text()).substitute(host=host, port=port, endpoints="")
+    text = static_envoy(address)
     for old, new in (
         ("codec_type: HTTP2", "codec_type: AUTO"),
         ("route: {cluster: model, timeout: 0s}", answer),

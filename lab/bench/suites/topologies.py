@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.bench.harness.charts import chart_of_lines
-from lab.bench.harness.h2load import NOT_MEASURED
 from lab.bench.harness.interleaved import DOUBTFUL
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.topology_rounds import (
     AGAIN,
     DIRECT,
     LOAD_POINTS,
-    SECOND_OPINION_EVERY,
     STATIC,
     measured_topologies,
 )
 from lab.measure.compare import added_ratio, median_difference, median_ratio, typical
-from lab.measure.findings import in_its_interval
-from lab.measure.pace import pace_of
 from lab.report.palette import topology_style
 from lab.report.scales import payloads
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lab.bench.harness.environment import Environment
-    from lab.bench.harness.h2load import H2Load
     from lab.bench.harness.interleaved import Rounds
     from lab.bench.harness.variant import LoadPoint
     from lab.measure.compare import Interval
@@ -37,24 +33,16 @@ if TYPE_CHECKING:
 
 MESH, GATEWAY, PROXYLESS = "mesh", "gateway", "proxyless"
 MESH_BOUND, MESH_UP_TO_BYTES = 1.3, 500_000
-AGREE = 0.1
-"""By so much the two instruments may differ on what a path adds."""
 PROXYLESS_BOUND, PROXYLESS_AT_BYTES = 0.15, 400
 
 
 def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()) -> BenchResult:
     """Measures ``direct`` twice, a bare static Envoy, and every topology, once a round at every load point."""
-    measured, h2load = measured_topologies(environment, rounds, topologies)
-    named = {f"{variant}, {point}": (variant, point) for point in measured.points for variant in measured.variants}
-    tables = [_table(measured), _added_table(measured)]
-    return BenchResult(
-        unit="ms (p50)",
-        samples={name: measured.p50_ms[key] for name, key in named.items()},
-        claims=list(_claims(measured)),
-        notes=list(_notes(measured, rounds, with_h2load=h2load is not None)),
-        controls=list(measured.controls.values()),
-        paces={name: pace_of(measured.paces[key]) for name, key in named.items() if key in measured.paces},
-        tables=[*tables, _second_opinion(measured, h2load)] if h2load else tables,
+    measured = measured_topologies(environment, rounds, topologies)
+    return measured.result(
+        _claims(measured),
+        notes=_notes(measured, rounds),
+        tables=[_table(measured), _added_table(measured)],
         charts=[_chart(measured, rounds)],
     )
 
@@ -105,30 +93,6 @@ def _difference(measured: Rounds, variant: str, point: LoadPoint) -> Interval:
     return median_difference(measured.p50_ms[variant, point], measured.p50_ms[DIRECT, point])
 
 
-def _second_opinion(measured: Rounds, h2load: H2Load) -> ResultTable:
-    """What each path adds, by both instruments in the same rounds, and whether they agree within a tenth."""
-    rows: list[list[float | str]] = []
-    for (path, payload_bytes), values in sorted(h2load.p50_ms.items(), key=lambda item: item[0][1]):
-        if path == DIRECT:
-            continue
-        point = measured.fastest_at(payload_bytes)
-        ours = [measured.p50_ms[each, point] for each in (path, DIRECT)]
-        theirs = [
-            each + [math.nan] * (len(ours[0]) - len(each)) for each in (values, h2load.p50_ms[DIRECT, payload_bytes])
-        ]
-        ratio = added_ratio(_less(*theirs), _less(*ours), [0.0] * len(ours[0]))
-        agree = Claim("", ratio, at_most=1 + AGREE, at_least=1 - AGREE, doubts=measured.doubts(point, path, DIRECT))
-        shown = [in_its_interval(median_difference(*pair)) for pair in (ours, theirs)]
-        rows.append([path, str(point), *shown, in_its_interval(ratio), str(agree.state)])
-    columns = ("path", "at", "the lab's driver", "h2load", "h2load / driver", f"within {AGREE:.0%}")
-    title = f"a second opinion: added over {DIRECT}, p50, ms, with 95 % intervals"
-    return ResultTable(title, columns, rows, numbers=columns[2:-1])
-
-
-def _less(a: Sequence[float], b: Sequence[float]) -> list[float]:
-    return [one - other for one, other in zip(a, b, strict=True)]
-
-
 def _chart(measured: Rounds, rounds: int) -> Chart:
     sizes = sorted({point.payload_bytes for point in measured.points})
     added = {
@@ -144,31 +108,24 @@ def _chart(measured: Rounds, rounds: int) -> Chart:
         styles={variant: topology_style(variant) for variant in added},
         name="added",
         note=f"Medians over n = {rounds} rounds, with 95 % intervals; at the highest rate of each size: "
-        + ", ".join(str(measured.fastest_at(each)) for each in sizes)
+        + "; ".join(str(measured.fastest_at(each)) for each in sizes)
         + ".",
     )
 
 
-def _notes(measured: Rounds, rounds: int, *, with_h2load: bool) -> Iterator[str]:
+def _notes(measured: Rounds, rounds: int) -> Iterator[str]:
     sizes = ", ".join(f"{point.requests} at {point}" for point in measured.points)
     yield f"n = {rounds} rounds; requests of a variant in each: {sizes}; random order in every round"
     yield f"latency counts from the intended time; {AGAIN!r} is the A/A control; history in {measured.folder}"
     yield DOUBTFUL
     if repeated := measured.repeated():
         yield f"{repeated} trials were repeated because the driver was late"
-    if not with_h2load:
-        yield NOT_MEASURED
-        return
-    yield (
-        f"h2load: the same bytes, evenly spaced, over one connection, in one of {SECOND_OPINION_EVERY} rounds; it "
-        f"counts from the sending and parses nothing; of {DIRECT} and {GATEWAY} it uses one replica only"
-    )
 
 
 BENCH = Bench(
     name="topologies",
     question="What does each topology add over a direct call, by payload size and rate?",
     run=run,
-    options=(TOPOLOGIES_OPTION,),
+    options=(replace(TOPOLOGIES_OPTION, choices=lambda: (*TOPOLOGIES, STATIC)),),
     controls=len(LOAD_POINTS),
 )
