@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lab.report.picture import AnyChart
     from lab.report.run import ReportedRun
 
-_CURVE = "Every further nine of the percentile is as wide as the one before; a line ends at its slowest answer."
+_CURVE = "p90, p99 and p99.9 are equally far apart; a line ends at its slowest answer."
 _NOT_RIGHT = {
     Claim.CORRECTNESS: {Outcome.INVALID: "routing is wrong", Outcome.UNKNOWN: "routing is not shown to be right"},
     Claim.AVAILABILITY: {
@@ -116,6 +116,8 @@ def answers_in_words(runs: Sequence[ReportedRun]) -> tuple[str, bool]:
         sum(getattr(run.result.counts, name) for run in runs) for name in ("right", "wrong", "failed")
     )
     lost = f", {failed:,} request{'s' * (failed > 1)} failed" if failed else ""
+    if failed and all(run.result.claims.get(Claim.AVAILABILITY) is Outcome.VALID for run in runs):
+        lost += " for a known cause"
     if wrong:
         return f"{wrong:,} of {right + wrong:,} answers wrong{lost}", False
     if not right:
@@ -145,7 +147,7 @@ def _doubts(runs: Sequence[ReportedRun], *, timing: bool = False) -> Iterator[st
 def _cost(headline: Headline, runs: Sequence[ReportedRun], bench: ReportedBench | None = None) -> str:
     if headline.added.doubts:
         return _sentence(headline.text, runs, "; ".join(_of_rounds(headline, bench) if bench else _of_runs(runs)))
-    return _sentence(f"{headline.text}{f' of {headline.row.count} rounds' if bench else ''}", runs)
+    return _sentence(headline.text, runs)
 
 
 def _of_runs(runs: Sequence[ReportedRun]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence  # noqa: TC003 (pydantic reads th
 from dataclasses import dataclass, field, replace
 
 from lab.measure.findings import written
-from lab.report.chart import BESIDE, CHARACTER, GAP, WIDER, WIDTH, Spec, in_rows, layers, tooltips
+from lab.report.chart import BESIDE, CHARACTER, GAP, PIXELS, WIDER, WIDTH, Spec, in_rows, layers, tooltips
 from lab.report.palette import colour_of, page_colour
 from lab.report.scales import Scale  # noqa: TC001 (same)
 
@@ -109,10 +109,20 @@ def spec_of_bars(chart: BarChart) -> Spec:
         [chart.x.place(bound.value) * width for bound in chart.bounds], [bound.label for bound in chart.bounds], width
     )
     rows = [*(_Row() for _ in {row for row, _ in aligned}), *rows]
-    bounds = [
+    bounds: list[Spec] = [
         {"row": row, "bound": bound.label, "x": bound.value, "align": align}
         for bound, (row, align) in zip(chart.bounds, aligned, strict=True)
     ]
+    step = _STEP + 4 * chart.stacked
+    pieces = [
+        {"x": bound["x"], "top": step * row, "bottom": step * (row + 1)}
+        for bound in bounds
+        for row in range(bound["row"], len(rows))
+        if _length(rows[row].heading) < left + chart.x.place(bound["x"]) * width
+    ]
+    for row in rows:
+        if row.total:
+            row.total["x"] = _past_bounds(chart, row.total["x"], row.total["text"], width)
     names = [row.name for row in rows]
     bars = [{**bar, "row": number} for number, row in enumerate(rows) for bar in row.bars]
     totals = [{**row.total, "row": number} for number, row in enumerate(rows) if row.total]
@@ -121,7 +131,7 @@ def spec_of_bars(chart: BarChart) -> Spec:
     return {
         "width": round(width),
         "padding": {"right": longest * WIDER},
-        "height": {"step": _STEP + 4 * chart.stacked},
+        "height": {"step": step},
         "encoding": {
             "y": {
                 "field": "row",
@@ -141,7 +151,7 @@ def spec_of_bars(chart: BarChart) -> Spec:
         "layer": [
             _bars(chart, bars, x),
             *_intervals([bar for bar in bars if "low" in bar], x),
-            *_bounds(bounds, x),
+            *_bounds(bounds, pieces, x),
             *layers([bar for bar in bars if bar.get("roomy")], (_INSIDE, {"x": {**x, "field": "middle"}, **_TEXT})),
             *layers(totals, (_BEHIND, {"x": x, **_TEXT})),
             *layers(headings, (_HEADING, {"x": {"value": -left}, "text": {"field": "heading"}})),
@@ -237,9 +247,24 @@ def _intervals(bars: Sequence[Spec], x: Spec) -> Iterator[Spec]:
         yield from layers([bar for bar in bars if bar[beyond]], (head, place))
 
 
-def _bounds(bounds: Sequence[Spec], x: Spec) -> list[Spec]:
-    """Dashed lines, each with its name, from the name's row down."""
+def _past_bounds(chart: BarChart, start: float, text: str, width: float) -> float:
+    """Where a text behind a bar begins: at the bar's end, or at the first bound from which it crosses none."""
+    for value in sorted(bound.value for bound in chart.bounds):
+        if 0 <= (chart.x.place(value) - chart.x.place(start)) * width <= _length(text):
+            start = value
+    return start
+
+
+def _length(text: str) -> float:
+    return len(text) * (CHARACTER + WIDER) + GAP if text else 0
+
+
+def _bounds(bounds: Sequence[Spec], pieces: Sequence[Spec], x: Spec) -> list[Spec]:
+    """Dashed lines from each bound's name down, with gaps where headings cross them."""
     rule: Spec = {"type": "rule", "color": _INK, "strokeWidth": 1.2, "strokeDash": [5, 3]}
-    down: Spec = {"y": {"field": "row", "type": "ordinal", "bandPosition": 0}, "y2": {"value": "height"}}
+    down: Spec = {"y": {"field": "top", **PIXELS}, "y2": {"field": "bottom"}}
     name: Spec = {"type": "text", **BESIDE}
-    return layers(bounds, (rule, {"x": x, **down}), (name, {"x": x, "text": {"field": "bound"}}))
+    return [
+        *layers(pieces, (rule, {"x": x, **down})),
+        *layers(bounds, (name, {"x": x, "text": {"field": "bound"}})),
+    ]

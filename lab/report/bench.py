@@ -74,7 +74,7 @@ class ReportedBench:
     @property
     def origin(self) -> str:
         """The bench, when it ran and on which machine, for captions of charts."""
-        return self.name if self.ran is None else f"{self.name}, {self.ran}"
+        return f"Bench {self.name}" if self.ran is None else f"Bench {self.name}, {self.ran}"
 
 
 _BENCH = TypeAdapter(ReportedBench)

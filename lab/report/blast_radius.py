@@ -189,7 +189,7 @@ class BlastView:
     Attributes:
         origin: where the figures are from.
         notes: what a reader needs to interpret them.
-        headline: whom the worst fault reached, in words.
+        headline: the reach of the worst fault, in words.
         panels: one for each caller and topology; none of a bench.
     """
 
@@ -247,10 +247,10 @@ def _of_runs(runs: Sequence[ReportedRun]) -> Iterator[BlastView]:
 
 
 def headline_of(radii: Sequence[Radius]) -> str:
-    """Whom the worst of these faults reached: the share of requests with its interval, callers, and until when."""
+    """The reach of the worst of these faults: the share of requests with its interval, callers, and until when."""
     known = [each for each in radii if each.requests is not None and each.callers is not None]
     if not known:
-        return f"whom {radii[0].fault} reached is unknown: {'; '.join(radii[0].unknown[:1])}"
+        return f"which callers {radii[0].fault} reached is unknown: {'; '.join(radii[0].unknown[:1])}"
     each = max(known, key=lambda radius: radius.requests.estimate if radius.requests else 0)
     assert each.requests is not None  # noqa: S101 (known, see above)
     assert each.callers is not None  # noqa: S101 (same)
@@ -272,7 +272,7 @@ def _worst_tile(chart: HeatMap) -> str:
         if tile.value is not None
     ]
     if not tiles:
-        return "whom the faults reached is unknown"
+        return "which callers the faults reached is unknown"
     _, fault, topology, tile = max(tiles, key=lambda each: each[0])
     of = f"Worst of {len(chart.rows)} faults, " if len(chart.rows) > 1 else ""
     return f"{of}{fault}: {tile.text} of requests over {topology} hit, {tile.more}"

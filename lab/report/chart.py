@@ -5,6 +5,7 @@ Each line is labelled at its end, so readers need not match colours with a legen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence  # noqa: TC003 (pydantic reads the annotations of what a bench leaves)
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,7 @@ class Line:
     Attributes:
         label: its name, written at its end.
         style: gives it colour and dashes; see :mod:`lab.report.palette`.
-        points: values of x and y, in order; at least one.
+        points: values of x and y, in order; at least one. A y of NaN breaks the line.
         intervals: lowest and highest y, one a point; empty if they are not known.
         dots: whether each point is a measurement, drawn as a dot with an interval bar; else intervals are a band.
 
@@ -117,7 +118,7 @@ def spec_of_lines(chart: Chart, *, live: bool = False) -> Spec:
         "data": {"values": [point for line in chart.lines for point in _points(line, chart)]},
         "encoding": {"x": x, **colours},
         "layer": [
-            *_marks(chart, rows, bottom),
+            *_marks(chart, rows, top, bottom),
             *layers(bands, (area, {"y": {**y, "field": "low"}, "y2": {"field": "high"}})),
             {"mark": line, "encoding": {"y": y, **dashes}, "params": [_ZOOM] if live else []},
             *_whiskers([point for point in dots if "low" in point], y),
@@ -147,7 +148,12 @@ def tooltips(*fields: str) -> list[Spec]:
 
 def _points(line: Line, chart: Chart) -> list[Spec]:
     points: list[Spec] = [
-        {"line": line.label, "at": _short(at), "x": _short(chart.x.bent(at)), "y": _short(value)}
+        {
+            "line": line.label,
+            "at": _short(at),
+            "x": _short(chart.x.bent(at)),
+            "y": None if math.isnan(value) else _short(value),
+        }
         for at, value in line.points
     ]
     for point, (low, high) in zip(points, line.intervals, strict=False):
@@ -194,8 +200,11 @@ def _halos(chart: Chart, y: Spec) -> Spec:
     }
 
 
-def _marks(chart: Chart, rows: Sequence[tuple[int, str]], bottom: float) -> list[Spec]:
-    """A labelled band for each mark, from its row above the lines down to the axis."""
+def _marks(chart: Chart, rows: Sequence[tuple[int, str]], top: float, bottom: float) -> list[Spec]:
+    """A labelled band for each mark, from its row above the lines down to the axis.
+
+    Its edges begin below the rows, so that none strikes through a label.
+    """
     values = [
         {
             "what": mark.label,
@@ -208,13 +217,16 @@ def _marks(chart: Chart, rows: Sequence[tuple[int, str]], bottom: float) -> list
         }
         for mark, (row, anchor) in zip(chart.marks, rows, strict=True)
     ]
-    band: Spec = {"type": "rect", "fill": _QUIET, "fillOpacity": 0.18, "stroke": _QUIET, "clip": True}
+    band: Spec = {"type": "rect", "fill": _QUIET, "fillOpacity": 0.18, "clip": True}
+    edges: Spec = {"type": "rect", "filled": False, "stroke": _QUIET, "clip": True}
     name: Spec = {"type": "text", "baseline": "top", "dy": 3, "color": _QUIET, "clip": True, **BESIDE}
-    y: Spec = {"field": "row", **_PIXELS}
+    y: Spec = {"field": "row", **PIXELS}
+    ends: Spec = {"x2": {"field": "end"}, "y2": {"value": bottom}, "color": _NO_SCALE}
     said = tooltips("what", "from", "until")
     return layers(
         values,
-        (band, {"y": y, "x2": {"field": "end"}, "y2": {"value": bottom}, "color": _NO_SCALE, "tooltip": said}),
+        (band, {"y": y, **ends, "tooltip": said}),
+        (edges, {"y": {"value": top}, **ends}),
         (name, {"y": y, "text": {"field": "what"}, "color": _NO_SCALE, "tooltip": said}),
     )
 
@@ -223,7 +235,8 @@ BESIDE: Spec = {"align": {"expr": "datum.align"}, "dx": {"expr": "datum.align ==
 """Properties of a text mark: left or right of its position, as the datum's ``align`` says."""
 _QUIET = page_colour("quiet")
 _NO_SCALE: Spec = {"value": _QUIET}
-_PIXELS: Spec = {"type": "quantitative", "scale": None, "axis": None}
+PIXELS: Spec = {"type": "quantitative", "scale": None, "axis": None}
+"""Channel of a field whose values are pixels."""
 
 
 def _names(chart: Chart, top: float, bottom: float, dashes: Spec) -> list[Spec]:
@@ -235,7 +248,7 @@ def _names(chart: Chart, top: float, bottom: float, dashes: Spec) -> list[Spec]:
     ]
     piece: Spec = {"x": _behind(GAP), "x2": _behind(3 * GAP), **dashes}
     name: Spec = {"x": _behind(3.5 * GAP), "text": {"field": "line"}, "color": {"value": page_colour("ink")}}
-    y: Spec = {"y": {"field": "height", **_PIXELS}}
+    y: Spec = {"y": {"field": "height", **PIXELS}}
     return layers(
         values,
         ({"type": "rule", "strokeWidth": 2, "clip": False}, {**y, **piece}),

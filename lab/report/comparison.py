@@ -170,7 +170,7 @@ def _compare_bench(a: ReportedBench, b: ReportedBench, names: tuple[str, str]) -
     if len(figures) >= _MANY:
         by_chance = round(len(figures) * (1 - compare.CONFIDENCE))
         warnings.append(
-            f"Of {len(figures)} figures, about {by_chance} would be called distinguishable if none differed at all."
+            f"Of {len(figures)} figures, about {by_chance} would be called distinguishable even if none differed."
         )
     for letter, bench in (("A", a), ("B", b)):
         warnings += [f"{letter}: {control.doubt}" for control in bench.controls if control.doubt]

@@ -68,6 +68,8 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
 
 
 def _driver(plan: LoadPlan) -> str:
+    if plan.drivers > 1:
+        return f"{plan.drivers} drivers"
     if plan.locust is None:
         return "1 process" if plan.processes == 1 else f"{plan.processes} processes"
     workers = plan.locust.workers

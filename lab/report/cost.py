@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.checkers import Claim
+from lab.measure import single_run_intervals
 from lab.measure.compare import median, median_difference
 from lab.measure.findings import written
-from lab.measure.single_run_intervals import difference
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.conditions import HARMLESS, conditions, differing, in_words
-from lab.report.digits import with_interval
+from lab.report.digits import difference
 from lab.report.palette import topology_style
 from lab.report.run import origins
 from lab.report.scales import linear
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from lab.report.bench import ReportedBench
     from lab.report.run import ReportedRun
@@ -43,6 +43,7 @@ BASES = (FLOOR, MESH)
 _ARM = re.compile(r"(?P<topology>[^,]+), (?P<payload>[\d.]+ (?:B|KB|MB)), (?P<rate>[\d.]+) rps")
 _IN_BYTES = {"B": 1.0, "KB": 1e3, "MB": 1e6}
 _PERCENTILES = ("p50", "p99")
+_CONTROL = " again"  # ends the names of A/A controls
 _USUAL_BYTES = 27_000  # features of a hundred candidates to rank
 
 
@@ -62,6 +63,11 @@ class Added:
     def text(self) -> str:
         """The estimate, with its sign."""
         return signed(self.values[0])
+
+    @property
+    def amount(self) -> str:
+        """The estimate in a sentence that says *adds*."""
+        return written(self.values[0]) if self.is_clear else "≈ 0"
 
     @property
     def ends(self) -> tuple[str, str]:
@@ -115,11 +121,11 @@ class Headline:
 
     @property
     def text(self) -> str:
-        """E.g. ``Gateway +1.6 ms [1.0, 2.2] over mesh at 27 KB, 100 rps, p50``."""
-        estimate, low, high = self.added.values
-        figure = with_interval(estimate, low, high, unit="ms", signed=True)
+        """E.g. ``Gateway +1.6 ms [1.0, 2.2] over mesh at 27 KB, 100 rps, p50``; of a bench with its rounds."""
+        figure = difference(*self.added.values, unit="ms")
         rest = "" if self.added.is_clear or self.added.doubts else ": no difference shown"
-        where = f"{self.row.payload}, {self.row.rate.partition(',')[0]}, {self.row.percentile}"
+        rounds = f" of {self.row.count} rounds" if self.bench and not self.added.doubts else ""
+        where = f"{self.row.payload}, {self.row.rate.partition(',')[0]}, {self.row.percentile}{rounds}"
         return f"{self.topology.capitalize()} {figure} over {self.over} at {where}{rest}"
 
 
@@ -202,13 +208,19 @@ def cost(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Cost:
 
 
 def _table(base: str, rows: Sequence[Row], note: str, bench: str = "") -> CostTable:
-    topologies = [topology for topology in columns() if any(topology in row.added for row in rows)]
+    topologies = _compared(topology for row in rows for topology in row.added)
     return CostTable(base=base, topologies=topologies, rows=rows, note=note, bench=bench)
 
 
 def columns() -> list[str]:
     """All topologies, first the two that most people choose between."""
     return list(dict.fromkeys((GATEWAY, MESH, *TOPOLOGIES)))
+
+
+def _compared(measured: Iterable[str]) -> list[str]:
+    """The topologies among what was measured; if there is none, its yardsticks, such as a static Envoy."""
+    given = dict.fromkeys(measured)
+    return [each for each in columns() if each in given] or [each for each in given if not each.endswith(_CONTROL)]
 
 
 def charts(found: Cost) -> Iterator[BarChart]:
@@ -257,7 +269,7 @@ def of_bench(bench: ReportedBench) -> CostTable | None:
             continue
         cell = f"{payload}, {rate} rps"
         added = {}
-        for topology in (each for each in columns() if each in topologies and each != base):
+        for topology in _compared(each for each in topologies if each != base):
             figure = median_difference(topologies[topology], topologies[base], seed=0)
             added[topology] = Added(
                 values=(figure.estimate, figure.low, figure.high), doubts=_doubts(bench, cell, topology, base)
@@ -362,14 +374,14 @@ def _row(base: ReportedRun, others: Mapping[str, ReportedRun], percentile: str) 
         percentile=percentile,
         base=written(base.figures[percentile].estimate),
         count=" to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1]))),
-        added={topology: _added(others[topology], base, percentile) for topology in columns() if topology in others},
+        added={topology: _added(others[topology], base, percentile) for topology in _compared(others)},
         gateway_over_mesh=_added(others[GATEWAY], others[MESH], percentile) if {GATEWAY, MESH} <= set(others) else None,
     )
 
 
 def _added(run: ReportedRun, base: ReportedRun, percentile: str) -> Added:
     return Added(
-        values=difference(run.figures[percentile], base.figures[percentile]),
+        values=single_run_intervals.difference(run.figures[percentile], base.figures[percentile]),
         doubts=[doubt for each in (base, run) for doubt in doubts_of(each)],
     )
 
@@ -388,7 +400,7 @@ def _range(rows: Sequence[Row], topology: str) -> str:
         return "an unknown amount"
     least, most = (choose(sure, key=lambda row: row.added[topology].values[0]) for choose in (min, max))
     ends = (least,) if least is most else (least, most)
-    return " to ".join(f"{written(row.added[topology].values[0])} ms ({row.payload}, {row.rate})" for row in ends)
+    return " to ".join(f"{row.added[topology].amount} ms ({row.payload}, {row.rate})" for row in ends)
 
 
 def _sure(rows: Sequence[Row], topology: str) -> list[Row]:

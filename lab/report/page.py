@@ -42,8 +42,9 @@ def _short(value: float) -> str:
 
 
 def _code(text: str) -> Markup:
-    """Text with what stands between backticks as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 (escaped before)
+    """Text with what stands between backticks as code; no line ends within an option, as at its hyphens."""
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"(?<= )--[\w-]+", r'<span class="named">\g<0></span>', marked))  # noqa: S704 (escaped before)
 
 
 templates = Environment(

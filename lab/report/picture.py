@@ -7,11 +7,16 @@ without fonts.
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 import textwrap
 import zlib
+from contextlib import suppress
 from functools import cache
 from html import escape
+from importlib.util import cache_from_source
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -24,7 +29,6 @@ from lab.report.palette import light_only, page_colour
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
     from types import ModuleType
 
 AnyChart = Chart | BarChart | HeatMap
@@ -122,9 +126,29 @@ def write_pictures(svg: str, stem: Path, endings: Iterable[str] = (".svg", ".png
 
 @cache
 def scripts() -> Markup:
-    """Vega, Vega-Lite and vega-embed as one script for a page, 0.9 MB; it fetches nothing."""
-    bundle = str(_vega().javascript_bundle(vl_version=_VEGA_LITE))
+    """Vega, Vega-Lite and vega-embed as one script for a page, 0.9 MB; it fetches nothing.
+
+    Bundling takes seconds. The result is kept beside the compiled files of vl-convert, if Python may write them.
+    """
+    vega = _vega()
+    kept = Path(cache_from_source(str(vega.__file__))).with_name(f"bundle-{vega.__version__}-{_VEGA_LITE}.js")
+    try:
+        bundle = kept.read_text()
+    except (OSError, UnicodeDecodeError):
+        bundle = str(vega.javascript_bundle(vl_version=_VEGA_LITE))
+        _keep(kept, bundle)
     return Markup(bundle.replace("</script", r"<\/script"))  # noqa: S704 (so nothing in it ends it)
+
+
+def _keep(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    if sys.dont_write_bytecode:
+        return
+    part = path.with_suffix(f".{os.getpid()}")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text)
+        part.replace(path)
 
 
 @cache

@@ -20,7 +20,7 @@ from lab.report import ReportedBench, next_run, read_run, read_runs
 from lab.report.answer import Answer, answer
 from lab.report.blast_radius import blasts
 from lab.report.cost import cost
-from lab.report.digits import in_two_digits, with_interval
+from lab.report.digits import difference, in_two_digits, with_interval
 from lab.report.run import ReportedRun
 from lab.runs import LoadOptions, runs_in
 from lab.runs.drive import DEFAULT_CONTEXTS
@@ -86,6 +86,15 @@ def test_wrong_answers_come_first(tmp_path: Path) -> None:
     assert list(top.doubts) == ["Run 1 mesh: routing is wrong, says the checker routing: 40 not as the rules say."]
 
 
+def test_a_bench_that_shows_no_difference_names_its_rounds_first(tmp_path: Path) -> None:
+    cells = ("27 KB, 100 rps",)
+    same = bench_of(tmp_path, {(topology, cells[0]): 1.5 for topology in ("gateway", "mesh")}, cells)
+
+    sentence = top_of([], [same]).sentence
+    assert sentence.startswith("Gateway ≈ 0 ms [0, 0] over mesh at 27 KB, 100 rps, p50 of 10 rounds")
+    assert sentence.endswith("p50 of 10 rounds: no difference shown.")
+
+
 def test_a_bench_says_what_the_gateway_costs_over_the_mesh(tmp_path: Path) -> None:
     cells = ("400 B, 100 rps", "27 KB, 100 rps", "27 KB, 500 rps")
     added = {(topology, cell): ms for cell in cells for topology, ms in (("gateway", 2.5), ("mesh", 1.0))}
@@ -110,7 +119,9 @@ def test_a_fault_says_whom_it_reached_and_shows_each_caller(tmp_path: Path) -> N
     top = top_of(runs)
 
     assert top.sentence.startswith("homepage-sidecar killed: 1 of 2 callers hit, 50 % [")
-    assert "100 requests failed" in top.sentence
+    assert "100 requests failed for a known cause" in top.sentence
+    unexplained = [with_verdict(run, Claim.AVAILABILITY, Outcome.UNKNOWN) for run in runs]
+    assert "100 requests failed." in top_of(unexplained).sentence
     assert [shown.heading for shown in top.charts] == [
         "homepage over mesh: 300 right, 100 failed",
         "search over mesh: 400 right",
@@ -137,9 +148,23 @@ def test_two_digits(value: float, text: str) -> None:
 
 
 def test_an_interval_bounds_the_digits() -> None:
-    assert with_interval(1.62, 1.04, 2.21, unit="ms", signed=True) == "+1.6 ms [1.0, 2.2]"
-    assert with_interval(0.003, -1.21, 1.3, unit="ms", signed=True) == "+0.0 ms [−1.2, 1.3]"
+    assert with_interval(1.62, 1.04, 2.21, unit="ms") == "1.6 ms [1.0, 2.2]"
     assert with_interval(1.62, -math.inf, math.inf, unit="ms") == "1.6 ms [−∞, ∞]"
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        ((1.62, 1.04, 2.21), "+1.6 ms [1.0, 2.2]"),
+        ((-1.62, -2.21, -1.04), "−1.6 ms [−2.2, −1.0]"),
+        ((0.003, -1.21, 1.3), "≈ 0 ms [−1.2, 1.3]"),
+        ((0, 0, 0), "≈ 0 ms [0, 0]"),
+        ((0.4, 0, 0.8), "≈ 0 ms [0.00, 0.80]"),
+    ],
+)
+def test_a_difference_whose_interval_holds_zero_is_about_zero(interval: tuple[float, float, float], text: str) -> None:
+    assert difference(*interval, unit="ms") == text
+    assert difference(*interval, unit="ms", ends=False) == text.partition(" [")[0]
 
 
 @pytest.mark.parametrize(
@@ -152,6 +177,7 @@ def test_an_interval_bounds_the_digits() -> None:
             "use_cases": (UseCase("Rows", "ranking.v1"),),
         },
         {"tear_every": 9, "processes": 2, "streams": 0, "edge_every": 0},
+        {"drivers": 3},
     ],
 )
 def test_the_command_repeats_the_run(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,5 +204,6 @@ def test_the_command_repeats_the_run(changes: dict[str, Any], tmp_path: Path, mo
     assert (options.rate, options.duration_s) == (plan.arrivals.rate, plan.arrivals.duration_s)  # type: ignore[union-attr]
     assert options.arrivals == plan.arrivals.kind
     assert options.use_cases == (() if len(plan.use_cases) > 1 else ("Rows",))
-    same = ("caller", "payload_bytes", "users", "seed", "contexts", "tear_every", "processes", "streams", "edge_every")
+    drawn = ("caller", "payload_bytes", "users", "seed", "contexts")
+    same = (*drawn, "tear_every", "processes", "drivers", "streams", "edge_every")
     assert {name: getattr(options, name) for name in same} == {name: getattr(plan, name) for name in same}

@@ -69,10 +69,9 @@ def test_everything_stays_inside_whatever_was_measured(given_bars: list[tuple[st
     for bar in drawn(chart, "bar"):
         assert X.low <= bar["end"] <= X.high
         assert X.low <= bar["furthest"] <= X.high
-    # No two things of one kind in one row: bars, and names of bars and groups.
-    for kind in ("bar", "rule"):
-        rows = [each["row"] for each in drawn(chart, kind)]
-        assert len(set(rows)) == len(rows) or kind == "rule"
+    # No two bars in one row, and no two names of bars and groups.
+    rows = [each["row"] for each in drawn(chart, "bar")]
+    assert len(set(rows)) == len(rows)
     names = [each["row"] for each in drawn(chart, "text") if "heading" in each]
     assert len(set(names)) == len(names)
     assert set(names).isdisjoint(each["row"] for each in drawn(chart, "bar"))

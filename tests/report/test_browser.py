@@ -7,11 +7,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from lab.bench.harness.result import ResultTable
 from lab.report import read_benches, read_runs, write_report
+from lab.report.bars import Bar, BarChart, BarGroup, Bound
+from lab.report.picture import to_svg
+from lab.report.scales import linear
 from lab.runs import runs_in
 from lab.waiting import eventually
 from tests.browser import Page, chromium
@@ -46,6 +50,15 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: (home / f"{name}.html").as_uri() for name in contents}
 
 
+# Texts that a dashed line crosses, and the number of dashed lines.
+CROSSED = """(() => {
+  const [lines, texts] = ['line[stroke-dasharray]', 'text'].map(each => [...document.querySelectorAll(each)]);
+  const crosses = (line, text) => {
+    const [a, b] = [line, text].map(each => each.getBoundingClientRect());
+    return b.width && a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  };
+  return [texts.filter(text => lines.some(line => crosses(line, text))).map(text => text.textContent), lines.length];
+})()"""
 UNFOLD = "document.querySelectorAll('details').forEach(each => each.open = true)"
 # What has the focus, after keys: its tag, its text, and whether one sees that it has the focus.
 FOCUS = """(() => {
@@ -142,3 +155,44 @@ def test_a_chart_comes_alive_by_keyboard(page: Page, reports: dict[str, str]) ->
     # axe takes the discs at points for a background, which are transparent until one points at them.
     assert [each for each in found if not each.startswith("color-contrast")] == []
     assert page.complaints == []
+
+
+def ticks(page: Page) -> list[str]:
+    """The texts of the first chart's axes and names, each with its place, once it is alive."""
+    found: list[str] = page.evaluate(
+        "[...document.querySelectorAll('.chart[data-live] .vega-embed svg text')]"
+        ".map(each => `${each.textContent} ${Math.round(each.getBoundingClientRect().left)}`)"
+    )
+    return sorted(found)  # a tick that comes back is the last one in the document
+
+
+def test_a_chart_pans_and_zooms_by_keyboard(page: Page, reports: dict[str, str]) -> None:
+    page.open(reports["two"])
+    page.evaluate("document.querySelector('.chart').focus()")
+    within = timedelta(seconds=10)
+    whole = eventually("the chart is alive", lambda: ticks(page), within=within)
+
+    for keys in (["ArrowRight"], ["+", "+"], ["-"]):
+        for key in keys:
+            page.press(key)
+        eventually(f"{keys} changes it", lambda: ticks(page) != whole, within=within)
+        assert page.evaluate("document.activeElement.matches('.chart')")
+        page.press("0")
+        eventually("0 resets it", lambda: ticks(page) == whole, within=within)
+
+
+def test_the_line_of_a_bound_crosses_no_text(page: Page, tmp_path: Path) -> None:
+    names = ("requests that a stalled connection makes late, HTTP/2, one connection / one each", "late in all")
+    values = (2.7, 0.9, 0.97, 1.0, 1.9)
+    bars = [
+        Bar(f"{name}, {value:g}", "run-1", value, value, value, "8.000 (≥ 3)") for name in names for value in values
+    ]
+    bounds = [Bound("bound", 1.0), Bound("a bound with a long name", 1.1), Bound("the last", 2.9)]
+    chart = BarChart("figures against their bounds", linear("x", 3), [BarGroup("", bars)], bounds=bounds)
+    (file := tmp_path / "chart.svg").write_text(to_svg(chart))
+
+    page.open(file.as_uri())
+
+    crossed, lines = page.evaluate(CROSSED)
+    assert crossed == []
+    assert lines > len(bounds)

@@ -89,10 +89,11 @@ def test_marks_have_room_above_the_lines() -> None:
 
     spec = spec_of_lines(chart_of(line, marks=marks))
 
-    (band,) = layers_of(spec, "rect")
+    band, edges = layers_of(spec, "rect")
     (name,) = layers_of(spec, "text")[-1]["data"]["values"]
     assert [each["row"] for each in band["data"]["values"]] == [0, 18]
     assert name["height"] > 2 * 18, "the highest value is below the names of the marks"
+    assert ("stroke" in band["mark"], edges["encoding"]["y"]["value"] > 2 * 18) == (False, True), "no edge in a name"
 
 
 def test_intervals_are_bars_where_points_were_measured_and_else_a_band() -> None:

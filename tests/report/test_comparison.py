@@ -128,7 +128,3 @@ def test_runs_that_cannot_be_compared_are_one_line(tmp_path: Path) -> None:
         done = run_lab(None, "compare", *arguments, "--json")
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
         assert named in done.stderr
-
-
-def test_help_has_an_example() -> None:
-    assert "Example: lab compare" in run_lab(None, "compare", "--help").stdout

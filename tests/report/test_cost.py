@@ -86,6 +86,18 @@ def test_a_doubtful_arm_gives_no_answer(tmp_path: Path) -> None:
     assert broken.startswith("the A/A control disagrees: direct again")
 
 
+def test_a_bench_without_topologies_compares_its_yardsticks(tmp_path: Path) -> None:
+    cell = "27 KB, 100 rps"
+    added = {("direct again", cell): 0.0, ("http2-proxy", cell): 0.75, ("static-envoy", cell): 0.25}
+
+    (table,) = cost([], [bench_of(tmp_path, added, cells=(cell,))]).tables
+
+    assert table.topologies == ["http2-proxy", "static-envoy"]
+    assert table.headline is not None
+    assert table.headline.text.startswith("Http2-proxy +0.75 ms")
+    assert [each.text for each in table.rows[0].added.values()] == ["+0.750", "+0.250"]
+
+
 def test_a_bench_without_such_arms_answers_nothing(tmp_path: Path) -> None:
     assert not cost([], [bench_of(tmp_path, {}, cells=("here", "there"))]).tables
 

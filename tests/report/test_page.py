@@ -11,6 +11,7 @@ import pytest
 from lab.errors import RunError
 from lab.history import Record
 from lab.report import read_run, render, write_report
+from lab.report.page import templates
 from lab.report.picture import scripts
 from lab.report.sections import SECTIONS
 from tests.lab_command import run_lab
@@ -180,3 +181,9 @@ def test_an_error_of_the_command_is_one_line(tmp_path: Path) -> None:
 
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (3, "", 1)
     assert "nothing: there is no run; `lab runs` lists them" in result.stderr
+
+
+def test_no_line_ends_at_the_hyphens_of_an_option() -> None:
+    page = templates.from_string("{{ text | code }}").render(text="try `lab bench topologies --rounds 14` -- <now>")
+
+    assert page == ('try <code>lab bench topologies <span class="named">--rounds</span> 14</code> -- &lt;now&gt;')

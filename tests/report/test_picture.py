@@ -2,15 +2,18 @@
 
 import json
 import struct
+import sys
 import zlib
 from dataclasses import asdict
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import vl_convert
 from pydantic import TypeAdapter
 
 from lab.errors import RunError
+from lab.report import picture
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.chart import Chart, Line
 from lab.report.picture import AnyChart, file_name, to_png, to_svg, write_pictures
@@ -85,3 +88,14 @@ def test_pictures_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be written"):
         write_pictures(to_svg(BARS), tmp_path / "file" / "bars")
+
+
+def test_the_script_of_pages_is_bundled_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    bundled = picture.scripts.__wrapped__()
+    monkeypatch.setattr(vl_convert, "javascript_bundle", None)  # so that another call fails
+
+    assert picture.scripts.__wrapped__() == bundled
+    [kept] = tmp_path.rglob("bundle-*.js")
+    assert "vega" in kept.read_text()

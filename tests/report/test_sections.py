@@ -1,5 +1,6 @@
 """What each section finds in a run."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from lab.history import UNSENT
 from lab.load.arrivals import Poisson, Trace
 from lab.report import read_run, read_runs, render
+from lab.report.chart import spec_of_lines
 from lab.report.sections import answers, latency, machine, timeline, verdicts
 from lab.runs import judge
 from lab.runs.events import Event
@@ -90,6 +92,18 @@ def test_a_pause_shows_in_the_latency_over_time(tmp_path: Path) -> None:
 
     assert found.latency is not None
     assert "1,000" in [text for _, text in found.latency.y.ticks]
+
+
+def test_a_time_without_answers_breaks_the_lines_of_the_latency(tmp_path: Path) -> None:
+    records = [make_record(each, status="UNAVAILABLE" if 200 <= each < 500 else "OK") for each in range(800)]
+
+    (found,) = timeline.view([read_run(write_run(tmp_path, records))])
+
+    assert found.latency is not None
+    for line in found.latency.lines:
+        (gap,) = [at for at, ms in line.points if math.isnan(ms)]
+        assert 1.0 < gap < 2.5
+    assert [point["y"] for point in spec_of_lines(found.latency)["data"]["values"]].count(None) == 2
 
 
 def test_runs_of_one_topology_share_its_colour_and_differ_in_dashes(tmp_path: Path) -> None:

@@ -123,20 +123,24 @@ def panels(runs: Sequence[ReportedRun]) -> list[Chart]:
 
 
 def _latency(run: ReportedRun, due_s: npt.NDArray[np.float64], bin_s: float, x: Scale, marks: Sequence[Mark]) -> Chart:
-    """The median and the maximum of the requests due in each bin."""
+    """The median and the maximum of the requests due in each bin; a bin without any breaks the lines."""
     which = (due_s / bin_s).astype(np.int64)  # ascending, as requests are sorted by due time
     edges = np.flatnonzero(np.diff(which, prepend=-1))
     ends = np.append(edges[1:], len(which))
-    middle, worst = [], []
+    middle: list[tuple[float, float]] = []
+    worst: list[tuple[float, float]] = []
     for first, last in zip(edges, ends, strict=True):
         at = (float(which[first]) + 0.5) * bin_s
+        if middle and at - middle[-1][0] > 1.5 * bin_s:
+            middle.append((at - bin_s, math.nan))
+            worst.append((at - bin_s, math.nan))
         values = np.maximum(run.latencies_ms[first:last], _LEAST_MS)
         middle.append((at, float(np.median(values))))
         worst.append((at, float(values.max())))
     return Chart(
         f"Latency of answers over when requests were due, run {run.label}",
         x,
-        logarithmic("latency, ms", min(value for _, value in middle), max(value for _, value in worst)),
+        logarithmic("latency, ms", np.nanmin(middle, axis=0)[1], np.nanmax(worst, axis=0)[1]),
         [Line("p50", run.colour, middle), Line("max", "failed", worst)],
         marks,
         name=f"timeline-latency-{run.number}",
