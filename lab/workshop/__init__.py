@@ -5,20 +5,25 @@ command would not do as well.
 """
 
 from lab.workshop.feedback import ExerciseResult
-from lab.workshop.figures import Figure, beside, guesses, show, table, timeline
+from lab.workshop.figures import Figure, answer_of, beside, difference, guesses, show, table, timeline
+from lab.workshop.guess import Guess
 from lab.workshop.session import WorkshopLab
 from lab.workshop.slider import slider
-from lab.workshop.traffic import records_of, topology_picture
+from lab.workshop.traffic import records_of, refused_percent, topology_picture
 from lab.workshop.watch import cut_off, watch
 
 __all__ = [
     "ExerciseResult",
     "Figure",
+    "Guess",
     "WorkshopLab",
+    "answer_of",
     "beside",
     "cut_off",
+    "difference",
     "guesses",
     "records_of",
+    "refused_percent",
     "show",
     "slider",
     "table",

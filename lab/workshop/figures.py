@@ -9,8 +9,11 @@ from IPython import get_ipython
 from jinja2 import ChoiceLoader, PackageLoader
 from markupsafe import Markup
 
-from lab.report import read_run
+from lab.measure.compare import Interval
+from lab.report import digits, read_run
+from lab.report.answer import answer
 from lab.report.bars import Bar, BarChart, BarGroup
+from lab.report.cost import cost
 from lab.report.page import templates
 from lab.report.palette import topology_style
 from lab.report.picture import AnyChart, chart_markup
@@ -18,6 +21,7 @@ from lab.report.scales import linear
 from lab.report.sections import timeline as timelines
 from lab.runs import RunResult
 from lab.workshop.flow import Flow, draw_flow
+from lab.workshop.guess import Guess
 
 _templates = templates.overlay(loader=ChoiceLoader([PackageLoader("lab.workshop"), PackageLoader("lab.report")]))
 _first = iter([True])
@@ -74,6 +78,13 @@ def timeline(run: RunResult, *, title: str = "", number: int = 1) -> Figure:
     return show(replace(line.rates, title=title or line.rates.title))
 
 
+def answer_of(*runs: RunResult) -> Figure:
+    """The first sentence of a report of these runs: the cost of one over the other, and what not to trust."""
+    read = [read_run(each.folder, number=number) for number, each in enumerate(runs, 1)]
+    top = answer(read, [], cost(read, []), [])
+    return Figure(top.sentence, Markup("").join(Markup("<p>{}</p>").format(each) for each in top.doubts))
+
+
 def beside(*figures: Figure) -> Figure:
     """One figure with several, one below the other."""
     body = Markup("").join(
@@ -85,21 +96,45 @@ def beside(*figures: Figure) -> Figure:
     return Figure("", body)
 
 
-def guesses(title: str, unit: str, guess: Mapping[str, float | None], measured: Mapping[str, float]) -> Figure:
-    """A figure of guesses beside measurements, a group for each topology; without a guess, only the measurement."""
+def guesses(guess: Guess, measured: Mapping[str, float | Interval], title: str = "") -> Figure:
+    """A figure of a guess beside measurements, a group for each name, and in words what was measured."""
     groups = []
     for name, value in measured.items():
-        guessed = guess.get(name)
-        bars = [] if guessed is None else [Bar("your guess", "failed", guessed, text=_three_digits(guessed))]
-        groups.append(BarGroup(name, [*bars, Bar("measured", topology_style(name), value, text=_three_digits(value))]))
-    values = [bar.value for group in groups for bar in group.bars]
-    axis = linear(unit, max(values) or 1.0, low=min(values))
-    missing = [name for name in measured if guess.get(name) is None]
-    reminder = f"No guess yet for {', '.join(missing)}: next time, guess first." if missing else ""
-    return show(BarChart(title, axis, groups), reminder)
+        style = topology_style(name)
+        bar = difference_bar("measured", style, value) if isinstance(value, Interval) else Bar("measured", style, value)
+        expected = [Bar("your guess", "failed", guess.given[name])] if name in guess.given else []
+        bars = [each if each.text else replace(each, text=three_digits(each.value)) for each in (*expected, bar)]
+        groups.append(BarGroup(name, bars))
+    ends = [end for group in groups for bar in group.bars for end in (bar.value, bar.low, bar.high) if end is not None]
+    axis = linear(guess.unit, max(ends) or 1.0, low=min(ends))
+    return show(BarChart(title or guess.question, axis, groups), in_words(measured, guess.unit))
 
 
-def _three_digits(value: float) -> str:
+def in_words(measured: Mapping[str, float | Interval], unit: str) -> str:
+    """A sentence with each value and its interval; a value whose interval holds 0 is about 0."""
+    parts = [f"{name} {_measured(value, unit)}" for name, value in measured.items()]
+    n = next((value.rounds for value in measured.values() if isinstance(value, Interval)), 0)
+    return f"Measured: {'; '.join(parts)}." + (f" In brackets: 95 % intervals over {n} rounds." if n else "")
+
+
+def difference_bar(name: str, style: str, value: Interval) -> Bar:
+    """The bar of a difference, with its interval; its text is about 0 if the interval holds 0."""
+    return Bar(name, style, value.estimate, value.low, value.high, text=difference(value, ends=False))
+
+
+def difference(value: Interval, unit: str = "", *, ends: bool = True) -> str:
+    """The text of a difference, see :func:`lab.report.digits.difference`."""
+    return digits.difference(value.estimate, value.low, value.high, unit=unit, ends=ends)
+
+
+def _measured(value: float | Interval, unit: str) -> str:
+    if isinstance(value, Interval):
+        return difference(value, unit)
+    return f"{three_digits(value)} {unit}".strip()
+
+
+def three_digits(value: float) -> str:
+    """A number with three significant digits and a true minus sign."""
     return f"{value:.3g}".replace("-", "−")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,15 +10,17 @@ from lab.bench.harness.environment import Environment
 from lab.bench.harness.interleaved import measure
 from lab.bench.harness.variant import CALLER, LoadPoint, Variant
 from lab.bench.suites.decomposition import PARTS
+from lab.errors import UnitError
 from lab.lab import Lab
 from lab.measure import compare
+from lab.measure.compare import Interval
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of, topology_style
 from lab.report.scales import linear, size
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
 from lab.transport.security import MTLS
-from lab.workshop.figures import Figure, show
+from lab.workshop.figures import Figure, difference_bar, show
 
 ROUNDS = 3
 
@@ -30,7 +33,7 @@ _MEGABYTES = (10.0, 4)
 def p50s(
     lab: Lab, topologies: Sequence[str], payload_bytes: int, *, rounds: int = ROUNDS, **options: Any
 ) -> dict[str, list[float]]:
-    """The median latency of each topology, ms, one value for each round.
+    """The median latency of each topology, ms, one value for each round in which no topology failed.
 
     Args:
         lab: a lab of processes that is up.
@@ -40,15 +43,19 @@ def p50s(
         options: ``say`` receives progress messages.
 
     Raises:
-        UnitError: an answer was wrong or missing.
+        UnitError: in every round an answer was wrong or missing.
     """
     state = LabState.of(lab.folder)
     rate, requests = next((pace for below, *pace in _PACES if payload_bytes < below), _MEGABYTES)
     point = LoadPoint(payload_bytes, rate=rate, requests=int(requests))
     identity = str(Identities(lab.folder).of(CALLER)) if state.security == MTLS else ""
     variants = [Variant(each, each, state.plan.clients[CALLER], identity) for each in topologies]
-    seen = measure(Environment(lab, options.get("say", lambda _: None)), variants, [point], rounds)
-    return {each: seen.p50_ms[each, point] for each in topologies}
+    environment = Environment(lab, options.get("say", lambda _: None))
+    seen = measure(environment, variants, [point], rounds)
+    complete = [each for each in zip(*seen.p50_ms.values(), strict=True) if all(map(math.isfinite, each))]
+    if not complete:
+        raise UnitError(f"a topology failed in each round; run this cell again. First: {environment.missing[0]}")
+    return {each: list(values) for (each, _), values in zip(seen.p50_ms, zip(*complete, strict=True), strict=True)}
 
 
 def middle(values: Sequence[float]) -> float:
@@ -67,16 +74,21 @@ def latency_picture(measured: Mapping[str, Sequence[float]], payload_bytes: int)
     return show(BarChart(title, linear("p50, ms", most), [BarGroup("", bars)], note=_note(measured)))
 
 
+def added(measured: Mapping[str, Sequence[float]], topologies: Sequence[str], base: str) -> dict[str, Interval]:
+    """What each of the topologies adds to the p50 of ``base``, ms."""
+    return {each: compare.median_difference(measured[each], measured[base]) for each in topologies}
+
+
 def parts_picture(measured: Mapping[str, Sequence[float]], payload_bytes: int) -> Figure:
     """The cost of each cause: the difference of two topologies that differ in nothing else."""
-    bars = []
-    for number, part in enumerate(PARTS, 1):
-        if part.more in measured and part.less in measured:
-            it = compare.median_difference(list(measured[part.more]), list(measured[part.less]), seed=0)
-            bars.append(Bar(part.name, style_of(number), it.estimate, it.low, it.high))
+    bars = [
+        difference_bar(part.name, style_of(number), compare.median_difference(measured[part.more], measured[part.less]))
+        for number, part in enumerate(PARTS, 1)
+        if part.more in measured and part.less in measured
+    ]
     axis = linear("ms of the p50", max(bar.high or 0 for bar in bars), low=min(bar.low or 0 for bar in bars))
     title = f"Where the milliseconds go, {size(payload_bytes)}"
-    return show(BarChart(title, axis, [BarGroup("", bars)], note=_note(measured)))
+    return show(BarChart(title, axis, [BarGroup("", bars)], note=f"{_note(measured)} ≈ 0: the interval holds 0."))
 
 
 def _note(measured: Mapping[str, Sequence[float]]) -> str:

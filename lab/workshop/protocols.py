@@ -108,7 +108,7 @@ def costs_picture(measured: Mapping[str, Cost], payload_bytes: int) -> Figure:
     ]
     most = max(bar.value for group in groups for bar in group.bars)
     title = f"What a request of {size(payload_bytes)} takes"
-    note = f"{_ASKS * _TURNS} requests each, one at a time; processor time is counted in hundredths of a second."
+    note = f"{_ASKS * _TURNS} requests each, one at a time; the model's processor time is counted in steps of 10 ms."
     return show(BarChart(title, linear("ms a request", most or 1.0), groups, note=note))
 
 
@@ -180,7 +180,11 @@ def spread_picture(seen: Mapping[str, Sequence[Round]]) -> Figure:
     even = sum(bar.value for bar in groups[0].bars) / REPLICAS
     note = f"{len(INTERVALS_MS)} callers with a connection each; the busiest sends {len(INTERVALS_MS)} times as often."
     chart = BarChart(
-        "Requests to each replica, before", linear("requests", most), groups, bounds=[Bound("even", even)], note=note
+        "Requests to each replica, before a third is added",
+        linear("requests", most),
+        groups,
+        bounds=[Bound("even", even)],
+        note=note,
     )
     return show(chart)
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import grpc
+
 from lab.history import UNSENT, Record, read_parquet
 from lab.report.palette import topology_style
 from lab.roles import ROLES, Placement
@@ -44,6 +46,12 @@ def topology_picture(
 def records_of(run: RunResult) -> list[Record]:
     """The history of a run."""
     return read_parquet(run.folder / "history.parquet")
+
+
+def refused_percent(run: RunResult) -> float:
+    """Share of a run's requests that a limit refused, in percent: a late answer is not a refusal."""
+    refused = run.summary.by_status.get(grpc.StatusCode.RESOURCE_EXHAUSTED.name, 0)
+    return 100 * refused / max(1, run.summary.planned)
 
 
 def recent(requests: Sequence[Request], last_s: float | None) -> Sequence[Request]:

@@ -19,6 +19,7 @@ from lab.lab import Lab
 from lab.ops.reaper import Reaper
 from lab.waiting import eventually
 from lab.workshop import Figure, WorkshopLab, slider
+from lab.workshop.slider import Pending
 from tests.notebooks.processes import await_nothing_left, processes_of
 
 TIMEOUT_S = 60.0
@@ -164,7 +165,32 @@ def test_a_dial_draws_anew_where_it_stops(lab: Lab) -> None:
             assert reply["content"]["status"] == "ok", reply["content"]
 
         assert shown[0].startswith("SelectionSlider")
-        assert shown[1:] == ["[2]", "[3]"]
+        assert shown[1:] == ["[measuring n: 2 …]", "[2]", "[measuring n: 3 …]", "[3]"]
+
+
+def test_while_a_dial_measures_the_previous_picture_is_faded() -> None:
+    text = Pending("n: 3", Figure("the last one", Markup("")))._repr_html_()
+
+    assert 'role="status"' in text
+    assert "measuring n: 3 …" in text
+    assert "the last one" in text.partition("opacity")[2]
+
+
+def test_grpc_writes_no_line_when_a_process_with_calls_in_flight_forks() -> None:
+    script = """
+import os, threading, lab, grpc
+ask = grpc.insecure_channel("127.0.0.1:1").unary_unary("/a/b")
+call = threading.Thread(target=lambda: ask.future(b"", timeout=1, wait_for_ready=True).exception())
+call.start()
+while call.is_alive():
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stderr == ""
 
 
 def test_a_dial_without_widgets_draws_once(

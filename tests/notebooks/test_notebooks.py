@@ -3,16 +3,9 @@
 import json
 import os
 import secrets
-import signal
-import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import timedelta
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import nbformat
 import psutil
@@ -23,9 +16,12 @@ from nbclient.exceptions import CellExecutionError
 from lab import CHECKOUT
 from lab.lab import Lab
 from lab.waiting import eventually
+from tests.notebooks.jupyter import ask, make_notebooks
 from tests.notebooks.processes import await_nothing_left, processes_of
 
 NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+FIRST = NOTEBOOKS[0]
+"""Run by :mod:`tests.notebooks.test_browser`, which shows its output."""
 CELL_TIMEOUT_S = 90
 
 a_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -37,6 +33,33 @@ def run(notebook: nbformat.NotebookNode) -> None:
     # With this variable a kernel shows only what Python prints, not what libraries write to its stderr.
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     NotebookClient(notebook, timeout=CELL_TIMEOUT_S, resources=resources).execute(env=environment)
+
+
+def guess(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Has each form filled in, below the cell that shows it: with 1, or with the first choice."""
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
+        if "guess" in cell.metadata.get("tags", ()):
+            form = cell.source.splitlines()[-1]
+            given = f"{form}.give({{name: {form}.choices[:1] or 1 for name in {form}.names}})"
+            cells.append(nbformat.v4.new_code_cell(given))
+    notebook.cells = cells
+    return notebook
+
+
+def run_to_the_end(path: Path, lab: Lab) -> nbformat.NotebookNode:
+    """Runs a notebook from top to bottom, without a complaint and leaving no process; returns it with its output."""
+    notebook = guess(nbformat.read(path, as_version=4))
+
+    run(notebook)
+
+    for cell in code_cells(notebook):
+        complaints = [output.text for output in cell.outputs if output.get("name") == "stderr"]
+        assert complaints == [], cell.id
+    assert processes_of(lab) == []
+    assert not lab.folder.exists()
+    return notebook
 
 
 def code_cells(notebook: nbformat.NotebookNode) -> list[Any]:
@@ -61,22 +84,29 @@ def test_a_notebook_is_kept_without_what_a_run_left_in_it(path: Path) -> None:
     assert notebook.metadata.language_info == {"name": "python"}, remedy
 
 
-@a_notebook
+@pytest.mark.parametrize("path", [each for each in NOTEBOOKS if each != FIRST], ids=lambda path: path.stem)
 @pytest.mark.timeout(240)
 def test_a_notebook_runs_from_top_to_bottom_and_leaves_no_process(path: Path, lab: Lab) -> None:
-    notebook = nbformat.read(path, as_version=4)
+    run_to_the_end(path, lab)
 
-    run(notebook)
 
-    for cell in code_cells(notebook):
-        complaints = [output.text for output in cell.outputs if output.get("name") == "stderr"]
-        assert complaints == [], cell.id
-    assert processes_of(lab) == []
+def test_a_measurement_waits_for_its_guess_and_says_so_in_one_line(lab: Lab) -> None:
+    notebook = nbformat.read(CHECKOUT / "notebooks" / "1-name-the-use-case.ipynb", as_version=4)
+    kept = {"lab-up", "guess-move", "move"}
+    notebook.cells = [cell for cell in notebook.cells if cell.id in kept]
+    notebook.cells[0].source = notebook.cells[0].source.partition("lab = ")[0]
+
+    with pytest.raises(CellExecutionError):
+        run(notebook)
+
+    [error] = [output for output in notebook.cells[-1].outputs if output.output_type == "error"]
+    [line] = error.traceback
+    assert line.startswith("Guess first: ")
     assert not lab.folder.exists()
 
 
 def test_a_notebook_that_breaks_off_takes_its_lab_along(lab: Lab) -> None:
-    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    notebook = nbformat.read(FIRST, as_version=4)
     up = next(index for index, cell in enumerate(notebook.cells) if "lab.up(" in cell.source)
     notebook.cells.insert(up + 1, nbformat.v4.new_code_cell("raise RuntimeError('broken off')"))
 
@@ -86,9 +116,21 @@ def test_a_notebook_that_breaks_off_takes_its_lab_along(lab: Lab) -> None:
     await_nothing_left(lab)
 
 
-def test_make_opens_jupyterlab_for_this_machine_and_the_holder_of_the_token_alone(lab: Lab, tmp_path: Path) -> None:
+def test_make_opens_jupyterlab_for_this_machine_and_the_holder_of_the_token_alone(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     token = secrets.token_hex(16)
-    with make_notebooks(lab, token, tmp_path / "make.log") as server:
+    opened, browser = tmp_path / "opened", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\ncat "${{1#file://}}" > {opened}\n')  # a file that leads there, with the token
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", f"{browser} %s")
+    with make_notebooks(lab, token, tmp_path / "make.log", "") as server:
+        eventually(
+            "the browser opens at the first notebook",
+            lambda: opened.read_text() if opened.exists() else "",
+            within=timedelta(seconds=20),
+            until=lambda page: "/lab/tree/notebooks/0-first-look.ipynb" in page,
+        )
         status, answer = ask(f"{server['url']}api/status", token)
         assert status == 200
         assert "started" in json.loads(answer)
@@ -108,50 +150,3 @@ def test_make_opens_jupyterlab_for_this_machine_and_the_holder_of_the_token_alon
         assert any("ipykernel_launcher" in command for command in processes_of(lab))
 
     assert processes_of(lab) == []
-
-
-@contextmanager
-def make_notebooks(lab: Lab, token: str, log: Path) -> Iterator[dict[str, Any]]:
-    """``make notebooks`` as long as the block lasts, and what the server says of itself."""
-    command = ["make", "notebooks", f"NAME={lab.name}", "ARGS=--no-browser --port=0"]
-    environment = {**os.environ, "JUPYTER_TOKEN": token}
-    with (
-        log.open("w") as file,
-        subprocess.Popen(
-            command, cwd=CHECKOUT, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-        ) as make,
-    ):
-
-        def look() -> dict[str, Any] | None:
-            assert make.poll() is None, log.read_text()
-            found = [path.read_text() for path in log.parent.glob("JUPYTER_RUNTIME_DIR/jpserver-*.json")]
-            if not found or not found[0].endswith("}"):
-                return None
-            said = json.loads(found[0])
-            with socket.socket() as probe:  # it says where it will listen a moment before it does
-                return said if probe.connect_ex(("127.0.0.1", said["port"])) == 0 else None
-
-        ends = make.pid
-        try:
-            server = eventually("JupyterLab is up", look, within=timedelta(seconds=60), until=lambda it: it is not None)
-            assert server is not None
-            ends = server["pid"]
-            yield server
-        finally:
-            # The server alone, as it ends its kernels first; make has nothing to do but wait for it.
-            os.kill(ends, signal.SIGTERM)
-            try:
-                make.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                os.killpg(make.pid, signal.SIGKILL)
-
-
-def ask(url: str, token: str, body: bytes | None = None) -> tuple[int, str]:
-    """Status and body of what an HTTP server on this machine answers; with a body, to a POST."""
-    address = urlsplit(url)
-    connection = HTTPConnection(address.netloc, timeout=20)
-    with closing(connection):
-        headers = {"Authorization": f"token {token}"}
-        connection.request("GET" if body is None else "POST", address.path, body, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()

@@ -7,10 +7,12 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from lab import CHECKOUT
+from lab.measure.compare import Interval
 from lab.report.palette import DARK, LIGHT
 from lab.routing.document import read_path
 from lab.workshop.figures import Figure, beside, guesses, show, table
 from lab.workshop.flow import WIDTH, Edge, Flow, Node, draw_flow
+from lab.workshop.guess import Guess
 from lab.workshop.traffic import flow_of, recent
 from lab.workshop.users import users_picture
 from lab.workshop.watch import ProbeResult
@@ -123,6 +125,12 @@ def test_recent_is_counted_back_from_the_last() -> None:
     assert recent([], 2) == []
 
 
+def test_a_name_in_a_table_is_not_broken_at_its_hyphens() -> None:
+    text = html_of(table("t", ["units"], [("ml-cluster-1-a, x",)]))
+
+    assert '<span class="word">ml-cluster-1-a,</span> x</td>' in text
+
+
 def test_figures_follow_the_theme_and_escape_what_they_show() -> None:
     text = html_of(table("<b>", ["<i>", "n"], [("<script>", 1), ("x", "1,000")], "&"))
 
@@ -134,17 +142,36 @@ def test_figures_follow_the_theme_and_escape_what_they_show() -> None:
     assert "prefers-color-scheme: dark" in text
 
 
-def test_guesses_stand_beside_what_was_measured_and_are_asked_for() -> None:
-    asked_for = html_of(guesses("t", "ms", {"mesh": None, "gateway": 12.0}, {"mesh": 0.4, "gateway": 0.8}))
-    nothing = html_of(guesses("t", "ms", {}, {"mesh": 0.0}))
+def interval(low: float, estimate: float, high: float) -> Interval:
+    return Interval(estimate=estimate, low=low, high=high, confidence=0.95, rounds=3)
 
-    assert asked_for.count("your guess</text>") == 1
-    assert "No guess yet for mesh:" in asked_for
-    assert "No guess yet for mesh:" in nothing
+
+def test_guesses_stand_beside_what_was_measured() -> None:
+    guess = Guess("t", ["mesh", "gateway"], unit="ms")
+    unguessed = html_of(guesses(guess, {"mesh": 0.4, "gateway": 0.8}))
+    guess.give({"mesh": 1, "gateway": "12,5"})
+    guessed = html_of(guesses(guess, {"mesh": 0.4, "gateway": 0.8}))
+
+    assert "your guess</text>" not in unguessed
+    assert guessed.count("your guess</text>") == 2
+    assert "12.5</text>" in guessed
+    assert "Measured: mesh 0.4 ms; gateway 0.8 ms." in guessed
+
+
+def test_words_follow_the_intervals() -> None:
+    guess = Guess("t", ["mesh", "gateway", "resolve"], unit="ms")
+    measured = {"mesh": interval(-0.3, 0.2, 0.5), "gateway": interval(1.9, 2.15, 2.4), "resolve": interval(-4, -3.3, 1)}
+
+    text = html_of(guesses(guess, measured))
+
+    assert "mesh ≈ 0 ms [−0.30, 0.50]; gateway +2.1 ms [1.9, 2.4]; resolve ≈ 0 ms [−4.0, 1.0]." in text
+    assert text.count("≈ 0</text>") == 2
+    assert "In brackets: 95 % intervals over 3 rounds." in text
+    assert "−3.3" not in text
 
 
 def test_a_measurement_below_zero_has_a_bar_and_a_minus_sign() -> None:
-    text = html_of(guesses("t", "ms", {}, {"mesh": -0.514, "gateway": 1.0}))
+    text = html_of(guesses(Guess("t", ["mesh", "gateway"], unit="ms"), {"mesh": -0.514, "gateway": 1.0}))
 
     assert "−0.514</text>" in text
     assert "-0.514</text>" not in text
