@@ -5,8 +5,11 @@ Parsing options and printing results belong here; the work is done in ``lab.lab`
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import traceback
+from contextlib import suppress
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -43,17 +46,21 @@ COMMANDS: Mapping[str, str] = {
     "endpoints": "lifecycle",
     "call": "call",
     "logs": "inspection",
+    "trace": "trace",
     "roll": "roll",
     "load": "load",
-    "check": "load",
+    "check": "check",
     "runs": "runs",
+    "console": "console",
     "report": "report",
     "compare": "report",
     "bench": "bench",
     "capacity": "capacity",
     "scale": "scale",
+    "conform": "conform",
     "scenarios": "scenarios",
     "routes": "routes",
+    "render": "render",
     "fault": "fault",
     "pki": "pki",
     "nodes": "nodes",
@@ -83,8 +90,16 @@ class _Commands(TyperGroup):
                     part.add_typer(module.app, name=name)
                 else:
                     part.command()(getattr(module, name))
-                self.commands.update(bound(get_group(part)).commands)
+                self.commands.update(bound(_unwrapped(get_group(part))).commands)
         return self.commands.get(cmd_name)
+
+
+def _unwrapped(command: Any) -> Any:
+    """The command, or group of them, whose help has a line for each paragraph: typer keeps the source's line breaks."""
+    command.help = "\n\n".join(" ".join(each.split()) for each in (command.help or "").split("\n\n"))
+    for each in getattr(command, "commands", {}).values():
+        _unwrapped(each)
+    return command
 
 
 app = typer.Typer(
@@ -130,7 +145,10 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = _plugins_first([argument for argument in arguments if argument != "--debug"])
-    failed = _NOT_JUDGED if next((each for each in arguments if each in COMMANDS), "") in _JUDGING else 1
+    command = next((each for each in arguments if each in COMMANDS), "")
+    if command == "down":
+        _go_first()
+    failed = _NOT_JUDGED if command in _JUDGING else 1
     try:
         with interrupted_by_signals():
             status = app(arguments, prog_name="lab", standalone_mode=False)
@@ -141,10 +159,34 @@ def main() -> None:
     except (LabError, OSError) as error:
         if debug:
             raise
-        _fail(str(error), failed)
+        _fail(_in_words(error), failed)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        _fail("interrupted", _INTERRUPTED)
     if status == _INTERRUPTED:
         _fail("interrupted", _INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _in_words(error: Exception) -> str:
+    """The error's text; of a full disk with the file and the remedy."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = error.filename or _path_in_use(error)
+        return f"{where}: {error.strerror}; make space, then run the command again".removeprefix("None: ")
+    return str(error)
+
+
+def _path_in_use(error: OSError) -> Path | None:
+    """The path that the innermost call had; an error of writing, other than one of opening, names no file."""
+    frames = [frame.f_locals.values() for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((each for frame in reversed(frames) for each in frame if isinstance(each, Path)), None)
+
+
+def _go_first() -> None:
+    """Gives this process the highest priority, where it may have it: it ends those that keep the machine busy."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
 
 
 def _plugins_first(arguments: Sequence[str]) -> list[str]:

@@ -61,8 +61,9 @@ def bench(
     benches = [BENCHES[name] for name in names or BENCHES]
     given = {keyword: text for keyword, text in options.items() if text}
     values = {each.name: _values_for(each, given) for each in benches}
-    chosen = next(iter(values.values())).get(TOPOLOGIES_OPTION.keyword)
-    topologies = chosen or [each.name for each in TOPOLOGIES.values() if each.in_default_lab]
+    chosen = next(iter(values.values())).get(TOPOLOGIES_OPTION.keyword, [])
+    by_default = [each.name for each in TOPOLOGIES.values() if each.in_default_lab]
+    topologies = [each for each in chosen if each in TOPOLOGIES] or by_default
     for each in benches:
         if too_few := each.too_few(rounds or each.rounds):
             say(f"bench {each.name}: {too_few}")
@@ -135,14 +136,19 @@ def _keep(result: BenchResult, folder: Path) -> None:
 def _show(result: BenchResult) -> None:
     console.print(f"\n[bold]{result.name}[/bold]")
     for each in result.shown_tables():
-        console.print(each.title, markup=False)
+        console.print(each.title, style="bold", markup=False)
         console.print(result_table(each))
+        console.print()
     for claim in result.claims:
         console.print(f"{claim.text}: {_figure(claim.figure)}, {claim.bound}: {_MARKS[claim.state]}")
         for doubt in claim.doubts:
             console.print(f"  [yellow]{doubt}[/yellow]")
-    for control in result.controls:
-        style = "[bold white on red]" if not control.agrees else "[yellow]" if not control.can_tell else ""
+    silent = [each for each in result.controls if not each.can_tell]
+    if silent:
+        of_all = f"{len(silent)} of {len(result.controls)} comparisons"
+        console.print(f"A/A control, {of_all}: [yellow]{silent[0].verdict}: {silent[0].difference.rounds}[/yellow]")
+    for control in (each for each in result.controls if each.can_tell):
+        style = "" if control.agrees else "[bold white on red]"
         mark = f"{style}{control.verdict}{style and '[/]'}"
         console.print(f"A/A control, {control.text}: {_figure(control.difference)}: {mark}")
     if result.paces:

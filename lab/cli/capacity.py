@@ -12,6 +12,7 @@ from lab.bench.harness.validation import validate
 from lab.bench.suites import capacity as bench
 from lab.bounds import ROUNDS, SEED
 from lab.capacity.assumptions import ASSUMPTIONS, Assumptions
+from lab.capacity.cluster import cluster_capacity, cluster_table, node_loss_table
 from lab.capacity.fleet import Demand
 from lab.capacity.services import mean_s, parse_size
 from lab.capacity.survey import survey
@@ -43,7 +44,7 @@ def capacity(
     clusters: Annotated[int, typer.Option(help="Number of model clusters.")] = bench.CLUSTERS,
     slots: Annotated[int, typer.Option(help="Requests that a model replica serves at once.")] = bench.SLOTS,
     service: Annotated[
-        str, typer.Option(help="Service time of a model, ms: constant:MS or lognormal:MEDIAN,SIGMA.")
+        str, typer.Option(help="Service time of a model: constant:MS, or lognormal:MS,SIGMA by its median.")
     ] = bench.SERVICE,
     topologies: Annotated[
         str, typer.Option("--topologies", metavar="A,B", help="Topologies; all that were measured by default.")
@@ -72,6 +73,13 @@ def capacity(
     hop_ms: Annotated[float | None, _assumed("hop-ms")] = None,
     answer_bytes: Annotated[float | None, _assumed("answer-bytes")] = None,
     noticed_s: Annotated[float | None, _assumed("noticed-s")] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=1, max=1_000_000, help="Also compute what a cluster of this many nodes carries."),
+    ] = None,
+    node_cores: Annotated[float | None, _assumed("node-cores")] = None,
+    node_gigabytes: Annotated[float | None, _assumed("node-gigabytes")] = None,
+    node_reserved: Annotated[float | None, _assumed("node-reserved")] = None,
     as_json: Json = False,
 ) -> None:
     """Compute the resources of a large fleet: cores, processes, hops and cost by topology, and the tail of the queues.
@@ -81,6 +89,8 @@ def capacity(
     exit status 1 if it is too large, 2 if it is unknown.
 
     Example: lab capacity --rps 1000000 --payload 30KB --callers 30
+
+    What a cluster of 20 nodes carries: lab capacity --nodes 20 --node-cores 8 --payload 4KB
 
     From an earlier measurement: lab capacity --rps 250000 --payload 4KB --from runs/bench/latest --utilisation 0.5
     """
@@ -104,10 +114,14 @@ def capacity(
         bench.read_costs(measured) if measured else bench.measure_costs_now(say, demand.payload_bytes, rounds, chosen)
     )
     found = survey(demand, latency, costs, assumed, topologies=chosen, seed=seed, simulated=simulate, say=say)
+    named = [each.topology for each in found.fleets if each.topology in TOPOLOGIES] if nodes else []
+    clusters_found = [cluster_capacity(each, nodes or 0, demand, costs, assumed) for each in named]
     if as_json:
-        print_json(found.to_document())
+        carried = {"cluster": [each.to_document() for each in clusters_found]} if nodes else {}
+        print_json({**found.to_document(), **carried})
         return
-    _show(found.tables(), found.notes())
+    more = [cluster_table(clusters_found, nodes), node_loss_table(clusters_found, nodes)] if nodes else []
+    _show([*found.tables(), *more], found.notes())
 
 
 def _chosen(topologies: str) -> list[str]:

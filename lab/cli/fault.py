@@ -139,11 +139,14 @@ def list_(
         console.print()
     for kind in FAULTS.values():
         console.print(f"[bold]{kind.name}[/bold]  {kind.summary}")
-        console.print(f"    target   {kind.targets}", markup=False)
-        console.print(f"    levels   {levels_in_words(kind)}", markup=False)
-        console.print(f"    --set    {', '.join(each.name for each in kind.settings)}", markup=False)
-        if len(kind.runtimes) == 1:
-            console.print(f"    only on the {kind.runtimes[0]} runtime", markup=False)
+        about = {
+            "target": kind.targets,
+            "levels": levels_in_words(kind),
+            "--set": ", ".join(each.name for each in kind.settings),
+            "runtime": kind.runtimes[0] if len(kind.runtimes) == 1 else "",
+        }
+        rows = [(f"    {name}", text) for name, text in about.items() if text]
+        console.print(table(("", ""), rows, folds=("",)))
 
 
 def _look(fault: Fault) -> Observation:
@@ -179,7 +182,7 @@ def _with_observation(fault: Fault, seen: dict[str, Observation]) -> dict[str, A
 
 def _row(fault: Fault, seen: Observation | None) -> tuple[str, ...]:
     record = fault.record
-    until = _clock(record.until_ns) if record.until_ns else "healed"
+    until = _clock(record.until_ns) if record.until_ns else "it is healed"
     return (
         fault.id,
         ", ".join(record.units) or record.target,

@@ -43,10 +43,10 @@ def logs(
     if as_json:
         print_json({"request_id": request_id, "lines": [asdict(line) for line in lines]})
         return
-    began = min(_began(line) for line in lines)
-    whole_ms = max(1e3 * (_began(line) - began) + line.fields["ms"] for line in lines)
+    began = min(line.began_s for line in lines)
+    whole_ms = max(1e3 * (line.began_s - began) + line.fields["ms"] for line in lines)
     headings = ("unit", "role", "at ms", "ms", "status", "")
-    rows = [_row(line, 1e3 * (_began(line) - began), whole_ms) for line in lines]
+    rows = [_row(line, 1e3 * (line.began_s - began), whole_ms) for line in lines]
     console.print(table(headings, rows, right=("at ms", "ms"), optional=("role",)))
     console.print()
     for line in lines:
@@ -67,13 +67,6 @@ def _row(line: LogLine, at_ms: float, whole_ms: float) -> tuple[object, ...]:
 def _rounded(ms: float) -> str:
     """Envoys count whole milliseconds."""
     return str(ms) if isinstance(ms, int) else f"{ms:.1f}"
-
-
-def _began(line: LogLine) -> float:
-    """When a unit began with a request, Unix seconds: services log its end, Envoys its begin."""
-    if (at := line.fields.get("at")) is not None:
-        return datetime.fromisoformat(at).timestamp()
-    return float(line.fields["time"]) - float(line.fields["ms"]) / 1e3
 
 
 def audit(

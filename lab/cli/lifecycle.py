@@ -28,10 +28,15 @@ _NO_IDENTITY = "plaintext: no identity is proved, so every program on this machi
 
 def up(
     runtime: Annotated[
-        str, typer.Option(help="process, compose, or auto: compose where a Docker engine answers, else process.")
+        str,
+        typer.Option(help="process, compose, kubernetes, or auto: compose if a Docker engine answers, else process."),
     ] = "auto",
     spec: Annotated[
-        Path, typer.Option(help="Spec of the lab: a file, or a size: mini, default, full (30 callers).")
+        Path,
+        typer.Option(
+            help="Spec of the lab: a file, or a size: mini, default, full (30 callers).",
+            show_default="default",  # not a path, whose length is any
+        ),
     ] = DEFAULT_SPEC,
     routes: Annotated[Path | None, typer.Option(help="First route table; the spec's by default.")] = None,
     topology: Annotated[
@@ -41,6 +46,37 @@ def up(
     log_requests: Annotated[
         bool, typer.Option(help="Let callers, resolvers and models log requests, too; see `lab logs`.")
     ] = False,
+    traces: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="RATE", help="Trace this share of requests; see `lab trace`. [default: none]"
+        ),
+    ] = None,
+    otlp: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Send traces to this OTLP receiver, and trace all by default; https://HOST:PORT for TLS.",
+        ),
+    ] = "",
+    otlp_ca: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Certificates of the authorities of a receiver with TLS, PEM."),
+    ] = None,
+    log_format: Annotated[
+        str, typer.Option(metavar="FORM", help="text or json, of the units' logs; json has the same keys in all units.")
+    ] = "",
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Let every unit serve metrics; `lab endpoints --json` lists where.")
+    ] = False,
+    image: Annotated[str, typer.Option(help="Image of the units, by tag or digest; kubernetes only.")] = "",
+    context: Annotated[
+        str, typer.Option(help="Context of the kubeconfig; its current one by default; kubernetes only.")
+    ] = "",
+    namespace: Annotated[str, typer.Option(help="Namespace; lab-NAME by default; kubernetes only.")] = "",
+    storage_class: Annotated[
+        str, typer.Option(help="StorageClass of the control plane's volume; kubernetes only.")
+    ] = "",
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
@@ -50,13 +86,20 @@ def up(
     """
     began = time.monotonic()
     lab = Lab(name)
+    options = {"image": image, "context": context, "namespace": namespace, "storage_class": storage_class}
     calls = lab.up(
         spec=spec,
         routes=routes,
         topologies=[each for each in topology.split(",") if each],
         security=security,
         log_requests=log_requests,
+        traces=traces,
+        otlp=otlp,
+        otlp_ca=otlp_ca,
+        log_format=log_format,
+        metrics=metrics,
         runtime=runtime,
+        options={option: value for option, value in options.items() if value},
         say=say,
     )
     state = lab.status()
@@ -166,7 +209,7 @@ def _remarks(state: LabStatus) -> Iterator[str]:
         if unit.state == "stalled":
             yield f"{unit.name}: waits for the kernel, e.g. for a disk that does not answer"
         if unit.open_files:
-            full = f"{unit.name}: has all its {unit.open_files} files and connections open: new ones wait"
+            full = f"{unit.name}: has {unit.open_files} files and connections open, its limit: new ones wait"
             yield f"{full}; `ulimit -n` before `lab up` raises the limit"
         if unit.over_ceiling:
             times, last = len(unit.over_ceiling), unit.over_ceiling[-1]
@@ -189,6 +232,9 @@ def endpoints(
         str,
         typer.Option(metavar="CALLER", help="Print the xDS bootstrap of a proxyless client in its name."),
     ] = "",
+    targets: Annotated[
+        bool, typer.Option("--targets", help="Print what Prometheus can scrape, as `lab render prometheus` reads it.")
+    ] = False,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
@@ -200,6 +246,9 @@ def endpoints(
         print_json(Lab(name).xds_bootstrap(bootstrap))
         return
     where = Lab(name).endpoints()
+    if targets:
+        print_json([target.to_document() for target in where.metrics])
+        return
     if as_json:
         print_json(where.to_document())
     else:

@@ -1,62 +1,41 @@
-"""``lab load`` and ``lab check``."""
+"""``lab load``."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.text import Text
 
 from lab.bounds import COUNT, PORT, RATE, REQUESTS, SECONDS, SEED, SPEEDUP, USERS
-from lab.checkers import CHECKERS, DEFAULT_CLAIMS, Claim, Outcome
-from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, Topology, read_pairs
-from lab.cli.output import console, print_json, progress_console, table
+from lab.cli.check import DEFAULT_CLAIMS, Claims, Slo, terms_of
+from lab.cli.knee import knee
+from lab.cli.options import ALL_PERCENT, DEFAULT_TOPOLOGY, Json, Name, completed_by, read_pairs
+from lab.cli.output import progress_console
 from lab.cli.progress import load_shown
 from lab.cli.rate import RATE as IDLE_RATE
 from lab.cli.rate import choose
+from lab.cli.verdicts import EXIT_STATUS, finish
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.load.plan import EXAMPLE, MAX_PROCESSES, MAX_WORKERS
 from lab.load.trace import MAX_PAYLOAD_BYTES
-from lab.registry import add_plugins
-from lab.runs import LoadOptions, LocustOptions, ParallelResult, Terms, judge, runs_in
+from lab.runs import LoadOptions, LocustOptions, ParallelResult
 from lab.runs.drive import DEFAULT_CONTEXTS
+from lab.runs.knee import ANSWERED, SLOWER, Objective
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lab.load.progress import Progress
-    from lab.load.summary import RunSummary
     from lab.runs import RunResult
 
-EXIT_STATUS = {Outcome.VALID: 0, Outcome.INVALID: 1, Outcome.UNKNOWN: 2}
-
-Claims = Annotated[
-    str,
-    typer.Option(metavar="C,…", help=f"Claims that decide the exit status: some of {', '.join(Claim)}."),
-]
-Slo = Annotated[
-    str | None,
-    typer.Option(
-        metavar="availability>=P%", help="Share of requests that must be answered, of the run and of each use case."
-    ),
-]
-_DEFAULT_CLAIMS = ",".join(DEFAULT_CLAIMS)
 
 _ALL = "all"
 _MAX_WEIGHT = 1_000
-_ALL_PERCENT = 100
 _STREAMS = 10
 _EDGE_EVERY = 10
-_PLACES = ("use case", "rule", "default", "condition", "negation", "cell", "edge", "fallback", "override")
-_TENANTS = ("tenant", "sent", "failed", "p50 ms", "p99 ms")
-_SHOWN_VIOLATIONS = 10  # of each checker
-STYLES: Mapping[str, str] = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
 _OPEN_LOOP, _LOCUST = "open-loop", "locust"
 _UI_PORT = 8089
 
@@ -100,7 +79,13 @@ _UiPort = Annotated[
 
 
 def load(
-    topology: Topology = DEFAULT_TOPOLOGY,
+    topology: Annotated[
+        str,
+        typer.Option(
+            help="Topology, the path from caller to model; several with commas get the same load at the same time.",
+            autocompletion=completed_by("topologies"),
+        ),
+    ] = DEFAULT_TOPOLOGY,
     rate: Annotated[
         float | None,
         typer.Option(
@@ -145,8 +130,9 @@ def load(
         int | None,
         typer.Option(
             min=0,
-            max=_ALL_PERCENT,
-            help=f"Percent sent as streams, of APIs that stream; {_STREAMS} by default, 0 with --engine locust.",
+            max=ALL_PERCENT,
+            help="Percent of requests to send as streams, where the API has them; "
+            f"{_STREAMS} by default, 0 with --engine locust.",
         ),
     ] = None,
     edge_every: Annotated[
@@ -171,7 +157,29 @@ def load(
             help="Driver processes, among which requests are divided if one core is not enough.",
         ),
     ] = 1,
-    claims: Claims = _DEFAULT_CLAIMS,
+    drivers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=MAX_PROCESSES,
+            help="Drivers that share the requests, each with clock and records of its own; see docs/load.md.",
+        ),
+    ] = 1,
+    find_knee: Annotated[
+        bool,
+        typer.Option(
+            "--find-knee", help="Raise the rate from --rate on until the objective or the driver breaks, and say which."
+        ),
+    ] = False,
+    p99_ms: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=SECONDS.high * 1_000,
+            help=f"Objective of --find-knee beside --slo; {SLOWER:g} times the p99 of the first rate by default.",
+        ),
+    ] = None,
+    claims: Claims = DEFAULT_CLAIMS,
     slo: Slo = None,
     name: Name = "default",
     as_json: Json = False,
@@ -184,15 +192,17 @@ def load(
 
     Set the load by hand: lab load --ui
 
-    All callers at the same time: lab load --caller all --topology mesh --rate 30 --duration 10
+    All callers at the same time: lab load --caller all --topology mesh,gateway --rate 30 --duration 10
+
+    The highest rate that holds: lab load --find-knee --topology mesh --rate 50 --duration 10 --p99-ms 20
     """
     lab = Lab(name)
-    callers = _named_callers(caller, lab)
+    callers, topologies = _named_callers(caller, lab), _named_topologies(topology)
     locust = _locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port)
     is_open_loop = locust is None and not arrivals.startswith("trace:")
-    chosen = choose(rate, payload_bytes=payload, callers=len(callers), is_open_loop=is_open_loop)
+    chosen = choose(rate, payload_bytes=payload, callers=len(callers) * len(topologies), is_open_loop=is_open_loop)
     options = LoadOptions(
-        topology=topology,
+        topology=topologies[0],
         caller=callers[0],
         use_cases=tuple(use_case or ()),
         rate=chosen.rate,
@@ -209,9 +219,21 @@ def load(
         edge_every=_EDGE_EVERY if edge_every is None else edge_every,
         locust=locust,
         processes=processes,
+        drivers=drivers,
         terms=terms_of(claims, slo),
     )
-    several = _each_with_its_own(options, callers) if len(callers) > 1 else []
+    if find_knee:
+        if not is_open_loop or len(callers) * len(topologies) > 1:
+            raise InputError(
+                "--find-knee: needs one caller, one topology and an open loop at a rate; leave the others out"
+            )
+        chosen.say_once()
+        answered = options.terms.availability_slo or ANSWERED
+        outcome = knee(lab, options, Objective(answered, p99_ms), as_json=as_json)
+        raise typer.Exit(EXIT_STATUS[outcome])
+    if p99_ms is not None:
+        raise InputError("--p99-ms: is an objective of --find-knee; add that, or leave the bound out")
+    several = [replace(each, topology=one) for one in topologies for each in _each_with_its_own(options, callers)]
     ui_to_show = options.locust.ui_port if options.locust else None
     result: RunResult | ParallelResult
     with load_shown() as shown:
@@ -233,131 +255,13 @@ def load(
             chosen.say_once()
             shown.take(seen)
 
-        if several:
+        if len(several) > 1:
             result = lab.load_parallel(several, progress=show_all)
             shown.finish({each.folder.name: each.summary for each in result.runs})
         else:
             result = lab.load(options, progress=show)
             shown.finish({options.caller: result.summary})
-    _finish(result, as_json=as_json)
-
-
-def check(
-    run_dir: Annotated[
-        Path, typer.Argument(help="Folder of a run, or of simultaneous runs, e.g. runs/default/latest.")
-    ],
-    checker: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Python file that adds a checker, as --plugin does.")
-    ] = None,
-    claims: Claims = _DEFAULT_CLAIMS,
-    slo: Slo = None,
-    as_json: Json = False,
-) -> None:
-    """Judge a run from its folder alone; needs no lab.
-
-    Exit status 0: the claims asked for are valid, 1: one is invalid, 2: one is unknown, 3: the folder cannot be judged.
-
-    Example: lab check runs/default/latest
-
-    Only the latencies: lab check runs/default/latest --claims timing
-    """
-    terms = terms_of(claims, slo)
-    folder = run_dir.resolve()
-    runs = runs_in(folder)
-    for file in checker or ():
-        add_checker(file)
-    judged = tuple(judge(each, terms=terms) for each in runs)
-    _finish(judged[0] if runs == [folder] else ParallelResult(folder, judged), as_json=as_json)
-
-
-def terms_of(claims: str, slo: str | None) -> Terms:
-    """Parses ``--claims`` and ``--slo``.
-
-    Raises:
-        InputError: a claim is unknown, or the objective is not of the form ``availability>=99.9%``.
-    """
-    names = [name.strip() for name in claims.split(",") if name.strip()]
-    if not names or not set(names) <= set(Claim):
-        raise InputError(f"--claims: {claims!r} is no list of claims; write some of {','.join(Claim)}")
-    return Terms(claims=tuple(map(Claim, names)), availability_slo=None if slo is None else _availability(slo))
-
-
-def _availability(slo: str) -> float:
-    found = re.fullmatch(r"\s*availability\s*>=\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", slo)
-    if found is None or not 0 < float(found[1]) <= _ALL_PERCENT:
-        raise InputError(f"--slo: {slo!r} is no objective; write e.g. 'availability>=99.9%'")
-    return float(found[1]) / _ALL_PERCENT
-
-
-def add_checker(file: Path) -> None:
-    """Adds the checker that a file defines to those that judge runs.
-
-    Raises:
-        InputError: the file cannot be run, or defines none.
-    """
-    before = set(CHECKERS)
-    add_plugins([file])
-    if set(CHECKERS) == before:
-        raise InputError(f"--checker: {file}: defines no new Checker; see docs/extending/checker.md")
-
-
-def _finish(result: RunResult | ParallelResult, *, as_json: bool) -> None:
-    if as_json:
-        print_json(result.to_document())
-    elif isinstance(result, ParallelResult):
-        for each in result.runs:
-            console.print(f"[bold]{escape(each.folder.name)}[/bold]")
-            _show(each)
-        console.print(f"\nall together: [{STYLES[result.outcome]}]{result.outcome}[/]  {result.folder}")
-    else:
-        _show(result)
-    raise typer.Exit(EXIT_STATUS[result.outcome])
-
-
-def _show(result: RunResult) -> None:
-    summary = result.summary
-    failures = ", ".join(f"{count} {status}" for status, count in summary.by_status.items() if status != "OK")
-    planned = "came due" if summary.offered is None else f"planned at {summary.offered:.1f} rps"
-    console.print(
-        f"{summary.planned} {planned}, achieved {summary.achieved_rate:.1f} rps: {result.counts}"
-        + (f" ({failures})" if failures else "")
-    )
-    console.print(
-        f"latency  p50 {summary.p50_ms:.2f}  p90 {summary.p90_ms:.2f}  p99 {summary.p99_ms:.2f}  "
-        f"p99.9 {summary.p999_ms:.2f}  max {summary.max_ms:.2f} ms;  "
-        f"schedule delay p99 {summary.schedule_delay_p99_ms:.2f} ms\n"
-    )
-    if (streams := summary.streams) is not None:
-        console.print(
-            f"streams  {streams.sent}, not in these: first item p50 {streams.first_item_p50_ms:.2f} ms from sending, "
-            f"last item p50 {streams.p50_ms:.2f}  p99 {streams.p99_ms:.2f} ms\n"
-        )
-    if summary.by_tenant:
-        console.print(table(_TENANTS, _tenant_rows(summary), right=_TENANTS[1:], folds=_TENANTS[:1]))
-    rows = [
-        (verdict.claim, verdict.checker, Text(verdict.outcome, STYLES[verdict.outcome]), verdict.summary)
-        for verdict in sorted(result.verdicts, key=lambda each: list(Claim).index(each.claim))
-    ]
-    console.print(table(("claim", "checker", "verdict", "because"), rows, folds=("because",)))
-    for verdict in result.verdicts:
-        for violation in verdict.violations[:_SHOWN_VIOLATIONS]:
-            console.print(f"  {violation.checker} #{violation.sequence}: {violation.message}", markup=False)
-        if len(verdict.violations) > _SHOWN_VIOLATIONS:
-            more = len(verdict.violations) - _SHOWN_VIOLATIONS
-            console.print(f"  {verdict.checker}: … and {more} more; all are in --json")
-    if kinds := Counter(next((kind for kind in _PLACES if place.startswith(kind)), "version") for place in result.met):
-        met = ", ".join(f"{kind}: {count}" for kind, count in kinds.items())
-        console.print(f"\nmet  {met}  (each is in --json)", markup=False)
-    console.print(f"\n{result.sentence}", markup=False)
-    console.print(f"[{STYLES[result.outcome]}]{result.outcome}[/] by {', '.join(result.asked)}; {result.seal}")
-    console.print(f"{result.folder}", markup=False)
-
-
-def _tenant_rows(summary: RunSummary) -> list[tuple[str, ...]]:
-    return [
-        (tenant or "(none)", str(of.sent), str(of.failed), f"{of.p50_ms:.2f}", f"{of.p99_ms:.2f}")
-        for tenant, of in summary.by_tenant.items()
-    ]
+    finish(result, as_json=as_json)
 
 
 def _named_callers(text: str, lab: Lab) -> list[str]:
@@ -367,11 +271,23 @@ def _named_callers(text: str, lab: Lab) -> list[str]:
         InputError: the list is empty.
     """
     names = (
-        list(lab.endpoints().callers) if text == _ALL else [name.strip() for name in text.split(",") if name.strip()]
+        list(lab.endpoints().clients) if text == _ALL else [name.strip() for name in text.split(",") if name.strip()]
     )
     if not (found := list(names)):
         raise InputError(f"--caller: {text!r} names no caller; write one, several with commas, or {_ALL}")
     return found
+
+
+def _named_topologies(text: str) -> list[str]:
+    """The topologies that ``--topology`` lists.
+
+    Raises:
+        InputError: the list is empty, or names one twice.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"--topology: {text!r} is no list of different topologies; write one, or several with commas")
+    return names
 
 
 def _each_with_its_own(options: LoadOptions, callers: Sequence[str]) -> list[LoadOptions]:
@@ -380,7 +296,7 @@ def _each_with_its_own(options: LoadOptions, callers: Sequence[str]) -> list[Loa
     Raises:
         InputError: use cases are given; every caller has its own.
     """
-    if options.use_cases:
+    if options.use_cases and len(callers) > 1:
         raise InputError(
             "--use-case: with several callers, each calls the use cases that it may; leave it out, or name one caller"
         )

@@ -55,7 +55,7 @@ def admit(
     node: Annotated[str, typer.Argument(help="Name of the node: the node id of its xDS bootstrap.")],
     caller: Annotated[
         str,
-        typer.Option(help="Caller for which it acts [default: the one refused under this name, or beginning it]."),
+        typer.Option(help="Caller for which it acts [default: as in its refused request, or as its name begins]."),
     ] = "",
     name: Name = "default",
     as_json: Json = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from errno import ELOOP
 from functools import partial
 from math import isfinite
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.cli import completion
 from lab.cli.output import silence
 from lab.errors import InputError
 from lab.plain_text import require_plain
@@ -19,12 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEFAULT_TOPOLOGY = "mesh"
+ALL_PERCENT = 100
 
 MAX_TEXT_CHARACTERS = 4_096
 """Limit for a text on the command line, as for the name of a file."""
 
 _PROSE = {"comment"}  # the control plane makes its control characters visible
 _SHOWN = 40
+
+
+def completed_by(names: str) -> Callable[[str], list[str]]:
+    """A completion of :mod:`lab.cli.completion`, which is imported only where a shell asks for it."""
+
+    def complete(incomplete: str) -> list[str]:
+        from lab.cli import completion  # noqa: PLC0415 (takes half a second, which every command would wait for)
+
+        found: list[str] = getattr(completion, names)(incomplete)
+        return found
+
+    return complete
+
 
 Name = Annotated[
     str, typer.Option("--name", envvar="LAB_NAME", help="Name of the lab, of which one machine may run several.")
@@ -39,18 +53,18 @@ Context = Annotated[
 ]
 User = Annotated[str, typer.Option("--user", help="User id of the request context.")]
 Caller = Annotated[
-    str, typer.Option("--caller", help="Caller identity of the request.", autocompletion=completion.callers)
+    str, typer.Option("--caller", help="Caller identity of the request.", autocompletion=completed_by("callers"))
 ]
 Topology = Annotated[
     str,
     typer.Option(
         "--topology",
         help="Topology, the path from caller to model: direct, gateway, mesh, …",
-        autocompletion=completion.topologies,
+        autocompletion=completed_by("topologies"),
     ),
 ]
 UseCase = Annotated[
-    str, typer.Argument(help="Use case, e.g. ContinueWatchingRanking.", autocompletion=completion.use_cases)
+    str, typer.Argument(help="Use case, e.g. ContinueWatchingRanking.", autocompletion=completed_by("use_cases"))
 ]
 RoutesFile = Annotated[Path, typer.Argument(help="Route table: a YAML file, or a folder of them.")]
 
@@ -115,3 +129,15 @@ def read_context(pairs: list[str] | None, *, user: str = "", caller: str = "") -
     """Parses ``["device=tv"]`` into a request context, and adds user and caller."""
     given = dict(read_pairs("--context", pairs, form="field=value", example="device=tv"))
     return {field: value for field, value in {"user_id": user, "caller": caller, **given}.items() if value}
+
+
+def availability_of(slo: str) -> float:
+    """Parses ``--slo``; returns the share of requests that must be answered, above 0 and at most 1.
+
+    Raises:
+        InputError: the objective is not of the form ``availability>=99.9%``.
+    """
+    found = re.fullmatch(r"\s*availability\s*>=\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", slo)
+    if found is None or not 0 < float(found[1]) <= ALL_PERCENT:
+        raise InputError(f"--slo: {slo!r} is no objective; write e.g. 'availability>=99.9%'")
+    return float(found[1]) / ALL_PERCENT

@@ -60,7 +60,8 @@ class Table:
 
     In a narrow window, headings and the columns of ``folds`` take several lines. If that is not enough, the columns of
     ``optional`` are left out, the last first, and named below. If that is not enough either, the table continues below
-    itself, with its first column again. A cell that is wider than the whole window runs over its edge.
+    itself, with the first columns again that tell its rows apart. A cell that is wider than the whole window runs over
+    its edge.
 
     Attributes:
         headings: of the columns; a table without any heading shows no line for them.
@@ -103,14 +104,26 @@ class Table:
         return result
 
     def _parts(self, shown: Sequence[int], width: int) -> list[list[int]]:
-        """The columns of each part of the table; all parts begin with the first column."""
-        key, *others = shown
-        parts = [[key]]
-        for column in others:
-            if len(parts[-1]) > 1 and self._least_width([*parts[-1], column]) > width:
-                parts.append([key])
-            parts[-1].append(column)
+        """The columns of each part of the table; all parts begin with the same."""
+        keys = self._keys(shown, width)
+        parts = [keys]
+        for column in shown[len(keys) :]:
+            if len(parts[-1]) > len(keys) and self._least_width([*parts[-1], column]) > width:
+                parts.append(keys)
+            parts[-1] = [*parts[-1], column]
         return parts
+
+    def _keys(self, shown: Sequence[int], width: int) -> list[int]:
+        """The first columns of text that tell the rows apart; the first one if there are none with room beside them."""
+        keys: list[int] = []
+        for column in shown:
+            keys.append(column)
+            if self.headings[column] in self.right:
+                break
+            if len({tuple(row[key].plain for key in keys) for row in self.rows}) == len(self.rows):
+                others = shown[len(keys) :]
+                return keys if all(self._least_width([*keys, other]) <= width for other in others) else keys[:1]
+        return keys[:1]
 
     def _widths(self, columns: Sequence[int], width: int) -> list[int]:
         """The width of each column: the least, and an equal part of the room, or less if that is all it wants."""

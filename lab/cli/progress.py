@@ -38,7 +38,7 @@ class LoadProgress:
     def take(self, seen: Mapping[str, Progress]) -> None:
         """Shows the latest progress of each run."""
         for name, progress in seen.items():
-            if progress.done and progress != self._seen.get(name):
+            if progress.p50_ms and progress != self._seen.get(name):
                 self._p50_ms.setdefault(name, []).append(progress.p50_ms)
             self._seen[name] = progress
         if self.live is not None:
@@ -69,13 +69,14 @@ class LoadProgress:
     def _row(self, name: str, progress: Progress) -> tuple[object, ...]:
         sparks = Text(sparkline(self._p50_ms.get(name, [])), "cyan")
         if (of := self._results.get(name)) is not None:
-            figures = (of.ok + of.failed, of.failed, 0, f"{of.achieved_rate:.1f}", f"{of.p50_ms:.2f}")
-            return (name, bar(1.0), "ended", *figures, f"{of.p99_ms:.2f}", sparks)
+            figures = (of.ok + of.failed, of.failed, 0, f"{of.achieved_rate:.1f}")
+            return (name, bar(1.0), "ended", *figures, milliseconds(of.p50_ms), milliseconds(of.p99_ms), sparks)
         left_s = progress.remaining_s
         share = progress.elapsed_s / max(1e-9, progress.elapsed_s + left_s) if left_s is not None else 0.0
         left = "Ctrl-C" if left_s is None else f"{left_s:.0f} s" if left_s else "judging" if share else ""
-        figures = (progress.done, progress.failed, progress.in_flight, f"{progress.rate:.1f}", f"{progress.p50_ms:.2f}")
-        return (name, bar(share), left, *figures, f"{progress.p99_ms:.2f}", sparks)
+        figures = (progress.done, progress.failed, progress.in_flight, f"{progress.rate:.1f}")
+        p50, p99 = milliseconds(progress.p50_ms), milliseconds(progress.p99_ms)
+        return (name, bar(share), left, *figures, p50, p99, sparks)
 
 
 @contextmanager
@@ -87,6 +88,11 @@ def load_shown() -> Iterator[LoadProgress]:
         return
     with Live(progress.rendered(), console=progress_console, refresh_per_second=4) as progress.live:
         yield progress
+
+
+def milliseconds(latency_ms: float) -> str:
+    """A latency in words; 0 is that of no request."""
+    return f"{latency_ms:.2f}" if latency_ms else "–"
 
 
 def bar(share: float) -> Text:
@@ -106,7 +112,7 @@ def _line(progress: Progress) -> str:
     return (
         f"{progress.elapsed_s:5.0f} s  {progress.rate:.1f} rps  "
         f"{progress.done} done, {progress.failed} failed, {progress.in_flight} in flight  "
-        f"p50 {progress.p50_ms:.2f} ms  p99 {progress.p99_ms:.2f} ms  "
+        f"p50 {milliseconds(progress.p50_ms)} ms  p99 {milliseconds(progress.p99_ms)} ms  "
         + ("until Ctrl-C" if progress.remaining_s is None else f"{progress.remaining_s:.0f} s left")
     )
 
@@ -114,5 +120,5 @@ def _line(progress: Progress) -> str:
 def _ended(of: RunSummary) -> str:
     return (
         f"{of.achieved_rate:.1f} rps  {of.ok + of.failed} done, {of.failed} failed  "
-        f"p50 {of.p50_ms:.2f} ms  p99 {of.p99_ms:.2f} ms"
+        f"p50 {milliseconds(of.p50_ms)} ms  p99 {milliseconds(of.p99_ms)} ms"
     )

@@ -10,7 +10,6 @@ import typer
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, say, table
 from lab.errors import RunError
-from lab.measure.findings import written
 from lab.report import (
     ReportedBench,
     compare_benches,
@@ -21,13 +20,14 @@ from lab.report import (
     write_album,
     write_report,
 )
+from lab.report.digits import with_interval
 from lab.runs import runs_in
 
 if TYPE_CHECKING:
     from lab.report.comparison import Compared, Comparison, Span
 
 _REPORT = "report.html"
-_COLUMNS = ("figure", "A", "B", "B − A", "B / A", "")
+_COLUMNS = ("figure", "A", "B", "B − A", "B / A", "verdict")
 
 
 def report(
@@ -124,4 +124,4 @@ def _row(each: Compared) -> tuple[str, ...]:
 
 
 def _span(span: Span) -> str:
-    return f"{written(span.estimate)} [{written(span.low)}, {written(span.high)}]"
+    return with_interval(span.estimate, span.low, span.high)

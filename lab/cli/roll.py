@@ -33,10 +33,16 @@ def roll(
     hold: Annotated[
         float,
         typer.Option(
-            min=1.0, max=SECONDS.high, help="Seconds to observe each step at least; longer until enough is seen."
+            min=1.0, max=SECONDS.high, help="Minimum seconds for each step; longer until there is enough evidence."
         ),
     ] = 10.0,
-    abort_on: Annotated[str, typer.Option(help="Abort and roll back when any of these holds.")] = DEFAULT_CONDITIONS,
+    abort_on: Annotated[
+        str,
+        typer.Option(
+            help="Abort and roll back when any of these holds.",
+            show_default=DEFAULT_CONDITIONS.replace(",", ", "),  # so that a narrow window need not cut it
+        ),
+    ] = DEFAULT_CONDITIONS,
     use_case: Annotated[str | None, typer.Option(help="Change this use case only.")] = None,
     caller: Annotated[
         str, typer.Option(help="Caller identity for the probes; by default any caller that the route table allows.")
@@ -110,8 +116,7 @@ def _finish(result: RollResult) -> None:
             step.evidence.new.requests,
             step.evidence.old.requests,
             step.evidence.new.errors,
-            f"{step.evidence.new.p99_ms:.2f}",
-            f"{step.evidence.old.p99_ms:.2f}",
+            *(f"{each.p99_ms:.2f}" if each.latencies_ms else "" for each in (step.evidence.new, step.evidence.old)),
             "" if step.evidence.misroutes is None else step.evidence.misroutes,
         )
         for step in result.steps

@@ -9,9 +9,10 @@ from rich.text import Text
 
 from lab.bounds import COUNT
 from lab.checkers import Claim
-from lab.cli.load import STYLES
 from lab.cli.options import Json, Name
 from lab.cli.output import console, print_json, table
+from lab.cli.progress import milliseconds
+from lab.cli.verdicts import STYLES
 from lab.lab import Lab
 from lab.runs.listing import ListedRun, list_runs
 
@@ -51,7 +52,7 @@ def runs(
 
 def _row(run: ListedRun) -> tuple[object, ...]:
     figures = ("" if each is None else each for each in (run.planned, run.failed))
-    latencies = ("" if each is None else f"{each:.2f}" for each in (run.p50_ms, run.p99_ms))
+    latencies = ("" if each is None else milliseconds(each) for each in (run.p50_ms, run.p99_ms))
     outcomes = (run.claims.get(claim, "not judged") for claim in Claim)
     verdicts = (Text(each, STYLES.get(each, "yellow")) for each in outcomes)
     return (run.run, run.topology, run.caller, *figures, *latencies, *verdicts)

@@ -8,9 +8,9 @@ import typer
 
 from lab.bench.scale.run import ScaleOptions, run
 from lab.bounds import RATE, SECONDS, SEED
-from lab.cli.load import EXIT_STATUS
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, say
+from lab.cli.verdicts import EXIT_STATUS
 
 if TYPE_CHECKING:
     from lab.bench.scale.run import ScaleResult

@@ -9,9 +9,14 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lab.errors import LabError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
+    from typing import TypeAlias
+
+    _Handler: TypeAlias = Callable[[int, FrameType | None], None]
 
 
 @contextmanager
@@ -19,10 +24,14 @@ def interrupted_by_signals() -> Iterator[None]:
     """In the body, SIGTERM and SIGHUP act as Ctrl-C does; only the first of them, so that clean-up can finish.
 
     Signals that were ignored before, as by ``nohup``, stay ignored.
-    """
-    interrupted = False
 
-    def interrupt(_number: int, frame: FrameType | None) -> None:
+    Raises:
+        KeyboardInterrupt: also in the place of a library's own error after it. Pydantic makes one of an interrupt that
+            comes while it serializes, and keeps no cause.
+    """
+    arrived = interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         if interrupted:
             return
@@ -30,13 +39,35 @@ def interrupted_by_signals() -> Iterator[None]:
         # A command may handle Ctrl-C itself, as a rollout does during a publish; then it handles these, too.
         on_ctrl_c = signal.getsignal(signal.SIGINT)
         if not callable(on_ctrl_c):
-            raise KeyboardInterrupt
-        on_ctrl_c(signal.SIGINT, frame)
+            ctrl_c(number, frame)
+        else:
+            on_ctrl_c(signal.SIGINT, frame)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    def ctrl_c(_number: int, _frame: FrameType | None) -> None:
+        nonlocal arrived
+        arrived = True
+        raise KeyboardInterrupt
+
+    handlers: dict[signal.Signals, _Handler] = {signal.SIGTERM: interrupt, signal.SIGHUP: interrupt}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        handlers[signal.SIGINT] = ctrl_c
+    with _handled_by(handlers):
+        try:
+            yield
+        except (LabError, OSError):
+            raise
+        except Exception as error:
+            if arrived:
+                raise KeyboardInterrupt from error
+            raise
+
+
+@contextmanager
+def _handled_by(handlers: Mapping[signal.Signals, _Handler]) -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in handlers}
     handled = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     for number in handled:
-        signal.signal(number, interrupt)
+        signal.signal(number, handlers[number])
     try:
         yield
     finally:

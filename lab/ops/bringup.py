@@ -29,7 +29,7 @@ from lab.routing.document import RouteTable, read_sources, sources_of
 from lab.routing.headers import DEFAULT
 from lab.runs.published import keep_published
 from lab.runs.seal import provide_key
-from lab.runtime import choose, make_runtime
+from lab.runtime import RUNTIMES, choose, make_runtime
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState
@@ -40,7 +40,7 @@ from lab.waiting import eventually
 from services.caller.pages import PAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from lab.client.call import CallOutcome
@@ -63,6 +63,7 @@ def bring_up(
     *,
     routes: Path | None,
     runtime: str,
+    options: Mapping[str, str],
     say: Callable[[str], None],
 ) -> list[CallOutcome]:
     """Brings a lab up, or the units of it that do not run; see :meth:`lab.lab.Lab.up`."""
@@ -74,7 +75,6 @@ def bring_up(
         before = LabState.load(state_file)
         kind, why = (before.runtime, "it is up") if before and runtime == "auto" else choose(runtime)
         say(f"runtime: {kind} ({why})")
-        chosen = make_runtime(kind, context.folder, spec.security.mode)
         if before and before.runtime != kind:
             raise LabError(f"lab {context.name} is up on the {before.runtime} runtime: `lab down` first, or use --name")
         spec = spec.model_copy(update={"receipt_key": before.spec.receipt_key if before else secrets.token_hex(16)})
@@ -83,6 +83,8 @@ def bring_up(
                 f"lab {context.name} is up, and was made from another spec ({before.spec_file}, as it was then): "
                 "`lab down` first, or use --name"
             )
+        RUNTIMES[kind].configure(context.folder, options)
+        chosen = make_runtime(kind, context.folder, spec.security.mode)
         attempt = BringUp(chosen, state_file, say)
         try:
             state = before or _plan_new(context.folder, chosen, spec_file, spec, table)

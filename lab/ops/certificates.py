@@ -40,7 +40,9 @@ class Certificates:
         with exclusive(self._context.folder):
             units = [each for each in self._context.state().plan.units if each.name in names]
             operator = self._identities.provide_for_operator(force=True) if OPERATOR in names else {}
-            return {**self._identities.provide(units, force=True), **operator}
+            renewed = self._identities.provide(units, force=True)
+            self._context.runtime().deliver(units)
+            return {**renewed, **operator}
 
     def _holders(self, unit: str) -> list[str]:
         names = [*(each.name for each in self._context.state().plan.units), OPERATOR]

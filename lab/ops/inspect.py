@@ -5,25 +5,27 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lab.client import Endpoints
 from lab.errors import InputError, LabNotRunningError
 from lab.faults import AuditLog, Journal
 from lab.identity import OPERATOR
-from lab.roles import ACCESS_LOG, CALLER, CONTROL_PLANE, MODEL, ROLES, Placement
+from lab.roles import ACCESS_LOG, CALLER, CONTROL_PLANE, LOAD, MODEL, ROLES, Placement
 from lab.runtime.identities import Identities
 from lab.runtime.state import Running
 from lab.topologies import TOPOLOGIES
+from lab.transport import metrics
 from lab.transport.security import MTLS
 from lab.transport.xds import bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lab.client.admin_values import ControlPlaneStatus, Registrations
-    from lab.roles import Role, Unit
+    from lab.roles import Plan, Role, Unit
     from lab.runtime import Runtime
     from lab.runtime.context import LabContext
     from lab.runtime.state import LabState
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 _FLUSH_INTERVAL_S = 0.3
 _READS = 4
 _FULL_BYTES = 65_536
+_OF_ENVOY = "/stats/prometheus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,30 @@ class LabStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ScrapeTarget:
+    """Where Prometheus finds the metrics of a unit.
+
+    Attributes:
+        address: ``host:port``.
+        path: on that host.
+        labels: of all its metrics: ``lab``, ``unit``, ``role``, and where there is one ``caller`` or ``model_cluster``.
+    """
+
+    address: str
+    path: str
+    labels: Mapping[str, str]
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds them."""
+        return f"http://{self.address}{self.path}"
+
+    def to_document(self) -> dict[str, Any]:
+        """As an entry of Prometheus' service discovery by files."""
+        return {"targets": [self.address], "labels": {"__metrics_path__": self.path, **self.labels}}
+
+
+@dataclass(frozen=True, slots=True)
 class LabEndpoints:
     """Addresses for any outside client, each ``host:port`` unless said otherwise.
 
@@ -102,7 +129,7 @@ class LabEndpoints:
         shared: units that all callers share, models left out.
         rest: gateway or model replica → base URL of its REST API.
         identity: folder of the operator's certificate, for mTLS clients; empty in plaintext.
-        metrics: admin addresses of all Envoys, with ``/stats/prometheus`` for Prometheus.
+        metrics: where to scrape metrics: at all Envoys, and at all other units of a lab with ``--metrics``.
     """
 
     callers: Mapping[str, str]
@@ -110,7 +137,7 @@ class LabEndpoints:
     shared: Endpoints
     rest: Mapping[str, str]
     identity: str
-    metrics: tuple[str, ...]
+    metrics: tuple[ScrapeTarget, ...]
 
     def beside(self, caller: str) -> dict[str, str | None]:
         """Address of each unit beside a caller, by role; None for a role that this lab has none of."""
@@ -127,7 +154,7 @@ class LabEndpoints:
             **{role.name.replace("-", "_"): self._shared(role) for role in shared},
             "rest": dict(self.rest),
             "identity": self.identity or None,
-            "metrics": [f"http://{address}/stats/prometheus" for address in self.metrics],
+            "metrics": [target.url for target in self.metrics],
         }
 
     def _shared(self, role: Role) -> list[str] | str | None:
@@ -151,6 +178,13 @@ class LogLine:
     unit: str
     role: str
     fields: Mapping[str, Any]
+
+    @property
+    def began_s(self) -> float:
+        """When the unit began with the request, Unix seconds: services log its end, Envoys its begin."""
+        if (at := self.fields.get("at")) is not None:
+            return datetime.fromisoformat(at).timestamp()
+        return float(self.fields["time"]) - float(self.fields["ms"]) / 1e3
 
 
 def status(context: LabContext, *, memory: bool = False) -> LabStatus:
@@ -224,8 +258,22 @@ def endpoints(context: LabContext) -> LabEndpoints:
         ),
         rest={unit.name: f"{scheme}://{unit.rest.outside}" for unit in state.plan.units if unit.rest},
         identity=str(Identities(context.folder).of(OPERATOR)) if state.security == MTLS else "",
-        metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
+        metrics=tuple(_scrape_targets(context.name, state.plan)),
     )
+
+
+def _scrape_targets(lab: str, plan: Plan) -> Iterator[ScrapeTarget]:
+    for unit in plan.units:
+        labels = {"lab": lab, "unit": unit.name, "role": unit.role}
+        if unit.pod in plan.callers:
+            labels["caller"] = unit.pod
+        if unit.cluster:
+            labels["model_cluster"] = unit.cluster
+        for port, path in ((unit.metrics, metrics.PATH), (unit.admin, _OF_ENVOY)):
+            if port:
+                yield ScrapeTarget(port.outside, path, labels)
+    if plan.load_metrics:
+        yield ScrapeTarget(plan.load_metrics, metrics.PATH, {"lab": lab, "unit": LOAD, "role": LOAD})
 
 
 def xds_bootstrap(context: LabContext, caller: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.checkers import Claim
-from lab.cli.load import terms_of
+from lab.cli.check import terms_of
 from lab.errors import InputError
 from lab.runs import Terms
 

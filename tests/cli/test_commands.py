@@ -4,7 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from typer import rich_utils
 from typer.main import get_group
+from typer.testing import CliRunner
 
 from lab.cli import COMMANDS, app
 from tests.lab_command import run_lab
@@ -32,3 +34,39 @@ def test_reading_commands_do_not_import_what_benches_need() -> None:
 
     assert "lab nobodys is not up" in done.stderr
     assert not {"numpy", "pyarrow", "aiohttp", "docker", "jinja2", "scenarios"} & set(done.stdout.split())
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    for command in verbs():
+        shown = CliRunner().invoke(app, [*command, "--help"])
+
+        assert shown.exit_code == 0, command
+        assert f"Example: lab {' '.join(command)}" in " ".join(shown.output.split())
+
+
+def test_help_is_cut_in_no_window_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ellipses(*, width: int) -> set[str]:
+        monkeypatch.setattr(rich_utils, "MAX_WIDTH", width)
+        pages = (CliRunner().invoke(app, [*command, "--help"]).output for command in (*commands, []))
+        return {word for page in pages for word in page.split() if "…" in word}
+
+    commands = [*([name] for name in COMMANDS), *verbs()]
+
+    assert ellipses(width=80) == ellipses(width=1_000)
+
+
+def verbs() -> list[list[str]]:
+    """All that can be run: commands of one noun, such as ``routes show``, one by one."""
+    group, found = get_group(app), []
+    for name in COMMANDS:
+        nouns = getattr(group.get_command(None, name), "commands", {})  # type: ignore[arg-type] # no context is needed
+        found += [[name, verb] for verb in nouns] or [[name]]
+    return found
+
+
+def test_a_paragraph_of_help_is_one_line_in_a_wide_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rich_utils, "MAX_WIDTH", 1_000)
+
+    help_text = CliRunner().invoke(app, ["roll", "--help"]).output
+
+    assert "A step lasts until there are enough" in help_text

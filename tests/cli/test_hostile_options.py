@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import certifi
 import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,21 +28,32 @@ READS = {
     ("--plugin",): (HERE, "status"),
     ("up", "--spec"): (HERE,),
     ("up", "--routes"): (HERE,),
+    ("up", "--otlp-ca"): (HERE, "--otlp", "https://127.0.0.1:1"),
     ("load", "--locustfile"): (HERE,),
     ("check", "run_dir"): (HERE,),
     ("check", "--checker"): (HERE, MISSING),
+    ("console", "run_dir"): (HERE,),
     ("report", "run_dirs"): (HERE,),
     ("compare", "a"): (HERE, MISSING),
     ("compare", "b"): (MISSING, HERE),
     ("capacity", "--from"): (HERE,),
+    ("conform", "--ca"): ("127.0.0.1:1", HERE),
+    ("conform", "--cert"): ("127.0.0.1:1", HERE, "--key", MISSING),
+    ("conform", "--key"): ("127.0.0.1:1", HERE, "--cert", certifi.where()),
     ("routes", "validate", "file"): (HERE,),
     ("routes", "publish", "file"): (HERE,),
     ("routes", "set", "file"): ("UpNext", HERE),
     ("routes", "explain", "--file"): ("UpNext", HERE),
+    ("render", "--routes"): ("gateway-api", HERE),
+    ("render", "--spec"): ("gateway-api", HERE),
 }
 """Options that take a file to read: the arguments of the command."""
 
-WRITES = {("report", "--output"), ("report", "--png"), ("compare", "--html")}
+WRITES = {
+    *(("report", "--output"), ("report", "--png"), ("compare", "--html"), ("render", "--out")),
+    ("console", "--export"),
+    *(("conform", "--routes-out"), ("conform", "--junit"), ("conform", "--html")),
+}
 PROGRAMS = {"--plugin", "--checker", "--locustfile"}
 HARMLESS_PROGRAMS = {"empty", "null", "list", "mapping", "text", "digits"}
 NO_LAB = "nobodys"
@@ -172,7 +184,7 @@ def test_a_hostile_file_is_refused(which: tuple[str, ...], kind: str, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "nested lists", "null"])
-@pytest.mark.parametrize("command", ["check", "report"])
+@pytest.mark.parametrize("command", ["check", "console", "report"])
 def test_a_run_with_a_hostile_plan_cannot_be_judged(kind: str, command: str, tmp_path: Path) -> None:
     put(kind, tmp_path / PLAN)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 from typer.testing import CliRunner
@@ -78,11 +78,12 @@ def test_the_command_chooses_a_rate_only_if_none_is_given(
     options: list[str], rate: float, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[LoadOptions] = []
+    zeros: dict[str, Any] = dict.fromkeys(get_type_hints(Progress), 0)
 
     def load(_: Lab, given: LoadOptions, *, progress: Callable[[Progress], None]) -> None:
         seen.append(given)
         for _again in range(2):
-            progress(Progress(**dict.fromkeys(get_type_hints(Progress), 0)))
+            progress(Progress(**zeros))
         raise SystemExit
 
     monkeypatch.setattr(Lab, "load", load)

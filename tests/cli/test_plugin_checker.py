@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from docs.examples import patience
-from lab.cli.load import add_checker
+from lab.cli.check import add_checker
 from lab.errors import InputError
 from lab.registry import PLUGINS
 

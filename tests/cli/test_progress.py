@@ -107,6 +107,18 @@ def test_the_live_table_has_a_row_for_each_caller_that_ends_with_its_result() ->
     assert b.split()[7] == "5.50"
 
 
+def test_a_second_without_an_answer_has_no_latency(capsys: pytest.CaptureFixture[str]) -> None:
+    silent = replace(TICK, elapsed_s=3.0, done=150, failed=42, p50_ms=0.0, p99_ms=0.0)
+    with load_shown() as progress:
+        progress.take({"homepage": silent})
+    assert "42 failed, 2 in flight  p50 – ms  p99 – ms" in capsys.readouterr().err
+
+    progress.live = Live()
+    progress.take({"homepage": TICK})
+    progress.take({"homepage": silent})
+    assert table_of(progress)[1].split()[-3:] == ["–", "–", "█"]
+
+
 def test_a_run_that_people_steer_has_no_time_left() -> None:
     progress = LoadProgress()
     progress.live = Live()

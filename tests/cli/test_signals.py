@@ -5,8 +5,11 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from pydantic_core import to_json
 
+from lab import cli
 from lab.cli.signals import interrupted_by_signals
+from tests.tools import INTERRUPTED, run_tool
 
 NUMBERS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -14,6 +17,8 @@ NUMBERS = (signal.SIGTERM, signal.SIGHUP)
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (*NUMBERS, signal.SIGINT)}
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_DFL)  # a suite that nohup started ignores SIGHUP
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -46,6 +51,25 @@ def test_who_takes_ctrl_c_in_a_way_of_its_own_takes_them_so_too() -> None:
     with interrupted_by_signals():
         os.kill(os.getpid(), signal.SIGTERM)
     assert taken == [signal.SIGINT]
+
+
+@pytest.mark.parametrize("number", [*NUMBERS, signal.SIGINT])
+def test_an_interrupt_that_a_library_makes_an_error_of_its_own_ends_in_one_line(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(*_: object, **__: object) -> None:
+        to_json(object(), fallback=lambda _: os.kill(os.getpid(), number))
+
+    monkeypatch.setattr(cli, "app", command)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "lab: interrupted\n")
+
+
+def test_a_tool_of_developers_ends_in_one_line_likewise(capsys: pytest.CaptureFixture[str]) -> None:
+    status = run_tool(lambda: len(to_json(object(), fallback=lambda _: os.kill(os.getpid(), signal.SIGINT))))
+
+    assert (status, capsys.readouterr().err) == (INTERRUPTED, "interrupted\n")
 
 
 def test_what_was_ignored_still_is() -> None:

@@ -35,9 +35,9 @@ def shown(of: Table, width: int) -> str:
 
 
 def left_out(text: str) -> set[str]:
-    """The columns that a note below the table names; the note ends with the text, or before an empty line."""
-    note = re.search(r"^not shown in \d+ columns: (.*?)(\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
-    return set(" ".join(note[1].split()).split(", ")) if note else set()
+    """The columns that notes below tables name; a note ends with the text, or before an empty line."""
+    notes = re.finditer(r"^not shown in \d+ columns: (.*?)(\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    return {name for note in notes for name in " ".join(note[1].split()).split(", ")}
 
 
 def missing(of: Table, text: str) -> set[str]:
@@ -82,3 +82,15 @@ def test_text_folds_before_anything_is_left_out() -> None:
 @pytest.mark.parametrize("width", [30, 80])
 def test_brackets_in_a_cell_are_no_markup(width: int) -> None:
     assert "[none] [/] [red]" in shown(table(("what",), [("[none] [/] [red]",)]), width)
+
+
+def test_a_table_that_continues_names_its_rows_again() -> None:
+    cells = [
+        ("mesh", size, f"{number}.123 [1.000, 2.000]", "undecided") for number, size in enumerate(("4 KB", "2 MB"))
+    ]
+    of = table(("path", "at", "driver", "verdict"), cells, right=("driver",))
+
+    [first, second] = shown(of, 40).split("\n\n")
+
+    for part in (first, second):
+        assert [line.split()[:3] for line in part.splitlines()[1:]] == [["mesh", "4", "KB"], ["mesh", "2", "MB"]]

@@ -92,7 +92,7 @@ def test_a_judgement_states_the_figures_n_and_power() -> None:
     [rate, slow, misroutes] = parse_conditions("error-rate>5%,p99>1.5x,misroutes>0")
     seen = Evidence(new=latencies(*[1.0] * 300), old=latencies(*[1.0] * 300), judged=600)
 
-    assert str(rate.judge(seen)) == "error rate 0 % ≤ 5 %; n = 300, power 100 % against 25 %"
+    assert str(rate.judge(seen)) == "error rate of the new version 0 % ≤ 5 %; n = 300, power 100 % against 25 %"
     assert str(misroutes.judge(seen)) == "0 misrouted ≤ 0; n = 600, power 100 % against 1 %"
     assert str(slow.judge(seen)).startswith(
         "p99 1.00 ms, 1.00 ms of the old version; 0 % ≤ 1 % took longer than 1.5 times that; n = 300, power 9"
@@ -108,3 +108,60 @@ def test_conditions_are_read(text: str) -> None:
 def test_other_conditions_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="--abort-on: "):
         parse_conditions(text)
+
+
+WINDOWS, EACH = 100, 20
+
+
+def by_window(late_in: dict[int, int]) -> Figures:
+    """Twenty answers a window, each of 10 ms but for some late ones; ``late_in`` has their number by window."""
+    late = sum(late_in.values())
+    values = [10.0] * (WINDOWS * EACH - late) + [100.0] * late
+    return Figures(len(values), 0, values, {each: 100.0 if each in late_in else 10.0 for each in range(WINDOWS)})
+
+
+@pytest.mark.parametrize(
+    ("late_in", "standing"),
+    [
+        (dict.fromkeys(range(60), 1), Standing.MET),  # one of twenty in most windows
+        (dict.fromkeys((7, 30, 31), EACH), Standing.NOT_MET),  # as many, but in three bursts
+    ],
+)
+def test_bursts_of_a_busy_machine_do_not_abort(late_in: dict[int, int], standing: Standing) -> None:
+    old = by_window({50: EACH - 1})
+
+    assert judge("p99>1.5x", Evidence(new=by_window(late_in), old=old)) is standing
+
+
+def test_bursts_are_undecided_until_more_requests_were_seen() -> None:
+    few = Figures(300, 0, [10.0] * 280 + [100.0] * 20, {0: 10.0, 1: 100.0})
+    old = Figures(300, 0, [10.0] * 300, {0: 10.0, 1: 10.0})
+
+    assert judge("p99>1.5x", Evidence(new=few, old=old)) is Standing.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("old_errors", "late", "standing"),
+    [
+        (350, False, Standing.MET),  # in time: the limit counts, whatever the old version does
+        (350, True, Standing.NOT_MET),
+        (20, True, Standing.MET),
+    ],
+)
+def test_failures_that_a_busy_machine_brings_to_both_do_not_abort(
+    old_errors: int, standing: Standing, *, late: bool
+) -> None:
+    evidence = Evidence(new=Figures(1_200, 360), old=Figures(1_200, old_errors), late=late)
+
+    assert judge("error-rate>1%", evidence) is standing
+
+
+@pytest.mark.parametrize(
+    ("old_errors", "against"),
+    [(350, "not clearly worse than the old version's 29 %"), (20, "worse than the old version's 1.7 %")],
+)
+def test_a_rate_above_the_limit_is_set_against_the_old_version(old_errors: int, against: str) -> None:
+    [condition] = parse_conditions("error-rate>1%")
+    evidence = Evidence(new=Figures(1_200, 360), old=Figures(1_200, old_errors), late=True)
+
+    assert condition.judge(evidence).because == f"error rate of the new version 30 % > 1 %, {against}"

@@ -8,18 +8,26 @@ from unittest.mock import MagicMock
 import pytest
 
 from lab.ops.roll import executor
-from lab.ops.roll.conditions import Evidence, Figures, enough, parse_conditions
-from lab.ops.roll.executor import PATIENCE, Outcome, RollOptions, RollResult, execute
+from lab.ops.roll.conditions import PATIENCE, Evidence, Figures, enough, parse_conditions
+from lab.ops.roll.executor import Outcome, RollOptions, RollResult, execute
 from lab.runs import LoadOptions
 from tests.roll.test_figures import DOCUMENT
 
 
-def rolled(monkeypatch: pytest.MonkeyPatch, more: Evidence, *, force: bool = False) -> tuple[RollResult, list[float]]:
-    """A rollout of which each probe brings the same evidence; its result, and the seconds of each probe."""
+def rolled(
+    monkeypatch: pytest.MonkeyPatch,
+    evidence: Evidence,
+    *,
+    at_100: Evidence | None = None,
+    force: bool = False,
+    conditions: str = "error-rate>1%",
+) -> tuple[RollResult, list[float]]:
+    """A rollout of which each probe of a step brings the same evidence; its result, and the seconds of each probe."""
     seconds: list[float] = []
 
-    def probe(_roll: Any, _percent: int, duration_s: float, _doing: str = "") -> tuple[Evidence, tuple[int, int]]:
+    def probe(_roll: Any, percent: int, duration_s: float, _doing: str = "") -> tuple[Evidence, tuple[int, int]]:
         seconds.append(duration_s)
+        more = evidence if percent < 100 or at_100 is None else at_100
         return more, (more.new.requests, more.old.requests)
 
     monkeypatch.setattr(executor._Roll, "_probe_once", probe)
@@ -32,7 +40,7 @@ def rolled(monkeypatch: pytest.MonkeyPatch, more: Evidence, *, force: bool = Fal
         to="v2",
         steps=(50, 100),
         hold_s=1.0,
-        conditions=parse_conditions("error-rate>1%"),
+        conditions=parse_conditions(conditions),
         use_case=None,
         force=force,
         probe=LoadOptions(topology="mesh", caller="homepage", rate=20),
@@ -55,7 +63,8 @@ def test_an_undecided_step_is_taken_back_unless_forced(monkeypatch: pytest.Monke
 
     assert result.outcome is (Outcome.COMPLETED if force else Outcome.ABORTED)
     assert result.steps[0].evidence.new.requests >= PATIENCE * enough(0.01)
-    assert force or result.reason.startswith("at 50 %: undecided: error-rate>1% (error rate 1.3 % > 1 %; n = ")
+    why = "at 50 %: undecided: error-rate>1% (error rate of the new version 1.3 % > 1 %; n = "
+    assert force or result.reason.startswith(why)
 
 
 def test_a_version_without_any_request_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,3 +72,33 @@ def test_a_version_without_any_request_is_not_waited_for_forever(monkeypatch: py
 
     assert result.outcome is Outcome.ABORTED
     assert sum(seconds) >= PATIENCE
+
+
+FAST, SLOW = Figures(1_200, 0, [10.0] * 1_200), Figures(1_200, 0, [100.0] * 1_200)
+BOTH_FAST = Evidence(new=FAST, old=FAST)
+
+
+@pytest.mark.parametrize(
+    ("late", "outcome"), [(False, Outcome.ABORTED), (True, Outcome.COMPLETED)], ids=["in time", "driver late"]
+)
+def test_at_100_percent_a_busy_machine_is_no_slow_version(
+    monkeypatch: pytest.MonkeyPatch, *, late: bool, outcome: Outcome
+) -> None:
+    result, seconds = rolled(monkeypatch, BOTH_FAST, at_100=Evidence(new=SLOW, late=late), conditions="p99>1.5x")
+
+    assert result.outcome is outcome, result.reason
+    assert not late or sum(seconds) >= PATIENCE  # it has waited for a quiet moment
+
+
+def test_late_probes_have_counts_but_no_latencies() -> None:
+    late = Evidence(new=SLOW, old=SLOW, late=True).timely()
+
+    assert (late.new.requests, late.new.latencies_ms) == (1_200, ())
+    assert Evidence(new=FAST).with_more(late).new.p99_ms == 10.0
+
+
+def test_what_no_step_has_judged_stays_undecided_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = Evidence(new=SLOW, late=True)
+    result, _ = rolled(monkeypatch, busy, conditions="p99>1.5x")
+
+    assert result.reason.startswith("at 50 %: undecided: p99>1.5x (the old version answered only 0 requests")

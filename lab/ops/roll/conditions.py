@@ -4,13 +4,17 @@ A condition is met if, with a true share at the limit, as many bad requests woul
 cases (exact binomial tail). It is not met if :func:`enough` requests were seen and their share is within the limit.
 Otherwise it is unknown. With enough requests, a version whose true share is five times the limit meets the condition
 in nine of ten cases (the test's power).
+
+A busy machine makes requests of both versions late, in bursts, or fail. So a latency condition is met only if, in
+addition, the new version was late in more of the windows of 0.2 s than the old one (sign test, one of a hundred cases
+again); and while the driver is late, an error rate only if the new version failed more often than the old one.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING
@@ -18,7 +22,7 @@ from typing import TYPE_CHECKING
 from lab.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 DEFAULT_CONDITIONS = "error-rate>1%,p99>1.5x,misroutes>0"
 
@@ -27,6 +31,9 @@ _SIGNIFICANT = 0.01
 _POWER = 0.9
 _TIMES_WORSE = 5
 _P99_SHARE = 0.01
+PATIENCE = 5
+"""More than this many times the requests that are enough do not help."""
+WINDOW_NS = 200_000_000
 _ROUNDED_UP = 0.995
 
 
@@ -46,11 +53,13 @@ class Figures:
         requests: number of requests.
         errors: number of those that it did not answer.
         latencies_ms: of those that it answered, sorted, in ms.
+        slowest_ms: the longest of them in each window of :data:`WINDOW_NS` in which any was due, by window.
     """
 
     requests: int = 0
     errors: int = 0
     latencies_ms: Sequence[float] = field(default=(), repr=False)
+    slowest_ms: Mapping[int, float] = field(default_factory=dict, repr=False)
 
     @property
     def p99_ms(self) -> float:
@@ -63,7 +72,15 @@ class Figures:
             self.requests + other.requests,
             self.errors + other.errors,
             sorted([*self.latencies_ms, *other.latencies_ms]),
+            {
+                window: max(self.slowest_ms.get(window, 0.0), other.slowest_ms.get(window, 0.0))
+                for window in self.slowest_ms.keys() | other.slowest_ms.keys()
+            },
         )
+
+    def counts(self) -> Figures:
+        """The figures without latencies."""
+        return Figures(self.requests, self.errors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +92,29 @@ class Evidence:
         old: figures of the old versions; at 100 % those of the previous step.
         misroutes: number of answers that no rule allowed; None if that is unknown.
         judged: number of requests whose answers were judged for that.
+        late: whether the driver was late, as on a busy machine: latencies of two times cannot be compared then.
     """
 
     new: Figures = Figures()
     old: Figures = Figures()
     misroutes: int | None = 0
     judged: int = 0
+    late: bool = False
+
+    def with_more(self, other: Evidence) -> Evidence:
+        """The sum of both."""
+        unknown = self.misroutes is None or other.misroutes is None
+        return Evidence(
+            self.new.with_more(other.new),
+            self.old.with_more(other.old),
+            None if unknown else (self.misroutes or 0) + (other.misroutes or 0),
+            self.judged + other.judged,
+            self.late or other.late,
+        )
+
+    def timely(self) -> Evidence:
+        """The evidence without latencies, if the driver was late."""
+        return replace(self, new=self.new.counts(), old=self.old.counts()) if self.late else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +135,7 @@ class Judgement:
     bad: float
 
     def __str__(self) -> str:
-        """In words, e.g. ``error rate 0 % ≤ 1 %; n = 1,012, power 100 % against 5 %``."""
+        """In words, e.g. ``error rate of the new version 0 % ≤ 1 %; n = 1,012, power 100 % against 5 %``."""
         return f"{self.because}; n = {self.requests:,}, power {percent(self.power)} against {percent(self.bad)}"
 
 
@@ -135,10 +169,19 @@ def percent(share: float) -> str:
 
 def _error_rate(evidence: Evidence, limit: float, share: float) -> tuple[Standing, str, int]:
     """``error-rate>1%``: the new version fails more than this share of its requests."""
-    new = evidence.new
+    new, old = evidence.new, evidence.old
     failed = new.errors / new.requests if new.requests else 0.0
-    because = f"error rate {percent(failed)} {'>' if failed > share else '≤'} {limit:g} %"
-    return _standing(new.errors, new.requests, share), because, new.requests
+    because = f"error rate of the new version {percent(failed)} {'>' if failed > share else '≤'} {limit:g} %"
+    standing = _standing(new.errors, new.requests, share)
+    if failed > share and evidence.late and old.requests:
+        no_worse = (
+            _tail(new.errors, new.errors + old.errors, new.requests / (new.requests + old.requests)) >= _SIGNIFICANT
+        )
+        because += f", {'not clearly worse than' if no_worse else 'worse than'} the old version's "
+        because += percent(old.errors / old.requests)
+        if no_worse:
+            standing = _as_bad_as_the_old(new.requests, share)
+    return standing, because, new.requests
 
 
 def _p99_ratio(evidence: Evidence, times: float, share: float) -> tuple[Standing, str, int]:
@@ -153,7 +196,18 @@ def _p99_ratio(evidence: Evidence, times: float, share: float) -> tuple[Standing
         f"p99 {new.p99_ms:.2f} ms, {old.p99_ms:.2f} ms of the old version; {percent(over)} "
         f"{'>' if over > share else '≤'} {percent(share)} took longer than {times:g} times that"
     )
-    return _standing(late, answered, share), because, answered
+    standing = _standing(late, answered, share)
+    if over <= share:
+        return standing, because, answered
+    windows = new.slowest_ms.keys() & old.slowest_ms.keys()
+    if windows:  # both versions got requests at the same time
+        limit_ms = times * old.p99_ms
+        only_new = sum(old.slowest_ms[each] <= limit_ms < new.slowest_ms[each] for each in windows)
+        only_old = sum(new.slowest_ms[each] <= limit_ms < old.slowest_ms[each] for each in windows)
+        because += f"; in {only_new} of {len(windows)} windows only the new version did, in {only_old} only the old one"
+        if _tail(only_new, only_new + only_old, 0.5) >= _SIGNIFICANT:
+            standing = _as_bad_as_the_old(answered, share)
+    return standing, because, answered
 
 
 def _misroutes(evidence: Evidence, most: float, _share: float) -> tuple[Standing, str, int]:
@@ -198,6 +252,11 @@ def _standing(bad: int, total: int, limit: float) -> Standing:
     if bad <= limit * total and total >= enough(limit):
         return Standing.NOT_MET
     return Standing.UNKNOWN
+
+
+def _as_bad_as_the_old(total: int, limit: float) -> Standing:
+    """Both versions have a share over the limit, as on a busy machine: more requests may tell them apart."""
+    return Standing.NOT_MET if total >= PATIENCE * enough(limit) else Standing.UNKNOWN
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError, LabError, StaleRevisionError
 from lab.history import read_parquet
-from lab.ops.roll.conditions import Evidence, Figures, Judgement, Standing, enough
+from lab.ops.roll.conditions import PATIENCE, Evidence, Figures, Judgement, Standing, enough
 from lab.ops.roll.plan import ALL, RollPlan, plan_roll
 from lab.ops.roll.probe import balanced, figures, is_drawn, probe_load
 from lab.routing.compiled import Router
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 PROBE_S = 10.0
 """Seconds between judgements of a step, so that a bad step ends before its hold does."""
-PATIENCE = 5
-"""A step that stays undecided ends after this many times the requests that are enough, or holds without any request."""
-_LEAST_S = 1.0
+_LEAST_S, _LEAST_RATE = 1.0, 20.0
 
 
 class Outcome(StrEnum):
@@ -191,7 +189,8 @@ class _Roll:
     interrupts: InterruptHandler
     progress: Callable[[RollProgress], None]
     steps: list[StepResult] = field(default_factory=list)
-    _old: Figures = field(default_factory=Figures)
+    _old: Evidence = field(default_factory=Evidence)
+    _held: set[str] = field(default_factory=set)
     _runs: int = 0
 
     def run(self) -> RollResult:
@@ -199,7 +198,7 @@ class _Roll:
         try:
             if self.plan.steps[0] == ALL:
                 # At 100 % no old version is left to compare with.
-                self._old = self._probe_once(0, min(PROBE_S, self.options.hold_s))[0].old
+                self._old = self._probe_once(0, min(PROBE_S, self.options.hold_s))[0].timely()
             for percent in self.plan.steps:
                 self._step(percent)
         except StaleRevisionError as error:
@@ -225,11 +224,18 @@ class _Roll:
             )
         self.steps.append(StepResult(percent=percent, revision=self.revision))
         evidence, judgements = self._hold(percent)
-        if evidence.old.latencies_ms:
-            self._old = evidence.old
+        late = percent == ALL and (evidence.late or self._old.late)
+        self._old = evidence
         self.progress(RollProgress(percent=percent, doing="judged", result=self.steps[-1]))
         met = [each for each in judgements if each.standing is Standing.MET]
         unknown = [each for each in judgements if each.standing is Standing.UNKNOWN]
+        if late and (held := [each for each in unknown if each.condition in self._held]):
+            unknown = [each for each in unknown if each not in held]
+            warning = (
+                f"{_listed(held)}: not judged at {ALL} %: this machine is busy, and the old version gets no requests"
+            )
+            self.progress(RollProgress(percent=percent, doing="judged", warning=warning))
+        self._held |= {each.condition for each in judgements if each.standing is Standing.NOT_MET}
         if met:
             raise _Abort(f"at {percent} %: {_listed(met)}")
         if unknown and not self.options.force:
@@ -241,25 +247,27 @@ class _Roll:
             self.progress(RollProgress(percent=percent, doing="publishing", warning=warning))
 
     def _hold(self, percent: int) -> tuple[Evidence, list[Judgement]]:
-        """Observes a step for one hold at least, until no condition is unknown or more requests would not help."""
-        evidence, hold_s = Evidence(), self.options.hold_s
+        """Observes a step for one hold at least, until no condition is unknown or more requests would not help.
+
+        Returns the evidence, its latencies only of those probes that were in time, and the judgements.
+        """
+        evidence, timely, hold_s = Evidence(), Evidence(), self.options.hold_s
         needed = max((enough(each.share) for each in self.options.conditions), default=0)
         observed_s, drawn_new, drawn_old = 0.0, 0, 0
         while True:
             seen = evidence.new.requests
             # Half of the probe's requests are for the new version, if nothing is known yet.
             missing_s = max(0, needed - seen) / (seen / observed_s if seen else self.probe.rate / 2)
+            if seen >= needed and any(each.standing is Standing.UNKNOWN for each in self.steps[-1].judgements):
+                missing_s = PROBE_S  # undecided by enough requests: each probe costs some seconds besides its load
             duration_s = min(PROBE_S, max(hold_s - observed_s, missing_s, _LEAST_S))
-            more, (new, old) = self._probe_once(percent, duration_s, f"{seen} of {needed} requests to the new version")
+            busy = "; the machine is busy" if evidence.late else ""
+            doing = f"{seen} of {needed} requests to the new version{busy}"
+            more, (new, old) = self._probe_once(percent, duration_s, doing)
             observed_s, drawn_new, drawn_old = observed_s + duration_s, drawn_new + new, drawn_old + old
-            evidence = Evidence(
-                evidence.new.with_more(more.new),
-                evidence.old.with_more(more.old),
-                _sum(evidence.misroutes, more.misroutes),
-                evidence.judged + more.judged,
-            )
-            # At 100 % the old version gets no traffic: compare with the previous step.
-            compared = evidence if percent != ALL else replace(evidence, old=self._old)
+            evidence, timely = evidence.with_more(more), timely.with_more(more.timely())
+            # At 100 % the old version gets no traffic: compare with the previous step, if both were in time.
+            compared = evidence if percent != ALL else replace(timely, old=self._old.old)
             judgements = [condition.judge(compared) for condition in self.options.conditions]
             self.steps[-1] = replace(
                 self.steps[-1],
@@ -270,10 +278,10 @@ class _Roll:
             )
             standings = {each.standing for each in judgements}
             if Standing.MET in standings or (observed_s >= hold_s and Standing.UNKNOWN not in standings):
-                return evidence, judgements
+                return timely, judgements
             in_vain = not evidence.new.requests or evidence.new.requests >= PATIENCE * needed
             if in_vain and observed_s >= PATIENCE * hold_s:
-                return evidence, judgements
+                return timely, judgements
 
     def _probe_once(self, percent: int, duration_s: float, doing: str = "") -> tuple[Evidence, tuple[int, int]]:
         """Drives load once, as many requests for the new version as for the old.
@@ -297,7 +305,10 @@ class _Roll:
         of_new, of_old = figures(filter(is_drawn, records), router, self.plan)
         routing = next(each for each in result.verdicts if each.checker == "routing")
         misroutes = None if routing.outcome == "unknown" else result.misrouted
-        return Evidence(new, old, misroutes, len(records)), (of_new.requests, of_old.requests)
+        late = any(each.checker == "driver" and each.outcome != "valid" for each in result.verdicts)
+        if late and new.errors + old.errors:  # the load may be too much for a busy machine
+            self.probe = replace(self.probe, rate=max(_LEAST_RATE, self.probe.rate / 2))
+        return Evidence(new, old, misroutes, len(records), late), (of_new.requests, of_old.requests)
 
     def _document_at(self, percent: int) -> dict[str, Any]:
         return {**self.document, "use_cases": {**self.document["use_cases"], **self.plan.use_cases(percent)}}
@@ -338,10 +349,6 @@ def _check_is_served(document: dict[str, Any], plan: RollPlan, clusters: Collect
     cluster = document["models"][plan.model]["versions"][plan.to]["cluster"]
     if cluster not in clusters:
         raise InputError(f"--to: {plan.target} is to run on {cluster}, which has no replica: start some, or move it")
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
 
 
 def _listed(judgements: Iterable[Judgement]) -> str:

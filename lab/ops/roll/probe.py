@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lab.errors import InputError
 from lab.history import UNSENT
 from lab.load.plan import EdgeCase
-from lab.ops.roll.conditions import Figures
+from lab.ops.roll.conditions import WINDOW_NS, Figures
 from lab.routing.keys import routing_key
 from lab.routing.schema import CONTEXT_FIELDS
 
@@ -96,6 +96,7 @@ def figures(records: Iterable[Record], router: Router, plan: RollPlan) -> tuple[
     caller's own default, counts as a failure of the chosen version.
     """
     counts: dict[bool, list[float]] = {True: [], False: []}
+    slowest: dict[bool, dict[int, float]] = {True: {}, False: {}}
     errors = {True: 0, False: 0}
     for record in records:
         if record.status == UNSENT:
@@ -105,8 +106,13 @@ def figures(records: Iterable[Record], router: Router, plan: RollPlan) -> tuple[
         if is_new is None:
             continue
         if record.status == "OK" and record.source == "model":
-            counts[is_new].append((record.done_ns - record.intended_ns) / _NS_PER_MS)
+            ms, window = (record.done_ns - record.intended_ns) / _NS_PER_MS, record.intended_ns // WINDOW_NS
+            counts[is_new].append(ms)
+            slowest[is_new][window] = max(ms, slowest[is_new].get(window, 0.0))
         else:
             errors[is_new] += 1
-    new, old = (Figures(len(counts[each]) + errors[each], errors[each], sorted(counts[each])) for each in (True, False))
+    new, old = (
+        Figures(len(counts[each]) + errors[each], errors[each], sorted(counts[each]), slowest[each])
+        for each in (True, False)
+    )
     return new, old
