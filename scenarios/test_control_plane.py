@@ -18,6 +18,7 @@ from scenarios.framework.steps import (
     assert_all_answered_rightly,
     assert_rate_was_kept,
     await_connected,
+    await_unloaded,
     connected,
     held,
     is_answered,
@@ -115,7 +116,8 @@ def test_an_envoy_started_without_control_plane_serves_later(scenario: Scenario,
 
 @pytest.fixture
 def refusing(lab: Lab) -> Iterator[None]:
-    """One cluster's replicas refuse to load a version."""
+    """One cluster's replicas refuse to load a version, which they may still hold for a scenario before."""
+    await_unloaded(lab, REFUSER, MODEL_KEY)
     set_behaviour(lab, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys(routing_keys=[MODEL_KEY])), REFUSER)
     yield
     set_behaviour(lab, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys()), REFUSER)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import wait
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.waiting import eventually
 from scenarios.framework.steps import (
     assert_all_answered_rightly,
-    known,
+    await_unloaded,
     load_on,
     moved_table,
     seen_by,
@@ -30,8 +28,6 @@ MOVES, PAUSE_S = 6, 0.5
 KEY = "cw-ranker.v1"
 # A phone in Germany is ranked by the default, cw-ranker@v1, which is the one that moves.
 CONTEXTS = {"device": ("phone", "tv"), "country": ("DE", "US")}
-# A version stays loaded for the use case's timeout and a second, for requests in flight.
-UNLOADED_WITHIN = timedelta(seconds=15)
 
 
 @pytest.fixture
@@ -65,15 +61,9 @@ def test_a_move_breaks_hard_coded_addresses(scenario: Scenario, lab: Lab, moved:
     """Callers with hard-coded addresses keep calling replicas that no longer serve the model."""
     with under_load(lab, load_on("direct", RATE_RPS, contexts={})) as run, scenario.step("Move the model, and wait"):
         lab.routes.publish(moved)
-        eventually("it is unloaded", lambda: not _loaded(lab, "ml-cluster-1"), within=UNLOADED_WITHIN)
+        await_unloaded(lab, "ml-cluster-1", KEY)
     with scenario.step("Count who was refused"):
         result = run.result()
     assert result.summary.ok > 0, "it never worked"
     assert result.summary.failed > 0, "no request noticed the move"
     assert statuses_of(result) == {"OK", "FAILED_PRECONDITION"}
-
-
-def _loaded(lab: Lab, cluster: str) -> set[str]:
-    """Replicas of a cluster that hold the version that moves."""
-    replicas = known(lab).replicas
-    return {each.replica for each in replicas if each.replica.startswith(f"{cluster}-") and KEY in each.loaded}

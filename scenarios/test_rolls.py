@@ -16,7 +16,7 @@ from scenarios.framework.steps import (
     USE_CASE,
     assert_all_answered_rightly,
     assert_rate_was_kept,
-    known,
+    clusters_with,
     load_on,
     seen_by,
     set_behaviour,
@@ -65,7 +65,7 @@ def versions(lab: Lab, steady: SteadyState, routes: Path, tmp_path: Path) -> Ite
 
 def _without(lab: Lab, key: str) -> str:
     """A cluster that does not hold the version: one that an earlier scenario used keeps it for a while."""
-    holding = {each.replica.rpartition("-")[0] for each in known(lab).replicas if key in each.loaded}
+    holding = clusters_with(lab, key)
     return next(cluster for cluster in OTHERS if cluster not in holding)
 
 

@@ -8,8 +8,8 @@ of its docstring says what it shows. Its mark ``scenario`` says the rest, in lit
 
 ``takes_s``: seconds that all its cases take on one topology. ``topologies``: those that it is about; a scenario with
 the fixture ``topology`` runs on all that follow the rules unless it names some. ``runtimes``: those that it runs
-on, all by default. ``long_on``: topologies on which it counts as long. ``alone_on``: topologies on which it needs the
-machine to itself, and therefore runs last.
+on, all by default. ``long_on``: topologies on which it counts as long. ``alone``: whether it needs the machine to
+itself, and therefore runs last; ``alone_on``: on these topologies only.
 """
 
 from __future__ import annotations

@@ -116,8 +116,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_wanted(item: pytest.Item) -> bool:
-    """Whether a scenario was asked for, if it is long, and runs on the session's runtime, if that is known by now."""
+    """Whether a scenario and its topology were asked for, and run on the session's runtime, if that is known by now."""
     config, mark = item.config, item.get_closest_marker(MARK)
+    if hasattr(item, "callspec") and not isinstance(item.callspec.params.get("topology", ""), str):
+        return False  # pytest's mark of an empty list: none of its topologies was asked for
     if item.get_closest_marker(LONG) and not config.getoption("--long"):
         return False
     runtimes = mark.kwargs.get("runtimes") if mark else None
@@ -150,7 +152,8 @@ def _claim(item: pytest.Item) -> tuple[str, str]:
 
 def _is_alone(item: pytest.Item) -> bool:
     mark = item.get_closest_marker(MARK)
-    return mark is not None and _topology(item) in mark.kwargs.get("alone_on", ())
+    said = {} if mark is None else mark.kwargs
+    return said.get("alone", False) or _topology(item) in said.get("alone_on", ())
 
 
 def _takes_s(item: pytest.Item) -> float:

@@ -57,6 +57,8 @@ FOUND_AGAIN_WITHIN = timedelta(seconds=1)
 CONNECTED_WITHIN = timedelta(seconds=10)
 SOME_REQUESTS = 10
 GONE_WITHIN = timedelta(seconds=5)
+# A version stays loaded for the use case's timeout and a second, for requests in flight.
+UNLOADED_WITHIN = timedelta(seconds=15)
 NOTICED_WITHIN_NS = 250_000_000
 
 LEASE_TTL, LEASE_MAX_STALE = timedelta(seconds=0.5), timedelta(seconds=2)
@@ -161,6 +163,16 @@ def registered(lab: Lab) -> set[str]:
     return {replica.replica for replica in known(lab).replicas if replica.loaded}
 
 
+def clusters_with(lab: Lab, key: str) -> set[str]:
+    """Clusters of which a replica holds a version; each keeps it for a while after it has moved away."""
+    return {each.replica.rpartition("-")[0] for each in known(lab).replicas if key in each.loaded}
+
+
+def await_unloaded(lab: Lab, cluster: str, key: str) -> None:
+    """Returns once no replica of a cluster holds a version."""
+    eventually(f"{cluster} unloads {key}", lambda: cluster not in clusters_with(lab, key), within=UNLOADED_WITHIN)
+
+
 def is_gone(lab: Lab, unit: str) -> bool:
     """Whether a unit does not run and the control plane no longer lists it."""
     status = lab.status()
@@ -248,7 +260,8 @@ def assert_all_answered_rightly(result: RunResult) -> None:
         # A driver that was stopped has requests left unsent by design.
         stopped = verdict.checker == "accounting" and verdict.outcome == "unknown" and UNSENT in summary.by_status
         if verdict.claim is not Claim.TIMING and not stopped:
-            by_outcome.setdefault(str(verdict.outcome), []).append(f"{verdict.checker}: {verdict.summary}")
+            first = f"; first: {verdict.violations[0].message}" if verdict.violations else ""
+            by_outcome.setdefault(str(verdict.outcome), []).append(f"{verdict.checker}: {verdict.summary}{first}")
     invalid = by_outcome.get("invalid", [])
     assert not invalid, f"{'; '.join(invalid)}\n{result.folder}"
     wrong = {

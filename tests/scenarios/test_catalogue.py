@@ -105,7 +105,7 @@ def test_the_command_says_it_in_words() -> None:
     text = run_lab(None, "scenarios").stdout
 
     assert "every use case reaches its model by name" in text
-    assert "compose and process" in text
+    assert "compose and kubernetes and process" in text
 
 
 def test_a_claim_has_at_most_eight_words() -> None:

@@ -68,7 +68,7 @@ def test_a_scenario_that_asks_for_its_timing_first_reruns_no_wrong_answer() -> N
 
 @pytest.mark.parametrize("verdict", [WRONG, LOST], ids=["misroute", "lost request"])
 def test_a_late_driver_excuses_no_wrong_or_lost_request(verdict: Verdict) -> None:
-    with pytest.raises(AssertionError, match=verdict.summary):
+    with pytest.raises(AssertionError, match=f"{verdict.summary}; first: {verdict.violations[0].message}"):
         assert_all_answered_rightly(_run(RIGHT, verdict, LATE))
 
 

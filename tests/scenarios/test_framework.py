@@ -41,6 +41,10 @@ def test_wrong(scenario, lab):
     with scenario.step("Claim too much"):
         assert VICTIM in registered(lab)
 
+@pytest.mark.scenario(topologies=("gateway-nginx",))
+def test_on_a_topology_that_was_not_asked_for(scenario, lab, topology):
+    raise AssertionError
+
 def test_unseen(scenario, lab):
     lab.units.kill("ml-cluster-2-a")
     lab.units.start("ml-cluster-2-a")
@@ -130,6 +134,11 @@ def test_junit_has_steps_figures_and_the_run_folder(session: tuple[str, Path]) -
     (run,) = found["run_dir"]
     events = json.loads((Path(run) / "events.json").read_text())
     assert tuple(events[0][name] for name in ("kind", "target", "detail")) == ("step", "1.", "Drive some load")
+
+
+def test_a_scenario_on_other_topologies_is_left_out(session: tuple[str, Path]) -> None:
+    assert "1 deselected" in session[0]
+    assert "skipped" not in session[0]
 
 
 def test_steps_are_shown_as_they_go(session: tuple[str, Path]) -> None:
