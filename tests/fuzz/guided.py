@@ -22,6 +22,7 @@ from random import Random
 
 from tests.fuzz.mutants import mutant
 from tests.fuzz.targets import TARGETS
+from tests.tools import run_tool
 
 INPUTS = 1_000_000
 CORPUS = Path(__file__).parent / "corpus"
@@ -143,4 +144,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(main))

@@ -1,7 +1,11 @@
-"""``python -m tests.negative.page`` tries every attack, with and without its guard, and writes docs/refusals.md."""
+"""``python -m tests.negative.page`` tries every attack, with and without its guard, and writes docs/refusals.md.
+
+``--only TEXT`` tries those with this text in ``topology: attack, unit``, and keeps the other rows.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +15,7 @@ from lab import CHECKOUT
 from tests.negative.cases import CASES
 from tests.negative.guards import Guard, guard_of, guards, without
 from tests.negative.scene import Case, Tried, standing
+from tests.tools import run_tool
 
 PAGE = CHECKOUT / "docs" / "refusals.md"
 HEAD = """\
@@ -41,14 +46,22 @@ _AT_ONCE = 2
 
 def main() -> int:
     """Writes the page if every attack is refused, and every guard is needed; else returns 1."""
+    parser = argparse.ArgumentParser(
+        prog="make refusals-page",
+        description="Tries every attack, with its guard and without, and writes docs/refusals.md.",
+        epilog="Example: make refusals-page ARGS='--only resets'",
+    )
+    parser.add_argument("--only", default="", metavar="TEXT", help="attacks with TEXT in 'topology: attack, unit'")
+    only = parser.parse_args().only
+    cases = [case for case in CASES if only in case.name]
     wrong, tried = list[str](), dict[str, Tried]()
     with tempfile.TemporaryDirectory() as folder, standing(Path(folder)) as scene:
-        for case in CASES:
+        for case in cases:
             tried[case.name] = case.tried(scene)
             refused = case.is_refused(tried[case.name].answer)
             if wanting := scene.good_call(case.way) if refused else f"got {tried[case.name].answer}":
                 wrong.append(f"{case.name}: {wanting}")
-    removable = [guard for guard in guards() if not guard.why]
+    removable = [guard for guard in guards() if not guard.why and guard in map(guard_of, cases)]
     with ThreadPoolExecutor(_AT_ONCE) as labs:
         unguarded: dict[str, Tried] = {}
         for guard, found in zip(removable, labs.map(without, removable), strict=True):
@@ -60,7 +73,12 @@ def main() -> int:
     for each in wrong:
         _say(each)
     if not wrong:
-        PAGE.write_text(HEAD + "".join(_line(case, tried[case.name], unguarded) for case in CASES))
+        kept = PAGE.read_text().splitlines(keepends=True)
+        lines = [
+            [_line(case, tried[case.name], unguarded)] if case in cases else [row for row in kept if case.is_on(row)]
+            for case in CASES
+        ]
+        PAGE.write_text(HEAD + "".join(row for rows in lines for row in rows))
     return bool(wrong)
 
 
@@ -83,4 +101,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(main))

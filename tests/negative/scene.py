@@ -217,7 +217,15 @@ class Case:
 
     def row(self, answer: Answer) -> str:
         """The begin of a line of the page of refusals: the same whenever the answer is."""
-        return f"| {self.attack} | {self.way} | {self.by} | {answer.status} | {self.printable(answer.reason, 160)} |"
+        return f"{self._place} {answer.status} | {self.printable(answer.reason, 160)} |"
+
+    def is_on(self, row: str) -> bool:
+        """Whether a line of that page is of this attack."""
+        return row.startswith(self._place)
+
+    @property
+    def _place(self) -> str:
+        return f"| {self.attack} | {self.way} | {self.by} |"
 
     @staticmethod
     def printable(reason: str, most: int) -> str:

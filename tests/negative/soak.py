@@ -5,8 +5,9 @@ draws a fault; twice the machine starves. In the end the verdict, by five claims
 
 - no wrong answer, as ``lab check`` finds;
 - no attack got through;
-- the memory of every unit is flat, and so are its file descriptors;
-- the audit log has every act of the soak, and counts the refusals that it leaves out.
+- the memory of every unit is flat but for the requests that a replica keeps as evidence, and so are its descriptors;
+- the audit log has every act of the soak, and every refusal of an attacker who would publish: in an entry of its own,
+  or counted as left out.
 
 Exit status 0 if all hold. The record is ``soak.json`` in the run's folder.
 """
@@ -21,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -30,14 +31,21 @@ from typing import Any
 
 from lab.checkers import Claim, Outcome
 from lab.errors import LabError
+from lab.faults import AuditLog
+from lab.history.arrivals import read_arrivals
 from lab.lab import DEFAULT_SPEC, Lab
-from lab.runs import LoadOptions
+from lab.runs import LoadOptions, ParallelResult
+from lab.runs.events import Event, append_event, of_unit
+from lab.runs.folder import ARRIVALS
+from lab.runtime.state import LabState
 from tests.negative.cases.keys import KEYS
 from tests.negative.cases.text import TEXT
 from tests.negative.flatness import sampling
+from tests.negative.intruder import COUNTED_WITHIN_S, PUBLISH, Refusals
 from tests.negative.scene import Case, Scene
 from tests.negative.starvation import starving
 from tests.negative.wire import Answer
+from tests.tools import run_tool
 
 _TOPOLOGIES = ("gateway", "mesh")
 _LOADED = ("gateway", "gateway-header", "mesh", "proxyless")
@@ -73,16 +81,18 @@ class Attackers:
     Attributes:
         ended: number of attacks by how they ended: ``refused``, or the status.
         got_through: descriptions of those that were answered.
+        refusals: of those who would publish.
     """
 
     scene: Scene
     rng: random.Random
     ended: Counter[str] = field(default_factory=Counter)
     got_through: list[str] = field(default_factory=list)
+    refusals: Refusals = field(default_factory=Refusals)
 
     def attack(self, until: float) -> None:
         """Attacks until then, on the monotonic clock."""
-        cases, number, began = attacks(), 0, time.monotonic()
+        cases, number, began = [*attacks(), PUBLISH, PUBLISH], 0, time.monotonic()
         with ThreadPoolExecutor(_ATTACKERS) as crew:
             waiting = threading.Semaphore(2 * _ATTACKERS)
             while (due := began + number / _ATTACKS) < until:
@@ -96,6 +106,8 @@ class Attackers:
             answer = case.attempt(self.scene)
         except OSError as error:  # its unit is down, or frozen
             answer = Answer(type(error).__name__, "")
+        if case is PUBLISH:
+            self.refusals.add(answer)
         self.ended["refused" if case.is_refused(answer) else answer.status] += 1
         if answer.status == "OK":
             self.got_through.append(f"{case.name}: {answer.said()}")
@@ -115,6 +127,7 @@ class Faults:
             kind, target, settings, seconds = self.rng.choice(_FAULTS)
             began = time.monotonic()
             try:
+                self.lab.faults.heal()  # one that could not be, as its unit was starved
                 fault = self.lab.faults.inject(kind, target, seed=len(self.injected), **settings)
                 self.injected.append(f"fault inject {kind}")
                 time.sleep(seconds or settings["seconds"] + 1)
@@ -137,21 +150,40 @@ def _starve(lab: Lab, seconds: float) -> None:
     began = time.monotonic()
     for share in _STARVED_AT:
         time.sleep(max(0.0, began + share * seconds - time.monotonic()))
-        pids = [unit.pid for unit in lab.status().units if unit.pid]
+        state = LabState.of(lab.folder)
+        pids = {unit.name: unit.pid for unit in lab.status().units if unit.pid}
         _say(f"starving {len(pids)} units for {_STARVED_S:g} s")
-        with starving(pids):
+        _mark(state, lab.folder, pids, "starve", past="starved", undone_by="feed")
+        with starving(pids.values()):
             time.sleep(_STARVED_S)
+        _mark(state, lab.folder, pids, "feed", past="healed")
 
 
-def _missing_acts(lab: Lab, injected: list[str]) -> list[str]:
+def _mark(state: LabState, folder: Path, units: Iterable[str], kind: str, *, past: str, undone_by: str = "") -> None:
+    """Marks what was done to units, as faults are marked."""
+    now_ns = time.time_ns()
+    for name in units:
+        event = Event(kind=kind, target=name, past=past, undone_by=undone_by, from_ns=now_ns, until_ns=now_ns)
+        append_event(folder, of_unit(event, state.plan.unit(name), state.spec))
+
+
+def _missing_acts(log: AuditLog, injected: list[str]) -> list[str]:
     """What the audit log lacks."""
-    log = lab.audit()
     if log.missing:
         return [log.missing]
     logged = Counter(act.what for act in log.acts)
     missing = [f"{what}: {n} done, {logged[what]} logged" for what, n in Counter(injected).items() if logged[what] < n]
     missing += [f"{act.what} {act.detail}: unfinished" for act in log.acts if not act.status]
     return missing
+
+
+def _arrivals(result: ParallelResult) -> dict[str, list[float]]:
+    """When each replica registered a request, Unix seconds."""
+    found = {arrival for run in result.runs for arrival in read_arrivals(run.folder / ARRIVALS)[0]}
+    by_replica: dict[str, list[float]] = {}
+    for each in found:
+        by_replica.setdefault(each.replica, []).append(each.arrived_ns / 1e9)
+    return by_replica
 
 
 def soak(lab: Lab, minutes: float, seed: int) -> dict[str, object]:
@@ -171,14 +203,16 @@ def soak(lab: Lab, minutes: float, seed: int) -> dict[str, object]:
         until = time.monotonic() + seconds
         with _beside(lambda: attackers.attack(until), lambda: faults.inject(until), lambda: _starve(lab, seconds)):
             result = lab.load_parallel(options)
-    trends = samples.trends()
+    trends = samples.trends(_arrivals(result))
     wrong = {
         f"{run.folder.name}: {verdict.checker}": [violation.message for violation in verdict.violations[:3]]
         for run in result.runs
         for verdict in run.verdicts
         if verdict.claim is Claim.CORRECTNESS and verdict.outcome is Outcome.INVALID
     }
-    missing = _missing_acts(lab, faults.injected)
+    time.sleep(COUNTED_WITHIN_S)
+    log = lab.audit()
+    missing = [*_missing_acts(log, faults.injected), *attackers.refusals.objections(log)]
     record = {
         "minutes": minutes,
         "seed": seed,
@@ -188,6 +222,7 @@ def soak(lab: Lab, minutes: float, seed: int) -> dict[str, object]:
         "answers": dict(sum((Counter(run.counts._asdict()) for run in result.runs), Counter())),
         "attacks": dict(attackers.ended),
         "attacks_got_through": attackers.got_through[:20],
+        "refused_to_publish": len(attackers.refusals.refused),
         "faults": dict(Counter(faults.injected)),
         "audit_lacks": missing,
         "units": [asdict(trend) | {"flat": trend.flat} for trend in trends],
@@ -221,4 +256,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(main))

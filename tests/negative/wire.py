@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -31,6 +32,8 @@ RANK = "/ranking.v1.Ranking/Rank"
 _WITHIN_S = 10.0
 _ALERT_WITHIN_S = 3.0
 _SENT_WITHIN_S = 60.0
+_LAST_WORDS_S = 1.0
+_HEADERS, _RST_STREAM, _END_HEADERS = 1, 3, 4  # of RFC 9113
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +208,29 @@ class Wire:
         """Takes a stream back; is not sent before :meth:`flush`."""
         self._h2.reset_stream(number, h2.errors.ErrorCodes.CANCEL)
 
+    def take_back(self, headers: Sequence[Header], times: int) -> None:
+        """Opens streams and resets each at once, as fast as the other side takes it, until that ends the connection."""
+        self.reset(self.begin(headers))  # from now on, HPACK refers to these headers by their place in its table
+        head, first = self._h2.encoder.encode(headers), self._h2.get_next_available_stream_id()
+        code = struct.pack(">I", h2.errors.ErrorCodes.CANCEL)
+        numbers = range(first, first + 2 * times, 2)
+        self._h2.highest_outbound_stream_id = numbers[-1]
+        for start in range(0, times, 500):
+            frames = [
+                _frame(_HEADERS, number, head, flags=_END_HEADERS) + _frame(_RST_STREAM, number, code)
+                for number in numbers[start : start + 500]
+            ]
+            try:
+                self.socket.sendall(b"".join(frames))
+            except OSError:
+                break
+        while self.end is None and self._readable():
+            self._read()
+
+    def _readable(self) -> bool:
+        """Whether there is something to read, or soon will be."""
+        return bool(select.select([self.socket], [], [], _LAST_WORDS_S)[0])
+
     def answer(self, number: int) -> Answer:
         """Of a stream; waits for it."""
         while (found := self._streams[number].answer or self.end) is None:
@@ -252,6 +278,10 @@ class Wire:
             case h2.events.ConnectionTerminated(error_code=code, additional_data=text):
                 said = f"{_name(code)} {(text or b'').decode(errors='replace')}".strip()
                 self.end = Answer("GOAWAY", said)
+
+
+def _frame(kind: int, number: int, payload: bytes, *, flags: int = 0) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, number) + payload
 
 
 def _answer(stream: _Stream) -> Answer:
