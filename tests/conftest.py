@@ -18,6 +18,7 @@ from docs.site.age import outdated
 from docs.site.figures import read
 from lab.lab import Lab
 from lab.ops.reaper import reaping
+from lab.registry import PLUGINS
 from tests.distribution import ByLab, place_of
 from tests.labs import unique_lab, write_spec
 from tests.missing import missing
@@ -60,6 +61,17 @@ def _reaper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """However this process ends, nothing that a test has started outlives it: all of it is at home in this folder."""
     with reaping(tmp_path_factory.getbasetemp()):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_plugins() -> Iterator[None]:
+    """Looking at a lab makes its plugins known to the process; no later test may know them."""
+    before = os.environ.get(PLUGINS)
+    yield
+    if before is None:
+        os.environ.pop(PLUGINS, None)
+    else:
+        os.environ[PLUGINS] = before
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lab import CHECKOUT
 from lab.lab import Lab
+from tests.lab_command import PATH, forked_commands
 
 BIN = Path(sys.executable).parent
 PAGES = sorted(
@@ -80,7 +81,7 @@ def run_page(page: Path, lab: Lab, timeout_s: float) -> None:
         f'echo "== {page.name}:{block.line}" >&2\n{block.text}' for block in blocks_of(page) if not block.why_not
     )
     environment = {
-        "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{forked_commands()}:{BIN}:{PATH}",
         "LAB_NAME": lab.name,
         "LAB_HOME": str(home),
         "LAB_RUNTIME": "process",

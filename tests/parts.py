@@ -25,7 +25,7 @@ from lab.routing.rules import UseCase, policies
 from lab.topologies import open_client
 from lab.transport import RestServer, drain, is_serving, listen, new_server
 from lab.transport.rpc_logs import RequestLog
-from models.proto.control.v1 import resolver_pb2_grpc, rules_pb2, rules_pb2_grpc
+from models.proto.control.v1 import gateway_pb2_grpc, resolver_pb2_grpc, rules_pb2, rules_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
@@ -38,6 +38,7 @@ from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
 from services.gateway.shadow_sender import PoolShadowSender
 from services.gateway.tenant_quota import Limiter
+from services.gateway.timeouts import Timeouts
 from services.resolver.service import Resolver
 from services.rules import Subscriber
 from tests.waiting import eventually
@@ -102,7 +103,7 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
         self.hellos: list[rules_pb2.SubscribeRequest] = []
         self.errors: dict[tuple[str, int], str] = {}
         self.address = "127.0.0.1:0"
-        self.clusters_idle_after_s = 0.0
+        self.clusters_idle_after_s, self.clusters_unasked = 0.0, 0
         self._sequence = 0
         self._first: rules_pb2.RulesUpdate | None = None
         self._queues: dict[str, asyncio.Queue[rules_pb2.RulesUpdate]] = {}
@@ -169,7 +170,7 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
         """Serves, at the same address each time."""
         server, _ = new_server()
         rules_pb2_grpc.add_RulesServicer_to_server(self, server)
-        discovery = Discovery(self.store, self.clusters_idle_after_s)
+        discovery = Discovery(self.store, self.clusters_idle_after_s, clusters_unasked=self.clusters_unasked)
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(discovery, server)
         lrs_pb2_grpc.add_LoadReportingServiceServicer_to_server(LoadReports(discovery), server)
         port = listen(server, self.address)
@@ -345,6 +346,7 @@ async def gateway_up(
     shadows = PoolShadowSender(pool, copies_limit)
     forwarder = Forwarder(name=name, pool=pool, access_log=access_log, shadows=shadows, limiter=Limiter(replicas))
     server, healthy = new_server(handlers=[forwarder])
+    gateway_pb2_grpc.add_GatewayServicer_to_server(Timeouts(forwarder), server)
     port = listen(server, "127.0.0.1:0")
     rest = RestServer(rest_of(forwarder, lambda: is_serving(healthy)))
     if rest_ports is not None:

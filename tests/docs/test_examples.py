@@ -56,6 +56,13 @@ def whole_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield lab
 
 
+def test_a_render_target_of_ones_own_lists_what_its_map_does_not_say() -> None:
+    done = run_lab(None, "render", "haproxy-map", "--plugin", EXAMPLES / "haproxy_map.py")
+
+    assert done.stdout.startswith("# clusters.map\ncw-ranker.v1 ml-cluster-1\ncw-ranker.v2 ml-cluster-2\n")
+    assert "rules[0] (kids): a map has one key, and the rules read many fields; a resolver decides" in done.stderr
+
+
 def test_a_caller_of_ones_own_asks_stage_by_stage(lab: Lab) -> None:
     with open_blocking_channel(lab.endpoints().callers["trailers"]) as channel:
         page = caller_pb2_grpc.CallerStub(channel).GetPage(
@@ -162,7 +169,7 @@ def test_a_bench_of_ones_own_runs_with_its_own_option() -> None:
     shown, refused = run_lab(None, *bench, "--help"), run_lab(None, *bench, "--payloads", "1GB")
     ran = run_lab(None, *bench, "--payloads", "400B,27KB", "--rounds", "3", "--json")
 
-    assert "What does a new connection for every request cost?" in shown.stdout
+    assert "What does a new connection for every request cost?" in " ".join(shown.stdout.split())
     assert "--payloads: '1GB' is not known; there are 400B, 27KB" in refused.stderr
     (result,) = json.loads(ran.stdout)["benches"]
     assert result["name"] == "new-connection"

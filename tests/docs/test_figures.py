@@ -1,6 +1,7 @@
 """Pages quote what was measured, and a figure that has moved is named."""
 
 import copy
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from docs.site import blocks
+from docs.site import blocks, proxies
 from docs.site.age import code_of, outdated
 from docs.site.figures import changes, figures_of, quoted_benches, read, texts
 from lab import CHECKOUT
 from lab.bench.harness.result import BenchResult, Claim, Ran, ResultTable
+from lab.bench.harness.topology_rounds import LOAD_POINTS
+from lab.capacity.costs import TITLE
 from lab.errors import InputError
 from lab.measure.compare import Interval
 
@@ -29,6 +32,12 @@ A_FIGURE = {
 MACHINE = {"runtime": "process", "cpus": "2", "memory": "4 GiB", "kernel": "6"}
 RAN = {"started": "2026-01-02T03:04:05+00:00", "took_s": 12.0, "rounds": 10, "machine": MACHINE}
 KEPT = {"topologies": {"ran": RAN, "figures": {"mesh-direct-p50": A_FIGURE}, "tables": []}}
+
+ADDED = [
+    ("direct", 1.0, proxies.LOAD_POINT),
+    ("gateway-nginx", 2.5, proxies.LOAD_POINT),
+    ("gateway-nginx", 9.0, "4 MB, 10 rps"),
+]
 
 
 def moved_to(estimate: float) -> dict[str, Any]:
@@ -77,6 +86,19 @@ def test_a_benchs_figures_are_kept_as_pages_quote_them() -> None:
     assert "| arm | sent |\n|---|---:|\n| REST | 68.000 |" in quoted["figures.encodings"]
 
 
+def test_what_a_proxy_adds_is_read_from_two_benches() -> None:
+    rounds = {f"{path}, {point}": [value] * 6 for path, value, point in ADDED}
+    costs = ResultTable(TITLE, ("topology", "caller", "sum"), [("direct", 1.0, 2.0), ("gateway-nginx", 1.5, 3.25)])
+    bench = json.loads(json.dumps({"rounds": rounds, "tables": [dataclasses.asdict(costs)]}))
+
+    assert proxies.added_ms(bench, "gateway-nginx") == "1.500 [1.500, 1.500]"
+    assert proxies.added_cpu_s(bench, "gateway-nginx") == "1.25"
+
+
+def test_proxies_are_compared_at_a_load_point_that_is_measured() -> None:
+    assert proxies.LOAD_POINT in {str(each) for each in LOAD_POINTS}
+
+
 def test_text_is_written_between_the_marks_only(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("about <!-- figure: a.b -->?<!-- end --> ms\n\n<!-- block: c -->\nold\n<!-- end -->\nrest\n")
@@ -94,7 +116,7 @@ def test_pages_quote_the_kept_figures() -> None:
     known = texts(read())
     for page in blocks.pages():
         for name, text in blocks.marked(page, "block", "figure").items():
-            if not name.startswith("travels."):
+            if not name.startswith(("travels.", "answers")):  # other tests hold those
                 assert known.get(name) == text, f"{page.name}: {name}: `make figures ARGS=--quote` writes it anew"
 
 

@@ -25,7 +25,7 @@ def test_the_page_follows_one_request_by_its_id_through_every_log(new_lab: Calla
 
     seen = travel(lab)
 
-    shown = marked(PAGE)
+    shown = marked(PAGE, "block")
     assert set(ON_THE_WAY) == set(seen) == set(shown)
     for name, lines in seen.items():
         assert ON_THE_WAY[name] == [line.role for line in lines], name

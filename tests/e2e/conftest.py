@@ -1,4 +1,4 @@
-"""Labs that are really up, as local processes, one of each kind a worker."""
+"""Labs that are really up, as local processes, for one module at a time: an idle one takes half a core."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lab.lab import Lab
 from tests.labs import lab_up
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The default lab."""
     with lab_up(tmp_path_factory.mktemp("default-lab")) as lab:

@@ -28,6 +28,8 @@ from models.proto.control.v1 import (
     admin_pb2_grpc,
     faults_pb2,
     faults_pb2_grpc,
+    gateway_pb2,
+    gateway_pb2_grpc,
     resolver_pb2,
     resolver_pb2_grpc,
     stub_pb2,
@@ -307,3 +309,16 @@ class TestAudit:
 
         eventually("every attempt is logged", turned_away, within=SOON, until=lambda seen: seen == attempts.keys())
         assert lab.routes.show().revision == revision
+
+
+def test_a_gateway_tells_a_caller_the_timeouts_of_its_own_use_cases_alone(lab: Lab) -> None:
+    with open_blocking_channel(
+        address_of(lab, "gateway-1"), security=as_unit(lab, "homepage"), peer="gateway"
+    ) as channel:
+        get = partial(gateway_pb2_grpc.GatewayStub(channel).GetTimeout, timeout=DEADLINE_S)
+
+        assert get(gateway_pb2.GetTimeoutRequest(use_case=USE_CASES["homepage"])).timeout.seconds == 10
+        for name in (USE_CASES["search"], "NoSuchUseCase"):
+            code, reason = refusal(partial(get, gateway_pb2.GetTimeoutRequest(use_case=name)))
+            assert code is grpc.StatusCode.NOT_FOUND
+            assert name in reason

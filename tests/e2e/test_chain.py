@@ -64,7 +64,7 @@ def counts(lab: Lab, cluster: str) -> stub_pb2.Counts:
     return total
 
 
-def drive(lab: Lab, topology: str, *, duration_s: float = 2, **options: Any) -> RunResult:
+def drive(lab: Lab, topology: str, *, duration_s: float = 1, **options: Any) -> RunResult:
     return lab.load(
         LoadOptions(topology=topology, caller="homepage", use_cases=(USE_CASE,), duration_s=duration_s, **options)
     )
@@ -103,7 +103,7 @@ def test_a_request_is_pinned_by_its_context(chained: Lab, topology: str) -> None
 @pytest.mark.parametrize("topology", COPYING)
 def test_every_request_that_is_drawn_is_copied_and_no_other(chained: Lab, topology: str, payload_bytes: int) -> None:
     before = counts(chained, "ml-cluster-2")
-    rate, duration_s = (100, 2) if payload_bytes < 1_000_000 else (10, 4)
+    rate, duration_s = (100, 1) if payload_bytes < 1_000_000 else (10, 4)
     contexts = {"device": ("phone",)}
     result = drive(chained, topology, contexts=contexts, payload_bytes=payload_bytes, rate=rate, duration_s=duration_s)
 
@@ -124,7 +124,7 @@ def test_every_request_that_is_drawn_is_copied_and_no_other(chained: Lab, topolo
 def test_a_shadow_that_takes_its_time_or_fails_is_nowhere_in_the_run(chained: Lab, topology: str) -> None:
     slow = stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=2_000), error_rate=1)
     with behaving(chained, "ml-cluster-2", slow):
-        result = drive(chained, topology, contexts={"device": ("phone",)}, rate=100)
+        result = drive(chained, topology, contexts={"device": ("phone",)}, rate=100, duration_s=2)
     assert result.summary.ok == result.summary.planned
     # Nothing that waited for a copy could have been answered before the copy was.
     assert result.summary.max_ms < 2_000

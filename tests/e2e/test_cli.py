@@ -138,21 +138,3 @@ def test_debug_shows_where_an_error_comes_from(lab: Lab) -> None:
 
 def test_without_a_lab_the_way_to_one_is_said(own_lab: Lab) -> None:
     assert "is not up: run `lab up`" in refusal(run_lab(own_lab, "status"))
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        *(["up"], ["down"], ["status"], ["endpoints"], ["call"], ["load"], ["check"], ["report"], ["bench"], ["roll"]),
-        *(
-            ["routes", each]
-            for each in ("validate", "publish", "set", "show", "history", "diff", "rollback", "explain")
-        ),
-    ],
-    ids=" ".join,
-)
-def test_every_command_has_help_with_an_example(command: list[str]) -> None:
-    result = run_lab(None, *command, "--help")
-
-    assert result.returncode == 0
-    assert f"Example: lab {' '.join(command)}" in " ".join(result.stdout.split())

@@ -85,7 +85,9 @@ def test_the_password_of_the_store_is_nowhere_to_be_seen(own_lab: Lab, spec: Pat
 def test_an_envoy_reports_to_the_one_that_serves_it_so_clusters_leave_with_several_too(
     own_lab: Lab, mini_spec: Path
 ) -> None:
-    mini_spec.write_text(f"control_planes = 2\nclusters_idle_after_s = 1\n{mini_spec.read_text()}")
+    mini_spec.write_text(
+        f"control_planes = 2\nclusters_idle_after_s = 1\nclusters_unasked = 0\n{mini_spec.read_text()}"
+    )
     own_lab.up(spec=mini_spec)
     eventually(
         "the cluster that verifying has brought leaves",

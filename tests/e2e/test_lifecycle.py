@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,7 +18,22 @@ from lab.roles import UNIX, _envoy
 from lab.runtime import ports
 from lab.waiting import eventually
 from tests.lab_command import await_line, start_lab
-from tests.labs import address_of, ask, processes_of
+from tests.labs import address_of, ask, lab_up, processes_of, states, write_spec
+
+
+@pytest.fixture(scope="module")
+def _shared_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Path]]:
+    folder = tmp_path_factory.mktemp("shared-lab")
+    spec = write_spec(folder)
+    with lab_up(folder, spec=spec) as lab:
+        yield lab, spec
+
+
+@pytest.fixture
+def shared_lab(_shared_lab: tuple[Lab, Path]) -> Iterator[tuple[Lab, Path]]:
+    """A lab of five units with its spec, which a test leaves whole."""
+    yield _shared_lab
+    assert set(states(_shared_lab[0]).values()) == {"running"}
 
 
 def test_down_leaves_no_process_no_port_and_no_folder(mini_lab: Lab) -> None:
@@ -41,13 +56,14 @@ def test_down_leaves_no_process_no_port_and_no_folder(mini_lab: Lab) -> None:
         mini_lab.status()
 
 
-def test_up_again_changes_nothing_and_verifies_again(mini_lab: Lab, mini_spec: Path) -> None:
-    before = [(unit.name, unit.pid) for unit in mini_lab.status().units]
+def test_up_again_changes_nothing_and_verifies_again(shared_lab: tuple[Lab, Path]) -> None:
+    lab, spec = shared_lab
+    before = [(unit.name, unit.pid) for unit in lab.status().units]
 
-    calls = mini_lab.up(spec=mini_spec)
+    calls = lab.up(spec=spec)
 
     assert [call.topology for call in calls] == ["gateway", "mesh"]
-    assert [(unit.name, unit.pid) for unit in mini_lab.status().units] == before
+    assert [(unit.name, unit.pid) for unit in lab.status().units] == before
 
 
 def test_up_again_after_a_move_verifies_the_topologies_that_follow_the_rules(own_lab: Lab, tmp_path: Path) -> None:
@@ -75,30 +91,35 @@ def test_every_caller_can_be_asked_once_the_lab_is_up(own_lab: Lab, mini_spec: P
         assert own_lab.call("ContinueWatchingRanking", topology=topology, caller="search").version == "v1"
 
 
-def test_a_unit_that_crashes_is_reported_and_up_brings_back_just_that(mini_lab: Lab, mini_spec: Path) -> None:
-    before = {unit.name: unit.pid for unit in mini_lab.status().units}
+def test_a_unit_that_crashes_is_reported_and_up_brings_back_just_that(shared_lab: tuple[Lab, Path]) -> None:
+    lab, spec = shared_lab
+    before = {unit.name: unit.pid for unit in lab.status().units}
 
     os.kill(before["homepage-sidecar"], signal.SIGKILL)
 
     eventually(
         "the sidecar is reported",
-        lambda: {unit.name for unit in mini_lab.status().units if unit.state == "exited"},
+        lambda: {unit.name for unit in lab.status().units if unit.state == "exited"},
         within=timedelta(seconds=5),
         until=lambda exited: exited == {"homepage-sidecar"},
     )
-    mini_lab.up(spec=mini_spec)
-    after = {unit.name: unit.pid for unit in mini_lab.status().units}
+    lab.up(spec=spec)
+    after = {unit.name: unit.pid for unit in lab.status().units}
     assert {name for name in before if before[name] != after[name]} == {"homepage-sidecar"}
-    assert ask(mini_lab).version == "v1"
+    assert ask(lab).version == "v1"
 
 
-def test_another_process_with_the_id_of_a_dead_unit_does_not_count_as_that_unit(mini_lab: Lab) -> None:
-    state_file = mini_lab.folder / "state.json"
-    state = json.loads(state_file.read_text())
+def test_another_process_with_the_id_of_a_dead_unit_does_not_count_as_that_unit(shared_lab: tuple[Lab, Path]) -> None:
+    lab, _ = shared_lab
+    state_file = lab.folder / "state.json"
+    text = state_file.read_text()
+    state = json.loads(text)
     state["running"]["homepage"]["created"] -= 1000
     state_file.write_text(json.dumps(state))
-
-    assert [unit.name for unit in mini_lab.status().units if unit.state == "exited"] == ["homepage"]
+    try:
+        assert [unit.name for unit in lab.status().units if unit.state == "exited"] == ["homepage"]
+    finally:
+        state_file.write_text(text)
 
 
 def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
@@ -210,11 +231,17 @@ def test_up_that_is_interrupted_or_killed_leaves_nothing_that_down_does_not_find
     assert processes_of(own_lab) == []
 
 
-def test_up_from_another_spec_is_refused_while_the_lab_is_up(mini_lab: Lab, mini_spec: Path) -> None:
-    mini_spec.write_text(mini_spec.read_text().replace("replicas = 1", "replicas = 2"))
-
-    with pytest.raises(LabError, match=r"was made from another spec \(.*mini.toml, as it was then\): `lab down` first"):
-        mini_lab.up(spec=mini_spec)
+def test_up_from_another_spec_is_refused_while_the_lab_is_up(shared_lab: tuple[Lab, Path]) -> None:
+    lab, spec = shared_lab
+    text = spec.read_text()
+    spec.write_text(text.replace("replicas = 1", "replicas = 2"))
+    try:
+        with pytest.raises(
+            LabError, match=r"was made from another spec \(.*mini.toml, as it was then\): `lab down` first"
+        ):
+            lab.up(spec=spec)
+    finally:
+        spec.write_text(text)
 
 
 def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(mini_lab: Lab) -> None:

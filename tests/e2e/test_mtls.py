@@ -22,6 +22,8 @@ from lab.identity.authority import Authority
 from lab.lab import Lab
 from lab.runs import LoadOptions
 from lab.runtime.identities import Identities
+from lab.runtime.state import LabState
+from lab.topologies import open_client
 from lab.transport import open_blocking_channel
 from lab.transport.security import MTLS, Security
 from lab.waiting import eventually
@@ -29,6 +31,7 @@ from models.proto.control.v1 import admin_pb2, admin_pb2_grpc, rules_pb2, rules_
 from services.controlplane.xds.resources import LISTENER
 from tests.lab_command import json_of, refusal, run_lab
 from tests.labs import ROUTES, address_of, ask, lab_up, status_of, write_spec
+from tests.parts import rank_request
 from tests.proxies import GATEWAYS, that_run_here
 
 USE_CASE = "ContinueWatchingRanking"
@@ -57,6 +60,18 @@ def refused(stub_call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as error:
         stub_call()
     return error.value.code(), error.value.details() or ""
+
+
+@pytest.mark.parametrize("topology", [each for each in TOPOLOGIES if each not in ("direct", "proxyless")])
+async def test_units_are_reached_by_name(lab: Lab, topology: str) -> None:
+    endpoints = LabState.of(lab.folder).plan.clients["homepage"].from_another_pod("localhost")
+    client = open_client(topology, "homepage", endpoints, security=as_unit(lab, "homepage"))
+    try:
+        await client.ready()
+        answer = await client.call(USE_CASE, rank_request(), {"user_id": "u1", "device": "tv"})
+    finally:
+        await client.close()
+    assert answer.source == "model"
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
@@ -166,14 +181,22 @@ def test_an_unplanned_node_is_refused_until_the_operator_admits_it(lab: Lab) -> 
     assert lab.audit(1).acts[-1].what == "control.v1.Admin/AdmitNode"
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_a_model_that_is_of_another_cluster_gets_no_request(lab: Lab, topology: str) -> None:
+def await_statuses(lab: Lab, *expected: str) -> None:
+    """Waits until a request through each topology ends so."""
+    for topology in TOPOLOGIES:
+        eventually(
+            f"{topology}: {' or '.join(expected)}",
+            partial(status_of, lab, topology),
+            within=SOON,
+            until=expected.__contains__,
+        )
+
+
+def test_a_model_that_is_of_another_cluster_gets_no_request(lab: Lab) -> None:
     """As when an address is used again: there is a model, but not the one that was meant."""
     identities = Identities(lab.folder)
     authority = Authority.load(identities.folder)
-    eventually(
-        f"{topology} answers", lambda: status_of(lab, topology), within=SOON, until=lambda status: status == "OK"
-    )
+    await_statuses(lab, "OK")
     authority.issue(MODEL, Identity("model", "ml-cluster-9"), {"127.0.0.1"})
     proxies = [GATEWAYS[each] for each in that_run_here(GATEWAYS)]
     try:
@@ -181,14 +204,10 @@ def test_a_model_that_is_of_another_cluster_gets_no_request(lab: Lab, topology: 
         for unit in ("homepage", "homepage-sidecar", "central-envoy", "gateway-1", *proxies):
             lab.units.kill(unit)
             lab.units.start(unit)
-        eventually(
-            f"{topology} refuses", lambda: status_of(lab, topology), within=SOON, until=lambda status: status in REFUSED
-        )
+        await_statuses(lab, *REFUSED)
     finally:
         lab.certificates.rotate(MODEL)
-    eventually(
-        f"{topology} answers", lambda: status_of(lab, topology), within=SOON, until=lambda status: status == "OK"
-    )
+    await_statuses(lab, "OK")
 
 
 def test_only_their_owner_reads_keys_and_no_units_folder_has_the_authoritys(lab: Lab) -> None:

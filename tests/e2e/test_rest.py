@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,6 +16,7 @@ from lab.runtime.state import LabState
 from models.scoring import scores
 from tests.lab_command import json_of, run_lab
 from tests.labs import lab_up
+from tests.rest_client import asking, post
 
 PAGE = (CHECKOUT / "docs" / "rest.md").read_text()
 
@@ -29,25 +26,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The default lab, but for what REST has no use for."""
     with lab_up(tmp_path_factory.mktemp("rest-lab"), topologies=["gateway"]) as lab:
         yield lab
-
-
-def post(lab: Lab, url: str, body: dict[str, Any], **headers: str) -> tuple[int, dict[str, Any]]:
-    """As ``curl -d`` does it, with the operator's certificate; gives status and answer."""
-    folder = Path(lab.endpoints().identity) / "current"
-    context = ssl.create_default_context(cafile=folder / "ca.pem")
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    headers = {"content-type": "application/json", **{name.replace("_", "-"): text for name, text in headers.items()}}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 (this machine's own)
-    try:
-        with urllib.request.urlopen(request, timeout=20, context=context) as answer:  # noqa: S310
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
-
-
-def asking(caller: str = "homepage", **context: str) -> dict[str, Any]:
-    return {"envelope": {"context": {"userId": "u1", "caller": caller, **context}}, "titles": [{"id": "t1"}]}
 
 
 def test_every_gateway_answers_by_name_and_every_replica_by_key(lab: Lab) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 
 import pytest
 import typer
 
 from lab import CHECKOUT
-from lab.cli import COMMANDS, app, roll
+from lab.cli import COMMANDS, app, conform, roll, trace
 from lab.cli.bench import _show as show_bench
 from lab.cli.capacity import _show as show_capacity
 from lab.cli.output import Table, console
+from lab.client.traces import Span
+from lab.conform import Result, Verdict
 from lab.lab import Lab
 from lab.ops.roll.conditions import Evidence, Figures, Judgement, Standing
 from lab.ops.roll.executor import Outcome, RollResult, StepResult
@@ -35,8 +38,28 @@ BY_COMMAND = (
     ("runs",),
     ("logs", "{request}"),
 )
-BY_RESULT = ("bench", "capacity", "roll", "demo")
-"""Commands whose tables are printed here from a result, as getting one takes minutes; the demo's are of fixed text."""
+CONFORMANCE = Result(
+    feature="header-conditions",
+    claim="a route with several headers matches only requests that have them all",
+    upstream="Gateway API GRPCRouteHeaderMatching; psm-interop url_map/header_matching_test",
+    verdict=Verdict.FAIL,
+    reason="x-conform-region: eu leads to model b, but got an answer by model a; all headers must match",
+)
+SPAN = Span(
+    trace_id="1" * 32,
+    span_id="1" * 16,
+    parent_id="",
+    service="homepage",
+    unit="homepage",
+    name="lab.resolver.v1.Resolver/Resolve",
+    kind="client",
+    start_ns=1,
+    ms=1234.56,
+    error=True,
+    attributes={"rpc.response.status_code": "DEADLINE_EXCEEDED"},
+)
+BY_RESULT = ("bench", "capacity", "conform", "roll", "trace", "demo")
+"""Commands whose tables are printed here from a result, which takes minutes or another lab; the demo's are fixed."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +86,7 @@ def test_each_command_that_has_tables_is_here() -> None:
     having = {
         name
         for name, module in COMMANDS.items()
-        if {"table", "result_table"} & set(vars(importlib.import_module(f"lab.cli.{module}")))
+        if {"table", "result_table", "finish"} & set(vars(importlib.import_module(f"lab.cli.{module}")))
     }
     modules = {COMMANDS[command[0]] for command in BY_COMMAND} | {COMMANDS[name] for name in BY_RESULT}
 
@@ -107,6 +130,8 @@ def test_tables_of_results_are_whole(
     monkeypatch.setattr(console, "_width", width)
     show_bench(RESULT)
     show_capacity(RESULT.tables, [])
+    conform._show("127.0.0.1:8080", [CONFORMANCE])
+    trace._show([SPAN, replace(SPAN, span_id="2" * 16, parent_id=SPAN.span_id, unit="homepage-resolver")])
     figures = Figures(1200, 3, [1.5, 22.75])
     step = StepResult(
         percent=10,
@@ -122,5 +147,5 @@ def test_tables_of_results_are_whole(
     )
 
     output = capsys.readouterr().out
-    assert len(printed) == 3
+    assert len(printed) == 5
     assert {part for each in printed for part in missing(each, output)} == set()

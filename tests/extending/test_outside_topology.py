@@ -42,11 +42,12 @@ def test_commands_on_a_lab_know_the_plugin_that_it_was_brought_up_with(proxied: 
     assert proxy["state"] == "running"
     assert json_of(run_lab(proxied, "endpoints", "--json"))["http2_proxy"] == proxy["address"]
 
-    run = json_of(run_lab(proxied, "load", "--rate", "50", "--duration", "3", *options))
+    # A busy machine may be late, which makes the verdict unknown.
+    run = json_of(run_lab(proxied, "load", "--rate", "50", "--duration", "3", *options), statuses=(0, 2))
     assert (run["offered"] > 0, run["failed"], run["misrouted"], run["torn"]) == (True, 0, 0, 0)
-    checked = json_of(run_lab(proxied, "check", run["run_dir"], "--json"))
+    checked = json_of(run_lab(proxied, "check", run["run_dir"], "--json"), statuses=(0, 2))
     verdicts = {each["checker"]: each["outcome"] for each in checked["verdicts"]}
-    assert verdicts.pop("driver") in {"valid", "unknown"}  # a busy machine may be late
+    assert verdicts.pop("driver") in {"valid", "unknown"}
     assert {"accounting", "answered", "delivery", "origin", "routing", "tear"} <= verdicts.keys()
     assert set(verdicts.values()) == {"valid"}, verdicts
 
