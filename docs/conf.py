@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docs.site import floors, links, notebooks
 
@@ -28,13 +28,21 @@ html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(links.PAGES / "site" / "search-score.js")
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options: dict[str, object] = {"top_of_page_buttons": []}
 
 
+def level_captions(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: object) -> None:
+    """Gives captions of contents the level that Sphinx leaves out, without which screen readers cannot place them."""
+    for part in ("body", "furo_navigation_tree"):
+        context[part] = (context.get(part) or "").replace('role="heading">', 'role="heading" aria-level="2">')
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
+    app.connect("html-page-context", level_captions, priority=900)  # after the theme
     links.register(app)
     floors.register(app)
     notebooks.register(app)

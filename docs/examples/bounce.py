@@ -20,7 +20,7 @@ class Bounce(FaultKind):
 
     name, past = "bounce", "bounced"
     summary = "kills units and starts them again at once"
-    targets = "a unit; a model cluster or a role, of which the share is hit"
+    targets = "a unit, or a share of a model cluster or of a role"
     runtimes = ("process",)
     elsewhere = "where a container keeps its id; kill it there, and heal that"
     group = "life"

@@ -1,12 +1,16 @@
 """Text that a program writes into pages, between marks that a reader of the page does not see.
 
-A block or a table stands on lines of its own, a figure within a line::
+A block, a table or a picture stands on lines of its own, a figure within a line::
 
     <!-- block: travels.mesh -->
     …
     <!-- end -->
 
     <!-- table: checkers -->
+    …
+    <!-- end -->
+
+    <!-- picture: overview -->
     …
     <!-- end -->
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MARKED = re.compile(
-    r"<!-- (?P<kind>block|figure|table): (?P<name>[a-z0-9_.-]+) -->(?P<text>.*?)<!-- end -->", re.DOTALL
+    r"<!-- (?P<kind>block|figure|picture|table): (?P<name>[a-z0-9_.-]+) -->(?P<text>.*?)<!-- end -->", re.DOTALL
 )
 
 

@@ -17,10 +17,11 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from docs.site import memory, scale, travels
+from docs.site import memory, proxies, scale, travels
 from docs.site.age import commit_of
 from docs.site.blocks import marked, pages, write
 from docs.site.links import CHECKOUT, PAGES
@@ -34,8 +35,12 @@ if TYPE_CHECKING:
 FIGURES = PAGES / "figures.json"
 PICTURES = PAGES / "figures"
 SUITES = CHECKOUT / "lab" / "bench" / "suites"
-# What is measured without a bench.
-OTHERS = {"memory": memory.measure, "scale": scale.measure}
+# What is measured without a bench, and its number of rounds if it has any.
+OTHERS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "memory": lambda _: memory.measure(),
+    "proxies": proxies.measure,
+    "scale": lambda _: scale.measure(),
+}
 # Exit statuses of a bench that has figures: all claims hold, one does not, one is undecided.
 _MEASURED = (0, 1, 2)
 _SAME = 0.001
@@ -237,7 +242,9 @@ def main() -> None:
         try:
             benches = [each for each in arguments.only if each not in OTHERS]
             found = _measure(benches, arguments.rounds) if benches else {}
-            found |= {name: _timed(OTHERS[name]) for name in arguments.only if name in OTHERS}
+            found |= {
+                name: _timed(partial(OTHERS[name], arguments.rounds)) for name in arguments.only if name in OTHERS
+            }
             travels.main()
         except LabError as error:
             sys.exit(f"make figures: {error}")

@@ -9,6 +9,8 @@ from docs.site.blocks import pages, write
 from docs.site.links import CHECKOUT
 from lab.bench.harness.bench import BENCHES
 from lab.checkers import CHECKERS
+from lab.conform import CHECKS
+from lab.conform.forms import BY_ENVELOPE, BY_HEADER
 from lab.faults import catalogue as fault_catalogue
 from lab.topologies import TOPOLOGIES, Support
 
@@ -16,12 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lab.checkers import Checker
+    from lab.conform import Check
 
 RESILIENCE = (
     *("deadlines", "retries", "retry_budget", "per_try_timeout", "attempts_reported", "hedging", "outlier_ejection"),
     *("circuit_breaker", "health_checks", "failover", "draining", "slow_start"),
 )
 """Capabilities that concern failing replicas, for docs/resilience.md; docs/architecture.md has all others."""
+PROXIES = ("gateway-header", "gateway-nginx", "gateway-haproxy", "gateway-traefik", "gateway-caddy")
+"""Topologies with one central proxy, for docs/proxies.md."""
 
 
 def tables() -> dict[str, str]:
@@ -34,9 +39,14 @@ def tables() -> dict[str, str]:
         ),
         "capabilities": _support(others),
         "resilience": _support(RESILIENCE),
+        "proxies": _each_support(PROXIES),
         "checkers": _table(
             ("checker", "claim", "question", "judges"),
             ((f"`{each.name}`", each.claim, each.question, _judges(each)) for each in CHECKERS.values()),
+        ),
+        "conformance": _table(
+            ("check", "what holds", "needs", "same test elsewhere"),
+            ((f"`{each.name}`", each.claim, _needs(each), each.upstream) for each in CHECKS.values()),
         ),
         "benches": _table(("bench", "question"), ((f"`{each.name}`", each.question) for each in BENCHES.values())),
         "faults": fault_catalogue.table().strip(),
@@ -49,6 +59,11 @@ def main() -> None:
     for page in pages():
         if write(page, known):
             print(f"written: {page.relative_to(CHECKOUT)}")  # noqa: T201 (a command prints)
+
+
+def _needs(check: Check) -> str:
+    only = {"": (), BY_HEADER: ("a header",), BY_ENVELOPE: ("`--envelope`",)}[check.only]
+    return ", ".join([*only, *(["`--control`"] if check.changes else ["`--drain`"] if check.drains else [])])
 
 
 def _judges(checker: Checker) -> str:
@@ -74,6 +89,15 @@ def _support(capabilities: Sequence[str]) -> str:
         heads,
         ((each.replace("_", " "), *(cells[row] for cells, _ in alike)) for row, each in enumerate(capabilities)),
     )
+
+
+def _each_support(topologies: Sequence[str]) -> str:
+    """One row for each capability that they have or lack, one column for each topology."""
+    rows = (
+        (each.replace("_", " "), *(str(getattr(TOPOLOGIES[name].capabilities, each)) for name in topologies))
+        for each in _capabilities()
+    )
+    return _table(("", *(f"`{name}`" for name in topologies)), rows)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
