@@ -136,8 +136,8 @@ fuzz-inputs: $(VENV)/with-dev  ## Feed N malformed files, arguments and messages
 kill9: $(VENV)/with-dev  ## Kill the control plane at POINTS steps of a publish; check that acknowledged revisions survive
 	@$(BIN)/python -m tests.controlplane.kill9 --points $(POINTS) $(ARGS)
 
-# Each worker has a lab of its own.
-scenarios smoke: WORKERS = 2
+# Each worker has a lab of its own, and one under load takes most of two cores.
+scenarios smoke: WORKERS = $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
 
 scenarios: $(VENV)/with-dev  ## Run the scenarios on their topologies; ARGS='--topology gateway,mesh' on these only
 	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)
