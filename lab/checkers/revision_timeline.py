@@ -99,12 +99,12 @@ class Rules:
 
     def runs(self, model: str, version: str, cluster: str) -> bool:
         """Whether its table has this version in this cluster, or in one that fails over to this cluster."""
-        home = self._home(model, version)
+        home = self.home(model, version)
         return cluster in {home, self._failover(home)}
 
     def answer(self, record: Record) -> Expected:
         """Returns the version and cluster that answered. A failover cluster counts as the version's own."""
-        home = self._home(record.model, record.version)
+        home = self.home(record.model, record.version)
         failed_over = record.cluster == self._failover(home)
         return Expected("OK", record.model, record.version, home if failed_over else record.cluster)
 
@@ -117,7 +117,8 @@ class Rules:
         """Returns the API of a use case; empty if the table does not have it."""
         return str(self._document["use_cases"].get(use_case, {}).get("api", ""))
 
-    def _home(self, model: str, version: str) -> str:
+    def home(self, model: str, version: str) -> str:
+        """Returns the cluster that the table gives a version; empty if it does not have the version."""
         entry = self._document["models"].get(model, {"versions": {}})["versions"].get(version, {})
         return str(entry.get("cluster", ""))
 

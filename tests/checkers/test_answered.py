@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Abilities, Disturbance, Outcome, Verdict
+from lab.checkers import Abilities, Disturbance, Outcome, Registration, Registrations, Verdict
 from lab.checkers.evidence import RECOVERY_NS
 from lab.checkers.kinds import answered
 from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record, make_table, obey, two_versions
@@ -197,6 +197,42 @@ def test_a_failover_cluster_must_take_over_where_the_topology_has_it(*, fails_ov
         ).outcome
         == "valid"
     )
+
+
+def _answered_by_failover_cluster(numbers: range, **changes: Any) -> Verdict:
+    """Judges 200 answers of versions on cluster a, of which b, its failover cluster, gave some."""
+    table = two_versions()
+    table["clusters"]["a"]["failover"] = "b"
+    records = [make_record(each, cluster="b" if each in numbers else "a") for each in range(200)]
+    return _judge(records, table=table, **changes)
+
+
+def test_a_failover_cluster_may_not_answer_while_the_own_cluster_can() -> None:
+    verdict = _answered_by_failover_cluster(range(100, 103))
+    assert (verdict.outcome, [each.sequence for each in verdict.violations]) == ("invalid", [100, 101, 102])
+    assert "Rows answered by b, which is for when a cannot answer" in verdict.violations[0].message
+
+
+@pytest.mark.parametrize(
+    ("target", "from_ns", "outcome"),
+    [
+        ("a-0", START_NS, "valid"),  # ejected, it stays out for longer than the fault
+        ("gateway-1", START_NS, "valid"),
+        ("b-0", START_NS, "invalid"),
+        ("a-0", FIRST_NS + 50 * STEP_NS, "invalid"),  # later
+    ],
+)
+def test_a_fault_explains_that_a_failover_cluster_answers(target: str, from_ns: int, outcome: str) -> None:
+    killed = Disturbance(f"{target} killed", target, from_ns, from_ns + STEP_NS)
+    assert _answered_by_failover_cluster(range(100, 103), disturbances=[killed]).outcome == outcome
+
+
+@pytest.mark.parametrize(("until_ns", "outcome"), [(FIRST_NS, "valid"), (None, "invalid")])
+def test_a_failover_cluster_may_answer_while_a_replica_is_not_registered(until_ns: int | None, outcome: str) -> None:
+    registered = [Registration("a", "a-0", 0, until_ns), Registration("b", "b-0", 0, None)]
+    verdict = _answered_by_failover_cluster(range(100, 103), registrations=Registrations(registered))
+    assert verdict.outcome == outcome
+    assert _answered_by_failover_cluster(range(100, 103), registrations=None).outcome == "valid"
 
 
 @pytest.mark.parametrize(("slo", "outcome"), [(None, "valid"), (0.95, "valid"), (0.951, "invalid")])

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.coverage import LEAST_EXPECTED, too_little
+from lab.checkers.evidence import RECOVERY_NS
 from lab.checkers.plain_policy import FALLS_BACK
+from lab.checkers.revision_timeline import by_model
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 
@@ -42,7 +44,9 @@ def check(evidence: Evidence) -> Verdict:
     - else counted by fault.
 
     A fallback's answer means that the chosen version failed: it is a violation while no fault reaches it, unless the
-    table limits that version's requests.
+    table limits that version's requests. A failover cluster's answer means that no replica of the version's own cluster
+    can answer: it is a violation if no fault of that cluster or of a unit between has begun, and all its replicas are
+    registered.
 
     With an objective (``availability_slo``), the share of answers among answers and failures must reach it in the run
     and in each use case.
@@ -68,6 +72,9 @@ def check(evidence: Evidence) -> Verdict:
             answers[record.use_case] += kind == "answered"
             if record.source == "fallback" and not _may_fall_back(record, evidence):
                 violations.append(_violation(record, f"{record.use_case} answered by a fallback; {_UNEXPLAINED}"))
+            elif home := _left_without_reason(record, evidence):
+                message = f"{record.use_case} answered by {record.cluster}, which is for when {home} cannot answer"
+                violations.append(_violation(record, f"{message}; {_UNEXPLAINED}"))
         elif kind == "failed":
             failures[record.use_case].append(record)
             met, reasons = _met(record, evidence)
@@ -101,6 +108,33 @@ def _explains(rules: Rules, record: Record) -> bool:
 def _may_fall_back(record: Record, evidence: Evidence) -> bool:
     limited = any(rules.limits(record) for rules in evidence.timeline.during(record))
     return limited or bool(_met(record, evidence)[1])
+
+
+def _left_without_reason(record: Record, evidence: Evidence) -> str:
+    """Returns the cluster that could have answered itself when its failover cluster did; empty if there is none."""
+    rules = evidence.timeline.during(record) if evidence.abilities.follows_rules and by_model(record) else []
+    homes = {each.home(record.model, record.version): each for each in rules}
+    left = [(home, each) for home, each in homes.items() if record.cluster == each.failover(home)]
+    if record.cluster in homes or any(_may_be_left(home, each, record, evidence) for home, each in left):
+        return ""
+    return left[0][0] if left else ""
+
+
+def _may_be_left(home: str, rules: Rules, record: Record, evidence: Evidence) -> bool:
+    """Whether a replica of a cluster may not have been able to answer; one that was ejected stays out for a while."""
+    for each in evidence.disturbances:
+        if each.from_ns <= record.done_ns and (each.hits(home) or not any(map(each.hits, rules.clusters))):
+            return True
+    if evidence.registrations is None:
+        return True
+    registered = {
+        each.replica
+        for each in evidence.registrations.replicas
+        if each.cluster == home
+        and each.from_ns + RECOVERY_NS <= record.sent_ns
+        and (each.until_ns is None or each.until_ns > record.done_ns)
+    }
+    return len(registered) < rules.replicas(home)
 
 
 def _met(record: Record, evidence: Evidence) -> tuple[list[Disturbance], list[Disturbance]]:
