@@ -32,9 +32,9 @@ def edge_cases(
 ) -> tuple[EdgeCase, ...]:
     """Returns the edge cases of a route table, the use cases in turn.
 
-    For each rule: requests that meet it, that fail by a value spelled alike, and both sides of its negations. For each
-    draw: units in the first and last bucket of each share, and units in another share than the unit that differs from
-    them by case, blanks around, or the form of its accents.
+    For each rule: requests that meet it, that fail by a value spelled alike or left out, and both sides of its
+    negations. For each draw: no unit, units in the first and last bucket of each share, and units in another share than
+    the unit that differs from them by case, blanks around, or the form of its accents.
 
     Args:
         document: the table in force.
@@ -113,15 +113,17 @@ class _UseCase:
         return [*named, *named, *self._drawn.get(field, ()), *alike] or [""]
 
     def _other_spellings(self, rule: Mapping[str, Any], base: Mapping[str, str]) -> Iterator[dict[str, str]]:
-        """Yields a rule's values spelled alike, each in a request that is otherwise the rule's; and such units."""
+        """Yields a rule's values, and units, spelled alike or left out, in requests that are otherwise the rule's."""
         when = rule.get("when", {})
         for field in [each for each in when if each in self._varied]:
+            yield {**base, field: ""}
             for value in when[field]:
                 yield from ({**base, field: other} for other in spelled_alike(value))
         drawn = draw_of(rule, self._name)
         if drawn is None or drawn[0] not in self._varied:
             return
         unit, salt, weights = drawn
+        yield {**base, unit: ""}
         shares = shares_of(weights)
 
         def arm(value: str) -> str:

@@ -66,6 +66,17 @@ def test_a_router_that_reads_another_form_of_a_value_decides_some_of_them_otherw
     assert conditions or form in ("composed", "decomposed")
 
 
+def test_what_a_rule_reads_is_left_out_too() -> None:
+    """A router that draws an absent unit, or lets an absent value pass, decides some of them otherwise."""
+    left_out = {
+        (field, decide(TABLE, case.use_case, asked(case)).version)
+        for case in found()
+        for field in ("user_id", "device", "country", "segment")
+        if case.context.get(field) == ""
+    }
+    assert {field for field, _ in left_out} == {"user_id", "device", "country"}
+
+
 def test_fixed_fields_stay_as_they_are_drawn() -> None:
     varied = {field for case in found(fixed=("country", "user_id")) for field in case.context}
     assert varied == {"device", "segment"}
