@@ -13,7 +13,7 @@ from models.proto.fraud.v1 import fraud_pb2
 from models.proto.ranking.v1 import ranking_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from models.proto.serving.v1 import serving_pb2
 
@@ -66,7 +66,7 @@ class Api:
         unary: the RPC with a single response.
         stream: the RPC that streams item by item, None if there is none.
         build_request: makes a request of about this many bytes without its envelope, filled with feature vectors.
-        first_item: id and score of a response's first item.
+        items: ids and scores of a response's items, in their order.
         streamed_item: id and score of the item in one response of the stream; None if there is no stream.
     """
 
@@ -75,13 +75,17 @@ class Api:
     unary: Method
     stream: Method | None
     build_request: Callable[[int], Any]
-    first_item: Callable[[Any], tuple[str, float]]
+    items: Callable[[Any], Sequence[tuple[str, float]]]
     streamed_item: Callable[[Any], tuple[str, float]] | None = None
 
     @property
     def methods(self) -> tuple[Method, ...]:
         """All RPCs."""
         return (self.unary,) if self.stream is None else (self.unary, self.stream)
+
+    def first_item(self, response: Any) -> tuple[str, float]:
+        """Id and score of a response's first item; empty and 0 if it has none."""
+        return next(iter(self.items(response)), ("", 0.0))
 
 
 def _floats(payload_bytes: int) -> int:
@@ -106,8 +110,8 @@ def _score_request(payload_bytes: int) -> fraud_pb2.ScoreRequest:
     return fraud_pb2.ScoreRequest(payment=payment)
 
 
-def _first_title(response: ranking_pb2.RankResponse) -> tuple[str, float]:
-    return (response.titles[0].id, response.titles[0].score) if response.titles else ("", 0.0)
+def _titles(response: ranking_pb2.RankResponse) -> list[tuple[str, float]]:
+    return [(title.id, title.score) for title in response.titles]
 
 
 APIS: dict[str, Api] = {
@@ -124,7 +128,7 @@ APIS: dict[str, Api] = {
                 streaming=True,
             ),
             build_request=_rank_request,
-            first_item=_first_title,
+            items=_titles,
             streamed_item=lambda response: (response.title.id, response.title.score),
         ),
         Api(
@@ -133,7 +137,7 @@ APIS: dict[str, Api] = {
             unary=Method("/fraud.v1.Fraud/Score", fraud_pb2.ScoreRequest, fraud_pb2.ScoreResponse),
             stream=None,
             build_request=_score_request,
-            first_item=lambda response: (response.payment_id, response.score),
+            items=lambda response: [(response.payment_id, response.score)],
         ),
     )
 }

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from lab.history import Record
+
 PARTS = ("context", "config", "payload")
 """Parts of a receipt, in their order."""
 
@@ -39,8 +41,13 @@ def ranked(model: str, version: str, user_id: str) -> list[str]:
     return sorted(TITLES, key=lambda title: (score_of(model, version, user_id, title), title), reverse=True)
 
 
+def items_of(api: str, record: Record) -> list[str]:
+    """Returns the ids of the items that an answer to the driver's request must have, in their order."""
+    return ranked(record.model, record.version, record.user_id) if api == "ranking.v1" else [record.item_id]
+
+
 def items_digest(items: Iterable[tuple[str, float]], *said: str) -> str:
-    """Returns the digest of a stream's items, each with its id and score, and with what its model said of itself."""
+    """Returns the digest of an answer's items, each with its id and score; a stream's also with what its model said."""
     lines = ("\0".join((title, repr(score), *said)) + "\n" for title, score in items)
     return hashlib.blake2b("".join(lines).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 

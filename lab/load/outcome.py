@@ -74,11 +74,17 @@ NEVER_SENT = Outcome(UNSENT, "the driver was stopped before its turn", attempts=
 
 
 def answered(answer: Answer, api: Api) -> Outcome:
-    """The outcome of a request that was answered, by a model or by default."""
-    return _outcome(answer, *api.first_item(answer.response))
+    """The outcome of a request that was answered, by a model or by default.
+
+    The digest of its items is BLAKE2b, 8 bytes, over a line of each: id and score, separated by NUL.
+    """
+    items = api.items(answer.response)
+    lines = "".join([f"{item_id}\0{score!r}\n" for item_id, score in items])
+    digest = blake2b(lines.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return _outcome(answer, *(items[0] if items else ("", 0.0)), digest)
 
 
-def _outcome(answer: Answer, item_id: str, score: float) -> Outcome:
+def _outcome(answer: Answer, item_id: str, score: float, items_digest: str = "") -> Outcome:
     by = answer.response.answered_by
     return Outcome(
         status="OK",
@@ -97,6 +103,7 @@ def _outcome(answer: Answer, item_id: str, score: float) -> Outcome:
         seen_origin=_seen_origin(by),
         seen_tenant=by.tenant,
         received=by.received.hex(),
+        items_digest=items_digest,
     )
 
 

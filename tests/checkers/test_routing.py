@@ -3,13 +3,22 @@ from __future__ import annotations
 import copy
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lab.checkers import RevisionInForce
 from lab.checkers.kinds import routing
-from tests.checkers.builders import make_evidence, make_record, make_table
+from lab.client import Answer
+from lab.load.outcome import answered
+from models.apis import APIS
+from models.proto.ranking.v1 import ranking_pb2
+from tests.checkers.builders import best_first, make_evidence, make_record, make_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.history import Record
 
 TV = {"device": "tv", "version": "v2", "cluster": "b", "routing_key": "rows.v2"}
 AFTER = 10_000_000_000
@@ -28,6 +37,42 @@ def test_a_run_answered_as_the_rules_say_is_valid() -> None:
     verdict = routing.check(make_evidence(records))
     assert (verdict.checker, verdict.outcome, verdict.violations) == ("routing", "valid", ())
     assert verdict.summary == "100 answered by models, 0 refused, 0 failed"
+
+
+def _right_items() -> list[tuple[str, float]]:
+    """What rows@v1 must answer user u0, best first."""
+    return best_first(make_record(0))
+
+
+def _with_items(items: list[tuple[str, float]], **changes: Any) -> Record:
+    """A record as the driver makes it of a unary answer with these items."""
+    titles = [ranking_pb2.RankedTitle(id=title, score=score) for title, score in items]
+    answer = Answer(ranking_pb2.RankResponse(titles=titles), "model", "rows.v1", 1, 1, "r0")
+    outcome = answered(answer, APIS["ranking.v1"])
+    first = {"item_id": outcome.item_id, "score": outcome.score, "items_digest": outcome.items_digest}
+    return make_record(0, **{**first, **changes})
+
+
+def test_an_answer_with_all_items_in_their_order_is_right() -> None:
+    assert routing.check(make_evidence([_with_items(_right_items())])).outcome == "valid"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda items: items[:1],
+        lambda items: items[:-1],
+        lambda items: [*items, items[-1]],
+        lambda items: [items[0], *reversed(items[1:])],
+        lambda items: items[::-1],
+        lambda items: [items[0], *((title, score / 2) for title, score in items[1:])],
+        lambda items: [*items[:-1], ("t99", items[-1][1])],
+    ],
+)
+def test_an_answer_without_an_item_or_in_another_order_is_wrong(wrong: Callable[[Any], Any]) -> None:
+    verdict = routing.check(make_evidence([_with_items(wrong(_right_items()))]))
+    assert (verdict.outcome, len(verdict.violations)) == ("invalid", 1)
+    assert "it lacks an item, or has another item, order or score than it must" in verdict.violations[0].message
 
 
 def test_a_cluster_that_stands_in_for_another_may_answer_for_it(document: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.plain_models import score_of
+from lab.checkers.plain_models import items_digest, items_of, score_of
 from lab.checkers.revision_timeline import Rules, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
@@ -28,9 +28,9 @@ def check(evidence: Evidence) -> Verdict:
 
     A model's answer is right if a revision in force at any time between sending and answer expects that model version,
     if it or a later such revision has the version in that cluster, and if the score proves that the version computed
-    it. A fallback's answer is right if such a revision has it among the fallbacks, with the same proof. A refusal is
-    right if such a revision expects it. Other errors show nothing about routing and are counted as failed. A caller's
-    own default answer is counted as such.
+    it; all its items must be there, best first, each with its score. A fallback's answer is right if such a revision
+    has it among the fallbacks, with the same proof. A refusal is right if such a revision expects it. Other errors show
+    nothing about routing and are counted as failed. A caller's own default answer is counted as such.
 
     Returns:
         Invalid with any violation; unknown if no model answered, or if no known revision covers a record's time.
@@ -95,6 +95,12 @@ def _objection(record: Record, kind: str, rules: Sequence[Rules]) -> str:
             f"{who} did not compute this answer: item {record.item_id!r} of user {record.user_id!r} scores "
             f"{proof!r}, not {record.score!r}"
         )
+    # Streams have a checker of their own; runs of earlier releases have no digest.
+    if record.items_digest and not record.streamed:
+        items = items_of(rules[0].api(record.use_case), record)
+        scored = [(each, score_of(record.model, record.version, record.user_id, each)) for each in items]
+        if record.items_digest != items_digest(scored):
+            return f"{who} did not give this answer: it lacks an item, or has another item, order or score than it must"
     return ""
 
 
