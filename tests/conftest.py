@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import settings
 
 from docs.site.age import outdated
 from docs.site.figures import read
+from lab.errors import LabError
 from lab.lab import Lab
 from lab.ops.reaper import reaping
 from lab.registry import PLUGINS
@@ -23,6 +25,8 @@ from tests.distribution import ByLab, place_of
 from tests.labs import unique_lab, write_spec
 from tests.missing import missing
 from tests.postgresql import Server, programs, running_server
+
+_LOG_LINES = 40
 
 
 def pytest_configure() -> None:
@@ -54,6 +58,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if config.args == ["tests"] and not config.option.collectonly:
         for bench, why in outdated(read()).items():
             terminalreporter.write_line(f"old figures: {bench}: {why}: run make figures", yellow=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds the units of a test's lab that do not run, and the ends of their logs, to the report of a failure."""
+    report = yield
+    if report.when == "call" and report.failed:
+        labs = [each for each in getattr(item, "funcargs", {}).values() if isinstance(each, Lab)]
+        for lab in labs:
+            with suppress(LabError, OSError):  # it may be down
+                ended = [unit.name for unit in lab.status().units if unit.state != "running"]
+                logs = lab.units.last_log_lines(ended, _LOG_LINES)
+                report.sections += [(f"{name} of lab {lab.name} does not run", "\n".join(logs[name])) for name in logs]
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
