@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from lab.history import Record
-
 PARTS = ("context", "config", "payload")
 """Parts of a receipt, in their order."""
 
@@ -36,14 +34,11 @@ def score_of(model: str, version: str, user_id: str, item_id: str) -> float:
     return (number - number % 2048) / 2**64
 
 
-def ranked(model: str, version: str, user_id: str) -> list[str]:
-    """Returns the ids of the titles that the driver asks a model to rank, best first; of equal scores, the last id."""
-    return sorted(TITLES, key=lambda title: (score_of(model, version, user_id, title), title), reverse=True)
-
-
-def items_of(api: str, record: Record) -> list[str]:
-    """Returns the ids of the items that an answer to the driver's request must have, in their order."""
-    return ranked(record.model, record.version, record.user_id) if api == "ranking.v1" else [record.item_id]
+@lru_cache(maxsize=20_000)
+def ranked(model: str, version: str, user_id: str) -> tuple[tuple[str, float], ...]:
+    """Returns the titles of the driver's request with their scores, best first; of equal scores, the last title."""
+    scored = [(title, score_of(model, version, user_id, title)) for title in TITLES]
+    return tuple(sorted(scored, key=lambda each: (each[1], each[0]), reverse=True))
 
 
 def items_digest(items: Iterable[tuple[str, float]], *said: str) -> str:

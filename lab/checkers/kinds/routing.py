@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.plain_models import items_digest, items_of, score_of
+from lab.checkers.plain_models import items_digest, ranked, score_of
 from lab.checkers.revision_timeline import Rules, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
@@ -97,9 +97,9 @@ def _objection(record: Record, kind: str, rules: Sequence[Rules]) -> str:
         )
     # Streams have a checker of their own; runs of earlier releases have no digest.
     if record.items_digest and not record.streamed:
-        items = items_of(rules[0].api(record.use_case), record)
-        scored = [(each, score_of(record.model, record.version, record.user_id, each)) for each in items]
-        if record.items_digest != items_digest(scored):
+        is_ranking = rules[0].api(record.use_case) == "ranking.v1"
+        items = ranked(record.model, record.version, record.user_id) if is_ranking else ((record.item_id, proof),)
+        if record.items_digest != items_digest(items):
             return f"{who} did not give this answer: it lacks an item, or has another item, order or score than it must"
     return ""
 

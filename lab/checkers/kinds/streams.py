@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.plain_models import TITLES, items_digest, ranked, score_of
+from lab.checkers.plain_models import TITLES, items_digest, ranked
 from lab.checkers.revision_timeline import RevisionTimeline, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
@@ -52,7 +52,8 @@ def check(evidence: Evidence) -> Verdict | None:
 
 
 def _objection(record: Record) -> str:
-    items, right = record.items.split(), ranked(record.model, record.version, record.user_id)
+    scored = ranked(record.model, record.version, record.user_id)
+    items, right = record.items.split(), [title for title, _ in scored]
     who = f"a stream of {reference(record)}"
     if again := _repeated(items):
         return f"{who} has {', '.join(again)} more than once"
@@ -62,7 +63,6 @@ def _objection(record: Record) -> str:
         return f"{who} has the order {record.items}, and its scores give {' '.join(right)}"
     said = (record.model, record.version, record.cluster, record.replica, str(record.served_revision))
     seen = (record.seen_origin, record.seen_tenant, record.received)
-    scored = ((title, score_of(record.model, record.version, record.user_id, title)) for title in right)
     if record.items_digest != items_digest(scored, *said, *seen):
         return f"{who} has an item with another score, version, replica or receipt than it must"
     return ""
@@ -80,7 +80,7 @@ def _objection_to_begun(record: Record, timeline: RevisionTimeline) -> str:
 def _allowed(record: Record, timeline: RevisionTimeline) -> Iterator[list[str]]:
     for rules in timeline.during(record):
         for each in (rules.expected(record), *rules.fallbacks(record)):
-            yield ranked(each.model, each.version, record.user_id)
+            yield [title for title, _ in ranked(each.model, each.version, record.user_id)]
 
 
 def _repeated(items: list[str]) -> list[str]:
