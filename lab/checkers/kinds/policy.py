@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import CLOCKS_NS, cluster_of
 from lab.checkers.extra_attempts import Extra, ExtraAttempts, Owed
+from lab.checkers.late_timers import LateTimers
 from lab.checkers.plain_policy import FALLS_BACK
 from lab.checkers.revision_timeline import request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
@@ -43,7 +44,7 @@ over 1 MiB."""
 
 TEAR = "FAILED_PRECONDITION"
 _LOST = frozenset({"CANCELLED", ""})  # the connection ended, or it is not known how the request ended
-_NEVER_REPORTED = frozenset({"DEADLINE_EXCEEDED", "CANCELLED"})  # the caller had left before the attempts were reported
+_CUT_OFF = frozenset({"DEADLINE_EXCEEDED", "CANCELLED"})  # its caller had left, so nothing is reported
 _MS, _S = 1_000_000, 1_000_000_000
 _SHOWN = 3
 _TIMER_LATE_NS = 100_000_000  # a busy proxy's timers fire late
@@ -68,6 +69,7 @@ def check(evidence: Evidence) -> Verdict:
     - A request is over within its use case's timeout and :data:`LATE_NS`, and none times out :data:`EARLY_NS` before.
       That is not asked of one that met a fault of a unit between caller and model: Envoy's timers count from the last
       time that its event loop took, which is older than the request if Envoy was stopped or starved.
+    - Timeouts, time limits of attempts and hedges do not come late each time, see :mod:`lab.checkers.late_timers`.
 
     Returns:
         Invalid with any violation. Unknown if the replicas were not asked, or if they show no attempt. What only
@@ -80,7 +82,7 @@ def check(evidence: Evidence) -> Verdict:
     for record in evidence.records:
         messages = run.objections(record)
         violations += (Violation(NAME, record.sequence, record.request_id, message) for message in messages)
-    for record, message in (*run.extras.over_budget(), *run.extras.never_made()):
+    for record, message in (*run.extras.over_budget(), *run.extras.never_made(), *run.timers.late()):
         violations.append(Violation(NAME, record.sequence, record.request_id, f"{request(record)}: {message}"))
     violations.sort(key=lambda one: one.sequence)
     return _verdict(run, evidence, violations)
@@ -92,6 +94,7 @@ class _Run:
     Attributes:
         counts: how many of them were judged, seen in part, and how often models were asked again and why.
         extras: the retries and hedges that were made and that were due, for a judgement against the budget.
+        timers: when timeouts, time limits of attempts and hedges came.
     """
 
     def __init__(self, evidence: Evidence) -> None:
@@ -104,6 +107,7 @@ class _Run:
                 second = record.sent_ns // _S
                 self._delays_ns[second] = max(self._delays_ns[second], record.sent_ns - record.intended_ns)
         self.extras = ExtraAttempts(evidence, self._arrivals)
+        self.timers = LateTimers(evidence, self._arrivals)
         self._unheard = {each.replica: each.until_ns for each in evidence.unheard}
 
     def objections(self, record: Record) -> Iterator[str]:
@@ -141,6 +145,7 @@ class _Run:
         if late_ns > 0 and late_ns > 2 * self._delay_ns(record):
             yield f"{request(record)} took {took_ns // _MS} ms; its timeout is {max(timeouts) // _MS} ms"
         if timeouts and record.status == "DEADLINE_EXCEEDED" and not stalled:
+            self.timers.saw("timed out", max(timeouts), took_ns, record)
             tries = [round(each.policy(record).per_try_s * 1e9) for each in rules]
             limits = [*timeouts, *filter(None, tries), round((self._evidence.timeout_s or 1e9) * 1e9)]
             early_ns = min(limits) - EARLY_NS - took_ns
@@ -161,6 +166,10 @@ class _Run:
     def _limit(self, record: Record, arrivals: Sequence[Arrival], policy: Policy, *, stalled: bool) -> Iterator[str]:
         if not (policy.per_try_s and self._can.limits_attempts) or stalled or record.streamed:
             return
+        limit_ns = round(policy.per_try_s * 1e9)
+        for each in arrivals:
+            if each.status in _CUT_OFF and each.ended_ns - each.arrived_ns >= limit_ns - EARLY_NS:
+                self.timers.saw("an attempt ended", limit_ns, each.ended_ns - each.arrived_ns, record)
         if record.status != "OK" or len(arrivals) != 1:
             return
         if _is_longer(arrivals[0], policy.per_try_s, self._delay_ns(record)):
@@ -183,9 +192,7 @@ class _Run:
     def _number(
         self, record: Record, arrivals: Sequence[Arrival], rules: Sequence[Rules], *, explained: bool
     ) -> Iterator[str]:
-        if not self._can.reports_attempts or (
-            record.status != "OK" and (explained or record.status in _NEVER_REPORTED)
-        ):
+        if not self._can.reports_attempts or (record.status != "OK" and (explained or record.status in _CUT_OFF)):
             return
         came, reported = len(arrivals), record.attempts
         if came > reported and record.source != "default":  # which a caller gives without its gateway's report
@@ -227,6 +234,9 @@ class _Run:
             path, why = good[0]
             if why:
                 self.counts[why] += 1
+            if why == "hedge" and not 0 < before[-1].ended_ns < arrival.arrived_ns:  # not since the first failed
+                waited_ns, after_s = arrival.arrived_ns - before[-1].arrived_ns, path.policy.hedge_after_s or 0
+                self.timers.saw("hedged", round(after_s * 1e9), waited_ns, record)
             if why == "retry" or (why == "hedge" and self._can.budgets_hedges):
                 ended_ns = arrival.ended_ns or record.done_ns
                 since_ns = min(before[-1].ended_ns or arrival.arrived_ns, arrival.arrived_ns)
