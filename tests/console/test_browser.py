@@ -352,6 +352,8 @@ def test_a_publish_adds_a_band_and_the_past_can_be_shown_again(page: Page, lab: 
 
         page.evaluate("scrubber.value = Number(scrubber.min) + 4; scrubber.dispatchEvent(new Event('input'))")
         await_true(page, "document.querySelector('#moment').textContent.includes('1.0 s after the beginning')")
+        await_true(page, f'{hit("mesh")} === "No request fails then"')
+        assert "p50 then" in page.evaluate("document.querySelector('[data-topology=mesh] dl').textContent")
         page.evaluate("document.querySelector('#live').click()")
         await_true(page, "document.querySelector('#moment').textContent === 'live'")
     assert page.complaints == []

@@ -35,10 +35,10 @@ OVERLAPPING = """((what, others) => [...document.querySelectorAll(what)].filter(
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The page of a run whose every request fails at the sidecar, with long names."""
+    """The page of a run whose every request fails at the sidecar or the resolver, with long names."""
     interval = {
         "s": {"UNAVAILABLE": 3},
-        "e": {f"{CALLER}>{CALLER}-sidecar": [0, 3]},
+        "e": {f"{CALLER}>{CALLER}-sidecar": [0, 3], f"{CALLER}>{CALLER}-resolver": [0, 3]},
         "c": {},
         "l": {},
         "w": {},

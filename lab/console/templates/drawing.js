@@ -31,6 +31,10 @@ function set(element, name, value) {
   if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 class Drawing {
   // Calls `open` with the place that was clicked, or chosen by keyboard.
   constructor(plan, open) {
@@ -163,6 +167,8 @@ class Drawing {
     const bend = Math.max(20, (to[0] - from[0]) / 2);
     const control = asks ? [[from[0], to[1]], [from[0], to[1]]] : [[from[0] + bend, from[1]], [to[0] - bend, to[1]]];
     const made = { path: `M${from} C${control[0]} ${control[1]} ${to}`, curve: [from, ...control, to], line: null, points: null };
+    // A resolver below its caller has no room for words before it.
+    if (asks && !left) made.words = [other.x + other.width + SHARE + 6, other.y + other.height / 2 + 4.5];
     this.edges.set(name, made);
     return made;
   }
@@ -204,14 +210,20 @@ class Drawing {
   share(name, edge, text) {
     if (!text && !this.shares.has(name)) return;
     if (!this.shares.has(name)) {
-      const [x, y] = this.pointsOf(edge)[POINTS * 0.75];
-      const [left, right] = [edge.curve[0][0] + SHARE, edge.curve[3][0] - SHARE]; // between the places, where it fits
-      const word = svg("text", { class: "share", x: left < right ? Math.min(Math.max(left, x), right) : Math.max(44, x), y: y - 6 });
+      const [x, y] = edge.words ?? this.wordsOf(edge);
+      const word = svg("text", { class: "share", x, y });
       this.words.append(word);
       this.shares.set(name, word);
     }
     const word = this.shares.get(name);
-    if (word.textContent !== text) word.textContent = text;
+    write(word, text);
+  }
+
+  // Above three quarters of an edge, and between its places where it fits.
+  wordsOf(edge) {
+    const [x, y] = this.pointsOf(edge)[POINTS * 0.75];
+    const [left, right] = [edge.curve[0][0] + SHARE, edge.curve[3][0] - SHARE];
+    return [left < right ? Math.min(Math.max(left, x), right) : Math.max(44, x), y - 6];
   }
 
   showUnits(states) {

@@ -1,6 +1,6 @@
 // Figures of each topology, latencies over time, and the table of verdicts.
 const FIGURES = [
-  ["rate", "requests/s"], ["p50", "p50 now"], ["p99", "p99 now"], ["answered", "answered"], ["failed", "failed"],
+  ["rate", "requests/s"], ["p50", "p50"], ["p99", "p99"], ["answered", "answered"], ["failed", "failed"],
   ["misrouted", "misrouted"], ["torn", "torn"],
 ];
 
@@ -64,7 +64,7 @@ function chart(title, lines, scale, grid) {
       svg("text", { class: "quiet", x: left - 6, y: y(value) + 4, "text-anchor": "end" }, text));
   }
   for (const back of [60, 45, 30, 15, 0]) {
-    picture.append(svg("text", { class: "quiet", x: x(seconds - 1 - Math.min(back, seconds - 1)), y: height - 6, "text-anchor": "middle" }, back ? `−${back} s` : cursor === null && !store.lab?.saved ? "now" : "then"));
+    picture.append(svg("text", { class: "quiet", x: x(seconds - 1 - Math.min(back, seconds - 1)), y: height - 6, "text-anchor": "middle" }, back ? `−${back} s` : when()));
   }
   const labels = [];
   for (const line of lines) {
@@ -85,7 +85,7 @@ function chart(title, lines, scale, grid) {
   return html("figure", {}, html("figcaption", {}, title), picture);
 }
 
-const inWords = (title, lines) => `${title}. Now: ${lines.map((line) => `${line.name} ${line.which} ${line.points.at(-1)?.toPrecision(2) ?? "none"}`).join(", ")}`;
+const inWords = (title, lines) => `${title}. ${isPresent() ? "Now" : "Then"}: ${lines.map((line) => `${line.name} ${line.which} ${line.points.at(-1)?.toPrecision(2) ?? "none"}`).join(", ")}`;
 
 // One row a checker, one column a topology; of several runs of a topology the worst.
 function verdictTable(topologies) {

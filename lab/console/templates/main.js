@@ -18,6 +18,7 @@ function panelOf(name) {
   if (panel?.plan === plan) return panel;
   const drawing = new Drawing(plan, openUnit);
   const figures = new Map(FIGURES.map(([key]) => [key, html("dd", { "data-figure": key })]));
+  const titles = new Map(FIGURES.map(([key, title]) => [key, html("dt", {}, title)]));
   const chips = html("span", { class: "head" });
   const swatch = html("span", { class: "swatch" });
   swatch.style.background = themed(plan.colour);
@@ -26,7 +27,7 @@ function panelOf(name) {
   stage.style.maxWidth = `max(${WIDTH}px, ${90 * WIDTH / drawing.height}vh)`; // a tall drawing fits the window
   const element = html("article", { class: "card", "data-topology": name },
     html("div", { class: "head" }, html("h2", {}, swatch, name), chips),
-    html("dl", {}, ...FIGURES.map(([key, title]) => html("div", {}, html("dt", {}, title), figures.get(key)))),
+    html("dl", {}, ...FIGURES.map(([key]) => html("div", {}, titles.get(key), figures.get(key)))),
     stage, hit);
   // Before a place hears of it: a dot lies on top.
   drawing.svg.addEventListener("click", (event) => {
@@ -34,24 +35,25 @@ function panelOf(name) {
     if (id) { event.stopPropagation(); openRequest(id); }
   }, { capture: true });
   panel?.element.replaceWith(element);
-  panel = { plan, drawing, figures, chips, hit, element };
+  panel = { plan, drawing, figures, titles, chips, hit, element };
   panels.set(name, panel);
   return panel;
 }
 
 function renderPanel(name, now) {
-  const { drawing, figures, chips, hit } = panelOf(name);
+  const { drawing, figures, titles, chips, hit } = panelOf(name);
   const sums = during(name, now);
   const seconds = WINDOW * TICK_MS / 1000;
   drawing.show(sums, seconds);
   drawing.showUnits(unitStates());
   for (const [key, value] of Object.entries(figuresOf(name, sums, seconds))) {
     const figure = figures.get(key);
-    if (figure.textContent !== String(value)) figure.textContent = value;
+    write(figure, String(value));
     set(figure, "class", ["failed", "misrouted", "torn"].includes(key) && value > 0 ? "alarm" : "");
   }
+  for (const key of ["p50", "p99"]) write(titles.get(key), `${key} ${when()}`);
   const [words_, alarm] = whomItHits(sums.w);
-  if (hit.textContent !== words_) hit.textContent = words_;
+  write(hit, words_);
   set(hit, "class", alarm ? "hit alarm" : "hit quiet");
   const verdicts = runsOf(name).map((run) => run.verdict).filter(Boolean);
   const soFar = (outcome) => (outcome === "unknown" && !verdicts.every((each) => each.final) ? " so far" : "");
@@ -68,10 +70,10 @@ function renderPanel(name, now) {
 function whomItHits(callers) {
   const hit = Object.entries(callers).filter(([, [, failed]]) => failed)
     .map(([name, [ok, failed]]) => [name, failed / (ok + failed)]).sort((a, b) => b[1] - a[1]);
-  if (!hit.length) return [Object.keys(callers).length ? "No request fails now" : "", false];
+  if (!hit.length) return [Object.keys(callers).length ? `No request fails ${when()}` : "", false];
   const named = hit.slice(0, 6).map(([name, share]) => `${Math.max(1, Math.round(share * 100))} % of ${name}'s requests`);
   const rest = hit.length > 6 ? `, and those of ${hit.length - 6} more callers` : "";
-  return [`Fail now: ${named.join(", ")}${rest}`, true];
+  return [`Fail ${when()}: ${named.join(", ")}${rest}`, true];
 }
 
 function render() {
@@ -102,7 +104,7 @@ function renderHeader() {
   document.querySelector("#lab").textContent = lab.name ?? "";
   document.querySelector("h1").firstChild.data = lab.saved ? "Run " : "Lab ";
   const about = document.querySelector("#about");
-  if (about.textContent !== words) about.textContent = words;
+  write(about, words);
   trouble(notice || lab.trouble || "");
 }
 
@@ -117,7 +119,7 @@ function notify(text, forMs) {
 function trouble(text) {
   const element = document.querySelector("#trouble");
   element.hidden = !text;
-  if (element.textContent !== text) element.textContent = text;
+  write(element, text);
 }
 
 function renderVerdicts() {

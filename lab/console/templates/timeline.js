@@ -4,6 +4,8 @@ let cursor = null; // the interval that is shown; null for the present
 let playing = false;
 
 const TICK_NS = TICK_MS * 1e6;
+const isPresent = () => cursor === null && !store.lab?.saved;
+const when = () => (isPresent() ? "now" : "then");
 const moment = () => cursor ?? (store.lab?.saved ? span()[1] : present());
 
 // The first and last interval with traffic.
@@ -24,7 +26,7 @@ const faults = () => documents("event").map(([, each]) => each).filter((each) =>
 
 // Units' states at the moment shown: of the past, as far as events tell.
 function unitStates() {
-  if (cursor === null && !store.lab?.saved) return store.unit ?? {};
+  if (isPresent()) return store.unit ?? {};
   const at = moment();
   const hit = new Map(faults().filter((each) => each.from <= at + 1 && at < each.until).map((each) => [each.target, each.past]));
   const names = Object.values(store.drawing ?? {}).flatMap((plan) => plan.columns.flat().flatMap((place) => place.units));
