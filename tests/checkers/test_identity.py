@@ -24,7 +24,7 @@ def test_answers_by_registered_replicas_are_valid() -> None:
     verdict = _judge(ALWAYS)
     assert (verdict.outcome, verdict.summary) == (
         "valid",
-        "10 answers by 1 replicas, all registered then, by revisions in force",
+        "10 answers by 1 replica, all registered then, by revisions in force",
     )
 
 

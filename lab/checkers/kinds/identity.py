@@ -84,7 +84,7 @@ def _in_gap(record: Record, registrations: Registrations) -> bool:
 
 
 def _verdict(counts: Counter[str], replicas: int, violations: tuple[Violation, ...]) -> Verdict:
-    summary = f"{counts['answered']} answers by {replicas} replicas"
+    summary = f"{counts['answered']} answers by {replicas} replica{'' if replicas == 1 else 's'}"
     if violations:
         return Verdict(
             NAME,

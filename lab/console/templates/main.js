@@ -56,13 +56,14 @@ function renderPanel(name, now) {
   write(hit, words_);
   set(hit, "class", alarm ? "hit alarm" : "hit quiet");
   const verdicts = runsOf(name).map((run) => run.verdict).filter(Boolean);
-  const soFar = (outcome) => (outcome === "unknown" && !verdicts.every((each) => each.final) ? " so far" : "");
+  const final = verdicts.every((each) => each.final);
   const claims = Object.keys(verdicts[0]?.claims ?? {});
-  const words = claims.map((claim) => [claim, worst(verdicts.map((each) => each.claims[claim]))]).map(([claim, outcome]) => [claim, outcome, soFar(outcome)]);
+  const words = claims.map((claim) => [claim, worst(verdicts.map((each) => each.claims[claim]))])
+    .map(([claim, outcome]) => [claim, outcome, outcome === "unknown" && !final ? "not yet" : outcome]);
   const key = JSON.stringify(words);
   if (chips.dataset.shown !== key) {
     chips.dataset.shown = key;
-    chips.replaceChildren(...words.map(([claim, outcome, yet]) => html("span", { class: `chip ${outcome}`, "data-claim": claim }, `${claim}: ${outcome}${yet}`)));
+    chips.replaceChildren(...words.map(([claim, outcome, text]) => html("span", { class: `chip ${outcome}`, "data-claim": claim }, `${claim}: ${text}`)));
   }
 }
 
