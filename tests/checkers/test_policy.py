@@ -408,3 +408,23 @@ def test_hedges_that_all_come_late_are_wrong(after: str, wrong: int) -> None:
     verdict = judge(records, arrivals, {"hedge": {"after": after, "at_least": 9}, "idempotent": True})
     assert [each.message for each in verdict.violations if "hedged after 199 ms" not in each.message] == []
     assert len(verdict.violations) == wrong
+
+
+@pytest.mark.parametrize(
+    ("status", "last", "wrong"),
+    [
+        ("INTERNAL", "INTERNAL", False),
+        ("UNKNOWN", "INTERNAL", True),
+        ("UNAVAILABLE", "INTERNAL", True),
+        ("DEADLINE_EXCEEDED", "INTERNAL", False),
+        ("UNAVAILABLE", "CANCELLED", False),
+    ],
+)
+def test_a_request_fails_with_the_status_of_its_last_attempt(status: str, last: str, *, wrong: bool) -> None:
+    record = asked(status=status)
+    verdict = judge([record], [arrival(record, status=last)])
+    said = f"failed with {status}, by the caller's word; its last attempt ended with {last}"
+    assert any(said in each.message for each in verdict.violations) == wrong
+    killed = Disturbance("v1-b killed", "v1-b", START_NS, None, kills=True)
+    verdict = judge([record], [arrival(record, status=last)], disturbances=[killed])
+    assert not any(said in each.message for each in verdict.violations)

@@ -69,6 +69,7 @@ def check(evidence: Evidence) -> Verdict:
     - A request is over within its use case's timeout and :data:`LATE_NS`, and none times out :data:`EARLY_NS` before.
       That is not asked of one that met a fault of a unit between caller and model: Envoy's timers count from the last
       time that its event loop took, which is older than the request if Envoy was stopped or starved.
+    - A request fails with the status of its last attempt, if no proxy and no timeout ended it before.
     - Timeouts, time limits of attempts and hedges do not come late each time, see :mod:`lab.checkers.late_timers`.
 
     Returns:
@@ -177,6 +178,12 @@ class _Run:
             limit = f"an attempt may take {policy.per_try_s * 1e3:g} ms"
             yield f"{request(record)}: the attempt that was answered {took}; {limit}"
 
+    def _status(self, record: Record, arrivals: Sequence[Arrival]) -> Iterator[str]:
+        last = arrivals[-1].status if arrivals else ""
+        if last in {"OK", TEAR} | _LOST or record.status in {"OK", last} | _CUT_OFF:
+            return
+        yield f"{request(record)} failed with {record.status}, by the caller's word; its last attempt ended with {last}"
+
     def _answer(self, record: Record, arrivals: Sequence[Arrival]) -> Iterator[str]:
         if record.status != "OK" or record.source == "default":
             return
@@ -249,6 +256,7 @@ class _Run:
         hindered = any(each.kills or self._is_between(each) for each in met) or record.payload_bytes > SENT_ONCE_BYTES
         if len(paths) == 1 and paths[0].seen and not (hindered or record.streamed) and record.attempts <= len(arrivals):
             self.extras.owed += paths[0].owed(arrivals, self._can, self._delay_ns(record))
+            yield from self._status(record, arrivals)
 
 
 class _Path:
