@@ -5,7 +5,7 @@ import warnings
 
 from models.proto.caller.v1 import caller_pb2 as models_dot_proto_dot_caller_dot_v1_dot_caller__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.83.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 

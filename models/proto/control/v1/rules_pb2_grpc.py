@@ -5,7 +5,7 @@ import warnings
 
 from models.proto.control.v1 import rules_pb2 as models_dot_proto_dot_control_dot_v1_dot_rules__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.83.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
