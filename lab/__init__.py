@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# gRPC reads this when it is imported. By default it writes lines of level INFO to standard error, one at each fork of a
-# process that has calls in flight.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# gRPC reads this when it is imported. By default it writes lines to standard error: one at each fork of a process that
+# has calls in flight, and errors where a proxyless client has not read its certificates yet.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 """The folder of this checkout: the route table, the Envoy templates, docs and runs."""
