@@ -34,6 +34,9 @@ def slow(*numbers: int, of: list[int]) -> Callable[[], Awaitable[None]]:
 @pytest.mark.parametrize("topology", TREATED)
 async def test_a_retry_goes_to_another_replica(topology: str, tmp_path: Path) -> None:
     async with open_path(tmp_path, topology) as without:
+        for replica in without.replicas:  # ready is a path with one connection
+            await without.reach(replica)
+        without.forget()
         without.replicas[0].failure = GONE
         await without.ask(20)
         assert without.statuses == {"OK": 10, "UNAVAILABLE": 10}
