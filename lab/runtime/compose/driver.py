@@ -16,7 +16,7 @@ from docker.types import Mount
 from lab.load.plan import PLAN_FILE, UI_HOST_VARIABLE, read_plan
 from lab.registry import PLUGINS
 from lab.runtime.cancellation import CancelToken
-from lab.runtime.compose import copying
+from lab.runtime.compose import copying, engine
 from lab.runtime.compose.project import Project
 from lab.runtime.driver_files import files_for, plugins_in
 from lab.runtime.driver_process import coordinate_from_here
@@ -69,7 +69,7 @@ class DriverContainers:
             pod: id of the container whose network it shares.
         """
         with self._container(_DRIVER, "lab.load.driver", network_mode=f"container:{pod}") as container:
-            container.start()
+            engine.start(container)
             with self.cancel_token.notifying(lambda: _interrupt(container)):
                 status = _follow(container, on_line)
             self.errors.write(container.logs(stdout=False, stderr=True).decode(errors="replace"))
@@ -169,7 +169,7 @@ def relayed(project: Project, run: str, image: str, host: str, port: int) -> Ite
         network=project.network_name,
         ports={f"{port}/tcp": ("127.0.0.1", port)},
     ) as container:
-        container.start()
+        engine.start(container)
         yield
 
 

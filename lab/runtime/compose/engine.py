@@ -18,11 +18,14 @@ import docker
 import requests
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException
+from docker.models.containers import Container
 
 from lab.errors import UnitError
 
 REMEDY = "start Docker, or run `make engine`; `--runtime process` needs none"
 
+_NOT_SET_UP = "waiting for init preliminary setup"
+"""What runc says if a container's first process ended before it could be set up."""
 _TIMEOUT_S = 60
 _QUIET_S = 20.0
 
@@ -98,6 +101,20 @@ def errors_in_one_line(what: str) -> Iterator[None]:
         raise UnitError(f"{what}: {explain(error.explanation or str(error))}") from error
     except requests.RequestException as error:
         raise UnitError(f"{what}: the Docker engine does not answer ({_root_of(error)}): {REMEDY}") from error
+
+
+def start(container: Container) -> None:
+    """Starts a container; once more if its first process has ended before it was set up, which is the engine's own.
+
+    Raises:
+        APIError: the engine refused.
+    """
+    try:
+        container.start()
+    except APIError as error:
+        if _NOT_SET_UP not in (error.explanation or ""):
+            raise
+        container.start()
 
 
 def compose(

@@ -105,7 +105,7 @@ class ComposeRuntime(Runtime):
         there = self._project.containers()
         wanted = [unit.name for unit in units]
         if all(name in there for name in wanted):
-            self._each(wanted, lambda name: self._project.container(there[name]).start())
+            self._each(wanted, lambda name: engine.start(self._project.container(there[name])))
         else:
             engine.compose([*self._compose, "up", "--detach", "--no-build", "--quiet-pull", *wanted], {})
             there = self._project.containers()
