@@ -47,6 +47,12 @@ def items_digest(items: Iterable[tuple[str, float]], *said: str) -> str:
     return hashlib.blake2b("".join(lines).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
+@lru_cache(maxsize=20_000)
+def ranking_digest(model: str, version: str, user_id: str) -> str:
+    """Returns the digest of the answer that this model version must give the driver's request of this user."""
+    return items_digest(ranked(model, version, user_id))
+
+
 def parts_of(receipt: str) -> dict[str, str]:
     """Returns the digests of a receipt by part; the receipt is hexadecimal."""
     return {part: receipt[place * _HEX : (place + 1) * _HEX] for place, part in enumerate(PARTS)}
