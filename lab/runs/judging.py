@@ -13,6 +13,7 @@ from lab.checkers.coverage import places_met
 from lab.history import UNSENT
 from lab.load.arrivals import Schedule
 from lab.load.summary import RunSummary, summarize
+from lab.routing.bulk_allocation import gc_disabled
 from lab.runs.evidence import evidence_of
 from lab.runs.folder import EVIDENCE, SUMMARY, intact, plan_of
 from lab.runs.seal import UNSEALED, verify
@@ -219,7 +220,7 @@ def judge(folder: Path, records: Sequence[Record] | None = None, *, terms: Terms
     """
     sealed = verify(folder, EVIDENCE)
     plan = plan_of(folder)
-    with intact(folder):
+    with intact(folder), gc_disabled():
         return judged(folder, evidence_of(folder, plan, records), sealed, terms)
 
 
