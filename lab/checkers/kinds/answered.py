@@ -122,10 +122,8 @@ def _left_without_reason(record: Record, evidence: Evidence) -> str:
 
 def _may_be_left(home: str, rules: Rules, record: Record, evidence: Evidence) -> bool:
     """Whether a replica of a cluster may not have been able to answer; one that was ejected stays out for a while."""
-    for each in evidence.disturbances:
-        if each.from_ns <= record.done_ns and (each.hits(home) or not any(map(each.hits, rules.clusters))):
-            return True
-    if evidence.registrations is None:
+    begun = (each for each in evidence.disturbances if each.from_ns <= record.done_ns)
+    if evidence.registrations is None or any(_reaches(each, home, rules) for each in begun):
         return True
     registered = {
         each.replica
@@ -144,17 +142,17 @@ def _met(record: Record, evidence: Evidence) -> tuple[list[Disturbance], list[Di
 
     def explains(each: Disturbance) -> bool:
         return any(
-            _reaches(each, record, one) and not _is_left(each, met, record, one, evidence.abilities) for one in rules
+            _reaches(each, one.expected(record).cluster, one)
+            and not _is_left(each, met, record, one, evidence.abilities)
+            for one in rules
         )
 
     return met, list(filter(explains, met)) if rules else met
 
 
-def _reaches(disturbance: Disturbance, record: Record, rules: Rules) -> bool:
-    if not any(map(disturbance.hits, rules.clusters)):
-        return True  # a unit that all requests may need
-    chosen = rules.expected(record)
-    return chosen.status == "OK" and disturbance.hits(chosen.cluster)
+def _reaches(disturbance: Disturbance, cluster: str, rules: Rules) -> bool:
+    """Whether it hit this model cluster, or a unit that all requests may need; of no cluster, only the latter."""
+    return (bool(cluster) and disturbance.hits(cluster)) or not any(map(disturbance.hits, rules.clusters))
 
 
 def _is_left(
