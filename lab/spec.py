@@ -163,8 +163,8 @@ class LabSpec(_Part):
             moving a model.
         receipt_key: secret of the models, see :mod:`models.stub.receipts`; `lab up` makes it.
         clusters_idle_after_s: seconds after which an Envoy drops a cluster that it does not use; 0 for never.
-        clusters_unasked: an Envoy that may use at most so many routing keys gets all their clusters before any request,
-            and keeps them: it needs no control plane for them. 48 KB of its memory each.
+        clusters_unasked: an Envoy that may use at most this many routing keys gets all their clusters before any
+            request, and keeps them: it needs no control plane for them. 48 KB of its memory each.
         traces: traces of requests; None for none.
         log_format: of the units' logs, ``text`` or ``json``, lines of JSON with the same keys in all.
     """

@@ -1,4 +1,4 @@
-"""What a cluster of so many nodes carries, by topology, and what its pods should request."""
+"""What a cluster of a given number of nodes carries, by topology, and what its pods should request."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def to(document: Mapping[str, Any], reference: str) -> tuple[str, str]:
 
 
 def agrees(target: str, interpret: Interpreter, number: int = REQUESTS) -> tuple[int, int]:
-    """Compares answers on at least so many requests; returns how many were decided by rules, and how many refused."""
+    """Compares answers on at least this many requests; returns how many were decided by rules, and how many refused."""
     compared = by_rules = refusals = 0
 
     @seed(28)
@@ -82,7 +82,7 @@ def agrees(target: str, interpret: Interpreter, number: int = REQUESTS) -> tuple
             compared += 1
             decision = plain.decide(document, use_case, context)
             sent = headers_of(use_case, context)
-            if decision.status == "OK":  # a resolver has decided: the key counts, whatever else is in the headers
+            if decision.status == "OK":  # a resolver has decided: only the key counts, no other header
                 key = f"{decision.model}.{decision.version}"
                 found = interpret(documents, Request(SERVICE, METHOD, {**sent, HEADER: key}))
                 assert found == {(decision.cluster, key): 100}, (use_case, context)

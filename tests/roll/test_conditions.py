@@ -143,7 +143,7 @@ def test_bursts_are_undecided_until_more_requests_were_seen() -> None:
 @pytest.mark.parametrize(
     ("old_errors", "late", "standing"),
     [
-        (350, False, Standing.MET),  # in time: the limit counts, whatever the old version does
+        (350, False, Standing.MET),  # in time: the limit counts, not the old version
         (350, True, Standing.NOT_MET),
         (20, True, Standing.MET),
     ],
