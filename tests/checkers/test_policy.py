@@ -7,28 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Abilities, Disturbance, Outcome, RevisionInForce, Unheard, Verdict
-from lab.checkers.kinds import policy
+from lab.checkers import Abilities, Disturbance, Outcome, RevisionInForce, Unheard
 from lab.history.arrivals import Arrival
-from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record, make_table
+from tests.checkers.attempts import CAN, MS, RETRIES, arrival, asked, judge
+from tests.checkers.builders import START_NS, make_record, make_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lab.history import Record
 
-MS = 1_000_000
-CAN = Abilities(reports_attempts=True, budgets_retries=True, budgets_hedges=True)
-RETRIES = {"attempts": 3, "on": ["internal"], "at_least": 9}
 FALLBACKS = ["rows@v2", "rows@v4"]
-
-
-def arrival(record: Record, after_ms: float = 1, **changes: Any) -> Arrival:
-    """An attempt that a replica of the chosen version received and answered in a tenth of a millisecond."""
-    at_ns = record.sent_ns + round(after_ms * MS)
-    is_copy = False
-    plain = Arrival(record.request_id, "v1-a", "rows.v1", is_copy, record.tenant, "", at_ns, at_ns + MS // 10, "OK")
-    return plain._replace(**changes)
 
 
 def attempts(record: Record, *seen: tuple[str, str], every_ms: float = 10) -> list[Arrival]:
@@ -37,25 +26,6 @@ def attempts(record: Record, *seen: tuple[str, str], every_ms: float = 10) -> li
         arrival(record, 1 + number * every_ms, routing_key=f"rows.{version}", replica=f"{version}-a", status=status)
         for number, (version, status) in enumerate(seen)
     ]
-
-
-def asked(number: int = 0, **changes: Any) -> Record:
-    """A request that takes half a second, answered by version 1."""
-    sent_ns = START_NS + number * STEP_NS
-    version = changes.pop("version", "v1")
-    by = {"version": version, "cluster": version, "replica": f"{version}-a", "routing_key": f"rows.{version}"}
-    return make_record(number, **{"sent_ns": sent_ns, "done_ns": sent_ns + 500 * MS, **by, **changes})
-
-
-def judge(
-    records: Sequence[Record],
-    arrivals: Sequence[Arrival] | None,
-    use_case: Mapping[str, Any] | None = None,
-    **changes: Any,
-) -> Verdict:
-    table = make_table({"rows@v1": 100}, **(use_case or {}))
-    changes = {"abilities": CAN, "arrivals": arrivals, **changes}
-    return policy.check(make_evidence(records, table=table, **changes))
 
 
 def objection(record: Record, arrivals: Sequence[Arrival], use_case: Mapping[str, Any] | None = None) -> str:
@@ -347,67 +317,6 @@ def test_a_topology_that_follows_no_rules_is_judged_by_its_answers_alone() -> No
 
     assert judge([record], seen, abilities=replace(CAN, follows_rules=False)).outcome == Outcome.VALID
     assert judge([record], seen).outcome == Outcome.INVALID
-
-
-def _timed_out(count: int, after_ms: float, **changes: Any) -> tuple[list[Record], list[Arrival]]:
-    """Requests that time out after this time, between as many that are answered 5 ms after their model has."""
-    records, arrivals = [], []
-    for number in range(count):
-        late, good = asked(2 * number, status="DEADLINE_EXCEEDED"), asked(2 * number + 1)
-        late = replace(late, done_ns=late.sent_ns + round(after_ms * MS), **changes)
-        good = replace(good, done_ns=good.sent_ns + 6 * MS)
-        records += [late, good]
-        arrivals += [arrival(late, ended_ns=late.done_ns, status="CANCELLED"), arrival(good)]
-    return records, arrivals
-
-
-@pytest.mark.parametrize(("count", "after_ms", "wrong"), [(10, 1_060, 0), (10, 1_200, 10), (9, 1_200, 0)])
-def test_timeouts_that_all_come_late_are_wrong(count: int, after_ms: float, wrong: int) -> None:
-    verdict = judge(*_timed_out(count, after_ms))
-    assert len(verdict.violations) == wrong
-    if wrong:
-        assert "timed out after 1200 ms, as most others did; the table says 1000 ms" in str(verdict.violations[0])
-
-
-def test_timeouts_of_which_some_come_late_are_a_busy_machines() -> None:
-    some, late = _timed_out(10, 1_010), _timed_out(20, 1_900)
-    records, arrivals = some[0] + late[0][20:], some[1] + late[1][20:]
-    assert judge(records, arrivals).outcome == Outcome.VALID
-
-
-def test_late_timeouts_show_nothing_where_all_requests_are_slow() -> None:
-    records, arrivals = _timed_out(10, 1_200)
-    slow = [replace(each, done_ns=each.sent_ns + 100 * MS) if each.status == "OK" else each for each in records]
-    assert judge(slow, arrivals).outcome == Outcome.VALID
-
-
-@pytest.mark.parametrize(("limit", "wrong"), [("300ms", 0), ("150ms", 10)])
-def test_attempts_that_are_all_cut_off_late_are_wrong(limit: str, wrong: int) -> None:
-    records, arrivals = _timed_out(10, 1_000)
-    cut = [
-        each._replace(ended_ns=each.arrived_ns + 310 * MS) if each.status == "CANCELLED" else each for each in arrivals
-    ]
-    limited = replace(CAN, limits_attempts=True)
-    verdict = judge(records, cut, {"retries": {**RETRIES, "per_try": limit}}, abilities=limited)
-    late = [each for each in verdict.violations if "an attempt ended after 310 ms" in each.message]
-    assert len(late) == wrong
-
-
-@pytest.mark.parametrize(("after", "wrong"), [("180ms", 0), ("100ms", 10)])
-def test_hedges_that_all_come_late_are_wrong(after: str, wrong: int) -> None:
-    records, arrivals = [], []
-    for number in range(10):
-        hedged, good = asked(2 * number, attempts=2), asked(2 * number + 1)
-        records += [hedged, replace(good, done_ns=good.sent_ns + 6 * MS)]
-        arrivals += [
-            arrival(hedged, 1, ended_ns=hedged.done_ns, status="CANCELLED"),
-            arrival(hedged, 200, ended_ns=hedged.done_ns - MS, replica="v1-b"),
-            arrival(good),
-        ]
-    records = [replace(each, replica="v1-b") if each.attempts > 1 else each for each in records]
-    verdict = judge(records, arrivals, {"hedge": {"after": after, "at_least": 9}, "idempotent": True})
-    assert [each.message for each in verdict.violations if "hedged after 199 ms" not in each.message] == []
-    assert len(verdict.violations) == wrong
 
 
 @pytest.mark.parametrize(
