@@ -17,7 +17,9 @@ from lab.checkers import (
     check,
     combine,
 )
+from lab.checkers.kinds import balance
 from tests.checkers.builders import (
+    STEP_NS,
     best_first,
     copies_of,
     items_of,
@@ -29,6 +31,8 @@ from tests.checkers.builders import (
 )
 
 if TYPE_CHECKING:
+    import pytest
+
     from lab.checkers import Evidence
 
 
@@ -46,8 +50,9 @@ def test_an_empty_run_is_unknown_by_all_checkers() -> None:
     assert [one.outcome for one in check(make_evidence([]))] == [Outcome.UNKNOWN] * len(ALWAYS)
 
 
-def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
+def test_a_run_with_every_subject_is_judged_by_every_checker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A split, a shadow, a limit, and a revision that changes the first two while 40 users ask again and again."""
+    monkeypatch.setattr(balance, "LEAST_NS", STEP_NS)
     shadows = ({"use": "rows@v4", "percent": percent} for percent in (20, 100))
     tables = [
         make_table({"rows@v1": one, "rows@v2": 100 - one}, shadow=shadow) | {"tenants": {"default": {"rate": 1_000}}}
@@ -57,6 +62,7 @@ def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
         obey(tables[number // 500], number, user_id=f"u{number % 40}", revision=1 + number // 500)
         for number in range(1_000)
     ]
+    records = [replace(each, replica=f"{each.cluster}-{each.sequence // 40 % 2}") for each in records]
     records[0] = items_of(records[0], best_first(records[0]))
     change = records[500].intended_ns
     evidence = make_evidence(

@@ -1,0 +1,98 @@
+"""Every replica that could serve a version must get its share of the requests for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.checkers import Disturbance, Registration, Registrations, Unheard
+from lab.checkers.kinds import balance
+from tests.checkers.builders import START_NS, make_evidence, make_record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.checkers import Verdict
+
+EVERY_NS = 100_000_000
+BOTH = [Registration("a", name, 0, None) for name in ("a-0", "a-1")]
+
+
+def judge(
+    turns: str,
+    registered: list[Registration] | None = None,
+    every_ns: int = EVERY_NS,
+    statuses: Sequence[str] = (),
+    **changes: Any,
+) -> Verdict | None:
+    """The verdict on requests, each at the replica of this number; the last attempts end with these statuses."""
+    records = [
+        replace(
+            make_record(number, replica=f"a-{turn}"),
+            sent_ns=START_NS + number * every_ns,
+            done_ns=START_NS + number * every_ns + 1_000_000,
+        )
+        for number, turn in enumerate(turns)
+    ]
+    registrations = Registrations(BOTH if registered is None else registered)
+    evidence = make_evidence(records, registrations=registrations)
+    received = list(evidence.arrivals or ())
+    kept = len(received) - len(statuses)
+    ended = [each._replace(status=status) for each, status in zip(received[kept:], statuses, strict=True)]
+    return balance.check(replace(evidence, **{"arrivals": received[:kept] + ended, **changes}))
+
+
+def outcome(verdict: Verdict | None) -> str:
+    return verdict.outcome if verdict else "nothing"
+
+
+def test_a_replica_without_its_share_is_wrong() -> None:
+    verdict = judge("0" * 40)
+    assert verdict
+    assert [each.message for each in verdict.violations] == [
+        "a-1 received 0 of 40 attempts at rows.v1, though a has 2 replicas"
+    ]
+    assert outcome(judge("0" * 36 + "1" * 4)) == "invalid"
+    assert outcome(judge("0" * 35 + "1" * 5)) == "valid"
+    assert outcome(judge("01" * 20)) == "valid"
+
+
+def test_a_replica_may_have_been_left_for_its_failures_but_not_from_the_start() -> None:
+    failing = ["UNAVAILABLE"] * 2
+    assert outcome(judge("0" * 38 + "11", statuses=failing)) == "valid"
+    assert outcome(judge("0" * 40, statuses=failing)) == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("turns", "every_ns"), [("0" * 39, EVERY_NS), ("0" * 40, EVERY_NS // 2)], ids=["few", "in a short time"]
+)
+def test_too_few_requests_show_nothing(turns: str, every_ns: int) -> None:
+    assert outcome(judge(turns, every_ns=every_ns)) == "nothing"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        Registration("a", "a-1", START_NS + 1, None),
+        Registration("a", "a-1", 0, START_NS + EVERY_NS),
+        Registration("b", "b-1", 0, None),
+    ],
+    ids=["came", "left", "of another cluster"],
+)
+def test_a_replica_that_was_not_there_all_the_time_needs_none(second: Registration) -> None:
+    assert outcome(judge("0" * 60, [BOTH[0], second])) == "nothing"
+
+
+@pytest.mark.parametrize("target", ["a-1", "a"])
+def test_a_replica_that_a_fault_hit_needs_none(target: str) -> None:
+    fault = Disturbance(f"{target} frozen", target, START_NS, None)
+    assert outcome(judge("0" * 60, disturbances=[fault])) == "nothing"
+    elsewhere = replace(fault, target="b-1")
+    assert outcome(judge("0" * 60, disturbances=[elsewhere])) == "invalid"
+
+
+def test_a_replica_that_cannot_say_what_it_received_shows_nothing() -> None:
+    assert outcome(judge("0" * 60, unheard=[Unheard("a-1", None, "no answer")])) == "nothing"
+    assert outcome(judge("0" * 60, arrivals=None)) == "nothing"
