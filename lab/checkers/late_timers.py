@@ -1,4 +1,7 @@
-"""Timers that fire late each time: a busy machine delays some, a wrong limit delays all."""
+"""What comes late, or early, each time: a busy machine delays some, a wrong timer delays all.
+
+Limits of requests and attempts, hedges, items of streams, the better of two hedged answers, pauses before retries.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,14 @@ if TYPE_CHECKING:
 LEAST = 10
 """Timers of a kind, and answers beside them, below which nothing is said."""
 
+LEAST_PAUSES = 20
+"""Pauses below which nothing is said: that one of random length is short is no rarity."""
+
+TABLE = "the table says {} ms"
+
 _SLACK_NS = 50_000_000
 _USUAL = 3
+_SHORT = 0.3
 _MS = 1_000_000
 
 
@@ -31,18 +40,33 @@ class LateTimers:
 
     def __init__(self, evidence: Evidence, arrivals: Mapping[str, Sequence[Arrival]]) -> None:
         self._evidence, self._arrivals = evidence, arrivals
-        self._seen: defaultdict[tuple[str, int], list[tuple[Record, int]]] = defaultdict(list)
+        self._seen: defaultdict[tuple[str, int, str], list[tuple[Record, int]]] = defaultdict(list)
+        self._pauses: defaultdict[int, list[tuple[Record, int]]] = defaultdict(list)
 
-    def saw(self, what: str, limit_ns: int, took_ns: int, record: Record) -> None:
-        """Notes that a timer of a request fired after this time."""
-        self._seen[what, limit_ns].append((record, took_ns))
+    def saw(self, what: str, limit_ns: int, took_ns: int, record: Record, *, reason: str = TABLE) -> None:
+        """Notes that a timer of a request fired after this time; the reason says why it had to after the limit."""
+        self._seen[what, limit_ns, reason].append((record, took_ns))
+
+    def paused(self, most_ns: int, took_ns: int, record: Record) -> None:
+        """Notes the pause before a retry, which is drawn from 0 to ``most_ns``."""
+        self._pauses[most_ns].append((record, took_ns))
+
+    def short(self) -> Iterator[tuple[Record, str]]:
+        """Yields the retries of each kind of which none came after three tenths of its longest pause, in words."""
+        for most_ns, seen in self._pauses.items():
+            longest_ns = max(took_ns for _, took_ns in seen)
+            if len(seen) < LEAST_PAUSES or longest_ns >= _SHORT * most_ns:
+                continue
+            found = f"all {len(seen)} retries of this kind came within {longest_ns / _MS:.1f} ms"
+            for record, _ in seen:
+                yield record, f"{found}; the table says up to {most_ns // _MS} ms"
 
     def late(self) -> Iterator[tuple[Record, str]]:
         """Yields the timers of each kind of which three in four fired late, in words.
 
         Late is later than the limit, 50 ms, and three times what requests usually take beside the model's own time.
         """
-        for (what, limit_ns), seen in self._seen.items():
+        for (what, limit_ns, reason), seen in self._seen.items():
             if len(seen) < LEAST or self._usual_ns is None:
                 continue
             bound_ns = limit_ns + _SLACK_NS + _USUAL * self._usual_ns
@@ -52,7 +76,7 @@ class LateTimers:
                 if took_ns > bound_ns:
                     yield (
                         record,
-                        f"{what} after {took_ns // _MS} ms, as most others did; the table says {limit_ns // _MS} ms",
+                        f"{what} after {took_ns // _MS} ms, as most others did; {reason.format(limit_ns // _MS)}",
                     )
 
     @cached_property

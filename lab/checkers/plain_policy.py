@@ -21,6 +21,7 @@ class Policy(NamedTuple):
         attempts: most attempts at the version.
         on: gRPC statuses after which there may be another one.
         per_try_s: time limit of one attempt, seconds; 0 for none.
+        backoff_s: the longest pause before the first retry, seconds; it doubles with each further one.
         hedge_after_s: a second attempt may start beside a first that takes so long, seconds; None if there is no hedge.
         share: extra attempts in flight, of all attempts in flight, at most, 0 to 1.
         at_least: extra attempts in flight that are always allowed.
@@ -31,6 +32,7 @@ class Policy(NamedTuple):
     attempts: int = 1
     on: frozenset[str] = frozenset()
     per_try_s: float = 0.0
+    backoff_s: float = 0.0
     hedge_after_s: float | None = None
     share: float = 0.0
     at_least: int = 0
@@ -57,6 +59,7 @@ def policy_of(document: Mapping[str, Any], use_case: str, version: str) -> Polic
         attempts=2 if retries is None else retries.get("attempts", 2),
         on=frozenset(status.upper().replace("-", "_") for status in statuses),
         per_try_s=0.0 if retries is None or "per_try" not in retries else seconds_of(retries["per_try"]),
+        backoff_s=0.0 if retries is None else seconds_of(retries.get("backoff", "25ms")),
         hedge_after_s=None if hedge is None else seconds_of(hedge["after"]),
         share=budget / (100 + budget),
         at_least=extra.get("at_least", 0),

@@ -1,4 +1,4 @@
-"""Timeouts, limits of attempts and hedges that come late each time, while answers do not."""
+"""Timers and answers that come late each time, while others do not, and pauses that are always too short."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.checkers import Outcome
+from lab.checkers.kinds import streams
 from tests.checkers.attempts import CAN, MS, RETRIES, arrival, asked, judge
+from tests.checkers.builders import best_first, items_of, make_evidence, make_table
 
 if TYPE_CHECKING:
     from lab.history import Record
@@ -74,3 +76,73 @@ def test_hedges_that_all_come_late_are_wrong(after: str, wrong: int) -> None:
     verdict = judge(records, arrivals, {"hedge": {"after": after, "at_least": 9}, "idempotent": True})
     assert [each.message for each in verdict.violations if "hedged after 199 ms" not in each.message] == []
     assert len(verdict.violations) == wrong
+
+
+def _hedged(over_ms: float, first_ended_ms: float = 0, first: str = "CANCELLED") -> tuple[list[Record], list[Arrival]]:
+    """Ten requests, each over this time after its second attempt ended well; the first ended this much later."""
+    records, arrivals = [], []
+    for number in range(10):
+        hedged, good = asked(2 * number, attempts=2), asked(2 * number + 1)
+        ended_ns = hedged.sent_ns + 300 * MS
+        hedged = replace(hedged, replica="v1-b", done_ns=ended_ns + round(over_ms * MS))
+        records += [hedged, replace(good, done_ns=good.sent_ns + 6 * MS)]
+        arrivals += [
+            arrival(hedged, 1, ended_ns=ended_ns + round(first_ended_ms * MS), status=first),
+            arrival(hedged, 155, ended_ns=ended_ns, replica="v1-b"),
+            arrival(good),
+        ]
+    return records, arrivals
+
+
+HEDGE = {"hedge": {"after": "150ms", "at_least": 9}, "idempotent": True}
+
+
+@pytest.mark.parametrize(("over_ms", "first", "wrong"), [(2, "OK", 0), (160, "OK", 10), (160, "CANCELLED", 10)])
+def test_hedged_requests_that_all_end_late_are_wrong(over_ms: float, first: str, wrong: int) -> None:
+    verdict = judge(*_hedged(over_ms, over_ms, first), HEDGE)
+    assert len(verdict.violations) == wrong
+    if wrong:
+        message = verdict.violations[0].message
+        assert "a hedged request was over after 160 ms, as most others did; a model had answered it by then" in message
+
+
+@pytest.mark.parametrize(("first_ended_ms", "wrong"), [(1, 0), (-4, 0), (-140, 10)])
+def test_no_attempt_is_cancelled_before_one_of_both_is_answered(first_ended_ms: float, wrong: int) -> None:
+    verdict = judge(*_hedged(2, first_ended_ms), HEDGE)
+    assert len(verdict.violations) == wrong
+    if wrong:
+        assert "an attempt was cancelled 140 ms before the other one was answered" in verdict.violations[0].message
+
+
+@pytest.mark.parametrize(
+    ("pause_ms", "count", "wrong"), [(1, 20, 20), (1, 19, 0), (9, 20, 0)], ids=["none", "few", "long enough"]
+)
+def test_retries_that_all_come_at_once_are_wrong(pause_ms: float, count: int, wrong: int) -> None:
+    records = [asked(number, attempts=2) for number in range(count)]
+    failed = [arrival(each, status="INTERNAL") for each in records]
+    again = [
+        arrival(each, replica="v1-b", after_ms=pause_ms + (one.ended_ns - each.sent_ns) / MS)
+        for each, one in zip(records, failed, strict=True)
+    ]
+    verdict = judge([replace(each, replica="v1-b") for each in records], failed + again, {"retries": RETRIES})
+    assert len(verdict.violations) == wrong
+    if wrong:
+        assert "all 20 retries of this kind came within 1.0 ms; the table says up to 25 ms" in str(verdict.violations)
+
+
+@pytest.mark.parametrize(("first_ms", "wrong"), [(11, 0), (99, 10)])
+def test_first_items_of_streams_that_all_come_late_are_wrong(first_ms: float, wrong: int) -> None:
+    records, arrivals = [], []
+    for number in range(10):
+        stream, good = asked(2 * number), asked(2 * number + 1)
+        stream = items_of(replace(stream, done_ns=stream.sent_ns + 105 * MS), best_first(stream))
+        records += [replace(stream, first_item_ns=round(first_ms * MS)), replace(good, done_ns=good.sent_ns + 6 * MS)]
+        arrivals += [arrival(stream, 1, ended_ns=stream.sent_ns + 101 * MS), arrival(good)]
+    verdict = streams.check(make_evidence(records, table=make_table({"rows@v1": 100}), arrivals=arrivals))
+    assert verdict is not None
+    assert len(verdict.violations) == wrong
+    if wrong:
+        message = verdict.violations[0].message
+        assert (
+            message == "a stream's first item came after 98 ms, as most others did; its model had sent it after 10 ms"
+        )

@@ -99,3 +99,13 @@ def test_a_fallback_is_promised_to_a_stream_that_has_not_begun(began_with: list[
     killed = Disturbance("a-0 killed", "a-0", START_NS - 1, None)
     evidence = make_evidence([stream(), failed(began_with)], table=table, disturbances=[killed])
     assert check_answered(evidence).outcome == outcome
+
+
+@pytest.mark.parametrize(("first_item_ms", "wrong"), [(1, False), (-10, True), (500, True)])
+def test_a_first_item_comes_after_its_request_reached_the_model_and_before_the_end(
+    first_item_ms: float, *, wrong: bool
+) -> None:
+    record = replace(stream(), first_item_ns=round(first_item_ms * 1e6))
+    record = replace(record, done_ns=record.sent_ns + 100_000_000)
+    outcome, message = verdict_of(record)
+    assert (outcome, "a stream's first item came" in message) == (Outcome.INVALID if wrong else Outcome.VALID, wrong)

@@ -37,8 +37,8 @@ def check(evidence: Evidence) -> Verdict | None:
 
     Judged are the replicas that were registered during the whole run, that no marked fault hit, and that could say what
     they received, at each version of which their cluster received :data:`LEAST_EACH` attempts for each of them, within
-    :data:`LEAST_NS` or more. Each must have received :data:`LEAST_SHARE` of an even share; where attempts failed, one
-    attempt, as a proxy may have left a replica for its failures.
+    :data:`LEAST_NS` or more. Each must have received :data:`LEAST_SHARE` of an even share; where attempts failed or the
+    table has a slow start, one attempt, as a proxy may have left a replica for its failures, or begun with it late.
 
     Returns:
         Invalid with a violation for each replica and version. None without such a version in a cluster of several
@@ -57,7 +57,7 @@ def check(evidence: Evidence) -> Verdict | None:
             first_ns[place] = min(each.arrived_ns, first_ns.get(place, each.arrived_ns))
             if place not in last or each.arrived_ns > last[place][0]:
                 last[place] = each.arrived_ns, record
-    steady = _steady(evidence)
+    steady, slow_start = _steady(evidence), _has_slow_start(evidence)
     judged = 0
     violations: list[Violation] = []
     for place, counts in sorted(seen.items()):
@@ -67,7 +67,7 @@ def check(evidence: Evidence) -> Verdict | None:
         if len(replicas) <= 1 or not enough:
             continue
         judged += 1
-        least = 1 if place in failed else LEAST_SHARE * counts.total() / len(replicas)
+        least = 1 if slow_start or place in failed else LEAST_SHARE * counts.total() / len(replicas)
         for replica in sorted(each for each in replicas if counts[each] < least):
             message = f"{replica} received {counts[replica]} of {counts.total()} attempts at {place.routing_key}"
             message += f", though {place.cluster} has {len(replicas)} replicas"
@@ -91,6 +91,11 @@ def _steady(evidence: Evidence) -> dict[str, set[str]]:
         if stayed and not out & {each.replica, each.cluster}:
             steady[each.cluster].add(each.replica)
     return steady
+
+
+def _has_slow_start(evidence: Evidence) -> bool:
+    tables = (each.document for each in evidence.revisions)
+    return any("slow_start" in use_case for table in tables for use_case in table["use_cases"].values())
 
 
 CHECKER = Checker(

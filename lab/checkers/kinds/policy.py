@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import CLOCKS_NS, cluster_of
-from lab.checkers.extra_attempts import Extra, ExtraAttempts, Owed
+from lab.checkers.extra_attempts import Extra, ExtraAttempts
 from lab.checkers.late_timers import LateTimers
-from lab.checkers.plain_policy import FALLS_BACK
 from lab.checkers.revision_timeline import request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
+from lab.checkers.version_path import EARLY_NS, LOST, TEAR, VersionPath, is_longer
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from lab.checkers.evidence import Abilities, Disturbance, Evidence
+    from lab.checkers.evidence import Disturbance, Evidence
     from lab.checkers.plain_policy import Policy
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record
@@ -30,11 +30,6 @@ LATE_NS = 1_000_000_000
 meanwhile: a process that waits for a processor notices the end of a timeout late. A driver's loop needs two turns, one
 for the timer and one for the request."""
 
-EARLY_NS = 20_000_000
-"""Time by which a timeout may come too early, besides the driver's largest schedule delay meanwhile: timers and
-deadlines on the wire have milliseconds, and are rounded. A loop that waited for a processor sets its timers by the time
-at which its turn began, so they end early by as much. The failure itself is judged by *answered*."""
-
 _MEANWHILE_S = 1
 """Seconds before and after a request in which a delay of the driver says that the machine was busy."""
 
@@ -42,12 +37,9 @@ SENT_ONCE_BYTES = 250_000
 """Payload above which no further attempt is owed: gRPC keeps no request over 256 KiB to send it again, and Envoy none
 over 1 MiB."""
 
-TEAR = "FAILED_PRECONDITION"
-_LOST = frozenset({"CANCELLED", ""})  # the connection ended, or it is not known how the request ended
 _CUT_OFF = frozenset({"DEADLINE_EXCEEDED", "CANCELLED"})  # its caller had left, so nothing is reported
 _MS, _S = 1_000_000, 1_000_000_000
 _SHOWN = 3
-_TIMER_LATE_NS = 100_000_000  # a busy proxy's timers fire late
 
 
 def check(evidence: Evidence) -> Verdict:
@@ -70,7 +62,9 @@ def check(evidence: Evidence) -> Verdict:
       That is not asked of one that met a fault of a unit between caller and model: Envoy's timers count from the last
       time that its event loop took, which is older than the request if Envoy was stopped or starved.
     - A request fails with the status of its last attempt, if no proxy and no timeout ended it before.
-    - Timeouts, time limits of attempts and hedges do not come late each time, see :mod:`lab.checkers.late_timers`.
+    - No attempt beside a hedge is cancelled before one of the two is answered.
+    - Timeouts, time limits of attempts, hedges and the better of two hedged answers do not come late each time, and
+      pauses before retries are not too short each time, see :mod:`lab.checkers.late_timers`.
 
     Returns:
         Invalid with any violation. Unknown if the replicas were not asked, or if they show no attempt. What only
@@ -83,7 +77,8 @@ def check(evidence: Evidence) -> Verdict:
     for record in evidence.records:
         messages = run.objections(record)
         violations += (Violation(NAME, record.sequence, record.request_id, message) for message in messages)
-    for record, message in (*run.extras.over_budget(), *run.extras.never_made(), *run.timers.late()):
+    of_all = (*run.extras.over_budget(), *run.extras.never_made(), *run.timers.late(), *run.timers.short())
+    for record, message in of_all:
         violations.append(Violation(NAME, record.sequence, record.request_id, f"{request(record)}: {message}"))
     violations.sort(key=lambda one: one.sequence)
     return _verdict(run, evidence, violations)
@@ -173,14 +168,14 @@ class _Run:
                 self.timers.saw("an attempt ended", limit_ns, each.ended_ns - each.arrived_ns, record)
         if record.status != "OK" or len(arrivals) != 1:
             return
-        if _is_longer(arrivals[0], policy.per_try_s, self._delay_ns(record)):
+        if is_longer(arrivals[0], policy.per_try_s, self._delay_ns(record)):
             took = f"took {(arrivals[0].ended_ns - arrivals[0].arrived_ns) // _MS} ms"
             limit = f"an attempt may take {policy.per_try_s * 1e3:g} ms"
             yield f"{request(record)}: the attempt that was answered {took}; {limit}"
 
     def _status(self, record: Record, arrivals: Sequence[Arrival]) -> Iterator[str]:
         last = arrivals[-1].status if arrivals else ""
-        if last in {"OK", TEAR} | _LOST or record.status in {"OK", last} | _CUT_OFF:
+        if last in {"OK", TEAR} | LOST or record.status in {"OK", last} | _CUT_OFF:
             return
         yield f"{request(record)} failed with {record.status}, by the caller's word; its last attempt ended with {last}"
 
@@ -189,7 +184,7 @@ class _Run:
             return
         key = f"{record.model}.{record.version}"
         found = [each for each in arrivals if each.replica == record.replica and each.routing_key == key]
-        if any(each.status == "OK" or each.status in _LOST for each in found):
+        if any(each.status == "OK" or each.status in LOST for each in found):
             return
         if record.replica in self._unheard and not found:
             return
@@ -227,8 +222,9 @@ class _Run:
         *,
         seen: bool,
     ) -> Iterator[str]:
+        refusing = [_may_refuse(each, record, self._evidence) for each in rules]
         paths = [
-            _Path(each, record, met, seen=seen and not _may_refuse(each, record, self._evidence)) for each in rules
+            VersionPath(each, record, met, seen=seen and not may) for each, may in zip(rules, refusing, strict=True)
         ]
         for place, arrival in enumerate(arrivals):
             before = arrivals[:place]
@@ -241,126 +237,46 @@ class _Run:
             path, why = good[0]
             if why:
                 self.counts[why] += 1
-            if why == "hedge" and not 0 < before[-1].ended_ns < arrival.arrived_ns:  # not since the first failed
-                waited_ns, after_s = arrival.arrived_ns - before[-1].arrived_ns, path.policy.hedge_after_s or 0
-                self.timers.saw("hedged", round(after_s * 1e9), waited_ns, record)
-            if why == "retry" or (why == "hedge" and self._can.budgets_hedges):
-                ended_ns = arrival.ended_ns or record.done_ns
-                since_ns = min(before[-1].ended_ns or arrival.arrived_ns, arrival.arrived_ns)
-                key, until_ns = arrival.routing_key, min(ended_ns, record.done_ns)
-                self.extras.made.append(Extra(record, path.policy, key, since_ns, arrival.arrived_ns, until_ns))
+                self._note(record, path.policy, why, arrival, before)
         if len(paths) == 1 and (missing := paths[0].missing(arrivals)):
             yield f"{request(record)}: {missing}"
         if len(paths) == 1:
-            yield from self._limit(record, arrivals, paths[0].policy, stalled=any(map(self._is_between, met)))
+            stalled = any(map(self._is_between, met))
+            yield from self._limit(record, arrivals, paths[0].policy, stalled=stalled)
+            if paths[0].policy.hedge_after_s is not None and not stalled:
+                yield from self._hedged(record, arrivals)
         hindered = any(each.kills or self._is_between(each) for each in met) or record.payload_bytes > SENT_ONCE_BYTES
         if len(paths) == 1 and paths[0].seen and not (hindered or record.streamed) and record.attempts <= len(arrivals):
             self.extras.owed += paths[0].owed(arrivals, self._can, self._delay_ns(record))
             yield from self._status(record, arrivals)
 
+    def _note(self, record: Record, policy: Policy, why: str, arrival: Arrival, before: Sequence[Arrival]) -> None:
+        """Keeps an attempt after others, for a judgement beside all that were made for the same reason."""
+        last, at_ns = before[-1], arrival.arrived_ns
+        if why == "hedge" and not 0 < last.ended_ns < at_ns:  # not since the first failed
+            after_ns = round((policy.hedge_after_s or 0) * 1e9)
+            self.timers.saw("hedged", after_ns, at_ns - last.arrived_ns, record)
+        if why == "retry" and last.status in policy.on and policy.backoff_s:
+            again = sum(each.routing_key == arrival.routing_key for each in before) - 1
+            self.timers.paused(round(policy.backoff_s * 2**again * 1e9), at_ns - last.ended_ns, record)
+        if why == "retry" or (why == "hedge" and self._can.budgets_hedges):
+            until_ns = min(arrival.ended_ns or record.done_ns, record.done_ns)
+            since_ns = min(last.ended_ns or at_ns, at_ns)
+            self.extras.made.append(Extra(record, policy, arrival.routing_key, since_ns, at_ns, until_ns))
 
-class _Path:
-    """The versions that one request may reach by one revision, in order; ``seen``: no attempt at them is missing."""
-
-    def __init__(self, rules: Rules, record: Record, met: Sequence[Disturbance], *, seen: bool) -> None:
-        chosen = rules.expected(record)
-        versions = (chosen, *rules.fallbacks(record)) if chosen.status == "OK" else ()
-        self._keys = [f"{each.model}.{each.version}" for each in versions]
-        self._clusters = [each.cluster for each in versions]
-        self._rules, self._record, self._met, self.seen = rules, record, met, seen
-        self.policy = rules.policy(record)
-
-    def reason(self, arrival: Arrival, before: Sequence[Arrival]) -> str:
-        """Returns why this attempt was right after those before it; after ``!`` why it was not."""
-        if arrival.routing_key not in self._keys:
-            return f"!revision {self._rules.number} has {', then '.join(self._keys) or 'no version'} for it"
-        place = self._keys.index(arrival.routing_key)
-        if not before or (before[-1].status == TEAR and before[-1] is before[0]):
-            skipped = self._skipped(0, place)
-            return f"!{skipped} was skipped without a reason" if skipped else "tear" if before else ""
-        last = before[-1]
-        if last.routing_key == arrival.routing_key:
-            return self._again(arrival, before)
-        if last.routing_key not in self._keys or (came_from := self._keys.index(last.routing_key)) > place:
-            return f"!{last.routing_key} was tried before, which comes later in the table"
-        statuses = {each.status for each in before if each.routing_key == last.routing_key}
-        if not statuses & (FALLS_BACK | _LOST):
-            return f"!a fallback after {last.status}, after which there is none"
-        skipped = self._skipped(came_from + 1, place)
-        return f"!fallback {skipped} was skipped without a reason" if skipped else "fallback"
-
-    def _again(self, arrival: Arrival, before: Sequence[Arrival]) -> str:
-        policy, last = self.policy, before[-1]
-        here = [each for each in before if each.routing_key == arrival.routing_key and each.status != TEAR]
-        if len(here) >= policy.attempts:
-            return f"!attempt {len(here) + 1} at it; the table allows {policy.attempts}"
-        after_ns = arrival.arrived_ns - self._record.sent_ns + CLOCKS_NS
-        if policy.hedge_after_s is not None:
-            failed = last.status in FALLS_BACK or (last.status in _LOST and bool(self._met))
-            if failed or after_ns >= policy.hedge_after_s * 1e9:
-                return "hedge"
-            return f"!a hedge after {after_ns // _MS} ms; the table says {policy.hedge_after_s * 1e3:g} ms"
-        late = policy.per_try_s and after_ns >= policy.per_try_s * 1e9
-        if last.status in policy.on or (last.status in _LOST and ("UNAVAILABLE" in policy.on or late)):
-            return "retry"
-        if last.status == "DEADLINE_EXCEEDED" and late:
-            return "retry"
-        return f"!a retry after {last.status}; the table retries on {', '.join(sorted(policy.on)) or 'none'}"
-
-    def missing(self, arrivals: Sequence[Arrival]) -> str:
-        """Returns the fallback that should have been tried and was not, in words; empty if there is none."""
-        record = self._record
-        failed = record.status in FALLS_BACK or record.source == "default"
-        if not failed or not arrivals or arrivals[-1].status not in FALLS_BACK:
-            return ""
-        place = self._keys.index(arrivals[-1].routing_key) + 1
-        left = self._skipped(place, len(self._keys))
-        timeout_ns = self._rules.timeout_ns(record.use_case)
-        if not left or record.done_ns - record.sent_ns >= timeout_ns - EARLY_NS:
-            return ""
-        return f"{arrivals[-1].routing_key} ended it with {arrivals[-1].status}; fallback {left} was not tried"
-
-    def owed(self, arrivals: Sequence[Arrival], can: Abilities, delay_ns: int) -> Iterator[Owed]:
-        """Yields the extra attempts that a version's policy asks for and that no model received.
-
-        Args:
-            arrivals: the attempts that models received, in order.
-            can: what the topology does.
-            delay_ns: the driver's largest schedule delay meanwhile.
-        """
-        record, policy = self._record, self.policy
-        for place, last in enumerate(arrivals):
-            key, following = last.routing_key, arrivals[place + 1] if place + 1 < len(arrivals) else None
-            made = sum(each.routing_key == key for each in arrivals[: place + 1])
-            if (following and following.routing_key == key) or made >= policy.attempts:
-                continue
-            until_ns = following.arrived_ns if following else record.done_ns
-            if policy.hedge_after_s is None:
-                in_time = until_ns - record.sent_ns < self._rules.timeout_ns(record.use_case) - EARLY_NS
-                gave_up = following or record.status in FALLS_BACK or record.source == "default"
-                if can.retries and last.status in policy.on and in_time and gave_up:
-                    what = f"{key} ended it with {last.status}; attempt {made + 1} was never made"
-                    yield Owed(record, policy, key, last.ended_ns or last.arrived_ns, until_ns, what)
-            elif can.hedges and _is_longer(last, policy.hedge_after_s, delay_ns):
-                what = f"{key} took {(last.ended_ns - last.arrived_ns) // _MS} ms; no second attempt began beside it"
-                yield Owed(record, policy, key, last.arrived_ns, last.ended_ns, what)
-
-    def _skipped(self, start: int, end: int) -> str:
-        """Returns the first version between two places that had no reason to be skipped; empty if each had one.
-
-        Reasons: a marked fault hits its cluster, or an attempt at it may not have been seen.
-        """
-        for place in range(start, end):
-            cluster = self._clusters[place]
-            hit = any(each.hits(cluster) for each in self._met)
-            if not hit and self.seen:
-                return self._keys[place]
-        return ""
-
-
-def _is_longer(attempt: Arrival, limit_s: float, delay_ns: int) -> bool:
-    """Whether an attempt outlasted a proxy's timer, even one that fires late."""
-    return attempt.ended_ns - attempt.arrived_ns > round(2e9 * limit_s) + _TIMER_LATE_NS + delay_ns
+    def _hedged(self, record: Record, arrivals: Sequence[Arrival]) -> Iterator[str]:
+        """Two attempts run side by side until one is answered, which counts at once."""
+        good = [each for each in arrivals if each.status == "OK"]
+        if record.status != "OK" or record.streamed or len(arrivals) <= 1 or not good:
+            return
+        first = min(good, key=lambda each: each.ended_ns)
+        reason = "a model had answered it by then"
+        self.timers.saw("a hedged request was over", 0, record.done_ns - first.ended_ns, record, reason=reason)
+        for each in arrivals:
+            early_ns = first.ended_ns - each.ended_ns
+            if each.status == "CANCELLED" and each.routing_key == first.routing_key and early_ns > CLOCKS_NS:
+                ran = f"an attempt was cancelled {early_ns // _MS} ms before the other one was answered"
+                yield f"{request(record)}: {ran}; both may be answered until then"
 
 
 def _may_refuse(rules: Rules, record: Record, evidence: Evidence) -> bool:

@@ -1,4 +1,4 @@
-"""Did each stream bring every item once, in order, all from the version that answered, with the right scores?"""
+"""Did each stream bring every item once, in order and in time, all from one version, with the right scores?"""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
+from lab.checkers.evidence import CLOCKS_NS
+from lab.checkers.late_timers import LateTimers
 from lab.checkers.plain_models import TITLES, items_digest, ranked
 from lab.checkers.revision_timeline import RevisionTimeline, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
 NAME = "streams"
 
+_SHORTEST_NS = 50_000_000  # of a model's time for a stream: in less, items are too close to tell when each came
+_STEP_NS = 10_000_000
+_MS = 1_000_000
+
 
 def check(evidence: Evidence) -> Verdict | None:
     """Judges the items of each request that was sent as a stream.
@@ -28,10 +34,13 @@ def check(evidence: Evidence) -> Verdict | None:
     revision, seen context and receipt of the first item, which the other checkers judge. Of a stream that failed, the
     items that had come are the best ones of a version that the rules allow.
 
+    A model spreads its time evenly over the items. The first one comes after the model has received the request, and
+    does not come late each time, see :mod:`lab.checkers.late_timers`, as it does if a proxy keeps items back.
+
     Returns:
         None if no request was sent as a stream; unknown if none was answered.
     """
-    timeline = evidence.timeline
+    timeline, first_items = evidence.timeline, LateTimers(evidence, evidence.attempts)
     counts: Counter[str] = Counter()
     wrong: list[Violation] = []
     for record in evidence.records:
@@ -41,8 +50,10 @@ def check(evidence: Evidence) -> Verdict | None:
         counts["complete"] += record.status == "OK"
         counts["items"] += len(record.items.split())
         message = _objection(record) if record.status == "OK" else _objection_to_begun(record, timeline)
-        if message:
+        if message := message or _early(record, evidence, first_items):
             wrong.append(Violation(NAME, record.sequence, record.request_id, message))
+    for record, message in first_items.late():
+        wrong.append(Violation(NAME, record.sequence, record.request_id, message))
     if not counts["sent"]:
         return None
     summary = f"{counts['complete']} of {counts['sent']} streams are complete, {counts['items']} items in all"
@@ -83,13 +94,30 @@ def _allowed(record: Record, timeline: RevisionTimeline) -> Iterator[list[str]]:
             yield [title for title, _ in ranked(each.model, each.version, record.user_id)]
 
 
+def _early(record: Record, evidence: Evidence, first_items: LateTimers) -> str:
+    """Returns whether the first item came before a model had the request, in words; notes when it came otherwise."""
+    received = [each for each in evidence.attempts.get(record.request_id, ()) if each.replica == record.replica]
+    if record.status != "OK" or not received:
+        return ""
+    last = received[-1]
+    after_ns = record.sent_ns + record.first_item_ns - last.arrived_ns
+    if after_ns < -CLOCKS_NS or record.first_item_ns > record.done_ns - record.sent_ns:
+        return f"a stream's first item came {-after_ns / _MS:.1f} ms before its model had the request, or after its end"
+    took_ns = last.ended_ns - last.arrived_ns
+    if last.status == "OK" and took_ns >= _SHORTEST_NS:
+        due_ns = -(-took_ns // len(TITLES) // _STEP_NS) * _STEP_NS
+        reason = "its model had sent it after {} ms"
+        first_items.saw("a stream's first item came", due_ns, after_ns, record, reason=reason)
+    return ""
+
+
 def _repeated(items: list[str]) -> list[str]:
     return [title for title, times in Counter(items).items() if times > 1]
 
 
 CHECKER = Checker(
     name=NAME,
-    question="Did each stream bring every item once, in order, by one version, with the right scores?",
+    question="Did each stream bring every item once, in order and in time, by one version, with the right scores?",
     subject="a stream",
     claim=Claim.CORRECTNESS,
     check=check,
