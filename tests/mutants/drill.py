@@ -67,6 +67,17 @@ def publish(topology: str) -> None:
     load(topology, lambda: lab("routes", "publish", moved, "--name", NAME, check=False))
 
 
+def rollback(topology: str) -> None:
+    """Moves a key and changes a config, and goes back, while load runs."""
+
+    def there_and_back() -> None:
+        moved = str(HOME / "moved.routes.yaml")
+        lab("routes", "publish", moved, "--name", NAME, check=False)
+        lab("routes", "rollback", "1", "--name", NAME, check=False)
+
+    load(topology, there_and_back)
+
+
 def calm(topology: str) -> None:
     """Drives load, and nothing else."""
     load(topology, seconds=5)
@@ -141,7 +152,22 @@ def elsewhere(topology: str) -> None:
 
 DRILLS: dict[str, Callable[[str], None]] = {
     each.__name__: each
-    for each in (publish, calm, kill, limits, pinned, tears, errors, slow, slower, stuck, shared, several, elsewhere)
+    for each in (
+        publish,
+        rollback,
+        calm,
+        kill,
+        limits,
+        pinned,
+        tears,
+        errors,
+        slow,
+        slower,
+        stuck,
+        shared,
+        several,
+        elsewhere,
+    )
 }
 _POLICY = {"errors", "slow", "slower", "stuck", "shared", "several"}
 
