@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FIRST, NEXT = "ml-cluster-1", "ml-cluster-2"
 WITHIN = timedelta(seconds=10)
+SLOW_NS = 900_000_000
 
 
 @pytest.mark.scenario(takes_s=6)
@@ -54,8 +55,11 @@ def test_a_shadow_gets_every_copy_unnoticed(
     assert 0.1 < len(copied) / len(records) < 0.3
     assert {record.version for record in records} == {"v1"}
     assert_rate_was_kept(result)
-    # A caller that waited for its copy would wait a second.
-    assert max(record.done_ns - record.sent_ns for record in copied) < 900_000_000
+    # A caller that waited for its copy would wait a second. A machine that stalls makes the others wait as well, of
+    # which there are four times as many.
+    slow = [record for record in records if record.done_ns - record.sent_ns >= SLOW_NS]
+    slow_copied = [record for record in slow if record.shadow]
+    assert len(slow_copied) <= len(slow) / 2, f"{len(slow_copied)} of {len(slow)} slow requests had a copy"
 
 
 @pytest.mark.smoke
