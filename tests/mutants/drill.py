@@ -122,7 +122,7 @@ def errors(topology: str) -> None:
 
 def slow(topology: str) -> None:
     """Slows a cluster whose use case hedges, and whose requests for a tenant are then many in flight."""
-    load(topology, lambda: _inject("slow", "slow", "ms=100"), "--context", "tenant=few,kids")
+    load(topology, lambda: _inject("slow", "slow", "ms=100"), "--context", "tenant=few,kids", seconds=12)
 
 
 def slower(topology: str) -> None:
