@@ -222,9 +222,9 @@ class _Run:
         *,
         seen: bool,
     ) -> Iterator[str]:
-        refusing = [_may_refuse(each, record, self._evidence) for each in rules]
         paths = [
-            VersionPath(each, record, met, seen=seen and not may) for each, may in zip(rules, refusing, strict=True)
+            VersionPath(each, record, met, seen=seen and not _may_refuse(each, record, self._evidence))
+            for each in rules
         ]
         for place, arrival in enumerate(arrivals):
             before = arrivals[:place]

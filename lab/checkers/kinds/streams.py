@@ -50,7 +50,7 @@ def check(evidence: Evidence) -> Verdict | None:
         counts["complete"] += record.status == "OK"
         counts["items"] += len(record.items.split())
         message = _objection(record) if record.status == "OK" else _objection_to_begun(record, timeline)
-        if message := message or _early(record, evidence, first_items):
+        if message := message or _first_item(record, evidence, first_items):
             wrong.append(Violation(NAME, record.sequence, record.request_id, message))
     for record, message in first_items.late():
         wrong.append(Violation(NAME, record.sequence, record.request_id, message))
@@ -94,8 +94,8 @@ def _allowed(record: Record, timeline: RevisionTimeline) -> Iterator[list[str]]:
             yield [title for title, _ in ranked(each.model, each.version, record.user_id)]
 
 
-def _early(record: Record, evidence: Evidence, first_items: LateTimers) -> str:
-    """Returns whether the first item came before a model had the request, in words; notes when it came otherwise."""
+def _first_item(record: Record, evidence: Evidence, first_items: LateTimers) -> str:
+    """Returns when the first item came, in words, if that cannot be, else an empty text; notes the time."""
     received = [each for each in evidence.attempts.get(record.request_id, ()) if each.replica == record.replica]
     if record.status != "OK" or not received:
         return ""
