@@ -85,6 +85,7 @@ class Disturbance:
         from_ns: Unix nanoseconds.
         until_ns: when it was undone, Unix nanoseconds; None if it was not.
         kills: whether its target cannot answer at all meanwhile.
+        closes: whether it may close connections with requests in flight.
         role: of the unit that it hit; empty if that is not known.
     """
 
@@ -93,6 +94,7 @@ class Disturbance:
     from_ns: int
     until_ns: int | None
     kills: bool = False
+    closes: bool = True
     role: str = ""
 
     def met(self, record: Record) -> bool:

@@ -36,6 +36,9 @@ STEP, STEP_OVER = "step", "step-over"
 
 _KILL = "kill"
 
+# Faults during which connections stay open.
+_KEEP_CONNECTIONS = frozenset({"slow", "error"})
+
 # Operations that break nothing. The last words of heals, as the events that they undo may be older than the file.
 _SCALE = "scale"
 _HEALED = ("started", "resumed", "connected again", "healed")
@@ -190,6 +193,7 @@ def disturbances(events: Sequence[Event], topology: Topology | None = None, call
             event.from_ns,
             undone_ns(event, events) if event.undone_by else event.until_ns,
             kills=event.kind == _KILL,
+            closes=event.kind not in _KEEP_CONNECTIONS,
             role=event.role,
         )
         for event in events

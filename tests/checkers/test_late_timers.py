@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Outcome
+from lab.checkers import Disturbance, Outcome
 from lab.checkers.kinds import streams
 from tests.checkers.attempts import CAN, MS, RETRIES, arrival, asked, judge
-from tests.checkers.builders import best_first, items_of, make_evidence, make_table
+from tests.checkers.builders import START_NS, best_first, items_of, make_evidence, make_table
 
 if TYPE_CHECKING:
     from lab.history import Record
@@ -112,6 +112,13 @@ def test_no_attempt_is_cancelled_before_one_of_both_is_answered(first_ended_ms: 
     assert len(verdict.violations) == wrong
     if wrong:
         assert "an attempt was cancelled 140 ms before the other one was answered" in verdict.violations[0].message
+
+
+@pytest.mark.parametrize(("closes", "wrong"), [(True, 0), (False, 10)])
+def test_a_fault_that_closes_connections_cancels_attempts_beside_a_hedge(*, closes: bool, wrong: int) -> None:
+    fault = Disturbance("rows-a churned", "rows-a", START_NS, None, closes=closes, role="model")
+    verdict = judge(*_hedged(2, -140), HEDGE, disturbances=[fault])
+    assert len(verdict.violations) == wrong
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,12 @@ def test_a_pod_that_was_cut_off_disturbs_each_topology_of_its_caller_until_it_is
     assert disturbances(events, TOPOLOGIES["gateway"], "search") == []
 
 
+def test_connections_stay_open_during_slowness_and_errors_only() -> None:
+    events = [replace(OF_A_PLUGIN, kind=kind) for kind in ("slow", "error", "churn", "kill", "partition", "bees")]
+    closing = [each.closes for each in disturbances(events)]
+    assert closing == [False, False, True, True, True, True]
+
+
 def test_only_a_callers_pod_is_noted() -> None:
     spec, nowhere = read_spec(DEFAULT_SPEC), Port("", "", "")
     killed = event("kill", "any", 1, 2)

@@ -62,7 +62,8 @@ def check(evidence: Evidence) -> Verdict:
       That is not asked of one that met a fault of a unit between caller and model: Envoy's timers count from the last
       time that its event loop took, which is older than the request if Envoy was stopped or starved.
     - A request fails with the status of its last attempt, if no proxy and no timeout ended it before.
-    - No attempt beside a hedge is cancelled before one of the two is answered.
+    - No attempt beside a hedge is cancelled before one of the two is answered, unless a fault may have closed its
+      connection.
     - Timeouts, time limits of attempts, hedges and the better of two hedged answers do not come late each time, and
       pauses before retries are not too short each time, see :mod:`lab.checkers.late_timers`.
 
@@ -244,7 +245,7 @@ class _Run:
             stalled = any(map(self._is_between, met))
             yield from self._limit(record, arrivals, paths[0].policy, stalled=stalled)
             if paths[0].policy.hedge_after_s is not None and not stalled:
-                yield from self._hedged(record, arrivals)
+                yield from self._hedged(record, arrivals, closed=any(each.closes for each in met))
         hindered = any(each.kills or self._is_between(each) for each in met) or record.payload_bytes > SENT_ONCE_BYTES
         if len(paths) == 1 and paths[0].seen and not (hindered or record.streamed) and record.attempts <= len(arrivals):
             self.extras.owed += paths[0].owed(arrivals, self._can, self._delay_ns(record))
@@ -264,15 +265,15 @@ class _Run:
             since_ns = min(last.ended_ns or at_ns, at_ns)
             self.extras.made.append(Extra(record, policy, arrival.routing_key, since_ns, at_ns, until_ns))
 
-    def _hedged(self, record: Record, arrivals: Sequence[Arrival]) -> Iterator[str]:
-        """Two attempts run side by side until one is answered, which counts at once."""
+    def _hedged(self, record: Record, arrivals: Sequence[Arrival], *, closed: bool) -> Iterator[str]:
+        """Two attempts run side by side until one is answered, which counts at once; or until its connection ends."""
         good = [each for each in arrivals if each.status == "OK"]
         if record.status != "OK" or record.streamed or len(arrivals) <= 1 or not good:
             return
         first = min(good, key=lambda each: each.ended_ns)
         reason = "a model had answered it by then"
         self.timers.saw("a hedged request was over", 0, record.done_ns - first.ended_ns, record, reason=reason)
-        for each in arrivals:
+        for each in () if closed else arrivals:
             early_ns = first.ended_ns - each.ended_ns
             if each.status == "CANCELLED" and each.routing_key == first.routing_key and early_ns > CLOCKS_NS:
                 ran = f"an attempt was cancelled {early_ns // _MS} ms before the other one was answered"
