@@ -46,8 +46,13 @@ def chart_of_medians(
         styles=styles,
         bounds=bounds,
         name=name,
-        note=f"Medians over n = {rounds} rounds, with 95 % intervals; an arrow marks one that is cut off.",
+        note=note_of_medians(rounds),
     )
+
+
+def note_of_medians(rounds: int) -> str:
+    """What bars of medians show, in words."""
+    return f"Medians over n = {rounds} rounds, with 95 % intervals; an arrow marks one that is cut off."
 
 
 def chart_of_bars(

@@ -13,12 +13,13 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
+from lab.bench.harness.charts import chart_of_bars, note_of_medians
 from lab.bench.harness.driver_client import OpenLoopTrial, start_driver
 from lab.bench.harness.result import BenchResult
 from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import fastest_of_each_size
 from lab.history import write_parquet
-from lab.measure.compare import interleave
+from lab.measure.compare import interleave, median
 from lab.measure.control import control
 from lab.measure.findings import ResultTable, in_its_interval
 from lab.measure.pace import pace_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from lab.measure.compare import Interval
     from lab.measure.control import Control
     from lab.measure.pace import RoundPace
+    from lab.report.bars import BarChart
     from lab.report.picture import AnyChart
 
 REPEATS = 2
@@ -107,8 +109,16 @@ class Rounds:
             controls=list(self.controls.values()),
             paces={name: pace_of(self.paces[key]) for name, key in named.items() if key in self.paces},
             tables=tables,
-            charts=charts,
+            charts=charts or [self._medians()],
         )
+
+    def _medians(self) -> BarChart:
+        groups = {
+            str(point): {variant: median(self.p50_ms[variant, point]) for variant in self.variants}
+            for point in self.points
+        }
+        rounds = max((figure.rounds for group in groups.values() for figure in group.values()), default=0)
+        return chart_of_bars("median of each variant", "ms (p50)", groups, name="medians", note=note_of_medians(rounds))
 
     def repeated(self) -> int:
         """Returns the number of trials that were discarded because the driver was late."""
