@@ -37,6 +37,14 @@ def test_timeouts_that_all_come_late_are_wrong(count: int, after_ms: float, wron
         assert "timed out after 1200 ms, as most others did; the table says 1000 ms" in str(verdict.violations[0])
 
 
+def test_timeouts_that_all_come_while_the_driver_is_late_show_a_busy_machine() -> None:
+    records, arrivals = _timed_out(10, 1_200)
+    late = [replace(each, intended_ns=each.sent_ns - 80 * MS) for each in records]
+    assert judge(late, arrivals).outcome == Outcome.VALID
+    late = [replace(each, intended_ns=each.sent_ns - 40 * MS) for each in records]
+    assert len(judge(late, arrivals).violations) == 10
+
+
 def test_timeouts_of_which_some_come_late_are_a_busy_machines() -> None:
     some, late = _timed_out(10, 1_010), _timed_out(20, 1_900)
     records, arrivals = some[0] + late[0][20:], some[1] + late[1][20:]

@@ -142,12 +142,16 @@ class _Run:
         if late_ns > 0 and late_ns > 2 * self._delay_ns(record):
             yield f"{request(record)} took {took_ns // _MS} ms; its timeout is {max(timeouts) // _MS} ms"
         if timeouts and record.status == "DEADLINE_EXCEEDED" and not stalled:
-            self.timers.saw("timed out", max(timeouts), took_ns, record)
+            self._saw("timed out", max(timeouts), took_ns, record)
             tries = [round(each.policy(record).per_try_s * 1e9) for each in rules]
             limits = [*timeouts, *filter(None, tries), round((self._evidence.timeout_s or 1e9) * 1e9)]
             early_ns = min(limits) - EARLY_NS - took_ns
             if early_ns > 0 and early_ns > self._delay_ns(record):
                 yield f"{request(record)} timed out after {took_ns // _MS} ms; its timeout is {min(timeouts) // _MS} ms"
+
+    def _saw(self, what: str, limit_ns: int, took_ns: int, record: Record, **words: str) -> None:
+        """Notes a timer of a request, and what the machine may have delayed it by."""
+        self.timers.saw(what, limit_ns, took_ns, record, delayed_ns=2 * self._delay_ns(record), **words)
 
     def _delay_ns(self, record: Record) -> int:
         """The driver's largest schedule delay while this request was under way."""
@@ -166,7 +170,7 @@ class _Run:
         limit_ns = round(policy.per_try_s * 1e9)
         for each in arrivals:
             if each.status in _CUT_OFF and each.ended_ns - each.arrived_ns >= limit_ns - EARLY_NS:
-                self.timers.saw("an attempt ended", limit_ns, each.ended_ns - each.arrived_ns, record)
+                self._saw("an attempt ended", limit_ns, each.ended_ns - each.arrived_ns, record)
         if record.status != "OK" or len(arrivals) != 1:
             return
         if is_longer(arrivals[0], policy.per_try_s, self._delay_ns(record)):
@@ -256,7 +260,7 @@ class _Run:
         last, at_ns = before[-1], arrival.arrived_ns
         if why == "hedge" and not 0 < last.ended_ns < at_ns:  # not since the first failed
             after_ns = round((policy.hedge_after_s or 0) * 1e9)
-            self.timers.saw("hedged", after_ns, at_ns - last.arrived_ns, record)
+            self._saw("hedged", after_ns, at_ns - last.arrived_ns, record)
         if why == "retry" and last.status in policy.on and policy.backoff_s:
             again = sum(each.routing_key == arrival.routing_key for each in before) - 1
             self.timers.paused(round(policy.backoff_s * 2**again * 1e9), at_ns - last.ended_ns, record)
@@ -272,7 +276,7 @@ class _Run:
             return
         first = min(good, key=lambda each: each.ended_ns)
         reason = "a model had answered it by then"
-        self.timers.saw("a hedged request was over", 0, record.done_ns - first.ended_ns, record, reason=reason)
+        self._saw("a hedged request was over", 0, record.done_ns - first.ended_ns, record, reason=reason)
         for each in () if closed else arrivals:
             early_ns = first.ended_ns - each.ended_ns
             if each.status == "CANCELLED" and each.routing_key == first.routing_key and early_ns > CLOCKS_NS:
