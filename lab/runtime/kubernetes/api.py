@@ -16,6 +16,7 @@ from lightkube import Client, codecs
 from lightkube.config.client_adapter import Client as adapted  # noqa: N813 (a function of that name)
 from lightkube.config.client_adapter import ConnectionParams
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
+from lightkube.core.decoders import decode_list, decode_status
 from lightkube.core.exceptions import ApiError, ConfigError
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.apps_v1 import Deployment, StatefulSet
@@ -60,6 +61,11 @@ _DELETED: tuple[type[Any], ...] = (
     ServiceAccount,
 )
 """Kinds of objects that a lab may leave, in the order in which they are deleted."""
+
+# msgspec 0.22 crashes where two threads decode the first object of a kind at the same time.
+for _kind in (*_DELETED, Namespace, Node):
+    decode_list(b'{"items": []}', _kind)
+decode_status(b"{}")
 
 
 @contextmanager
