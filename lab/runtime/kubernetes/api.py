@@ -63,7 +63,8 @@ _DELETED: tuple[type[Any], ...] = (
 """Kinds of objects that a lab may leave, in the order in which they are deleted."""
 
 # msgspec 0.22 crashes where two threads decode the first object of a kind at the same time.
-for _kind in (*_DELETED, Namespace, Node):
+_READ: tuple[type[Any], ...] = (*_DELETED, Namespace, Node)
+for _kind in _READ:
     decode_list(b'{"items": []}', _kind)
 decode_status(b"{}")
 
