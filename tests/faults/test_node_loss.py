@@ -44,8 +44,8 @@ def test_what_shares_a_node_ends_together_and_comes_back(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("node-3", r"^node-loss: 'node-3' is no node; there are node-1, node-2$"),
-        ("gateway-1", r"^node-loss: 'gateway-1' is no node; there are node-1, node-2$"),
+        ("node-3", r"^node-loss: no unit of this lab runs on 'node-3'; nodes with units: node-1, node-2$"),
+        ("gateway-1", r"^node-loss: no unit of this lab runs on 'gateway-1'; nodes with units: node-1, node-2$"),
         ("", r"^node-loss: needs a target: a node of the cluster"),
     ],
 )
@@ -55,7 +55,9 @@ def test_what_is_no_node_is_refused(lab: Lab, target: str, message: str) -> None
 
 
 def test_a_node_without_units_is_refused(lab: Lab) -> None:
-    with pytest.raises(InputError, match=r"^node-loss node-9: no unit of this lab runs there$"):
+    with pytest.raises(
+        InputError, match=r"^node-loss: no unit of this lab runs on 'node-9'; nodes with units: node-1, "
+    ):
         lab.faults.inject("node-loss", "node-9", nodes=9)
 
 

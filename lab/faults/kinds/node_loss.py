@@ -33,10 +33,9 @@ class NodeLoss(FaultKind):
     def candidates(self, context: FaultContext, target: str, settings: Mapping[str, Any]) -> list[str]:
         """Returns the units on the node, all of which must be running."""
         nodes = context.nodes(int(number(settings, _NODES.name)))
-        if target not in nodes:
-            raise InputError(f"{self.name}: {target!r} is no node; there are {', '.join(nodes)}")
-        if not nodes[target]:
-            raise InputError(f"{self.name} {target}: no unit of this lab runs there")
+        if not nodes.get(target):
+            taken = ", ".join(node for node in nodes if nodes[node])
+            raise InputError(f"{self.name}: no unit of this lab runs on {target!r}; nodes with units: {taken}")
         states = context.states()
         if idle := [name for name in nodes[target] if states.get(name) != "running"]:
             how = states.get(idle[0], "absent")
