@@ -197,6 +197,7 @@ class Subscriber:
         """Follows one stream; returns its status, and why it ended."""
         stream = stub.Subscribe(wait_for_ready=True)
         try:
+            self._hello.revision = self._in_force.router.revision
             await stream.write(self._hello)
             reached, is_first = False, True
             async for update in stream:

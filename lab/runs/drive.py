@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import InputError, LabNotRunningError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
@@ -29,7 +29,7 @@ from lab.runs.registrations import save_registrations
 from lab.runs.seal import provide_key, seal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import Any
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -119,7 +119,7 @@ class RunContext:
         units: folder of its units' logs, in the lab's own folder.
         document: route table in force.
         revisions: returns the revisions that had not been replaced by a time (Unix nanoseconds), and those with the
-            given numbers. It is called after the run.
+            given numbers. It is called before and after the run.
         registrations: returns when which replicas were registered, as each control plane that answers knows it. It is
             called before and after the run.
         replicas: returns the model replicas. It is called after the run.
@@ -159,8 +159,7 @@ def drive(
     run_folder.create(folder)
     run_folder.save_plan(folder, plan)
     save_planned(folder)
-    registered = context.registrations()
-    began = Began.now()
+    start = Start.of(context)
     with probing(folder, context.state, plan), counting(context.state.plan.load_metrics) as of_run:
         count = of_run(plan.topology, plan.caller)
 
@@ -170,7 +169,7 @@ def drive(
             progress(reported)
 
         status = context.runtime.run_driver(folder, options.caller, report, ui_port, cancel_token)
-    records = save_evidence(folder, context, registered, began=began)
+    records = save_evidence(folder, context, start)
     save_surroundings(folder, context)
     return judge_run(folder, status, options.terms, provide_key(context.units.parent), records)
 
@@ -218,32 +217,61 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
     return plan
 
 
-def save_evidence(
-    folder: Path, context: RunContext, registered: Sequence[Registrations], *, began: Began
-) -> list[Record]:
+class Start(NamedTuple):
+    """A lab when a run began.
+
+    Attributes:
+        began: when that was.
+        registered: the registrations then.
+        revisions: those in force then, none if the control plane did not answer.
+    """
+
+    began: Began
+    registered: Sequence[Registrations]
+    revisions: Sequence[RevisionInfo]
+
+    @classmethod
+    def of(cls, context: RunContext) -> Start:
+        """Returns it for a run that begins now."""
+        registered = context.registrations()
+        try:
+            revisions = context.revisions(time.time_ns(), ())
+        except LabNotRunningError:
+            revisions = []
+        return cls(Began.now(), registered, revisions)
+
+
+def all_known(before: Iterable[RevisionInfo], after: Iterable[RevisionInfo]) -> list[RevisionInfo]:
+    """Returns the revisions known before or after a run, oldest first; what is known after it counts."""
+    found = {each.revision: each for each in (*before, *after)}
+    return [found[number] for number in sorted(found)]
+
+
+def save_evidence(folder: Path, context: RunContext, start: Start) -> list[Record]:
     """Saves, in a run's folder, all evidence that checkers need and that can be had, and returns the history.
 
-    A control plane that does not answer leaves a run without its revisions: the folder then says so.
+    A control plane that does not answer leaves a run without its revisions: the folder then says so. One that has lost
+    its store meanwhile no longer knows the revisions that the run began with, which are kept.
 
     Args:
         folder: of the run.
         context: the lab.
-        registered: the registrations when the run began.
-        began: when the run did.
+        start: the lab when the run began.
     """
-    from_ns, jump_ns = began.unix_ns, unix_offset_ns() - began.offset_ns
+    from_ns, jump_ns = start.began.unix_ns, unix_offset_ns() - start.began.offset_ns
     run_folder.save_window(folder, from_ns=from_ns, until_ns=time.time_ns(), clock_jump_ns=jump_ns)
     records = run_folder.save_history(folder)
     save_events(folder, context.units.parent, from_ns=from_ns)
     named = {number for record in records for number in (record.revision, record.served_revision)}
     named |= {probe.revision for probe in probes_in(folder)}
     try:
-        tables = context.revisions(from_ns - SETTLING_NS, named)
+        found = context.revisions(from_ns - SETTLING_NS, named)
+        tables = all_known(start.revisions, found)
     except LabNotRunningError as error:
         tables = []
         run_folder.save_missing(folder, {run_folder.REVISIONS: str(error)})
     run_folder.save_revisions(folder, tables)
-    save_registrations(folder, registered, context.registrations(), asked_ns=from_ns)
+    save_registrations(folder, start.registered, context.registrations(), asked_ns=from_ns)
     save_arrivals(folder, context.replicas(), records, since_ns=from_ns)
     save_published(folder, context.units.parent, [each.revision for each in tables])
     return records

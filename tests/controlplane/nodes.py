@@ -108,11 +108,14 @@ class Replica(_Node):
 class Follower(_Node):
     """A resolver or gateway that applies what it is sent, or refuses, or says nothing."""
 
-    def __init__(self, address: str, node: str, *, with_endpoints: bool = False) -> None:
+    def __init__(self, address: str, node: str, *, with_endpoints: bool = False, revision: int = 0) -> None:
         self.updates: list[rules_pb2.RulesUpdate] = []
         self.refuses = ""
         self._hello = rules_pb2.SubscribeRequest(
-            node=node, role="gateway" if with_endpoints else "resolver", with_endpoints=with_endpoints
+            node=node,
+            role="gateway" if with_endpoints else "resolver",
+            with_endpoints=with_endpoints,
+            revision=revision,
         )
         super().__init__(address)
 
@@ -153,10 +156,14 @@ class ControlPlane:
         )
         return replica
 
-    async def follower(self, node: str, *, with_endpoints: bool = False) -> Follower:
-        follower = Follower(self.address, node, with_endpoints=with_endpoints)
+    async def follower(self, node: str, *, with_endpoints: bool = False, revision: int = 0) -> Follower:
+        """A node that comes with this revision; a control plane that has none sends it nothing."""
+        follower = Follower(self.address, node, with_endpoints=with_endpoints, revision=revision)
         self._nodes.append(follower)
-        await eventually(f"{node} is connected", lambda: bool(follower.updates))
+        subscribers = self.publisher.fleet.feed.subscribers
+        await eventually(f"{node} is connected", lambda: node in {each.node for each in subscribers})
+        if self.publisher.revision or not revision:
+            await eventually(f"{node} has its first state", lambda: bool(follower.updates))
         return follower
 
     async def publish(self, new: RouteTable, *, expected_revision: int = 0, **options: Any) -> list[Event]:

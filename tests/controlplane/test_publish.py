@@ -3,11 +3,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import grpc.aio
 import pytest
 from envoy.config.endpoint.v3 import endpoint_pb2
 
 from lab.errors import PublishError, StaleRevisionError
 from lab.routing.document import RouteTable
+from lab.transport import open_channel
+from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from services.controlplane.registry.records import Phase
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, Resource
 from tests.controlplane.nodes import ControlPlane, table_of
@@ -28,6 +31,36 @@ async def test_phases_come_in_order_and_end_with_convergence(control_plane: Cont
     assert list(replica.state.loaded) == [KEY]
     assert [use_case.name for use_case in resolver.updates[-1].use_cases] == ["ContinueWatchingRanking"]
     assert control_plane.publisher.revision == 1
+
+
+async def test_an_empty_control_plane_leaves_nodes_their_rules_and_numbers_on_from_theirs(
+    control_plane: ControlPlane,
+) -> None:
+    await control_plane.replica("ml-cluster-1", "a")
+    resolver = await control_plane.follower("homepage-resolver", revision=7)
+    gateway = await control_plane.follower("gateway-1", with_endpoints=True, revision=6)
+    await control_plane.admin(lambda admin: admin.status())
+    assert (resolver.updates, gateway.updates) == ([], [])
+
+    await control_plane.publish(table_of(ON_1))
+
+    for each in (resolver, gateway):
+        [update] = each.updates
+        assert (update.full, update.revision) == (True, 8)
+    assert [each.routing_key for each in gateway.updates[0].endpoints] == [KEY]
+    later = await control_plane.follower("search-resolver", revision=100)
+    assert [update.full for update in later.updates] == [True]
+    await control_plane.publish(table_of(ON_1))
+    assert control_plane.publisher.revision == 9
+
+
+async def test_a_node_comes_with_no_impossible_revision(control_plane: ControlPlane) -> None:
+    async with open_channel(control_plane.address) as channel:
+        call = rules_pb2_grpc.RulesStub(channel).Subscribe()
+        await call.write(rules_pb2.SubscribeRequest(node="homepage-resolver", role="resolver", revision=2**32))
+        with pytest.raises(grpc.aio.AioRpcError, match="revision: 4294967296 is more than") as caught:
+            await asyncio.wait_for(call.read(), 5)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_a_move_reaches_gateways_but_neither_resolvers_nor_their_leases(control_plane: ControlPlane) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lab.client.admin_values import RevisionInfo
+from lab.runs.drive import all_known
 from lab.runs.evidence import SETTLING_NS, revisions_in_force
 
 
@@ -53,3 +55,13 @@ def test_when_a_revision_converged_is_known_of_those_that_did() -> None:
     )
 
     assert [each.converged_ns for each in found] == [7, None, None]
+
+
+def test_revisions_of_before_and_after_a_run_are_in_order_and_those_of_after_count() -> None:
+    def info(revision: int, comment: str = "") -> RevisionInfo:
+        return RevisionInfo(revision, "ada", comment, 0, in_force=True, steps=(), acknowledgements=(), document={})
+
+    after = [info(1), info(2, "after"), info(3)]
+    assert all_known([info(2, "before")], after) == after
+    assert all_known([info(2, "before")], []) == [info(2, "before")]
+    assert all_known([info(7)], [info(8)]) == [info(7), info(8)]

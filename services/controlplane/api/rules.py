@@ -12,7 +12,7 @@ from lab.plain_text import require_plain
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from services.controlplane.nodes.admission import Claim, NodeRefusedError
-from services.controlplane.publishing.rules_feed import LeftBehindError
+from services.controlplane.publishing.rules_feed import MAX_REVISION, LeftBehindError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,6 +39,9 @@ class RulesServicer(rules_pb2_grpc.RulesServicer):
             require_plain("role", hello.role)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        if hello.revision > MAX_REVISION:
+            reason = f"revision: {hello.revision} is more than {MAX_REVISION}"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
         identity = peer_identity(context)
         if identity is not None and not is_operator(identity) and identity != Identity(hello.role, hello.node):
             reason = f"{identity.uri} may not be node {hello.node!r} ({hello.role})"

@@ -43,6 +43,7 @@ class Subscriber:
         left_behind: generation that it refused or did not apply in time, so that publishes no longer wait for it; 0 if
             they do.
         is_cut: whether its stream was ended because it refused.
+        holds_state: whether it came with resources from an earlier stream.
         clusters: number of clusters that an Envoy holds.
         clusters_left: number of clusters that left an Envoy because it did not use them.
         now_ns: the clock, Unix nanoseconds; :class:`Subscribers` sets its own.
@@ -56,6 +57,7 @@ class Subscriber:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     left_behind: int = 0
     is_cut: bool = False
+    holds_state: bool = False
     clusters: int = 0
     clusters_left: int = 0
     now_ns: Callable[[], int] = time.time_ns
@@ -82,7 +84,7 @@ class Subscriber:
 
     def holds_earlier_state(self) -> None:
         """Marks the node as holding resources from an earlier stream, which may be of any generation."""
-        self.applied = 0
+        self.applied, self.holds_state = 0, True
 
     def applied_at_ns(self, generation: int) -> int | None:
         """When it came into force there, Unix nanoseconds; None if it has not, 0 if that is no longer remembered."""

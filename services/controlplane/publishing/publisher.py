@@ -186,6 +186,7 @@ class Publisher:
                     created_ns=called_ns,
                     replaces=(self.revision, before.document),
                     after=self.peers.seen,
+                    above=self.fleet.feed.latest_seen,
                     detail=self.name,
                 )
             except RegistryError as error:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_REVISION = 2**31
+"""A node can come with no greater one: the next revision here gets a greater number."""
+
 _ANY = 2**64 - 1
 """As ``withdrawn_revision``: replaces any revision that the node holds."""
 
@@ -60,12 +63,14 @@ class _Feed(Subscriber):
     Attributes:
         last_sent: sequence number of the latest update on it.
         offered: sequence numbers of updates from injected faults, which are not part of the state.
+        keeps_own: whether it keeps the rules that it came with, as there are none here.
     """
 
     with_endpoints: bool = False
     last_sent: int = 0
     queue: deque[rules_pb2.RulesUpdate] = field(default_factory=deque)
     offered: set[int] = field(default_factory=set)
+    keeps_own: bool = False
 
 
 class RulesFeed:
@@ -76,10 +81,12 @@ class RulesFeed:
 
     Attributes:
         subscribers: the connected resolvers and gateways; their generation is the update's sequence number.
+        latest_seen: the latest revision that a node came with while there was none here.
     """
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self.subscribers = Subscribers(now_ns)
+        self.latest_seen = 0
         self._feeds: set[_Feed] = set()
         self._revision = 0
         # As last published. Tables share unchanged entries, so comparing them is cheap.
@@ -164,9 +171,12 @@ class RulesFeed:
         return update.sequence
 
     def restate(self) -> None:
-        """Sends every node the full state again."""
+        """Sends every node the full state again, but for those that keep their own."""
         self.subscribers.next_generation()
         for feed in self._feeds:
+            if feed.keeps_own:
+                feed.has_applied(self.subscribers.generation)
+                continue
             update = self._full(with_endpoints=feed.with_endpoints)
             # Overrides the node's state.
             update.withdrawn_revision = _ANY
@@ -190,7 +200,9 @@ class RulesFeed:
     def _send(self, update: rules_pb2.RulesUpdate) -> int:
         update.sequence = self.subscribers.next_generation()
         for feed in self._feeds:
-            if _changes_rules(update) or (feed.with_endpoints and _is_for_gateways(update)):
+            if feed.keeps_own:
+                self._begin(feed)
+            elif _changes_rules(update) or (feed.with_endpoints and _is_for_gateways(update)):
                 feed.queue.append(update if feed.with_endpoints else _for_resolvers(update))
                 feed.wake.set()
             elif not feed.queue and feed.applied >= feed.last_sent:
@@ -198,6 +210,18 @@ class RulesFeed:
             elif not feed.queue and feed.refused >= feed.last_sent:
                 feed.refused = update.sequence  # it still lacks what it refused
         return update.sequence
+
+    def _begin(self, feed: _Feed) -> None:
+        """Sends a node the full state, unless there are no rules here and it has some.
+
+        That is so after a control plane has lost its store: what was last published stays in force.
+        """
+        if feed.keeps_own and not self._revision:
+            feed.has_applied(self.subscribers.generation)
+            return
+        feed.keeps_own = False
+        feed.queue.append(self._full(with_endpoints=feed.with_endpoints))
+        feed.wake.set()
 
     def _full(self, *, with_endpoints: bool) -> rules_pb2.RulesUpdate:
         return rules_pb2.RulesUpdate(
@@ -218,9 +242,10 @@ class RulesFeed:
         Raises:
             LeftBehindError: it refused what others applied. It must drop its rules before it subscribes again.
         """
-        feed = _Feed(node, hello.role, with_endpoints=hello.with_endpoints)
-        feed.queue.append(self._full(with_endpoints=feed.with_endpoints))
-        feed.wake.set()
+        feed = _Feed(node, hello.role, with_endpoints=hello.with_endpoints, keeps_own=hello.revision > 0)
+        if not self._revision:
+            self.latest_seen = max(self.latest_seen, hello.revision)
+        self._begin(feed)
         self._feeds.add(feed)
         self.subscribers.add(feed)
         await self.subscribers.notify_progress()

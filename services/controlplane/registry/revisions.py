@@ -89,6 +89,7 @@ class Registry:
         created_ns: int = 0,
         replaces: tuple[int, dict[str, Any]] | None = None,
         after: int | None = None,
+        above: int = 0,
         detail: str = "",
     ) -> tuple[int, Event]:
         """Stores a route table durably; returns its revision and the event of that.
@@ -100,6 +101,7 @@ class Registry:
             created_ns: when the call arrived, Unix nanoseconds; now if 0.
             replaces: a stored revision and its document, to store only the diff.
             after: compare-and-set: the latest stored revision must be this one; None skips the check.
+            above: its revision is greater than this one, too.
             detail: of the event.
 
         Raises:
@@ -114,7 +116,7 @@ class Registry:
             revision = self._db.insert(
                 "INSERT INTO revisions (revision, created_ns, author, comment, base, document)"
                 " VALUES (?, ?, ?, ?, ?, ?) RETURNING revision",
-                (latest + 1, created_ns or event.at_ns, author, comment, base, text),
+                (max(latest, above) + 1, created_ns or event.at_ns, author, comment, base, text),
             )
             self._insert_event(revision, event)
         self._weights[revision] = weight

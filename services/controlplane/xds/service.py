@@ -126,8 +126,10 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
             while not reader.done():
                 await subscriber.wake.wait()
                 subscriber.wake.clear()
-                for response in stream.responses():
-                    yield response
+                # A control plane that has lost its store leaves nodes with what they hold until the next publish.
+                if self._store.is_filled or not subscriber.holds_state:
+                    for response in stream.responses():
+                        yield response
                 await subscribers.notify_progress()
         finally:
             reader.cancel()

@@ -115,6 +115,7 @@ class ResourceStore:
 
     Attributes:
         subscribers: the connected Envoys and gRPC clients.
+        is_filled: whether a table was ever put here.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class ResourceStore:
         callers: Callable[[], Collection[str]] = lambda: _NOBODY,
     ) -> None:
         self.subscribers = Subscribers(now_ns)
+        self.is_filled = False
         # They decide nothing: what they still send to an old place, no replica there answers.
         self.subscribers.leaves_silent_behind = True
         self._keys_for, self._callers = keys_for, callers
@@ -243,6 +245,7 @@ class ResourceStore:
             # In a shared Envoy the key filter also picks the tenant.
             changed[EXTENSION].add(KEY_LIST)
             self._key_lists.clear()
+        self.is_filled = self.is_filled or clusters is not None
         if clusters is not None or removed_clusters is not None:
             self._listeners_by_caller.clear()
             self._keys_before, self._keys_by_caller = self._keys_by_caller, {}

@@ -27,6 +27,7 @@ class SubscribeRequest(_message.Message):
     APPLIED_SEQUENCE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Set on the first message only."""
     with_endpoints: _builtins.bool
@@ -37,6 +38,8 @@ class SubscribeRequest(_message.Message):
     """Why the update with that sequence number was refused; empty if it was applied."""
     role: _builtins.str
     """Set on the first message only: the subscriber's role, e.g. "gateway"."""
+    revision: _builtins.int
+    """Set on the first message only: the revision whose rules are in force at the subscriber; 0 if none are."""
     def __init__(
         self,
         *,
@@ -45,10 +48,11 @@ class SubscribeRequest(_message.Message):
         applied_sequence: _builtins.int = ...,
         error: _builtins.str = ...,
         role: _builtins.str = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_sequence", b"applied_sequence", "error", b"error", "node", b"node", "role", b"role", "with_endpoints", b"with_endpoints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_sequence", b"applied_sequence", "error", b"error", "node", b"node", "revision", b"revision", "role", b"role", "with_endpoints", b"with_endpoints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
