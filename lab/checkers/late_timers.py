@@ -40,17 +40,12 @@ class LateTimers:
 
     def __init__(self, evidence: Evidence, arrivals: Mapping[str, Sequence[Arrival]]) -> None:
         self._evidence, self._arrivals = evidence, arrivals
-        self._seen: defaultdict[tuple[str, int, str], list[tuple[Record, int, int]]] = defaultdict(list)
+        self._seen: defaultdict[tuple[str, int, str], list[tuple[Record, int]]] = defaultdict(list)
         self._pauses: defaultdict[int, list[tuple[Record, int]]] = defaultdict(list)
 
-    def saw(
-        self, what: str, limit_ns: int, took_ns: int, record: Record, *, delayed_ns: int = 0, reason: str = TABLE
-    ) -> None:
-        """Notes that a timer of a request fired after this time; the reason says why it had to after the limit.
-
-        ``delayed_ns``: by how much a busy machine may have delayed it.
-        """
-        self._seen[what, limit_ns, reason].append((record, took_ns, took_ns - delayed_ns))
+    def saw(self, what: str, limit_ns: int, took_ns: int, record: Record, *, reason: str = TABLE) -> None:
+        """Notes that a timer of a request fired after this time; the reason says why it had to after the limit."""
+        self._seen[what, limit_ns, reason].append((record, took_ns))
 
     def paused(self, most_ns: int, took_ns: int, record: Record) -> None:
         """Notes the pause before a retry, which is drawn from 0 to ``most_ns``."""
@@ -69,17 +64,16 @@ class LateTimers:
     def late(self) -> Iterator[tuple[Record, str]]:
         """Yields the timers of each kind of which three in four fired late, in words.
 
-        Late is later than the limit, 50 ms, and three times what requests usually take beside the model's own time,
-        besides what a busy machine may have delayed it by.
+        Late is later than the limit, 50 ms, and three times what requests usually take beside the model's own time.
         """
         for (what, limit_ns, reason), seen in self._seen.items():
             if len(seen) < LEAST or self._usual_ns is None:
                 continue
             bound_ns = limit_ns + _SLACK_NS + _USUAL * self._usual_ns
-            if sorted(at_least_ns for _, _, at_least_ns in seen)[len(seen) // 4] <= bound_ns:
+            if sorted(took_ns for _, took_ns in seen)[len(seen) // 4] <= bound_ns:
                 continue
-            for record, took_ns, at_least_ns in seen:
-                if at_least_ns > bound_ns:
+            for record, took_ns in seen:
+                if took_ns > bound_ns:
                     yield (
                         record,
                         f"{what} after {took_ns // _MS} ms, as most others did; {reason.format(limit_ns // _MS)}",

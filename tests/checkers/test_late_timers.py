@@ -39,7 +39,7 @@ def test_timeouts_that_all_come_late_are_wrong(count: int, after_ms: float, wron
 
 def test_timeouts_that_all_come_while_the_driver_is_late_show_a_busy_machine() -> None:
     records, arrivals = _timed_out(10, 1_200)
-    late = [replace(each, intended_ns=each.sent_ns - 80 * MS) for each in records]
+    late = [replace(each, intended_ns=each.sent_ns - 60 * MS) for each in records]
     assert judge(late, arrivals).outcome == Outcome.VALID
     late = [replace(each, intended_ns=each.sent_ns - 40 * MS) for each in records]
     assert len(judge(late, arrivals).violations) == 10

@@ -30,6 +30,9 @@ LATE_NS = 1_000_000_000
 meanwhile: a process that waits for a processor notices the end of a timeout late. A driver's loop needs two turns, one
 for the timer and one for the request."""
 
+_CALM_NS = 50_000_000
+"""Delay of the driver above which timers meanwhile are not compared with those of the table."""
+
 _MEANWHILE_S = 1
 """Seconds before and after a request in which a delay of the driver says that the machine was busy."""
 
@@ -150,8 +153,9 @@ class _Run:
                 yield f"{request(record)} timed out after {took_ns // _MS} ms; its timeout is {min(timeouts) // _MS} ms"
 
     def _saw(self, what: str, limit_ns: int, took_ns: int, record: Record, **words: str) -> None:
-        """Notes a timer of a request, and what the machine may have delayed it by."""
-        self.timers.saw(what, limit_ns, took_ns, record, delayed_ns=2 * self._delay_ns(record), **words)
+        """Notes a timer of a request, unless the machine stood still meanwhile: it then fires late, too."""
+        if self._delay_ns(record) <= _CALM_NS:
+            self.timers.saw(what, limit_ns, took_ns, record, **words)
 
     def _delay_ns(self, record: Record) -> int:
         """The driver's largest schedule delay while this request was under way."""
