@@ -202,7 +202,9 @@ def status(
 
 
 def _remarks(state: LabStatus) -> Iterator[str]:
-    """Yields a line for each thing that is wrong with a unit, or with the lab's disk."""
+    """Yields a line for each thing that is wrong with a unit, the lab's disk, or its revisions."""
+    if state.control_plane is not None and not state.control_plane.revision:
+        yield "the control plane has no revision: nodes keep the last one; `lab routes publish FILE` makes a new one"
     for unit in state.units:
         if unit.last_words:
             yield f"{unit.name}: {unit.last_words}"
