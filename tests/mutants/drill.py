@@ -83,6 +83,11 @@ def calm(topology: str) -> None:
     load(topology, seconds=5)
 
 
+def long(topology: str) -> None:
+    """Drives load for so long that what concerns one request in a hundred is met."""
+    load(topology, seconds=20)
+
+
 def kill(topology: str) -> None:
     """Kills a cluster that has fallbacks while load runs."""
     load(topology, lambda: lab("fault", "inject", "kill", "two", "--name", NAME, check=False))
@@ -156,6 +161,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         publish,
         rollback,
         calm,
+        long,
         kill,
         limits,
         pinned,
