@@ -319,7 +319,7 @@ class Lab:
             runtime=self._context.runtime(state),
             runs=self.runs,
             units=self.folder / "units",
-            document=self.routes.show().document or {},
+            in_force=self.routes.show(),
             revisions=lambda since_ns, named: self.routes.history(tables=True, since_ns=since_ns, named=named),
             registrations=self.registrations,
             replicas=lambda: LabState.of(self.folder).plan.with_role("model"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lab.errors import InputError, LabNotRunningError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
@@ -117,9 +117,9 @@ class RunContext:
         runtime: that starts the driver.
         runs: folder of this lab's runs.
         units: folder of its units' logs, in the lab's own folder.
-        document: route table in force.
+        in_force: the revision in force before the run, with its route table.
         revisions: returns the revisions that had not been replaced by a time (Unix nanoseconds), and those with the
-            given numbers. It is called before and after the run.
+            given numbers. It is called after the run.
         registrations: returns when which replicas were registered, as each control plane that answers knows it. It is
             called before and after the run.
         replicas: returns the model replicas. It is called after the run.
@@ -129,7 +129,7 @@ class RunContext:
     runtime: Runtime
     runs: Path
     units: Path
-    document: Mapping[str, Any]
+    in_force: RevisionInfo
     revisions: Callable[[int, Collection[int]], list[RevisionInfo]]
     registrations: Callable[[], list[Registrations]]
     replicas: Callable[[], list[Unit]]
@@ -159,7 +159,8 @@ def drive(
     run_folder.create(folder)
     run_folder.save_plan(folder, plan)
     save_planned(folder)
-    start = Start.of(context)
+    registered = context.registrations()
+    began = Began.now()
     with probing(folder, context.state, plan), counting(context.state.plan.load_metrics) as of_run:
         count = of_run(plan.topology, plan.caller)
 
@@ -169,7 +170,7 @@ def drive(
             progress(reported)
 
         status = context.runtime.run_driver(folder, options.caller, report, ui_port, cancel_token)
-    records = save_evidence(folder, context, start)
+    records = save_evidence(folder, context, registered, began=began)
     save_surroundings(folder, context)
     return judge_run(folder, status, options.terms, provide_key(context.units.parent), records)
 
@@ -180,7 +181,8 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
     Raises:
         InputError: the options do not fit the lab or its route table, or the trace is invalid.
     """
-    use_cases = _use_cases(options, context.document)
+    document = context.in_force.document or {}
+    use_cases = _use_cases(options, document)
     edge_every = options.edge_every if options.locust is None else 0
     plan = LoadPlan(
         topology=options.topology,
@@ -210,35 +212,11 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
         drivers=options.drivers,
         streams=options.streams,
         edge_every=edge_every,
-        edge_cases=options.edge_cases or (_edge_cases(options, context.document, use_cases) if edge_every else ()),
+        edge_cases=options.edge_cases or (_edge_cases(options, document, use_cases) if edge_every else ()),
     )
     if plan.scheduled:
         plan.schedule()  # raises for a bad trace, before anything is created
     return plan
-
-
-class Start(NamedTuple):
-    """A lab when a run began.
-
-    Attributes:
-        began: when that was.
-        registered: the registrations then.
-        revisions: those in force then, none if the control plane did not answer.
-    """
-
-    began: Began
-    registered: Sequence[Registrations]
-    revisions: Sequence[RevisionInfo]
-
-    @classmethod
-    def of(cls, context: RunContext) -> Start:
-        """Returns it for a run that begins now."""
-        registered = context.registrations()
-        try:
-            revisions = context.revisions(time.time_ns(), ())
-        except LabNotRunningError:
-            revisions = []
-        return cls(Began.now(), registered, revisions)
 
 
 def all_known(before: Iterable[RevisionInfo], after: Iterable[RevisionInfo]) -> list[RevisionInfo]:
@@ -247,18 +225,21 @@ def all_known(before: Iterable[RevisionInfo], after: Iterable[RevisionInfo]) -> 
     return [found[number] for number in sorted(found)]
 
 
-def save_evidence(folder: Path, context: RunContext, start: Start) -> list[Record]:
+def save_evidence(
+    folder: Path, context: RunContext, registered: Sequence[Registrations], *, began: Began
+) -> list[Record]:
     """Saves, in a run's folder, all evidence that checkers need and that can be had, and returns the history.
 
     A control plane that does not answer leaves a run without its revisions: the folder then says so. One that has lost
-    its store meanwhile no longer knows the revisions that the run began with, which are kept.
+    its store meanwhile no longer knows the revision that the run began with, which is kept.
 
     Args:
         folder: of the run.
         context: the lab.
-        start: the lab when the run began.
+        registered: the registrations when the run began.
+        began: when the run did.
     """
-    from_ns, jump_ns = start.began.unix_ns, unix_offset_ns() - start.began.offset_ns
+    from_ns, jump_ns = began.unix_ns, unix_offset_ns() - began.offset_ns
     run_folder.save_window(folder, from_ns=from_ns, until_ns=time.time_ns(), clock_jump_ns=jump_ns)
     records = run_folder.save_history(folder)
     save_events(folder, context.units.parent, from_ns=from_ns)
@@ -266,12 +247,12 @@ def save_evidence(folder: Path, context: RunContext, start: Start) -> list[Recor
     named |= {probe.revision for probe in probes_in(folder)}
     try:
         found = context.revisions(from_ns - SETTLING_NS, named)
-        tables = all_known(start.revisions, found)
+        tables = all_known([context.in_force], found)
     except LabNotRunningError as error:
         tables = []
         run_folder.save_missing(folder, {run_folder.REVISIONS: str(error)})
     run_folder.save_revisions(folder, tables)
-    save_registrations(folder, start.registered, context.registrations(), asked_ns=from_ns)
+    save_registrations(folder, registered, context.registrations(), asked_ns=from_ns)
     save_arrivals(folder, context.replicas(), records, since_ns=from_ns)
     save_published(folder, context.units.parent, [each.revision for each in tables])
     return records

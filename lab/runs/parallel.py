@@ -22,7 +22,8 @@ from lab.checkers import Claim, Outcome, worst
 from lab.errors import InputError, LabError, RunError
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
-from lab.runs.drive import Start, judge_run, plan_for, problem_of_driver, save_evidence, save_surroundings
+from lab.runs.clock import Began
+from lab.runs.drive import judge_run, plan_for, problem_of_driver, save_evidence, save_surroundings
 from lab.runs.folder import EVIDENCE
 from lab.runs.load_metrics import counting
 from lab.runs.planned import save_planned
@@ -117,7 +118,8 @@ def drive_parallel(
         (folder / name).mkdir()
         run_folder.save_plan(folder / name, plan)
         save_planned(folder / name)
-    start = Start.of(context)
+    registered = context.registrations()
+    began = Began.now()
     seen: dict[str, Progress] = {}
     lock = Lock()
     problems: list[Exception] = []
@@ -150,7 +152,7 @@ def drive_parallel(
             name: pool.submit(execute, name, plan, of_run(plan.topology, plan.caller)) for name, plan in plans.items()
         }
         _wait(list(drivers.values()), cancel_token)
-    save = partial(save_evidence, context=context, start=start)
+    save = partial(save_evidence, context=context, registered=registered, began=began)
     statuses = [driver.result() for driver in drivers.values()]
     try:
         results = _judged(folder, dict(zip(plans, zip(options, statuses, strict=True), strict=True)), context, save)
