@@ -37,22 +37,25 @@ def chart_of_medians(
     name: str = "medians",
 ) -> BarChart:
     """Returns one bar per variant of the samples: the median over the rounds with its interval."""
-    figures = {variant: median(values) for variant, values in samples.items()}
-    rounds = max((figure.rounds for figure in figures.values()), default=0)
-    return chart_of_bars(
-        title,
-        unit,
-        {"": figures},
-        styles=styles,
-        bounds=bounds,
-        name=name,
-        note=note_of_medians(rounds),
-    )
+    return chart_of_grouped_medians(title, unit, {"": samples}, styles=styles, bounds=bounds, name=name)
 
 
-def note_of_medians(rounds: int) -> str:
-    """What bars of medians show, in words."""
-    return f"Medians over n = {rounds} rounds, with 95 % intervals; an arrow marks one that is cut off."
+def chart_of_grouped_medians(
+    title: str,
+    unit: str,
+    groups: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    styles: Mapping[str, str] | None = None,
+    bounds: Sequence[Bound] = (),
+    name: str = "medians",
+) -> BarChart:
+    """Returns the same for groups of variants, each under its own heading; a variant's colour is its place's."""
+    figures = {
+        label: {variant: median(values) for variant, values in samples.items()} for label, samples in groups.items()
+    }
+    rounds = max((figure.rounds for group in figures.values() for figure in group.values()), default=0)
+    note = f"Medians over n = {rounds} rounds, with 95 % intervals; an arrow marks one that is cut off."
+    return chart_of_bars(title, unit, figures, styles=styles, bounds=bounds, name=name, note=note)
 
 
 def chart_of_bars(

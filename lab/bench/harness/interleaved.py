@@ -13,13 +13,13 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
-from lab.bench.harness.charts import chart_of_bars, note_of_medians
+from lab.bench.harness.charts import chart_of_grouped_medians
 from lab.bench.harness.driver_client import OpenLoopTrial, start_driver
 from lab.bench.harness.result import BenchResult
 from lab.bench.harness.trials import Trials
 from lab.bench.harness.variant import fastest_of_each_size
 from lab.history import write_parquet
-from lab.measure.compare import interleave, median
+from lab.measure.compare import interleave
 from lab.measure.control import control
 from lab.measure.findings import ResultTable, in_its_interval
 from lab.measure.pace import pace_of
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lab.report.picture import AnyChart
 
 REPEATS = 2
+_UNIT = "ms (p50)"
 _AFTER = ""  # in the place of a variant: what comes after all variants at a load point
 
 DOUBTFUL = "? = in doubt: the driver was late in a round, or the A/A control disagrees or has too few rounds"
@@ -102,7 +103,7 @@ class Rounds:
         """Returns the result of a bench that rests on these rounds alone."""
         named = {f"{variant}, {point}": (variant, point) for point in self.points for variant in self.variants}
         return BenchResult(
-            unit="ms (p50)",
+            unit=_UNIT,
             samples={name: self.p50_ms[key] for name, key in named.items()},
             claims=list(claims),
             notes=list(notes),
@@ -114,11 +115,9 @@ class Rounds:
 
     def _medians(self) -> BarChart:
         groups = {
-            str(point): {variant: median(self.p50_ms[variant, point]) for variant in self.variants}
-            for point in self.points
+            str(point): {variant: self.p50_ms[variant, point] for variant in self.variants} for point in self.points
         }
-        rounds = max((figure.rounds for group in groups.values() for figure in group.values()), default=0)
-        return chart_of_bars("median of each variant", "ms (p50)", groups, name="medians", note=note_of_medians(rounds))
+        return chart_of_grouped_medians("median of each variant", _UNIT, groups)
 
     def repeated(self) -> int:
         """Returns the number of trials that were discarded because the driver was late."""
