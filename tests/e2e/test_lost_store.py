@@ -13,7 +13,7 @@ from lab.runs import LoadOptions
 from lab.runs.background_load import background_load
 from lab.waiting import eventually
 from tests.lab_command import run_lab
-from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, known
+from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, known, write_spec
 
 WITHIN = timedelta(seconds=30)
 TOPOLOGIES = ("mesh", "gateway", "gateway-header", "proxyless")
@@ -21,9 +21,7 @@ TOPOLOGIES = ("mesh", "gateway", "gateway-header", "proxyless")
 
 @pytest.fixture
 def lab(own_lab: Lab, tmp_path: Path) -> Lab:
-    (tmp_path / "lab.toml").write_text(TWO_CALLERS_SPEC)
-    (tmp_path / "routes.yaml").write_text(TWO_CALLERS_ROUTES)
-    own_lab.up(spec=tmp_path / "lab.toml", runtime="process")
+    own_lab.up(spec=write_spec(tmp_path, TWO_CALLERS_SPEC, TWO_CALLERS_ROUTES), runtime="process")
     return own_lab
 
 
@@ -55,5 +53,5 @@ def test_what_was_published_last_stays_in_force_until_the_next_publish(lab: Lab,
     moved = TWO_CALLERS_ROUTES.replace("v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-2}")
     (tmp_path / "routes.yaml").write_text(moved)
     assert lab.routes.publish(tmp_path / "routes.yaml") > revision
-    results = lab.load_parallel(loads(duration_s=2.0)).runs
+    results = list(lab.load_parallel(loads(duration_s=2.0)).runs)
     assert [(each.summary.failed, each.outcome) for each in results] == [(0, Outcome.VALID)] * len(TOPOLOGIES)

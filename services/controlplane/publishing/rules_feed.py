@@ -175,7 +175,7 @@ class RulesFeed:
         self.subscribers.next_generation()
         for feed in self._feeds:
             if feed.keeps_own:
-                feed.has_applied(self.subscribers.generation)
+                self._begin(feed)
                 continue
             update = self._full(with_endpoints=feed.with_endpoints)
             # Overrides the node's state.
