@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -369,7 +370,7 @@ class Relay:
     """Another way to a server. Its connections can be late, and frozen: then they stay open, and nothing passes.
 
     Args:
-        target: ``host:port`` of the server.
+        target: ``host:port`` of the server, or a connection to it for the one that comes.
         late_s: seconds for which a connection has to be there before anything passes.
 
     Attributes:
@@ -377,7 +378,7 @@ class Relay:
         came: when each connection did, by the monotonic clock.
     """
 
-    def __init__(self, target: str, late_s: float = 0.0) -> None:
+    def __init__(self, target: str | socket.socket, late_s: float = 0.0) -> None:
         self.address = ""
         self.came: list[float] = []
         self._target, self._late_s = target, late_s
@@ -407,13 +408,18 @@ class Relay:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.came.append(time.monotonic())
         await asyncio.sleep(self._late_s)
-        host, _, port = self._target.rpartition(":")
-        there_reader, there_writer = await asyncio.open_connection(host, int(port))
+        there_reader, there_writer = await self._open()
         self._writers += (writer, there_writer)
         for source, sink in ((reader, there_writer), (there_reader, writer)):
             relay = asyncio.create_task(self._relay(source, sink))
             self._relays.add(relay)
             relay.add_done_callback(self._relays.discard)
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._target, socket.socket):
+            return await asyncio.open_connection(sock=self._target)
+        host, _, port = self._target.rpartition(":")
+        return await asyncio.open_connection(host, int(port))
 
     async def _relay(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65_536):

@@ -12,11 +12,12 @@ from lab.errors import UnitError
 from lab.identity import OPERATOR, TRUST_DOMAIN
 from lab.routing.keys import HEADER, PATTERN
 from services.renderer.child import Child
+from services.renderer.proxy import Upstream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.renderer.proxy import Configuration, Upstream
+    from services.renderer.proxy import Configuration
 
 _REMEDY = "`make proxies`, or pip install 'inference-routing-lab[proxies]'"
 _FILE, _SOCKET = "caddy.json", "admin.sock"
@@ -32,11 +33,16 @@ class Caddy(Child):
 
     It has its listening socket from here, as from systemd. Of itself, it makes another one for each configuration: the
     connections that wait at the previous one are lost.
+
+    Each configuration is a server of its own. A connection that becomes one of HTTP/2 just after its server was asked
+    to end is never asked to go (golang/go#81153), so that server passes its requests on to the current one.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._listener = socket.socket()
+        self._configurations = 0
+        self._not_replaced: list[Path] = []
 
     async def start(self, configuration: Configuration) -> None:
         """Starts it."""
@@ -60,20 +66,33 @@ class Caddy(Child):
         ):
             if not answer.ok:
                 raise UnitError(f"caddy: {(await answer.text()).strip()}")
+        *replaced, current = self._not_replaced
+        for marker in replaced:
+            marker.touch()
+        self._not_replaced = [current]
 
     def _rendered(self, configuration: Configuration) -> dict[str, Any]:
-        return rendered(configuration, self.folder, f"fd/{self._listener.fileno()}")
+        self._configurations += 1
+        self._not_replaced.append(self.folder / f"replaced-{self._configurations}")
+        return rendered(configuration, self.folder, f"fd/{self._listener.fileno()}", self._not_replaced[-1])
 
 
-def rendered(configuration: Configuration, folder: Path, listen: str) -> dict[str, Any]:
-    """Caddy's configuration; ``listen`` is where it serves, in its own terms."""
+def rendered(configuration: Configuration, folder: Path, listen: str, replaced: Path) -> dict[str, Any]:
+    """Caddy's configuration.
+
+    Args:
+        configuration: what it is to do.
+        folder: for its files.
+        listen: where it serves, in its own terms.
+        replaced: a file that exists once this configuration has been replaced.
+    """
     identity = configuration.identity
     server = {
         "listen": [listen],
         "protocols": ["h1", "h2"] if identity else ["h1", "h2c"],
         "automatic_https": {"disable": True},
         "max_header_bytes": 65_536,
-        "routes": _routes(configuration),
+        "routes": _routes(configuration, replaced),
         "errors": {"routes": [{"handle": [_refusal(_UNAVAILABLE, f"routing key '{_KEY}': no healthy replica")]}]},
     }
     apps: dict[str, Any] = {"http": {"servers": {"lab": server}}}
@@ -91,7 +110,7 @@ def rendered(configuration: Configuration, folder: Path, listen: str) -> dict[st
     }
 
 
-def _routes(configuration: Configuration) -> list[dict[str, Any]]:
+def _routes(configuration: Configuration, replaced: Path) -> list[dict[str, Any]]:
     names = configuration.names()
     mappings = [
         {"input": key, "outputs": [names.get(its, _NO_REPLICA)]} for key, its in configuration.upstreams.items()
@@ -101,8 +120,15 @@ def _routes(configuration: Configuration) -> list[dict[str, Any]]:
     admitted = f"^spiffe://{TRUST_DOMAIN}/(caller/|{OPERATOR}/|{configuration.node}$)"
     caller = {"vars_regexp": {_URI: {"pattern": admitted}}, "vars": {_SECOND_URI: [""]}}
     refusals = [_unless(caller, _refusal(_DENIED, "for callers only"))] if configuration.identity else []
+    current = Upstream((configuration.listen,), configuration.renderer.host_name)
+    go_away = {"handler": "headers", "response": {"set": {"Connection": ["close"]}}}
     return [
         *refusals,
+        {
+            "match": [{"file": {"root": str(replaced.parent), "try_files": [replaced.name]}}],
+            "handle": [go_away, _forwarding(current, configuration.identity)],
+            "terminal": True,
+        },
         _unless(strict, _refusal(_INVALID, "routing key: send exactly one, of the form model.v1")),
         {"handle": [lookup]},
         *(_when(name, _forwarding(each, configuration.identity)) for each, name in names.items()),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -41,6 +43,7 @@ from scenarios.framework.steps import (
 )
 from tests.lab_command import json_of, run_lab
 from tests.labs import address_of, known, lab_up, states, status_of
+from tests.parts import Relay
 from tests.proxies import GATEWAYS, need, that_run_here
 
 CHANGES, ROTATIONS, RATE_RPS = 50, 4, 50.0
@@ -181,6 +184,29 @@ def test_a_change_keeps_the_listening_socket(lab: Lab, topology: str, tmp_path: 
     assert listening_sockets(address) == before
 
 
+@each_of_them
+async def test_a_connection_that_a_change_overtakes_follows_it(lab: Lab, topology: str, tmp_path: Path) -> None:
+    """It is open when the change comes; its handshake comes afterwards."""
+    lab.routes.publish(CHECKOUT / "routes.yaml")
+    host, _, port = address_of(lab, GATEWAYS[topology]).rpartition(":")
+    early = socket.create_connection((host, int(port)))
+    assert status_of(lab, topology) == "OK"  # so the proxy has accepted the one before
+
+    lab.routes.publish(moved_table(CHECKOUT / "routes.yaml", tmp_path))
+
+    async with Relay(early).up() as relay:
+        answer = await asyncio.to_thread(ask_model, lab, topology, relay.address)
+    assert answer.answered_by.cluster == "ml-cluster-5"
+
+
+def ask_model(lab: Lab, topology: str, address: str) -> ranking_pb2.RankResponse:
+    """The answer of ``cw-ranker@v1`` to the caller homepage, by a connection to this address."""
+    role = GATEWAYS[topology]
+    with open_blocking_channel(address, security_of(lab, "homepage"), peer=f"{role}/{role}") as channel:
+        rank = ranking_pb2_grpc.RankingStub(channel).Rank
+        return rank(ranking_pb2.RankRequest(), metadata=((HEADER, "cw-ranker.v1"),), timeout=10)
+
+
 def listening_sockets(address: str) -> set[str]:
     """The inodes of the sockets that listen on an IPv4 address."""
     port = f":{int(address.rpartition(':')[2]):04X}"
@@ -253,15 +279,19 @@ def test_a_unit_that_is_no_caller_is_refused_where_the_proxy_reads_identities(la
 
 def ask_raw(lab: Lab, topology: str, unit: str, *keys: str) -> tuple[str, str]:
     """Status of a request with these keys, and the part of its message that matters."""
-    security = Security("mtls", str(lab.folder / "pki" / "units" / unit))
     role = GATEWAYS[topology]
     headers = tuple((HEADER, key) for key in keys)
-    with open_blocking_channel(address_of(lab, role), security, peer=f"{role}/{role}") as channel:
+    with open_blocking_channel(address_of(lab, role), security_of(lab, unit), peer=f"{role}/{role}") as channel:
         rank = ranking_pb2_grpc.RankingStub(channel).Rank
         with pytest.raises(grpc.RpcError) as refused:
             rank(ranking_pb2.RankRequest(), metadata=headers, timeout=5)
     code, details = refused.value.code(), refused.value.details() or ""
     return code.name, next((each for each in ("nobody.v7", "send exactly one") if each in details), details)
+
+
+def security_of(lab: Lab, unit: str) -> Security:
+    """A unit's certificate."""
+    return Security("mtls", str(lab.folder / "pki" / "units" / unit))
 
 
 @each_of_them

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import h2.config
 import h2.connection
+import hpack
 from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame, SettingsFrame
 
 from lab.routing.keys import HEADER
@@ -80,3 +81,33 @@ async def test_fifty_changes_lose_no_new_connection(control_plane: ControlPlane)
 
     assert seen.keys() <= {"answered", "not processed"}, seen
     assert seen["answered"] > 0
+
+
+async def test_a_connection_that_a_change_overtakes_follows_it(control_plane: ControlPlane) -> None:
+    """It is open when the change comes, but not yet a connection of HTTP/2, so no GOAWAY reaches it."""
+    async with proxy_up("gateway-caddy", control_plane.address) as listen:
+        await follow(control_plane, 0)
+        host, _, port = listen.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        with closing(writer):
+            assert await outcome(listen) == "answered"  # so Caddy has accepted the one before
+
+            await control_plane.put_in_force(update(2), "caddy")
+
+            assert await answer(reader, writer) == f"routing key '{KEY}': no such key"
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+    """The message of a request on a connection on which nothing has been sent, if it says GOAWAY, too."""
+    client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    client.initiate_connection()
+    writer.write(client.data_to_send() + request(client))
+    headers: dict[bytes, bytes] = {}
+    says_goaway = False
+    async with asyncio.timeout(10):
+        while not (headers and says_goaway):
+            frame = await next_frame(reader)
+            says_goaway |= isinstance(frame, GoAwayFrame)
+            if isinstance(frame, HeadersFrame):
+                headers = dict(hpack.Decoder().decode(frame.data, raw=True))
+    return headers[b"grpc-message"].decode()
