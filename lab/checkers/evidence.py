@@ -85,7 +85,7 @@ class Disturbance:
         from_ns: Unix nanoseconds.
         until_ns: when it was undone, Unix nanoseconds; None if it was not.
         kills: whether its target cannot answer at all meanwhile.
-        closes: whether it may close connections with requests in flight.
+        statuses: names of those with which its target then fails requests; empty for any, also by closed connections.
         role: of the unit that it hit; empty if that is not known.
     """
 
@@ -94,8 +94,13 @@ class Disturbance:
     from_ns: int
     until_ns: int | None
     kills: bool = False
-    closes: bool = True
+    statuses: frozenset[str] = frozenset()
     role: str = ""
+
+    @property
+    def closes(self) -> bool:
+        """Whether it may close connections with requests in flight."""
+        return not self.statuses
 
     def met(self, record: Record) -> bool:
         """Whether a request was in flight meanwhile, or until :data:`RECOVERY_NS` after it was undone."""
@@ -135,6 +140,8 @@ class Abilities:
         limits_attempts: whether it ends an attempt at a time limit of its own.
         hedges: whether it starts a second attempt beside a slow first one.
         budgets_hedges: whether it bounds all hedges by it.
+        ejects: whether a unit between caller and model leaves a replica alone that fails several times in a row.
+        breaks: whether such a unit bounds the attempts in flight at a version.
         limits_rates: whether it limits the rates of tenants.
         limits_concurrency: whether it limits their requests in flight.
         limiters: replicas of the unit that limits and retries, among which a tenant's limits are divided.
@@ -150,6 +157,8 @@ class Abilities:
     limits_attempts: bool = False
     hedges: bool = False
     budgets_hedges: bool = False
+    ejects: bool = False
+    breaks: bool = False
     limits_rates: bool = False
     limits_concurrency: bool = False
     limiters: int = 1

@@ -11,6 +11,21 @@ if TYPE_CHECKING:
 FALLS_BACK = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN"})
 """Statuses after which the next fallback is tried; a refusal, a tear or the end of the time is final."""
 
+
+class Ejection(NamedTuple):
+    """When a replica that fails is left alone.
+
+    Attributes:
+        errors: failures in a row.
+        for_s: for how long, seconds.
+        at_most: percent of a version's replicas.
+    """
+
+    errors: int
+    for_s: float
+    at_most: int
+
+
 _SETTINGS = ("retries", "hedge", "outliers", "breaker", "health")
 
 
@@ -25,8 +40,11 @@ class Policy(NamedTuple):
         hedge_after_s: a second attempt may start beside a first that takes so long, seconds; None if there is no hedge.
         share: extra attempts in flight, of all attempts in flight, at most, 0 to 1.
         at_least: extra attempts in flight that are always allowed.
-        may_refuse: whether a proxy may fail an attempt before it reaches a replica: by a circuit breaker, or because
-            health checks or outlier detection have taken out all replicas.
+        bound: most attempts in flight at a version, of one limiter; 0 for no bound.
+        ejection: of replicas; None if there is none.
+        checks_health: whether replicas that fail health checks are left alone.
+        out_s: how long they may leave a replica out after it is well, seconds.
+        may_queue: whether there are bounds on connections or waiting requests.
     """
 
     attempts: int = 1
@@ -36,7 +54,26 @@ class Policy(NamedTuple):
     hedge_after_s: float | None = None
     share: float = 0.0
     at_least: int = 0
-    may_refuse: bool = False
+    bound: int = 0
+    ejection: Ejection | None = None
+    checks_health: bool = False
+    out_s: float = 0.0
+    may_queue: bool = False
+
+    @property
+    def may_take_out(self) -> bool:
+        """Whether a proxy may leave a replica alone that others know to be well."""
+        return self.checks_health or self.ejection is not None
+
+    def may_take_out_all(self, replicas: int) -> bool:
+        """Whether it may leave all of so many alone. Envoy ejects while fewer than ``at_most`` are, so at least one."""
+        spares = self.ejection is None or (replicas > 1 and self.ejection.at_most * replicas <= 100 * (replicas - 1))
+        return self.checks_health or not spares
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether a proxy may fail an attempt before it reaches a replica."""
+        return bool(self.bound) or self.may_queue or self.may_take_out
 
 
 def policy_of(document: Mapping[str, Any], use_case: str, version: str) -> Policy:
@@ -51,11 +88,20 @@ def policy_of(document: Mapping[str, Any], use_case: str, version: str) -> Polic
         return Policy()
     retries, hedge = entry.get("retries"), entry.get("hedge")
     extra = hedge if retries is None else retries
+    breaker, health = entry.get("breaker", {}), {"every": "1s", **entry["health"]} if "health" in entry else None
+    ejection = _ejection(entry["outliers"]) if "outliers" in entry else None
+    policy = Policy(
+        bound=breaker.get("requests", 0),
+        ejection=ejection,
+        checks_health=health is not None,
+        out_s=max(ejection.for_s if ejection else 0.0, 2 * seconds_of(health["every"]) if health else 0.0),
+        may_queue=not breaker.keys() <= {"requests"},
+    )
     if extra is None:
-        return Policy(may_refuse=True)
+        return policy
     budget = extra.get("budget", 20)
     statuses = () if retries is None else retries.get("on", ["unavailable"])
-    return Policy(
+    return policy._replace(
         attempts=2 if retries is None else retries.get("attempts", 2),
         on=frozenset(status.upper().replace("-", "_") for status in statuses),
         per_try_s=0.0 if retries is None or "per_try" not in retries else seconds_of(retries["per_try"]),
@@ -63,8 +109,11 @@ def policy_of(document: Mapping[str, Any], use_case: str, version: str) -> Polic
         hedge_after_s=None if hedge is None else seconds_of(hedge["after"]),
         share=budget / (100 + budget),
         at_least=extra.get("at_least", 0),
-        may_refuse=any(name in entry for name in ("outliers", "breaker", "health")),
     )
+
+
+def _ejection(outliers: Mapping[str, Any]) -> Ejection:
+    return Ejection(outliers.get("errors", 5), seconds_of(outliers.get("eject", "10s")), outliers.get("at_most", 50))
 
 
 def _answering(entry: Mapping[str, Any]) -> Iterator[str]:

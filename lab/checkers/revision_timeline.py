@@ -135,6 +135,11 @@ class Rules:
         versions = (each for model in self._document["models"].values() for each in model["versions"].values())
         return frozenset((*self._document.get("clusters", ()), *(str(each.get("cluster", "")) for each in versions)))
 
+    @cached_property
+    def settings(self) -> frozenset[str]:
+        """What its use cases say, such as ``breaker``: names that none of them has need not be looked for."""
+        return frozenset(name for use_case in self._document["use_cases"].values() for name in use_case)
+
     def replicas(self, cluster: str) -> int:
         """Returns how many replicas the table gives a cluster; one if it does not say."""
         return int(self._document.get("clusters", {}).get(cluster, {}).get("replicas", 1))

@@ -36,8 +36,8 @@ STEP, STEP_OVER = "step", "step-over"
 
 _KILL = "kill"
 
-# Faults during which connections stay open.
-_KEEP_CONNECTIONS = frozenset({"slow", "error"})
+# How requests fail for faults during which connections stay open.
+_STATUSES = {"slow": frozenset({"DEADLINE_EXCEEDED"}), "error": frozenset({"INTERNAL"})}
 
 # Operations that break nothing. The last words of heals, as the events that they undo may be older than the file.
 _SCALE = "scale"
@@ -193,7 +193,7 @@ def disturbances(events: Sequence[Event], topology: Topology | None = None, call
             event.from_ns,
             undone_ns(event, events) if event.undone_by else event.until_ns,
             kills=event.kind == _KILL,
-            closes=event.kind not in _KEEP_CONNECTIONS,
+            statuses=_STATUSES.get(event.kind, frozenset()),
             role=event.role,
         )
         for event in events

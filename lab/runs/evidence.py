@@ -115,6 +115,8 @@ def _abilities(plan: LoadPlan, spec: Mapping[str, Any]) -> Abilities:
         limits_attempts=bool(can.per_try_timeout),
         hedges=bool(can.hedging),
         budgets_hedges=bool(can.hedging) and not can.hedging.note,
+        ejects=bool(can.outlier_ejection) and not can.outlier_ejection.note,
+        breaks=bool(can.circuit_breaker) and bool(topology.between),
         limits_rates=bool(can.tenant_rates),
         limits_concurrency=bool(can.tenant_concurrency),
         limiters=max((len(plan.endpoints.by_role.get(role, ())) for role in topology.between), default=0) or 1,

@@ -13,6 +13,8 @@ from lab.checkers.kinds import answered
 from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record, make_table, obey, two_versions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lab.history import Record
 
 FIRST_NS = START_NS + 100 * STEP_NS
@@ -199,10 +201,11 @@ def test_a_failover_cluster_must_take_over_where_the_topology_has_it(*, fails_ov
     )
 
 
-def _answered_by_failover_cluster(numbers: range, **changes: Any) -> Verdict:
+def _answered_by_failover_cluster(numbers: range, settings: Mapping[str, Any] | None = None, **changes: Any) -> Verdict:
     """Judges 200 answers of versions on cluster a, of which b, its failover cluster, gave some."""
     table = two_versions()
     table["clusters"]["a"]["failover"] = "b"
+    table["use_cases"]["Rows"] |= settings or {}
     records = [make_record(each, cluster="b" if each in numbers else "a") for each in range(200)]
     return _judge(records, table=table, **changes)
 
@@ -216,7 +219,7 @@ def test_a_failover_cluster_may_not_answer_while_the_own_cluster_can() -> None:
 @pytest.mark.parametrize(
     ("target", "from_ns", "outcome"),
     [
-        ("a-0", START_NS, "valid"),  # ejected, it stays out for longer than the fault
+        ("a-0", START_NS, "valid"),  # it is used again a while after the fault
         ("gateway-1", START_NS, "valid"),
         ("b-0", START_NS, "invalid"),
         ("a-0", FIRST_NS + 50 * STEP_NS, "invalid"),  # later
@@ -225,6 +228,45 @@ def test_a_failover_cluster_may_not_answer_while_the_own_cluster_can() -> None:
 def test_a_fault_explains_that_a_failover_cluster_answers(target: str, from_ns: int, outcome: str) -> None:
     killed = Disturbance(f"{target} killed", target, from_ns, from_ns + STEP_NS)
     assert _answered_by_failover_cluster(range(100, 103), disturbances=[killed]).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "settings", "marked", "outcome"),
+    [
+        ("DEADLINE_EXCEEDED", {}, [], "valid"),
+        ("UNAVAILABLE", {}, [], "invalid"),
+        ("UNAVAILABLE", {}, [KILLED], "valid"),
+        ("UNAVAILABLE", {"outliers": {}}, [], "valid"),  # the only replica may be ejected
+        ("UNAVAILABLE", {"health": {}}, [], "valid"),
+    ],
+)
+def test_a_fault_that_has_a_status_explains_no_other(
+    status: str, settings: dict[str, Any], marked: list[Disturbance], outcome: str
+) -> None:
+    table = two_versions()
+    table["use_cases"]["Rows"] |= settings
+    slow = Disturbance("a slowed down", "a", START_NS, None, statuses=frozenset({"DEADLINE_EXCEEDED"}))
+    records = [*_good(), make_record(200, status=status)]
+    assert _judge(records, table=table, disturbances=[slow, *marked]).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("settings", "since_s", "outcome"),
+    [
+        ({}, 4, "valid"),
+        ({}, 6, "invalid"),
+        ({"outliers": {"eject": "3s"}}, 7, "valid"),
+        ({"outliers": {"eject": "3s"}}, 9, "invalid"),
+        ({"health": {"every": "2s"}}, 8, "valid"),
+        ({"health": {}}, 8, "invalid"),
+    ],
+)
+def test_the_own_cluster_must_be_used_again_once_it_can_answer(
+    settings: dict[str, Any], since_s: int, outcome: str
+) -> None:
+    healed_ns = START_NS - since_s * 1_000_000_000
+    killed = Disturbance("a killed", "a", healed_ns - 1, healed_ns)
+    assert _answered_by_failover_cluster(range(3), settings, disturbances=[killed]).outcome == outcome
 
 
 @pytest.mark.parametrize(("until_ns", "outcome"), [(FIRST_NS, "valid"), (None, "invalid")])

@@ -124,7 +124,14 @@ def test_no_attempt_is_cancelled_before_one_of_both_is_answered(first_ended_ms: 
 
 @pytest.mark.parametrize(("closes", "wrong"), [(True, 0), (False, 10)])
 def test_a_fault_that_closes_connections_cancels_attempts_beside_a_hedge(*, closes: bool, wrong: int) -> None:
-    fault = Disturbance("rows-a churned", "rows-a", START_NS, None, closes=closes, role="model")
+    fault = Disturbance(
+        "rows-a churned",
+        "rows-a",
+        START_NS,
+        None,
+        statuses=frozenset() if closes else frozenset({"DEADLINE_EXCEEDED"}),
+        role="model",
+    )
     verdict = judge(*_hedged(2, -140), HEDGE, disturbances=[fault])
     assert len(verdict.violations) == wrong
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
 import pytest
@@ -43,6 +44,11 @@ def test_policies_are_read_alike(use_case: dict[str, Any]) -> None:
     assert read.share == (extra.budget / (100 + extra.budget) if extra else 0)
     assert read.at_least == (extra.at_least if extra else 0)
     assert read.may_refuse == any((other.outliers, other.breaker, other.health))
+    assert read.bound == (other.breaker.requests if other.breaker else 0)
+    assert read.ejection == (astuple(other.outliers) if other.outliers else None)
+    assert read.out_s == max(
+        other.outliers.eject_s if other.outliers else 0, 2 * other.health.every_s if other.health else 0
+    )
 
 
 def test_a_pinned_version_follows_the_policy_of_the_use_case_that_it_answers() -> None:
@@ -65,3 +71,20 @@ def test_quotas_are_read_alike(entry: dict[str, Any], limiters: int) -> None:
     assert read == Quota("batch", "batch", entry.get("rate"), limiters * share.burst, concurrent, frozenset())
     assert read.rate == pytest.approx(rate)
     assert quota_of(table, "kids", limiters=limiters, proves_callers=True) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "replicas", "all_of_them"),
+    [
+        ({}, 1, False),
+        ({"outliers": {}}, 1, True),
+        ({"outliers": {}}, 2, False),
+        ({"outliers": {"at_most": 51}}, 2, True),
+        ({"outliers": {"at_most": 67}}, 3, True),
+        ({"outliers": {"at_most": 66}}, 3, False),
+        ({"health": {}}, 2, True),
+    ],
+)
+def test_a_proxy_may_take_out_all_replicas(settings: dict[str, Any], replicas: int, *, all_of_them: bool) -> None:
+    table = make_table({"rows@v1": 100}, **settings)
+    assert policy_of(table, "Rows", "rows@v1").may_take_out_all(replicas) == all_of_them

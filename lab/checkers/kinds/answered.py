@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NAME = "answered"
 
 FAILOVER_NS = 5_000_000_000
-"""Time until a cluster whose replicas are gone or silent is left for its failover cluster."""
+"""Time until a cluster whose replicas are gone or silent is left for its failover cluster, or is used again."""
 
 _SHOWN = 3
 _UNEXPLAINED = "no marked fault reaches it, and nothing in the table explains it"
@@ -36,8 +36,9 @@ def check(evidence: Evidence) -> Verdict:
     or the use case, are explained. Any other failure, and a caller's own default answer, is
 
     - a violation while no fault is marked that reaches it, until :data:`lab.checkers.evidence.RECOVERY_NS` after it was
-      undone: a fault of a model cluster reaches requests for its versions only, any other fault all requests; that
-      one of several replicas or gateways was killed reaches none that is sent more than :data:`FAILOVER_NS` later;
+      undone: a fault of a model cluster reaches requests for its versions only, any other fault all requests; one that
+      slows replicas, or lets them answer with a status, explains no other failures; that one of several replicas or
+      gateways was killed reaches none that is sent more than :data:`FAILOVER_NS` later;
     - a violation if the table promises recovery from the marked fault: the cluster of the chosen version was hit, and a
       fallback's was not, or, :data:`FAILOVER_NS` after the fault began, its failover cluster was not;
       nothing is promised for a stream of which items had come;
@@ -45,8 +46,8 @@ def check(evidence: Evidence) -> Verdict:
 
     A fallback's answer means that the chosen version failed: it is a violation while no fault reaches it, unless the
     table limits that version's requests. A failover cluster's answer means that no replica of the version's own cluster
-    can answer: it is a violation if no fault of that cluster or of a unit between has begun, and all its replicas are
-    registered.
+    can answer: it is a violation if no fault of that cluster or of a unit between goes on or was undone less than
+    :data:`FAILOVER_NS` ago, and all its replicas are registered. An ejected replica may stay out for longer.
 
     With an objective (``availability_slo``), the share of answers among answers and failures must reach it in the run
     and in each use case.
@@ -122,17 +123,28 @@ def _left_without_reason(record: Record, evidence: Evidence) -> str:
 
 def _may_be_left(home: str, rules: Rules, record: Record, evidence: Evidence) -> bool:
     """Whether a replica of a cluster may not have been able to answer; one that was ejected stays out for a while."""
-    begun = (each for each in evidence.disturbances if each.from_ns <= record.done_ns)
-    if evidence.registrations is None or any(_reaches(each, home, rules) for each in begun):
+    out_ns = FAILOVER_NS + round(rules.policy(record).out_s * 1e9)
+    lately = (
+        each
+        for each in evidence.disturbances
+        if each.from_ns <= record.done_ns and (each.until_ns is None or record.sent_ns <= each.until_ns + out_ns)
+    )
+    if evidence.registrations is None or any(_reaches(each, home, rules) for each in lately):
         return True
-    registered = {
-        each.replica
-        for each in evidence.registrations.replicas
-        if each.cluster == home
-        and each.from_ns + RECOVERY_NS <= record.sent_ns
-        and (each.until_ns is None or each.until_ns > record.done_ns)
-    }
-    return len(registered) < rules.replicas(home)
+    return _registered(home, record, evidence) < rules.replicas(home)
+
+
+def _registered(cluster: str, record: Record, evidence: Evidence) -> int:
+    """Returns how many replicas of a cluster were registered from well before a request until its end."""
+    return len(
+        {
+            each.replica
+            for each in (evidence.registrations.replicas if evidence.registrations else ())
+            if each.cluster == cluster
+            and each.from_ns + RECOVERY_NS <= record.sent_ns
+            and (each.until_ns is None or each.until_ns > record.done_ns)
+        }
+    )
 
 
 def _met(record: Record, evidence: Evidence) -> tuple[list[Disturbance], list[Disturbance]]:
@@ -147,7 +159,20 @@ def _met(record: Record, evidence: Evidence) -> tuple[list[Disturbance], list[Di
             for one in rules
         )
 
-    return met, list(filter(explains, met)) if rules else met
+    if not rules:
+        return met, met
+    return met, list(filter(explains, met)) if _may_end_so(record, met, rules, evidence) else []
+
+
+def _may_end_so(record: Record, met: Sequence[Disturbance], rules: Sequence[Rules], evidence: Evidence) -> bool:
+    """Whether what a request met explains its status; if all replicas may have been taken out, any."""
+    if record.status == "OK":
+        return True
+    for each in rules:
+        versions = (each.expected(record), *each.fallbacks(record))
+        if any(each.policy(record).may_take_out_all(_registered(one.cluster, record, evidence)) for one in versions):
+            return True
+    return any(not each.statuses or record.status in each.statuses for each in met)
 
 
 def _reaches(disturbance: Disturbance, cluster: str, rules: Rules) -> bool:
