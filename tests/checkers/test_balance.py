@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Disturbance, Registration, Registrations, Unheard
+from lab.checkers import Abilities, Disturbance, Registration, Registrations, Unheard
 from lab.checkers.kinds import balance
 from tests.checkers.builders import START_NS, make_evidence, make_record
 
@@ -75,14 +75,21 @@ def test_too_few_requests_show_nothing(turns: str, every_ns: int) -> None:
 @pytest.mark.parametrize(
     "second",
     [
-        Registration("a", "a-1", START_NS + 1, None),
         Registration("a", "a-1", 0, START_NS + EVERY_NS),
         Registration("b", "b-1", 0, None),
     ],
-    ids=["came", "left", "of another cluster"],
+    ids=["left", "of another cluster"],
 )
-def test_a_replica_that_was_not_there_all_the_time_needs_none(second: Registration) -> None:
+def test_a_replica_that_was_not_there_at_the_end_needs_none(second: Registration) -> None:
     assert outcome(judge("0" * 60, [BOTH[0], second])) == "nothing"
+
+
+def test_a_replica_that_came_later_must_get_its_share_from_then_on() -> None:
+    came = [BOTH[0], Registration("a", "a-1", START_NS + 1_000_000_000, None)]
+    assert outcome(judge("0" * 70, came)) == "invalid"
+    assert outcome(judge("0" * 30 + "01" * 20, came)) == "valid"
+    assert outcome(judge("0" * 60, came)) == "nothing", "too few since"
+    assert outcome(judge("0" * 70, came, abilities=Abilities(follows_rules=False))) == "nothing"
 
 
 @pytest.mark.parametrize("target", ["a-1", "a"])

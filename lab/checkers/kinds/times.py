@@ -1,0 +1,86 @@
+"""Can requests have been sent and answered when the driver says, by what models say of the same requests?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from lab.checkers.checker import Checker
+from lab.checkers.revision_timeline import request
+from lab.checkers.verdict import Outcome, Verdict, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.checkers.evidence import Evidence
+    from lab.history import Record
+
+NAME = "times"
+
+DRIFT_NS = 1_000_000
+"""How far two clocks may drift apart within :data:`WINDOW_NS`."""
+
+WINDOW_NS = 1_000_000_000
+
+_MS = 1e6
+
+
+class _Flight(NamedTuple):
+    """An answered request: its way to the model and back, each by both clocks, nanoseconds."""
+
+    record: Record
+    there_ns: int
+    back_ns: int
+
+
+def check(evidence: Evidence) -> Verdict | None:
+    """Compares when requests were sent and answered with when a model received and ended them.
+
+    A request arrives after it was sent, and its answer comes after the model gave it. So in any second, a replica's
+    clock is ahead of the driver's by at most the shortest way there, and behind it by at most the shortest way back.
+    A request that came back sooner than the others allow was not answered, or they were not sent, when the driver says.
+
+    Returns:
+        None if no replica could say when it received and ended an answered request.
+    """
+    judged = 0
+    violations: list[Violation] = []
+    for (replica, _), flights in sorted(_by_replica_and_window(evidence).items()):
+        judged += len(flights)
+        ahead_ns = min(each.there_ns for each in flights)
+        for each in flights:
+            if each.back_ns + ahead_ns < -DRIFT_NS:
+                early = f"{-(each.back_ns + ahead_ns) / _MS:.1f} ms before {replica} can have answered it"
+                message = f"{request(each.record)} was answered {early}, by when others reached it"
+                violations.append(Violation(NAME, each.record.sequence, each.record.request_id, message))
+    if violations:
+        violations.sort(key=lambda one: one.sequence)
+        return Verdict(
+            NAME, Outcome.INVALID, f"{len(violations)} of {judged} answers came too early", tuple(violations)
+        )
+    return Verdict(NAME, Outcome.VALID, f"{judged} answers came after their models gave them") if judged else None
+
+
+def _by_replica_and_window(evidence: Evidence) -> dict[tuple[str, int], list[_Flight]]:
+    found: defaultdict[tuple[str, int], list[_Flight]] = defaultdict(list)
+    for flight, replica, arrived_ns in _flights(evidence):
+        found[replica, arrived_ns // WINDOW_NS].append(flight)
+    return found
+
+
+def _flights(evidence: Evidence) -> Iterator[tuple[_Flight, str, int]]:
+    """Yields the requests that one replica received and answered."""
+    for record in evidence.records:
+        its = evidence.attempts.get(record.request_id, ()) if record.status == "OK" else ()
+        if len(its) == 1 and its[0].status == "OK":
+            [each] = its
+            there_ns, back_ns = each.arrived_ns - record.sent_ns, record.done_ns - each.ended_ns
+            yield _Flight(record, there_ns, back_ns), each.replica, each.arrived_ns
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Can requests have been sent and answered when the driver says, by what models say of the same requests?",
+    subject="an answer of which a replica says when it gave it",
+    check=check,
+)
