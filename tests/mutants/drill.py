@@ -11,6 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from lab.lab import Lab
 from tests.mutants.catalogue import CHECKOUT, HOME
 
 if TYPE_CHECKING:
@@ -145,6 +146,53 @@ def shared(topology: str) -> None:
     load(topology, lambda: None, "--context", "tenant=batch", seconds=5)
 
 
+def gray(topology: str) -> None:
+    """Lets one of two replicas fail every request of a use case that ejects such replicas."""
+    load(topology, lambda: _inject("error", "gray-a", "rate=1"))
+
+
+def all_gray(topology: str) -> None:
+    """Lets both replicas of such a use case fail every request."""
+    load(topology, lambda: _inject("error", "gray", "rate=1"))
+
+
+def full(topology: str) -> None:
+    """Slows a cluster so that more requests for it are in flight than its circuit breaker allows."""
+    load(topology, lambda: _inject("slow", "full", "ms=100"))
+
+
+def away(topology: str) -> None:
+    """Kills a cluster that has a failover cluster for so long that this takes over, and lets it come back."""
+    load(
+        topology,
+        lambda: lab("fault", "inject", "kill", "three", "--for", "6.5", "--name", NAME, check=False),
+        seconds=28,
+    )
+
+
+def scale(replicas: int) -> None:
+    """Gives each cluster so many replicas."""
+    for cluster in ("one", "two", "three"):
+        Lab(NAME).units.scale(cluster, replicas)
+
+
+def grown(topology: str) -> None:
+    """Gives each cluster a second replica while load runs."""
+    load(topology, lambda: scale(2), seconds=18)
+
+
+def drained(topology: str) -> None:
+    """Takes one of two replicas of each cluster away while load runs, and requests take a while."""
+
+    def slow_and_fewer() -> None:
+        for cluster in ("one", "two", "three"):
+            _inject("slow", cluster, "ms=300")
+        scale(1)
+
+    scale(2)
+    load(topology, slow_and_fewer, seconds=12)
+
+
 def several(topology: str) -> None:
     """Drives load at clusters of several replicas, and nothing else."""
     load(topology, seconds=5)
@@ -171,18 +219,27 @@ DRILLS: dict[str, Callable[[str], None]] = {
         slower,
         stuck,
         shared,
+        gray,
+        all_gray,
+        full,
+        away,
+        grown,
+        drained,
         several,
         elsewhere,
     )
 }
-_POLICY = {"errors", "slow", "slower", "stuck", "shared", "several"}
+_SPECS = {
+    "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several"},
+    "replicas.toml": {"gray", "all_gray", "full"},
+}
 
 
 def main() -> None:
     """Runs one drill, and takes the lab down also after an error."""
     drill, topology = sys.argv[1:]
     try:
-        spec = str(HOME / ("policy.toml" if drill in _POLICY else "lab.toml"))
+        spec = str(HOME / next((name for name, drills in _SPECS.items() if drill in drills), "lab.toml"))
         topologies = f"{topology},mesh" if drill == "elsewhere" else topology
         lab("up", "--name", NAME, "--runtime", "process", "--spec", spec, "--topology", topologies)
         DRILLS[drill](topology)
