@@ -102,6 +102,10 @@ class Disturbance:
         """Whether it may close connections with requests in flight."""
         return not self.statuses
 
+    def may_end_with(self, statuses: Collection[str]) -> bool:
+        """Whether requests may fail with one of these statuses for it."""
+        return not self.statuses or not self.statuses.isdisjoint(statuses)
+
     def met(self, record: Record) -> bool:
         """Whether a request was in flight meanwhile, or until :data:`RECOVERY_NS` after it was undone."""
         return record.done_ns >= self.from_ns and (

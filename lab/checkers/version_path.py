@@ -119,11 +119,11 @@ class VersionPath:
     def _skipped(self, start: int, end: int) -> str:
         """Returns the first version between two places that had no reason to be skipped; empty if each had one.
 
-        Reasons: a marked fault hits its cluster, or an attempt at it may not have been seen.
+        Reasons: a marked fault that may cut off its cluster, or an attempt at it may not have been seen.
         """
         for place in range(start, end):
             cluster = self._clusters[place]
-            hit = any(each.hits(cluster) for each in self._met)
+            hit = any(each.closes and each.hits(cluster) for each in self._met)
             if not hit and self.seen:
                 return self._keys[place]
         return ""

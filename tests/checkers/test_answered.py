@@ -251,6 +251,27 @@ def test_a_fault_that_has_a_status_explains_no_other(
 
 
 @pytest.mark.parametrize(
+    ("settings", "statuses", "outcome"),
+    [
+        ({}, [], "valid"),
+        ({}, ["INTERNAL"], "valid"),
+        ({}, ["DEADLINE_EXCEEDED"], "invalid"),
+        ({"retries": {"per_try": "10ms"}}, ["DEADLINE_EXCEEDED"], "valid"),
+        ({"outliers": {}}, ["DEADLINE_EXCEEDED"], "valid"),
+    ],
+)
+def test_a_slow_cluster_is_no_reason_for_a_fallback(
+    settings: dict[str, Any], statuses: list[str], outcome: str
+) -> None:
+    table = two_versions()
+    table["use_cases"]["Rows"] |= {"fallback": ["rows@v2"], **settings}
+    slow = Disturbance("a slowed down", "a", START_NS, None, statuses=frozenset(statuses))
+    records = [*_good(), make_record(200, source="fallback", version="v2", cluster="b")]
+    assert _judge(records, table=table, disturbances=[slow]).outcome == outcome
+    assert _judge(records, table=table).outcome == "invalid"
+
+
+@pytest.mark.parametrize(
     ("settings", "since_s", "outcome"),
     [
         ({}, 4, "valid"),

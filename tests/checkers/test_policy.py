@@ -151,6 +151,9 @@ def test_fallbacks_come_in_order_and_a_skipped_one_needs_a_reason(seen: list[tup
     if "skipped" in message and version != "v2":
         verdict = judge([record], attempts(record, *seen), {"fallback": FALLBACKS}, disturbances=hit)
         assert verdict.outcome == Outcome.VALID
+        slow = [replace(each, statuses=frozenset({"DEADLINE_EXCEEDED"})) for each in hit]
+        verdict = judge([record], attempts(record, *seen), {"fallback": FALLBACKS}, disturbances=slow)
+        assert verdict.outcome == Outcome.INVALID
 
 
 def test_a_fallback_that_was_not_tried_needs_a_reason() -> None:

@@ -107,8 +107,15 @@ def _explains(rules: Rules, record: Record) -> bool:
 
 
 def _may_fall_back(record: Record, evidence: Evidence) -> bool:
-    limited = any(rules.limits(record) for rules in evidence.timeline.during(record))
-    return limited or bool(_met(record, evidence)[1])
+    rules = evidence.timeline.during(record)
+    if any(each.limits(record) for each in rules):
+        return True
+    reasons = _met(record, evidence)[1]
+    if any(each.may_end_with(FALLS_BACK) for each in reasons):
+        return True
+    # What is only slow is left when its time is over or it has been ejected.
+    limited = any(each.policy(record).per_try_s for each in rules)
+    return bool(reasons) and (limited or _all_may_be_out(record, rules, evidence))
 
 
 def _left_without_reason(record: Record, evidence: Evidence) -> str:
@@ -168,11 +175,16 @@ def _may_end_so(record: Record, met: Sequence[Disturbance], rules: Sequence[Rule
     """Whether what a request met explains its status; if all replicas may have been taken out, any."""
     if record.status == "OK":
         return True
-    for each in rules:
-        versions = (each.expected(record), *each.fallbacks(record))
-        if any(each.policy(record).may_take_out_all(_registered(one.cluster, record, evidence)) for one in versions):
-            return True
-    return any(not each.statuses or record.status in each.statuses for each in met)
+    return _all_may_be_out(record, rules, evidence) or any(each.may_end_with({record.status}) for each in met)
+
+
+def _all_may_be_out(record: Record, rules: Sequence[Rules], evidence: Evidence) -> bool:
+    """Whether all replicas of a version that a request may reach may have been left alone."""
+    return any(
+        each.policy(record).may_take_out_all(_registered(version.cluster, record, evidence))
+        for each in rules
+        for version in (each.expected(record), *each.fallbacks(record))
+    )
 
 
 def _reaches(disturbance: Disturbance, cluster: str, rules: Rules) -> bool:

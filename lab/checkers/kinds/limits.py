@@ -158,7 +158,7 @@ def _too_much(account: _Account, evidence: Evidence) -> Iterator[Violation]:
 def _too_little(account: _Account, evidence: Evidence) -> Iterator[Violation]:
     """Yields refusals that neither the rate nor the bound on requests in flight explains."""
     can, [quota, *others] = evidence.abilities, account.quotas
-    loud = account.others or evidence.unheard or evidence.disturbances
+    loud = account.others or evidence.unheard or any(each.closes for each in evidence.disturbances)
     if quota is None or others or loud or can.limiters > 1 or evidence.window_ns is None:
         return
     maybe = [(each.from_ns, each.until_ns, each.record.done_ns) for each in account.admitted]
