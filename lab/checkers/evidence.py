@@ -85,6 +85,7 @@ class Disturbance:
         from_ns: Unix nanoseconds.
         until_ns: when it was undone, Unix nanoseconds; None if it was not.
         kills: whether its target cannot answer at all meanwhile.
+        freezes: whether its target answers nothing meanwhile, and its connections stay open.
         statuses: names of those with which its target then fails requests; empty for any, also by closed connections.
         role: of the unit that it hit; empty if that is not known.
     """
@@ -94,6 +95,7 @@ class Disturbance:
     from_ns: int
     until_ns: int | None
     kills: bool = False
+    freezes: bool = False
     statuses: frozenset[str] = frozenset()
     role: str = ""
 

@@ -34,7 +34,7 @@ LAB_EVENTS = "events.jsonl"
 STEP, STEP_OVER = "step", "step-over"
 """A scenario's step begins and ends. A step does nothing to the lab by itself."""
 
-_KILL = "kill"
+_KILL, _PAUSE = "kill", "pause"
 
 # How requests fail for faults during which connections stay open.
 _STATUSES = {"slow": frozenset({"DEADLINE_EXCEEDED"}), "error": frozenset({"INTERNAL"})}
@@ -193,6 +193,7 @@ def disturbances(events: Sequence[Event], topology: Topology | None = None, call
             event.from_ns,
             undone_ns(event, events) if event.undone_by else event.until_ns,
             kills=event.kind == _KILL,
+            freezes=event.kind == _PAUSE,
             statuses=_STATUSES.get(event.kind, frozenset()),
             role=event.role,
         )

@@ -126,21 +126,29 @@ def test_a_fault_that_is_not_undone_lasts() -> None:
         (["control-plane"], 1, 2, True),
     ],
 )
-def test_what_is_dead_explains_no_failure_once_others_like_it_are_asked(
-    dead: list[str], replicas: int, gateways: int, *, explained: bool
+@pytest.mark.parametrize(("how", "left_ns"), [("kills", answered.FAILOVER_NS), ("freezes", answered.FROZEN_NS)])
+def test_what_is_dead_or_frozen_explains_no_failure_once_others_like_it_are_asked(
+    how: str, left_ns: int, dead: list[str], replicas: int, gateways: int, *, explained: bool
 ) -> None:
     table = two_versions()
     table["clusters"]["a"]["replicas"] = replicas
 
     def failing(killed_ns: int) -> Outcome:
         marked = [
-            Disturbance(f"{each} killed", each, killed_ns, None, kills=True, role=each.rstrip("-12")) for each in dead
+            Disturbance(
+                *(each, each, killed_ns, None),
+                kills=how == "kills",
+                freezes=how == "freezes",
+                role=each.rstrip("-12"),
+            )
+            for each in dead
         ]
         can = Abilities(between=("gateway",), limiters=gateways)
         return _judge(_with_failures(range(3)), table=table, disturbances=marked, abilities=can).outcome
 
     assert failing(START_NS) == "valid"
-    assert failing(START_NS - answered.FAILOVER_NS - 1) == ("valid" if explained else "invalid")
+    assert failing(START_NS - left_ns + 1_000_000_000) == "valid"
+    assert failing(START_NS - left_ns - 1) == ("valid" if explained else "invalid")
 
 
 def _with_fallback(**clusters: Any) -> dict[str, Any]:

@@ -176,6 +176,15 @@ def scale(replicas: int) -> None:
         Lab(NAME).units.scale(cluster, replicas)
 
 
+def frozen(topology: str) -> None:
+    """Freezes one of two replicas for longer than it may take to leave it."""
+    load(
+        topology,
+        lambda: lab("fault", "inject", "pause", "slow-a", "--for", "13", "--name", NAME, check=False),
+        seconds=30,
+    )
+
+
 def grown(topology: str) -> None:
     """Gives each cluster a second replica while load runs."""
     load(topology, lambda: scale(2), seconds=18)
@@ -223,6 +232,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         all_gray,
         full,
         away,
+        frozen,
         grown,
         drained,
         several,
@@ -230,7 +240,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
     )
 }
 _SPECS = {
-    "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several"},
+    "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen"},
     "replicas.toml": {"gray", "all_gray", "full"},
 }
 

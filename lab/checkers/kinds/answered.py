@@ -25,6 +25,9 @@ NAME = "answered"
 FAILOVER_NS = 5_000_000_000
 """Time until a cluster whose replicas are gone or silent is left for its failover cluster, or is used again."""
 
+FROZEN_NS = 10_000_000_000
+"""Time until a frozen replica or gateway is left for others: pings show it within five seconds, later if they wait."""
+
 _SHOWN = 3
 _UNEXPLAINED = "no marked fault reaches it, and nothing in the table explains it"
 
@@ -38,7 +41,8 @@ def check(evidence: Evidence) -> Verdict:
     - a violation while no fault is marked that reaches it, until :data:`lab.checkers.evidence.RECOVERY_NS` after it was
       undone: a fault of a model cluster reaches requests for its versions only, any other fault all requests; one that
       slows replicas, or lets them answer with a status, explains no other failures; that one of several replicas or
-      gateways was killed reaches none that is sent more than :data:`FAILOVER_NS` later;
+      gateways was killed or frozen reaches none that is sent later by more than :data:`FAILOVER_NS` or
+      :data:`FROZEN_NS`;
     - a violation if the table promises recovery from the marked fault: the cluster of the chosen version was hit, and a
       fallback's was not, or, :data:`FAILOVER_NS` after the fault began, its failover cluster was not;
       nothing is promised for a stream of which items had come;
@@ -195,8 +199,9 @@ def _reaches(disturbance: Disturbance, cluster: str, rules: Rules) -> bool:
 def _is_left(
     disturbance: Disturbance, met: Sequence[Disturbance], record: Record, rules: Rules, abilities: Abilities
 ) -> bool:
-    """Whether a killed replica or gateway has been left for others by the time that a request was sent."""
-    if not disturbance.kills or record.sent_ns <= disturbance.from_ns + FAILOVER_NS:
+    """Whether a dead or frozen replica or gateway has been left for others by the time that a request was sent."""
+    left_ns = FAILOVER_NS if disturbance.kills else FROZEN_NS
+    if not (disturbance.kills or disturbance.freezes) or record.sent_ns <= disturbance.from_ns + left_ns:
         return False
     if disturbance.until_ns is not None and record.sent_ns > disturbance.until_ns:
         return False  # it comes back
