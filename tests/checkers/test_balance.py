@@ -86,10 +86,10 @@ def test_a_replica_that_was_not_there_at_the_end_needs_none(second: Registration
 
 def test_a_replica_that_came_later_must_get_its_share_from_then_on() -> None:
     came = [BOTH[0], Registration("a", "a-1", START_NS + 1_000_000_000, None)]
-    assert outcome(judge("0" * 70, came)) == "invalid"
-    assert outcome(judge("0" * 30 + "01" * 20, came)) == "valid"
-    assert outcome(judge("0" * 60, came)) == "nothing", "too few since"
-    assert outcome(judge("0" * 70, came, abilities=Abilities(follows_rules=False))) == "nothing"
+    assert outcome(judge("0" * 101, came)) == "invalid"
+    assert outcome(judge("0" * 61 + "01" * 20, came)) == "valid"
+    assert outcome(judge("0" * 99, came)) == "nothing", "too few since"
+    assert outcome(judge("0" * 101, came, abilities=Abilities(follows_rules=False))) == "nothing"
 
 
 @pytest.mark.parametrize("target", ["a-1", "a"])

@@ -187,7 +187,7 @@ def frozen(topology: str) -> None:
 
 def grown(topology: str) -> None:
     """Gives each cluster a second replica while load runs."""
-    load(topology, lambda: scale(2), seconds=18)
+    load(topology, lambda: scale(2), seconds=26)
 
 
 def drained(topology: str) -> None:

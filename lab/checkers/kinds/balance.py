@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import RECOVERY_NS, cluster_of
+from lab.checkers.evidence import cluster_of
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ LEAST_SHARE = 0.25
 
 LEAST_NS = 3_000_000_000
 """Time between the first and the last of these, as a replica may load a version later than its peers."""
+
+
+JOINED_NS = 5_000_000_000
+"""Time from a replica's registration until requests surely reach it, also on a busy machine."""
 
 
 class _Place(NamedTuple):
@@ -45,8 +49,8 @@ def check(evidence: Evidence) -> Verdict | None:
     """Counts the attempts that replicas received, by version and cluster.
 
     Judged are the replicas that were registered when the run ended, that no marked fault hit, and that could say what
-    they received: from the run's begin on, or from :data:`lab.checkers.evidence.RECOVERY_NS` after their registration,
-    which requests must follow. At each version of which their cluster then received :data:`LEAST_EACH` attempts for
+    they received: from the run's begin on, or from :data:`JOINED_NS` after they were registered, where requests follow
+    the rules. At each version of which their cluster then received :data:`LEAST_EACH` attempts for
     each of these, within :data:`LEAST_NS` or more, each must have received :data:`LEAST_SHARE` of an even share; where
     attempts failed or the table has a slow start, one attempt, as a proxy may have left a replica for its failures, or
     begun with it late.
@@ -97,7 +101,7 @@ def _members(evidence: Evidence) -> dict[str, list[_Member]]:
         stays = each.until_ns is None or each.until_ns >= end_ns
         came_later = each.from_ns > begin_ns
         if stays and not out & {each.replica, each.cluster} and (evidence.abilities.follows_rules or not came_later):
-            members[each.cluster].append(_Member(each.replica, each.from_ns + RECOVERY_NS if came_later else begin_ns))
+            members[each.cluster].append(_Member(each.replica, each.from_ns + JOINED_NS if came_later else begin_ns))
     return {cluster: sorted(each) for cluster, each in members.items()}
 
 
