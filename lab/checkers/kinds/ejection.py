@@ -108,7 +108,7 @@ def _ejections(evidence: Evidence) -> tuple[int, list[Violation]]:
             until_ns = began_ns + for_ns - CLOCKS_NS
             for each, record in found:
                 if record is not None and from_ns <= each.arrived_ns <= until_ns:
-                    after = f"{(each.arrived_ns - began_ns) / 1e9:.1f} s after its {ejection.errors}th failure in a row"
+                    after = f"{(each.arrived_ns - began_ns) / 1e9:.1f} s after {ejection.errors} failures in a row"
                     what = f"{replica.name} got an attempt {after}; it is to be left alone for {ejection.for_s:g} s"
                     violations.append(_violation(record, what))
     return due, violations
