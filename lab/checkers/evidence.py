@@ -302,6 +302,16 @@ class Evidence:
                 by_request[each.request_id].append(each)
         return by_request
 
+    def settled(self, cluster: str, from_ns: int, until_ns: int) -> set[str]:
+        """Returns the replicas of a cluster that were registered from :data:`RECOVERY_NS` before a time to another."""
+        return {
+            each.replica
+            for each in (self.registrations.replicas if self.registrations else ())
+            if each.cluster == cluster
+            and each.from_ns + RECOVERY_NS <= from_ns
+            and (each.until_ns is None or each.until_ns > until_ns)
+        }
+
     def quota(self, rules: Rules, tenant: str) -> Quota | None:
         """Returns the quota by these rules of one caller's requests for a tenant; None if it has none."""
         can = self.abilities

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.coverage import LEAST_EXPECTED, too_little
-from lab.checkers.evidence import RECOVERY_NS
 from lab.checkers.plain_policy import FALLS_BACK
 from lab.checkers.revision_timeline import by_model
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
@@ -142,20 +141,7 @@ def _may_be_left(home: str, rules: Rules, record: Record, evidence: Evidence) ->
     )
     if evidence.registrations is None or any(_reaches(each, home, rules) for each in lately):
         return True
-    return _registered(home, record, evidence) < rules.replicas(home)
-
-
-def _registered(cluster: str, record: Record, evidence: Evidence) -> int:
-    """Returns how many replicas of a cluster were registered from well before a request until its end."""
-    return len(
-        {
-            each.replica
-            for each in (evidence.registrations.replicas if evidence.registrations else ())
-            if each.cluster == cluster
-            and each.from_ns + RECOVERY_NS <= record.sent_ns
-            and (each.until_ns is None or each.until_ns > record.done_ns)
-        }
-    )
+    return len(evidence.settled(home, record.sent_ns, record.done_ns)) < rules.replicas(home)
 
 
 def _met(record: Record, evidence: Evidence) -> tuple[list[Disturbance], list[Disturbance]]:
@@ -185,7 +171,7 @@ def _may_end_so(record: Record, met: Sequence[Disturbance], rules: Sequence[Rule
 def _all_may_be_out(record: Record, rules: Sequence[Rules], evidence: Evidence) -> bool:
     """Whether all replicas of a version that a request may reach may have been left alone."""
     return any(
-        each.policy(record).may_take_out_all(_registered(version.cluster, record, evidence))
+        each.policy(record).may_take_out_all(len(evidence.settled(version.cluster, record.sent_ns, record.done_ns)))
         for each in rules
         for version in (each.expected(record), *each.fallbacks(record))
     )

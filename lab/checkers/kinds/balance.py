@@ -50,10 +50,9 @@ def check(evidence: Evidence) -> Verdict | None:
 
     Judged are the replicas that were registered when the run ended, that no marked fault hit, and that could say what
     they received: from the run's begin on, or from :data:`JOINED_NS` after they were registered, where requests follow
-    the rules. At each version of which their cluster then received :data:`LEAST_EACH` attempts for
-    each of these, within :data:`LEAST_NS` or more, each must have received :data:`LEAST_SHARE` of an even share; where
-    attempts failed or the table has a slow start, one attempt, as a proxy may have left a replica for its failures, or
-    begun with it late.
+    the rules. At each version of which their cluster then received :data:`LEAST_EACH` attempts for each of them, within
+    :data:`LEAST_NS` or more, each must have received :data:`LEAST_SHARE` of an even share; where attempts failed or the
+    table has a slow start, one attempt, as a proxy may have left a replica for its failures, or begun with it late.
 
     Returns:
         Invalid with a violation for each replica and version. None without such a version in a cluster of several

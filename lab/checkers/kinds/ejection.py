@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import CLOCKS_NS, RECOVERY_NS, cluster_of
+from lab.checkers.evidence import CLOCKS_NS, cluster_of
 from lab.checkers.revision_timeline import request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.checkers.version_path import TEAR
@@ -171,12 +171,14 @@ def _further(evidence: Evidence) -> tuple[list[Violation], int]:
         rules = evidence.timeline.alone(record) if len(its) > 1 else None
         if rules is None or rules.policy(record).may_take_out:
             continue
+        cut_off = {each.target for each in evidence.disturbances if each.closes and each.met(record)}
         in_order = sorted(its, key=lambda one: one.arrived_ns)
         for place, each in enumerate(in_order[1:], 1):
             before, cluster = in_order[:place], cluster_of(each.replica)
             tried = {one.replica for one in before if one.routing_key == each.routing_key}
-            untried = _there(cluster, each, record, evidence) - tried
-            if before[-1].status == TEAR or {cluster_of(one) for one in tried} != {cluster} or not untried:
+            untried = evidence.settled(cluster, each.arrived_ns, record.done_ns) - tried - cut_off
+            elsewhere_before = {cluster_of(one) for one in tried} != {cluster}
+            if before[-1].status == TEAR or elsewhere_before or cluster in cut_off or not untried:
                 continue
             if each.replica in tried:
                 what = f"attempt {place + 1} went to {each.replica} again; {min(untried)} had not been tried"
@@ -184,19 +186,6 @@ def _further(evidence: Evidence) -> tuple[list[Violation], int]:
             else:
                 elsewhere += 1
     return again, elsewhere
-
-
-def _there(cluster: str, attempt: Arrival, record: Record, evidence: Evidence) -> set[str]:
-    """Returns the replicas of a cluster that could take an attempt at this time."""
-    out = {each.target for each in evidence.disturbances if each.closes and each.met(record)}
-    return {
-        each.replica
-        for each in (evidence.registrations.replicas if evidence.registrations else ())
-        if each.cluster == cluster
-        and each.from_ns + RECOVERY_NS <= attempt.arrived_ns
-        and (each.until_ns is None or each.until_ns > record.done_ns)
-        and not out & {cluster, each.replica}
-    }
 
 
 def _violation(record: Record, message: str) -> Violation:
