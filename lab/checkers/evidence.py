@@ -147,7 +147,7 @@ class Abilities:
         hedges: whether it starts a second attempt beside a slow first one.
         budgets_hedges: whether it bounds all hedges by it.
         ejects: whether a unit between caller and model leaves a replica alone that fails several times in a row.
-        breaks: whether such a unit bounds the attempts in flight at a version.
+        breaks: whether it bounds the attempts in flight at a version.
         limits_rates: whether it limits the rates of tenants.
         limits_concurrency: whether it limits their requests in flight.
         limiters: replicas of the unit that limits and retries, among which a tenant's limits are divided.
@@ -311,6 +311,12 @@ class Evidence:
             and each.from_ns + RECOVERY_NS <= from_ns
             and (each.until_ns is None or each.until_ns > until_ns)
         }
+
+    def limits(self, rules: Rules, record: Record) -> bool:
+        """Whether the table limits a request in a way that the topology follows."""
+        can = self.abilities
+        followed = {"rate": can.limits_rates, "concurrent": can.limits_concurrency, "breaker": can.breaks}
+        return any(followed[name] for name in rules.limits(record))
 
     def quota(self, rules: Rules, tenant: str) -> Quota | None:
         """Returns the quota by these rules of one caller's requests for a tenant; None if it has none."""

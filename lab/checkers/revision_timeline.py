@@ -144,12 +144,12 @@ class Rules:
         """Returns how many replicas the table gives a cluster; one if it does not say."""
         return int(self._document.get("clusters", {}).get(cluster, {}).get("replicas", 1))
 
-    def limits(self, record: Record) -> bool:
-        """Whether the table limits this request's tenant, use case, or attempts at its models."""
+    def limits(self, record: Record) -> frozenset[str]:
+        """Returns what is limited: ``rate`` and ``concurrent`` of the request's tenant, ``breaker`` of its models."""
         tenants = self._document.get("tenants", {})
         limits = tenants.get(record.tenant, tenants.get("default", {}))
-        breaker = self._document["use_cases"].get(record.use_case, {}).get("breaker")
-        return breaker is not None or not {"rate", "concurrent"}.isdisjoint(limits)
+        use_case = self._document["use_cases"].get(record.use_case, {})
+        return frozenset({"rate", "concurrent"} & limits.keys() | {"breaker"} & use_case.keys())
 
     def timeout_ns(self, use_case: str) -> int:
         """Returns the timeout of a use case, nanoseconds; 0 if the table does not have it."""

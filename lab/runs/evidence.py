@@ -116,7 +116,7 @@ def _abilities(plan: LoadPlan, spec: Mapping[str, Any]) -> Abilities:
         hedges=bool(can.hedging),
         budgets_hedges=bool(can.hedging) and not can.hedging.note,
         ejects=bool(can.outlier_ejection) and not can.outlier_ejection.note,
-        breaks=bool(can.circuit_breaker) and bool(topology.between),
+        breaks=bool(can.circuit_breaker),
         limits_rates=bool(can.tenant_rates),
         limits_concurrency=bool(can.tenant_concurrency),
         limiters=max((len(plan.endpoints.by_role.get(role, ())) for role in topology.between), default=0) or 1,

@@ -76,13 +76,18 @@ def test_a_refusal_that_the_rules_expect_is_an_answer() -> None:
 )
 def test_a_limit_of_the_table_explains_an_exhausted_resource(tenants: dict[str, Any], outcome: str) -> None:
     records = _with_failures(range(10), "RESOURCE_EXHAUSTED", tenant="ads")
-    assert _judge(records, table={**two_versions(), "tenants": tenants}).outcome == outcome
+    table = {**two_versions(), "tenants": tenants}
+    can = Abilities(limits_rates=True, limits_concurrency=True)
+    assert _judge(records, table=table, abilities=can).outcome == outcome
+    assert _judge(records, table=table).outcome == "invalid", "the topology does not follow it"
 
 
 def test_a_breaker_explains_an_exhausted_resource() -> None:
     table = two_versions()
     table["use_cases"]["Rows"]["breaker"] = {"requests": 10}
-    assert _judge(_with_failures(range(10), "RESOURCE_EXHAUSTED"), table=table).outcome == "valid"
+    failed = _with_failures(range(10), "RESOURCE_EXHAUSTED")
+    assert _judge(failed, table=table, abilities=Abilities(breaks=True)).outcome == "valid"
+    assert _judge(failed, table=table).outcome == "invalid"
 
 
 def test_failures_during_a_marked_fault_are_counted_and_named() -> None:
@@ -186,7 +191,7 @@ def test_a_fallback_needs_a_fault_or_a_limit(
     table["use_cases"]["Rows"].update(breaker)
     records = _good()
     records[105] = replace(records[105], source="fallback", version="v2", cluster="b", replica="b-0")
-    verdict = _judge(records, table=table, disturbances=marked)
+    verdict = _judge(records, table=table, disturbances=marked, abilities=Abilities(breaks=True))
     assert [each.sequence for each in verdict.violations] == fell_back
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lab.checkers.evidence import Abilities, Disturbance, Evidence
-    from lab.checkers.revision_timeline import RevisionTimeline, Rules
+    from lab.checkers.revision_timeline import Rules
     from lab.history import Record
 
 NAME = "answered"
@@ -35,7 +35,7 @@ def check(evidence: Evidence) -> Verdict:
     """Judges every request that got no answer from a model, or a fallback's.
 
     A refusal that a revision in force expects, and ``RESOURCE_EXHAUSTED`` where its table has a limit for the tenant
-    or the use case, are explained. Any other failure, and a caller's own default answer, is
+    or the use case that the topology follows, are explained. Any other failure, and a caller's own default answer, is
 
     - a violation while no fault is marked that reaches it, until :data:`lab.checkers.evidence.RECOVERY_NS` after it was
       undone: a fault of a model cluster reaches requests for its versions only, any other fault all requests; one that
@@ -60,7 +60,6 @@ def check(evidence: Evidence) -> Verdict:
         little of what it was to cover: see :func:`lab.checkers.coverage.too_little`, and a fallback that no request
         took while all replicas of the chosen version's cluster were dead.
     """
-    timeline = evidence.timeline
     last_sent_ns = max((record.sent_ns for record in evidence.records), default=0)
     counts: Counter[str] = Counter()
     failures: defaultdict[str, list[Record]] = defaultdict(list)
@@ -69,7 +68,7 @@ def check(evidence: Evidence) -> Verdict:
     violations: list[Violation] = []
     answered: list[Record] = []
     for record in evidence.records:
-        kind = _kind(record, timeline, last_sent_ns)
+        kind = _kind(record, evidence, last_sent_ns)
         counts[kind] += 1
         if kind in {"answered", "explained"}:
             answered.append(record)
@@ -92,26 +91,30 @@ def check(evidence: Evidence) -> Verdict:
     return _verdict(counts, excused, violations, missed)
 
 
-def _kind(record: Record, timeline: RevisionTimeline, last_sent_ns: int) -> str:
+def _kind(record: Record, evidence: Evidence, last_sent_ns: int) -> str:
     if record.status == "OK":
         return "failed" if record.source == "default" else "answered"
     if record.status == UNSENT:
         return "unsent"
     if record.status == "CANCELLED" and record.done_ns >= last_sent_ns:
         return "cut off"  # in flight when the driver was stopped: nothing was sent any more
-    return "explained" if any(_explains(rules, record) for rules in timeline.during(record)) else "failed"
+    return (
+        "explained"
+        if any(_explains(rules, record, evidence) for rules in evidence.timeline.during(record))
+        else "failed"
+    )
 
 
-def _explains(rules: Rules, record: Record) -> bool:
+def _explains(rules: Rules, record: Record, evidence: Evidence) -> bool:
     if record.status == "RESOURCE_EXHAUSTED":
-        return rules.limits(record)
+        return evidence.limits(rules, record)
     expected = rules.expected(record).status
     return expected not in {"OK", ""} and record.status == expected
 
 
 def _may_fall_back(record: Record, evidence: Evidence) -> bool:
     rules = evidence.timeline.during(record)
-    if any(each.limits(record) for each in rules):
+    if any(evidence.limits(each, record) for each in rules):
         return True
     reasons = _met(record, evidence)[1]
     if any(each.may_end_with(FALLS_BACK) for each in reasons):

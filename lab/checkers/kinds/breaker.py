@@ -54,9 +54,11 @@ def check(evidence: Evidence) -> Verdict | None:
       bound can refuse it.
 
     Returns:
-        None if the topology has no circuit breakers, or no request met one. Unknown if the replicas were not asked.
+        None if no unit between caller and model has circuit breakers, or no request met one. Unknown if the replicas
+        were not asked.
     """
-    judged = list(_under_bounds(evidence)) if evidence.abilities.breaks else []
+    can = evidence.abilities
+    judged = list(_under_bounds(evidence)) if can.breaks and can.between else []
     if not judged:
         return None
     if evidence.arrivals is None:
