@@ -125,6 +125,11 @@ class Rules:
     def _failover(self, cluster: str) -> str:
         return str(self._document.get("clusters", {}).get(cluster, {}).get("failover", cluster))
 
+    @cached_property
+    def has_failover(self) -> bool:
+        """Whether any cluster has one that takes over from it."""
+        return any("failover" in cluster for cluster in self._document.get("clusters", {}).values())
+
     def failover(self, cluster: str) -> str:
         """Returns the cluster that takes over from this one; empty if none does."""
         return str(self._document.get("clusters", {}).get(cluster, {}).get("failover", ""))

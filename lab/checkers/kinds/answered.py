@@ -67,6 +67,7 @@ def check(evidence: Evidence) -> Verdict:
     excused: Counter[str] = Counter()
     violations: list[Violation] = []
     answered: list[Record] = []
+    may_leave = any(rules.has_failover for rules in evidence.timeline.rules)
     for record in evidence.records:
         kind = _kind(record, evidence, last_sent_ns)
         counts[kind] += 1
@@ -75,7 +76,7 @@ def check(evidence: Evidence) -> Verdict:
             answers[record.use_case] += kind == "answered"
             if record.source == "fallback" and not _may_fall_back(record, evidence):
                 violations.append(_violation(record, f"{record.use_case} answered by a fallback; {_UNEXPLAINED}"))
-            elif home := _left_without_reason(record, evidence):
+            elif may_leave and (home := _left_without_reason(record, evidence)):
                 message = f"{record.use_case} answered by {record.cluster}, which is for when {home} cannot answer"
                 violations.append(_violation(record, f"{message}; {_UNEXPLAINED}"))
         elif kind == "failed":

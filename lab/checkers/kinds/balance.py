@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
@@ -13,7 +12,6 @@ from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
     from lab.history import Record
-    from lab.history.arrivals import Arrival
 
 NAME = "balance"
 
@@ -58,30 +56,37 @@ def check(evidence: Evidence) -> Verdict | None:
         Invalid with a violation for each replica and version. None without such a version in a cluster of several
         replicas, or if nobody asked these what they received, which other checkers say.
     """
-    seen: defaultdict[_Place, list[tuple[Arrival, Record]]] = defaultdict(list)
+    arrived_ns: defaultdict[_Place, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    failed: set[_Place] = set()
+    last: dict[_Place, Record] = {}
+    place_of: dict[tuple[str, str], _Place] = {}
     for record in evidence.records:
         for each in evidence.attempts.get(record.request_id, ()):
-            seen[_Place(each.routing_key, cluster_of(each.replica))].append((each, record))
+            unit = each.routing_key, each.replica
+            place = place_of.get(unit) or place_of.setdefault(unit, _Place(unit[0], cluster_of(each.replica)))
+            arrived_ns[place][each.replica].append(each.arrived_ns)
+            last[place] = record
+            if each.status != "OK":
+                failed.add(place)
     members = _members(evidence)
     slow_start = any("slow_start" in rules.settings for rules in evidence.timeline.rules)
     judged: set[_Place] = set()
     violations: list[Violation] = []
-    for place, attempts in sorted(seen.items()):
-        attempts.sort(key=lambda one: one[0].arrived_ns)
-        failed = any(each.status != "OK" for each, _ in attempts)
-        for member in members.get(place.cluster, ()):
-            since = bisect_left(attempts, member.since_ns, key=lambda one: one[0].arrived_ns)
-            counts = Counter(each.replica for each, _ in attempts[since:])
-            replicas = sum(each.since_ns <= member.since_ns for each in members[place.cluster])
-            enough = counts.total() >= LEAST_EACH * replicas > LEAST_EACH
-            if not enough or attempts[-1][0].arrived_ns - attempts[since][0].arrived_ns < LEAST_NS:
+    for place, by_replica in sorted(arrived_ns.items()):
+        its_members = members.get(place.cluster, ())
+        for member in its_members:
+            since = {name: [at_ns for at_ns in its if at_ns >= member.since_ns] for name, its in by_replica.items()}
+            times_ns = [at_ns for its in since.values() for at_ns in its]
+            replicas = sum(each.since_ns <= member.since_ns for each in its_members)
+            enough = len(times_ns) >= LEAST_EACH * replicas > LEAST_EACH
+            if not enough or max(times_ns) - min(times_ns) < LEAST_NS:
                 continue
             judged.add(place)
-            if counts[member.name] < (1 if slow_start or failed else LEAST_SHARE * counts.total() / replicas):
-                message = f"{member.name} received {counts[member.name]} of {counts.total()} attempts at"
-                message += f" {place.routing_key}, though {place.cluster} has {replicas} replicas"
-                record = attempts[-1][1]
-                violations.append(Violation(NAME, record.sequence, record.request_id, message))
+            count = len(since.get(member.name, ()))
+            if count < (1 if slow_start or place in failed else LEAST_SHARE * len(times_ns) / replicas):
+                message = f"{member.name} received {count} of {len(times_ns)} attempts at {place.routing_key}"
+                message += f", though {place.cluster} has {replicas} replicas"
+                violations.append(Violation(NAME, last[place].sequence, last[place].request_id, message))
     if violations:
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} shares are too small", tuple(violations))
     if not judged:

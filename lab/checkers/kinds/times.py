@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import request
 from lab.checkers.verdict import Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lab.checkers.evidence import Evidence
     from lab.history import Record
 
@@ -23,14 +21,6 @@ DRIFT_NS = 1_000_000
 WINDOW_NS = 1_000_000_000
 
 _MS = 1e6
-
-
-class _Flight(NamedTuple):
-    """An answered request: its way to the model and back, each by both clocks, nanoseconds."""
-
-    record: Record
-    there_ns: int
-    back_ns: int
 
 
 def check(evidence: Evidence) -> Verdict | None:
@@ -47,12 +37,12 @@ def check(evidence: Evidence) -> Verdict | None:
     violations: list[Violation] = []
     for (replica, _), flights in sorted(_by_replica_and_window(evidence).items()):
         judged += len(flights)
-        ahead_ns = min(each.there_ns for each in flights)
-        for each in flights:
-            if each.back_ns + ahead_ns < -DRIFT_NS:
-                early = f"{-(each.back_ns + ahead_ns) / _MS:.1f} ms before {replica} can have answered it"
-                message = f"{request(each.record)} was answered {early}, by when others reached it"
-                violations.append(Violation(NAME, each.record.sequence, each.record.request_id, message))
+        ahead_ns = min(there_ns for there_ns, _, _ in flights)
+        for _, back_ns, record in flights:
+            if back_ns + ahead_ns < -DRIFT_NS:
+                early = f"{-(back_ns + ahead_ns) / _MS:.1f} ms before {replica} can have answered it"
+                message = f"{request(record)} was answered {early}, by when others reached it"
+                violations.append(Violation(NAME, record.sequence, record.request_id, message))
     if violations:
         violations.sort(key=lambda one: one.sequence)
         return Verdict(
@@ -61,21 +51,20 @@ def check(evidence: Evidence) -> Verdict | None:
     return Verdict(NAME, Outcome.VALID, f"{judged} answers came after their models gave them") if judged else None
 
 
-def _by_replica_and_window(evidence: Evidence) -> dict[tuple[str, int], list[_Flight]]:
-    found: defaultdict[tuple[str, int], list[_Flight]] = defaultdict(list)
-    for flight, replica, arrived_ns in _flights(evidence):
-        found[replica, arrived_ns // WINDOW_NS].append(flight)
-    return found
+def _by_replica_and_window(evidence: Evidence) -> dict[tuple[str, int], list[tuple[int, int, Record]]]:
+    """Returns the requests that one replica received and answered, by replica and time of arrival.
 
-
-def _flights(evidence: Evidence) -> Iterator[tuple[_Flight, str, int]]:
-    """Yields the requests that one replica received and answered."""
+    Of each its way to the model and back, each by both clocks, nanoseconds.
+    """
+    found: defaultdict[tuple[str, int], list[tuple[int, int, Record]]] = defaultdict(list)
+    attempts = evidence.attempts
     for record in evidence.records:
-        its = evidence.attempts.get(record.request_id, ()) if record.status == "OK" else ()
+        its = attempts.get(record.request_id, ()) if record.status == "OK" else ()
         if len(its) == 1 and its[0].status == "OK":
             [each] = its
-            there_ns, back_ns = each.arrived_ns - record.sent_ns, record.done_ns - each.ended_ns
-            yield _Flight(record, there_ns, back_ns), each.replica, each.arrived_ns
+            ways = (each.arrived_ns - record.sent_ns, record.done_ns - each.ended_ns, record)
+            found[each.replica, each.arrived_ns // WINDOW_NS].append(ways)
+    return found
 
 
 CHECKER = Checker(
