@@ -66,7 +66,7 @@ class Policy(NamedTuple):
         return self.checks_health or self.ejection is not None
 
     def may_take_out_all(self, replicas: int) -> bool:
-        """Whether it may leave all of so many alone. Envoy ejects while fewer than ``at_most`` are, so at least one."""
+        """Whether it may leave all replicas of a version out. Envoy ejects while fewer than ``at_most`` percent are."""
         spares = self.ejection is None or (replicas > 1 and self.ejection.at_most * replicas <= 100 * (replicas - 1))
         return self.checks_health or not spares
 

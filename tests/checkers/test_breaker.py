@@ -32,7 +32,7 @@ def judge(records: Sequence[Record], use_case: dict[str, Any] | None = None, **c
 
 
 def at(number: int, sent_ms: int, took_ms: int = 100, **changes: Any) -> Record:
-    """A request of the run, sent so many milliseconds after the first."""
+    """A request of the run, sent ``sent_ms`` after the first."""
     record = asked(number, **changes)
     sent_ns = asked(0).sent_ns + sent_ms * MS
     return replace(record, intended_ns=sent_ns, sent_ns=sent_ns, done_ns=sent_ns + took_ms * MS)

@@ -27,6 +27,7 @@ _MIX = (
     "--context",
     "segment=kids,adults",
 )
+_CLUSTERS = ("one", "two", "three")  # of lab.toml
 _TIMEOUT_S = 120
 _JUDGED = (0, 1, 2)  # exit statuses of load that was judged, by the copy's own checkers
 
@@ -161,28 +162,24 @@ def full(topology: str) -> None:
     load(topology, lambda: _inject("slow", "full", "ms=100"))
 
 
+def _inject_for(seconds: float, kind: str, target: str) -> None:
+    lab("fault", "inject", kind, target, "--for", str(seconds), "--name", NAME, check=False)
+
+
 def away(topology: str) -> None:
-    """Kills a cluster that has a failover cluster for so long that this takes over, and lets it come back."""
-    load(
-        topology,
-        lambda: lab("fault", "inject", "kill", "three", "--for", "6.5", "--name", NAME, check=False),
-        seconds=28,
-    )
+    """Kills a cluster until its failover cluster has taken over, and lets it come back."""
+    load(topology, lambda: _inject_for(6.5, "kill", "three"), seconds=28)
 
 
 def scale(replicas: int) -> None:
-    """Gives each cluster so many replicas."""
-    for cluster in ("one", "two", "three"):
+    """Sets the number of replicas of each cluster."""
+    for cluster in _CLUSTERS:
         Lab(NAME).units.scale(cluster, replicas)
 
 
 def frozen(topology: str) -> None:
     """Freezes one of two replicas for longer than it may take to leave it."""
-    load(
-        topology,
-        lambda: lab("fault", "inject", "pause", "slow-a", "--for", "13", "--name", NAME, check=False),
-        seconds=30,
-    )
+    load(topology, lambda: _inject_for(13, "pause", "slow-a"), seconds=30)
 
 
 def grown(topology: str) -> None:
@@ -194,7 +191,7 @@ def drained(topology: str) -> None:
     """Takes one of two replicas of each cluster away while load runs, and requests take a while."""
 
     def slow_and_fewer() -> None:
-        for cluster in ("one", "two", "three"):
+        for cluster in _CLUSTERS:
             _inject("slow", cluster, "ms=300")
         scale(1)
 

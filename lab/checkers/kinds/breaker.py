@@ -48,7 +48,7 @@ def check(evidence: Evidence) -> Verdict | None:
 
     - **Too many**: an attempt arrived while replicas had as many of the run's attempts as the bound allows all limiters
       together. Attempts whose caller has left count as ended. A fault of a unit between counts as one more limiter,
-      as it begins to count anew.
+      as its count may begin at zero again.
     - **Too few**: a request was refused, or a fallback answered it, before it reached a replica of the chosen version,
       although fewer than the bound can have been in flight from its sending to its end. Judged where nothing but this
       bound can refuse it.

@@ -149,7 +149,7 @@ def _is_peer(other: _Replica, replica: _Replica) -> bool:
 
 
 def _streaks(found: Sequence[tuple[Arrival, Record | None]], errors: int) -> Iterator[list[_Failure]]:
-    """Yields the failures of a replica where there are at least so many in a row."""
+    """Yields the failures of a replica wherever at least ``errors`` come in a row."""
     in_a_row: list[_Failure] = []
     for each, record in found:
         if record is not None and each.status in _FAILURES:
