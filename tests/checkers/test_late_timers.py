@@ -138,8 +138,8 @@ def test_a_fault_that_closes_connections_cancels_attempts_beside_a_hedge(*, clos
 
 @pytest.mark.parametrize(
     ("count", "delayed", "wrong"),
-    [(20, 0, 20), (19, 0, 0), (20, 4, 16), (20, 5, 0)],
-    ids=["all", "few", "most", "some"],
+    [(20, 0, 20), (19, 0, 0), (20, 4, 16), (20, 5, 0), (20, 20, 0)],
+    ids=["all", "few", "most", "some", "none"],
 )
 def test_retries_that_mostly_come_at_once_are_wrong(count: int, delayed: int, wrong: int) -> None:
     records = [asked(number, attempts=2) for number in range(count)]
