@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.cli.output import silence
+from lab.cli.output import silenced
 from lab.errors import InputError
 from lab.plain_text import require_plain
 
@@ -40,12 +40,18 @@ def completed_by(names: str) -> Callable[[str], list[str]]:
     return complete
 
 
+def _silence(ctx: typer.Context, as_json: bool) -> bool:
+    if as_json:
+        ctx.with_resource(silenced())  # until the command ends
+    return as_json
+
+
 Name = Annotated[
     str, typer.Option("--name", envvar="LAB_NAME", help="Name of the lab, of which one machine may run several.")
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", callback=silence, help="Print one JSON document on standard output, and nothing else."),
+    typer.Option("--json", callback=_silence, help="Print one JSON document on standard output, and nothing else."),
 ]
 Context = Annotated[
     list[str] | None,

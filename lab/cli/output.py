@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from rich.console import ConsoleOptions, RenderResult
 
@@ -184,8 +185,14 @@ def result_table(result: ResultTable) -> Table:
     return table(result.columns, result.written(), right=result.numbers, folds=folds)
 
 
-def silence(as_json: bool) -> bool:
-    """Sends tables and progress nowhere if the result is printed as JSON; the callback of ``--json``."""
-    for each in (console, progress_console):
-        each.file = io.StringIO() if as_json else None  # type: ignore[assignment] # None: the stream at that time
-    return as_json
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Sends tables and progress nowhere meanwhile, as a result is printed as JSON."""
+    consoles = (console, progress_console)
+    for each in consoles:
+        each.file = io.StringIO()
+    try:
+        yield
+    finally:
+        for each in consoles:
+            each.file = None  # type: ignore[assignment] # the stream at that time

@@ -1,5 +1,6 @@
 """Commands are imported one by one, and all of them are there."""
 
+import json
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from typer.main import get_group
 from typer.testing import CliRunner
 
 from lab.cli import COMMANDS, app
+from lab.cli.output import console
 from tests.lab_command import run_lab
 
 
@@ -34,6 +36,13 @@ def test_reading_commands_do_not_import_what_benches_need() -> None:
 
     assert "lab nobodys is not up" in done.stderr
     assert not {"numpy", "pyarrow", "aiohttp", "docker", "jinja2", "scenarios"} & set(done.stdout.split())
+
+
+def test_after_a_command_that_prints_json_text_is_printed_as_before(capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)
+
+    console.print("text")
+    assert capsys.readouterr().out == "text\n"
 
 
 def test_every_command_has_help_with_an_example() -> None:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from lab.cli import routes
-from lab.cli.output import silence
+from lab.cli.output import silenced
 from lab.client.admin_values import Acknowledgement, PublishProgress, Step, Waiting
 
 CALLED_NS = 1_000_000_000
@@ -64,13 +64,9 @@ def test_where_there_is_no_terminal_each_word_is_a_line(capsys: pytest.CaptureFi
 
 
 def test_scripts_get_times_in_milliseconds(capsys: pytest.CaptureFixture[str]) -> None:
-    silence(as_json=True)
-    try:
-        with routes.publish_shown(as_json=True) as progress:
-            for word in [*WORDS, _word("converged", 215)]:
-                progress(word)
-    finally:
-        silence(as_json=False)
+    with silenced(), routes.publish_shown(as_json=True) as progress:
+        for word in [*WORDS, _word("converged", 215)]:
+            progress(word)
 
     output = capsys.readouterr()
     document = json.loads(output.out)
