@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lab import folder_of, keep_files_private
@@ -319,7 +320,7 @@ class Lab:
             runtime=self._context.runtime(state),
             runs=self.runs,
             units=self.folder / "units",
-            in_force=self.routes.show(),
+            in_force=cache(self.routes.show),
             revisions=lambda since_ns, named: self.routes.history(tables=True, since_ns=since_ns, named=named),
             registrations=self.registrations,
             replicas=lambda: LabState.of(self.folder).plan.with_role("model"),

@@ -29,7 +29,7 @@ from lab.runs.registrations import save_registrations
 from lab.runs.seal import provide_key, seal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -117,7 +117,7 @@ class RunContext:
         runtime: that starts the driver.
         runs: folder of this lab's runs.
         units: folder of its units' logs, in the lab's own folder.
-        in_force: the revision in force before the run, with its route table.
+        in_force: returns the revision in force, with its route table. It is called before the run.
         revisions: returns the revisions that had not been replaced by a time (Unix nanoseconds), and those with the
             given numbers. It is called after the run.
         registrations: returns when which replicas were registered, as each control plane that answers knows it. It is
@@ -129,7 +129,7 @@ class RunContext:
     runtime: Runtime
     runs: Path
     units: Path
-    in_force: RevisionInfo
+    in_force: Callable[[], RevisionInfo]
     revisions: Callable[[int, Collection[int]], list[RevisionInfo]]
     registrations: Callable[[], list[Registrations]]
     replicas: Callable[[], list[Unit]]
@@ -157,8 +157,7 @@ def drive(
     plan = plan_for(options, context)
     ui_port = None if plan.locust is None else plan.locust.ui_port
     run_folder.create(folder)
-    run_folder.save_plan(folder, plan)
-    save_planned(folder)
+    save_plan(folder, plan, context)
     registered = context.registrations()
     began = Began.now()
     with probing(folder, context.state, plan), counting(context.state.plan.load_metrics) as of_run:
@@ -181,7 +180,7 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
     Raises:
         InputError: the options do not fit the lab or its route table, or the trace is invalid.
     """
-    document = context.in_force.document or {}
+    document = context.in_force().document or {}
     use_cases = _use_cases(options, document)
     edge_every = options.edge_every if options.locust is None else 0
     plan = LoadPlan(
@@ -219,10 +218,14 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
     return plan
 
 
-def all_known(before: Iterable[RevisionInfo], after: Iterable[RevisionInfo]) -> list[RevisionInfo]:
-    """Returns the revisions known before or after a run, oldest first; what is known after it counts."""
-    found = {each.revision: each for each in (*before, *after)}
-    return [found[number] for number in sorted(found)]
+def save_plan(folder: Path, plan: LoadPlan, context: RunContext) -> None:
+    """Saves what a run is to do and by which route table, before it begins.
+
+    A control plane that loses its store meanwhile no longer knows the table that the run began with.
+    """
+    run_folder.save_plan(folder, plan)
+    save_planned(folder)
+    run_folder.save_revisions(folder, [context.in_force()])
 
 
 def save_evidence(
@@ -230,8 +233,7 @@ def save_evidence(
 ) -> list[Record]:
     """Saves, in a run's folder, all evidence that checkers need and that can be had, and returns the history.
 
-    A control plane that does not answer leaves a run without its revisions: the folder then says so. One that has lost
-    its store meanwhile no longer knows the revision that the run began with, which is kept.
+    A control plane that does not answer leaves a run without its revisions: the folder then says so.
 
     Args:
         folder: of the run.
@@ -246,15 +248,14 @@ def save_evidence(
     named = {number for record in records for number in (record.revision, record.served_revision)}
     named |= {probe.revision for probe in probes_in(folder)}
     try:
-        found = context.revisions(from_ns - SETTLING_NS, named)
-        tables = all_known([context.in_force], found)
+        tables = context.revisions(from_ns - SETTLING_NS, named)
     except LabNotRunningError as error:
         tables = []
         run_folder.save_missing(folder, {run_folder.REVISIONS: str(error)})
-    run_folder.save_revisions(folder, tables)
+    numbers = run_folder.save_revisions(folder, tables)
     save_registrations(folder, registered, context.registrations(), asked_ns=from_ns)
     save_arrivals(folder, context.replicas(), records, since_ns=from_ns)
-    save_published(folder, context.units.parent, [each.revision for each in tables])
+    save_published(folder, context.units.parent, numbers)
     return records
 
 

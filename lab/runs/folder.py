@@ -105,11 +105,18 @@ def save_history(folder: Path) -> list[Record]:
     return records
 
 
-def save_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> None:
-    """Writes the route tables, with the times of each one's publish."""
+def save_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> list[int]:
+    """Writes route tables, with the times of each one's publish, beside those that the file already has.
+
+    Returns:
+        The numbers of all in the file, oldest first.
+    """
+    path = folder / REVISIONS
+    saved = {each["revision"]: each for each in (read_json(path) if path.exists() else ())}
     # `asdict` would copy the tables, of which there may be hundreds.
-    listed = [{**asdict(replace(each, document=None)), "document": each.document} for each in revisions]
-    (folder / REVISIONS).write_text(json.dumps(listed))
+    saved |= {each.revision: {**asdict(replace(each, document=None)), "document": each.document} for each in revisions}
+    path.write_text(json.dumps([saved[number] for number in sorted(saved)]))
+    return sorted(saved)
 
 
 def save_missing(folder: Path, missing: Mapping[str, str]) -> None:

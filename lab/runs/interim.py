@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from lab.checkers import Evidence
     from lab.runs.drive import RunContext
 
-_OF_DRIVER = (run_folder.PLAN, run_folder.PLANNED, run_folder.TRACE, run_folder.LOCUSTFILE)
+_OF_BEGINNING = (
+    run_folder.PLAN,
+    run_folder.PLANNED,
+    run_folder.TRACE,
+    run_folder.LOCUSTFILE,
+    run_folder.REVISIONS,
+)
 
 
 def judge_so_far(folder: Path, context: RunContext) -> RunResult:
@@ -44,7 +50,7 @@ def judge_so_far(folder: Path, context: RunContext) -> RunResult:
     records = [record for spool in spools for record in read_spool(spool)]
     with TemporaryDirectory(prefix="lab-interim-") as temporary, intact(folder):
         interim = Path(temporary)
-        for name in _OF_DRIVER:
+        for name in _OF_BEGINNING:
             if (folder / name).exists():
                 shutil.copyfile(folder / name, interim / name)
         from_ns = (folder / run_folder.PLAN).stat().st_mtime_ns
@@ -53,9 +59,9 @@ def judge_so_far(folder: Path, context: RunContext) -> RunResult:
         save_events(interim, context.units.parent, from_ns=from_ns)
         named = {number for record in records for number in (record.revision, record.served_revision)}
         tables = context.revisions(from_ns - SETTLING_NS, named)
-        run_folder.save_revisions(interim, tables)
+        numbers = run_folder.save_revisions(interim, tables)
         save_registrations(interim, [], context.registrations(), asked_ns=from_ns)
-        save_published(interim, context.units.parent, [each.revision for each in tables])
+        save_published(interim, context.units.parent, numbers)
         return judged(folder, beginning(evidence_of(interim, plan_of(interim), records)))
 
 

@@ -23,10 +23,9 @@ from lab.errors import InputError, LabError, RunError
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.clock import Began
-from lab.runs.drive import judge_run, plan_for, problem_of_driver, save_evidence, save_surroundings
+from lab.runs.drive import judge_run, plan_for, problem_of_driver, save_evidence, save_plan, save_surroundings
 from lab.runs.folder import EVIDENCE
 from lab.runs.load_metrics import counting
-from lab.runs.planned import save_planned
 from lab.runs.probing import probing
 from lab.runs.seal import provide_key, seal, verify
 
@@ -116,8 +115,7 @@ def drive_parallel(
     (folder / run_folder.TOGETHER).write_text(json.dumps(list(plans)))
     for name, plan in plans.items():
         (folder / name).mkdir()
-        run_folder.save_plan(folder / name, plan)
-        save_planned(folder / name)
+        save_plan(folder / name, plan, context)
     registered = context.registrations()
     began = Began.now()
     seen: dict[str, Progress] = {}

@@ -9,8 +9,9 @@ import pytest
 
 from lab.checkers import Outcome
 from lab.lab import Lab
-from lab.runs import LoadOptions
+from lab.runs import LoadOptions, RunResult
 from lab.runs.background_load import background_load
+from lab.runs.folder import spools_in
 from lab.waiting import eventually
 from tests.lab_command import run_lab
 from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, known, write_spec
@@ -31,6 +32,10 @@ def connected(lab: Lab) -> set[str]:
     return set() if status is None else {each.node for each in status.nodes if "proxyless" not in each.node}
 
 
+def outcome_of(checker: str, result: RunResult) -> Outcome:
+    return next(each.outcome for each in result.verdicts if each.checker == checker)
+
+
 def loads(duration_s: float) -> list[LoadOptions]:
     return [
         LoadOptions(topology=each, caller="homepage", rate=20.0, duration_s=duration_s, seed=1) for each in TOPOLOGIES
@@ -47,6 +52,9 @@ def test_what_was_published_last_stays_in_force_until_the_next_publish(lab: Lab,
         lab.units.start("control-plane")
         eventually("all nodes are back", lambda: connected(lab), within=WITHIN, until=before.issubset)
         assert "the control plane has no revision: nodes keep the last one" in run_lab(lab, "status").stdout
+        going_on = [each for each in lab.runs.iterdir() if not each.is_symlink() and spools_in(each)]
+        so_far = {each: outcome_of("routing", lab.judge_so_far(each)) for each in going_on}
+        assert list(so_far.values()) == [Outcome.VALID] * len(TOPOLOGIES), so_far
     results = [each.result() for each in runs]
     assert [(each.summary.failed, each.outcome) for each in results] == [(0, Outcome.VALID)] * len(TOPOLOGIES)
 

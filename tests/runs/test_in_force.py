@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from lab.client.admin_values import RevisionInfo
-from lab.runs.drive import all_known
 from lab.runs.evidence import SETTLING_NS, revisions_in_force
+from lab.runs.folder import REVISIONS, save_revisions
 
 
 def _revision(number: int, **steps: int) -> dict[str, Any]:
@@ -57,11 +59,17 @@ def test_when_a_revision_converged_is_known_of_those_that_did() -> None:
     assert [each.converged_ns for each in found] == [7, None, None]
 
 
-def test_revisions_of_before_and_after_a_run_are_in_order_and_those_of_after_count() -> None:
-    def info(revision: int, comment: str = "") -> RevisionInfo:
-        return RevisionInfo(revision, "ada", comment, 0, in_force=True, steps=(), acknowledgements=(), document={})
+def test_revisions_of_before_and_after_a_run_are_in_order_and_those_of_after_count(tmp_path: Path) -> None:
+    def saved(*revisions: tuple[int, str]) -> list[tuple[int, str]]:
+        infos = [
+            RevisionInfo(number, "ada", comment, 0, in_force=True, steps=(), acknowledgements=(), document={})
+            for number, comment in revisions
+        ]
+        numbers = save_revisions(tmp_path, infos)
+        found = [(each["revision"], each["comment"]) for each in json.loads((tmp_path / REVISIONS).read_text())]
+        assert numbers == [number for number, _ in found]
+        return found
 
-    after = [info(1), info(2, "after"), info(3)]
-    assert all_known([info(2, "before")], after) == after
-    assert all_known([info(2, "before")], []) == [info(2, "before")]
-    assert all_known([info(7)], [info(8)]) == [info(7), info(8)]
+    assert saved((2, "before")) == [(2, "before")]
+    assert saved() == [(2, "before")]
+    assert saved((3, ""), (1, ""), (2, "after")) == [(1, ""), (2, "after"), (3, "")]

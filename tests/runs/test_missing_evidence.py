@@ -11,7 +11,7 @@ from lab.errors import RunError
 from lab.report.run import read_runs
 from lab.runs import judge
 from lab.runs.evidence import missing_in
-from lab.runs.folder import MISSING, save_missing, save_revisions
+from lab.runs.folder import MISSING, save_missing
 from tests.report.builders import make_record, write_run
 
 WHY = "the control plane at 127.0.0.1:1 does not answer (refused); see `lab status`"
@@ -21,7 +21,6 @@ def test_a_run_without_its_revisions_is_valid_in_nothing_but_timing_and_says_why
     folder = write_run(tmp_path, [make_record(each) for each in range(20)])
     complete = judge(folder)
     assert complete.missing == ""
-    save_revisions(folder, [])
     save_missing(folder, {"revisions.json": WHY})
 
     result = judge(folder)
