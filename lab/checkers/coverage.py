@@ -18,7 +18,7 @@ from lab.checkers.revision_timeline import reference
 from lab.measure.binomial import sigmas, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from lab.checkers.evidence import Asks, Evidence
     from lab.checkers.revision_timeline import Rules
@@ -34,12 +34,12 @@ LEAST_EXPECTED = 14
 
 @dataclass(slots=True)
 class _Met:
-    """What requests met under tables with the same rules."""
+    """What requests met under tables with the same rules: how often which places together."""
 
     rules: Rules
     sent: int = 0
-    asked: Counter[str] = field(default_factory=Counter)
-    answered: Counter[str] = field(default_factory=Counter)
+    asked: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    answered: Counter[tuple[str, ...]] = field(default_factory=Counter)
 
 
 def too_little(evidence: Evidence, answered: Iterable[Record]) -> list[str]:
@@ -66,9 +66,9 @@ def too_little(evidence: Evidence, answered: Iterable[Record]) -> list[str]:
             met = by_revision[rules.number] = groups.setdefault(_rules_of(rules, evidence.asks), _Met(rules))
         places = met.rules.places(record)
         met.sent += 1
-        met.asked.update(places)
+        met.asked[places] += 1
         if record.sequence in ok:
-            met.answered.update(places)
+            met.answered[places] += 1
     return [text for met in groups.values() for text in _missed(met, evidence.asks)]
 
 
@@ -79,15 +79,25 @@ def places_met(evidence: Evidence) -> dict[str, int]:
     """
     if evidence.missing:
         return {}
+    together: Counter[tuple[str, ...]] = Counter()
     counts: Counter[str] = Counter()
     for record in evidence.records:
         rules = evidence.timeline.alone(record)
         if rules is None:
             continue
-        counts.update(rules.places(record))
+        together[rules.places(record)] += 1
         if record.source == "fallback":
             counts[f"fallback to {reference(record)} of {record.use_case}"] += 1
-    return dict(sorted(counts.items()))
+    return dict(sorted((counts + _each(together)).items()))
+
+
+def _each(together: Mapping[tuple[str, ...], int]) -> Counter[str]:
+    """Returns how many requests met each place, of counts of those that met the same ones."""
+    counts: Counter[str] = Counter()
+    for places, times in together.items():
+        for place in places:
+            counts[place] += times
+    return counts
 
 
 def _rules_of(rules: Rules, asks: Asks) -> str:
@@ -99,14 +109,14 @@ def _rules_of(rules: Rules, asks: Asks) -> str:
 def _missed(met: _Met, asks: Asks) -> Iterator[str]:
     if met.sent < LEAST_EXPECTED:
         return
-    document = met.rules.revision.document
+    document, all_asked, all_answered = met.rules.revision.document, _each(met.asked), _each(met.answered)
     drawn = Counter(place for use_case, context in _drawn(asks) for place in passed(document, use_case, context))
     for place, hits in drawn.items():
         share = (hits - SIGMAS * hits**0.5) / DRAWN  # the least that the draw leaves possible
         expected = met.sent * share
         if expected < LEAST_EXPECTED:
             continue
-        asked, answered = met.asked[place], met.answered[place]
+        asked, answered = all_asked[place], all_answered[place]
         if asked < expected and sigmas(tail(asked, met.sent, share)) > SIGMAS:
             yield f"{place}: {asked} of {met.sent} requests met it, {met.sent * hits / DRAWN:.0f} were to"
         elif not answered:

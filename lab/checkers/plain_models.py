@@ -60,7 +60,7 @@ def parts_of(receipt: str) -> dict[str, str]:
 
 def context_digest(key: str, request_id: str, use_case: str, context: Mapping[str, str]) -> str:
     """Returns the digest of a request's context; a missing field counts as empty."""
-    return _digest(key, request_id, use_case, *(context.get(field, "") for field in _CONTEXT))
+    return _digest(key, request_id, use_case, *[context.get(field, "") for field in _CONTEXT])
 
 
 def config_digest(key: str, model: str, version: str, parameters: Mapping[str, Any]) -> str:
@@ -93,7 +93,7 @@ def payload_size(api: str, wanted: int) -> int:
 
 
 def _digest(key: str, *texts: str) -> str:
-    joined = "".join(f"{len(text)}:{text}" for text in texts)
+    joined = "".join([f"{len(text)}:{text}" for text in texts])
     raw = hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=8, key=key.encode())
     return raw.hexdigest()
 

@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.checkers.draws import Draw, draws_of, marked
@@ -14,7 +15,7 @@ from lab.checkers.plain_policy import Policy, Quota, policy_of, quota_of, second
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lab.history import Record
 
@@ -22,6 +23,7 @@ _CONTEXT_FIELDS = (
     *("user_id", "device", "country", "segment", "surface", "caller", "tenant", "traffic_origin"),
     "override",
 )
+_values_of_context = attrgetter(*_CONTEXT_FIELDS)
 _FOREVER = 1 << 63
 
 
@@ -67,12 +69,15 @@ class Rules:
         self.revision = revision
         self._document = revision.document
         self._reads: dict[str, tuple[str, ...]] = {}
+        self._units: dict[str, Callable[[Record], tuple[str, ...]]] = {}
         self._expected: dict[tuple[str, ...], Expected] = {}
         self._fallbacks: dict[tuple[str, ...], tuple[Expected, ...]] = {}
+        self._versions: dict[tuple[str, ...], Mapping[str, str]] = {}
         self._decisions: dict[tuple[str, ...], Decision] = {}
         self._drawn_by: dict[tuple[str, ...], Draw | None] = {}
         self._policies: dict[tuple[str, str], Policy] = {}
-        self._places: dict[tuple[str, ...], Sequence[str]] = {}
+        self._timeouts_ns: dict[str, int] = {}
+        self._places: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     # Lazy: of hundreds of revisions with thousands of use cases each, few are needed.
     @cached_property
@@ -158,8 +163,11 @@ class Rules:
 
     def timeout_ns(self, use_case: str) -> int:
         """Returns the timeout of a use case, nanoseconds; 0 if the table does not have it."""
-        entry = self._document["use_cases"].get(use_case)
-        return 0 if entry is None else round(seconds_of(entry["timeout"]) * 1e9)
+        found = self._timeouts_ns.get(use_case)
+        if found is None:
+            entry = self._document["use_cases"].get(use_case)
+            found = self._timeouts_ns[use_case] = 0 if entry is None else round(seconds_of(entry["timeout"]) * 1e9)
+        return found
 
     def policy(self, record: Record) -> Policy:
         """Returns the policy of a request's attempts."""
@@ -183,7 +191,10 @@ class Rules:
 
     def unit(self, record: Record) -> tuple[str, ...]:
         """Returns use case and values of the fields that rules read: requests with equal ones get equal decisions."""
-        return (record.use_case, *(getattr(record, field) for field in self.reads(record.use_case)))
+        values = self._units.get(record.use_case)
+        if values is None:
+            values = self._units[record.use_case] = attrgetter("use_case", *self.reads(record.use_case))
+        return values(record)
 
     def expected(self, record: Record) -> Expected:
         """Returns the version and cluster that must answer, or the status of the refusal."""
@@ -201,12 +212,22 @@ class Rules:
             found = self._fallbacks[unit] = fallbacks(self._document, record.use_case, context_of(record))
         return found
 
-    def places(self, record: Record) -> Sequence[str]:
+    def versions(self, record: Record) -> Mapping[str, str]:
+        """Returns the cluster of each version that a request may reach, in order, by routing key; none if refused."""
+        unit = self.unit(record)
+        found = self._versions.get(unit)
+        if found is None:
+            chosen = self.expected(record)
+            may_reach = (chosen, *self.fallbacks(record)) if chosen.status == "OK" else ()
+            found = self._versions[unit] = {f"{each.model}.{each.version}": each.cluster for each in may_reach}
+        return found
+
+    def places(self, record: Record) -> tuple[str, ...]:
         """Returns the places of the rules that a request passes, see :func:`lab.checkers.plain.passed`."""
         unit = self.unit(record)
         found = self._places.get(unit)
         if found is None:
-            found = self._places[unit] = passed(self._document, record.use_case, context_of(record))
+            found = self._places[unit] = tuple(passed(self._document, record.use_case, context_of(record)))
         return found
 
     def shadow(self, record: Record) -> str:
@@ -269,6 +290,8 @@ class RevisionTimeline:
             return []
         first = bisect_left(self._latest_until, record.sent_ns)
         end = bisect_right(self._from, record.done_ns)
+        if end - first <= 1:  # the first had not ended, by the definition of the latest end
+            return list(self.rules[first:end])
         return [self.rules[place] for place in range(first, end) if self._until[place] >= record.sent_ns]
 
     def alone(self, record: Record) -> Rules | None:
@@ -279,7 +302,7 @@ class RevisionTimeline:
 
 def context_of(record: Record) -> dict[str, str]:
     """Returns the request context, as rules read it."""
-    return {field: getattr(record, field) for field in _CONTEXT_FIELDS}
+    return dict(zip(_CONTEXT_FIELDS, _values_of_context(record), strict=True))
 
 
 def by_model(record: Record) -> bool:

@@ -34,10 +34,8 @@ class VersionPath:
     """The versions that one request may reach by one revision, in order; ``seen``: no attempt at them is missing."""
 
     def __init__(self, rules: Rules, record: Record, met: Sequence[Disturbance], *, seen: bool) -> None:
-        chosen = rules.expected(record)
-        versions = (chosen, *rules.fallbacks(record)) if chosen.status == "OK" else ()
-        self._keys = [f"{each.model}.{each.version}" for each in versions]
-        self._clusters = [each.cluster for each in versions]
+        self._clusters = rules.versions(record)
+        self._keys = list(self._clusters)
         self._rules, self._record, self._met, self.seen = rules, record, met, seen
         self.policy = rules.policy(record)
 
@@ -122,7 +120,7 @@ class VersionPath:
         Reasons: a marked fault that may cut off its cluster, or an attempt at it may not have been seen.
         """
         for place in range(start, end):
-            cluster = self._clusters[place]
+            cluster = self._clusters[self._keys[place]]
             hit = any(each.closes and each.hits(cluster) for each in self._met)
             if not hit and self.seen:
                 return self._keys[place]

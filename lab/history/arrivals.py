@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from lab.errors import RunError
-from lab.reading import parse_json, require_regular
+from lab.history.parquet import open_parquet
+from lab.reading import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,12 +78,13 @@ def read_arrivals(path: Path) -> tuple[list[Arrival], dict[str, Heard]]:
     Raises:
         RunError: the file is missing, or holds something else.
     """
-    pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
+    pa = import_module("pyarrow")
     try:
-        require_regular(path)
-        table = pq.read_table(path, use_threads=False)
+        with open_parquet(path) as file:
+            table = file.read(use_threads=False)
         table.validate(full=True)
-        table = table.cast(_schema(pa).with_metadata(table.schema.metadata))  # raises for other columns
+        if not table.schema.equals(_schema(pa)):
+            table = table.cast(_schema(pa).with_metadata(table.schema.metadata))  # raises for other columns
         heard = {name: Heard(*each) for name, each in parse_json(table.schema.metadata[_HEARD].decode()).items()}
         columns = [table.column(name).to_pylist() for name in Arrival._fields]
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:

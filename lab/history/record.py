@@ -16,7 +16,7 @@ NONE_SEEN = "none"
 """Value of ``seen_origin`` if the model found no traffic origin in the request."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One request, as the driver saw it. Times are Unix nanoseconds; an empty string means absent.
 
@@ -114,4 +114,4 @@ values_of: Callable[[Record], tuple[str | int | float, ...]] = attrgetter(*FIELD
 
 def record_of(values: tuple[str | int | float, ...]) -> Record:
     """Returns the record of values from :data:`values_of`; the caller checks their types."""
-    return Record(**dict(zip(FIELDS, values, strict=True)))  # type: ignore[arg-type]
+    return Record(*values)  # type: ignore[arg-type]

@@ -135,7 +135,13 @@ def each_of(known: Collection[str], otherwise: str) -> AfterValidator:
 class Part(BaseModel):
     """A mapping of the table. Unknown fields are errors; nothing is converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+        defer_build=True,  # most commands read no table
+    )
 
 
 Percent = Annotated[int, percent("percent")]

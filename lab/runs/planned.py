@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, get_type_hints
 
 from lab.checkers.plain_schedule import PlannedRequest, PlannedRun, is_planned, planned_requests, planned_run
 from lab.errors import RunError
-from lab.reading import open_regular, require_regular
+from lab.history.parquet import open_parquet
+from lab.reading import open_regular
 from lab.runs.folder import PLAN, PLANNED, read_json
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def planned_in(folder: Path) -> PlannedRun | None:
     if not path.exists():
         return planned_run(plan, list(_computed(folder, plan)))
     try:
-        require_regular(path)
-        table = import_module("pyarrow.parquet").read_table(path, use_threads=False)
+        with open_parquet(path) as file:
+            table = file.read(use_threads=False)
         columns = [table.column(name).to_pylist() for name in PlannedRequest._fields]
     except (OSError, KeyError, ValueError) as error:  # of pyarrow, too
         raise RunError(f"{path}: no planned requests ({error}); restore the file, or remove it") from error

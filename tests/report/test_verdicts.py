@@ -101,7 +101,7 @@ def test_a_report_judges_again_and_reads_no_verdict(folder: Path) -> None:
 
 def test_a_history_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(pyarrow.parquet, "read_table", _counting(pyarrow.parquet.read_table, read))
+    monkeypatch.setattr(pyarrow.parquet, "ParquetFile", _counting(pyarrow.parquet.ParquetFile, read))
 
     read_run(folder)
     assert read == [folder / HISTORY, folder / ARRIVALS]

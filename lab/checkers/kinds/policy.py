@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
@@ -15,7 +16,7 @@ from lab.checkers.version_path import EARLY_NS, LOST, TEAR, VersionPath, is_long
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from lab.checkers.evidence import Disturbance, Evidence
     from lab.checkers.plain_policy import Policy
@@ -106,6 +107,7 @@ class _Run:
             if record.sent_ns:
                 second = record.sent_ns // _S
                 self._delays_ns[second] = max(self._delays_ns[second], record.sent_ns - record.intended_ns)
+        self._largest_delay_ns = cache(partial(_largest, self._delays_ns))
         self.extras = ExtraAttempts(evidence, self._arrivals)
         self.timers = LateTimers(evidence, self._arrivals)
         self._unheard = {each.replica: each.until_ns for each in evidence.unheard}
@@ -159,10 +161,7 @@ class _Run:
 
     def _delay_ns(self, record: Record) -> int:
         """The driver's largest schedule delay while this request was under way."""
-        first, last = record.sent_ns // _S - _MEANWHILE_S, record.done_ns // _S + _MEANWHILE_S
-        meanwhile, known = range(first, last + 1), self._delays_ns
-        seconds = meanwhile if len(meanwhile) < len(known) else filter(meanwhile.__contains__, known)
-        return max((known.get(second, 0) for second in seconds), default=0)
+        return self._largest_delay_ns(record.sent_ns // _S - _MEANWHILE_S, record.done_ns // _S + _MEANWHILE_S)
 
     def _is_between(self, disturbance: Disturbance) -> bool:
         """Whether it hit a unit between caller and model."""
@@ -286,6 +285,13 @@ class _Run:
             if each.status == "CANCELLED" and each.routing_key == first.routing_key and early_ns > CLOCKS_NS:
                 ran = f"an attempt was cancelled {early_ns // _MS} ms before the other one was answered"
                 yield f"{request(record)}: {ran}; both may be answered until then"
+
+
+def _largest(of_second: Mapping[int, int], first: int, last: int) -> int:
+    """Returns the largest value from one second to another; 0 if there is none."""
+    meanwhile = range(first, last + 1)
+    seconds = meanwhile if len(meanwhile) < len(of_second) else filter(meanwhile.__contains__, of_second)
+    return max((of_second.get(second, 0) for second in seconds), default=0)
 
 
 def _may_refuse(rules: Rules, record: Record, evidence: Evidence) -> bool:

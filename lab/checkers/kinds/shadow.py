@@ -120,6 +120,8 @@ def _not_wanted(record: Record, allowed: AbstractSet[str], keys: AbstractSet[str
     messages = [f"a copy for {key} arrived" for key in sorted(keys - allowed)]
     if record.shadow and record.shadow not in allowed:
         messages.append(f"it was marked for {record.shadow}")
+    if not messages:
+        return []
     want = " or ".join(sorted(key or "none" for key in allowed))
     return [
         Violation(NAME, record.sequence, record.request_id, f"{request(record)}: {message}; the rules want {want}")
