@@ -65,6 +65,7 @@ class Page:
         self._browser = browser
         self._read = b""
         self._calls = 0
+        self._dark, self._media = False, ""
         self._session: dict[str, str] = {}
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
@@ -118,11 +119,15 @@ class Page:
     def open(self, url: str, *, width: int = 1400, dark: bool = False, media: str = "") -> None:
         """Opens an address in a window of this width, and waits until the page is complete."""
         self.resize(width)
-        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.call("Emulation.setEmulatedMedia", features=features, media=media)
+        self._dark, self._media = dark, media
+        self._show(dark=dark)
         for address in ("about:blank", url):  # by way of a blank page, so that no older one looks complete
             self.call("Page.navigate", url=address)
             self._await(address)
+
+    def _show(self, *, dark: bool) -> None:
+        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.call("Emulation.setEmulatedMedia", features=features, media=self._media)
 
     def _await(self, url: str) -> None:
         eventually(
@@ -181,10 +186,13 @@ class Page:
         path.write_bytes(base64.b64decode(found["data"]))
 
     def keep_picture(self, name: str) -> None:
-        """Saves a picture in the folder that ``LAB_SCREENSHOTS`` names; does nothing without one."""
+        """Saves pictures, light and dark, in the folder that ``LAB_SCREENSHOTS`` names; does nothing without one."""
         if folder := os.environ.get("LAB_SCREENSHOTS"):
             Path(folder).mkdir(parents=True, exist_ok=True)
-            self.picture(Path(folder) / f"{name}.png")
+            for theme in ("light", "dark"):
+                self._show(dark=theme == "dark")
+                self.picture(Path(folder) / f"{name}-{theme}.png")
+            self._show(dark=self._dark)
 
 
 def installed() -> str:
