@@ -152,6 +152,7 @@ class Abilities:
         limits_concurrency: whether it limits their requests in flight.
         limiters: replicas of the unit that limits and retries, among which a tenant's limits are divided.
         between: roles of the units between caller and model.
+        marks_path: whether each of those units adds its role to the header ``via``.
         proves_callers: whether the limiter knows who asks: then each caller has quotas of its own.
     """
 
@@ -168,7 +169,8 @@ class Abilities:
     limits_rates: bool = False
     limits_concurrency: bool = False
     limiters: int = 1
-    between: Collection[str] = ()
+    between: Sequence[str] = ()
+    marks_path: bool = False
     proves_callers: bool = False
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+NOT_RECORDED = "?"
+"""Value of ``via`` in runs of earlier releases."""
+
 _HEARD = b"replicas"
 
 
@@ -27,6 +30,7 @@ class Arrival(NamedTuple):
         received: the receipt, hexadecimal, see :mod:`models.stub.receipts`; empty if there is none.
         ended_ns: 0 if it was under way when the replica was asked.
         status: name of its gRPC status, ``CANCELLED`` if the caller left; empty if it was under way.
+        via: header of the units that it had passed, see :data:`lab.routing.headers.VIA`; empty without one.
     """
 
     request_id: str
@@ -38,6 +42,7 @@ class Arrival(NamedTuple):
     arrived_ns: int
     ended_ns: int
     status: str
+    via: str = NOT_RECORDED
 
 
 class Heard(NamedTuple):
@@ -83,6 +88,8 @@ def read_arrivals(path: Path) -> tuple[list[Arrival], dict[str, Heard]]:
         with open_parquet(path) as file:
             table = file.read(use_threads=False)
         table.validate(full=True)
+        if Arrival._fields[-1] not in table.column_names:
+            table = table.append_column(_schema(pa).field(-1), pa.array([NOT_RECORDED] * table.num_rows))
         if not table.schema.equals(_schema(pa)):
             table = table.cast(_schema(pa).with_metadata(table.schema.metadata))  # raises for other columns
         heard = {name: Heard(*each) for name, each in parse_json(table.schema.metadata[_HEARD].decode()).items()}

@@ -32,6 +32,7 @@ def rendered(name: str, title: str) -> Role:
         probe=Probe.CONNECTED,
         follows=Follows.RULES_AND_ENDPOINTS,
         calls_models=True,
+        marks_path=True,
         stage="proxies",
         memory_mb=512,
     )

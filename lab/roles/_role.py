@@ -58,6 +58,7 @@ class Role:
         probe: when a unit counts as ready.
         follows: what a unit receives from the control plane, which admits it to nothing else.
         calls_models: whether models admit it.
+        marks_path: whether its units add their role to the header ``via`` of each request.
         takes_plaintext_beside: whether it accepts plaintext from its own pod where connections are secured.
         read_log_line: parses a line of its access log; ``request_id`` is among the fields.
         port: number of its port in a container; units of one pod have different numbers.
@@ -75,6 +76,7 @@ class Role:
     probe: Probe = Probe.GRPC_HEALTH
     follows: Follows = Follows.NOTHING
     calls_models: bool = False
+    marks_path: bool = False
     takes_plaintext_beside: bool = False
     read_log_line: Callable[[str], Mapping[str, Any]] = json.loads
     port: int = 9000

@@ -24,5 +24,6 @@ ROLE = Role(
     probe=Probe.HTTP_READY,
     follows=Follows.XDS,
     calls_models=True,
+    marks_path=True,
     memory_mb=512,
 )

@@ -34,5 +34,6 @@ ROLE = Role(
     probe=Probe.CONNECTED,
     follows=Follows.RULES_AND_ENDPOINTS,
     calls_models=True,
+    marks_path=True,
     memory_mb=512,
 )

@@ -26,6 +26,7 @@ ROLE = Role(
     probe=Probe.HTTP_READY,
     follows=Follows.XDS,
     calls_models=True,
+    marks_path=True,
     takes_plaintext_beside=True,
     port=_PORT,
 )

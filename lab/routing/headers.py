@@ -1,6 +1,8 @@
 """Headers beside a request or an answer. The routing key's own is ``lab.routing.keys.HEADER``."""
 
 REQUEST_ID = "x-request-id"
+# Beside a request to a model: the roles of the units that it has passed, each by the unit itself (RFC 9110, 7.6.3).
+VIA = "via"
 # Beside a request to a gateway that does not parse the body: a serialised ``serving.v1.Envelope``.
 ENVELOPE = "x-envelope-bin"
 # Beside an answer from a gateway, which decides for the caller: revision of the decision, timeout of the use case in
@@ -20,3 +22,8 @@ DEFAULT = "default"
 PER_TRY, HEDGE = "x-per-try-ms", "x-hedge-ms"
 # Beside an Envoy's answer, also an error: how often it has sent the request.
 ENVOY_ATTEMPTS = "x-envoy-attempt-count"
+
+
+def via(role: str) -> str:
+    """What a unit of this role adds to :data:`VIA`: it received the request by HTTP/2."""
+    return f"2 {role}"

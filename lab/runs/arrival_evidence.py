@@ -80,6 +80,7 @@ def _ask(replica: Unit, since_ns: int) -> tuple[Heard, list[Arrival]]:
                         each.arrived_ns,
                         each.ended_ns,
                         each.status,
+                        each.via,
                     )
                     for each in response.arrivals
                 ]

@@ -10,6 +10,7 @@ from lab.checkers.evidence import cluster_of
 from lab.errors import RunError
 from lab.history import Record, read_parquet
 from lab.history.arrivals import Arrival, Heard, read_arrivals
+from lab.roles import ROLES
 from lab.runs.clock import jump_in_words
 from lab.runs.events import disturbances, run_events
 from lab.runs.folder import (
@@ -121,6 +122,7 @@ def _abilities(plan: LoadPlan, spec: Mapping[str, Any]) -> Abilities:
         limits_concurrency=bool(can.tenant_concurrency),
         limiters=max((len(plan.endpoints.by_role.get(role, ())) for role in topology.between), default=0) or 1,
         between=topology.between,
+        marks_path=all(ROLES[role].marks_path for role in topology.between),
         proves_callers=spec.get("security", {}).get("mode") == "mtls",
     )
 

@@ -113,6 +113,7 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
                         arrived_ns=arrival.arrived_ns,
                         ended_ns=ended_ns,
                         status=status,
+                        via=arrival.via,
                     )
                     for arrival, ended_ns, status in found[start : start + _BATCH]
                 ],

@@ -29,7 +29,7 @@ KEPT_ARRIVALS = 200_000
 _NUMBERS: dict[grpc.StatusCode, int] = {status: status.value[0] for status in grpc.StatusCode}
 _NAMES = {number: status.name for status, number in _NUMBERS.items()}
 _UNDER_WAY = 255
-_HEAD = Struct("<?III")  # is_copy, and the lengths of three texts
+_HEAD = Struct("<?IIII")  # is_copy, and the lengths of four texts
 
 
 class Journal:
@@ -89,6 +89,7 @@ class Arrival(NamedTuple):
         tenant: in the body, empty if it has none.
         receipt: see :mod:`models.stub.receipts`.
         is_copy: whether it is a shadow copy.
+        via: header of the units that it has passed.
     """
 
     arrived_ns: int
@@ -97,6 +98,7 @@ class Arrival(NamedTuple):
     tenant: str
     receipt: bytes
     is_copy: bool
+    via: str
 
 
 class ArrivalJournal:
@@ -118,13 +120,21 @@ class ArrivalJournal:
         self._arrived_ns, self._ended_ns = array("q"), array("q")
         self._statuses = bytearray()
 
-    def begin(self, request_id: str, routing_key: str, tenant: str, receipt: bytes, is_copy: bool) -> int:  # noqa: FBT001 (keywords would cost on every request)
+    def begin(
+        self,
+        request_id: str,
+        routing_key: str,
+        tenant: str,
+        receipt: bytes,
+        is_copy: bool,  # noqa: FBT001 (keywords would cost on every request)
+        via: str,
+    ) -> int:
         """Registers a request; returns its number."""
         if not self._kept:
             return -1
         number = self._count
         self._count = number + 1
-        self._arrivals.append(_packed(request_id, routing_key, tenant, receipt, is_copy))
+        self._arrivals.append(_packed(request_id, routing_key, tenant, receipt, is_copy, via))
         if number < self._kept:
             self._arrived_ns.append(time_ns())
             self._ended_ns.append(0)
@@ -156,21 +166,23 @@ class ArrivalJournal:
         ]
 
 
-def _packed(request_id: str, routing_key: str, tenant: str, receipt: bytes, is_copy: bool) -> bytes:  # noqa: FBT001 (as above)
-    texts = request_id.encode(), routing_key.encode(), tenant.encode()
+def _packed(request_id: str, routing_key: str, tenant: str, receipt: bytes, is_copy: bool, via: str) -> bytes:  # noqa: FBT001 (as above)
+    texts = request_id.encode(), routing_key.encode(), tenant.encode(), via.encode()
     return b"".join((_HEAD.pack(is_copy, *map(len, texts)), *texts, receipt))
 
 
 def _unpacked(packed: bytes, arrived_ns: int) -> Arrival:
-    is_copy, id_bytes, key_bytes, tenant_bytes = _HEAD.unpack_from(packed)
+    is_copy, id_bytes, key_bytes, tenant_bytes, via_bytes = _HEAD.unpack_from(packed)
     key_at = _HEAD.size + id_bytes
     tenant_at = key_at + key_bytes
-    receipt_at = tenant_at + tenant_bytes
+    via_at = tenant_at + tenant_bytes
+    receipt_at = via_at + via_bytes
     return Arrival(
         arrived_ns=arrived_ns,
         request_id=packed[_HEAD.size : key_at].decode(),
         routing_key=packed[key_at:tenant_at].decode(),
-        tenant=packed[tenant_at:receipt_at].decode(),
+        tenant=packed[tenant_at:via_at].decode(),
         receipt=packed[receipt_at:],
         is_copy=is_copy,
+        via=packed[via_at:receipt_at].decode(),
     )

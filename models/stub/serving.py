@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from lab.plain_text import printable
+from lab.routing.headers import VIA
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, TENANT_HEADER, routing_key, tenant_in_header
 from lab.routing.rules import shown
 from lab.transport import is_operator, peer_identity
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
     Request = TypeVar("Request", bound=InferenceRequest)
 
+_KEPT = 200  # characters of a header that may be anything
 _SHOWN = 60  # characters of a name that may be anything
 
 Response = TypeVar("Response")
@@ -113,6 +115,7 @@ class RequestHandler:
     def receive(self, request: InferenceRequest, context: Context) -> Received:
         """Registers a request; call the journal's ``end`` when it is over."""
         keys, is_copy, tenant = [], False, None
+        via: list[str] = []
         for name, value in context.invocation_metadata() or ():
             if name == HEADER:
                 keys.append(str(value))
@@ -120,6 +123,8 @@ class RequestHandler:
                 is_copy = value == COPY
             elif name == TENANT_HEADER:
                 tenant = str(value)
+            elif name == VIA:
+                via.append(str(value))
         self.arrivals += not is_copy
         envelope = request.envelope
         receipt, objection = b"", ""
@@ -130,7 +135,8 @@ class RequestHandler:
             objection = str(error)
         config = envelope.model_config
         key = keys[0] if keys else routing_key(config.model, config.version)
-        number = self.journal.begin(envelope.request_id, key, envelope.context.tenant, receipt, is_copy)
+        passed = ", ".join(via)[:_KEPT]
+        number = self.journal.begin(envelope.request_id, key, envelope.context.tenant, receipt, is_copy, passed)
         return Received(number, keys, is_copy, tenant, receipt, objection)
 
     def admit(self, request: InferenceRequest, received: Received, context: Context) -> Admitted:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     _Context = grpc.aio.ServicerContext[Any, Any]
 
 _SHOWN = 60  # characters of a name that may be anything
+_VIA = (headers.VIA, headers.via("gateway"))
 LOG_FIELDS = ("request_id", "use_case", "caller", "routing_key", "revision", "status", "ms")
 _REFUSALS = {
     UnknownUseCaseError: grpc.StatusCode.NOT_FOUND,
@@ -305,7 +306,7 @@ class Forwarder(grpc.GenericRpcHandler):
         call = rpc(
             payload,
             timeout=timeout_s,
-            metadata=(*target.headers, (headers.REQUEST_ID, attempts.request_id)),
+            metadata=(*target.headers, _VIA, (headers.REQUEST_ID, attempts.request_id)),
         )
         if shadowed:
             self._shadows.copy(method, payload, routing_key=attempts.shadow, request_id=attempts.request_id)

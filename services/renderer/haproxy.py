@@ -58,6 +58,7 @@ $admitted
   http-request set-var(txn.backend) var(txn.key),map($map)
   http-request return $unknown unless { var(txn.backend) -m found }
   http-request return $dead if { var(txn.backend) -m str $no_replica }
+  http-request add-header Via "$via"
   use_backend %[var(txn.backend)]
 $backends
 """)
@@ -188,6 +189,7 @@ def rendered(configuration: Configuration, folder: Path) -> str:
         bind=bind if secured else "proto h2",
         admitted=_admitted(configuration.node) if secured else "",
         header=HEADER,
+        via=configuration.via,
         pattern=PATTERN.replace("\\", "\\\\"),
         no_replica=_NO_REPLICA,
         invalid=_ANSWER.format(3, "routing key: send exactly one, of the form model.v1"),

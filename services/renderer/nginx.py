@@ -97,6 +97,7 @@ $admission
       if ($$key = "") { return 418; }
       if ($$upstream = "") { return 419; }
       if ($$upstream = $no_replica) { return 420; }
+      grpc_set_header Via "$via";
       grpc_pass $scheme://$$upstream;
       grpc_connect_timeout 5s;
       grpc_read_timeout 30d;
@@ -221,6 +222,7 @@ def rendered(configuration: Configuration, upstreams: Collection[Upstream], sock
         identity=identity if folder else "",
         admission=_ADMISSION if folder else "",
         server_tls=_SERVER_TLS.format(folder=folder) if folder else "",
+        via=configuration.via,
         upstream_tls=_UPSTREAM_TLS.format(folder=folder) if folder else "",
         invalid="add_header grpc-status 3 always; add_header grpc-message",
         unavailable="add_header grpc-status 14 always; add_header grpc-message",

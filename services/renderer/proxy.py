@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from lab.routing import headers
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -41,6 +43,11 @@ class Configuration:
     upstreams: Mapping[str, Upstream]
     renderer: Upstream
     identity: Path | None
+
+    @property
+    def via(self) -> str:
+        """What the proxy adds to the header :data:`~lab.routing.headers.VIA` of each request."""
+        return headers.via(self.node.partition("/")[0])
 
     def names(self) -> dict[Upstream, str]:
         """A name for each distinct upstream that has replicas: ``u0``, ``u1`` and so on."""

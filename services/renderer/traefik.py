@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _REMEDY = "`make proxies`, or pip install 'inference-routing-lab[proxies]'"
 _FILE, _SCRATCH = "dynamic.yaml", "scratch"
 _ENTRY = "callers"
-_NOBODY = "nobody"
+_NOBODY, _VIA = "nobody", "via"
 
 
 class Traefik(Child):
@@ -59,6 +59,7 @@ def rendered(configuration: Configuration) -> dict[str, Any]:
         f"k{number}": {
             "rule": f"Header(`{HEADER}`, `{key}`)",
             "service": names.get(its, _NOBODY),
+            "middlewares": [_VIA],
             "priority": 3,
             **secured,
         }
@@ -73,7 +74,8 @@ def rendered(configuration: Configuration) -> dict[str, Any]:
     routers["others"] = {"rule": "PathPrefix(`/`)", "service": _NOBODY, "priority": 1, **secured}
     services: dict[str, Any] = {name: _service(each, identity) for each, name in names.items()}
     services[_NOBODY] = {"loadBalancer": {"servers": []}}
-    document: dict[str, Any] = {"http": {"routers": routers, "services": services}}
+    middlewares = {_VIA: {"headers": {"customRequestHeaders": {"Via": configuration.via}}}}
+    document: dict[str, Any] = {"http": {"routers": routers, "services": services, "middlewares": middlewares}}
     if identity is not None:
         certificate = {"certFile": str(identity / "cert.pem"), "keyFile": str(identity / "key.pem")}
         authorities = [str(identity / "ca.pem")]

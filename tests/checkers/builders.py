@@ -177,7 +177,7 @@ def planned_of(records: Sequence[Record]) -> PlannedRun:
     return PlannedRun(requests, "constant", 1e9 / STEP_NS, len(records) * STEP_NS)
 
 
-def arrivals_of(records: Sequence[Record]) -> list[Arrival]:
+def arrivals_of(records: Sequence[Record], via: str = "2 sidecar") -> list[Arrival]:
     """What models received, if every answer is as it says: one attempt each, ended when its caller had the answer."""
     is_copy = False
     return [
@@ -191,6 +191,7 @@ def arrivals_of(records: Sequence[Record]) -> list[Arrival]:
             each.sent_ns,
             each.done_ns,
             "OK",
+            via,
         )
         for each in records
         if each.status == "OK" and each.source != "default"

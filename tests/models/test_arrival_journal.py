@@ -6,7 +6,8 @@ from models.stub.journal import ArrivalJournal
 
 
 def add(journal: ArrivalJournal, number: int) -> int:
-    return journal.begin(f"r{number}", "rows.v2", "kids", b"%d" % number, is_copy=number % 2 == 1)
+    is_copy, via = number % 2 == 1, "2 sidecar, 2 ü"[: 9 * (number % 3)]
+    return journal.begin(f"r{number}", "rows.v2", "kids", b"%d" % number, is_copy, via)
 
 
 def test_the_newest_are_kept_and_it_is_known_since_when() -> None:
@@ -20,9 +21,9 @@ def test_the_newest_are_kept_and_it_is_known_since_when() -> None:
         journal.end(number, grpc.StatusCode.INTERNAL)
 
     found = journal.since(0)
-    assert [(each.request_id, each.receipt, each.is_copy) for each, _, _ in found] == [
-        ("r3", b"3", True),
-        ("r4", b"4", False),
+    assert [(each.request_id, each.tenant, each.receipt, each.is_copy, each.via) for each, _, _ in found] == [
+        ("r3", "kids", b"3", True, ""),
+        ("r4", "kids", b"4", False, "2 sidecar"),
     ]
     assert [(bool(ended_ns), status) for _, ended_ns, status in found] == [(True, "INTERNAL"), (False, "")]
     assert journal.known_from_ns == found[0][0].arrived_ns > began_ns

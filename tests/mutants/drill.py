@@ -209,6 +209,11 @@ def elsewhere(topology: str) -> None:
     load(topology, lambda: lab("fault", "inject", "kill", "homepage-sidecar", "--name", NAME))
 
 
+def beside(topology: str) -> None:
+    """Drives load while other topologies are up, too, whose units a request could take instead."""
+    load(topology)
+
+
 DRILLS: dict[str, Callable[[str], None]] = {
     each.__name__: each
     for each in (
@@ -234,8 +239,10 @@ DRILLS: dict[str, Callable[[str], None]] = {
         drained,
         several,
         elsewhere,
+        beside,
     )
 }
+_OTHERS = {"elsewhere": ("mesh",), "beside": ("mesh", "gateway", "gateway-header", "proxyless")}
 _SPECS = {
     "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen"},
     "replicas.toml": {"gray", "all_gray", "full"},
@@ -247,7 +254,7 @@ def main() -> None:
     drill, topology = sys.argv[1:]
     try:
         spec = str(HOME / next((name for name, drills in _SPECS.items() if drill in drills), "lab.toml"))
-        topologies = f"{topology},mesh" if drill == "elsewhere" else topology
+        topologies = ",".join(dict.fromkeys((topology, *_OTHERS.get(drill, ()))))
         lab("up", "--name", NAME, "--runtime", "process", "--spec", spec, "--topology", topologies)
         DRILLS[drill](topology)
     finally:

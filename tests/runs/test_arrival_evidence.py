@@ -6,12 +6,13 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
+import pyarrow.parquet as pq
 import pytest
 
 from lab.checkers import Disturbance, Unheard
 from lab.errors import RunError
 from lab.history import Record
-from lab.history.arrivals import Arrival, Heard, read_arrivals, write_arrivals
+from lab.history.arrivals import NOT_RECORDED, Arrival, Heard, read_arrivals, write_arrivals
 from lab.history.record import FIELD_TYPES, FIELDS
 from lab.roles import Port, Unit
 from lab.runs.arrival_evidence import save_arrivals
@@ -36,7 +37,14 @@ def record(request_id: str, shadow: str = KEY, replica: str = "") -> Record:
 
 def copy_of(request_id: str, status: str = "OK") -> stub_pb2.Arrival:
     return stub_pb2.Arrival(
-        request_id=request_id, routing_key=KEY, is_copy=True, received=b"\1", arrived_ns=5, ended_ns=7, status=status
+        request_id=request_id,
+        routing_key=KEY,
+        is_copy=True,
+        received=b"\1",
+        arrived_ns=5,
+        ended_ns=7,
+        status=status,
+        via="2 sidecar",
     )
 
 
@@ -86,9 +94,21 @@ async def saved(folder: Path, units: list[Unit], *records: Record) -> tuple[list
 async def test_all_that_a_replica_received_is_kept_with_what_it_can_say(start: Start, tmp_path: Path) -> None:
     arrivals, heard = await saved(tmp_path, [await start([copy_of("r1"), copy_of("r1")])], record("r1"))
 
-    arrival = Arrival("r1", "rows-a", KEY, True, "", "01", 5, 7, "OK")  # noqa: FBT003 (a record's values in order)
+    arrival = Arrival("r1", "rows-a", KEY, True, "", "01", 5, 7, "OK", "2 sidecar")  # noqa: FBT003 (values in order)
     assert arrivals == [arrival, arrival]
     assert heard == {"rows-a": Heard(3, 2)}
+
+
+async def test_what_an_earlier_release_has_saved_says_nothing_of_the_path(start: Start, tmp_path: Path) -> None:
+    await saved(tmp_path, [await start([copy_of("r1")])], record("r1"))
+    table = pq.read_table(tmp_path / ARRIVALS)
+    pq.write_table(table.drop_columns(["via"]), tmp_path / ARRIVALS)
+    [found], _ = read_arrivals(tmp_path / ARRIVALS)
+    assert (found.status, found.via) == ("OK", NOT_RECORDED)
+
+    pq.write_table(table.drop_columns(["status"]), tmp_path / ARRIVALS)
+    with pytest.raises(RunError, match="cannot be read as what replicas received"):
+        read_arrivals(tmp_path / ARRIVALS)
 
 
 async def test_copies_that_are_still_under_way_are_waited_for(start: Start, tmp_path: Path) -> None:

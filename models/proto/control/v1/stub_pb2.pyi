@@ -154,6 +154,7 @@ class Arrival(_message.Message):
     ARRIVED_NS_FIELD_NUMBER: _builtins.int
     ENDED_NS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    VIA_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     routing_key: _builtins.str
     """Of the header; without one, of the version in the body."""
@@ -169,6 +170,8 @@ class Arrival(_message.Message):
     """Unix nanoseconds; 0 while it is under way."""
     status: _builtins.str
     """Name of the gRPC status with which it ended, CANCELLED if the caller left; empty while it is under way."""
+    via: _builtins.str
+    """In its header: the units that it has passed, by each unit itself."""
     def __init__(
         self,
         *,
@@ -180,10 +183,11 @@ class Arrival(_message.Message):
         arrived_ns: _builtins.int = ...,
         ended_ns: _builtins.int = ...,
         status: _builtins.str = ...,
+        via: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_ns", b"arrived_ns", "ended_ns", b"ended_ns", "is_copy", b"is_copy", "received", b"received", "request_id", b"request_id", "routing_key", b"routing_key", "status", b"status", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_ns", b"arrived_ns", "ended_ns", b"ended_ns", "is_copy", b"is_copy", "received", b"received", "request_id", b"request_id", "routing_key", b"routing_key", "status", b"status", "tenant", b"tenant", "via", b"via"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
