@@ -88,8 +88,8 @@ def read_arrivals(path: Path) -> tuple[list[Arrival], dict[str, Heard]]:
         with open_parquet(path) as file:
             table = file.read(use_threads=False)
         table.validate(full=True)
-        if Arrival._fields[-1] not in table.column_names:
-            table = table.append_column(_schema(pa).field(-1), pa.array([NOT_RECORDED] * table.num_rows))
+        if "via" not in table.column_names:
+            table = table.append_column(_schema(pa).field("via"), pa.array([NOT_RECORDED] * table.num_rows))
         if not table.schema.equals(_schema(pa)):
             table = table.cast(_schema(pa).with_metadata(table.schema.metadata))  # raises for other columns
         heard = {name: Heard(*each) for name, each in parse_json(table.schema.metadata[_HEARD].decode()).items()}

@@ -72,4 +72,7 @@ def test_what_is_not_known_is_no_pass() -> None:
 def test_runs_of_earlier_releases_and_units_that_say_nothing_are_not_judged() -> None:
     old = [each._replace(via=NOT_RECORDED) for each in arrivals_of(RECORDS)]
     assert judged(old) is None
+    mixed = judged([*old[:2], *arrivals_of(RECORDS)[2:]])
+    assert mixed
+    assert len(mixed.violations) == 2
     assert judged(arrivals_of(RECORDS, ""), marks_path=False) is None

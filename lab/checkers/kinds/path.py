@@ -32,23 +32,19 @@ def check(evidence: Evidence) -> Verdict | None:
         return None
     if evidence.arrivals is None:
         return Verdict(NAME, Outcome.UNKNOWN, "the replicas were not asked what they received")
-    wanted, judged, old = tuple(evidence.abilities.between), 0, 0
-    violations: list[Violation] = []
-    for record in evidence.records:
-        for each in evidence.attempts.get(record.request_id, ()):
-            if each.via == NOT_RECORDED:
-                old += 1
-                continue
-            judged += 1
-            if (passed := roles_in(each.via)) != wanted:
-                message = f"{request(record)} came to {each.replica} {_through(passed)}, not {_through(wanted)}"
-                violations.append(Violation(NAME, record.sequence, record.request_id, message))
-    if old and not judged:
+    attempts = [(record, each) for record in evidence.records for each in evidence.attempts.get(record.request_id, ())]
+    if attempts and {each.via for _, each in attempts} == {NOT_RECORDED}:
         return None
-    summary = f"{judged - len(violations)} of {judged} attempts came to models {_through(wanted)}"
+    wanted = tuple(evidence.abilities.between)
+    violations: list[Violation] = []
+    for record, each in attempts:
+        if (passed := roles_in(each.via)) != wanted:
+            message = f"{request(record)} came to {each.replica} {_through(passed)}, not {_through(wanted)}"
+            violations.append(Violation(NAME, record.sequence, record.request_id, message))
+    summary = f"{len(attempts) - len(violations)} of {len(attempts)} attempts came to models {_through(wanted)}"
     if violations:
         return Verdict(NAME, Outcome.INVALID, summary, tuple(violations))
-    return Verdict(NAME, Outcome.VALID if judged else Outcome.UNKNOWN, summary)
+    return Verdict(NAME, Outcome.VALID if attempts else Outcome.UNKNOWN, summary)
 
 
 def roles_in(via: str) -> tuple[str, ...]:
