@@ -11,8 +11,10 @@ from lab.history import Record, write_parquet
 from lab.history.arrivals import write_arrivals
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase, write_plan
+from lab.routing import headers
 from lab.runs.events import Event
 from lab.runs.folder import ARRIVALS, HISTORY, PLAN, REVISIONS, RUN_EVENTS
+from lab.topologies import TOPOLOGIES
 from tests.checkers import builders
 
 START_NS = builders.START_NS
@@ -74,7 +76,8 @@ def write_run(
     write_plan(plan, folder / PLAN)
     records = [make_record(each) for each in range(400)] if records is None else records
     write_parquet(records, folder / HISTORY)
-    write_arrivals(folder / ARRIVALS, builders.arrivals_of(records), {})
+    via = ", ".join(map(headers.via, TOPOLOGIES[plan.topology].between))
+    write_arrivals(folder / ARRIVALS, builders.arrivals_of(records, via), {})
     (folder / REVISIONS).write_text(json.dumps(revisions))
     (folder / "versions.json").write_text(json.dumps(versions))
     (folder / RUN_EVENTS).write_text(json.dumps([asdict(event) for event in events]))
