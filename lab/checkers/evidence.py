@@ -288,20 +288,25 @@ class Evidence:
 
     @cached_property
     def copies_by_request(self) -> Mapping[str, Sequence[tuple[str, str]]]:
-        """Routing key and receipt of each copy, by request id."""
+        """Routing key and receipt of each copy, by request id; one without an id is not of this run."""
         by_request: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
         for key, copies in (self.copies or {}).items():
             for request_id, receipt in copies:
-                by_request[request_id].append((key, receipt))
+                if request_id:
+                    by_request[request_id].append((key, receipt))
         return by_request
 
     @cached_property
     def attempts(self) -> Mapping[str, Sequence[Arrival]]:
-        """What model replicas received, copies left out, by request id."""
+        """What model replicas received, copies left out, by request id.
+
+        What has no id is of another client, and each a request of its own: a request of this run that was never sent
+        has no id, either.
+        """
         by_request: defaultdict[str, list[Arrival]] = defaultdict(list)
-        for each in self.arrivals or ():
+        for number, each in enumerate(self.arrivals or ()):
             if not each.is_copy:
-                by_request[each.request_id].append(each)
+                by_request[each.request_id or f"without id {number}"].append(each)
         return by_request
 
     def settled(self, cluster: str, from_ns: int, until_ns: int) -> set[str]:

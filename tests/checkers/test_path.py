@@ -8,6 +8,7 @@ import pytest
 
 from lab.checkers import Abilities, Outcome, Verdict
 from lab.checkers.kinds import path
+from lab.history import UNSENT
 from lab.history.arrivals import NOT_RECORDED, Arrival
 from tests.checkers.builders import arrivals_of, make_evidence, make_record
 
@@ -62,6 +63,18 @@ def test_a_later_attempt_is_judged_as_the_first_one_is_and_a_copy_is_not() -> No
     verdict = judged([first, second, third, copy, again])
     assert verdict
     assert [each.request_id for each in verdict.violations] == ["r2"]
+
+
+def test_a_request_that_was_never_sent_has_no_attempt_though_others_have_no_id_either() -> None:
+    first, *others = arrivals_of(RECORDS)
+    evidence = make_evidence(
+        [*RECORDS, make_record(3, status=UNSENT, request_id="")],
+        arrivals=[first, *others, first._replace(request_id="", via="")],
+        abilities=Abilities(between=("sidecar",), marks_path=True),
+    )
+    verdict = path.check(evidence)
+    assert verdict
+    assert verdict.summary.startswith("3 of 3 attempts")
 
 
 def test_what_is_not_known_is_no_pass() -> None:
