@@ -28,6 +28,7 @@ def judged(
         (("sidecar",), "2 sidecar"),
         (("sidecar",), "2.0 sidecar"),
         (("sidecar",), "sidecar"),
+        (("sidecar",), "2 sidecar (of a pod)"),
         (("edge", "sidecar"), "1.1 edge, 2 sidecar"),
         (("edge", "sidecar"), "1.1 edge,2 sidecar"),
         ((), ""),

@@ -49,7 +49,7 @@ def check(evidence: Evidence) -> Verdict | None:
 
 def roles_in(via: str) -> tuple[str, ...]:
     """Returns the roles in a header ``via``, by RFC 9110, section 7.6.3: ``2 sidecar`` is of a sidecar."""
-    return tuple(each.split()[-1] for each in via.split(",") if each.strip())
+    return tuple(each.split()[:2][-1] for each in via.split(",") if each.strip())  # a comment may follow
 
 
 def _through(roles: Sequence[str]) -> str:
