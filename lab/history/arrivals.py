@@ -84,14 +84,15 @@ def read_arrivals(path: Path) -> tuple[list[Arrival], dict[str, Heard]]:
         RunError: the file is missing, or holds something else.
     """
     pa = import_module("pyarrow")
+    schema = _schema(pa)
     try:
         with open_parquet(path) as file:
             table = file.read(use_threads=False)
         table.validate(full=True)
         if "via" not in table.column_names:
-            table = table.append_column(_schema(pa).field("via"), pa.array([NOT_RECORDED] * table.num_rows))
-        if not table.schema.equals(_schema(pa)):
-            table = table.cast(_schema(pa).with_metadata(table.schema.metadata))  # raises for other columns
+            table = table.append_column(schema.field("via"), pa.array([NOT_RECORDED] * table.num_rows))
+        if not table.schema.equals(schema):
+            table = table.cast(schema.with_metadata(table.schema.metadata))  # raises for other columns
         heard = {name: Heard(*each) for name, each in parse_json(table.schema.metadata[_HEARD].decode()).items()}
         columns = [table.column(name).to_pylist() for name in Arrival._fields]
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:

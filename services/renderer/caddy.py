@@ -126,12 +126,12 @@ def _routes(configuration: Configuration, replaced: Path) -> list[dict[str, Any]
         *refusals,
         {
             "match": [{"file": {"root": str(replaced.parent), "try_files": [replaced.name]}}],
-            "handle": [go_away, _forwarding(current, configuration.identity, configuration.via)],
+            "handle": [go_away, _forwarding(current, configuration)],
             "terminal": True,
         },
         _unless(strict, _refusal(_INVALID, "routing key: send exactly one, of the form model.v1")),
         {"handle": [lookup]},
-        *(_when(name, _forwarding(each, configuration.identity, configuration.via)) for each, name in names.items()),
+        *(_when(name, _forwarding(each, configuration)) for each, name in names.items()),
         _when(_NO_REPLICA, _refusal(_UNAVAILABLE, f"routing key '{_KEY}': no healthy replica")),
         {"handle": [_refusal(_UNAVAILABLE, f"routing key '{_KEY}': no such key")]},
     ]
@@ -150,7 +150,8 @@ def _refusal(status: int, message: str) -> dict[str, Any]:
     return {"handler": "static_response", "status_code": 200, "headers": headers}
 
 
-def _forwarding(upstream: Upstream, identity: Path | None, via: str) -> dict[str, Any]:
+def _forwarding(upstream: Upstream, configuration: Configuration) -> dict[str, Any]:
+    identity = configuration.identity
     transport: dict[str, Any] = {"protocol": "http", "versions": ["2"] if identity else ["h2c"]}
     if identity is not None:
         transport["tls"] = {
@@ -161,7 +162,7 @@ def _forwarding(upstream: Upstream, identity: Path | None, via: str) -> dict[str
         }
     return {
         "handler": "reverse_proxy",
-        "headers": {"request": {"set": {"Via": [via]}}},
+        "headers": {"request": {"set": {"Via": [configuration.via]}}},
         "upstreams": [{"dial": each} for each in upstream.addresses],
         "load_balancing": {"selection_policy": {"policy": "round_robin"}, "retries": 1},
         "flush_interval": -1,
