@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
@@ -28,7 +29,7 @@ from services.gateway.tenant_quota import NotItsTenantError, OverLimitError
 from services.rules import DecisionCache, RuleSet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 
     from lab.routing.attempts import Decision
     from lab.routing.rules import UseCase
@@ -123,66 +124,74 @@ class Forwarder(grpc.GenericRpcHandler):
     def _unary(self, method: Method, form: Form) -> Any:
         async def forward(received: Any, context: _Context) -> Any:
             request = await self._begin(form, received, context)
-            status = "CANCELLED"
             try:
-                while True:
-                    attempt = self._next(request)
-                    if request.attempts.hurried and not request.attempts.made:
-                        # It may not wait for the end, and learns the use case's timeout from these.
-                        await context.send_initial_metadata(request.attempts.target.answer_headers)
-                    try:
-                        if attempt.backend.hedge is None:
-                            response = await self._ask(request, attempt, method, form)
+                with self._ending(request):
+                    while True:
+                        attempt = self._next(request)
+                        if request.attempts.hurried and not request.attempts.made:
+                            # It may not wait for the end, and learns the use case's timeout from these.
+                            await context.send_initial_metadata(request.attempts.target.answer_headers)
+                        try:
+                            if attempt.backend.hedge is None:
+                                response = await self._ask(request, attempt, method, form)
+                            else:
+                                response = await self._hedged(request, attempt, method, form)
+                        except grpc.aio.AioRpcError as error:
+                            await self._move_on(request, attempt, error)
                         else:
-                            response = await self._hedged(request, attempt, method, form)
-                    except grpc.aio.AioRpcError as error:
-                        await self._move_on(request, attempt, error)
-                    else:
-                        # Beside the status and not before the answer, which would be one more write a request.
-                        context.set_trailing_metadata(request.attempts.answer_headers())
-                        status = "OK"
-                        return response
+                            # Beside the status and not before the answer, which would be one more write a request.
+                            context.set_trailing_metadata(request.attempts.answer_headers())
+                            return response
             except FailedError as failed:
-                status = failed.code.name
-                await context.abort(failed.code, failed.details, request.attempts.answer_headers(status))
-            finally:
-                self._end(request, status)
+                await context.abort(failed.code, failed.details, request.attempts.answer_headers(failed.code.name))
 
         return forward
 
     def _streaming(self, method: Method, form: Form) -> Any:
         async def forward(received: Any, context: _Context) -> AsyncIterator[Any]:
             request = await self._begin(form, received, context)
-            status, its_headers = "CANCELLED", StreamHeaders(request, context)
+            done, its_headers = False, StreamHeaders(request, context)
             try:
-                while status != "OK":
-                    attempt = self._next(request)
-                    its_headers.begin_attempt()
-                    rpc = attempt.connection.channel.rpc(method, parsed=form.parsed)
-                    stream = self._send(request, rpc, method, request.remaining_s())
-                    failure: grpc.aio.AioRpcError | None = None
-                    try:
-                        async for response in items_of(stream, request.remaining_s()):
-                            await its_headers.send()
-                            yield response
-                        status = "OK"
-                    except grpc.aio.AioRpcError as error:
-                        failure = error
-                    finally:
-                        stream.cancel()
-                        ended = failure.code() if failure is not None else None
-                        attempt.connection.release(grpc.StatusCode.OK if status == "OK" else ended)
-                    if failure is not None:
-                        await self._move_on(request, attempt, failure, begun=its_headers.begun)
+                with self._ending(request):
+                    while not done:
+                        attempt = self._next(request)
+                        its_headers.begin_attempt()
+                        rpc = attempt.connection.channel.rpc(method, parsed=form.parsed)
+                        stream = self._send(request, rpc, method, request.remaining_s())
+                        failure: grpc.aio.AioRpcError | None = None
+                        try:
+                            async for response in items_of(stream, request.remaining_s()):
+                                await its_headers.send()
+                                yield response
+                            done = True
+                        except grpc.aio.AioRpcError as error:
+                            failure = error
+                        finally:
+                            stream.cancel()
+                            ended = failure.code() if failure is not None else None
+                            attempt.connection.release(grpc.StatusCode.OK if done else ended)
+                        if failure is not None:
+                            await self._move_on(request, attempt, failure, begun=its_headers.begun)
             except FailedError as failed:
-                status = failed.code.name
                 await its_headers.settle()
-                await context.abort(failed.code, failed.details, request.attempts.answer_headers(status))
+                await context.abort(failed.code, failed.details, request.attempts.answer_headers(failed.code.name))
             finally:
                 its_headers.close()
-                self._end(request, status)
 
         return forward
+
+    @contextmanager
+    def _ending(self, request: GatewayRequest) -> Iterator[None]:
+        """Ends the request with the context, before a failure is sent: its caller may ask again at once."""
+        status = "CANCELLED"
+        try:
+            yield
+            status = "OK"
+        except FailedError as failed:
+            status = failed.code.name
+            raise
+        finally:
+            self._end(request, status)
 
     async def _begin(self, form: Form, received: Any, context: _Context) -> GatewayRequest:
         try:
