@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -26,7 +27,7 @@ from models.stub.journal import ArrivalJournal
 from models.stub.receipts import Receipts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from models.apis import InferenceRequest
@@ -113,7 +114,7 @@ class RequestHandler:
         return self._requests.in_flight
 
     def receive(self, request: InferenceRequest, context: Context) -> Received:
-        """Registers a request; call the journal's ``end`` when it is over."""
+        """Registers a request; serve it within :meth:`ending`."""
         keys, is_copy, tenant = [], False, None
         via: list[str] = []
         for name, value in context.invocation_metadata() or ():
@@ -213,22 +214,30 @@ class RequestHandler:
     ) -> Response:
         """Answers one request with one response, after its service time."""
         received = self.receive(request, context)
+        try:
+            with self.ending(received):
+                admitted = self.admit(request, received, context)
+                try:
+                    async with self.slot(admitted):
+                        if (service_s := admitted.service_s()) > 0:
+                            await asyncio.sleep(service_s)
+                        self.maybe_fail(admitted)
+                        return compute(request, admitted)
+                finally:
+                    admitted.queue.leave(admitted.tenant)
+        except Refused as refused:
+            await context.abort(refused.code, refused.message)
+
+    @contextmanager
+    def ending(self, received: Received) -> Iterator[None]:
+        """Enters the request's end in the journal, before a failure is sent: its caller may ask again at once."""
         status = grpc.StatusCode.CANCELLED
         try:
-            admitted = self.admit(request, received, context)
-            try:
-                async with self.slot(admitted):
-                    if (service_s := admitted.service_s()) > 0:
-                        await asyncio.sleep(service_s)
-                    self.maybe_fail(admitted)
-                    response = compute(request, admitted)
-                    status = grpc.StatusCode.OK
-                    return response
-            finally:
-                admitted.queue.leave(admitted.tenant)
+            yield
+            status = grpc.StatusCode.OK
         except Refused as refused:
             status = refused.code
-            await context.abort(refused.code, refused.message)
+            raise
         finally:
             self.journal.end(received.number, status)
 
@@ -286,32 +295,28 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
         """One message per title, best first; the service time is spread evenly over them."""
         handler = self._handlers.of(context)
         received = handler.receive(request, context)
-        status = grpc.StatusCode.CANCELLED
         try:
-            loaded, queue, tenant, receipt = admitted = handler.admit(request, received, context)
-            answered_by = serving_pb2.AnsweredBy()
-            answered_by.CopyFrom(loaded.answered_by)
-            _add_evidence(answered_by, request, receipt)
-            try:
-                async with handler.slot(admitted):
-                    ranked = _ranked(request, loaded)
-                    each_s = admitted.service_s() / max(len(ranked), 1)
-                    handler.maybe_fail(admitted)
-                    began = time.monotonic()
-                    for number, (score, title_id) in enumerate(ranked, start=1):
-                        if each_s > 0:
-                            # Sleeps until the due time, so that the delays of single sleeps do not add up.
-                            await asyncio.sleep(began + number * each_s - time.monotonic())
-                        title = ranking_pb2.RankedTitle(id=title_id, score=score)
-                        yield ranking_pb2.RankStreamResponse(answered_by=answered_by, title=title)
-                    status = grpc.StatusCode.OK
-            finally:
-                queue.leave(tenant)
+            with handler.ending(received):
+                loaded, queue, tenant, receipt = admitted = handler.admit(request, received, context)
+                answered_by = serving_pb2.AnsweredBy()
+                answered_by.CopyFrom(loaded.answered_by)
+                _add_evidence(answered_by, request, receipt)
+                try:
+                    async with handler.slot(admitted):
+                        ranked = _ranked(request, loaded)
+                        each_s = admitted.service_s() / max(len(ranked), 1)
+                        handler.maybe_fail(admitted)
+                        began = time.monotonic()
+                        for number, (score, title_id) in enumerate(ranked, start=1):
+                            if each_s > 0:
+                                # Sleeps until the due time, so that the delays of single sleeps do not add up.
+                                await asyncio.sleep(began + number * each_s - time.monotonic())
+                            title = ranking_pb2.RankedTitle(id=title_id, score=score)
+                            yield ranking_pb2.RankStreamResponse(answered_by=answered_by, title=title)
+                finally:
+                    queue.leave(tenant)
         except Refused as refused:
-            status = refused.code
             await context.abort(refused.code, refused.message)
-        finally:
-            handler.journal.end(received.number, status)
 
 
 class Fraud(fraud_pb2_grpc.FraudServicer):
