@@ -197,7 +197,10 @@ def main() -> int:
     if options.page and options.text:
         parser.error("--page is of all bugs: leave the text out")
     also, console = tuple(options.also), Console()
-    chosen = [each for each in catalogue() if " ".join(options.text) in f"{each.kind}: {each.name}"]
+    text = " ".join(options.text)
+    chosen = [each for each in catalogue() if text in f"{each.kind}: {each.name}"]
+    if not chosen:
+        parser.error(f"no bug has {text!r} in 'CLASS: NAME', as docs/planted-bugs.md lists them")
     drills = sorted({(each.drill, each.topology) for each in chosen})
     controls = [Mutant(**{**asdict(NONE), "drill": drill, "topology": topology}) for drill, topology in drills]
     caught: list[Caught] = []

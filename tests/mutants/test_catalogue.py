@@ -41,3 +41,10 @@ def test_a_bug_whose_place_has_changed_is_named() -> None:
     moved = Mutant(name="gone", kind="content", file="lab/spec.py", find="no such text", replace="")
     with pytest.raises(ValueError, match=r"content: gone: lab/spec.py has the text 0 times, not once"):
         moved.mutated(CHECKOUT)
+
+
+def test_a_text_that_no_bug_has_is_refused() -> None:
+    command = [sys.executable, "-m", "tests.mutants", "none", "like", "this"]
+    tried = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False)
+    assert (tried.returncode, tried.stdout) == (2, "")
+    assert "no bug has 'none like this' in 'CLASS: NAME'" in tried.stderr
