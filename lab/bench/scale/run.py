@@ -44,7 +44,7 @@ class ScaleOptions:
     use_cases: int = 2_000
     seed: int = 1
     seconds: float = 60.0
-    rate: float = 850.0
+    rate: float = 400.0  # what two cores carry beside the churn
     changes: float = 100.0
     moves: int = _MOVES
 
