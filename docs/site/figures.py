@@ -168,10 +168,13 @@ def _bound(figure: Mapping[str, Any]) -> str:
 
 
 def _ran(ran: Mapping[str, Any]) -> str:
-    ground = ", ".join(f"{name} {ran['machine'][name]}" for name in GROUND if name in ran["machine"])
     day = ran["started"].replace("T", " ").removesuffix("+00:00")
     how = ", ".join(filter(None, [f"`{ran['command']}`" if "command" in ran else "", _at(ran)]))
-    return f"{ran['rounds']} rounds in {ran['took_s']:.0f} s, begun {day} UTC; {ground}{how and '; ' + how}"
+    return f"{ran['rounds']} rounds in {ran['took_s']:.0f} s, begun {day} UTC; {_ground(ran)}{how and '; ' + how}"
+
+
+def _ground(ran: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {ran['machine'][name]}" for name in GROUND if name in ran["machine"])
 
 
 def _at(ran: Mapping[str, Any]) -> str:
@@ -210,14 +213,15 @@ def _timed(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {**measured, "ran": {**when, **measured["ran"], "machine": machine_versions({"runtime": "process"})}}
 
 
-def _say(found: Sequence[Change], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+def say(found: Sequence[Change], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Prints what has changed from the kept figures to the new ones."""
     for change in found:
         mark = "doubt" if change.doubted else "new" if not change.before else "LEFT" if change.left else "kept"
         was = f", was {change.before}" if change.before else ""
         print(f"{mark:<5}{change.name}: {change.after}{was}")  # noqa: T201 (a command prints)
-    machines = [{_ran(each["ran"]).partition("; ")[2] for each in kept.values()} for kept in (before, after)]
-    if before and machines[0] != machines[1]:
-        print(f"measured on another machine: {machines[0]} before, {machines[1]} now")  # noqa: T201
+    then, now = ({_ground(kept[bench]["ran"]) for bench in after if bench in kept} for kept in (before, after))
+    if then and then != now:
+        print(f"measured on another machine: {' and '.join(sorted(then))} before, {' and '.join(now)} now")  # noqa: T201
     left = sum(change.left for change in found)
     doubted = sum(change.doubted for change in found)
     print(f"{len(found)} figures; {left} left their stated interval, {doubted} are in doubt")  # noqa: T201
@@ -250,7 +254,7 @@ def main() -> None:
             sys.exit(f"make figures: {error}")
         after = {**before, **found}
         FIGURES.write_text(json.dumps(after, indent=1, ensure_ascii=False) + "\n")
-        _say(changes(before, found), before, found)
+        say(changes(before, found), before, found)
     for page in put_into_pages(after):
         print(f"written: {page.relative_to(CHECKOUT)}")  # noqa: T201
 

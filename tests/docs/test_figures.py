@@ -11,7 +11,7 @@ import pytest
 
 from docs.site import blocks, proxies
 from docs.site.age import code_of, outdated
-from docs.site.figures import changes, figures_of, quoted_benches, read, texts
+from docs.site.figures import changes, figures_of, quoted_benches, read, say, texts
 from lab import CHECKOUT
 from lab.bench.harness.result import BenchResult, Claim, Ran, ResultTable
 from lab.bench.harness.topology_rounds import LOAD_POINTS
@@ -30,6 +30,7 @@ A_FIGURE = {
     "doubts": [],
 }
 MACHINE = {"runtime": "process", "cpus": "2", "memory": "4 GiB", "kernel": "6"}
+GROUND = "runtime process, cpus 2, memory 4 GiB, kernel 6"
 RAN = {"started": "2026-01-02T03:04:05+00:00", "took_s": 12.0, "rounds": 10, "machine": MACHINE}
 KEPT = {"topologies": {"ran": RAN, "figures": {"mesh-direct-p50": A_FIGURE}, "tables": []}}
 
@@ -59,13 +60,34 @@ def test_a_figure_that_is_new_has_not_left() -> None:
     assert (change.before, change.left) == ("", False)
 
 
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        ({"command": "lab bench topologies --rounds 14"}, ""),
+        (
+            {"machine": {**MACHINE, "cpus": "4"}},
+            f"measured on another machine: {GROUND} before, {GROUND.replace('cpus 2', 'cpus 4')} now\n",
+        ),
+    ],
+)
+def test_another_machine_is_named_and_another_command_is_none(
+    again: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    after = {"topologies": {**KEPT["topologies"], "ran": {**RAN, **again}}}
+    elsewhere = {"aa": {**KEPT["topologies"], "ran": {**RAN, "machine": {**MACHINE, "kernel": "5"}}}}
+
+    say([], {**KEPT, **elsewhere}, after)
+
+    assert capsys.readouterr().out.removesuffix("0 figures; 0 left their stated interval, 0 are in doubt\n") == said
+
+
 def test_a_figure_is_quoted_with_its_interval_and_its_run() -> None:
     quoted = texts(KEPT)
 
     assert quoted["topologies.mesh-direct-p50"] == "1.500 [1.400, 1.600]"
     block = quoted["figures.topologies"]
     assert "| mesh / direct, p50 | 1.500 [1.400, 1.600] | ≤ 2: holds |" in block
-    assert "10 rounds in 12 s, begun 2026-01-02 03:04:05 UTC; runtime process, cpus 2, memory 4 GiB, kernel 6" in block
+    assert f"10 rounds in 12 s, begun 2026-01-02 03:04:05 UTC; {GROUND}" in block
 
 
 def test_a_benchs_figures_are_kept_as_pages_quote_them() -> None:
