@@ -14,6 +14,7 @@ algorithm, of which ``lab.load.arrivals``, ``lab.load.mix`` and ``lab.load.trace
   big-endian number modulo 100, are below the plan's percentage.
 - Each ``edge_every``-th request is the next of the plan's edge cases, which are taken in turn: their fields replace
   those drawn.
+- Locust's users take the requests in turn, each as itself, and what its tasks decide replaces what is drawn.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lab.checkers.plain_locustfile import decided_by
 from lab.checkers.plain_models import payload_size
 
 if TYPE_CHECKING:
@@ -40,6 +42,12 @@ STREAMING = frozenset({"ranking.v1"})
 
 FIELDS = ("user_id", "device", "country", "segment", "surface", "tenant", "traffic_origin", "override")
 
+ANY = "\n"
+"""In place of a field that a locustfile decides; no field can have a control character."""
+
+ONE_OF_THE_USERS = "\nu"
+"""In place of the user: any of the run's, who take turns."""
+
 
 class PlannedRequest(NamedTuple):
     """One request of a plan; its sequence number is its place.
@@ -48,6 +56,7 @@ class PlannedRequest(NamedTuple):
         offset_ns: when it is due, from the start of the run.
         payload_bytes: size without the envelope, as the message of its API has it; 0 where it is not planned.
         use_case: empty if a locustfile decides what is asked, as are the fields of the context then.
+        user_id: :data:`ONE_OF_THE_USERS` if Locust's users ask; like other fields :data:`ANY` if a locustfile decides.
     """
 
     offset_ns: int
@@ -73,12 +82,14 @@ class PlannedRun:
         kind: of the arrivals: ``constant``, ``poisson`` or ``trace``.
         rate: of the arrivals, requests per second; 0 for a trace.
         duration_ns: of the run.
+        users: number of users, whose ids are ``u0``, ``u1``, …
     """
 
     requests: Sequence[PlannedRequest]
     kind: str
     rate: float
     duration_ns: int
+    users: int = 0
 
     @property
     def offered_rps(self) -> float:
@@ -96,16 +107,35 @@ def planned_run(plan: Mapping[str, Any], requests: Sequence[PlannedRequest]) -> 
     """Returns the run of a plan whose requests are known."""
     arrivals = plan["arrivals"]
     if arrivals["kind"] == "trace":
-        return PlannedRun(requests, "trace", 0.0, requests[-1].offset_ns if requests else 0)
-    return PlannedRun(requests, arrivals["kind"], arrivals["rate"], round(arrivals["duration_s"] * _NS))
+        return PlannedRun(requests, "trace", 0.0, requests[-1].offset_ns if requests else 0, plan["users"])
+    return PlannedRun(requests, arrivals["kind"], arrivals["rate"], round(arrivals["duration_s"] * _NS), plan["users"])
 
 
-def planned_requests(plan: Mapping[str, Any], trace: Iterable[str] = ()) -> Iterator[PlannedRequest]:
-    """Yields the requests of a plan in order; ``trace`` has the lines of its trace, if it plays one."""
+def planned_requests(
+    plan: Mapping[str, Any], trace: Iterable[str] = (), locustfile: str = ""
+) -> Iterator[PlannedRequest]:
+    """Yields the requests of a plan in order.
+
+    Args:
+        plan: in its JSON form.
+        trace: lines of the trace, if it plays one.
+        locustfile: text of the locustfile, if Locust drives it.
+    """
     arrivals = _arrivals(plan, trace)
-    if plan.get("steering") is not None:
+    if plan.get("steering") is None:
+        yield from _drawn(plan, arrivals)
+        return
+    decided = decided_by(locustfile)
+    if not decided <= {*FIELDS, "payload_bytes"}:  # with the use case, all that there is to decide
         yield from (PlannedRequest(offset_ns) for offset_ns, _ in arrivals)
         return
+    open_fields: dict[str, Any] = {"user_id": ONE_OF_THE_USERS, **dict.fromkeys(decided, ANY)}
+    if "payload_bytes" in decided:
+        open_fields["payload_bytes"] = 0
+    yield from (each._replace(**open_fields) for each in _drawn(plan, arrivals))
+
+
+def _drawn(plan: Mapping[str, Any], arrivals: Iterable[tuple[int, int]]) -> Iterator[PlannedRequest]:
     draw = Random(f"mix:{plan['seed']}").random  # noqa: S311 (not security-relevant)
     use_cases = [(each["name"], each["api"]) for each in plan["use_cases"]]
     users, choices = plan["users"], [(field, _choices(plan, field)) for field in plan["contexts"]]

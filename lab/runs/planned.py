@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_type_hints
 from lab.checkers.plain_schedule import PlannedRequest, PlannedRun, is_planned, planned_requests, planned_run
 from lab.errors import RunError
 from lab.history.parquet import open_parquet
-from lab.reading import open_regular
+from lab.reading import MAX_SMALL_BYTES, open_regular, read_text
 from lab.runs.folder import PLAN, PLANNED, read_json
 
 if TYPE_CHECKING:
@@ -61,8 +61,10 @@ def planned_in(folder: Path) -> PlannedRun | None:
 
 
 def _computed(folder: Path, plan: Any) -> Iterator[PlannedRequest]:
+    locust = plan.get("steering")
+    locustfile = "" if locust is None else read_text(folder / locust["locustfile"], MAX_SMALL_BYTES)
     if plan["arrivals"]["kind"] != "trace":
-        yield from planned_requests(plan)
+        yield from planned_requests(plan, (), locustfile)
         return
     with TextIOWrapper(open_regular(folder / plan["arrivals"]["path"]), encoding="utf-8-sig", newline="") as trace:
-        yield from planned_requests(plan, trace)
+        yield from planned_requests(plan, trace, locustfile)

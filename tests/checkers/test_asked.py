@@ -6,7 +6,7 @@ import pytest
 
 from lab.checkers import Evidence
 from lab.checkers.kinds import asked
-from lab.checkers.plain_schedule import PlannedRequest, PlannedRun
+from lab.checkers.plain_schedule import ANY, ONE_OF_THE_USERS, PlannedRequest, PlannedRun
 from tests.checkers.builders import STEP_NS, make_evidence, make_record, planned_of
 
 N = 10
@@ -62,7 +62,36 @@ def test_a_payload_of_an_unknown_api_is_not_compared() -> None:
     assert verdict.outcome == "valid"
 
 
-def test_of_a_locustfile_times_alone_are_compared() -> None:
+def test_what_a_locustfile_decides_is_not_compared() -> None:
+    plan = [each._replace(device=ANY) for each in PLAN]
+    tv, germany = (asked.check(_evidence(plan, **changes)) for changes in ({"device": "tv"}, {"country": "de"}))
+    assert tv
+    assert germany
+    assert (tv.outcome, [each.message for each in germany.violations]) == ("valid", ["country 'de', planned 'DE'"])
+
+
+@pytest.mark.parametrize(
+    ("users", "asking", "said"),
+    [
+        (100, 10, ""),
+        (100, 9, ""),
+        (100, 8, "8 of the run's 100 users made its 10 requests, though they take turns"),
+        (100, 1, "1 of the run's 100 users made its 10 requests, though they take turns"),
+        (2, 2, ""),
+        (2, 1, "1 of the run's 2 users made its 10 requests, though they take turns"),
+        (5, 10, ""),
+    ],
+)
+def test_locusts_users_take_turns(users: int, asking: int, said: str) -> None:
+    requests = [each._replace(user_id=ONE_OF_THE_USERS) for each in PLAN]
+    records = [make_record(number, user_id=f"u{number % asking}") for number in range(N)]
+    plan = PlannedRun(requests, "constant", 1e9 / STEP_NS, N * STEP_NS, users)
+    verdict = asked.check(make_evidence(records, plan=plan))
+    assert verdict
+    assert [each.message for each in verdict.violations] == [said][: len(said)]
+
+
+def test_where_a_locustfile_decides_everything_times_alone_are_compared() -> None:
     plan = [PlannedRequest(each.offset_ns) for each in PLAN]
     verdict, late = asked.check(_evidence(plan)), asked.check(_evidence(plan, intended_ns=5))
     assert verdict

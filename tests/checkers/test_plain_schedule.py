@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.checkers.plain_models import payload_size
-from lab.checkers.plain_schedule import PlannedRequest, is_planned, planned_requests, planned_run
+from lab.checkers.plain_schedule import ANY, ONE_OF_THE_USERS, PlannedRequest, is_planned, planned_requests, planned_run
 from lab.load.arrivals import Constant, Poisson, Share, Trace
 from lab.load.mix import Mix
 from lab.load.plan import EdgeCase, LocustPlan, UseCase, write_plan
@@ -119,11 +119,28 @@ def test_people_and_waiting_users_leave_no_plan(tmp_path: Path, *, locust: Locus
     assert (is_planned(_document(plan, tmp_path)), plan.scheduled) == (planned, planned)
 
 
-def test_a_locustfile_has_planned_times_alone(tmp_path: Path) -> None:
-    plan = load_plan(tmp_path, locust=LocustPlan(locustfile=Path("locustfile.py")))
-    requests = list(planned_requests(_document(plan, tmp_path)))
-    assert [each.offset_ns for each in requests] == list(plan.schedule().offsets_ns)
-    assert {each._replace(offset_ns=0) for each in requests} == {PlannedRequest(0)}
+def of_locust(tmp_path: Path, call: str) -> tuple[list[PlannedRequest], list[PlannedRequest]]:
+    """The requests that Locust is to send where its tasks make this call, and those without Locust."""
+    plan = load_plan(tmp_path, contexts=CONTEXTS, locust=LocustPlan(locustfile=Path("locustfile.py")))
+    document = _document(plan, tmp_path)
+    found = list(planned_requests(document, (), f"{call}\n"))
+    assert [each.offset_ns for each in found] == list(plan.schedule().offsets_ns)
+    return found, list(planned_requests({**document, "steering": None}))
+
+
+def test_where_a_locustfile_decides_the_use_case_times_alone_are_planned(tmp_path: Path) -> None:
+    found, _ = of_locust(tmp_path, "self.ask('Rows')")
+    assert {each._replace(offset_ns=0) for each in found} == {PlannedRequest(0)}
+
+
+def test_what_a_locustfile_does_not_decide_is_planned(tmp_path: Path) -> None:
+    found, drawn = of_locust(tmp_path, "self.ask(context={'device': 'tv'}, payload=8)")
+    assert found == [each._replace(user_id=ONE_OF_THE_USERS, device=ANY, payload_bytes=0) for each in drawn]
+
+
+def test_a_field_that_no_request_has_leaves_times_alone(tmp_path: Path) -> None:
+    found, _ = of_locust(tmp_path, "self.ask(context={'shoes': 'red'})")
+    assert {each.use_case for each in found} == {""}
 
 
 def test_an_unknown_process_is_an_error(tmp_path: Path) -> None:

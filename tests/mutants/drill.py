@@ -214,6 +214,11 @@ def beside(topology: str) -> None:
     load(topology)
 
 
+def locust(topology: str) -> None:
+    """Lets Locust's users drive load."""
+    load(topology, lambda: None, "--engine", "locust", seconds=6)
+
+
 DRILLS: dict[str, Callable[[str], None]] = {
     each.__name__: each
     for each in (
@@ -240,6 +245,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         several,
         elsewhere,
         beside,
+        locust,
     )
 }
 _OTHERS = {"elsewhere": ("mesh",), "beside": ("mesh", "gateway", "gateway-header", "proxyless")}

@@ -7,18 +7,25 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.plain_schedule import PlannedRequest
+from lab.checkers.plain_schedule import ANY, ONE_OF_THE_USERS, PlannedRequest
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lab.checkers.evidence import Evidence
+    from lab.checkers.plain_schedule import PlannedRun
     from lab.history import Record
 
 NAME = "asked"
 
+TOOK_TURNS = 0.9
+"""Share of Locust's users that must have asked; one whose answer does not come misses its further turns alone."""
+
 _ASKED = PlannedRequest._fields[1:]
 _PAYLOAD = _ASKED.index("payload_bytes")
+_OPEN = (ANY, ONE_OF_THE_USERS)
 _values = attrgetter(*_ASKED)
 
 
@@ -27,8 +34,9 @@ def check(evidence: Evidence) -> Verdict | None:
 
     The plan's requests are computed by :mod:`lab.checkers.plain_schedule`, which shares nothing with the driver. The
     intended times must all lie on the schedule: their differences to the planned offsets are one number, the start of
-    the run. Use case, user, context and payload must be the planned ones, unless a locustfile decides them; then only
-    the times are compared. A payload of an API that the checkers do not know is not compared.
+    the run. Use case, user, context and payload must be the planned ones, but for what a locustfile decides. Locust's
+    users must have taken turns: :data:`TOOK_TURNS` of them, or of the requests if those are fewer. A payload of an API
+    that the checkers do not know is not compared.
 
     Returns:
         None if nothing was planned: people, or users who wait for answers, decided when to ask. Invalid if any record
@@ -45,6 +53,7 @@ def check(evidence: Evidence) -> Verdict | None:
         request = requests[record.sequence]
         if message := _time_apart(record, request, start_ns) or _content_apart(record, request):
             violations.append(Violation(NAME, record.sequence, record.request_id, message))
+    violations += _without_turns(evidence.plan, sent)
     compared = "when they were due, and what they asked" if _planned_content(evidence) else "when they were due"
     summary = f"{len(sent)} requests compared with the plan: {compared}"
     if violations:
@@ -68,8 +77,19 @@ def _content_apart(record: Record, request: PlannedRequest) -> str:
     return ", ".join(
         f"{name} {its!r}, planned {wanted!r}"
         for place, (name, its, wanted) in enumerate(zip(_ASKED, found, planned, strict=True))
-        if its != wanted and (wanted or place != _PAYLOAD)
+        if its != wanted and wanted not in _OPEN and (wanted or place != _PAYLOAD)
     )
+
+
+def _without_turns(plan: PlannedRun, sent: Sequence[Record]) -> list[Violation]:
+    """Says it of the last request, if too few of Locust's users asked."""
+    asked = [each for each in sent if plan.requests[each.sequence].user_id == ONE_OF_THE_USERS]
+    users = len({each.user_id for each in asked} & {f"u{number}" for number in range(plan.users)})
+    most = min(len(asked), plan.users)
+    if users >= TOOK_TURNS * most:
+        return []
+    message = f"{users} of the run's {plan.users} users made its {len(asked)} requests, though they take turns"
+    return [Violation(NAME, asked[-1].sequence, asked[-1].request_id, message)]
 
 
 CHECKER = Checker(
