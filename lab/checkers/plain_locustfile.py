@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ EVERYTHING = frozenset({"use_case"})
 
 _ASK = "ask"
 _PARAMETERS = ("use_case", "context", "payload")
-_KNOWN = frozenset({"__future__", "locust", "lab.load.locust"})
+_LOCUST = ("locust", "lab.load.locust")
 
 
 def decided_by(text: str) -> frozenset[str]:
@@ -27,7 +28,7 @@ def decided_by(text: str) -> frozenset[str]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # of a saved run whose file was changed
         return EVERYTHING
     calls = [node for node in nodes if isinstance(node, ast.Call) and _name(node.func) == _ASK]
-    if len(calls) < sum(_name(node) == _ASK for node in nodes) or not _imported(nodes) <= _KNOWN:
+    if len(calls) < sum(_name(node) == _ASK for node in nodes) or not all(map(_is_known, _imported(nodes))):
         return EVERYTHING
     fields = {field for call in calls for field in _fields_of(call)}
     return frozenset(fields | {"user_id"} if any(_name(node) == "user_id" for node in nodes) else fields)
@@ -45,6 +46,10 @@ def _name(node: ast.AST) -> str:
 def _imported(nodes: Iterable[ast.AST]) -> set[str]:
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     return names | {f"{'.' * node.level}{node.module or ''}" for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def _is_known(module: str) -> bool:
+    return module in _LOCUST or module.partition(".")[0] in sys.stdlib_module_names
 
 
 def _fields_of(call: ast.Call) -> Iterator[str]:

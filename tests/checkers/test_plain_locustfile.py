@@ -41,6 +41,11 @@ def test_what_calls_name_is_decided_and_nothing_else(call: str, fields: set[str]
     assert decided_by(asking(call)) == fields
 
 
+def test_what_python_and_locust_bring_along_calls_nothing() -> None:
+    imports = "from __future__ import annotations\nfrom collections.abc import Mapping\nimport locust, random"
+    assert decided_by(f"{imports}\n{asking('ask()')}") == set()
+
+
 @pytest.mark.parametrize(
     "text",
     [

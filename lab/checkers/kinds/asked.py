@@ -83,13 +83,13 @@ def _content_apart(record: Record, request: PlannedRequest) -> str:
 
 def _without_turns(plan: PlannedRun, sent: Sequence[Record]) -> list[Violation]:
     """Says it of the last request, if too few of Locust's users asked."""
-    asked = [each for each in sent if plan.requests[each.sequence].user_id == ONE_OF_THE_USERS]
-    users = len({each.user_id for each in asked} & {f"u{number}" for number in range(plan.users)})
-    most = min(len(asked), plan.users)
-    if users >= TOOK_TURNS * most:
+    if not sent or plan.requests[0].user_id != ONE_OF_THE_USERS:
         return []
-    message = f"{users} of the run's {plan.users} users made its {len(asked)} requests, though they take turns"
-    return [Violation(NAME, asked[-1].sequence, asked[-1].request_id, message)]
+    users = len({each.user_id for each in sent} & {f"u{number}" for number in range(plan.users)})
+    if users >= TOOK_TURNS * min(len(sent), plan.users):
+        return []
+    message = f"{users} of the run's {plan.users} users made its {len(sent)} requests, though they take turns"
+    return [Violation(NAME, sent[-1].sequence, sent[-1].request_id, message)]
 
 
 CHECKER = Checker(
