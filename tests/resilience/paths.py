@@ -93,6 +93,23 @@ class RequestPath:
             lambda: any(each.response.answered_by.replica == name for each in self.answers[-1:]),
         )
 
+    async def follow(self, *replicas: Model) -> None:
+        """Sends requests until only these replicas answer, or none; resets all counts.
+
+        gRPC acknowledges an update just before it applies it.
+        """
+        names = {each.replica for each in replicas}
+        await self.ask_until(
+            f"only {names} answer",
+            lambda: (
+                len(self.answers) == (4 if names else 0)
+                and names >= {each.response.answered_by.replica for each in self.answers}
+            ),
+            4,
+            of_last_batch=True,
+        )
+        self.forget()
+
     async def ask_until(
         self,
         what: str,
@@ -178,4 +195,8 @@ async def open_path(folder: Path, topology: str, *, replicas: int = 2, **setting
         opened = RequestPath(client, control_plane, nodes, models, envoy)
         await opened.place(*models, **settings)
         await client.ready()
+        if topology == "proxyless":
+            for model in models:  # it is ready with a connection to one of them
+                await opened.reach(model)
+            opened.forget()
         yield opened

@@ -31,21 +31,6 @@ async def place(opened: RequestPath, own: list[Model], standby: list[Model], **s
     await opened.control_plane.put_in_force(message, *opened.nodes)
 
 
-async def followed(opened: RequestPath, *by: Model) -> None:
-    """Returns once only these answer, or none: gRPC acknowledges an update just before it applies it."""
-    names = {each.replica for each in by}
-    await opened.ask_until(
-        f"only {names} answer",
-        lambda: (
-            len(opened.answers) == (4 if by else 0)
-            and names >= {each.response.answered_by.replica for each in opened.answers}
-        ),
-        4,
-        of_last_batch=True,
-    )
-    opened.forget()
-
-
 @pytest.mark.parametrize("topology", TREATED)
 async def test_the_failover_cluster_answers_only_while_no_own_replica_can(topology: str, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack, open_path(tmp_path, topology) as opened:
@@ -55,7 +40,7 @@ async def test_the_failover_cluster_answers_only_while_no_own_replica_can(topolo
         async def placed(*there: Model, standby: tuple[Model, ...] = (other,)) -> None:
             await place(opened, list(there), list(standby))
             if topology == "proxyless":
-                await followed(opened, *(there or standby))
+                await opened.follow(*(there or standby))
             opened.forget()
             other.seen.clear()
 
