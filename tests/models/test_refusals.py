@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
 from urllib.parse import quote
 
 import grpc
 import grpc.aio
 import pytest
 
-from lab.transport import listen, new_server, open_channel
 from models.proto.control.v1 import stub_pb2
 from models.proto.fraud.v1 import fraud_pb2
-from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2
-from models.stub.behaviour import Behaviour, LiveBehaviour
-from models.stub.serving import Ranking, RequestHandler
-from models.stub.versions import Identity, Versions
-from tests.failing import AtAbort
 from tests.models.replicas import RunningReplica, rank_request
 from tests.waiting import eventually
 
@@ -64,43 +57,6 @@ async def test_a_text_that_could_forge_a_log_line_is_refused(replica: RunningRep
             await replica.ranking.Rank(request, metadata=((KEY, "rows.v1"),))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert (caught.value.details() or "\n").isprintable()
-
-
-class SaysWhatHasEnded(Ranking):
-    """A refusal says whether the journal has its end by then."""
-
-    def __init__(self, handler: RequestHandler) -> None:
-        super().__init__(handler)
-        self._journal = handler.journal
-
-    async def Rank(self, request: ranking_pb2.RankRequest, context: Any) -> ranking_pb2.RankResponse:  # noqa: N802
-        return await super().Rank(request, AtAbort(context, self._say))  # type: ignore[arg-type]
-
-    async def RankStream(self, request: Any, context: Any) -> AsyncIterator[ranking_pb2.RankStreamResponse]:  # noqa: N802
-        async for item in super().RankStream(request, AtAbort(context, self._say)):  # type: ignore[arg-type]
-            yield item
-
-    def _say(self) -> str:
-        [(_, ended_ns, status)] = self._journal.since(0)
-        return f"{status}, ended: {ended_ns > 0}"
-
-
-@pytest.mark.parametrize("streaming", [False, True], ids=["unary", "stream"])
-async def test_a_refused_request_has_ended_before_its_caller_hears_of_it(*, streaming: bool) -> None:
-    live = LiveBehaviour(Behaviour())
-    server, _ = new_server()
-    servicer = SaysWhatHasEnded(RequestHandler(Versions(Identity("ml-cluster-1", "a", ""), live), live, "a"))
-    ranking_pb2_grpc.add_RankingServicer_to_server(servicer, server)
-    port = listen(server, "127.0.0.1:0")
-    await server.start()
-    async with open_channel(f"127.0.0.1:{port}") as channel:
-        ranking: Any = ranking_pb2_grpc.RankingStub(channel)
-        request = rank_request("rows", "v1")
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await (ranking.RankStream(request).read() if streaming else ranking.Rank(request))
-    await server.stop(0)
-
-    assert caught.value.details() == "UNAVAILABLE, ended: True"
 
 
 async def test_errors_are_internal_and_name_the_key(replica: RunningReplica) -> None:

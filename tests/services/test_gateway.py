@@ -13,17 +13,10 @@ import grpc.aio
 import pytest
 
 from lab.transport import listen, new_server, open_channel
-from lab.transport.handlers import with_behaviour
-from lab.transport.rpc_logs import RequestLog
 from models.proto.control.v1 import rules_pb2
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
-from services.gateway.forwarder import LOG_FIELDS, Forwarder
-from services.gateway.pool import Pool
-from services.gateway.shadow_sender import PoolShadowSender
-from services.gateway.tenant_quota import Limiter
-from tests.failing import AtAbort
 from tests.parts import ControlPlane, Hold, Model, gateway_up, rank_request, update, use_case
 from tests.raw_calls import server_stream, unary
 from tests.waiting import eventually
@@ -260,40 +253,6 @@ async def test_the_access_log_has_a_line_a_request(control_plane: ControlPlane, 
         ("r3", "HomepageRows", "homepage", "rows.v1", 6, "OK"),
     ]
     assert all(line["ms"] > 0 and line["time"] > 0 for line in lines)
-
-
-class SaysWhatIsLogged(grpc.GenericRpcHandler):
-    """A gateway without rules. A failure says whether the request is in the access log by then."""
-
-    def __init__(self, log: RequestLog) -> None:
-        pool = Pool()
-        self._log = log
-        self._gateway = Forwarder(
-            name="gateway", pool=pool, access_log=log, shadows=PoolShadowSender(pool), limiter=Limiter(1)
-        )
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler: Any = self._gateway.service(handler_call_details)
-        behaviour = handler.unary_unary or handler.unary_stream
-        return with_behaviour(handler, lambda request, context: behaviour(request, AtAbort(context, self._say)))
-
-    def _say(self) -> str:
-        return f"logged: {not self._log.up_to_date}"
-
-
-@pytest.mark.parametrize("streaming", [False, True], ids=["unary", "stream"])
-async def test_a_failed_request_has_ended_before_its_caller_hears_of_it(tmp_path: Path, *, streaming: bool) -> None:
-    log = RequestLog(tmp_path / "access.jsonl", LOG_FIELDS)
-    server, _ = new_server(handlers=[SaysWhatIsLogged(log)])
-    port = listen(server, "127.0.0.1:0")
-    await server.start()
-    async with ranking(f"127.0.0.1:{port}") as gateway:
-        call = gateway.RankStream(asking()).read() if streaming else gateway.Rank(asking())
-        code, details = await refused(call)
-    await server.stop(0)
-    log.close()
-
-    assert (code, details) == (grpc.StatusCode.UNAVAILABLE, "logged: True")
 
 
 async def test_a_replica_that_is_acknowledged_gets_the_next_request(control_plane: ControlPlane) -> None:
