@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from lab.roles import CALLER, MODEL, ROLES, Placement
-from lab.routing.document import RouteTable, keys_for
+from lab.routing.document import RouteTable
+from lab.routing.uses import keys_for
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:

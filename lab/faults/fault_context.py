@@ -24,8 +24,9 @@ from lab.client.admin_values import ControlPlaneStatus
 from lab.errors import InputError, LabError, LabNotRunningError
 from lab.faults.unit_operations import UnitOperations
 from lab.roles import CONTROL_PLANE, Unit
-from lab.routing.document import RouteTable, grants_of
+from lab.routing.document import RouteTable
 from lab.routing.keys import HEADER
+from lab.routing.uses import grants_of
 from lab.runtime.context import LabContext
 from lab.runtime.placement import spread
 from lab.transport import open_blocking_channel

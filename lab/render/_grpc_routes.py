@@ -29,9 +29,10 @@ from lab.render._decisions import (
 from lab.render._target import REFUSED, Source, Unexpressed
 from lab.render._unexpressed import expressed_otherwise
 from lab.routing.compiled import Router
-from lab.routing.document import Grant, RouteTable, grants_of
+from lab.routing.document import RouteTable
 from lab.routing.keys import HEADER
 from lab.routing.rules import UseCase
+from lab.routing.uses import Grant, grants_of
 from models.apis import APIS
 
 Manifest = dict[str, Any]

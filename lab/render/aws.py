@@ -13,9 +13,10 @@ from typing import Any
 from lab.render._target import REFUSED, Rendering, Source, Target, Unexpressed, yaml_of
 from lab.render._unexpressed import CORE, Reasons, Why, unexpressed_settings
 from lab.routing.compiled import Router
-from lab.routing.document import RouteTable, policies_of
+from lab.routing.document import RouteTable
 from lab.routing.keys import HEADER
 from lab.routing.resilience import Policy
+from lab.routing.uses import policies_of
 
 PORT = 9000
 MOST_VALUES = 5

@@ -11,10 +11,11 @@ from lab.render._decisions import USE_CASE_HEADER, Cube, Entry, TooManyError, en
 from lab.render._target import REFUSED, Rendering, Source, Target, Unexpressed, yaml_of
 from lab.render._unexpressed import CORE, Reasons, Why, expressed_otherwise, unexpressed_settings
 from lab.routing.compiled import Router
-from lab.routing.document import RouteTable, policies_of
+from lab.routing.document import RouteTable
 from lab.routing.keys import HEADER
 from lab.routing.resilience import Policy, Retries
 from lab.routing.rules import UseCase
+from lab.routing.uses import policies_of
 
 Manifest = dict[str, Any]
 

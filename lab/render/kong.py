@@ -9,10 +9,10 @@ from lab.render._decisions import USE_CASE_HEADER, Cube, Entry, TooManyError, en
 from lab.render._target import REFUSED, Rendering, Source, Target, Unexpressed, yaml_of
 from lab.render._unexpressed import CORE, Reasons, Why, expressed_otherwise, unexpressed_settings
 from lab.routing.compiled import Router
-from lab.routing.document import policies_of
 from lab.routing.keys import HEADER
 from lab.routing.resilience import Policy
 from lab.routing.rules import UseCase
+from lab.routing.uses import policies_of
 
 PORT = 9000
 _COMMENT = """\

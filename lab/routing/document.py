@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.errors import RouteTableError
 from lab.reading import open_regular
+from lab.routing.agreements import Agreements
 from lab.routing.bulk_allocation import gc_disabled
-from lab.routing.checks import error_of, problems, references
+from lab.routing.checks import error_of, problems
 from lab.routing.compiled import Version
-from lab.routing.keys import routing_key
-from lab.routing.resilience import Policy
 from lab.routing.schema import DEFAULT_TIMEOUT
 from lab.routing.yaml_nodes import MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, merged, parse, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from lab.routing.difference import Derivation
 
 KNOWN_APIS = frozenset({"ranking.v1", "fraud.v1"})
 SECTIONS = ("use_cases", "models", "clusters")
@@ -58,11 +59,14 @@ class RouteTable:
         document: the table as JSON data, in the shape of the YAML; read-only.
         versions: by routing key.
         clusters: name → number of replicas.
+        derivation: the table that this one was derived from, and what differs; None if it was read as a whole.
     """
 
     document: dict[str, Any]
     versions: Mapping[str, ModelVersion] = field(compare=False, repr=False)
     clusters: Mapping[str, int] = field(compare=False, repr=False)
+    derivation: Derivation | None = field(default=None, compare=False, repr=False)
+    known_agreements: Agreements | None = field(default=None, compare=False, repr=False)
 
     __hash__ = None  # type: ignore[assignment]  # a dict is not hashable
 
@@ -107,6 +111,14 @@ class RouteTable:
             {version.routing_key: version for version in versions},
             {name: cluster["replicas"] for name, cluster in document["clusters"].items()},
         )
+
+    @property
+    def agreements(self) -> Agreements:
+        """What its use cases agree on; counted once."""
+        if self.known_agreements is None:
+            object.__setattr__(self, "known_agreements", Agreements(self.document["use_cases"].values()))
+        assert self.known_agreements is not None  # noqa: S101 (set above)
+        return self.known_agreements
 
     def json(self) -> bytes:
         """The document's canonical bytes: equal for equal tables."""
@@ -268,69 +280,3 @@ def _plain(text: str) -> float:
 
 def _refuse(text: str) -> Any:
     raise ValueError(text)
-
-
-def keys_for(caller: str, table: RouteTable) -> frozenset[str]:
-    """Routing keys of all versions that a decision for this caller may name: first choices, fallbacks and shadows."""
-    found: set[str] = set()
-    for use_case in table.document["use_cases"].values():
-        if caller in use_case.get("override", ()):
-            return frozenset(table.versions)
-        if caller in use_case["callers"]:
-            found.update(routing_key(*reference.split("@", 1)) for _, reference in references((), use_case))
-    return frozenset(found)
-
-
-class Grant(NamedTuple):
-    """What a model version may be used for.
-
-    Attributes:
-        callers: that may use it: those of the use cases that name it, and those that may pin requests.
-        apis: inference APIs of these use cases; empty if none names it.
-    """
-
-    callers: frozenset[str] = frozenset()
-    apis: frozenset[str] = frozenset()
-
-    def __or__(self, other: Grant) -> Grant:
-        return Grant(self.callers | other.callers, self.apis | other.apis)
-
-    def covers(self, other: Grant) -> bool:
-        """Whether it permits everything that another one does."""
-        return other.callers <= self.callers and other.apis <= self.apis
-
-
-def grants_of(table: RouteTable) -> dict[str, Grant]:
-    """Routing key → grant, as the use cases' rules, defaults, fallbacks and shadows need it.
-
-    A version that no use case names has the grant of its model's other versions: the next table may name it, and its
-    replicas need not be asked again.
-    """
-    use_cases = table.document["use_cases"].values()
-    pins = Grant(frozenset(caller for each in use_cases for caller in each.get("override", ())))
-    named, of_models = dict[str, Grant](), dict[str, Grant]()
-    for use_case in use_cases:
-        grant = Grant(frozenset(use_case["callers"]), frozenset((use_case["api"],))) | pins
-        for reference in {reference for _, reference in references((), use_case)}:
-            model, version = reference.split("@", 1)
-            key = routing_key(model, version)
-            named[key] = named.get(key, grant) | grant
-            of_models[model] = of_models.get(model, grant) | grant
-    return {key: named.get(key) or of_models.get(each.model, pins) for key, each in table.versions.items()}
-
-
-def callers_of(table: RouteTable) -> frozenset[str]:
-    """All callers that some use case allows, or allows to override."""
-    use_cases = table.document["use_cases"].values()
-    return frozenset(name for each in use_cases for field in ("callers", "override") for name in each.get(field, ()))
-
-
-def policies_of(table: RouteTable) -> dict[str, Policy]:
-    """Routing key → policy, for versions that may answer a use case with resilience settings."""
-    return {
-        routing_key(*reference.split("@", 1)): policy
-        for use_case in table.document["use_cases"].values()
-        if (policy := Policy.of(use_case)) is not None
-        for place, reference in references((), use_case)
-        if place[0] != "shadow"
-    }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RouteTableError
 from lab.routing.checks import clashing, error_of, problems
+from lab.routing.difference import Derivation, Difference, difference, same
 from lab.routing.document import KNOWN_APIS, RouteTable, Source, with_defaults
 from lab.routing.keys import routing_key
 from lab.routing.yaml_nodes import Node, parse
@@ -34,13 +37,24 @@ def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: It
     # A use case depends only on what it refers to, and on use cases of the same experiments.
     alone = problems({**root.value, **_referred_to(table, root.value)}, frozenset(apis))
     before = table.document["use_cases"]
-    if alone or any(clashing(section.value, before)):
+    replaced = [before[name] for name in section.value if name in before]
+    agreements = None if alone else table.agreements.after(replaced, section.value.values())
+    if agreements is None:
         # The remedies list all known names, so the problems are those of the whole table.
         found = problems({**table.document, "use_cases": section.value}, frozenset(apis))
         own = [each for each in found if each.path[:1] == ("use_cases",)]
         raise _error_of(own or clashing(section.value, before), root, sources)
-    use_cases = {**before, **with_defaults(section.value)}
-    return replace(table, document={**table.document, "use_cases": use_cases})
+    document = {**table.document, "use_cases": {**before, **with_defaults(section.value)}}
+    change = Difference(use_cases=frozenset(section.value))
+    return replace(table, document=document, derivation=Derivation(table.document, change), known_agreements=agreements)
+
+
+def with_changes(table: RouteTable, *, use_cases: Mapping[str, Source], models: Mapping[str, Source]) -> RouteTable:
+    """The table with these models, and then with these use cases; arguments and errors as for these."""
+    between = with_models(table, models)
+    after = with_use_cases(between, use_cases)
+    steps = [each.derivation.difference for each in (between, after) if each is not table and each.derivation]
+    return replace(after, derivation=Derivation(table.document, reduce(or_, steps, Difference())))
 
 
 def with_models(table: RouteTable, sources: Mapping[str, Source], *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
@@ -70,8 +84,11 @@ def with_models(table: RouteTable, sources: Mapping[str, Source], *, apis: Itera
     new = RouteTable.of_valid(
         {"use_cases": {}, "models": section.value, "clusters": _named(document["clusters"], section.value)}
     )
-    kept = {key: version for key, version in table.versions.items() if key not in gone}
-    return replace(table, document=document, versions={**kept, **new.versions})
+    versions = {**table.versions, **new.versions}
+    for key in gone - new.versions.keys():
+        del versions[key]
+    change = Difference(models=frozenset(section.value), routing_keys=frozenset(gone | new.versions.keys()))
+    return replace(table, document=document, versions=versions, derivation=Derivation(table.document, change))
 
 
 def _tree(section: str, sources: Mapping[str, Source], what: str) -> tuple[Node, Node]:
@@ -87,19 +104,20 @@ def _tree(section: str, sources: Mapping[str, Source], what: str) -> tuple[Node,
 
 
 def sharing(table: RouteTable, before: RouteTable) -> RouteTable:
-    """An equal table that reuses the objects of ``before`` wherever both agree."""
+    """An equal table that reuses the objects of ``before`` wherever both agree, and is derived from it."""
     document = {name: _shared(section, before.document.get(name, {})) for name, section in table.document.items()}
     same_models = all(document[section] is before.document[section] for section in ("models", "clusters"))
-    return replace(
-        table,
-        document=document,
-        versions=before.versions if same_models else _shared(table.versions, before.versions),
-    )
+    versions = before.versions if same_models else _shared(table.versions, before.versions)
+    alike = replace(table, document=document, versions=versions)
+    change = difference(before, alike)
+    old, new = ([each[name] for name in change.use_cases if name in each] for each in map(_use_cases, (before, alike)))
+    agreements = before.agreements.after(old, new)
+    return replace(alike, derivation=Derivation(before.document, change), known_agreements=agreements)
 
 
-def same(one: object, other: object) -> bool:
-    """Whether two entries are literally the same: ``1`` and ``True`` are equal in Python but not to a model."""
-    return one is other or (one == other and repr(one) == repr(other))
+def _use_cases(table: RouteTable) -> Mapping[str, Any]:
+    use_cases: Mapping[str, Any] = table.document["use_cases"]
+    return use_cases
 
 
 def _shared(entries: Mapping[str, Any], before: Mapping[str, Any]) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.routing.document import Grant, RouteTable, grants_of
+from lab.routing.document import RouteTable
+from lab.routing.uses import Grant, grants_of
 from services.controlplane.registry.records import Phase
 from tests.controlplane.nodes import ControlPlane
 from tests.waiting import eventually

@@ -71,7 +71,7 @@ async def test_both_retire_unreferenced_versions_and_record_it_once(both: list[C
     assert stored is not None
     assert [each.phase for each in stored.events].count(Phase.RETIRED) == 1
     for each in both:
-        assert not each.publisher.fleet.membership.missing(each.publisher.fleet.needed(table_of(ON_2)))
+        assert not each.publisher.fleet.unready()
 
 
 async def test_a_node_of_the_other_that_refuses_fails_the_publish_and_both_put_back(both: list[ControlPlane]) -> None:

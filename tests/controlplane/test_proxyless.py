@@ -126,7 +126,7 @@ async def test_a_caller_loses_a_route_once_the_rules_that_needed_it_are_retired_
     for _ in range(3):  # tables that nobody acts by are not kept
         await control_plane.publish(table_of(both, default="cw-ranker@v2"))
     await eventually("all are retired", lambda: stored_phases(control_plane, 5) >= {Phase.RETIRED})
-    assert len(fleet._tables) == 1
+    assert len(fleet.live) == 1
 
 
 async def test_a_caller_gets_no_route_to_what_it_may_not_use(control_plane: ControlPlane) -> None:

@@ -24,7 +24,7 @@ async def _serve(membership: Membership) -> None:
 
 
 async def test_a_replica_is_not_taken_for_dead_while_it_registers_again_with_a_control_plane_that_was_frozen() -> None:
-    membership = Membership(lambda _: None, RegistrationLog(time.time_ns))
+    membership = Membership(lambda _: None, RegistrationLog(time.time_ns), {})
     tasks = [asyncio.create_task(work) for work in (_serve(membership), membership.reap())]
     await eventually("it is registered", lambda: membership.members, until=[REPLICA].__eq__)
     time.sleep(2 * GAVE_UP_S)  # noqa: ASYNC251 (freezes the whole event loop, as SIGSTOP does)

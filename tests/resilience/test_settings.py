@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from lab.errors import RouteTableError
-from lab.routing.document import RouteTable, Source, policies_of, read_sources
+from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.edits import with_use_cases
 from lab.routing.resilience import Breaker, Health, Hedge, Outliers, Policy, Retries
+from lab.routing.uses import policies_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "resilience.md").read_text()
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)

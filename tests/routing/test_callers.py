@@ -1,6 +1,7 @@
 """Which keys a caller may come to need."""
 
-from lab.routing.document import RouteTable, keys_for
+from lab.routing.document import RouteTable
+from lab.routing.uses import keys_for
 
 VERSIONS = {f"v{number}": {"cluster": "ml-cluster-1"} for number in range(1, 9)}
 

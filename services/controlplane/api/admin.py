@@ -11,7 +11,7 @@ import orjson
 from lab.errors import InputError, PublishError, RouteTableError, StaleRevisionError
 from lab.plain_text import MAX_CHARACTERS, printable, require_plain
 from lab.routing.document import RouteTable, Source, read_sources
-from lab.routing.edits import sharing, with_models, with_use_cases
+from lab.routing.edits import sharing, with_changes
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 from services.controlplane.api.audit import timestamp
 from services.controlplane.api.nodes import listed
@@ -68,11 +68,11 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         self, request: admin_pb2.PublishChangeRequest, context: Context
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         """Validates and publishes changed use cases and models; the rest of the table stays."""
-        sources, models = (
+        use_cases, models = (
             {each.name: _source(each.source) for each in entries} for entries in (request.use_cases, request.models)
         )
         async for progress in self._carry_out(
-            lambda before: with_use_cases(with_models(before, models), sources),
+            lambda before: with_changes(before, use_cases=use_cases, models=models),
             context,
             author=printable(request.author, MAX_COMMENT_CHARACTERS),
             comment=printable(request.comment, MAX_COMMENT_CHARACTERS),

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from lab.plain_text import MAX_CHARACTERS, printable, require_plain
-from lab.routing.document import Grant
+from lab.routing.uses import Grant
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
 from services.controlplane.nodes.membership import HOST_TIMEOUT_S, Member

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import PublishError
 from services.controlplane.nodes.assignments import NOTHING, Version
-from services.controlplane.registry.table_diff import changed_entries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
-    from lab.routing.document import Grant
+    from lab.routing.uses import Grant
     from services.controlplane.nodes.assignments import Assignment
     from services.controlplane.nodes.registration_log import RegistrationLog
 
@@ -116,24 +115,28 @@ class Membership:
     Args:
         on_change: called with the clusters whose endpoints may have changed.
         registrations: gets every registration.
+        grants: routing key → who may use it; kept current by its owner.
 
     Attributes:
-        registrations: the same.
-        grants: routing key → who may use it, as last assigned.
+        registrations, grants: the same.
         assignments: cluster → what its replicas must hold, as last assigned.
     """
 
-    def __init__(self, on_change: Callable[[Collection[str]], None], registrations: RegistrationLog) -> None:
+    def __init__(
+        self,
+        on_change: Callable[[Collection[str]], None],
+        registrations: RegistrationLog,
+        grants: Mapping[str, Grant],
+    ) -> None:
         self._on_change = on_change
-        self.registrations = registrations
+        self.registrations, self.grants = registrations, grants
         self._clusters: dict[str, dict[str, _Registration]] = defaultdict(dict)
         self._streams: set[_Stream] = set()
         self._revision = 0
-        self.grants: Mapping[str, Grant] = {}
-        self.assignments: Mapping[str, Assignment] = {}
+        self.assignments: dict[str, Assignment] = {}
         self._assigned_in: dict[str, int] = {}  # cluster → revision of its current assignment
         self._states: dict[str, _ClusterState] = {}  # cluster → state, computed on demand
-        self._ready: dict[str, Assignment] = {}  # cluster → assignment that its replicas are ready for
+        self._unready: set[str] = set()  # clusters that do not hold what they are assigned, or did not answer yet
         self._progress = asyncio.Condition()
         self._last_reaped_at = 0.0
         self._grace_until = 0.0
@@ -160,62 +163,65 @@ class Membership:
             if member.replica not in self._clusters[member.cluster]:
                 self._put(stream, member)
 
-    def assign(
-        self, revision: int, assignments: Mapping[str, Assignment], grants: Mapping[str, Grant] | None = None
-    ) -> None:
-        """Sends replicas what they must hold from now on; clusters that are not named hold nothing.
+    def assign(self, revision: int, assignments: Mapping[str, Assignment], regranted: Collection[str] = ()) -> bool:
+        """Sends replicas what they must hold from now on; returns whether there was anything to send.
 
         Args:
             revision: of the route table.
-            assignments: by cluster.
-            grants: routing key → who may use it.
+            assignments: by cluster, of those that may differ.
+            regranted: clusters among these that hold a key with another grant.
         """
-        before, self.assignments, self._revision = self.assignments, assignments, revision
-        before_grants, self.grants = self.grants, grants or {}
-        regranted = changed_entries(self.grants, before_grants).keys()
-        changed = {*changed_entries(assignments, before), *(before.keys() - assignments.keys())}
-        if regranted:
-            changed.update(each for each, its in assignments.items() if not its.keys.isdisjoint(regranted))
-        for cluster in changed:
+        self._revision = revision
+        any_sent = False
+        for cluster, assignment in assignments.items():
+            before = self.assignments.get(cluster, NOTHING)
+            if before.keys == assignment.keys and cluster not in regranted:
+                continue
+            any_sent = True
+            if assignment.keys:
+                self.assignments[cluster] = assignment
+            else:
+                self.assignments.pop(cluster, None)
             self._assigned_in[cluster] = revision
-            self._ready.pop(cluster, None)
+            self._check(cluster)
             for registration in self._clusters.get(cluster, {}).values():
                 registration.stream.unsent.add(cluster)
                 registration.stream.wake.set()
+        return any_sent
 
-    def holds(self, needed: Mapping[str, Assignment]) -> bool:
-        """Whether every replica of these clusters has loaded what is needed, and its assignment keeps it loaded."""
-        assigned, ready = self.assignments.get, self._ready.get
-        # Most were assigned exactly this and found ready before.
-        others = [each for each, need in needed.items() if assigned(each) is not need or ready(each) is not need]
-        return all(
-            (its := assigned(each)) is not None
-            and needed[each].keys <= its.keys
-            and needed[each].keys <= self._state(each).keys
-            for each in others
-        )
+    def unready(self, needed_in: Callable[[str], frozenset[str]]) -> dict[str, frozenset[str]]:
+        """Cluster → keys that it needs, for clusters that may not hold them, or did not answer yet.
+
+        Args:
+            needed_in: cluster → keys that it needs.
+        """
+        return {cluster: keys for cluster in self._unready if (keys := needed_in(cluster))}
+
+    def holds(self, needed: Mapping[str, frozenset[str]]) -> bool:
+        """Whether every replica of these clusters has loaded the keys that its cluster needs."""
+        return all(keys <= self._state(cluster).keys for cluster, keys in needed.items())
 
     def serving(self, clusters: Collection[str]) -> int:
         """Number of replicas that serve in these clusters."""
         return sum(self._state(cluster).replicas for cluster in clusters)
 
-    def missing(self, needed: Mapping[str, Assignment]) -> list[str]:
+    def missing(self, needed: Mapping[str, frozenset[str]]) -> list[str]:
         """Describes each replica that lacks a version its cluster needs, or has not answered its latest assignment."""
         result = []
-        for cluster, need in needed.items():
-            if self._is_ready(cluster, need):
+        for cluster, keys in needed.items():
+            if self._is_ready(cluster, keys):
                 continue
             members = self._serving(cluster)
             if not members:
                 result.append(f"cluster {cluster} has no replica")
             for member in members:
-                absent = sorted(need.keys - member.loaded)
+                absent = sorted(keys - member.loaded)
                 if absent or member.revision < self._assigned_in.get(cluster, 0):
                     result.append(f"replica {member.replica} of {cluster} lacks {', '.join(absent) or 'an answer'}")
         return result
 
-    async def wait_loaded(self, needed: Mapping[str, Assignment], *, timeout_s: float) -> None:
-        """Returns once every replica of these clusters has loaded what its cluster needs.
+    async def wait_loaded(self, needed: Mapping[str, frozenset[str]], *, timeout_s: float) -> None:
+        """Returns once every replica of these clusters has loaded the keys that its cluster needs.
 
         Raises:
             PublishError: a cluster has no replica, a replica cannot load a version, or one does not answer in time.
@@ -225,7 +231,7 @@ class Membership:
         def settled() -> bool:
             nonlocal waiting
             # Checks only clusters that were not ready before; thousands may be ready already.
-            waiting = {cluster: need for cluster, need in waiting.items() if not self._is_ready(cluster, need)}
+            waiting = {cluster: keys for cluster, keys in waiting.items() if not self._is_ready(cluster, keys)}
             return not waiting or self._load_failure(waiting) is not None
 
         try:
@@ -375,7 +381,7 @@ class Membership:
             return
         for cluster in clusters:
             self._states.pop(cluster, None)
-            self._ready.pop(cluster, None)
+            self._check(cluster)
         self._on_change(clusters)
         async with self._progress:
             self._progress.notify_all()
@@ -383,14 +389,17 @@ class Membership:
     def _serving(self, cluster: str) -> list[Member]:
         return [each for each in self.members_of(cluster) if not each.draining]
 
-    def _is_ready(self, cluster: str, need: Assignment) -> bool:
-        if self._ready.get(cluster) is need:
-            return True
+    def _is_ready(self, cluster: str, keys: frozenset[str]) -> bool:
         found = self._state(cluster)
-        if not found.replicas or found.revision < self._assigned_in.get(cluster, 0) or not need.keys <= found.keys:
-            return False
-        self._ready[cluster] = need
-        return True
+        return bool(found.replicas) and found.revision >= self._assigned_in.get(cluster, 0) and keys <= found.keys
+
+    def _check(self, cluster: str) -> None:
+        """Notes whether a cluster holds what it is assigned."""
+        assignment = self.assignments.get(cluster)
+        if assignment is None or self._is_ready(cluster, assignment.keys):
+            self._unready.discard(cluster)
+        else:
+            self._unready.add(cluster)
 
     def _state(self, cluster: str) -> _ClusterState:
         found = self._states.get(cluster)
@@ -403,10 +412,10 @@ class Membership:
             )
         return found
 
-    def _load_failure(self, needed: Mapping[str, Assignment]) -> str | None:
-        for cluster, need in needed.items():
+    def _load_failure(self, needed: Mapping[str, frozenset[str]]) -> str | None:
+        for cluster, keys in needed.items():
             for member in self._serving(cluster):
                 for key, reason in member.failures if member.revision >= self._assigned_in.get(cluster, 0) else ():
-                    if key in need.keys:
+                    if key in keys:
                         return f"replica {member.replica} of {cluster} cannot load {key}: {reason}"
         return None

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from lab.routing.document import Grant, callers_of, grants_of, keys_for, policies_of
-from services.controlplane.nodes.assignments import Assignment, Placements
+from lab.routing.difference import difference
+from lab.routing.document import RouteTable
+from lab.routing.uses import keys_named
+from services.controlplane.nodes.assignments import Assignment
 from services.controlplane.nodes.membership import Membership
 from services.controlplane.nodes.registration_log import RegistrationLog
+from services.controlplane.publishing.live_tables import LiveTables, has
 from services.controlplane.publishing.rules_feed import RulesFeed, Served
-from services.controlplane.registry.table_diff import changed_entries
 from services.controlplane.xds.resources import endpoint_set_name, split_endpoint_set_name
 from services.controlplane.xds.store import ResourceStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from lab.routing.document import ModelVersion, RouteTable
     from lab.routing.resilience import Policy
 
 
@@ -44,34 +45,30 @@ class Fleet:
         now_ns: the clock, Unix nanoseconds.
 
     Attributes:
+        live: the tables that some node may still act by.
         store: the xDS resources for Envoys and gRPC clients.
         feed: the rules and endpoints for resolvers and gateways.
         membership: the replicas.
     """
 
     def __init__(self, on_replicas: Callable[[Collection[str]], None], now_ns: Callable[[], int]) -> None:
-        self.store = ResourceStore(self._keys_for, now_ns, self._callers)
+        self.live = LiveTables()
+        self.store = ResourceStore(self.live.keys_for, now_ns, self.live.callers)
         self.feed = RulesFeed(now_ns)
-        self.membership = Membership(self._endpoints_changed, RegistrationLog(now_ns))
+        self.membership = Membership(self._endpoints_changed, RegistrationLog(now_ns), self.live.grants)
         self._on_replicas = on_replicas
-        self._tables: list[RouteTable] = []  # tables that some node may still act by
         # Routing key → its model cluster and failover cluster, as last sent.
         self._placement: dict[str, tuple[str, str]] = {}
-        self._placed: Mapping[str, ModelVersion] = {}  # versions of the table placed last
+        self._placed = RouteTable.from_document({})  # the table placed last
         self._keys_on: dict[str, set[str]] = defaultdict(set)  # model cluster → routing keys placed on it
         self._vacated: set[tuple[str, str]] = set()  # model cluster and key, where a node may send what has moved
         self._retired_sets: set[str] = set()  # endpoint sets of earlier placements, still in use for a while
-        # id of a table's use cases → the use cases, which keeps the id valid, and caller → keys.
-        self._keys_known: dict[int, tuple[Any, dict[str, frozenset[str]]]] = {}
-        self._grants_known: list[tuple[Any, Any, Mapping[str, Grant]]] = []  # of the latest use cases and versions
         self._policies: dict[str, Policy] = {}  # by routing key, as last sent
-        self._policies_from: Mapping[str, Any] = {}  # use cases that these policies are of
-        self._placements = Placements()
         self._frozen = False
 
     def assign(
-        self, revision: int, table: RouteTable, *, coming: RouteTable | None = None, retiring: Iterable[RouteTable] = ()
-    ) -> None:
+        self, revision: int, table: RouteTable, *, coming: RouteTable | None = None, retiring: Sequence[RouteTable] = ()
+    ) -> bool:
         """Sends replicas the versions that these tables need them to hold, and for whom.
 
         Args:
@@ -79,24 +76,28 @@ class Fleet:
             table: in force.
             coming: about to be published.
             retiring: of earlier revisions, which requests may still follow. They load nothing again that was vacated.
+
+        Returns:
+            Whether there was anything to send.
         """
-        needed, retiring, grants = [table, coming] if coming else [table], list(retiring), dict[str, Grant]()
-        for each in (*needed, *retiring):
-            for key, grant in self._grants_by(each).items():
-                grants[key] = grants.get(key, grant) | grant
-        assigned = self._placements.union(each.versions for each in (*needed, *retiring))
-        self._vacated = {place for place in self._vacated if retiring and not _has(table, *place)}
-        for cluster, key in self._vacated:
-            if cluster in assigned and not any(_has(each, cluster, key) for each in needed):
-                kept = (each for each in assigned[cluster].versions if each.routing_key != key)
-                assigned[cluster] = Assignment(tuple(kept))
-        self.membership.assign(revision, assigned, grants)
+        needed = [table, coming] if coming else [table]
+        self.live.hold([*retiring, *needed])
+        touched, regranted = self.live.take_changed()
+        vacated = {place for place in self._vacated if retiring and not has(table, *place)}
+        touched.update(cluster for cluster, _ in self._vacated | vacated)
+        self._vacated = vacated
+        assignments = {cluster: self.live.assignment(cluster) for cluster in touched | regranted}
+        for cluster, key in vacated:
+            if not any(has(each, cluster, key) for each in needed):
+                kept = (each for each in assignments[cluster].versions if each.routing_key != key)
+                assignments[cluster] = Assignment(tuple(kept))
+        return self.membership.assign(revision, assignments, regranted)
 
     def vacated_by(self, table: RouteTable, before: Iterable[RouteTable]) -> Mapping[str, frozenset[str]]:
         """Model cluster → keys that the table has elsewhere, and that an earlier table has there."""
         vacated: dict[str, set[str]] = defaultdict(set)
         for other in before:
-            for key in changed_entries(table.versions, other.versions).keys() & other.versions.keys():
+            for key in difference(other, table).routing_keys & table.versions.keys() & other.versions.keys():
                 now, then = table.versions[key], other.versions[key]
                 for cluster in {then.cluster, then.failover} - {now.cluster, now.failover, ""}:
                     vacated[cluster].add(key)
@@ -106,37 +107,20 @@ class Fleet:
         """Keeps retiring tables from loading these keys in these model clusters, from the next assignment on."""
         self._vacated |= {(cluster, key) for cluster, keys in places.items() for key in keys}
 
-    def needed(self, table: RouteTable) -> Mapping[str, Assignment]:
-        """Model cluster → what its replicas must have loaded."""
-        return self._placements.of(table.versions)
-
-    def holds(self, table: RouteTable) -> bool:
-        """Whether all replicas hold what the table needs, for everybody who may use it."""
-        granted, nothing = self.membership.grants, Grant()
-        return self.membership.holds(self.needed(table)) and all(
-            granted.get(key, nothing).covers(grant) for key, grant in self._grants_by(table).items()
-        )
-
-    def _grants_by(self, table: RouteTable) -> Mapping[str, Grant]:
-        use_cases = table.document["use_cases"]
-        for known, versions, grants in self._grants_known:
-            if known is use_cases and versions is table.versions:
-                return grants
-        grants = grants_of(table)
-        self._grants_known = [*self._grants_known[-3:], (use_cases, table.versions, grants)]
-        return grants
+    def unready(self) -> Mapping[str, frozenset[str]]:
+        """Model cluster → routing keys that the latest table needs there and that may not be loaded yet."""
+        return self.membership.unready(self.live.needed_in)
 
     def place(self, table: RouteTable) -> Placed:
         """Sends sidecars and gateways the cluster and endpoints of every key that moved.
 
         Changes to the endpoints of other keys were sent when they happened.
         """
-        moved, has_new = self._record_placement(table)
-        if table.document["use_cases"] is not self._policies_from:
-            policies = policies_of(table)
-            moved |= {key for key, _ in policies.items() ^ self._policies.items()} & table.versions.keys()
-            self._policies, self._policies_from = policies, table.document["use_cases"]
-        self._tables.append(table)
+        self.live.add(table)
+        change = difference(self._placed, table)
+        moved, has_new = self._record_placement(table, change.routing_keys)
+        moved |= self._record_policies(table, change.use_cases) & table.versions.keys()
+        self._placed = table
         served = {key: self._served(key) for key in moved}
         placed = {key: self._placement[key] for key in moved}
         xds = self.store.update(
@@ -149,24 +133,40 @@ class Fleet:
         )
         return Placed(xds, self.feed.publish_endpoints(served), has_new)
 
-    def _record_placement(self, table: RouteTable) -> tuple[set[str], bool]:
-        """Records the table's placement; returns the keys that moved, and whether any is new."""
+    def _record_placement(self, table: RouteTable, keys: Iterable[str]) -> tuple[set[str], bool]:
+        """Records where the table has these keys; returns those that moved, and whether any is new."""
         moved, has_new = set(), False
-        for key in changed_entries(table.versions, self._placed):
-            version = table.versions[key]
+        for key in keys:
+            version = table.versions.get(key)
+            if version is None:
+                continue
             place, before = (version.cluster, version.failover), self._placement.get(key)
             if place == before:
                 continue
             moved.add(key)
-            has_new = has_new or key not in self._placed
+            has_new = has_new or key not in self._placed.versions
             if before is not None:
                 self._unplace(key)
             self._placement[key] = place
             self._retired_sets.discard(endpoint_set_name(version.cluster, key))
             for cluster in filter(None, place):
                 self._keys_on[cluster].add(key)
-        self._placed = table.versions
         return moved, has_new
+
+    def _record_policies(self, table: RouteTable, use_cases: Iterable[str]) -> set[str]:
+        """Records the policies of the versions that these use cases name; returns the keys with another one."""
+        before, after = self._placed.document["use_cases"], table.document["use_cases"]
+        documents = [each for name in use_cases for each in (before.get(name), after.get(name)) if each is not None]
+        changed = set()
+        for key in {key for each in documents for key in keys_named(each)}:
+            policy = table.agreements.policy(key)
+            if policy != self._policies.get(key):
+                changed.add(key)
+                if policy is None:
+                    del self._policies[key]
+                else:
+                    self._policies[key] = policy
+        return changed
 
     def _unplace(self, key: str) -> None:
         place = self._placement.pop(key)
@@ -174,59 +174,20 @@ class Fleet:
         for cluster in filter(None, place):
             self._keys_on[cluster].discard(key)
 
-    def keep_only(self, tables: Iterable[RouteTable]) -> None:
-        """Removes from sidecars and gateways the keys that none of these tables has."""
-        self._tables = list(tables)
-        newest, *others = self._tables
-        gone = {
-            key
-            for key in self._placement.keys() - newest.versions.keys()
-            if not any(key in table.versions for table in others)
-        }
+    def keep_only(self, tables: Sequence[RouteTable]) -> None:
+        """Removes from sidecars and gateways the keys that none of these tables has; the last is in force."""
+        self.live.hold(tables)
+        gone = self.live.take_dropped() & self._placement.keys()
         for key in gone:
             self._unplace(key)
-        self._placed = (
-            {key: version for key, version in self._placed.items() if key not in gone} if gone else self._placed
-        )
-        kept = {name for name in self._retired_sets if self._is_held(name)}
+        kept = {name for name in self._retired_sets if self.live.has_main_place(*split_endpoint_set_name(name))}
         removed, self._retired_sets = self._retired_sets - kept, kept
         self.store.update(removed_clusters=gone, removed_endpoint_sets=removed)
         self.feed.publish_endpoints({}, removed=gone)
 
-    def _is_held(self, endpoint_set: str) -> bool:
-        cluster, key = split_endpoint_set_name(endpoint_set)
-        return any(key in table.versions and table.versions[key].cluster == cluster for table in self._tables)
-
-    def keep_only_routes(self, tables: Iterable[RouteTable]) -> None:
-        """As :meth:`keep_only` if no key is gone: callers may need fewer keys than before."""
-        self._tables = list(tables)
-        self.store.update(removed_clusters=())
-
     def freeze(self) -> None:
         """Ignores membership from now on: at shutdown, streams end though their replicas live."""
         self._frozen = True
-
-    def _keys_for(self, caller: str) -> set[str]:
-        different = {id(keys): keys for table in self._tables for keys in [self._keys_by(table, caller)]}
-        return set().union(*different.values())
-
-    def _keys_by(self, table: RouteTable, caller: str) -> frozenset[str]:
-        """Keys of a caller: they depend on the use cases, which seldom change, and on versions if it may pin."""
-        use_cases = table.document["use_cases"]
-        known = self._keys_known.get(id(use_cases))
-        if known is None:
-            if len(self._keys_known) > len(self._tables):
-                self._keys_known.clear()
-            known = self._keys_known[id(use_cases)] = (use_cases, {})
-        keys = known[1].get(caller)
-        if keys is None:
-            keys = keys_for(caller, table)
-            if not any(caller in use_case.get("override", ()) for use_case in use_cases.values()):
-                known[1][caller] = keys
-        return keys
-
-    def _callers(self) -> set[str]:
-        return {caller for table in self._tables for caller in callers_of(table)}
 
     def _endpoints_changed(self, clusters: Collection[str]) -> None:
         if self._frozen:
@@ -243,8 +204,3 @@ class Fleet:
         cluster, failover = self._placement[key]
         standby = self.membership.addresses(failover, key) if failover else ()
         return Served(key, cluster, tuple(self.membership.addresses(cluster, key)), tuple(standby), failover)
-
-
-def _has(table: RouteTable, cluster: str, key: str) -> bool:
-    version = table.versions.get(key)
-    return version is not None and cluster in {version.cluster, version.failover}

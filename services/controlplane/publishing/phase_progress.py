@@ -12,7 +12,6 @@ from services.controlplane.registry.records import Phase
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
-    from services.controlplane.nodes.assignments import Assignment
     from services.controlplane.nodes.membership import Membership
     from services.controlplane.nodes.subscribers import Subscribers
 
@@ -37,10 +36,10 @@ class PhaseProgress:
     waiting_for: tuple[str, ...]
 
     @classmethod
-    def for_loading(cls, membership: Membership, needed: Mapping[str, Assignment]) -> PhaseProgress:
+    def for_loading(cls, membership: Membership, needed: Mapping[str, frozenset[str]]) -> PhaseProgress:
         """The progress of replicas that load model versions."""
         missing = membership.missing(needed)
-        total = membership.serving(needed.keys())
+        total = membership.serving(membership.assignments)
         return cls(Phase.LOADED, max(0, total - len(missing)), total, tuple(missing))
 
     @classmethod

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.errors import PublishError, RegistryError, StaleRevisionError
+from lab.routing.difference import difference
 from lab.routing.document import RouteTable
-from lab.routing.durations import seconds
 from lab.routing.edits import sharing
 from services.controlplane.nodes.membership import Member
 from services.controlplane.publishing.fleet import Fleet
@@ -185,6 +185,7 @@ class Publisher:
                     comment=comment,
                     created_ns=called_ns,
                     replaces=(self.revision, before.document),
+                    within=difference(before, table),
                     after=self.peers.seen,
                     above=self.fleet.feed.latest_seen,
                     detail=self.name,
@@ -261,16 +262,15 @@ class Publisher:
     ) -> None:
         fleet, limit_s = self.fleet, self.timeouts.acknowledge
         sidecars, routers = fleet.store.subscribers, fleet.feed.subscribers
-        needed = fleet.needed(table)
         # Loading may take long; announcing that this one takes part may not.
         await sync.others(Phase.STORED, timeout_s=limit_s + LOST_S)
-        if there := fleet.holds(table):
-            await sync.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
-        else:
-            fleet.assign(revision, self.table, coming=table, retiring=self._retiring)
-            await sync.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
-            loading = fleet.membership.wait_loaded(needed, timeout_s=self.timeouts.load)
-            await reporting(loading, report, lambda: PhaseProgress.for_loading(fleet.membership, needed))
+        is_sent = fleet.assign(revision, self.table, coming=table, retiring=self._retiring)
+        unready = fleet.unready()
+        there = not is_sent and fleet.membership.holds(unready)
+        await sync.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
+        if not there:
+            loading = fleet.membership.wait_loaded(unready, timeout_s=self.timeouts.load)
+            await reporting(loading, report, lambda: PhaseProgress.for_loading(fleet.membership, unready))
         await sync.reached(Phase.LOADED, NOTHING_TO_LOAD if there else "")
         placed = fleet.place(table)
         sent.xds, sent.xds_ns = placed.xds, self.registry.clock.now_ns()
@@ -317,7 +317,7 @@ class Publisher:
         if self.name:
             late = "; ".join(f"{each.title}: {each.error}" for each in self.fleet.store.subscribers.late)
             raise PublishError(f"cannot move model versions without these nodes while there are peers: {late}")
-        await asyncio.sleep(max(map(_longest_timeout_s, before)))  # requests may be on their way there
+        await asyncio.sleep(self.fleet.live.longest_timeout_s)  # requests may be on their way there
         self.fleet.vacate(vacated)
         self.fleet.assign(revision, table, retiring=before)
         await self.fleet.membership.wait_unloaded(vacated, timeout_s=self.timeouts.load)
@@ -378,22 +378,18 @@ class Publisher:
         self._keep_only_wanted()
 
     async def _retire(self, revision: int, before: RouteTable) -> None:
-        await asyncio.sleep(self.timeouts.retire + _longest_timeout_s(before))
+        await asyncio.sleep(self.timeouts.retire + self.fleet.live.longest_timeout_s)
         async with self._lock:
             if all(each is not before for each in self._retiring):
                 return  # a publish without phases removed it already
             self._retiring[:] = [each for each in self._retiring if each is not before]
-            if before.versions is not self.table.versions:
-                self._keep_only_wanted()
-            else:
-                self.fleet.assign(self.revision, self.table, retiring=self._retiring)
-                self.fleet.keep_only_routes([self.table, *self._retiring])
+            self._keep_only_wanted()
             with best_effort(), suppress(StaleRevisionError):  # another control plane was first
                 self.registry.record(revision, Phase.RETIRED)
 
     def _keep_only_wanted(self) -> None:
         self.fleet.assign(self.revision, self.table, retiring=self._retiring)
-        self.fleet.keep_only([self.table, *self._retiring])
+        self.fleet.keep_only([*self._retiring, self.table])
 
     def _resume_retiring(self) -> None:
         """Resumes an interrupted retirement, so that a restart does not cut off requests on their way."""
@@ -434,8 +430,3 @@ async def _succeeded(work: Awaitable[None], sync: FollowerSync) -> bool:
         sync.failed(error)
         return False
     return True
-
-
-def _longest_timeout_s(table: RouteTable) -> float:
-    texts = {use_case["timeout"] for use_case in table.document["use_cases"].values()}
-    return max((seconds(text) for text in texts), default=0.0)

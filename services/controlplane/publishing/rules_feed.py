@@ -6,20 +6,23 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import orjson
 
 from lab.plain_text import MAX_CHARACTERS, printable
+from lab.routing.difference import difference, same
+from lab.routing.document import RouteTable
 from models.proto.control.v1 import rules_pb2
 from services.controlplane.nodes.subscribers import Subscriber, Subscribers
-from services.controlplane.registry.table_diff import changed_entries
 from services.controlplane.xds.resources import endpoint_set_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 
-    from lab.routing.document import ModelVersion, RouteTable
+    from lab.routing.document import ModelVersion
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +92,7 @@ class RulesFeed:
         self.latest_seen = 0
         self._feeds: set[_Feed] = set()
         self._revision = 0
-        # As last published. Tables share unchanged entries, so comparing them is cheap.
-        self._documents: Mapping[str, Any] = {}
-        self._table_versions: Mapping[str, ModelVersion] = {}
+        self._table = RouteTable.from_document({})  # as last published
         self._use_cases: dict[str, rules_pb2.UseCaseRules] = {}
         self._versions: dict[str, rules_pb2.ModelVersion] = {}
         self._endpoints: dict[str, rules_pb2.KeyEndpoints] = {}
@@ -125,23 +126,21 @@ class RulesFeed:
         A revision that changes no rule, such as a model's move, is not sent: decisions and leases under the previous
         rules stay valid. Changed tenant limits go to the gateways, under the revision of the rules they hold.
         """
-        use_cases: dict[str, Any] = table.document["use_cases"]
-        changed = changed_entries(use_cases, self._documents)
-        versions = changed_entries(table.versions, self._table_versions)
+        change, before = difference(self._table, table), self._table
         update = rules_pb2.RulesUpdate(
             revision=revision,
-            use_cases=_use_cases(changed),
-            removed_use_cases=self._documents.keys() - use_cases.keys(),
+            use_cases=_use_cases(_changed(change.use_cases, before.document["use_cases"], table.document["use_cases"])),
+            removed_use_cases=change.use_cases & self._use_cases.keys() - table.document["use_cases"].keys(),
             model_versions=[
                 message
-                for key, version in versions.items()
+                for key, version in _changed(change.routing_keys, before.versions, table.versions).items()
                 if (message := _model_version(key, version)) != self._versions.get(key)
             ],
-            removed_routing_keys=self._table_versions.keys() - table.versions.keys(),
+            removed_routing_keys=change.routing_keys & self._versions.keys() - table.versions.keys(),
             withdrawn_revision=self._revision if revision < self._revision else 0,
         )
         self._remember(update)
-        self._documents, self._table_versions = use_cases, table.versions
+        self._table = table
         tenants = table.document.get("tenants", {})
         if tenants != self._tenants:
             self._tenants = tenants
@@ -301,6 +300,10 @@ def _for_resolvers(update: rules_pb2.RulesUpdate) -> rules_pb2.RulesUpdate:
     copy.ClearField("removed_endpoints")
     copy.ClearField("tenants")
     return copy
+
+
+def _changed(names: Iterable[str], before: Mapping[str, T], after: Mapping[str, T]) -> dict[str, T]:
+    return {name: after[name] for name in names if name in after and not same(before.get(name), after[name])}
 
 
 def _use_cases(documents: Mapping[str, Any]) -> list[rules_pb2.UseCaseRules]:

@@ -32,6 +32,7 @@ from services.controlplane.registry.table_diff import apply_diff, diff
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 
+    from lab.routing.difference import Difference
     from services.controlplane.registry.sql import SqlSession
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class Registry:
         comment: str,
         created_ns: int = 0,
         replaces: tuple[int, dict[str, Any]] | None = None,
+        within: Difference | None = None,
         after: int | None = None,
         above: int = 0,
         detail: str = "",
@@ -100,6 +102,7 @@ class Registry:
             comment: why.
             created_ns: when the call arrived, Unix nanoseconds; now if 0.
             replaces: a stored revision and its document, to store only the diff.
+            within: the only entries in which the two may differ, if that is known.
             after: compare-and-set: the latest stored revision must be this one; None skips the check.
             above: its revision is greater than this one, too.
             detail: of the event.
@@ -107,7 +110,7 @@ class Registry:
         Raises:
             StaleRevisionError: another revision is the latest; nothing was stored.
         """
-        base, text, weight = self._encoded(document, replaces)
+        base, text, weight = self._encoded(document, replaces, within)
         event = Event(Phase.STORED, self.clock.now_ns(), detail)
         with self._db.transaction():
             latest = self.latest()
@@ -123,13 +126,13 @@ class Registry:
         return revision, event
 
     def _encoded(
-        self, document: dict[str, Any], replaces: tuple[int, dict[str, Any]] | None
+        self, document: dict[str, Any], replaces: tuple[int, dict[str, Any]] | None, within: Difference | None
     ) -> tuple[int | None, str, tuple[int, int]]:
         """Base, text and weight of the revision to store."""
         if replaces is not None and replaces[0] in self._weights:
             base, before = replaces
             whole, changes = self._weights[base]
-            text = _json(diff(before, document))
+            text = _json(diff(before, document, within))
             if changes + len(text) <= whole:
                 return base, text, (whole, changes + len(text))
         text = _json(document)

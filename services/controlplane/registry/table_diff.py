@@ -6,23 +6,38 @@ A diff has the shape of a document: section → name → entry, or None for a re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from lab.routing.edits import same
+from lab.routing.difference import changed_entries, same
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-T = TypeVar("T")
+    from lab.routing.difference import Difference
+
 Document = dict[str, dict[str, Any]]
 
 
-def diff(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Document:
-    """The diff that turns ``before`` into ``after``; unchanged sections are left out."""
+def diff(
+    before: Mapping[str, Mapping[str, Any]],
+    after: Mapping[str, Mapping[str, Any]],
+    within: Difference | None = None,
+) -> Document:
+    """The diff that turns ``before`` into ``after``; unchanged sections are left out.
+
+    Args:
+        before: a document.
+        after: another one.
+        within: the only entries that may differ, if that is known: no others are looked at.
+    """
     change: Document = {}
     for section in before.keys() | after.keys():
         old, new = before.get(section, {}), after.get(section, {})
-        entries = changed_entries(new, old) | dict.fromkeys(old.keys() - new.keys())
+        names = getattr(within, section, None)
+        if names is not None:
+            entries = {name: new.get(name) for name in names if not same(old.get(name), new.get(name))}
+        else:
+            entries = changed_entries(new, old) | dict.fromkeys(old.keys() - new.keys())
         if entries:
             change[section] = entries
     return change
@@ -39,11 +54,3 @@ def apply_diff(before: Mapping[str, Mapping[str, Any]], change: Mapping[str, Map
             else:
                 target[name] = entry
     return after
-
-
-def changed_entries(entries: Mapping[str, T], before: Mapping[str, T]) -> dict[str, T]:
-    """New and changed entries; those that both tables share (``is``) are not compared."""
-    if entries is before:
-        return {}
-    get = before.get
-    return {name: entry for name, entry in entries.items() if (old := get(name)) is not entry and not same(old, entry)}

@@ -109,7 +109,7 @@ class ResourceStore:
     """The resources of all nodes.
 
     Args:
-        keys_for: caller → routing keys that it may use; all if left out.
+        keys_for: caller → routing keys that it may use, as the same frozenset until they change; all if left out.
         now_ns: the clock, Unix nanoseconds.
         callers: names of the callers.
 
@@ -120,7 +120,7 @@ class ResourceStore:
 
     def __init__(
         self,
-        keys_for: Callable[[str], Iterable[str]] | None = None,
+        keys_for: Callable[[str], Collection[str]] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         callers: Callable[[], Collection[str]] = lambda: _NOBODY,
     ) -> None:
@@ -131,7 +131,8 @@ class ResourceStore:
         self._keys_for, self._callers = keys_for, callers
         self._key_lists: dict[tuple[str | None, bool], Resource] = {}
         self._keys_by_caller: dict[str | None, frozenset[str]] = {}
-        self._keys_before: dict[str | None, frozenset[str]] = {}
+        self._permitted: dict[str | None, Collection[str]] = {}  # what each of them may use, with a cluster or without
+        self._listed_callers: frozenset[str] = _NOBODY  # in the key filter of Envoys that all callers share
         self._listeners_by_caller: dict[str, Resource] = {}
         self._policies: dict[str, Policy] = {}
         # The parts of each resource, and the resources built so far: of thousands, most are never requested.
@@ -173,16 +174,37 @@ class ResourceStore:
     def keys(self, caller: str | None) -> frozenset[str]:
         """Routing keys that a caller may use and that have a cluster; all that have one if None.
 
-        Returns the same object until the keys change.
+        Returns the same object until the keys change: streams compare by identity, not thousands of keys.
         """
         found = self._keys_by_caller.get(caller)
         if found is None:
-            clusters = self._parts[CLUSTER].keys()
-            may_use = clusters if caller is None or self._keys_for is None else self._keys_for(caller)
-            found, before = frozenset(clusters & may_use), self._keys_before.get(caller)
-            # The same set for as long as its content is the same: streams compare by identity, not thousands of keys.
-            found = self._keys_by_caller[caller] = before if found == before and before is not None else found
+            self._permitted[caller] = permitted = self._may_use(caller)
+            found = self._keys_by_caller[caller] = frozenset(self._parts[CLUSTER].keys() & permitted)
         return found
+
+    def _may_use(self, caller: str | None) -> Collection[str]:
+        clusters = self._parts[CLUSTER].keys()
+        return clusters if caller is None or self._keys_for is None else self._keys_for(caller)
+
+    def _refresh_keys(self, came_or_went: set[str]) -> None:
+        """Updates the keys of callers that may use other keys, or keys whose cluster came or went."""
+        changed = set()
+        for caller, before in self._keys_by_caller.items():
+            may_use, same = self._may_use(caller), self._permitted[caller]
+            if isinstance(may_use, frozenset) and may_use is same and came_or_went.isdisjoint(may_use):
+                continue
+            self._permitted[caller] = may_use
+            if (after := frozenset(self._parts[CLUSTER].keys() & may_use)) != before:
+                self._keys_by_caller[caller] = after
+                changed.add(caller)
+        for caller in changed:
+            self._listeners_by_caller.pop(caller or "", None)
+        callers = frozenset(self._callers())
+        is_shared_stale = bool(changed) or callers != self._listed_callers
+        self._listed_callers = callers
+        for caller, shared in list(self._key_lists):
+            if is_shared_stale if shared else caller in changed:
+                del self._key_lists[caller, shared]
 
     def key_list(self, caller: str | None, *, shared: bool) -> Resource:
         """The key filter of an Envoy.
@@ -216,18 +238,21 @@ class ResourceStore:
         """Applies a change and returns its generation.
 
         Args:
-            clusters: routing key → model cluster. If given, even if empty, callers' keys are computed again.
+            clusters: routing key → model cluster. If given, even if empty, callers' keys are brought up to date.
             policies: routing key → policy, for keys in ``clusters``; others have none.
             failovers: routing key → failover cluster, for keys in ``clusters``; others have none.
-            removed_clusters: routing keys without a cluster from now on; also recomputes callers' keys.
+            removed_clusters: routing keys without a cluster from now on; likewise.
             endpoint_sets: endpoint set → addresses.
             standby: endpoint set in ``endpoint_sets`` → addresses of its standby replicas.
             removed_endpoint_sets: endpoint sets that no node needs any longer.
             tenants: the route table's section; unchanged if left out.
         """
-        for key in [*(clusters or ()), *(removed_clusters or ())]:
-            self._policies.pop(key, None)
+        touched = {*(clusters or ()), *(removed_clusters or ())}
+        came_or_went = {key for key in touched if (key in (clusters or ())) != (key in self._parts[CLUSTER])}
+        before = {key: policy for key in touched if (policy := self._policies.pop(key, None)) is not None}
         self._policies.update(policies or {})
+        if before != (policies or {}):
+            self._listeners_by_caller.clear()
         treated, others, stand_ins = self._policies.get, standby or {}, failovers or {}
         changed = {
             CLUSTER: self._put(
@@ -247,9 +272,7 @@ class ResourceStore:
             self._key_lists.clear()
         self.is_filled = self.is_filled or clusters is not None
         if clusters is not None or removed_clusters is not None:
-            self._listeners_by_caller.clear()
-            self._keys_before, self._keys_by_caller = self._keys_by_caller, {}
-            self._key_lists.clear()
+            self._refresh_keys(came_or_went)
             for stream in self._streams:
                 stream.keys_changed()
         generation = self.subscribers.next_generation()
