@@ -14,11 +14,12 @@ from lab.checkers import Probe
 from lab.errors import RunError
 from lab.roles.resolver import SHARED_RESOLVER
 from lab.runs.folder import MALFORMED, PROBES, read_json
+from lab.topologies import TOPOLOGIES
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from lab.load.plan import LoadPlan
@@ -33,13 +34,13 @@ _TIMEOUT_S = 1.0
 
 @contextmanager
 def probing(folder: Path, state: LabState, plan: LoadPlan) -> Iterator[None]:
-    """Probes the caller's resolver, or the one that all share, and writes its answers into the run's folder.
+    """Probes the resolver that the run's requests ask, and writes its answers into the run's folder.
 
-    Nothing is written if none answered. A gateway is not asked: each of its answers in the history has its revision.
+    Nothing is written if none answered, nor where the topology asks no resolver: a probe would take processor time from
+    what is measured, and each answer of a gateway in the history has its revision.
     """
     stop = Event()
-    names = (SHARED_RESOLVER, plan.caller)
-    resolvers = [unit for unit in state.plan.units if unit.role == "resolver" and unit.pod in names]
+    resolvers = probed(state.plan.units, plan.topology, plan.caller)
     answers: list[Probe] = []
     threads = [Thread(target=_probe, args=(unit, plan, stop, answers), daemon=True) for unit in resolvers]
     for thread in threads:
@@ -52,6 +53,12 @@ def probing(folder: Path, state: LabState, plan: LoadPlan) -> Iterator[None]:
             thread.join()
         if answers:
             (folder / PROBES).write_text(json.dumps(answers))
+
+
+def probed(units: Iterable[Unit], topology: str, caller: str) -> list[Unit]:
+    """The resolvers that a caller's requests ask on a topology: its own, or the one that all share."""
+    roles, pods = TOPOLOGIES[topology].asks, (SHARED_RESOLVER, caller)
+    return [each for each in units if each.role in roles and each.pod in pods]
 
 
 def probes_in(folder: Path) -> list[Probe]:

@@ -8,7 +8,9 @@ import pytest
 
 from lab.checkers import Probe
 from lab.errors import RunError
-from lab.runs.probing import probes_in
+from lab.roles import Unit
+from lab.roles._unit import Port
+from lab.runs.probing import probed, probes_in
 
 
 def test_answers_are_read(tmp_path: Path) -> None:
@@ -22,3 +24,18 @@ def test_anything_else_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "probes.json").write_text(text)
     with pytest.raises(RunError, match=r"probes.json: no answers to probes"):
         probes_in(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("topology", "expected"),
+    [("mesh", ["homepage-resolver"]), ("direct", []), ("gateway", []), ("proxyless", ["homepage-resolver"])],
+)
+def test_the_resolver_that_the_requests_ask_is_probed_and_no_other(topology: str, expected: list[str]) -> None:
+    port = Port("127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:1")
+    units = [
+        Unit(f"{caller}-{role}", role, (), port, pod=caller)
+        for caller in ("homepage", "search")
+        for role in ("resolver", "sidecar")
+    ]
+
+    assert [each.name for each in probed(units, topology, "homepage")] == expected
