@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from lab.conform import Check
 
 RESILIENCE = (
-    *("deadlines", "retries", "retry_budget", "per_try_timeout", "attempts_reported", "hedging", "outlier_ejection"),
-    *("circuit_breaker", "health_checks", "failover", "draining", "slow_start"),
+    *("deadlines", "retries", "retry_budget", "per_try_timeout", "attempts_reported", "hedging", "hedge_budget"),
+    *("outlier_ejection", "ejection_in_a_row", "circuit_breaker", "health_checks", "failover", "draining"),
+    "slow_start",
 )
 """Capabilities that concern failing replicas, for docs/resilience.md; docs/architecture.md has all others."""
 PROXIES = ("gateway-header", "gateway-nginx", "gateway-haproxy", "gateway-traefik", "gateway-caddy")

@@ -72,7 +72,7 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
         registrations=registrations_in(folder),
         asks=_asks(plan),
         disturbances=events,
-        abilities=_abilities(plan, spec),
+        abilities=abilities_of(plan, spec),
         arrivals=arrivals,
         unheard=unheard,
         drivers=_drivers_in(folder),
@@ -101,7 +101,7 @@ def _revisions_of(folder: Path) -> list[RevisionInForce]:
     return parsed(folder / REVISIONS, revisions_in_force, "no list of revisions; name the folder of a finished run")
 
 
-def _abilities(plan: LoadPlan, spec: Mapping[str, Any]) -> Abilities:
+def abilities_of(plan: LoadPlan, spec: Mapping[str, Any]) -> Abilities:
     """Returns what the run's topology does, by its own description; nothing if it is not known here."""
     topology = TOPOLOGIES.get(plan.topology)
     if topology is None:
@@ -115,8 +115,8 @@ def _abilities(plan: LoadPlan, spec: Mapping[str, Any]) -> Abilities:
         budgets_retries=bool(can.retry_budget),
         limits_attempts=bool(can.per_try_timeout),
         hedges=bool(can.hedging),
-        budgets_hedges=bool(can.hedging) and not can.hedging.note,
-        ejects=bool(can.outlier_ejection) and not can.outlier_ejection.note,
+        budgets_hedges=bool(can.hedge_budget),
+        ejects=bool(can.ejection_in_a_row),
         breaks=bool(can.circuit_breaker),
         limits_rates=bool(can.tenant_rates),
         limits_concurrency=bool(can.tenant_concurrency),

@@ -13,7 +13,7 @@ class Support:
 
     Attributes:
         supported: whether it does.
-        note: a limit of the support, or the reason why there is none; may be empty.
+        note: a limit of the support, or the reason why there is none, for people: nothing is decided by it.
     """
 
     supported: bool
@@ -60,7 +60,9 @@ class Capabilities:
         per_try_timeout: each attempt has a timeout of its own.
         attempts_reported: the caller learns the number of attempts.
         hedging: a second attempt starts beside a slow first one.
+        hedge_budget: all of these count against the budget of retries.
         outlier_ejection: a replica that fails requests gets none for a while.
+        ejection_in_a_row: it is ejected after `errors` failures in a row, as the route table says.
         circuit_breaker: the requests in flight to a version are limited.
         health_checks: replicas are probed.
         failover: a second cluster serves while no replica of the first can.
@@ -83,7 +85,9 @@ class Capabilities:
     per_try_timeout: Support = NO
     attempts_reported: Support = NO
     hedging: Support = NO
+    hedge_budget: Support = NO
     outlier_ejection: Support = NO
+    ejection_in_a_row: Support = NO
     circuit_breaker: Support = NO
     health_checks: Support = NO
     failover: Support = NO

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lab.client import Endpoints, ResolverClient, RpcChannel
 from lab.client.strategies import Leased
-from lab.topologies._topology import YES, Capabilities, Topology, yes
+from lab.topologies._topology import YES, Capabilities, Topology, no, yes
 from lab.transport import Security
 from lab.transport.channels import beside
 
@@ -22,8 +22,10 @@ CAPABILITIES = Capabilities(
     retry_budget=YES,
     per_try_timeout=yes("if the client sends `x-per-try-ms`"),
     attempts_reported=YES,
-    hedging=yes("if the client sends `x-hedge-ms`; the budget does not count a second attempt that is slow, too"),
+    hedging=yes("if the client sends `x-hedge-ms`"),
+    hedge_budget=no("a second attempt that is slow itself is not counted"),
     outlier_ejection=YES,
+    ejection_in_a_row=YES,
     circuit_breaker=YES,
     health_checks=YES,
     failover=YES,

@@ -32,9 +32,9 @@ TOPOLOGY = Topology(
         retries=yes("pauses of 10 ms at least"),
         retry_budget=no("with every replica failing, models get `attempts` times the requests"),
         attempts_reported=no("always 1"),
-        outlier_ejection=yes(
-            "by share, not in a row: a replica that fails 85 % of at least `errors` requests within a second, with any "
-            "status"
+        outlier_ejection=YES,
+        ejection_in_a_row=no(
+            "by share: a replica that fails 85 % of at least `errors` requests within a second, with any status"
         ),
         circuit_breaker=yes("`requests` only"),
         failover=YES,
