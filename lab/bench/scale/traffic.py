@@ -12,7 +12,7 @@ from lab.checkers import CHECKERS, Claim, Evidence, Outcome, check, combine
 from lab.errors import UnitError
 from lab.history import read_spool
 from lab.load.arrivals import Poisson
-from lab.load.driver import BEGAN
+from lab.load.coordinator import BEGAN
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.roles import Port, Unit
