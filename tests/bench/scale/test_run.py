@@ -18,13 +18,15 @@ from lab.waiting import eventually
 def test_fifty_clusters_answer_three_callers_rightly_under_every_change(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    options = ScaleOptions(clusters=50, callers=3, use_cases=30, seconds=4, rate=60, changes=40, moves=5)
+    options = ScaleOptions(clusters=50, callers=3, use_cases=30, seconds=4, rate=60, drivers=2, changes=40, moves=5)
 
     result = run(options, lambda _: None, tmp_path_factory.mktemp("h"))
 
     assert result.traffic is not None
     assert Outcome.VALID is result.traffic.outcome, [each.summary for each in result.traffic.verdicts]
     assert (result.traffic.misrouted, result.traffic.callers) == (0, 3)
+    assert {"answered", "drivers", "routing"} <= {each.checker for each in result.traffic.verdicts}
+    assert result.claims == (), "nothing is wanted of so small a run"
     assert result.figures["churn"]["failures"] == []
     assert all(count > 0 for count in result.figures["churn"]["changes"].values())
     assert (result.figures["move_ms"]["n"], result.figures["move_alone_ms"]["n"]) == (5, 5)
