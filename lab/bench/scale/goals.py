@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lab.checkers import Outcome
 from lab.measure.compare import exactly, quantile
 from lab.measure.findings import Claim
 
@@ -36,6 +37,7 @@ def goals(figures: Mapping[str, Any], traffic: Traffic, samples: Mapping[str, Se
     at_most = (
         ("wrong answers", traffic.misrouted, 0),
         ("failed requests", answered.failed, 0),
+        ("invalid verdicts", sum(each.outcome is Outcome.INVALID for each in traffic.verdicts), 0),
         ("publish of the whole table, control plane's processor time, s", figures["publish_cpu_s"], PUBLISH_CPU_S),
         ("control plane under churn, cores", churn["control_plane_cores"], CORES),
         ("control plane under churn, MB", churn["control_plane_rss_mb"], RSS_MB),
