@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 CHANGED = ", changed)"
 """The end of the version of a checkout with uncommitted changes."""
 
-# Pages and published figures are no part of what runs: figures of two benches, one after the other, are of one version.
-_NOT_RUN = (":(exclude)*.md", ":(exclude)docs/figures*")
+# Pages, published figures and tests do not run in a lab: benches measured one after the other are of the same code.
+_NOT_RUN = (":(exclude)*.md", ":(exclude)docs/figures*", ":(exclude)tests/*")
 _TIMEOUT_S = 5.0
 
 

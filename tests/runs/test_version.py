@@ -31,10 +31,12 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("docs/figures.json", False),
         ("docs/figures/driver.svg", False),
         ("docs/figures/new.svg", False),
+        ("tests/test_driver.py", False),
     ],
 )
 def test_a_version_says_if_code_was_not_committed(checkout: Path, file: str, *, changed: bool) -> None:
     if file:
+        (checkout / file).parent.mkdir(exist_ok=True)
         (checkout / file).write_text("changed since")
 
     found = version.lab_version.__wrapped__()
