@@ -176,11 +176,12 @@ async def drive_plans(
             loops[number] = loop
             report(summed([each.take_counts() for each in loops.values()]))
 
-        result = await drive_share(plan, plan.schedule(), connect(plan), stop, report_all, common_start, new_spool=True)
-        write_summary(plan.summary, combine([result]))
-        return result
+        return await drive_share(plan, plan.schedule(), connect(plan), stop, report_all, common_start, new_spool=True)
 
-    return merged(await asyncio.gather(*(drive_one(number, plan) for number, plan in enumerate(plans))))
+    results = await asyncio.gather(*(drive_one(number, plan) for number, plan in enumerate(plans)))
+    for plan, result in zip(plans, results, strict=True):  # only now: its percentiles would delay the others' requests
+        write_summary(plan.summary, combine([result]))
+    return merged(results)
 
 
 async def run_plans(folder: Path, drivers: int) -> None:
