@@ -1,11 +1,14 @@
 """What is wanted of a scale run of the default size stands next to what was measured, and decides the exit status."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import typer
 
+from docs.site.figures import texts
+from docs.site.measuring import failing, figures_of
 from lab.bench.scale.goals import goals
 from lab.bench.scale.run import DEFAULT, ScaleResult
 from lab.bench.scale.traffic import Traffic
@@ -50,6 +53,18 @@ def test_a_run_as_it_once_was_is_as_wanted() -> None:
 )
 def test_each_figure_that_is_not_as_wanted_is_named(found: dict[str, State], missed: str) -> None:
     assert [text for text, state in found.items() if state is State.FAILS] == [missed]
+
+
+def test_a_page_has_what_is_wanted_and_the_nightly_names_what_is_not() -> None:
+    seen = traffic(failed=53)
+    claims = goals(FIGURES, seen, {"move_alone_ms": MOVES_MS})
+    document = json.loads(json.dumps(ScaleResult(DEFAULT, FIGURES, seen, claims).to_document()))
+    ran = {"started": "2026-01-02T03:04:05+00:00", "took_s": 1.0, "rounds": 1, "machine": {}}
+
+    kept = {"scale": figures_of({"ran": ran, "claims": document["claims"], "tables": []})}
+
+    assert "| right answers | 68,713 [68,713, 68,713] | ≥ 50,000: holds |" in texts(kept)["figures.scale"]
+    assert failing(kept) == ["scale: failed requests: 53 [53, 53], ≤ 0: does not hold"]
 
 
 @pytest.mark.parametrize(
