@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from docs.site.links import CHECKOUT
+from lab.runs.version import CHANGED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,6 +23,11 @@ def commit_of(ran: Mapping[str, Any]) -> str:
     """Returns the commit that a run measured, empty if it is not known."""
     found = _COMMIT.search(ran["machine"].get("lab", ""))
     return found[1] if found else ""
+
+
+def is_changed(ran: Mapping[str, Any]) -> bool:
+    """Returns whether a run measured a tree with uncommitted changes."""
+    return bool(ran["machine"].get("lab", "").endswith(CHANGED))
 
 
 def code_of(bench: str) -> list[str]:

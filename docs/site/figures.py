@@ -10,39 +10,37 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docs.site import memory, proxies, scale, travels
-from docs.site.age import commit_of
+from docs.site.age import commit_of, is_changed
 from docs.site.blocks import marked, pages, write
 from docs.site.links import CHECKOUT, PAGES
-from lab.errors import LabError, UnitError
-from lab.measure.findings import GROUND, written
+from docs.site.measuring import Measured, bound_of, failing, figures_of, measure
+from lab.bench.harness.bench import ROUNDS
+from lab.errors import LabError
+from lab.measure.findings import GROUND, in_two_digits, written
 from lab.runs.folder import machine_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 FIGURES = PAGES / "figures.json"
 PICTURES = PAGES / "figures"
 SUITES = CHECKOUT / "lab" / "bench" / "suites"
-# What is measured without a bench, and its number of rounds if it has any.
+# What is measured without a bench, by its number of rounds if it has any.
 OTHERS: dict[str, Callable[[int], dict[str, Any]]] = {
     "memory": lambda _: memory.measure(),
     "proxies": proxies.measure,
-    "scale": lambda _: scale.measure(),
+    "scale": lambda _: figures_of(scale.measure()),
 }
-# Exit statuses of a bench that has figures: all claims hold, one does not, one is undecided.
-_MEASURED = (0, 1, 2)
 _SAME = 0.001
 _NOTHING = "*Not measured yet: run `make figures`.*"
 
@@ -73,23 +71,6 @@ class Change:
     doubted: bool
 
 
-def figures_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a bench's document that is kept: where and when it ran, its claims by name, its tables."""
-    ran = document["ran"]
-    claims = {
-        _slug(claim["text"]): {
-            "text": claim["text"],
-            **claim["figure"],
-            "at_least": claim["at_least"],
-            "at_most": claim["at_most"],
-            "state": claim["state"],
-            "doubts": claim["doubts"],
-        }
-        for claim in document["claims"]
-    }
-    return {"ran": ran, "figures": claims, "tables": document["tables"]}
-
-
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     """Compares every new figure with the previous one."""
     old, new = dict(_each(before)), dict(_each(after))
@@ -105,7 +86,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
 def texts(kept: Mapping[str, Any]) -> dict[str, str]:
     """All texts that pages may quote, by name: each figure, the same rounded (``….about``), and a block per bench."""
     quotes = {name: _quoted(figure) for name, figure in _each(kept)}
-    rough = {f"{name}.about": _about(figure["estimate"]) for name, figure in _each(kept)}
+    rough = {f"{name}.about": in_two_digits(figure["estimate"]) for name, figure in _each(kept)}
     nothing = {f"figures.{bench}": _NOTHING for bench in (*quoted_benches(), *OTHERS)}
     return quotes | rough | nothing | {f"figures.{bench}": _block(bench, found) for bench, found in kept.items()}
 
@@ -140,13 +121,8 @@ def _quoted(figure: Mapping[str, Any]) -> str:
     return f"{estimate} [{low}, {high}]{doubt}"
 
 
-def _about(value: float) -> str:
-    """Two significant digits."""
-    return f"{float(f'{value:.2g}'):,g}"
-
-
 def _block(bench: str, found: Mapping[str, Any]) -> str:
-    rows = [f"| {figure['text']} | {_quoted(figure)} | {_bound(figure)} |" for figure in found["figures"].values()]
+    rows = [f"| {figure['text']} | {_quoted(figure)} | {_claimed(figure)} |" for figure in found["figures"].values()]
     parts = ["\n".join(("| figure | median [interval] | claimed |", "|---|---|---|", *rows))] if rows else []
     parts += [_table(each) for each in found["tables"]]
     parts += [f"![{bench}: {path.stem}](figures/{path.name})" for path in sorted(PICTURES.glob(f"{bench}-*.svg"))]
@@ -160,11 +136,11 @@ def _table(table: Mapping[str, Any]) -> str:
     return "\n".join((f"{table['title']}:", "", f"|{heading}", f"|{rule}", *(f"|{row}" for row in rows)))
 
 
-def _bound(figure: Mapping[str, Any]) -> str:
-    bounds = [
-        f"{sign} {figure[end]:g}" for sign, end in (("≥", "at_least"), ("≤", "at_most")) if figure[end] is not None
-    ]
-    return f"{' and '.join(bounds)}: {figure['state']}" if bounds else "–"
+def _claimed(figure: Mapping[str, Any]) -> str:
+    if not (bound := bound_of(figure)):
+        return "–"
+    needed = figure.get("rounds_needed")
+    return f"{bound}: {figure['state']}" + (f"; about {in_two_digits(needed)} rounds would decide" if needed else "")
 
 
 def _ran(ran: Mapping[str, Any]) -> str:
@@ -178,31 +154,8 @@ def _ground(ran: Mapping[str, Any]) -> str:
 
 
 def _at(ran: Mapping[str, Any]) -> str:
-    commit = commit_of(ran)
-    return f"commit {commit}" if commit else ""
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def _measure(benches: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Runs benches with the lab's own command, and keeps their charts."""
-    command = [str(Path(sys.executable).parent / "lab"), "bench", *benches, "--rounds", str(rounds), "--json"]
-    done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode not in _MEASURED or not done.stdout:
-        raise UnitError(f"{' '.join(command[1:])}: exit status {done.returncode}")
-    document = json.loads(done.stdout)
-    PICTURES.mkdir(exist_ok=True)
-    for bench in benches:
-        for old in PICTURES.glob(f"{bench}-*.svg"):
-            old.unlink()
-        for picture in Path(document["run_dir"]).glob(f"{bench}-*.svg"):
-            shutil.copy(picture, PICTURES)
-    found = {each["name"]: figures_of(each) for each in document["benches"]}
-    for bench, measured in found.items():
-        measured["ran"]["command"] = f"lab bench {bench} --rounds {rounds}"
-    return found
+    commit, changed = commit_of(ran), " with uncommitted changes" if is_changed(ran) else ""
+    return f"commit {commit}{changed}" if commit else ""
 
 
 def _timed(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -229,10 +182,41 @@ def say(found: Sequence[Change], before: Mapping[str, Any], after: Mapping[str, 
         print("in doubt: measure again on an otherwise idle machine before you keep these figures")  # noqa: T201
 
 
+def _save(measured: Measured, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Saves figures and charts, and returns all that is kept.
+
+    It comes last: a bench's figures say whether the tree that it measured had uncommitted changes.
+    """
+    PICTURES.mkdir(exist_ok=True)
+    for bench, folder in measured.folders.items():
+        for old in PICTURES.glob(f"{bench}-*.svg"):
+            old.unlink()
+        for picture in folder.glob(f"{bench}-*.svg"):
+            shutil.copy(picture, PICTURES)
+    kept = {**before, **measured.kept}
+    FIGURES.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    return kept
+
+
+def _measure(names: Sequence[str], rounds: int | None) -> Measured:
+    measured = measure([each for each in names if each not in OTHERS], rounds, print)
+    for name in names:
+        if name in OTHERS:
+            try:
+                measured.kept[name] = _timed(partial(OTHERS[name], rounds or ROUNDS))
+            except LabError as error:
+                measured.problems.append(f"{name}: {error}")
+    return measured
+
+
 def main() -> None:
-    """Measures, writes, compares."""
+    """Measures, writes, compares. Exit status 1 if a claim does not hold, or something was not measured."""
     parser = argparse.ArgumentParser(prog="make figures", description="Measures every figure that pages quote.")
-    parser.add_argument("--rounds", type=int, default=14, help="interleaved rounds of each bench, 3 or more [14]")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help="interleaved rounds of each bench, 3 or more; each one's own if left out, and more where undecided",
+    )
     quoted = [*quoted_benches(), *OTHERS]
     parser.add_argument(
         "--only", nargs="*", default=quoted, metavar="BENCH", help=f"some of {', '.join(quoted)}, or none"
@@ -240,23 +224,21 @@ def main() -> None:
     parser.add_argument("--quote", action="store_true", help="measure nothing; write the kept figures into the pages")
     arguments = parser.parse_args()
     before = read()
-    after = before
+    after, problems = before, list[str]()
     if not arguments.quote:
         os.environ.setdefault("LAB_RUNTIME", "process")
+        measured = _measure(arguments.only, arguments.rounds)
         try:
-            benches = [each for each in arguments.only if each not in OTHERS]
-            found = _measure(benches, arguments.rounds) if benches else {}
-            found |= {
-                name: _timed(partial(OTHERS[name], arguments.rounds)) for name in arguments.only if name in OTHERS
-            }
             travels.main()
         except LabError as error:
-            sys.exit(f"make figures: {error}")
-        after = {**before, **found}
-        FIGURES.write_text(json.dumps(after, indent=1, ensure_ascii=False) + "\n")
-        say(changes(before, found), before, found)
+            measured.problems.append(f"travels: {error}")
+        after = _save(measured, before)
+        say(changes(before, measured.kept), before, measured.kept)
+        problems = [*measured.problems, *failing(measured.kept)]
     for page in put_into_pages(after):
         print(f"written: {page.relative_to(CHECKOUT)}")  # noqa: T201
+    if problems:
+        sys.exit("\n".join(f"make figures: {each}" for each in problems))
 
 
 if __name__ == "__main__":

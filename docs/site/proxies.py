@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any
 import psutil
 
 from docs.site.links import CHECKOUT
+from docs.site.measuring import lab_json
 from docs.site.tables import PROXIES
 from lab.capacity.costs import TITLE
 from lab.errors import UnitError
@@ -68,11 +68,7 @@ def measure(rounds: int) -> dict[str, Any]:
 
 def _costs(command: str, topologies: list[str]) -> dict[str, tuple[str, str]]:
     """What each topology adds over a direct call, by its name: at the median, and in processor time."""
-    argv = [str(Path(sys.executable).parent / "lab"), *command.split()[1:], "--json"]
-    done = subprocess.run(argv, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode not in (0, 1, 2) or not done.stdout:
-        raise UnitError(f"{command}: exit status {done.returncode}")
-    latency, throughput = json.loads(done.stdout)["benches"]
+    latency, throughput = lab_json(f"{command} --json")["benches"]
     return {name: (added_ms(latency, name), added_cpu_s(throughput, name)) for name in topologies}
 
 

@@ -11,7 +11,8 @@ import typer
 from lab import CHECKOUT, bounds
 from lab.bench.harness.bench import BENCHES, ROUNDS, TOPOLOGIES_OPTION, measure
 from lab.bench.harness.environment import open_environment
-from lab.bench.harness.result import BenchResult, State, exit_status
+from lab.bench.harness.result import BenchResult, exit_status
+from lab.cli.claims import in_bold, show_claim
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, result_table, say
 from lab.errors import InputError, LabError
@@ -26,13 +27,7 @@ if TYPE_CHECKING:
 
     from lab.bench.harness.bench import Bench
     from lab.bench.harness.result import BenchResult
-    from lab.measure.compare import Interval
 
-_MARKS = {
-    State.HOLDS: "[green]holds[/green]",
-    State.FAILS: "[bold red]does not hold[/bold red]",
-    State.UNDECIDED: "[bold yellow]undecided[/bold yellow]",
-}
 _YARDSTICK = "direct"  # in the lab of every bench, whichever topologies it compares
 
 
@@ -140,9 +135,7 @@ def _show(result: BenchResult) -> None:
         console.print(result_table(each))
         console.print()
     for claim in result.claims:
-        console.print(f"{claim.text}: {_figure(claim.figure)}, {claim.bound}: {_MARKS[claim.state]}")
-        for doubt in claim.doubts:
-            console.print(f"  [yellow]{doubt}[/yellow]")
+        show_claim(claim)
     silent = [each for each in result.controls if not each.can_tell]
     if silent:
         of_all = f"{len(silent)} of {len(result.controls)} comparisons"
@@ -150,18 +143,13 @@ def _show(result: BenchResult) -> None:
     for control in (each for each in result.controls if each.can_tell):
         style = "" if control.agrees else "[bold white on red]"
         mark = f"{style}{control.verdict}{style and '[/]'}"
-        console.print(f"A/A control, {control.text}: {_figure(control.difference)}: {mark}")
+        console.print(f"A/A control, {control.text}: {in_bold(control.difference)}: {mark}")
     if result.paces:
         console.print(in_words(result.paces), markup=False)
     for gap in result.missing:
         console.print(f"missing: {gap}", style="bold yellow", markup=False)
     for note in (*result.notes, *([str(result.ran)] if result.ran else [])):
         console.print(f"[dim]{note}[/dim]")
-
-
-def _figure(figure: Interval) -> str:
-    confidence = f"{100 * figure.confidence:.3g} %"
-    return rf"[bold]{figure.estimate:.3f}[/bold] \[{figure.low:.3f}, {figure.high:.3f}] at {confidence}"
 
 
 def _describe_benches() -> None:

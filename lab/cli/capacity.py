@@ -147,7 +147,7 @@ def _validate(rounds: int, *, as_json: bool) -> None:
         document = result.to_document()
         print_json({key: document[key] for key in ("claims", "tables", "notes")})
     else:
-        _show(result.tables, [f"{claim.text}: {claim.bound}: {claim.state}" for claim in result.claims])
+        _show(result.tables, [f"{claim.text}: {claim.bound}: {claim.state_in_words}" for claim in result.claims])
         _show([], result.notes)
     raise typer.Exit(exit_status([result]))
 

@@ -19,7 +19,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -27,7 +27,7 @@ from lab.errors import RunError
 from lab.history import SpoolWriter
 from lab.load.clocks import PINGS, Clock, DriverReport, Sample, clock_fields, clock_of
 from lab.load.open_loop import NS, Start
-from lab.load.progress import Counts, ProgressLines, each_second
+from lab.load.progress import Counts, ProgressLines, each_second, summed
 from lab.load.summary import ShardResult, combine
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ BREAK_OFF_S = 30.0  # for the other shards to end gracefully when one has died
 LOST_S = 10.0  # without a report, after which a driver is taken for lost
 COMMANDS = "drivers.json"
 """Name of the file with the drivers of a plan, each a pair of name and command; without it, they are processes here."""
+PLANS = "*/plan.json"
+"""The plans of a folder that run together."""
+BEGAN = "began"
+"""Name of the file with the start time of plans that run together, Unix nanoseconds."""
 
 # Shards report on each second; a moment later all reports have arrived.
 _PROGRESS_AFTER_S = 0.1
@@ -64,39 +68,40 @@ async def coordinate(plan: LoadPlan, path: Path, report: Callable[[Progress], No
             gracefully, and all have ended.
     """
     shards = Shards(_commands(plan, path), are_drivers=plan.drivers > 1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, shards.stop, number.name)
     if plan.drivers == 1:
         with SpoolWriter(plan.spool):
             pass  # shards append to it
     try:
-        await shards.start()
-        await shards.ready()
-        start = Start.soon(LEAD_NS)
-        shards.go(start)
-        reporting = asyncio.create_task(
-            each_second(start.at_ns, lambda: report(shards.take_progress()), after_s=_PROGRESS_AFTER_S)
-        )
-        try:
-            await shards.end()
-        finally:
-            reporting.cancel()
-        report(shards.take_progress())
+        return await shards.run(report)
     finally:
-        await shards.kill()
         if not shards.started:
             for driver in range(plan.drivers):
                 plan.spool_of(driver).unlink(missing_ok=True)  # no request was sent, so it is empty
-    results = [each.result.by_clock(each.ahead_ns) for each in shards.processes if each.result is not None]
-    reports = [each.report() for each in shards.processes] if plan.drivers > 1 else []
-    return combine(results, reports)
+
+
+async def coordinate_plans(folder: Path, drivers: int, report: Callable[[Progress], None]) -> DriverSummary:
+    """Runs all plans of a folder, each by one of the drivers. SIGINT and SIGTERM abort the run.
+
+    Args:
+        folder: with :data:`PLANS`; their spools must not exist.
+        drivers: how many; no more than plans.
+        report: as for :func:`coordinate`.
+
+    Raises:
+        RunError: as :func:`coordinate` does.
+    """
+    shards = Shards(_shards(folder, drivers, "driver"), are_drivers=True)
+    return await shards.run(report, began=folder / BEGAN)
 
 
 def _commands(plan: LoadPlan, path: Path) -> list[tuple[str, list[str]]]:
     """Name and command of each shard."""
     if (file := path.with_name(COMMANDS)).exists():
         return [(name, command) for name, command in json.loads(file.read_text())]
-    count, noun = (plan.drivers, "driver") if plan.drivers > 1 else (plan.processes, "process")
+    return _shards(path, *((plan.drivers, "driver") if plan.drivers > 1 else (plan.processes, "process")))
+
+
+def _shards(path: Path, count: int, noun: str) -> list[tuple[str, list[str]]]:
     shard = [sys.executable, "-m", "lab.load.shard", str(path)]
     return [(f"{noun} {number + 1} of {count} (pid {_PID})", [*shard, f"{number}/{count}"]) for number in range(count)]
 
@@ -253,6 +258,35 @@ class Shards:
         self.processes: list[ShardProcess] = []
         self.started = False
 
+    async def run(self, report: Callable[[Progress], None], *, began: Path | None = None) -> DriverSummary:
+        """Starts the processes, and returns their summary when all have ended; SIGINT and SIGTERM abort the run.
+
+        Args:
+            report: called with the progress once a second and once at the end.
+            began: file for the start time.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop, number.name)
+        try:
+            await self.start()
+            await self.ready()
+            start = Start.soon(LEAD_NS)
+            self.go(start)
+            if began is not None:
+                began.write_text(str(start.at_ns + start.unix_offset_ns))  # noqa: ASYNC240 (no request is in flight)
+            reporting = asyncio.create_task(
+                each_second(start.at_ns, lambda: report(self.take_progress()), after_s=_PROGRESS_AFTER_S)
+            )
+            try:
+                await self.end()
+            finally:
+                reporting.cancel()
+            report(self.take_progress())
+        finally:
+            await self.kill()
+        results = [each.result.by_clock(each.ahead_ns) for each in self.processes if each.result is not None]
+        return combine(results, [each.report() for each in self.processes] if self._are_drivers else [])
+
     async def start(self) -> None:
         """Starts the processes."""
         for name, command in self._commands:
@@ -330,15 +364,8 @@ class Shards:
 
     def take_progress(self) -> Progress:
         """The progress of the whole run, from the shards' latest reports."""
-        counts = [shard.counts for shard in self.processes]
-        return self._lines.take(
-            elapsed_ns=max(each["elapsed_ns"] for each in counts),
-            remaining_ns=max(each["remaining_ns"] for each in counts),
-            sent=sum(each["sent"] for each in counts),
-            done=sum(each["done"] for each in counts),
-            ok=sum(each["ok"] for each in counts),
-            recent_ns=[latency for shard in self.processes for latency in shard.take_recent_ns()],
-        )
+        shares = [{**shard.counts, "recent_ns": shard.take_recent_ns()} for shard in self.processes]
+        return self._lines.take(**summed(cast("list[Counts]", shares)))
 
     async def kill(self) -> None:
         """Kills those that have not ended."""

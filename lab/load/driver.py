@@ -7,9 +7,10 @@ flight may finish, the rest is recorded as unsent. The exit status is 0 if every
 It coordinates a plan with several processes or drivers (:mod:`lab.load.coordinator`); each of these is a
 :mod:`lab.load.shard`. If one of several drivers fails, it writes the summary of the rest, and says so.
 
-``python -m lab.load.driver FOLDER``, with ``<name>/plan.json``, runs several plans in one process: for many callers
-with little traffic each. All start together when the last has warmed up; ``FOLDER/began`` then holds the start time,
-Unix nanoseconds. It prints no progress.
+``python -m lab.load.driver FOLDER [DRIVERS]``, with ``<name>/plan.json``, runs several plans: for many callers with
+little traffic each. They are divided among that many drivers, one by default. All start together when the last has
+warmed up; ``FOLDER/began`` then holds the start time, Unix nanoseconds, and in the end ``FOLDER/driver.json`` the
+summary of all. It prints progress as for one plan.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ import uvloop
 
 from lab.errors import LabError, RunError
 from lab.history import SpoolWriter
-from lab.load.coordinator import coordinate
+from lab.load.coordinator import PLANS, coordinate, coordinate_plans
 from lab.load.engine import connect, print_progress, raise_priority, warm_up, write_summary
 from lab.load.open_loop import OpenLoop, Start, Stop, first_of
 from lab.load.plan import read_plan
-from lab.load.progress import each_second
-from lab.load.summary import combine
+from lab.load.progress import each_second, summed
+from lab.load.summary import combine, merged
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -39,13 +40,10 @@ if TYPE_CHECKING:
     from lab.load.arrivals import Schedule
     from lab.load.outcome import LoadClient
     from lab.load.plan import LoadPlan
-    from lab.load.progress import Progress
+    from lab.load.progress import Counts, Progress
     from lab.load.summary import DriverSummary, ShardResult
 
-
-_TOGETHER_LEAD_NS = 200_000_000
-BEGAN = "began"
-"""Name of the file with the start time of plans that run together."""
+_SUMMARY = "driver.json"  # of all plans of a folder
 
 
 async def drive(
@@ -138,44 +136,69 @@ async def run(plan: LoadPlan, path: Path) -> None:
     """
     if plan.processes > 1 or plan.drivers > 1:
         raise_priority()
-        summary = await coordinate(plan, path, print_progress)
-        write_summary(plan, summary)
-        if problems := [f"{each.name} {each.problem}" for each in summary.drivers if each.problem]:
-            raise RunError("; ".join(problems))
+        _write(plan.summary, await coordinate(plan, path, print_progress))
     else:
         stop, schedule = _stop_on_signals(), plan.schedule()
         raise_priority()
-        write_summary(plan, await drive(plan, schedule, connect(plan), stop, print_progress))
+        write_summary(plan.summary, await drive(plan, schedule, connect(plan), stop, print_progress))
 
 
-async def run_together(plans: Sequence[LoadPlan], began: Path) -> None:
-    """Runs all plans to their end, or until a signal, and writes a summary for each.
+async def drive_plans(
+    plans: Sequence[LoadPlan], stop: Stop, report: Callable[[Counts], None], start: Callable[[], Awaitable[Start]]
+) -> ShardResult:
+    """Runs several plans at the same time in this process; writes a summary of each, and returns that of all.
+
+    Args:
+        plans: one or more.
+        stop: aborts the run.
+        report: called with the counts of all plans, several times a second.
+        start: called when all plans are ready; returns the start time.
 
     Raises:
         LabError: see :func:`drive`.
     """
-    stop, all_warm, warm = _stop_on_signals(), asyncio.Event(), 0
-    start: Start | None = None
+    all_ready, ready = asyncio.Event(), 0
+    loops: dict[int, OpenLoop] = {}
+    begin: Start | None = None
 
     async def common_start() -> Start:
-        nonlocal warm, start
-        warm += 1
-        if warm == len(plans):
-            start = Start.soon(_TOGETHER_LEAD_NS)
-            began.write_text(str(start.at_ns + start.unix_offset_ns))  # noqa: ASYNC240 (no request is in flight yet)
-            all_warm.set()
-        await all_warm.wait()
-        assert start is not None  # noqa: S101 (set before the event)
-        return start
+        nonlocal ready, begin
+        ready += 1
+        if ready == len(plans):
+            begin = await start()
+            all_ready.set()
+        await all_ready.wait()
+        assert begin is not None  # noqa: S101 (set before the event)
+        return begin
 
-    async def drive_one(plan: LoadPlan) -> None:
-        result = await drive_share(
-            plan, plan.schedule(), connect(plan), stop, lambda _: None, common_start, new_spool=True
-        )
-        write_summary(plan, combine([result]))
+    async def drive_one(number: int, plan: LoadPlan) -> ShardResult:
+        def report_all(loop: OpenLoop) -> None:
+            loops[number] = loop
+            report(summed([each.take_counts() for each in loops.values()]))
 
+        return await drive_share(plan, plan.schedule(), connect(plan), stop, report_all, common_start, new_spool=True)
+
+    results = await asyncio.gather(*(drive_one(number, plan) for number, plan in enumerate(plans)))
+    for plan, result in zip(plans, results, strict=True):  # only now: its percentiles would delay the others' requests
+        write_summary(plan.summary, combine([result]))
+    return merged(results)
+
+
+async def run_plans(folder: Path, drivers: int) -> None:
+    """Runs the plans of a folder by several drivers, or until a signal, and writes a summary of all beside them.
+
+    Raises:
+        LabError: see :func:`lab.load.coordinator.coordinate_plans`.
+    """
     raise_priority()
-    await asyncio.gather(*(drive_one(plan) for plan in plans))
+    _write(folder / _SUMMARY, await coordinate_plans(folder, drivers, print_progress))
+
+
+def _write(path: Path, summary: DriverSummary) -> None:
+    """Writes the summary of several drivers, and raises what is wrong with them."""
+    write_summary(path, summary)
+    if problems := [f"{each.name} {each.problem}" for each in summary.drivers if each.problem]:
+        raise RunError("; ".join(problems))
 
 
 def _stop_on_signals() -> Stop:
@@ -186,15 +209,17 @@ def _stop_on_signals() -> Stop:
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the plan or the folder given as the only argument; exits with status 1 and one line on an error."""
+    """Runs the plan or the folder that is given; exits with status 1 and one line on an error."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    if len(arguments) != 1:
-        sys.exit("usage: python -m lab.load.driver PLAN.json|FOLDER")
-    path = Path(arguments[0])
+    usage = "usage: python -m lab.load.driver PLAN.json|FOLDER [DRIVERS]"
+    path, drivers = Path(*arguments[:1]), "".join(arguments[1:]) or "1"
+    if not arguments or len(arguments) > 1 + path.is_dir() or not drivers.isdecimal():
+        sys.exit(usage)
     try:
         if path.is_dir():
-            plans = [read_plan(each) for each in sorted(path.glob("*/plan.json"))]
-            uvloop.run(run_together(plans, path / BEGAN))
+            if not (plans := len(list(path.glob(PLANS)))):
+                raise RunError(f"{path}: holds no {PLANS}; name a folder of load plans, or one plan")
+            uvloop.run(run_plans(path, min(int(drivers) or 1, plans)))
             return
         plan = read_plan(path)
         if plan.locust is None:

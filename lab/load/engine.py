@@ -19,6 +19,8 @@ from lab.transport import tracing
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lab.load.arrivals import Share
     from lab.load.outcome import LoadClient
     from lab.load.plan import LoadPlan
@@ -79,16 +81,16 @@ def print_progress(progress: Progress) -> None:
         print(progress.to_line(), flush=True)  # noqa: T201 (this is the driver's interface)
 
 
-def write_summary(plan: LoadPlan, summary: DriverSummary) -> None:
-    """Writes the driver's summary to the plan's file.
+def write_summary(path: Path, summary: DriverSummary) -> None:
+    """Writes a driver's summary.
 
     Raises:
         RunError: the file cannot be written.
     """
     try:
-        plan.summary.write_bytes(orjson.dumps(asdict(summary), option=orjson.OPT_INDENT_2))
+        path.write_bytes(orjson.dumps(asdict(summary), option=orjson.OPT_INDENT_2))
     except OSError as error:
-        raise RunError(f"{plan.summary}: cannot be written: {error.strerror}") from error
+        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 # The version in torn bodies; no route table has it, as versions count from 1.

@@ -101,6 +101,18 @@ class Counts(TypedDict):
     recent_ns: Sequence[int]
 
 
+def summed(shares: Sequence[Counts]) -> Counts:
+    """The counts of one or more shares of a run together."""
+    return Counts(
+        elapsed_ns=max(each["elapsed_ns"] for each in shares),
+        remaining_ns=max(each["remaining_ns"] for each in shares),
+        sent=sum(each["sent"] for each in shares),
+        done=sum(each["done"] for each in shares),
+        ok=sum(each["ok"] for each in shares),
+        recent_ns=[latency for each in shares for latency in each["recent_ns"]],
+    )
+
+
 class ProgressLines:
     """Turns running counts into reports of what changed since the previous one."""
 

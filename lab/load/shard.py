@@ -1,8 +1,8 @@
 """One of several processes that share a run: ``python -m lab.load.shard PLAN.json K/N``, for K from 0 to N - 1.
 
-It sends the requests whose sequence number modulo N is K. :mod:`lab.load.coordinator` controls it and describes its
-standard input and output. It ignores signals: the coordinator handles them. If it is one of several drivers, it has a
-spool of its own.
+It sends the requests whose sequence number modulo N is K. With a folder of plans it sends all requests of every N-th
+plan. :mod:`lab.load.coordinator` controls it and describes its standard input and output. It ignores signals: the
+coordinator handles them. If it is one of several drivers, it has a spool of its own.
 """
 
 from __future__ import annotations
@@ -16,17 +16,25 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic_ns, time_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import uvloop
 
 from lab.errors import LabError
 from lab.load.arrivals import Share
-from lab.load.driver import drive_share
+from lab.load.coordinator import PLANS
+from lab.load.driver import drive_plans, drive_share
 from lab.load.engine import connect, raise_priority
 from lab.load.open_loop import Start, Stop
 from lab.load.plan import read_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from lab.load.summary import ShardResult
+
+    Work = Callable[[Stop, Callable[[], Awaitable[Start]]], Awaitable[ShardResult]]
 
 
 class _Coordinator(asyncio.Protocol):
@@ -68,8 +76,8 @@ def send(**what: Any) -> None:
         sys.stdout.buffer.flush()
 
 
-async def run(path: Path, share: Share) -> None:
-    """Sends the requests of the share, reports the result, and returns when the coordinator needs nothing more.
+async def run(work: Work) -> None:
+    """Does the work, reports the result, and returns when the coordinator needs nothing more.
 
     Raises:
         LabError: see :func:`lab.load.driver.drive_share`.
@@ -79,20 +87,32 @@ async def run(path: Path, share: Share) -> None:
     stop = Stop()
     coordinator = _Coordinator(stop)
     await asyncio.get_running_loop().connect_read_pipe(lambda: coordinator, sys.stdin)
-    plan = read_plan(path)
-    schedule = plan.schedule().of(share)
     raise_priority()
-    result = await drive_share(
-        replace(plan, spool=plan.spool_of(share.first)),
+    result = await work(stop, coordinator.start)
+    send(result=result.to_document())
+    await coordinator.ended.wait()
+
+
+def work_of(path: Path, share: Share) -> Work:
+    """Returns the work of a share: requests of a plan, or of a folder's plans all requests of some.
+
+    Raises:
+        LabError: a plan cannot be read.
+    """
+    if path.is_dir():
+        plans = [read_plan(each) for each in sorted(path.glob(PLANS))[share.first :: share.step]]
+        return lambda stop, start: drive_plans(plans, stop, lambda counts: send(counts=counts), start)
+    plan = read_plan(path)
+    own, schedule = replace(plan, spool=plan.spool_of(share.first)), plan.schedule().of(share)
+    return lambda stop, start: drive_share(
+        own,
         schedule,
         connect(plan, share),
         stop,
         lambda loop: send(counts=loop.take_counts()),
-        coordinator.start,
+        start,
         new_spool=plan.drivers > 1,
     )
-    send(result=result.to_document())
-    await coordinator.ended.wait()
 
 
 def main(arguments: list[str]) -> None:
@@ -101,7 +121,7 @@ def main(arguments: list[str]) -> None:
     path, share = arguments
     first, step = map(int, share.split("/"))
     try:
-        uvloop.run(run(Path(path), Share(first, step)))
+        uvloop.run(run(work_of(Path(path), Share(first, step))))
     except LabError as error:
         send(error=str(error))
         sys.exit(1)

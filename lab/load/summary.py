@@ -108,6 +108,29 @@ class ShardResult:
         return cls(**{**document, "schedule_delays": delays})
 
 
+def merged(results: Sequence[ShardResult]) -> ShardResult:
+    """What one process did that ran several plans at the same time."""
+    delays = LatencyHistogram()
+    for each in results:
+        delays.add(each.schedule_delays)
+    offered = [each.offered for each in results if each.offered is not None]
+    return ShardResult(
+        planned=sum(each.planned for each in results),
+        sent=sum(each.sent for each in results),
+        ok=sum(each.ok for each in results),
+        stopped_by=next((each.stopped_by for each in results if each.stopped_by), ""),
+        offered=sum(offered) if offered else None,
+        start_ns=min(each.start_ns for each in results),
+        planned_end_ns=min(each.planned_end_ns for each in results),
+        last_sent_ns=max(each.last_sent_ns for each in results),
+        end_ns=max(each.end_ns for each in results),
+        cpu_s=max(each.cpu_s for each in results),  # each counts the whole process
+        niceness=max(each.niceness for each in results),
+        schedule_delays=delays,
+        warm_up_errors={name: why for each in results for name, why in each.warm_up_errors.items()},
+    )
+
+
 def combine(results: Sequence[ShardResult], drivers: Sequence[DriverReport] = ()) -> DriverSummary:
     """The driver's summary from the results of its processes, one or more; times of all must be on one clock."""
     start_ns = min(each.start_ns for each in results)

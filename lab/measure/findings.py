@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence  # noqa: TC003 (the report reads these back by their annotations)
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 from lab.measure.compare import Interval  # noqa: TC001 (same)
 
@@ -44,6 +45,38 @@ class Claim:
         return State.FAILS if figure.high < least or figure.low > most else State.UNDECIDED
 
     @property
+    def rounds_needed(self) -> int | None:
+        """Number of rounds that would decide an undecided claim if its estimate stayed; None if no number would.
+
+        An interval narrows with the square root of the number of rounds. What is in doubt is not undecided for its
+        interval's width.
+        """
+        figure = self.figure
+        if self.state is not State.UNDECIDED or self.doubts or not figure.rounds:
+            return None
+        least, most = self.at_least, self.at_most
+        inside = [each for each in (least, most) if each is not None and figure.low <= each <= figure.high]
+        broken = [
+            each
+            for each in inside
+            if (each == least and figure.estimate < each) or (each == most and figure.estimate > each)
+        ]
+        # To hold, the interval must leave every bound behind; to fail, the one that the estimate breaks.
+        narrower = max(_times_narrower(figure, bound) for bound in broken or inside)
+        needed = figure.rounds * narrower**2
+        return max(figure.rounds + 1, math.ceil(needed)) if math.isfinite(needed) else None
+
+    @property
+    def state_in_words(self) -> str:
+        """The state, and what would decide it, e.g. ``undecided; about 210 rounds would decide``."""
+        needed = self.rounds_needed
+        return f"{self.state}; about {in_two_digits(needed)} rounds would decide" if needed else str(self.state)
+
+    def to_document(self) -> dict[str, Any]:
+        """Returns it as a JSON object."""
+        return {**asdict(self), "state": str(self.state), "holds": self.holds, "rounds_needed": self.rounds_needed}
+
+    @property
     def holds(self) -> bool:
         """Whether the whole interval keeps the bounds and there are no doubts."""
         return self.state is State.HOLDS
@@ -53,6 +86,12 @@ class Claim:
         """The bounds in words, e.g. ``≥ 0.99 and ≤ 1.01``."""
         bounds = (("≥", self.at_least), ("≤", self.at_most))
         return " and ".join(f"{sign} {value:g}" for sign, value in bounds if value is not None)
+
+
+def _times_narrower(figure: Interval, bound: float) -> float:
+    """How many times narrower an interval must be to end at a bound that lies in it."""
+    end = figure.low if bound < figure.estimate else figure.high
+    return abs(end - figure.estimate) / abs(bound - figure.estimate) if bound != figure.estimate else math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +132,11 @@ class Ran:
         ground = [f"{name} {self.machine[name]}" for name in GROUND if name in self.machine]
         started = self.started.replace("T", " ").replace("+00:00", " UTC")
         return f"{started}, {self.rounds} rounds in {self.took_s:g} s; {', '.join(ground)}"
+
+
+def in_two_digits(value: float) -> str:
+    """A rough number, with two significant digits: ``1,300``."""
+    return f"{float(f'{value:.2g}'):,.15g}"
 
 
 def in_its_interval(figure: Interval) -> str:

@@ -75,7 +75,7 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
         abilities=abilities_of(plan, spec),
         arrivals=arrivals,
         unheard=unheard,
-        drivers=_drivers_in(folder),
+        drivers=drivers_in(folder),
         missing=missing_in(folder),
         clock_jump=jump_in_words(jump_ns, until_ns - from_ns),
     )
@@ -102,7 +102,7 @@ def _revisions_of(folder: Path) -> list[RevisionInForce]:
 
 
 def abilities_of(plan: LoadPlan, spec: Mapping[str, Any]) -> Abilities:
-    """Returns what the run's topology does, by its own description; nothing if it is not known here."""
+    """Returns what a plan's topology does, by its own description; nothing if it is not known here."""
     topology = TOPOLOGIES.get(plan.topology)
     if topology is None:
         return Abilities()
@@ -217,8 +217,12 @@ def _count_of_driver(folder: Path) -> int:
     )
 
 
-def _drivers_in(folder: Path) -> list[Driver]:
-    """Returns what the coordinator of several drivers has reported on each; none for a run of one."""
+def drivers_in(folder: Path) -> list[Driver]:
+    """Returns what the coordinator of several drivers has reported on each; none for a run of one.
+
+    Raises:
+        RunError: the file holds something else.
+    """
     path = folder / DRIVER
     if not path.exists():
         return []

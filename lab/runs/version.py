@@ -5,9 +5,18 @@ from __future__ import annotations
 import subprocess
 from functools import cache
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CHANGED = ", changed)"
+"""The end of the version of a checkout with uncommitted changes."""
+
+# Pages, published figures and tests do not run in a lab: benches measured one after the other are of the same code.
+_NOT_RUN = (":(exclude)*.md", ":(exclude)docs/figures*", ":(exclude)tests/*")
 _TIMEOUT_S = 5.0
 
 
@@ -16,13 +25,14 @@ def lab_version() -> str:
     """Returns the version, with the commit of a checkout: ``1.0.0 (1a2b3c4d5e6f, changed)``."""
     version = metadata.version("inference-routing-lab")
     try:
-        done = subprocess.run(
-            ["git", "-C", CHECKOUT, "describe", "--always", "--dirty=, changed", "--exclude=*", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=_TIMEOUT_S,
-        )
+        commit = _git(CHECKOUT, "rev-parse", "--short=12", "HEAD")
+        changed = _git(CHECKOUT, "status", "--porcelain", "--", ".", *_NOT_RUN)
     except (OSError, subprocess.SubprocessError):
         return version  # installed, or in an image
-    return f"{version} ({done.stdout.strip()})"
+    return f"{version} ({commit}{CHANGED if changed else ')'}"
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(checkout), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S)
+    return done.stdout.strip()

@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 
 from lab.identity import host_name
+from lab.transport.call_tracking import without_cycles
 from lab.transport.rotating_channel import RotatingChannel
 from lab.transport.rpc_metrics import counted
 from lab.transport.security import Security
@@ -191,11 +192,11 @@ def open_channel(
     if own_connection:
         options = (*options, _OWN_CONNECTION)
     if not security.is_mtls:
-        return traced(counted(grpc.aio.insecure_channel(target, options=options)), target)
+        return traced(counted(without_cycles(grpc.aio.insecure_channel(target, options=options))), target)
     options = (*options, _expected(peer))
 
     def open_now() -> grpc.aio.Channel:
-        return grpc.aio.secure_channel(target, security.channel_credentials(), options=options)
+        return without_cycles(grpc.aio.secure_channel(target, security.channel_credentials(), options=options))
 
     return traced(counted(RotatingChannel(open_now, security.version)), target)
 

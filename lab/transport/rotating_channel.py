@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
+from lab.transport.call_tracking import when_done
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
@@ -35,9 +37,9 @@ class _Counted:
     def begin(self, call: Any) -> None:
         self._in_flight += 1
         self._idle.clear()
-        call.add_done_callback(self._end)
+        when_done(call, self._end)
 
-    def _end(self, _call: Any) -> None:
+    def _end(self) -> None:
         self._in_flight -= 1
         if not self._in_flight:
             self._idle.set()

@@ -18,6 +18,7 @@ import grpc.aio
 
 from lab.errors import SpecError
 from lab.identity import folder as identity
+from lab.transport.call_tracking import without_cycles
 from lab.transport.channels import DATA_KEEPALIVE, OPTIONS, any_of, resolve_peer
 from lab.transport.rpc_metrics import counted
 from lab.transport.tracing import traced
@@ -57,10 +58,10 @@ def open_xds_channel(control_plane: str, caller: str, security: Security | None 
     options = _bootstrap_options(control_plane, caller, security.folder)
     target = f"xds:///{LISTENER}"
     if not security.is_mtls:
-        return traced(counted(grpc.aio.insecure_channel(target, options=options)), target)
+        return traced(counted(without_cycles(grpc.aio.insecure_channel(target, options=options))), target)
     # No fallback credentials: a cluster without TLS settings gets no connection, rather than one in plaintext.
     credentials = grpc.xds_channel_credentials()
-    return traced(counted(grpc.aio.secure_channel(target, credentials, options=options)), target)
+    return traced(counted(without_cycles(grpc.aio.secure_channel(target, credentials, options=options))), target)
 
 
 def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, Any]:

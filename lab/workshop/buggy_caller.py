@@ -75,7 +75,7 @@ class _InProcessDriver:
     async def _drive(self, plan: LoadPlan, on_line: Callable[[str], None]) -> None:
         client = _BuggyClient(connect(plan), self._bug)
         summary = await drive(plan, plan.schedule(), client, Stop(), lambda seen: on_line(seen.to_line()))
-        write_summary(plan, summary)
+        write_summary(plan.summary, summary)
 
 
 class _BuggyClient:

@@ -24,5 +24,6 @@ def test_the_newest_release_is_the_version_of_the_package() -> None:
     assert versions == sorted(set(versions), reverse=True)
 
 
-def test_every_heading_is_a_release() -> None:
-    assert len(re.findall(r"^## ", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE)) == len(RELEASES)
+def test_every_heading_is_a_release_or_comes_before_all_and_is_unreleased() -> None:
+    headings = re.findall(r"^## (\S+)", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[headings[0] == "Unreleased" :] == [name for name, _ in RELEASES]

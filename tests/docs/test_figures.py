@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from docs.site import blocks, proxies
+from docs.site import blocks, figures, measuring, proxies, travels
 from docs.site.age import code_of, outdated
-from docs.site.figures import changes, figures_of, quoted_benches, read, say, texts
+from docs.site.figures import changes, quoted_benches, read, say, texts
+from docs.site.measuring import MORE_S, STEPS, Measured, failing, figures_of, measure, more_rounds
 from lab import CHECKOUT
 from lab.bench.harness.result import BenchResult, Claim, Ran, ResultTable
 from lab.bench.harness.topology_rounds import LOAD_POINTS
@@ -147,10 +148,148 @@ def test_benches_are_those_of_which_a_page_quotes_a_figure_or_has_the_block() ->
     assert {"capacity", "decomposition", "encodings", "topologies"} <= set(quoted_benches()) <= names
 
 
+def test_every_figure_that_a_goal_stands_on_is_published() -> None:
+    goals = {"blast-radius", "convergence", "driver", "gateway-throughput", "large-table"}
+    assert goals <= set(quoted_benches())
+    assert any("figures.scale" in blocks.marked(page, "block") for page in blocks.pages())
+
+
+def test_a_figure_of_a_tree_with_uncommitted_changes_says_so() -> None:
+    def ran_at(lab: str) -> str:
+        ran = {**RAN, "machine": {**MACHINE, "lab": lab}}
+        return texts({"topologies": {**KEPT["topologies"], "ran": ran}})["figures.topologies"]
+
+    assert "commit 1a2b3c4d5e6f with uncommitted changes*" in ran_at("1.2.0 (1a2b3c4d5e6f, changed)")
+    assert "commit 1a2b3c4d5e6f*" in ran_at("1.2.0 (1a2b3c4d5e6f)")
+
+
+def an_undecided(**changes: Any) -> dict[str, Any]:
+    return {**A_FIGURE, "high": 2.5, "state": "undecided", "rounds_needed": 25, **changes}
+
+
+def test_an_undecided_figure_is_shown_with_the_rounds_that_it_needs() -> None:
+    block = texts({"topologies": {**KEPT["topologies"], "figures": {"a": an_undecided(rounds_needed=1_234)}}})
+
+    assert "≤ 2: undecided; about 1,200 rounds would decide |" in block["figures.topologies"]
+
+
+@pytest.mark.parametrize(
+    ("bench", "rounds", "kept", "more"),
+    [
+        ("topologies", 14, [A_FIGURE], 0),
+        ("topologies", 14, [A_FIGURE, an_undecided()], 30),
+        ("topologies", 14, [an_undecided(rounds_needed=31)], 60),
+        ("topologies", 14, [an_undecided(rounds_needed=5_000)], 60),
+        ("topologies", 14, [an_undecided(rounds_needed=None, doubts=["the driver was late"])], 30),
+        ("topologies", 30, [an_undecided()], 60),
+        ("topologies", 60, [an_undecided(rounds_needed=5_000)], 0),
+        ("topologies", 14, [{**A_FIGURE, "state": "does not hold"}], 0),
+        ("convergence", 14, [an_undecided()], 0),  # it takes 200 samples however few rounds
+    ],
+)
+def test_an_undecided_bench_gets_more_rounds_up_to_a_bound(
+    bench: str, rounds: int, kept: list[dict[str, Any]], more: int
+) -> None:
+    found = {"ran": {**RAN, "rounds": rounds}, "figures": {str(n): each for n, each in enumerate(kept)}}
+
+    assert more_rounds(bench, found) == more
+
+
+class Lab:
+    """The lab's command line: its benches stay undecided until a number of rounds, each of which takes a while."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, decided_at: int, *, each_s: float = 1.0) -> None:
+        self.commands: list[str] = []
+        self._decided_at, self._each_s = decided_at, each_s
+        monkeypatch.setattr(measuring, "lab_json", self.run)
+
+    def run(self, command: str) -> dict[str, Any]:
+        self.commands.append(command)
+        *names, _, rounds, _ = command.split()[2:]
+        claims: list[dict[str, Any]] = []
+        if int(rounds) < self._decided_at:
+            figure = dict.fromkeys(("estimate", "low", "high"), 1.0)
+            bounds = {"at_least": None, "at_most": 1.0, "rounds_needed": self._decided_at}
+            claims = [{"text": "a claim", "figure": figure, **bounds, "state": "undecided", "doubts": []}]
+        ran = {**RAN, "rounds": int(rounds), "took_s": self._each_s * int(rounds)}
+        return {
+            "run_dir": "runs",
+            "benches": [{"name": name, "ran": dict(ran), "claims": claims, "tables": []} for name in names],
+        }
+
+
+@pytest.mark.parametrize(("decided_at", "steps"), [(10, [14]), (20, [14, 30]), (50, [14, 60]), (9_000, [14, 60])])
+def test_benches_are_measured_until_they_are_decided(
+    monkeypatch: pytest.MonkeyPatch, decided_at: int, steps: list[int]
+) -> None:
+    lab = Lab(monkeypatch, decided_at)
+
+    found = measure(["topologies"], None, lambda _: None)
+
+    assert lab.commands == [f"lab bench topologies --rounds {each} --json" for each in steps]
+    assert found.kept["topologies"]["ran"]["rounds"] == steps[-1]
+
+
+def test_each_bench_has_its_own_number_of_rounds_unless_one_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab(monkeypatch, 0)
+
+    measure(["blast-radius", "driver", "topologies"], None, lambda _: None)
+    measure(["blast-radius", "driver", "topologies"], 5, lambda _: None)
+
+    assert lab.commands == [
+        "lab bench blast-radius --rounds 3 --json",
+        "lab bench driver topologies --rounds 14 --json",
+        "lab bench blast-radius driver topologies --rounds 5 --json",
+    ]
+
+
+def test_a_given_number_of_rounds_is_not_raised_and_all_that_is_more_has_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lab, said = Lab(monkeypatch, 9_000, each_s=MORE_S / STEPS[-1]), list[str]()
+
+    measure(["driver"], 5, said.append)
+    measure(["driver", "topologies"], None, said.append)
+
+    assert lab.commands[1:] == ["lab bench driver topologies --rounds 14 --json", "lab bench driver --rounds 60 --json"]
+    assert said[-1].startswith("topologies: undecided; 60 rounds would take 3600 s, of which 0 s are left")
+
+
+def test_a_bench_that_measured_nothing_is_named_and_keeps_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    unmeasured = {"name": "driver", "ran": None, "missing": ["no model answered"], "claims": [], "tables": []}
+    monkeypatch.setattr(measuring, "lab_json", lambda _: {"run_dir": "runs", "benches": [unmeasured]})
+
+    found = measure(["driver"], None, lambda _: None)
+
+    assert (found.kept, found.problems) == ({}, ["driver: no model answered"])
+
+
+def test_a_claim_that_does_not_hold_fails_the_command_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    missed = {**A_FIGURE, "estimate": 2.25, "low": 2.125, "high": 2.5, "state": "does not hold"}
+    kept = {"topologies": {**KEPT["topologies"], "figures": {"a": missed, "b": A_FIGURE, "c": an_undecided()}}}
+    monkeypatch.setattr(figures, "measure", lambda *_: Measured(kept=kept, problems=["driver: no model answered"]))
+    monkeypatch.setattr(figures, "FIGURES", tmp_path / "figures.json")
+    monkeypatch.setattr(figures, "PICTURES", tmp_path)
+    monkeypatch.setattr(figures, "put_into_pages", lambda _: [])
+    monkeypatch.setattr(travels, "main", lambda: None)
+    monkeypatch.setattr("sys.argv", ["figures", "--only", "topologies"])
+
+    with pytest.raises(SystemExit) as ended:
+        figures.main()
+
+    line = "topologies: mesh / direct, p50: 2.25 [2.125, 2.5], ≤ 2: does not hold"
+    assert ended.value.code == f"make figures: driver: no model answered\nmake figures: {line}"
+    assert failing(kept) == [line]
+    assert json.loads((tmp_path / "figures.json").read_text())["topologies"] == kept["topologies"]
+
+
 def test_the_code_of_a_bench_is_its_module_and_all_that_it_uses() -> None:
     code = code_of("encodings")
     assert {"services", "lab/bench/suites/encodings.py", "lab/transport/channels.py"} <= set(code)
     assert "lab/bench/suites/topologies.py" not in code
+    assert {"lab/bench/scale/churn.py", "lab/bench/scale/goals.py"} <= set(code_of("scale"))
 
 
 def test_figures_are_old_if_their_code_has_changed_or_their_commit_is_unknown() -> None:

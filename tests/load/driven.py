@@ -30,10 +30,10 @@ async def running(plan: LoadPlan) -> AsyncIterator[asyncio.subprocess.Process]:
         await process.communicate()
 
 
-async def driver_of(path: Path) -> asyncio.subprocess.Process:
-    """A driver of a plan's file, or of a folder of plans."""
+async def driver_of(path: Path, *drivers: int) -> asyncio.subprocess.Process:
+    """A driver of a plan's file, or of a folder of plans, which several may share."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "lab.load.driver", str(path)),
+        *(sys.executable, "-m", "lab.load.driver", str(path), *map(str, drivers)),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

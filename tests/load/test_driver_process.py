@@ -7,7 +7,7 @@ import pytest
 
 from lab.errors import RunError
 from lab.history import read_spool
-from lab.load.driver import BEGAN
+from lab.load.coordinator import BEGAN
 from lab.load.plan import write_plan
 from lab.load.progress import Progress, ProgressLines, percentile_ms
 from tests.load.builders import GatedServer, load_plan
@@ -26,24 +26,32 @@ async def test_a_run_to_its_end_leaves_a_history_a_summary_and_progress(tmp_path
     assert {record.sequence for record in read_spool(plan.spool)} == set(range(100))
 
 
-async def test_the_plans_of_a_folder_start_together(tmp_path: Path, server: GatedServer) -> None:
+@pytest.mark.parametrize(("drivers", "shares"), [(1, [200]), (2, [100, 100]), (9, [100, 100])])
+async def test_the_plans_of_a_folder_start_together_however_many_drivers_share_them(
+    tmp_path: Path, server: GatedServer, drivers: int, shares: list[int]
+) -> None:
     plans = []
     for name in ("homepage", "search"):
         (tmp_path / name).mkdir()
         plans.append(load_plan(tmp_path / name, server.address))
         write_plan(plans[-1], tmp_path / name / "plan.json")
 
-    code, _, err = await ended(await driver_of(tmp_path))
+    code, _, err = await ended(await driver_of(tmp_path, drivers))
 
     assert (code, err) == (0, "")
     began_ns = int((tmp_path / BEGAN).read_text())
     for plan in plans:
         records = read_spool(plan.spool)
         assert [began_ns, 100] == [min(record.intended_ns for record in records), len(records)]
+        assert orjson.loads(plan.summary.read_bytes())["sent"] == 100
+    summary = orjson.loads((tmp_path / "driver.json").read_bytes())
+    assert (summary["planned"], summary["ok"]) == (200, 200)
+    assert [each["planned"] for each in summary["drivers"]] == shares
 
 
 def test_a_plan_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    for arguments in ([str(tmp_path / "plan.json")], []):
+    plan = str(tmp_path / "plan.json")
+    for arguments in ([plan], [], [plan, "2"], [str(tmp_path)], [str(tmp_path), "two"]):
         ended = subprocess.run(
             [sys.executable, "-m", "lab.load.driver", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
         )

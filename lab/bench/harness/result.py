@@ -79,7 +79,7 @@ class BenchResult:
             "ran": None if self.ran is None else asdict(self.ran),
             "rounds": {variant: list(map(_or_null, values)) for variant, values in self.samples.items()},
             "medians": {variant: _or_null(value) for variant, value in self.medians().items()},
-            "claims": [{**asdict(claim), "state": str(claim.state), "holds": claim.holds} for claim in self.claims],
+            "claims": [claim.to_document() for claim in self.claims],
             "controls": [{**asdict(control), "agrees": control.agrees} for control in self.controls],
             "paces": {variant: {**asdict(pace), "kept_up": pace.kept_up} for variant, pace in self.paces.items()},
             "notes": list(self.notes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from random import Random
@@ -187,8 +188,12 @@ class Churn:
         return {**use_case, "rules": rules}
 
 
-def moves(up: ScaleLab, published: Published, number: int, seed: int) -> Sequence[float]:
-    """Moves a model version that every caller uses, and returns the ms to each move's last sidecar acknowledgement."""
+def moves(up: ScaleLab, published: Published, number: int, seed: int, *, within_s: float = math.inf) -> Sequence[float]:
+    """Moves a model version that every caller uses, and returns the ms to each move's last sidecar acknowledgement.
+
+    It begins no move after ``within_s``.
+    """
+    until = time.monotonic() + within_s
     draw = Random(f"moves:{seed}")  # noqa: S311 (no secret)
     clusters = list(published.latest["clusters"])
     of_all_callers = next(iter(published.latest["use_cases"].values()))
@@ -197,6 +202,8 @@ def moves(up: ScaleLab, published: Published, number: int, seed: int) -> Sequenc
     up.say(f"moving {of_all_callers['default']}, which every caller uses, {number} times")
     with up.admin() as admin:
         for _ in range(number):
+            if time.monotonic() > until:
+                break
             versions = published.latest["models"][model]["versions"]
             moved = {**versions[version], "cluster": draw.choice(clusters)}
             published.change(admin, {model: {"versions": {**versions, version: moved}}}, {}, "a move")

@@ -1,7 +1,8 @@
-"""Traffic of all callers through a lab of thousands of clusters: one driver process, judged by the usual checkers."""
+"""Traffic of all callers through a lab of thousands of clusters, judged by the checkers of any run."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from lab.bench.scale.synthetic_deployment import CONTEXTS
 from lab.checkers import CHECKERS, Claim, Evidence, Outcome, check, combine
 from lab.errors import UnitError
-from lab.history import read_spool
+from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Poisson
-from lab.load.driver import BEGAN
+from lab.load.coordinator import BEGAN
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.roles import Port, Unit
-from lab.runs.evidence import revisions_in_force
+from lab.runs.evidence import abilities_of, drivers_in, revisions_in_force
 from lab.runs.folder import DRIVER, PLAN, SPOOL
 from lab.waiting import eventually
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lab.bench.scale.scale_lab import ScaleLab
-    from lab.checkers import RevisionInForce, Verdict
+    from lab.checkers import Driver, RevisionInForce, Verdict
     from lab.history import Record
     from lab.load.summary import RunSummary
 
@@ -32,14 +33,22 @@ _UNIT = "drivers"
 _WARM_UP = timedelta(seconds=120)
 _GRACE_S = 60
 _CHECKERS_BY_CALLER = ("accounting", "driver")
-_CHECKERS_OF_ALL = ("routing", "tear", "origin")
+_CHECKERS_OF_ALL = ("routing", "answered", "staleness", "tear", "origin", "drivers")
+_TIMEOUT_S = 5.0
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The judged traffic: how many answers no rule allowed, and how many clusters and callers took part.
+    """The judged traffic.
 
-    Verdicts are on all callers together, and those on single callers that are not valid.
+    Attributes:
+        summary: of all requests.
+        verdicts: on all callers together, and those on single callers that are not valid.
+        misrouted: number of answers that no rule allowed.
+        clusters: number of clusters that answered.
+        callers: number of callers that got an answer.
+        failures: status and message of failed requests → how many, the most frequent first.
     """
 
     summary: RunSummary
@@ -47,6 +56,7 @@ class Traffic:
     misrouted: int
     clusters: int
     callers: int
+    failures: Mapping[str, int]
 
     @property
     def outcome(self) -> Outcome:
@@ -55,15 +65,18 @@ class Traffic:
 
 
 class TrafficRun:
-    """Traffic of all callers, sent by one driver at ``rate`` requests per second together; it has begun.
+    """Traffic of all callers, sent by some drivers at ``rate`` requests per second together; it has begun.
 
-    Each caller has a folder below ``folder``, which is the lab's own by default.
+    Each driver sends the requests of some callers. Each caller has a folder below ``folder``, which is the lab's own by
+    default.
 
     Raises:
         UnitError: the driver ended during warm-up.
     """
 
-    def __init__(self, up: ScaleLab, *, rate: float, seconds: float, seed: int, folder: Path | None = None) -> None:
+    def __init__(
+        self, up: ScaleLab, *, rate: float, seconds: float, seed: int, drivers: int = 1, folder: Path | None = None
+    ) -> None:
         self._up, self._folder = up, folder or up.lab.folder / "traffic"
         self._plans: dict[str, LoadPlan] = {}
         known, callers = up.deployment.document["use_cases"], up.state.plan.callers
@@ -79,12 +92,12 @@ class TrafficRun:
                 summary=Path(DRIVER),
                 seed=number,
                 contexts=CONTEXTS,
-                timeout_s=5.0,
+                timeout_s=_TIMEOUT_S,
             )
             (self._folder / caller).mkdir(parents=True)
             write_plan(self._plans[caller], self._folder / caller / PLAN)
         up.say(f"warming up {len(callers)} callers")
-        argv = ("python", "-m", "lab.load.driver", str(self._folder))
+        argv = ("python", "-m", "lab.load.driver", str(self._folder), str(drivers))
         self._running = dict(up.runtime.start([Unit(_UNIT, _UNIT, argv, Port("", "", ""), pod=_UNIT)]))
         eventually("all callers are warm", self._has_begun, within=_WARM_UP)
 
@@ -103,22 +116,7 @@ class TrafficRun:
         """Returns the traffic, judged by ``revisions``, see :func:`lab.runs.evidence.revisions_in_force`."""
         tables = revisions_in_force([dict(each) for each in revisions])
         records = {name: read_spool(self._folder / name / SPOOL) for name in self._plans}
-        verdicts = [
-            verdict
-            for name, plan in self._plans.items()
-            for verdict in _check(records[name], [plan], [], _CHECKERS_BY_CALLER)
-            if verdict.outcome is not Outcome.VALID
-        ]
-        everything = [record for each in records.values() for record in each]
-        verdicts += _check(everything, list(self._plans.values()), tables, _CHECKERS_OF_ALL)
-        answered = [record for record in everything if record.status == "OK"]
-        return Traffic(
-            summarize(everything, None, came_due=sum(len(plan.schedule()) for plan in self._plans.values())),
-            tuple(verdicts),
-            sum(len(each.violations) for each in verdicts if each.checker == "routing"),
-            len({record.cluster for record in answered}),
-            len({record.caller for record in answered}),
-        )
+        return judge(self._plans, records, tables, drivers_in(self._folder))
 
     def _has_begun(self) -> bool:
         if self._has_ended():
@@ -129,8 +127,46 @@ class TrafficRun:
         return self._up.runtime.states(self._running)[_UNIT] == "exited"
 
 
+def judge(
+    plans: Mapping[str, LoadPlan],
+    records: Mapping[str, Sequence[Record]],
+    tables: Sequence[RevisionInForce],
+    drivers: Sequence[Driver] = (),
+) -> Traffic:
+    """Returns the traffic, judged.
+
+    Args:
+        plans: by caller.
+        records: by caller.
+        tables: the revisions that were in force.
+        drivers: that shared the plans.
+    """
+    verdicts = [
+        verdict
+        for name, plan in plans.items()
+        for verdict in _check(records[name], [plan], [], (), _CHECKERS_BY_CALLER)
+        if verdict.outcome is not Outcome.VALID
+    ]
+    everything = [record for each in records.values() for record in each]
+    verdicts += _check(everything, list(plans.values()), tables, drivers, _CHECKERS_OF_ALL)
+    answered = [record for record in everything if record.status == "OK"]
+    failed = Counter(f"{each.status}: {each.message}" for each in everything if each.status not in {"OK", UNSENT})
+    return Traffic(
+        summarize(everything, None, came_due=sum(len(plan.schedule()) for plan in plans.values())),
+        tuple(verdicts),
+        sum(len(each.violations) for each in verdicts if each.checker == "routing"),
+        len({record.cluster for record in answered}),
+        len({record.caller for record in answered}),
+        dict(failed.most_common(_SHOWN)),
+    )
+
+
 def _check(
-    records: Sequence[Record], plans: Sequence[LoadPlan], tables: Sequence[RevisionInForce], names: Sequence[str]
+    records: Sequence[Record],
+    plans: Sequence[LoadPlan],
+    tables: Sequence[RevisionInForce],
+    drivers: Sequence[Driver],
+    names: Sequence[str],
 ) -> list[Verdict]:
     schedules = [plan.schedule() for plan in plans]
     evidence = Evidence(
@@ -138,5 +174,9 @@ def _check(
         revisions=tables,
         planned=sum(map(len, schedules)),
         offered_rate=sum(each.offered_rps or 0.0 for each in schedules),
+        topology=plans[0].topology,
+        timeout_s=_TIMEOUT_S,
+        abilities=abilities_of(plans[0], {}),
+        drivers=drivers,
     )
     return check(evidence, [CHECKERS[name] for name in names])

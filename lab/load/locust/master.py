@@ -136,7 +136,7 @@ class Master:
         if self._failure:
             raise UnitError(self._failure)
         self._report()
-        write_summary(self._plan, combine(self._results))
+        write_summary(self._plan.summary, combine(self._results))
 
     # -- beginning -----------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """A whole run, small: real control plane, Envoys and host, traffic under churn, a stuck node, a restart."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from docs.site.scale import table
 from lab.bench.scale.run import ScaleOptions, run
 from lab.checkers import Outcome
 from lab.waiting import eventually
@@ -18,13 +20,17 @@ from lab.waiting import eventually
 def test_fifty_clusters_answer_three_callers_rightly_under_every_change(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    options = ScaleOptions(clusters=50, callers=3, use_cases=30, seconds=4, rate=60, changes=40, moves=5)
+    options = ScaleOptions(clusters=50, callers=3, use_cases=30, seconds=4, rate=60, drivers=2, changes=40, moves=5)
 
     result = run(options, lambda _: None, tmp_path_factory.mktemp("h"))
 
     assert result.traffic is not None
     assert Outcome.VALID is result.traffic.outcome, [each.summary for each in result.traffic.verdicts]
     assert (result.traffic.misrouted, result.traffic.callers) == (0, 3)
+    assert {"answered", "drivers", "routing"} <= {each.checker for each in result.traffic.verdicts}
+    assert result.claims == (), "nothing is wanted of so small a run"
+    shown = dict(table(json.loads(json.dumps(result.to_document())))["rows"])
+    assert shown["answers at 60 rps: right, wrong, failed"] == f"{result.traffic.summary.ok:,}, 0, 0"
     assert result.figures["churn"]["failures"] == []
     assert all(count > 0 for count in result.figures["churn"]["changes"].values())
     assert (result.figures["move_ms"]["n"], result.figures["move_alone_ms"]["n"]) == (5, 5)
