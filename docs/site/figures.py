@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from docs.site import memory, proxies, scale, travels
+from docs.site import memory, proxies, scale, since, travels
 from docs.site.age import commit_of
 from docs.site.blocks import marked, pages, write
 from docs.site.links import CHECKOUT, PAGES
@@ -106,8 +106,11 @@ def texts(kept: Mapping[str, Any]) -> dict[str, str]:
     """All texts that pages may quote, by name: each figure, the same rounded (``….about``), and a block per bench."""
     quotes = {name: _quoted(figure) for name, figure in _each(kept)}
     rough = {f"{name}.about": _about(figure["estimate"]) for name, figure in _each(kept)}
+    history = {"figures.since": since.block(since.history())}
     nothing = {f"figures.{bench}": _NOTHING for bench in (*quoted_benches(), *OTHERS)}
-    return quotes | rough | nothing | {f"figures.{bench}": _block(bench, found) for bench, found in kept.items()}
+    return (
+        quotes | rough | history | nothing | {f"figures.{bench}": _block(bench, found) for bench, found in kept.items()}
+    )
 
 
 def put_into_pages(kept: Mapping[str, Any]) -> list[Path]:
@@ -255,6 +258,7 @@ def main() -> None:
         after = {**before, **found}
         FIGURES.write_text(json.dumps(after, indent=1, ensure_ascii=False) + "\n")
         say(changes(before, found), before, found)
+    since.draw(since.history())
     for page in put_into_pages(after):
         print(f"written: {page.relative_to(CHECKOUT)}")  # noqa: T201
 
