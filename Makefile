@@ -21,12 +21,13 @@ N       ?= 1000000
 ROUNDS  ?=
 MINUTES ?= 30
 SEED    ?= 1
+REV     ?=
 
 # Images of Python often set it. Without bytecode each process compiles all that it imports, at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page soak console-frames bench bench-aa console report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page soak console-frames bench bench-aa bench-since bench-since-planted console report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-22s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +35,7 @@ help:  ## List the targets
 	@echo "  RUNTIME=auto           runtime of the units: auto, process, compose or kubernetes (auto: compose with a Docker engine)"
 	@echo "  NAME=default           name of the lab; labs of different names run side by side"
 	@echo "  RUN=runs/NAME/latest   run that make report shows"
+	@echo "  REV=COMMIT             commit that make bench-since compares with"
 	@echo "  ADVISORIES=FOLDER      advisories in OSV format, for make audit without the network"
 	@echo "  PAIRS=1000000          number of tables and requests in make fuzz"
 	@echo "  N=1000000              number of inputs in make fuzz-inputs"
@@ -167,6 +169,12 @@ bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with confidenc
 
 bench-aa: $(VENV)/ready  ## Measure one path against itself in 20 runs: the tool must find no difference
 	@$(BIN)/lab bench aa $(ARGS)
+
+bench-since: $(VENV)/ready  ## Compare this checkout's speed and memory with REV; the accepted commit by default
+	@$(BIN)/lab bench since $(REV) $(ARGS)
+
+bench-since-planted: $(VENV)/with-dev  ## Plant slowdowns in a copy of this checkout, which lab bench since must find
+	@$(BIN)/python -m tests.bench.planted_slowdowns $(ARGS)
 
 console: $(VENV)/ready  ## Start the lab, and show it live in the browser, where a click breaks a unit; Ctrl-C ends the page
 	@$(LAB) up --runtime $(RUNTIME)

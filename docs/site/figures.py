@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from docs.site import memory, proxies, scale, travels
+from docs.site import memory, proxies, scale, since, travels
 from docs.site.age import commit_of, is_changed
 from docs.site.blocks import marked, pages, write
 from docs.site.links import CHECKOUT, PAGES
@@ -87,8 +87,11 @@ def texts(kept: Mapping[str, Any]) -> dict[str, str]:
     """All texts that pages may quote, by name: each figure, the same rounded (``….about``), and a block per bench."""
     quotes = {name: _quoted(figure) for name, figure in _each(kept)}
     rough = {f"{name}.about": in_two_digits(figure["estimate"]) for name, figure in _each(kept)}
+    history = {"figures.since": since.block(since.history())}
     nothing = {f"figures.{bench}": _NOTHING for bench in (*quoted_benches(), *OTHERS)}
-    return quotes | rough | nothing | {f"figures.{bench}": _block(bench, found) for bench, found in kept.items()}
+    return (
+        quotes | rough | history | nothing | {f"figures.{bench}": _block(bench, found) for bench, found in kept.items()}
+    )
 
 
 def put_into_pages(kept: Mapping[str, Any]) -> list[Path]:
@@ -235,6 +238,7 @@ def main() -> None:
         after = _save(measured, before)
         say(changes(before, measured.kept), before, measured.kept)
         problems = [*measured.problems, *failing(measured.kept)]
+    since.draw(since.history())
     for page in put_into_pages(after):
         print(f"written: {page.relative_to(CHECKOUT)}")  # noqa: T201
     if problems:

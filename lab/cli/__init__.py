@@ -55,6 +55,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "report",
     "compare": "report",
     "bench": "bench",
+    "bench since": "since",
     "capacity": "capacity",
     "scale": "scale",
     "conform": "conform",
@@ -80,6 +81,11 @@ class _Commands(TyperGroup):
         del ctx
         return list(COMMANDS)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if (name := " ".join(args[:2])) in COMMANDS:  # a command of two words
+            args = [name, *args[2:]]
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         del ctx
         # An unknown name was mistyped: typer suggests a similar one, for which it needs all commands.
@@ -89,7 +95,7 @@ class _Commands(TyperGroup):
                 if hasattr(module, "app"):  # the commands of one noun
                     part.add_typer(module.app, name=name)
                 else:
-                    part.command()(getattr(module, name))
+                    part.command(name)(getattr(module, name.rpartition(" ")[2]))
                 self.commands.update(bound(_unwrapped(get_group(part))).commands)
         return self.commands.get(cmd_name)
 

@@ -36,6 +36,8 @@ READS = {
     ("report", "run_dirs"): (HERE,),
     ("compare", "a"): (HERE, MISSING),
     ("compare", "b"): (MISSING, HERE),
+    ("bench since", "--from"): (HERE,),
+    ("bench since", "--decision"): (HERE, "--from", MISSING),
     ("capacity", "--from"): (HERE,),
     ("conform", "--ca"): ("127.0.0.1:1", HERE),
     ("conform", "--cert"): ("127.0.0.1:1", HERE, "--key", MISSING),

@@ -142,6 +142,6 @@ def command_line(data: bytes) -> None:
 @cache
 def _command(name: str) -> Any:
     command: Any = get_group(app)
-    for word in name.split():
+    for word in [name] if name in COMMANDS else name.split():
         command = command.get_command(None, word)
     return command
