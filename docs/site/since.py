@@ -1,4 +1,4 @@
-"""What ``lab bench since --keep`` has kept, for the page of figures: the latest comparison, and all as a chart."""
+"""What ``lab bench since --keep`` has kept, for the page of figures: the latest comparison, and charts of all."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from docs.site.links import PAGES
+from lab.bench.since import visits
 from lab.bench.since.accepted import HISTORY
+from lab.bench.since.figures import FIGURES
 from lab.report.chart import Chart, Line
-from lab.report.palette import style_of
+from lab.report.palette import SERIES, style_of
 from lab.report.picture import to_svg
 from lab.report.scales import linear, logarithmic
 
@@ -16,7 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-PICTURE = PAGES / "figures" / "since-history.svg"
+PICTURES = PAGES / "figures"
+GROUPS = {
+    "requests": (visits.default_lab,),
+    "commands": (visits.mini_lab, visits.records),
+    "control-plane": (visits.large_table, visits.convergence, visits.scale),
+}
+"""Pictures, by the visits whose figures they show: a line for each of all would be too many."""
 NOTHING = "*Nothing kept yet: run `lab bench since --keep`.*"
 _SHOWN = 12
 
@@ -38,7 +46,8 @@ def block(kept: Sequence[Mapping[str, Any]]) -> str:
     table = ("| figure | old | new | new / old [95 % interval] | |", "|---|---:|---:|---:|---|", *rows)
     ran = f"*{latest['old'][:_SHOWN]} → {latest['new'].replace(latest['new'][:40], latest['new'][:_SHOWN])}, "
     ran += f"{latest['started']}, {latest['took_s']:.0f} s, {latest['machine']['cpus']} cores*"
-    return "\n".join((*table, "", "![since: cost of each figure](figures/since-history.svg)", "", ran))
+    pictures = [f"![since: {group}](figures/since-{group}.svg)" for group, lines in grouped(kept).items() if lines]
+    return "\n\n".join(("\n".join(table), *pictures, ran))
 
 
 def costs(kept: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
@@ -57,20 +66,33 @@ def costs(kept: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, floa
     return lines
 
 
-def draw(kept: Sequence[Mapping[str, Any]], file: Path = PICTURE) -> None:
-    """Writes the chart; none without comparisons."""
-    lines = costs(kept)
-    if not lines:
-        return
-    values = [value for points in lines.values() for _, value in points]
-    chart = Chart(
-        title="Cost of each figure, as a multiple of that of the first commit",
-        x=linear("comparison", len(kept)),
-        y=logarithmic("cost; lower is better", min(values), max(values)),
-        lines=[Line(name, style_of(number), points) for number, (name, points) in enumerate(lines.items(), 1)],
-        note="Chained ratios of lab bench since; of figures of which more is better, the inverse.",
-    )
-    file.write_text(to_svg(chart, f"{kept[0]['old'][:_SHOWN]} to {kept[-1]['new'][:_SHOWN]}"))
+def grouped(kept: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """The same by group; figures that are no longer measured are left out."""
+    known = {name: FIGURES[name].visit for name in FIGURES}
+    every = costs(kept)
+    return {
+        group: {name: points for name, points in every.items() if known.get(name) in of} for group, of in GROUPS.items()
+    }
+
+
+def draw(kept: Sequence[Mapping[str, Any]], folder: Path = PICTURES) -> None:
+    """Writes a chart for each group that has comparisons."""
+    for group, lines in grouped(kept).items():
+        if not lines:
+            continue
+        values = [value for points in lines.values() for _, value in points]
+        chart = Chart(
+            title=f"Cost of {group.replace('-', ' ')}, as a multiple of that at the first commit",
+            x=linear("comparison", len(kept)),
+            y=logarithmic("cost; lower is better", min(values), max(values)),
+            lines=[
+                Line(name, style_of(number) + (" again-1" if number > len(SERIES) else ""), points)
+                for number, (name, points) in enumerate(lines.items(), 1)
+            ],
+            note="Chained ratios of lab bench since; of figures of which more is better, the inverse.",
+        )
+        origin = f"{kept[0]['old'][:_SHOWN]} to {kept[-1]['new'][:_SHOWN]}"
+        (folder / f"since-{group}.svg").write_text(to_svg(chart, origin))
 
 
 def _number(value: float | None) -> str:

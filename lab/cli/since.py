@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lab.bench.since.figures import Figure
     from lab.measure.compare import Interval
 
-ROUNDS, MINUTES = 6, 50.0
+ROUNDS, MINUTES = 6, 55.0
 SHORT_ROUNDS, SHORT_MINUTES = 3, 5.0
 _MARKS = {Change.FASTER: "green", Change.SAME: "green", Change.SLOWER: "bold red"}
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from docs.site.since import NOTHING, block, costs, draw, history
+from docs.site.since import GROUPS, NOTHING, block, costs, draw, history
 from lab.bench.since.accepted import keep
+from lab.bench.since.figures import FIGURES
 from lab.bench.since.rounds import Result
 
 COMMITS = (("a", "b"), ("b", "c"))
@@ -40,9 +41,14 @@ def test_ratios_are_chained_from_commit_to_commit(kept: list[dict[str, Any]]) ->
     assert costs(kept) == {name: [(0, 1.0), (1, 2.0), (2, 4.0)] for name in ("call", "driver-per-core")}
 
 
-def test_the_chart_names_each_figure(kept: list[dict[str, Any]], tmp_path: Path) -> None:
-    draw(kept, tmp_path / "chart.svg")
-    drawn = (tmp_path / "chart.svg").read_text()
-    assert "driver-per-core" in drawn
-    draw([], tmp_path / "none.svg")
-    assert not (tmp_path / "none.svg").exists()
+def test_each_group_has_a_chart_that_names_its_figures(kept: list[dict[str, Any]], tmp_path: Path) -> None:
+    draw(kept, tmp_path)
+    assert [each.name for each in tmp_path.glob("*.svg")] == ["since-commands.svg"]
+    assert "driver-per-core" in (tmp_path / "since-commands.svg").read_text()
+    assert "(figures/since-commands.svg)" in block(kept)
+
+
+def test_every_figure_is_in_one_group() -> None:
+    assert sorted(visit.__name__ for of in GROUPS.values() for visit in of) == sorted(
+        {figure.visit.__name__ for figure in FIGURES.values()}
+    )
