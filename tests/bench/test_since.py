@@ -332,6 +332,14 @@ def test_a_kept_comparison_is_shown_again(tmp_path: Path, mesh: float, options: 
     assert "1 slower" in done.stdout.splitlines()[-1]
 
 
+def test_a_comparison_in_which_nothing_was_measured_does_not_pass(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps(Result("a", "b", {}, rounds={"call": []}).to_document()))
+    with pytest.raises(typer.Exit) as ended:
+        since.since(of=kept, limit=1.3)
+    assert ended.value.exit_code == 2
+
+
 @pytest.mark.parametrize("visit", [mini_lab, default_lab])
 def test_a_visit_sees_every_figure_that_picks_from_it(visit: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     here = Checkout(CHECKOUT, Path(sys.executable).parent / "lab", tmp_path_factory.mktemp("home"), "")
