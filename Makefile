@@ -26,7 +26,7 @@ SEED    ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page soak console-frames bench bench-aa console report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test test-unit test-all audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page soak console-frames bench bench-aa console report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-22s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,12 +74,17 @@ chromium:        ## Install Chromium, for tests of pages
 $(SETUP):
 	@.ci/setup $@
 
+test-unit: $(VENV)/with-dev  ## Run the tests that start no server and no process
+	@$(BIN)/pytest tests -n $(WORKERS) -m unit $(ARGS)
+
 # Lint writes to standard error, so that pytest's closing line is the last on standard output. `make -n` runs every line
 # that contains MAKE; AGAIN avoids that.
 AGAIN = $(MAKE)
-test: $(VENV)/with-dev  ## Run the whole test suite, with lint in parallel
-	@$(AGAIN) --no-print-directory lint >&2 & lint=$$!; $(BIN)/pytest tests -n $(WORKERS) $(ARGS); status=$$?; \
-	  wait $$lint || { echo "make test: lint failed: see above, or run make lint" >&2; exit 1; }; exit $$status
+test: TIERS = -m "not slow"
+test: test-all  ## Run all tests but those of browsers, containers, notebooks, benches, …, with lint in parallel
+test-all: $(VENV)/with-dev  ## Run the whole test suite, with lint in parallel
+	@$(AGAIN) --no-print-directory lint >&2 & lint=$$!; $(BIN)/pytest tests -n $(WORKERS) $(TIERS) $(ARGS); status=$$?; \
+	  wait $$lint || { echo "make $@: lint failed: see above, or run make lint" >&2; exit 1; }; exit $$status
 
 audit: $(VENV)/with-dev  ## Check the pinned packages for known vulnerabilities; needs the network, or ADVISORIES
 ifeq ($(ADVISORIES),)
