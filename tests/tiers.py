@@ -40,7 +40,8 @@ tests.fuzz.targets tests.runtime.conftest.engine
 """Modules and functions that start servers or processes; all whose qualified names begin so."""
 _LABS = """
 docs.site.answers.lab_of_answers lab.bench.harness.environment.open_environment lab.bench.harness.validation
-lab.bench.scale.run lab.bench.scale.scale_lab.open_scale_lab lab.workshop.simulated_hosts
+lab.bench.scale.run lab.bench.scale.scale_lab.open_scale_lab lab.runtime.process.runtime.ProcessRuntime
+lab.runtime.process.starting lab.workshop.simulated_hosts
 """
 """Likewise, what brings labs up, beside :class:`lab.lab.Lab`."""
 _SLOW = """
