@@ -27,7 +27,7 @@ REV     ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page soak console-frames bench bench-aa bench-since bench-since-planted console report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test test-unit test-all audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page soak console-frames bench bench-aa bench-since bench-since-planted console report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-22s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,62 +62,31 @@ k3d-up:  ## Make such a cluster by k3d
 k3d-down:  ## Remove that cluster
 	@lab/runtime/kubernetes/local_cluster.sh k3d down
 
-engine:  ## Install Docker on a Debian (as root), for labs of containers; elsewhere say what to install
-	@compose/engine.sh
+SETUP := engine h2load postgres proxies kustomize prometheus podman grpc-js render-schemas chromium
+engine:          ## Install Docker, for labs of containers, on a Debian as root; elsewhere say what to install, as all of these
+h2load:          ## Install h2load, a second opinion for benches
+postgres:        ## Install PostgreSQL, for tests
+proxies: $(VENV)/with-proxies  ## Install NGINX, HAProxy, Traefik and Caddy
+kustomize:       ## Install kustomize, for tests
+prometheus:      ## Install Prometheus, for tests
+podman:          ## Install podman, which runs pods in tests
+grpc-js:         ## Install Node.js and grpc-js, for tests
+render-schemas:  ## Install Node.js and schemas of Gateway API and Istio, for tests
+chromium:        ## Install Chromium, for tests of pages
+$(SETUP):
+	@.ci/setup $@
 
-kustomize:  ## Install kustomize on a Debian (as root), for tests; elsewhere say what to install
-	@command -v kustomize >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make kustomize: install kustomize, or run this as root on Debian" >&2; exit 1; }
-	@command -v kustomize >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends kustomize >/dev/null; }
-
-# Without its service, which would run for the whole machine: tests start their own.
-prometheus:  ## Install Prometheus on a Debian (as root), for tests; elsewhere say what to install
-	@command -v prometheus >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make prometheus: install prometheus, or run this as root on Debian" >&2; exit 1; }
-	@command -v prometheus >/dev/null || { apt-get update -qq && cd $$(mktemp -d) && apt-get download -qq -o APT::Sandbox::User=root prometheus promtool \
-	  && for each in *.deb; do dpkg-deb --fsys-tarfile $$each | tar -x -C / ./usr/bin; done; }
-
-HAS_PODMAN := command -v podman >/dev/null && command -v catatonit >/dev/null && command -v runc >/dev/null
-podman:  ## Install podman on a Debian (as root), which runs pods in tests; elsewhere say what to install
-	@$(HAS_PODMAN) || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make podman: install podman, catatonit and runc, or run this as root on Debian" >&2; exit 1; }
-	@$(HAS_PODMAN) || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends podman catatonit runc >/dev/null; }
-
-h2load:  ## Install h2load on a Debian (as root), a second opinion for benches; elsewhere say what to install
-	@command -v h2load >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make h2load: install nghttp2-client, or run this as root on Debian" >&2; exit 1; }
-	@command -v h2load >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nghttp2-client >/dev/null; }
-
-proxies: $(VENV)/with-proxies  ## Install Traefik and Caddy, and on a Debian (as root) NGINX and HAProxy; elsewhere say what to install
-	@services/renderer/install.sh
-
-# The package would start a server for the whole machine; tests start their own, so that is turned off.
-postgres:  ## Install PostgreSQL on a Debian (as root), for tests; elsewhere say what to install
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make postgres: install postgresql, or run this as root on Debian" >&2; exit 1; }
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql-common >/dev/null \
-	  && sed -i 's/^#* *create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf \
-	  && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql >/dev/null; }
-
-# Outside docs/, whose folders are searched for pages.
-grpc-js: $(VENV)/ready  ## Install Node.js on a Debian (as root) and grpc-js, for tests; elsewhere say what to install
-	@command -v npm >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make grpc-js: install nodejs and npm, or run this as root on Debian" >&2; exit 1; }
-	@command -v npm >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nodejs npm >/dev/null; }
-	@mkdir -p $(VENV)/grpc-js && cp docs/examples/grpc-js/package*.json $(VENV)/grpc-js
-	@npm ci --prefix $(VENV)/grpc-js --ignore-scripts --no-audit --no-fund --silent
-
-# Validators made from the projects' own CRDs, and TypeScript, which refuses fields that their types lack.
-render-schemas: $(VENV)/ready  ## Install Node.js on a Debian (as root) and schemas of Gateway API and Istio, for tests; elsewhere say what to install
-	@command -v npm >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make render-schemas: install nodejs and npm, or run this as root on Debian" >&2; exit 1; }
-	@command -v npm >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nodejs npm >/dev/null; }
-	@mkdir -p $(VENV)/render-schemas && cp tests/render/schemas/package*.json $(VENV)/render-schemas
-	@npm ci --prefix $(VENV)/render-schemas --ignore-scripts --no-audit --no-fund --silent
-
-chromium:  ## Install Chromium on a Debian (as root), for tests of pages; elsewhere say what to install
-	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make chromium: install chromium, or run this as root on Debian" >&2; exit 1; }
-	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; }
+test-unit: $(VENV)/with-dev  ## Run the tests that start no server and no process
+	@$(BIN)/pytest tests -n $(WORKERS) -m unit $(ARGS)
 
 # Lint writes to standard error, so that pytest's closing line is the last on standard output. `make -n` runs every line
 # that contains MAKE; AGAIN avoids that.
 AGAIN = $(MAKE)
-test: $(VENV)/with-dev  ## Run the whole test suite, with lint in parallel
-	@$(AGAIN) --no-print-directory lint >&2 & lint=$$!; $(BIN)/pytest tests -n $(WORKERS) $(ARGS); status=$$?; \
-	  wait $$lint || { echo "make test: lint failed: see above, or run make lint" >&2; exit 1; }; exit $$status
+test: TIERS = -m "not slow"
+test: test-all  ## Run all tests but those of browsers, containers, notebooks, benches, …, with lint in parallel
+test-all: $(VENV)/with-dev  ## Run the whole test suite, with lint in parallel
+	@$(AGAIN) --no-print-directory lint >&2 & lint=$$!; $(BIN)/pytest tests -n $(WORKERS) $(TIERS) $(ARGS); status=$$?; \
+	  wait $$lint || { echo "make $@: lint failed: see above, or run make lint" >&2; exit 1; }; exit $$status
 
 audit: $(VENV)/with-dev  ## Check the pinned packages for known vulnerabilities; needs the network, or ADVISORIES
 ifeq ($(ADVISORIES),)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lab.errors import LabError
 from lab.lab import Lab
 from lab.ops.reaper import reaping
 from lab.registry import PLUGINS
+from tests import tiers
 from tests.distribution import ByLab, place_of
 from tests.labs import unique_lab, write_spec
 from tests.missing import missing
@@ -29,7 +30,7 @@ from tests.postgresql import Server, programs, running_server
 _LOG_LINES = 40
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """For this process, and all that it starts without an environment of their own."""
     os.environ["LAB_RUNTIME"] = "process"
     # A shell has what it runs in the background ignore Ctrl-C, and what that starts would inherit it.
@@ -37,6 +38,7 @@ def pytest_configure() -> None:
     # An example that is slow because the machine is busy is no failure.
     settings.register_profile("busy", settings(), deadline=None)
     settings.load_profile("busy")
+    config.pluginmanager.register(tiers.Guard(), "guard")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -48,14 +50,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLab | None
     return ByLab(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lets those that take long begin first."""
+    """Gives each test its tier, and lets those that take long begin first."""
+    tiers.mark(items)
     items.sort(key=lambda item: place_of(item.nodeid))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """After the whole suite, says which figures of the pages are older than the code that they measure."""
-    if config.args == ["tests"] and not config.option.collectonly:
+    if config.args == ["tests"] and config.option.markexpr != "unit" and not config.option.collectonly:
         for bench, why in outdated(read()).items():
             terminalreporter.write_line(f"old figures: {bench}: {why}: run make figures", yellow=True)
 
@@ -75,9 +79,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _reaper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _reaper(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[None]:
     """However this process ends, nothing that a test has started outlives it: all of it is at home in this folder."""
-    with reaping(tmp_path_factory.getbasetemp()):
+    with ExitStack() as stack:
+        with pytestconfig.pluginmanager.getplugin("guard").allowing():
+            stack.enter_context(reaping(tmp_path_factory.getbasetemp()))
         yield
 
 

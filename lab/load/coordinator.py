@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,7 +28,7 @@ from lab.errors import RunError
 from lab.history import SpoolWriter
 from lab.load.clocks import PINGS, Clock, DriverReport, Sample, clock_fields, clock_of
 from lab.load.open_loop import NS, Start
-from lab.load.progress import Counts, ProgressLines, each_second, summed
+from lab.load.progress import Counts, ProgressLines, each_second, rate_between, summed
 from lab.load.summary import ShardResult, combine
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ BEGAN = "began"
 _PROGRESS_AFTER_S = 0.1
 _LINE_BYTES = 256 * 1024 * 1024  # one second of latencies, or many seconds if a shard was delayed
 _POLL_S = 0.5
+_NOTHING_YET = Counts(elapsed_ns=0, remaining_ns=0, sent=0, done=0, ok=0, recent_ns=())
 _PID = "{pid}"  # in a name, until the process has one
 
 
@@ -126,7 +128,7 @@ class ShardProcess:
         self.problem = ""
         self._heard_ns, self._silent_ns = monotonic_ns(), 0
         self._clocks: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
-        self.counts = Counts(elapsed_ns=0, remaining_ns=0, sent=0, done=0, ok=0, recent_ns=())
+        self.counts = _NOTHING_YET
         self.result: ShardResult | None = None
         self._recent_ns: list[int] = []
 
@@ -255,6 +257,7 @@ class Shards:
         self._listening: set[asyncio.Task[None]] = set()
         self._closing: list[asyncio.Task[None]] = []
         self._lines = ProgressLines()
+        self._reported: dict[ShardProcess, Counts] = {}
         self.processes: list[ShardProcess] = []
         self.started = False
 
@@ -363,9 +366,15 @@ class Shards:
             task.result()
 
     def take_progress(self) -> Progress:
-        """The progress of the whole run, from the shards' latest reports."""
+        """The progress of the whole run, from the shards' latest reports.
+
+        The rate is the sum of the shards' rates, each over its own time: the report of one may be missing here.
+        """
+        rate = sum(rate_between(self._reported.get(shard, _NOTHING_YET), shard.counts) for shard in self.processes)
+        self._reported = {shard: shard.counts for shard in self.processes}
         shares = [{**shard.counts, "recent_ns": shard.take_recent_ns()} for shard in self.processes]
-        return self._lines.take(**summed(cast("list[Counts]", shares)))
+        progress = self._lines.take(**summed(cast("list[Counts]", shares)))
+        return replace(progress, rate=round(rate, 1))
 
     async def kill(self) -> None:
         """Kills those that have not ended."""

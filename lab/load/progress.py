@@ -113,6 +113,12 @@ def summed(shares: Sequence[Counts]) -> Counts:
     )
 
 
+def rate_between(earlier: Counts, later: Counts) -> float:
+    """Requests per second that one process did between two of its reports; 0 if they are the same."""
+    since_ns = later["elapsed_ns"] - earlier["elapsed_ns"]
+    return (later["done"] - earlier["done"]) * NS / since_ns if since_ns else 0.0
+
+
 class ProgressLines:
     """Turns running counts into reports of what changed since the previous one."""
 

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import sys
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -12,12 +14,15 @@ import pytest
 
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant, Poisson, Share
+from lab.load.coordinator import ShardProcess, Shards
 from lab.load.engine import TearEvery
 from lab.load.mix import Mix
+from lab.load.open_loop import NS
 from lab.load.plan import UseCase
 from lab.load.progress import Progress
 from tests.load.builders import GatedServer, load_plan
 from tests.load.driven import DEADLINE_S, children, completed, ended, outcome_of, progress_of, running
+from tests.waiting import eventually
 
 USE_CASES = (UseCase("ContinueWatchingRanking", "ranking.v1"), UseCase("HomepageRows", "ranking.v1"))
 LONG = Constant(40, 600)
@@ -101,8 +106,44 @@ async def test_together_they_do_what_one_would(tmp_path: Path, server: GatedServ
     lines = [Progress.from_line(line) for line in out.splitlines()]
     assert (len(schedule), len(schedule), 0) == (lines[-1].done, lines[-1].ok, lines[-1].in_flight)
     first = next(line for line in lines if line.done)
-    assert first.rate == pytest.approx(first.done / first.elapsed_s, rel=0.01)
     assert first.p99_ms >= first.p50_ms > 0
+    assert first.rate > 0
+
+
+_SHARD = """
+import json, sys
+def report(second, done):
+    counts = dict(elapsed_ns=round(second * 1e9), remaining_ns=0, sent=done, done=done, ok=done, recent_ns=[])
+    print(json.dumps({"counts": counts}), flush=True)
+for line in sys.stdin:
+    report(*map(float, line.split()[1].split(",")))
+"""
+
+
+def has_come(shard: ShardProcess, second: float) -> bool:
+    return shard.counts["elapsed_ns"] == round(second * NS)
+
+
+async def test_their_rates_add_up_whenever_each_reports() -> None:
+    shards = Shards([(name, [sys.executable, "-c", _SHARD]) for name in ("prompt", "late")], are_drivers=False)
+    await shards.start()
+    prompt, late = shards.processes
+
+    async def rate(*reports: tuple[ShardProcess, float, int]) -> float:
+        for shard, second, done in reports:
+            shard.send(f"report {second},{done}")
+            await eventually("the report is here", partial(has_come, shard, second))
+        return shards.take_progress().rate
+
+    try:
+        # Each does 100 in a second after the first, which it takes to get going.
+        assert await rate((prompt, 1.0, 0)) == 0
+        assert await rate((prompt, 2.0, 100), (late, 1.9, 0)) == 100
+        assert await rate((prompt, 3.0, 200)) == 100, "no word from the other"
+        assert await rate((prompt, 4.0, 300), (late, 3.9, 200)) == 200, "not its two seconds' work in one"
+        assert await rate() == 0
+    finally:
+        await shards.kill()
 
 
 async def test_more_processes_than_requests_do_no_harm(tmp_path: Path, server: GatedServer) -> None:

@@ -1,0 +1,270 @@
+"""Tiers of tests, derived from what a test's code and fixtures name, followed through all code of the tests.
+
+- ``unit``: starts nothing.
+- ``server``: starts servers in this process, or other processes.
+- ``lab``: brings labs up.
+- ``slow``: starts something of :data:`_SLOW`.
+
+Each is a marker, for ``pytest -m``. :class:`Guard` fails a test that starts more than its tier says.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from functools import cache, partial, wraps
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from lab import CHECKOUT
+from tests.proxies import GATEWAYS
+
+TESTS = CHECKOUT / "tests"
+
+_SERVER = """
+aiohttp.web asyncio.base_events asyncio.streams.start_ asyncio.subprocess grpc.aio._server.server grpc.server
+http.server multiprocessing nbclient socket socketserver subprocess
+doctor lab.cli.doctor lab.ops.doctor lab.bench.harness.metronome lab.console.actions lab.console.server
+lab.load.coordinator.Shards lab.roles._plan.plan lab.runs.locustfile.locust_plan_of lab.runtime.ports
+lab.runtime.process lab.transport.rest.RestServer lab.transport.servers.listen models.proto.generate
+tests.fuzz.targets tests.runtime.conftest.engine
+"""
+"""Modules and functions that start servers or processes; all whose qualified names begin so."""
+_LABS = """
+docs.site.answers.lab_of_answers lab.bench.harness.environment.open_environment lab.bench.harness.validation
+lab.bench.scale.run lab.bench.scale.scale_lab.open_scale_lab lab.runtime.process.runtime.ProcessRuntime
+lab.runtime.process.starting lab.workshop.simulated_hosts
+"""
+"""Likewise, what brings labs up, beside :class:`lab.lab.Lab`."""
+_SLOW = """
+lab.bench lab.conform.controls nbclient tests.bench tests.browser tests.docs_pages.run_page tests.fuzz tests.mutants
+tests.negative tests.notebooks tests.runtime.conftest.engine
+"""
+"""Likewise, what takes long where a test starts something."""
+_SLOW_VALUES = {"compose", "kubernetes"}
+"""Likewise, of a test's parameters; and names of third-party proxies where those are started."""
+_LAB = "lab.lab.Lab"
+
+TIERS = ("unit", "server", "lab", "slow")
+
+_EVENTS = {"grpc.server", "os.fork", "os.posix_spawn", "socket.bind", "subprocess.Popen"}
+"""By which Python's audit hooks show that something starts."""
+_UNIT = "LAB_UNIT"  # in the environment of a lab's unit
+
+
+def mark(items: Iterable[pytest.Item]) -> None:
+    """Gives each test its tier as a marker."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        item.add_marker(_tier_of(item))
+
+
+def _tier_of(item: pytest.Function) -> str:
+    values = [*item.callspec.params.values()] if hasattr(item, "callspec") else []
+    texts = {each for each in values if isinstance(each, str)}
+    manager = item.session._fixturemanager
+    fixtures = [*item._fixtureinfo.name2fixturedefs.values(), *(manager.getfixturedefs(each, item) for each in texts)]
+    functions = (item.function, *(each[-1].func for each in fixtures if each))
+    names = frozenset[str]().union(*map(_named_by, functions), *map(_names_from, values))
+    return tier_of_names(names, texts)
+
+
+def tier_of_names(names: frozenset[str], values: AbstractSet[str] = frozenset()) -> str:
+    """The tier of code that names these, with these values of parameters."""
+    is_lab = names >= {_LAB, "up"} or _any_begins(names, _LABS)
+    if not is_lab and not names >= {_LAB, "down"} and not _any_begins(names, _SERVER):
+        return "unit"
+    slow_values = _SLOW_VALUES | (GATEWAYS.keys() if _any_begins(names, "tests.proxies") else set())
+    if _any_begins(names, _SLOW) or values & slow_values:
+        return "slow"
+    return "lab" if is_lab else "server"
+
+
+def _any_begins(names: Iterable[str], beginnings: str) -> bool:
+    begin = tuple(beginnings.split())
+    return any(name.startswith(begin) for name in names if "." in name or name in begin)
+
+
+@cache
+def _named_by(function: Callable[..., Any]) -> frozenset[str]:
+    return _names_from(function)
+
+
+def _names_from(start: object) -> frozenset[str]:
+    """Qualified names of all that code names from here on, within the tests, and the words of that code."""
+    names, seen, left = set[str](), set[int](), [start]
+    while left:
+        each = left.pop()
+        if id(each) not in seen:
+            seen.add(id(each))
+            here, following = _direct(each) if isinstance(each, FunctionType | type) else _looked_at(each)
+            names |= here
+            left += following
+    return frozenset(names)
+
+
+@cache
+def _direct(each: FunctionType | type) -> tuple[frozenset[str], list[object]]:
+    return _looked_at(each)
+
+
+def _looked_at(each: object) -> tuple[frozenset[str], list[object]]:
+    """Names and words of this alone, and what of the tests can be reached from here."""
+    names = {_name_of(each)}
+    if isinstance(each, FunctionType) and _is_ours(each):
+        names |= _words_in(each.__code__)
+    following: list[object] = []
+    for other in _next(each):
+        if isinstance(other, FunctionType | type | ModuleType) and not _is_ours(other):
+            names.add(_name_of(other))
+            following += getattr(other, "__bases__", ())
+        elif not isinstance(other, str | int | None):
+            following.append(other)
+    return frozenset(names), following
+
+
+def _name_of(what: object) -> str:
+    if isinstance(what, FunctionType | type):
+        return f"{what.__module__}.{what.__qualname__}"
+    return what.__name__ if isinstance(what, ModuleType) else ""
+
+
+def _next(each: object) -> Iterator[object]:
+    """All that can be reached from here."""
+    match each:
+        case type():
+            yield from each.__bases__
+            if _is_ours(each):
+                yield from vars(each).values()
+        case FunctionType() if _is_ours(each):
+            if hasattr(each, "hypothesis"):
+                yield each.hypothesis.inner_test
+            yield inspect.unwrap(each)
+            yield from (cell.cell_contents for cell in each.__closure__ or ())
+            words = _words_in(each.__code__) | set(re.findall(r"\w+", str(each.__annotations__)))
+            yield from _values(each.__globals__, words)
+        case FunctionType() | ModuleType():
+            pass
+        case _ if _is_ours(type(each)):
+            yield type(each)
+            yield from getattr(each, "__dict__", {}).values()
+            yield from (getattr(each, name, None) for name in getattr(each, "__slots__", ()))
+        case _:
+            yield from _inside(each)
+
+
+def _inside(each: object) -> Iterable[Any]:
+    """What containers and Python's own wrappers of functions hold."""
+    match each:
+        case MethodType() | staticmethod() | classmethod():
+            return (each.__func__,)
+        case property():
+            return (each.fget,)
+        case partial():
+            return (each.func, *each.args)
+        case Mapping():
+            return each.values()
+        case list() | tuple() | set() | frozenset():
+            return each
+    return (each.__wrapped__,) if isinstance(each, type(_words_in)) else ()
+
+
+def _values(where: Mapping[str, object], words: frozenset[str]) -> Iterator[object]:
+    """Values of the words that are names here, and in the modules among those."""
+    for name in words & where.keys():
+        yield (value := where[name])
+        if isinstance(value, ModuleType):
+            yield from _values(vars(value), words - {name})
+
+
+def _is_ours(what: Any) -> bool:
+    return _is_of_tests(getattr(what, "__module__", "") or getattr(what, "__name__", ""))
+
+
+@cache
+def _is_of_tests(module: str) -> bool:
+    """Not by its name: pytest leaves `tests` out where a folder is a package."""
+    return (getattr(sys.modules.get(module), "__file__", "") or "").startswith(str(TESTS))
+
+
+@cache
+def _words_in(code: CodeType) -> frozenset[str]:
+    """Names in code and its strings of one word, also in functions inside it."""
+    words = {*code.co_names, *code.co_freevars}
+    for each in code.co_consts:
+        match each:
+            case CodeType():
+                words |= _words_in(each)
+            case str() if each.isidentifier():
+                words.add(each)
+            case tuple():
+                words |= {word for word in each if isinstance(word, str)}
+    return frozenset(words)
+
+
+class Guard:
+    """Refuses to start for a test what its tier does not start."""
+
+    def __init__(self) -> None:
+        self._tier, self._refused = "", ""
+        sys.addaudithook(self._hear)
+        for module in (grpc, grpc.aio):  # their servers are made in C
+            module.server = _audited(module.server)  # type: ignore[attr-defined]  # a module has what it was given
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _EVENTS and self._tier in ("unit", "server"):
+            is_unit = event == "os.posix_spawn" and _UNIT in (arguments[2] or ())
+            if is_unit or self._tier == "unit":
+                self._refused = f"{'a unit of a lab' if is_unit else event}: not in tier {self._tier}; see {__file__}"
+                pytest.fail(self._refused)
+
+    def watch(self, tier: str) -> None:
+        """From now on refuses what is not in this tier; nothing if it is empty."""
+        self._tier, self._refused = tier, self._refused if not tier else ""
+
+    def judge(self) -> None:
+        """Fails a test that caught the refusal."""
+        if self._refused:
+            pytest.fail(self._refused)
+
+    @contextmanager
+    def allowing(self) -> Iterator[None]:
+        """For what the whole session needs, whichever test comes first."""
+        tier = self._tier
+        self.watch("")
+        yield
+        self.watch(tier)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Begins with a test's fixtures."""
+        [tier] = {mark.name for mark in item.iter_markers()} & set(TIERS)
+        self.watch(tier)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, None, None]:
+        """See :meth:`judge`."""
+        yield
+        self.judge()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self) -> None:
+        """Ends before fixtures do, some of which are other tests' too."""
+        self.watch("")
+
+
+def _audited(server: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(server)
+    def new(*arguments: Any, **options: Any) -> Any:
+        sys.audit("grpc.server")
+        return server(*arguments, **options)
+
+    return new
