@@ -28,7 +28,7 @@ async def test_an_answer_and_items_are_handed_on() -> None:
         yield 1
         yield 2
 
-    assert await answer_of(soon(), 1) == "answer"
+    assert await answer_of(asyncio.ensure_future(soon()), 1) == "answer"
     assert [each async for each in items_of(some(), 1)] == [1, 2]
 
 
@@ -37,6 +37,16 @@ async def test_a_call_that_grpc_does_not_end_is_ended() -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await answer_of(call, 0.01)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert call.cancelled()
+
+
+async def test_who_cancels_the_wait_is_not_called_late() -> None:
+    call = asyncio.ensure_future(_never())
+    waiting = asyncio.ensure_future(answer_of(call, 60))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
     assert call.cancelled()
 
 
