@@ -1,3 +1,4 @@
+#!/opt/lab/bin/python
 """Writes the entry points of a pyproject.toml where Python finds them: in the image, the lab is not installed.
 
 Usage: entry_points.py PYPROJECT FOLDER, with the folder on Python's path

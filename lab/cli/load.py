@@ -27,7 +27,7 @@ from lab.runs.drive import DEFAULT_CONTEXTS
 from lab.runs.knee import ANSWERED, SLOWER, Objective
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from lab.load.plan import EnginePlan
     from lab.load.progress import Progress
@@ -158,9 +158,10 @@ def load(
     """
     lab = Lab(name)
     callers, topologies = _named_callers(caller, lab), _named_topologies(topology)
-    driven = _engine_plan(
-        engine, {name: value for name, value in options_of_engines.items() if value not in (None, False)}
-    )
+    given = {
+        keyword: value for keyword, value in options_of_engines.items() if value is not None and value is not False
+    }
+    driven = _engine_plan(engine, given)
     is_open_loop = driven.as_drawn and not arrivals.startswith("trace:")
     chosen = choose(rate, payload_bytes=payload, callers=len(callers) * len(topologies), is_open_loop=is_open_loop)
     options = LoadOptions(
@@ -292,7 +293,7 @@ def _weighted(value: str) -> tuple[str, ...]:
 
 
 def _engine_plan(name: str | None, given: Mapping[str, Any]) -> EnginePlan:
-    """The engine's part of the plan: that of ``--engine``, else of the first that has an option which is given.
+    """The engine's part of the plan: that of ``--engine``, else of the first that has the options which are given.
 
     Args:
         name: of the engine; None if none is named.
@@ -301,30 +302,37 @@ def _engine_plan(name: str | None, given: Mapping[str, Any]) -> EnginePlan:
     Raises:
         InputError: no such engine, or an option that it does not have.
     """
-    having = {option.keyword: each.name for each in ENGINES.values() for option in each.options}
-    chosen = ENGINES[name or next((having[keyword] for keyword in given), OPEN_LOOP.name)]
-    own = {option.keyword for option in chosen.options}
-    if strange := [keyword for keyword in given if keyword not in own]:
+    own = {each.name: {option.keyword for option in each.options} for each in ENGINES.values()}
+    if name is None and given:
+        having_all = (each for each in own if given.keys() <= own[each])
+        name = next(having_all, next(each for each in own if given.keys() & own[each]))
+    chosen = ENGINES[name or OPEN_LOOP.name]
+    if strange := [keyword for keyword in given if keyword not in own[chosen.name]]:
+        other = next(each for each in own if strange[0] in own[each])
         raise InputError(
-            f"--{strange[0].replace('_', '-')}: is for --engine {having[strange[0]]}, not for {chosen.name}; "
-            "leave one of the two out"
+            f"--{strange[0].replace('_', '-')}: is for --engine {other}, not for {chosen.name}; leave one out"
         )
     return replace(chosen.plan(**given), name=chosen.name)
 
 
-def _option_parameters() -> Iterator[inspect.Parameter]:
-    """One parameter for each option of an engine, in a panel that says which engine it chooses."""
+def _option_parameters(taken: Collection[str]) -> Iterator[inspect.Parameter]:
+    """One parameter for each option of an engine, in a panel that says which engine it chooses.
+
+    Raises:
+        InputError: an option is one that the command has for every engine, the ``taken`` ones.
+    """
     seen: set[str] = set()
     for engine in ENGINES.values():
         for option in engine.options:
+            if option.keyword in taken:
+                raise InputError(f"engine {engine.name}: --{option.name} is an option of every engine; rename it")
             if option.keyword in seen:
                 continue
             seen.add(option.keyword)
             low, high = option.within or (None, None)
             panel = f"Engine {engine.name}; each of these chooses it"
             info = typer.Option(f"--{option.name}", min=low, max=high, help=option.help, rich_help_panel=panel)
-            kind = option.type if option.type is bool else option.type | None
-            default = False if option.type is bool else None
+            kind, default = (bool, False) if option.type is bool else (option.type | None, None)
             yield inspect.Parameter(
                 option.keyword, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
             )
@@ -332,10 +340,9 @@ def _option_parameters() -> Iterator[inspect.Parameter]:
 
 def _describe_engines() -> None:
     """Adds the options of every engine to the command, and what each is to its help."""
-    fixed = [
-        each for each in inspect.signature(load, eval_str=True).parameters.values() if each.kind is not each.VAR_KEYWORD
-    ]
-    load.__signature__ = inspect.Signature([*fixed, *_option_parameters()])  # type: ignore[attr-defined]
+    fixed = inspect.signature(load, eval_str=True).parameters
+    own = [each for each in fixed.values() if each.kind is not each.VAR_KEYWORD]
+    load.__signature__ = inspect.Signature([*own, *_option_parameters(fixed)])  # type: ignore[attr-defined]
     engines = "\n".join(f"{name}: {each.summary}" for name, each in ENGINES.items())
     load.__doc__ = f"{inspect.getdoc(load)}\n\n\b\nEngines:\n{engines}"
 

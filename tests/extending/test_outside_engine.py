@@ -115,6 +115,15 @@ def test_help_has_its_options_in_a_panel() -> None:
     assert closed_loop.ENGINE.summary in " ".join(shown.split())
 
 
+def test_an_option_that_every_engine_has_is_refused(tmp_path: Path) -> None:
+    taken = tmp_path / "taken.py"
+    taken.write_text(Path(FILE).read_text().replace('name="people"', 'name="rate"'))
+
+    assert f"engine {NAME}: --rate is an option of every engine" in refusal(
+        run_lab(None, "load", "--plugin", taken), status=3
+    )
+
+
 def test_an_engine_that_is_not_known_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=f"engine '{NAME}' is not known"):
         ENGINES[NAME]
