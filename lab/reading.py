@@ -21,7 +21,7 @@ MAX_BYTES = 256 * 1024 * 1024
 """Limit for a file that is read as a whole."""
 
 MAX_SMALL_BYTES = 16 * 1024 * 1024
-"""Limit for what people write: specs, plugins, locustfiles."""
+"""Limit for what people write: specs, plugins, programs of users."""
 
 MAX_DEPTH = 64
 MAX_VALUES = 10_000_000

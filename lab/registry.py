@@ -1,4 +1,4 @@
-"""Finds the kinds of things that one file adds: topologies, roles, faults, checkers, benches, runtimes.
+"""Finds the kinds of things that one file adds: topologies, roles, faults, checkers, benches, runtimes, engines.
 
 A :class:`Registry` collects the module-level values of one class from three places: the modules of a package, the entry
 points of a group, and plugin files. Plugin files are named by the environment variable :data:`PLUGINS`, so that the

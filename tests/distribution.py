@@ -21,12 +21,15 @@ LONG_ONES_FIRST = (
 """Folders and files that take long as a whole. What is short is left for the end, so that all workers end together."""
 
 DEFAULT_LAB = (
-    *("bad_routes", "chain", "cli", "events", "load", "pause_in_latency", "publishing", "shadow", "sidecar", "locust"),
+    *("bad_routes", "chain", "cli", "events", "load", "pause_in_latency", "publishing", "shadow", "sidecar"),
     *("tenants", "multi_caller"),
 )
 """Modules of e2e that are about the default lab alone, which stands up once."""
 _SCOPES = (
-    (re.compile(rf"tests/e2e/test_({'|'.join(DEFAULT_LAB)})\.py::.*"), "the default lab"),
+    (
+        re.compile(rf"tests/(?:e2e/test_({'|'.join(DEFAULT_LAB)})|plugins/locust/test_load)\.py::.*"),
+        "the default lab",
+    ),
     (
         re.compile(r"tests/runtime/test_(?:faults|unit_operations)\.py::.*\[(process|compose)\b.*"),
         r"a lab to break, \1",

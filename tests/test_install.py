@@ -18,8 +18,7 @@ from packaging.utils import canonicalize_name
 
 from lab import CHECKOUT
 from lab.errors import InputError
-from lab.runs import locustfile
-from lab.runs.locustfile import LocustOptions, locust_plan_of
+from lab.plugins.locust import plan as locust_plan
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
@@ -27,7 +26,7 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 OWNERS = packages_distributions()
 
 # Parts of the lab that work only with an extra.
-NEEDS = {"lab/load/locust": "locust", "lab/load/rest_locustfile.py": "locust"}
+NEEDS = {"lab/plugins/locust": "locust", "lab/render/rest_locustfile.py": "locust"}
 NEEDS |= {"services/controlplane/registry/postgres.py": "postgres"}
 NEEDS |= {
     "lab/render/grafana.py": "grafana",
@@ -151,12 +150,12 @@ def test_locust_is_installed_into_this_checkout_when_a_run_first_needs_it(
         asked.append(command)
         return subprocess.CompletedProcess(command, 0, '{"closed_loop": false}', "")
 
-    monkeypatch.setattr(locustfile, "find_spec", lambda _: None)
+    monkeypatch.setattr(locust_plan, "find_spec", lambda _: None)
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(sys, "prefix", str(CHECKOUT / ".venv"))
-    locust_plan_of(LocustOptions())
+    locust_plan.plan_of()
     assert asked[0] == ["make", "--no-print-directory", ".venv/with-locust"]
 
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     with pytest.raises(InputError, match=r"pip install 'inference-routing-lab\[locust\]'"):
-        locust_plan_of(LocustOptions())
+        locust_plan.plan_of()

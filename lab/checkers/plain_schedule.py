@@ -14,7 +14,8 @@ algorithm, of which ``lab.load.arrivals``, ``lab.load.mix`` and ``lab.load.trace
   big-endian number modulo 100, are below the plan's percentage.
 - Each ``edge_every``-th request is the next of the plan's edge cases, which are taken in turn: their fields replace
   those drawn.
-- Locust's users take the requests in turn, each as itself, and what its tasks decide replaces what is drawn.
+- If the engine does not ask as drawn, its users take the requests in turn, each as itself, and what the engine decides
+  replaces what is drawn.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lab.checkers.plain_locustfile import decided_by
 from lab.checkers.plain_models import payload_size
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ STREAMING = frozenset({"ranking.v1"})
 FIELDS = ("user_id", "device", "country", "segment", "surface", "tenant", "traffic_origin", "override")
 
 ANY = "\n"
-"""In place of a field that a locustfile decides; no field can have a control character."""
+"""In place of a field that the engine decides; no field can have a control character."""
 
 ONE_OF_THE_USERS = "\nu"
 """In place of the user: any of the run's, who take turns."""
@@ -55,8 +55,8 @@ class PlannedRequest(NamedTuple):
     Attributes:
         offset_ns: when it is due, from the start of the run.
         payload_bytes: size without the envelope, as the message of its API has it; 0 where it is not planned.
-        use_case: empty if a locustfile decides what is asked, as are the fields of the context then.
-        user_id: :data:`ONE_OF_THE_USERS` if Locust's users ask; like other fields :data:`ANY` if a locustfile decides.
+        use_case: empty if the engine decides what is asked, as are the fields of the context then.
+        user_id: :data:`ONE_OF_THE_USERS` if users take turns; like other fields :data:`ANY` if the engine decides.
     """
 
     offset_ns: int
@@ -99,8 +99,7 @@ class PlannedRun:
 
 def is_planned(plan: Mapping[str, Any]) -> bool:
     """Whether a plan, in its JSON form, says when requests are due: not so if people, or users who wait, decide it."""
-    locust = plan.get("steering")
-    return locust is None or (locust["ui_port"] is None and not locust["closed_loop"])
+    return bool(plan["engine"]["scheduled"])
 
 
 def planned_run(plan: Mapping[str, Any], requests: Sequence[PlannedRequest]) -> PlannedRun:
@@ -111,22 +110,19 @@ def planned_run(plan: Mapping[str, Any], requests: Sequence[PlannedRequest]) -> 
     return PlannedRun(requests, arrivals["kind"], arrivals["rate"], round(arrivals["duration_s"] * _NS), plan["users"])
 
 
-def planned_requests(
-    plan: Mapping[str, Any], trace: Iterable[str] = (), locustfile: str = ""
-) -> Iterator[PlannedRequest]:
+def planned_requests(plan: Mapping[str, Any], trace: Iterable[str] = ()) -> Iterator[PlannedRequest]:
     """Yields the requests of a plan in order.
 
     Args:
         plan: in its JSON form.
         trace: lines of the trace, if it plays one.
-        locustfile: text of the locustfile, if Locust drives it.
     """
     arrivals = _arrivals(plan, trace)
-    if plan.get("steering") is None:
+    if plan["engine"]["as_drawn"]:
         yield from _drawn(plan, arrivals)
         return
-    decided = decided_by(locustfile)
-    if not decided <= {*FIELDS, "payload_bytes"}:  # with the use case, all that there is to decide
+    decided = plan["engine"]["decides"]
+    if not {*decided} <= {*FIELDS, "payload_bytes"}:  # with the use case, all that there is to decide
         yield from (PlannedRequest(offset_ns) for offset_ns, _ in arrivals)
         return
     open_fields: dict[str, Any] = {"user_id": ONE_OF_THE_USERS, **dict.fromkeys(decided, ANY)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.bounds import COUNT, PORT, RATE, REQUESTS, SECONDS, SEED, SPEEDUP, USERS
+from lab.bounds import COUNT, RATE, REQUESTS, SECONDS, SEED, SPEEDUP, USERS
 from lab.cli.check import DEFAULT_CLAIMS, Claims, Slo, terms_of
 from lab.cli.knee import knee
 from lab.cli.options import ALL_PERCENT, DEFAULT_TOPOLOGY, Json, Name, completed_by, read_pairs
@@ -19,15 +19,17 @@ from lab.cli.rate import choose
 from lab.cli.verdicts import EXIT_STATUS, finish
 from lab.errors import InputError
 from lab.lab import Lab
-from lab.load.plan import EXAMPLE, MAX_PROCESSES, MAX_WORKERS
+from lab.load.engines import ENGINES
+from lab.load.plan import MAX_PROCESSES, OPEN_LOOP
 from lab.load.trace import MAX_PAYLOAD_BYTES
-from lab.runs import LoadOptions, LocustOptions, ParallelResult
+from lab.runs import LoadOptions, ParallelResult
 from lab.runs.drive import DEFAULT_CONTEXTS
 from lab.runs.knee import ANSWERED, SLOWER, Objective
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from lab.load.plan import EnginePlan
     from lab.load.progress import Progress
     from lab.runs import RunResult
 
@@ -36,46 +38,6 @@ _ALL = "all"
 _MAX_WEIGHT = 1_000
 _STREAMS = 10
 _EDGE_EVERY = 10
-_OPEN_LOOP, _LOCUST = "open-loop", "locust"
-_UI_PORT = 8089
-
-_PANEL = "Locust; each of these chooses it"
-
-_Engine = Annotated[
-    str | None,
-    typer.Option(
-        "--engine",
-        help=f"{_OPEN_LOOP}, the default, or {_LOCUST}: the interactive load engine, the default with its options.",
-    ),
-]
-_Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        min=0,
-        max=MAX_WORKERS,
-        help="Worker processes; 0: users run in the driver.",
-        rich_help_panel=_PANEL,
-    ),
-]
-_Locustfile = Annotated[
-    Path | None,
-    typer.Option("--locustfile", help="Behaviour of users; lab/load/locustfile.py by default.", rich_help_panel=_PANEL),
-]
-_Ui = Annotated[
-    bool,
-    typer.Option("--ui", help="Serve Locust's web UI, which sets the load until Ctrl-C.", rich_help_panel=_PANEL),
-]
-_UiPort = Annotated[
-    int | None,
-    typer.Option(
-        "--ui-port",
-        min=PORT.low,
-        max=PORT.high,
-        help=f"Port of the UI on 127.0.0.1; {_UI_PORT} by default.",
-        rich_help_panel=_PANEL,
-    ),
-]
 
 
 def load(
@@ -132,7 +94,7 @@ def load(
             min=0,
             max=ALL_PERCENT,
             help="Percent of requests to send as streams, where the API has them; "
-            f"{_STREAMS} by default, 0 with --engine locust.",
+            f"{_STREAMS} by default, 0 with an engine that does not ask as drawn.",
         ),
     ] = None,
     edge_every: Annotated[
@@ -141,14 +103,13 @@ def load(
             min=COUNT.low,
             max=COUNT.high,
             help="One request in this many is an edge case of the route table: a user in an edge bucket, a value "
-            f"spelled alike. 0: none; {_EDGE_EVERY} by default, none with --engine locust.",
+            f"spelled alike. 0: none; {_EDGE_EVERY} by default, none with an engine that does not ask as drawn.",
         ),
     ] = None,
-    engine: _Engine = None,
-    workers: _Workers = None,
-    locustfile: _Locustfile = None,
-    ui: _Ui = False,
-    ui_port: _UiPort = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help=f"{OPEN_LOOP.name} by default, or the one whose options are given; see above."),
+    ] = None,
     processes: Annotated[
         int,
         typer.Option(
@@ -183,6 +144,7 @@ def load(
     slo: Slo = None,
     name: Name = "default",
     as_json: Json = False,
+    **options_of_engines: Any,
 ) -> None:
     """Drive load, record every request, and judge the answers. Exit status as of `lab check`.
 
@@ -190,16 +152,17 @@ def load(
 
     One of two tenants sends nine times as often: lab load --context 'tenant=ads*9,kids'
 
-    Set the load by hand: lab load --ui
-
     All callers at the same time: lab load --caller all --topology mesh,gateway --rate 30 --duration 10
 
     The highest rate that holds: lab load --find-knee --topology mesh --rate 50 --duration 10 --p99-ms 20
     """
     lab = Lab(name)
     callers, topologies = _named_callers(caller, lab), _named_topologies(topology)
-    locust = _locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port)
-    is_open_loop = locust is None and not arrivals.startswith("trace:")
+    given = {
+        keyword: value for keyword, value in options_of_engines.items() if value is not None and value is not False
+    }
+    driven = _engine_plan(engine, given)
+    is_open_loop = driven.as_drawn and not arrivals.startswith("trace:")
     chosen = choose(rate, payload_bytes=payload, callers=len(callers) * len(topologies), is_open_loop=is_open_loop)
     options = LoadOptions(
         topology=topologies[0],
@@ -215,9 +178,9 @@ def load(
         contexts=choices_of(context),
         seed=seed,
         tear_every=tear_every,
-        streams=streams if streams is not None else _STREAMS * (locust is None),
+        streams=streams if streams is not None else _STREAMS * driven.as_drawn,
         edge_every=_EDGE_EVERY if edge_every is None else edge_every,
-        locust=locust,
+        engine=driven,
         processes=processes,
         drivers=drivers,
         terms=terms_of(claims, slo),
@@ -234,7 +197,7 @@ def load(
     if p99_ms is not None:
         raise InputError("--p99-ms: is an objective of --find-knee; add that, or leave the bound out")
     several = [replace(each, topology=one) for one in topologies for each in _each_with_its_own(options, callers)]
-    ui_to_show = options.locust.ui_port if options.locust else None
+    ui_to_show = driven.ui_port
     result: RunResult | ParallelResult
     with load_shown() as shown:
 
@@ -243,7 +206,7 @@ def load(
             chosen.say_once()
             if ui_to_show is not None:  # it is up once there is progress
                 where = f"http://127.0.0.1:{ui_to_show}"
-                text = f"Locust's UI: {where}  (STOP there, or Ctrl-C here, ends the run)"
+                text = f"UI of {driven.name}: {where}  (Ctrl-C here ends the run, as the UI can)"
                 if as_json:
                     typer.echo(text, err=True)
                 else:
@@ -329,28 +292,59 @@ def _weighted(value: str) -> tuple[str, ...]:
     return (choice,) * int(weight)
 
 
-def _locust_options(
-    engine: str | None, *, workers: int | None, locustfile: Path | None, ui: bool, ui_port: int | None
-) -> LocustOptions | None:
-    """Options of Locust; None for the open loop.
+def _engine_plan(name: str | None, given: Mapping[str, Any]) -> EnginePlan:
+    """The engine's part of the plan: that of ``--engine``, else of the first that has the options which are given.
+
+    Args:
+        name: of the engine; None if none is named.
+        given: options of engines, by keyword.
 
     Raises:
-        InputError: no such engine, or an option that the chosen one does not have.
+        InputError: no such engine, or an option that it does not have.
     """
-    given = {"--workers": workers, "--locustfile": locustfile, "--ui": ui or None, "--ui-port": ui_port}
-    chosen_by = [option for option, value in given.items() if value is not None]
-    if engine is None:
-        engine = _LOCUST if chosen_by else _OPEN_LOOP
-    if engine not in (_OPEN_LOOP, _LOCUST):
-        raise InputError(f"--engine: {engine!r} is not known; write {_OPEN_LOOP} or {_LOCUST}")
-    if engine == _OPEN_LOOP:
-        if chosen_by:
-            raise InputError(
-                f"{chosen_by[0]}: is for --engine {_LOCUST}, not for {_OPEN_LOOP}; leave one of the two out"
+    own = {each.name: {option.keyword for option in each.options} for each in ENGINES.values()}
+    if name is None and given:
+        having_all = (each for each in own if given.keys() <= own[each])
+        name = next(having_all, next(each for each in own if given.keys() & own[each]))
+    chosen = ENGINES[name or OPEN_LOOP.name]
+    if strange := [keyword for keyword in given if keyword not in own[chosen.name]]:
+        other = next(each for each in own if strange[0] in own[each])
+        raise InputError(
+            f"--{strange[0].replace('_', '-')}: is for --engine {other}, not for {chosen.name}; leave one out"
+        )
+    return replace(chosen.plan(**given), name=chosen.name)
+
+
+def _option_parameters(taken: Collection[str]) -> Iterator[inspect.Parameter]:
+    """One parameter for each option of an engine, in a panel that says which engine it chooses.
+
+    Raises:
+        InputError: an option is one that the command has for every engine, the ``taken`` ones.
+    """
+    seen: set[str] = set()
+    for engine in ENGINES.values():
+        for option in engine.options:
+            if option.keyword in taken:
+                raise InputError(f"engine {engine.name}: --{option.name} is an option of every engine; rename it")
+            if option.keyword in seen:
+                continue
+            seen.add(option.keyword)
+            low, high = option.within or (None, None)
+            panel = f"Engine {engine.name}; each of these chooses it"
+            info = typer.Option(f"--{option.name}", min=low, max=high, help=option.help, rich_help_panel=panel)
+            kind, default = (bool, False) if option.type is bool else (option.type | None, None)
+            yield inspect.Parameter(
+                option.keyword, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
             )
-        return None
-    if ui_port is not None and not ui:
-        raise InputError("--ui-port: there is no UI without --ui; add it, or leave the port out")
-    return LocustOptions(
-        workers=workers or 0, locustfile=locustfile or EXAMPLE, ui_port=(ui_port or _UI_PORT) if ui else None
-    )
+
+
+def _describe_engines() -> None:
+    """Adds the options of every engine to the command, and what each is to its help."""
+    fixed = inspect.signature(load, eval_str=True).parameters
+    own = [each for each in fixed.values() if each.kind is not each.VAR_KEYWORD]
+    load.__signature__ = inspect.Signature([*own, *_option_parameters(fixed)])  # type: ignore[attr-defined]
+    engines = "\n".join(f"{name}: {each.summary}" for name, each in ENGINES.items())
+    load.__doc__ = f"{inspect.getdoc(load)}\n\n\b\nEngines:\n{engines}"
+
+
+_describe_engines()

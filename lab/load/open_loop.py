@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import secrets
+import signal
 import sys
 from abc import ABC, abstractmethod
 from time import monotonic_ns, process_time
@@ -54,6 +55,14 @@ class Stop:
         self.by = ""
         self.asked = asyncio.Event()
         self.forced = asyncio.Event()
+
+    @classmethod
+    def on_signals(cls) -> Self:
+        """One that SIGINT and SIGTERM ask; inside a running event loop."""
+        stop = cls()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.ask, number.name)
+        return stop
 
     def ask(self, by: str) -> None:
         """Aborts; ``by`` says who asked, e.g. the name of a signal."""

@@ -13,11 +13,10 @@ drawn ones.
 
 from __future__ import annotations
 
-import socket
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
@@ -32,85 +31,14 @@ from models.apis import APIS
 from models.context import OVERRIDE, TRAFFIC_ORIGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from lab.load.arrivals import ArrivalPlan
-
-EXAMPLE = Path(__file__).with_name("locustfile.py")
-"""The locustfile used if none is named."""
-
-LOOPBACK = "127.0.0.1"
 
 PLAN_FILE = "plan.json"
 """Name of a plan in the folder of its run."""
 UI_HOST_VARIABLE = "LAB_UI_HOST"
-"""Environment variable: the address that Locust's web UI listens on, if it is not 127.0.0.1."""
-
-MAX_WORKERS = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocustPlan:
-    """How Locust drives a run.
-
-    Attributes:
-        locustfile: defines the users. In the plan's JSON form, a bare name means a file beside the plan.
-        workers: number of worker processes; 0 to run users in the driver itself.
-        ui_port: port of Locust's web UI, where people set the number of users; None to follow the plan.
-        closed_loop: whether some user class sets its own wait time after an answer. Such a run slows down with the
-            system that it measures.
-    """
-
-    locustfile: Path
-    workers: int = 0
-    ui_port: int | None = None
-    closed_loop: bool = False
-
-    def __post_init__(self) -> None:
-        require_whole("workers", self.workers, Range(0, MAX_WORKERS))
-        if self.ui_port is not None:
-            require_whole("ui_port", self.ui_port, PORT)
-
-    @property
-    def by_hand(self) -> bool:
-        """Whether people control it through the web UI."""
-        return self.ui_port is not None
-
-    @property
-    def in_words(self) -> str:
-        """How its users pace requests, e.g. ``closed loop: users wait for answers``."""
-        by_hand = "steered by hand" if self.by_hand else ""
-        closed = "closed loop: users wait for answers" if self.closed_loop else ""
-        return ", ".join(part for part in (by_hand, closed) if part) or "as planned"
-
-    def to_document(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return {**asdict(self), "locustfile": str(self.locustfile)}
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any] | None, beside: Path) -> LocustPlan | None:
-        """The inverse of :meth:`to_document`; ``beside`` is the folder of the plan."""
-        if document is None:
-            return None
-        found = cls(**document)
-        return replace(found, locustfile=beside / found.locustfile)
-
-
-def check_free(host: str, port: int) -> None:
-    """Raises if the UI cannot listen there.
-
-    Raises:
-        InputError: the port is taken, or not permitted.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise InputError(
-                f"--ui-port: {port} is not available ({error.strerror}); end the run that uses it, or choose another"
-            ) from error
-
+"""Environment variable: the address that an engine's web UI listens on, if it is not 127.0.0.1."""
 
 DRAWN_FIELDS = ("device", "country", "segment", "surface", "tenant")
 """Context fields that a plan may give choices for; empty in every record otherwise."""
@@ -132,6 +60,11 @@ _WHOLE = {
 }
 
 _ALL = 100
+
+
+def _check(holds: bool, name: str, problem: str) -> None:  # noqa: FBT001 (a condition, not a flag)
+    if not holds:
+        raise InputError(f"{name}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +94,81 @@ class EdgeCase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnginePlan:
+    """An engine's part of a plan: which engine drives the run, and what its requests can be judged by.
+
+    Attributes:
+        name: of the engine, see :mod:`lab.load.engines`.
+        as_drawn: whether it sends each request as the plan draws it, streams and edge cases included, at its time, and
+            can be shared by processes, drivers and callers.
+        decides: fields of a request that the engine decides instead of the draw: ``use_case``, ``payload_bytes``,
+            ``user_id`` or a field of the context. Its users take turns, unless it decides the user.
+        closed_loop: whether users wait for an answer before their next request. Such a run slows down with the system
+            that it measures.
+        ui_port: port on 127.0.0.1 of a web UI, where people decide when requests are sent; None without one.
+        workers: number of processes among which users are divided; 0 if they run in the driver.
+        settings: the engine's own, as JSON values.
+        files: that the engine needs, by name in the run's folder, which gets copies. In the plan's JSON form, a bare
+            name means a file beside the plan.
+    """
+
+    name: str
+    as_drawn: bool = False
+    decides: tuple[str, ...] = ()
+    closed_loop: bool = False
+    ui_port: int | None = None
+    workers: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(isinstance(self.name, str), "engine", f"{self.name!r} is not a text; write a name")
+        require_whole("workers", self.workers, Range(0, MAX_PROCESSES))
+        if self.ui_port is not None:
+            require_whole("ui_port", self.ui_port, PORT)
+        for name in self.decides:
+            known = ("use_case", "payload_bytes", "user_id", *CHOSEN_FIELDS)
+            _check(name in known, "decides", f"no field {name!r}; known: {', '.join(known)}")
+        for name in self.files:
+            _check(
+                Path(name).name == name, "files", f"{name!r} is not a bare name; it names a file in the run's folder"
+            )
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether people control it through a web UI."""
+        return self.ui_port is not None
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether requests and their times are fixed in advance; not so if people or users decide when to send."""
+        return not (self.by_hand or self.closed_loop)
+
+    @property
+    def in_words(self) -> str:
+        """How its requests are paced, e.g. ``closed loop: users wait for answers``."""
+        by_hand = "steered by hand" if self.by_hand else ""
+        closed = "closed loop: users wait for answers" if self.closed_loop else ""
+        return ", ".join(part for part in (by_hand, closed) if part) or "as planned"
+
+    def to_document(self) -> dict[str, Any]:
+        """As a JSON object; ``scheduled`` is for readers without this class."""
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {**own, "scheduled": self.scheduled, "files": {name: str(path) for name, path in self.files.items()}}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], beside: Path) -> Self:
+        """The inverse of :meth:`to_document`; ``beside`` is the folder of the plan."""
+        own = {name: value for name, value in document.items() if name != "scheduled"}
+        files = {name: beside / path for name, path in document["files"].items()}
+        return cls(**{**own, "decides": tuple(document["decides"]), "files": files})
+
+
+OPEN_LOOP = EnginePlan(name="open-loop", as_drawn=True)
+"""The part of the engine that drives a run if none is named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlan:
     """A load run: the same plan sends the same requests at the same offsets.
 
@@ -183,7 +191,7 @@ class LoadPlan:
             knows it, may end a call earlier.
         traffic_origin: ``artificial``, or ``real`` to look like users' traffic, unless ``contexts`` says otherwise.
         tear_every: tears one request in this many, see :class:`lab.load.engine.TearEvery`; 0 for none.
-        locust: how Locust drives the run; None for the open loop.
+        engine: which engine drives the run, and how.
         processes: number of processes that share the requests, for rates that one core cannot send on time.
         drivers: number of drivers that share the requests, each with clock and records of its own, as on several
             machines.
@@ -206,7 +214,7 @@ class LoadPlan:
     timeout_s: float = 10.0
     traffic_origin: str = "artificial"
     tear_every: int = 0
-    locust: LocustPlan | None = None
+    engine: EnginePlan = OPEN_LOOP
     processes: int = 1
     drivers: int = 1
     streams: int = 0
@@ -245,25 +253,20 @@ class LoadPlan:
         )
 
         _check(min(self.processes, self.drivers) == 1, "drivers", "each has one process; leave the processes out")
-        if self.locust is not None:
-            for name in ("processes", "drivers"):
-                _check(getattr(self, name) == 1, name, "not for Locust; set its number of workers")
-            _check(
-                self.locust.workers <= self.users,
-                "users",
-                f"{self.users} is too few for {self.locust.workers} workers: each needs at least one user",
-            )
-            _check(
-                self.scheduled or not isinstance(self.arrivals, Trace),
-                "arrivals",
-                "a trace cannot be played where people or users decide when requests are sent; leave --ui, or the "
-                "users' own wait_time, out",
-            )
-
-    @property
-    def scheduled(self) -> bool:
-        """Whether requests and their times are fixed in advance; not so if people or users decide when to send."""
-        return self.locust is None or not (self.locust.by_hand or self.locust.closed_loop)
+        engine = self.engine
+        for name in () if engine.as_drawn else ("processes", "drivers"):
+            _check(getattr(self, name) == 1, name, f"not for engine {engine.name}; leave them out")
+        _check(
+            engine.workers <= self.users,
+            "users",
+            f"{self.users} is too few for {engine.workers} workers: each needs at least one user",
+        )
+        _check(
+            engine.scheduled or not isinstance(self.arrivals, Trace),
+            "arrivals",
+            f"a trace cannot be played where people or users decide when requests are sent, as with engine "
+            f"{engine.name} here; choose another, or leave --ui, or the users' own waits, out",
+        )
 
     def is_stream(self, sequence: int, use_case: UseCase) -> bool:
         """Whether this request is sent as a stream; see the rule above."""
@@ -283,12 +286,17 @@ class LoadPlan:
         return self.spool if self.drivers == 1 else self.spool.with_stem(f"{self.spool.stem}-{number + 1}")
 
     def schedule(self) -> Schedule:
-        """All arrivals of the run, if it is :attr:`scheduled`.
+        """All arrivals of the run, if its engine is :attr:`~EnginePlan.scheduled`.
 
         Raises:
             InputError: they cannot be computed or read.
         """
         return schedule(self.arrivals, self.payload_bytes)
+
+
+def _open_loop(document: Mapping[str, Any], beside: Path) -> EnginePlan:
+    del document, beside
+    return OPEN_LOOP
 
 
 def write_plan(plan: LoadPlan, path: Path) -> None:
@@ -300,7 +308,7 @@ def write_plan(plan: LoadPlan, path: Path) -> None:
     document = {
         **{name: getattr(plan, name) for name in _PLAIN_FIELDS},
         "tear_every": plan.tear_every,
-        "steering": None if plan.locust is None else plan.locust.to_document(),
+        "engine": plan.engine.to_document(),
         "processes": plan.processes,
         "drivers": plan.drivers,
         "streams": plan.streams,
@@ -319,8 +327,13 @@ def write_plan(plan: LoadPlan, path: Path) -> None:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def read_plan(path: Path) -> LoadPlan:
+def read_plan(path: Path, older: Callable[[Mapping[str, Any], Path], EnginePlan] = _open_loop) -> LoadPlan:
     """The inverse of :func:`write_plan`.
+
+    Args:
+        path: the plan's file.
+        older: returns the engine's part of a plan from before plans named their engine, given its JSON form and folder;
+            by default that of the open loop.
 
     Raises:
         RunError: there is no such file, or it is not a plan; names the file and the field.
@@ -332,7 +345,12 @@ def read_plan(path: Path) -> LoadPlan:
     except ValueError as error:
         raise RunError(f"{where(path, error)}: no JSON ({error}); name a load plan") from error
     try:
-        return _plan(document, path.parent)
+        engine = document.get("engine")
+        return _plan(
+            document,
+            path.parent,
+            older(document, path.parent) if engine is None else EnginePlan.from_document(engine, path.parent),
+        )
     except InputError as error:
         raise RunError(f"{path}: {error}") from error
     except KeyError as error:
@@ -344,19 +362,19 @@ def read_plan(path: Path) -> LoadPlan:
 _PLAIN_FIELDS = ("topology", "caller", "payload_bytes", "seed", "users", "timeout_s", "traffic_origin")
 
 
-def _plan(document: Mapping[str, Any], beside: Path) -> LoadPlan:
+def _plan(document: Mapping[str, Any], beside: Path, engine: EnginePlan) -> LoadPlan:
     arrivals = arrivals_from_document(document["arrivals"])
     if isinstance(arrivals, Trace):
         arrivals = replace(arrivals, path=str(beside / arrivals.path))
     return LoadPlan(
         **{name: document[name] for name in _PLAIN_FIELDS},
-        tear_every=document.get("tear_every", 0),  # plans of older runs lack this and the next six
+        tear_every=document.get("tear_every", 0),  # plans of older runs lack this and the next five
         processes=document.get("processes", 1),
         drivers=document.get("drivers", 1),
         streams=document.get("streams", 0),
         edge_every=document.get("edge_every", 0),
         edge_cases=tuple(EdgeCase(**case) for case in document.get("edge_cases", ())),
-        locust=LocustPlan.from_document(document.get("steering"), beside),
+        engine=engine,
         use_cases=tuple(UseCase(**use_case) for use_case in document["use_cases"]),
         arrivals=arrivals,
         endpoints=Endpoints.from_document(document["endpoints"]),
@@ -368,8 +386,3 @@ def _plan(document: Mapping[str, Any], beside: Path) -> LoadPlan:
 
 def _number_of(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def _check(holds: bool, name: str, problem: str) -> None:  # noqa: FBT001 (a condition, not a flag)
-    if not holds:
-        raise InputError(f"{name}: {problem}")

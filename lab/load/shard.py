@@ -24,9 +24,9 @@ import uvloop
 from lab.errors import LabError
 from lab.load.arrivals import Share
 from lab.load.coordinator import PLANS
-from lab.load.driver import drive_plans, drive_share
 from lab.load.engine import connect, raise_priority
 from lab.load.open_loop import Start, Stop
+from lab.load.open_loop_run import drive_plans, drive_share
 from lab.load.plan import read_plan
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def run(work: Work) -> None:
     """Does the work, reports the result, and returns when the coordinator needs nothing more.
 
     Raises:
-        LabError: see :func:`lab.load.driver.drive_share`.
+        LabError: see :func:`lab.load.open_loop_run.drive_share`.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

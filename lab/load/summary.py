@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from lab.errors import RunError
 from lab.history import UNSENT
 from lab.load.arrivals import NS
 from lab.measure.latency import LatencyHistogram
@@ -166,6 +167,16 @@ def combine(results: Sequence[ShardResult], drivers: Sequence[DriverReport] = ()
         processes=len(results),
         drivers=drivers,
     )
+
+
+def require_no_problem(summary: DriverSummary) -> None:
+    """Raises if a driver of several failed.
+
+    Raises:
+        RunError: the message says which, and why.
+    """
+    if problems := [f"{each.name} {each.problem}" for each in summary.drivers if each.problem]:
+        raise RunError("; ".join(problems))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,13 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from lab.load.arrivals import arrivals_to_document
+from lab.load.plan import OPEN_LOOP
 from lab.reading import read_bytes
 from lab.report.scales import size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from lab.load.plan import LoadPlan
     from lab.report.run import ReportedRun
@@ -40,9 +42,9 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
         "rate": f"{run.result.summary.offered or 0:g} rps" if rate is None else f"{rate:g} rps",
         "duration": "its own" if duration is None else f"{duration:g} s",
     }
-    if plan.locust is not None and not plan.scheduled:
-        when["arrivals"], when["rate"] = plan.locust.in_words, "none offered"
-        if plan.locust.by_hand:
+    if not plan.engine.scheduled:
+        when["arrivals"], when["rate"] = plan.engine.in_words, "none offered"
+        if plan.engine.by_hand:
             when["duration"] = "its own"
     card = run.versions
     software = {name: card[name] for name in card if name not in (*_MACHINE, *_ENGINE, "lab")}
@@ -70,14 +72,19 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
 def _driver(plan: LoadPlan) -> str:
     if plan.drivers > 1:
         return f"{plan.drivers} drivers"
-    if plan.locust is None:
-        return "1 process" if plan.processes == 1 else f"{plan.processes} processes"
-    workers = plan.locust.workers
+    engine = plan.engine
+    named = () if engine.name == OPEN_LOOP.name else (engine.name,)
+    processes = "1 process" if plan.processes == 1 else f"{plan.processes} processes"
+    settings = (f"{name} {value}" for name, value in engine.settings.items())
+    files = (f"{name} {_digest(path)}" for name, path in engine.files.items())
+    return ", ".join((*named, f"{engine.workers} workers" if engine.workers else processes, *settings, *files))
+
+
+def _digest(path: Path) -> str:
     try:
-        digest = hashlib.sha256(read_bytes(plan.locust.locustfile)).hexdigest()[:8]
+        return hashlib.sha256(read_bytes(path)).hexdigest()[:8]
     except OSError:
-        digest = "lost"
-    return f"Locust, {f'{workers} workers' if workers else '1 process'}, locustfile {digest}"
+        return "lost"
 
 
 def differing(a: Mapping[str, str], b: Mapping[str, str]) -> list[tuple[str, str, str]]:

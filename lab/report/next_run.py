@@ -32,7 +32,7 @@ def command(plan: LoadPlan, *, lab: str, topology: str, may_call: Sequence[str])
         topology: to send over instead.
         may_call: the use cases that its caller may call.
     """
-    if plan.locust is not None and not plan.scheduled:
+    if not plan.engine.scheduled:
         return ""
     of_lab = _given(("--name", lab, "default"))
     return shlex.join(["lab", "load", "--topology", topology, *_options(plan), *_chosen(plan, may_call), *of_lab])

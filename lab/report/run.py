@@ -243,7 +243,7 @@ def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
 def _start_ns(plan: LoadPlan, history: Columns) -> int:
     if not len(history):
         return 0
-    if not plan.scheduled:
+    if not plan.engine.scheduled:
         return int(history.numbers("intended_ns").min())
     row = int(history.numbers("sequence").argmin())
     sequence = int(history.numbers("sequence")[row])

@@ -6,12 +6,10 @@
 from lab.runs.background_load import background_load
 from lab.runs.drive import LoadOptions, RunContext, drive
 from lab.runs.judging import RunResult, Terms, judge
-from lab.runs.locustfile import LocustOptions
 from lab.runs.parallel import ParallelResult, drive_parallel, runs_in
 
 __all__ = [
     "LoadOptions",
-    "LocustOptions",
     "ParallelResult",
     "RunContext",
     "RunResult",

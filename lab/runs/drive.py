@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lab.errors import InputError, LabNotRunningError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.clocks import unix_offset_ns
-from lab.load.plan import CHOSEN_FIELDS, EdgeCase, LoadPlan, UseCase
+from lab.load.plan import CHOSEN_FIELDS, OPEN_LOOP, EdgeCase, EnginePlan, LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.arrival_evidence import save_arrivals
@@ -18,10 +18,9 @@ from lab.runs.clock import Began
 from lab.runs.edge_cases import edge_cases
 from lab.runs.events import save_events
 from lab.runs.evidence import SETTLING_NS
-from lab.runs.folder import EVIDENCE
+from lab.runs.folder import EVIDENCE, evidence_in
 from lab.runs.judging import DEFAULT_TERMS, Terms, judge, write_summary
 from lab.runs.load_metrics import counting
-from lab.runs.locustfile import LocustOptions, locust_plan_of
 from lab.runs.planned import save_planned
 from lab.runs.probing import probes_in, probing
 from lab.runs.published import save_published
@@ -80,7 +79,7 @@ class LoadOptions:
             none. Contexts other than the default vary only in the fields with several choices.
         edge_cases: to use instead of the route table's.
         endpoints: addresses to use instead of the caller's own sidecar, resolver and gateways.
-        locust: options for Locust; None for the open-loop driver.
+        engine: that drives it, with its options, as :attr:`lab.load.engines.Engine.plan` returns it.
         terms: what the run is asked.
     """
 
@@ -104,7 +103,7 @@ class LoadOptions:
     edge_every: int = 0
     edge_cases: tuple[EdgeCase, ...] = ()
     endpoints: Endpoints | None = None
-    locust: LocustOptions | None = None
+    engine: EnginePlan = OPEN_LOOP
     terms: Terms = DEFAULT_TERMS
 
 
@@ -155,7 +154,6 @@ def drive(
     """
     folder = run_folder.new_run_folder(context.runs)
     plan = plan_for(options, context)
-    ui_port = None if plan.locust is None else plan.locust.ui_port
     run_folder.create(folder)
     save_plan(folder, plan, context)
     registered = context.registrations()
@@ -168,7 +166,7 @@ def drive(
             count(reported)
             progress(reported)
 
-        status = context.runtime.run_driver(folder, options.caller, report, ui_port, cancel_token)
+        status = context.runtime.run_driver(folder, options.caller, report, plan.engine.ui_port, cancel_token)
     records = save_evidence(folder, context, registered, began=began)
     save_surroundings(folder, context)
     return judge_run(folder, status, options.terms, provide_key(context.units.parent), records)
@@ -182,7 +180,7 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
     """
     document = context.in_force().document or {}
     use_cases = _use_cases(options, document)
-    edge_every = options.edge_every if options.locust is None else 0
+    edge_every = options.edge_every if options.engine.as_drawn else 0
     plan = LoadPlan(
         topology=options.topology,
         caller=options.caller,
@@ -206,14 +204,16 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
         contexts=options.contexts,
         timeout_s=options.timeout_s,
         tear_every=options.tear_every,
-        locust=None if options.locust is None else locust_plan_of(options.locust),
+        engine=options.engine,
         processes=options.processes,
         drivers=options.drivers,
         streams=options.streams,
         edge_every=edge_every,
         edge_cases=options.edge_cases or (_edge_cases(options, document, use_cases) if edge_every else ()),
     )
-    if plan.scheduled:
+    if taken := sorted(plan.engine.files.keys() & {*EVIDENCE, run_folder.SPOOL}):
+        raise InputError(f"engine {plan.engine.name}: {taken[0]} is a file of every run; rename the engine's")
+    if plan.engine.scheduled:
         plan.schedule()  # raises for a bad trace, before anything is created
     return plan
 
@@ -280,12 +280,12 @@ def judge_run(
     Raises:
         UnitError: the driver failed.
     """
-    seal(folder, EVIDENCE, key)
+    seal(folder, evidence_in(folder), key)
     if problem := problem_of_driver(folder, status):
         raise problem
     result = judge(folder, records, terms=terms)
     write_summary(result)
-    seal(folder, EVIDENCE, key)
+    seal(folder, evidence_in(folder), key)
     return result
 
 

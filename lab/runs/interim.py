@@ -23,13 +23,7 @@ if TYPE_CHECKING:
     from lab.checkers import Evidence
     from lab.runs.drive import RunContext
 
-_OF_BEGINNING = (
-    run_folder.PLAN,
-    run_folder.PLANNED,
-    run_folder.TRACE,
-    run_folder.LOCUSTFILE,
-    run_folder.REVISIONS,
-)
+_OF_BEGINNING = (run_folder.PLAN, run_folder.PLANNED, run_folder.TRACE, run_folder.REVISIONS)
 
 
 def judge_so_far(folder: Path, context: RunContext) -> RunResult:

@@ -15,7 +15,7 @@ from lab.load.arrivals import Schedule
 from lab.load.summary import RunSummary, summarize
 from lab.routing.bulk_allocation import gc_disabled
 from lab.runs.evidence import evidence_of
-from lab.runs.folder import EVIDENCE, SUMMARY, intact, plan_of
+from lab.runs.folder import SUMMARY, evidence_in, intact, plan_of
 from lab.runs.seal import UNSEALED, verify
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def judge(folder: Path, records: Sequence[Record] | None = None, *, terms: Terms
     Raises:
         RunError: a file is missing, cannot be read, or is not as it was sealed.
     """
-    sealed = verify(folder, EVIDENCE)
+    sealed = verify(folder, evidence_in(folder))
     plan = plan_of(folder)
     with intact(folder), gc_disabled():
         return judged(folder, evidence_of(folder, plan, records), sealed, terms)

@@ -24,7 +24,7 @@ from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.clock import Began
 from lab.runs.drive import judge_run, plan_for, problem_of_driver, save_evidence, save_plan, save_surroundings
-from lab.runs.folder import EVIDENCE
+from lab.runs.folder import EVIDENCE, evidence_in
 from lab.runs.load_metrics import counting
 from lab.runs.probing import probing
 from lab.runs.seal import provide_key, seal, verify
@@ -186,7 +186,7 @@ def _judged(
     results = []
     for name, (options, status) in runs.items():
         if problem_of_driver(folder / name, status):
-            seal(folder / name, EVIDENCE, key)
+            seal(folder / name, evidence_in(folder / name), key)
         else:
             results.append(judge_run(folder / name, status, options.terms, key))
     return results
@@ -200,8 +200,8 @@ def _plans(options: Sequence[LoadOptions], context: RunContext) -> dict[str, Loa
         name = f"{each.topology}-{each.caller}"
         if name in plans:
             raise InputError(f"--caller: {each.caller} is named twice; name each once")
-        if each.locust is not None:
-            raise InputError("--engine: Locust drives one caller at a time; name one, or leave out --engine")
+        if not each.engine.as_drawn:
+            raise InputError(f"--engine: {each.engine.name} drives one caller at a time; name one, or leave it out")
         plans[name] = plan_for(each, context)
     return plans
 

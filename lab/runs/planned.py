@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, get_type_hints
 from lab.checkers.plain_schedule import PlannedRequest, PlannedRun, is_planned, planned_requests, planned_run
 from lab.errors import RunError
 from lab.history.parquet import open_parquet
-from lab.reading import MAX_SMALL_BYTES, open_regular, read_text
-from lab.runs.folder import PLAN, PLANNED, read_json
+from lab.reading import open_regular
+from lab.runs.folder import PLAN, PLANNED, plan_of, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ _ROW_GROUP = 65_536
 
 def save_planned(folder: Path) -> None:
     """Writes the planned requests of the run in this folder, whose plan is there; nothing if nothing plans them."""
-    plan = read_json(folder / PLAN)
+    plan = _plan_in(folder)
     if not is_planned(plan):
         return
     pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
@@ -45,7 +45,7 @@ def planned_in(folder: Path) -> PlannedRun | None:
     Raises:
         RunError: the file holds something else.
     """
-    plan = read_json(folder / PLAN)
+    plan = _plan_in(folder)
     if not is_planned(plan):
         return None
     path = folder / PLANNED
@@ -60,11 +60,15 @@ def planned_in(folder: Path) -> PlannedRun | None:
     return planned_run(plan, [PlannedRequest(*row) for row in zip(*columns, strict=True)])
 
 
+def _plan_in(folder: Path) -> Any:
+    """A run's plan in its JSON form, with its engine's part also if it is from before plans named their engine."""
+    plan = read_json(folder / PLAN)
+    return plan if "engine" in plan else {**plan, "engine": plan_of(folder).engine.to_document()}
+
+
 def _computed(folder: Path, plan: Any) -> Iterator[PlannedRequest]:
-    locust = plan.get("steering")
-    locustfile = "" if locust is None else read_text(folder / locust["locustfile"], MAX_SMALL_BYTES)
     if plan["arrivals"]["kind"] != "trace":
-        yield from planned_requests(plan, (), locustfile)
+        yield from planned_requests(plan)
         return
     with TextIOWrapper(open_regular(folder / plan["arrivals"]["path"]), encoding="utf-8-sig", newline="") as trace:
-        yield from planned_requests(plan, trace, locustfile)
+        yield from planned_requests(plan, trace)

@@ -15,9 +15,9 @@ import uvloop
 
 from lab.client import Answer
 from lab.lab import Lab
-from lab.load.driver import drive
 from lab.load.engine import connect, write_summary
 from lab.load.open_loop import Stop
+from lab.load.open_loop_run import drive
 from lab.load.outcome import LoadClient
 from lab.load.plan import LoadPlan, read_plan
 from lab.runs import LoadOptions, RunContext, RunResult

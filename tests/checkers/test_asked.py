@@ -62,7 +62,7 @@ def test_a_payload_of_an_unknown_api_is_not_compared() -> None:
     assert verdict.outcome == "valid"
 
 
-def test_what_a_locustfile_decides_is_not_compared() -> None:
+def test_what_an_engine_decides_is_not_compared() -> None:
     plan = [each._replace(device=ANY) for each in PLAN]
     tv, germany = (asked.check(_evidence(plan, **changes)) for changes in ({"device": "tv"}, {"country": "de"}))
     assert tv
@@ -82,7 +82,7 @@ def test_what_a_locustfile_decides_is_not_compared() -> None:
         (5, 10, ""),
     ],
 )
-def test_locusts_users_take_turns(users: int, asking: int, said: str) -> None:
+def test_users_take_turns(users: int, asking: int, said: str) -> None:
     requests = [each._replace(user_id=ONE_OF_THE_USERS) for each in PLAN]
     records = [make_record(number, user_id=f"u{number % asking}") for number in range(N)]
     plan = PlannedRun(requests, "constant", 1e9 / STEP_NS, N * STEP_NS, users)
@@ -91,7 +91,7 @@ def test_locusts_users_take_turns(users: int, asking: int, said: str) -> None:
     assert [each.message for each in verdict.violations] == [said][: len(said)]
 
 
-def test_where_a_locustfile_decides_everything_times_alone_are_compared() -> None:
+def test_where_an_engine_decides_everything_times_alone_are_compared() -> None:
     plan = [PlannedRequest(each.offset_ns) for each in PLAN]
     verdict, late = asked.check(_evidence(plan)), asked.check(_evidence(plan, intended_ns=5))
     assert verdict

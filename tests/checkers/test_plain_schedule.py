@@ -13,7 +13,7 @@ from lab.checkers.plain_models import payload_size
 from lab.checkers.plain_schedule import ANY, ONE_OF_THE_USERS, PlannedRequest, is_planned, planned_requests, planned_run
 from lab.load.arrivals import Constant, Poisson, Share, Trace
 from lab.load.mix import Mix
-from lab.load.plan import EdgeCase, LocustPlan, UseCase, write_plan
+from lab.load.plan import OPEN_LOOP, EdgeCase, EnginePlan, UseCase, write_plan
 from models.apis import APIS
 from tests.load.builders import load_plan
 
@@ -106,41 +106,35 @@ def test_a_payload_of_an_unknown_api_is_not_planned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("locust", "planned"),
+    ("engine", "planned"),
     [
-        (LocustPlan(locustfile=Path("locustfile.py")), True),
-        (LocustPlan(locustfile=Path("locustfile.py"), ui_port=8089), False),
-        (LocustPlan(locustfile=Path("locustfile.py"), closed_loop=True), False),
-        (None, True),
+        (EnginePlan(name="people"), True),
+        (EnginePlan(name="people", ui_port=8089), False),
+        (EnginePlan(name="people", closed_loop=True), False),
+        (OPEN_LOOP, True),
     ],
 )
-def test_people_and_waiting_users_leave_no_plan(tmp_path: Path, *, locust: LocustPlan | None, planned: bool) -> None:
-    plan = load_plan(tmp_path, locust=locust)
-    assert (is_planned(_document(plan, tmp_path)), plan.scheduled) == (planned, planned)
+def test_people_and_waiting_users_leave_no_plan(tmp_path: Path, *, engine: EnginePlan, planned: bool) -> None:
+    plan = load_plan(tmp_path, engine=engine)
+    assert (is_planned(_document(plan, tmp_path)), plan.engine.scheduled) == (planned, planned)
 
 
-def of_locust(tmp_path: Path, call: str) -> tuple[list[PlannedRequest], list[PlannedRequest]]:
-    """The requests that Locust is to send where its tasks make this call, and those without Locust."""
-    plan = load_plan(tmp_path, contexts=CONTEXTS, locust=LocustPlan(locustfile=Path("locustfile.py")))
-    document = _document(plan, tmp_path)
-    found = list(planned_requests(document, (), f"{call}\n"))
+def deciding(tmp_path: Path, *fields: str) -> tuple[list[PlannedRequest], list[PlannedRequest]]:
+    """The requests that an engine is to send which decides these fields, and those of the open loop."""
+    plan = load_plan(tmp_path, contexts=CONTEXTS, engine=EnginePlan(name="people", decides=fields))
+    found = list(planned_requests(_document(plan, tmp_path)))
     assert [each.offset_ns for each in found] == list(plan.schedule().offsets_ns)
-    return found, list(planned_requests({**document, "steering": None}))
+    return found, list(planned_requests(_document(replace(plan, engine=OPEN_LOOP), tmp_path)))
 
 
-def test_where_a_locustfile_decides_the_use_case_times_alone_are_planned(tmp_path: Path) -> None:
-    found, _ = of_locust(tmp_path, "self.ask('Rows')")
+def test_where_an_engine_decides_the_use_case_times_alone_are_planned(tmp_path: Path) -> None:
+    found, _ = deciding(tmp_path, "use_case")
     assert {each._replace(offset_ns=0) for each in found} == {PlannedRequest(0)}
 
 
-def test_what_a_locustfile_does_not_decide_is_planned(tmp_path: Path) -> None:
-    found, drawn = of_locust(tmp_path, "self.ask(context={'device': 'tv'}, payload=8)")
+def test_what_an_engine_does_not_decide_is_planned(tmp_path: Path) -> None:
+    found, drawn = deciding(tmp_path, "device", "payload_bytes")
     assert found == [each._replace(user_id=ONE_OF_THE_USERS, device=ANY, payload_bytes=0) for each in drawn]
-
-
-def test_a_field_that_no_request_has_leaves_times_alone(tmp_path: Path) -> None:
-    found, _ = of_locust(tmp_path, "self.ask(context={'shoes': 'red'})")
-    assert {each.use_case for each in found} == {""}
 
 
 def test_an_unknown_process_is_an_error(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def test_pressure_is_read_as_the_kernel_writes_it() -> None:
         ([], 10, "no --rate is given: 10 rps fit this machine now; `--rate 10` repeats it"),
         (["--rate", "70"], 70, ""),
         (["--engine", "locust"], 100, ""),
+        (["--workers", "0"], 100, ""),
     ],
 )
 def test_the_command_chooses_a_rate_only_if_none_is_given(

@@ -106,7 +106,7 @@ def test_the_command_drives_all_and_checks_all(lab: Lab) -> None:
         (["--caller", ","], "names no caller; write one, several with commas, or all"),
         (["--caller", "homepage,nobody"], "'nobody' is not in this lab"),
         (["--caller", "all", "--use-case", "UpNext"], "leave it out, or name one caller"),
-        (["--caller", "all", "--engine", "locust"], "Locust drives one caller at a time"),
+        (["--caller", "all", "--engine", "locust"], "locust drives one caller at a time"),
     ],
 )
 def test_a_mistake_is_one_line_and_drives_nothing(lab: Lab, mistake: list[str], remedy: str) -> None:

@@ -12,8 +12,8 @@ from lab.errors import CallError, RunError
 from lab.history import UNSENT, Record, SpoolWriter, read_spool
 from lab.load import open_loop
 from lab.load.arrivals import Constant, Poisson, Trace
-from lab.load.driver import drive
 from lab.load.open_loop import OpenLoop, Stop
+from lab.load.open_loop_run import drive
 from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.load.summary import DriverSummary, summarize

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NAME = "asked"
 
 TOOK_TURNS = 0.9
-"""Share of Locust's users that must have asked; one whose answer does not come misses its further turns alone."""
+"""Share of the users that must have asked; one whose answer does not come misses its further turns alone."""
 
 _ASKED = PlannedRequest._fields[1:]
 _PAYLOAD = _ASKED.index("payload_bytes")
@@ -34,9 +34,9 @@ def check(evidence: Evidence) -> Verdict | None:
 
     The plan's requests are computed by :mod:`lab.checkers.plain_schedule`, which shares nothing with the driver. The
     intended times must all lie on the schedule: their differences to the planned offsets are one number, the start of
-    the run. Use case, user, context and payload must be the planned ones, but for what a locustfile decides. Locust's
-    users must have taken turns: :data:`TOOK_TURNS` of them, or of the requests if those are fewer. A payload of an API
-    that the checkers do not know is not compared.
+    the run. Use case, user, context and payload must be the planned ones, but for what the engine decides. Its users
+    must have taken turns, if it has some: :data:`TOOK_TURNS` of them, or of the requests if those are fewer. A
+    payload of an API that the checkers do not know is not compared.
 
     Returns:
         None if nothing was planned: people, or users who wait for answers, decided when to ask. Invalid if any record
@@ -82,7 +82,7 @@ def _content_apart(record: Record, request: PlannedRequest) -> str:
 
 
 def _without_turns(plan: PlannedRun, sent: Sequence[Record]) -> list[Violation]:
-    """Says it of the last request, if too few of Locust's users asked."""
+    """Says it of the last request, if too few of the users asked, where they take turns."""
     if not sent or plan.requests[0].user_id != ONE_OF_THE_USERS:
         return []
     users = len({each.user_id for each in sent} & {f"u{number}" for number in range(plan.users)})

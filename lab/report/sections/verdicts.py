@@ -25,8 +25,8 @@ def view(runs: Sequence[ReportedRun]) -> list[tuple[ReportedRun, str, str, int]]
 
 
 def _when(plan: LoadPlan) -> str:
-    if plan.locust is not None and not plan.scheduled:
-        return f"Locust, {plan.locust.in_words}"
+    if not plan.engine.scheduled:
+        return f"{plan.engine.name}, {plan.engine.in_words}"
     return arrivals_text(plan.arrivals)
 
 

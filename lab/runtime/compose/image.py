@@ -26,7 +26,10 @@ REPOSITORY = "inference-routing-lab"
 BASE_IMAGES = ("python:3.13-slim", f"{REPOSITORY}-base:local")
 """Candidates for the base image: the first that is here, else the first, pulled."""
 
-_FILES = ("compose/Dockerfile", "compose/requirements.lock", "compose/healthcheck.py", ".ci/setup")
+_FILES = (
+    *("compose/Dockerfile", "compose/requirements.lock", "compose/healthcheck.py", "compose/entry_points.py"),
+    *(".ci/setup", "pyproject.toml"),
+)
 _ROOMS = ("lab", "services", "models")
 _CODE = (".py", ".js")
 LABEL = f"{REPOSITORY}.checkout"

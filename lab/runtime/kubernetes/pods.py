@@ -98,7 +98,7 @@ def pod_defaults(setting: Setting, account: str) -> dict[str, Any]:
     return {
         "serviceAccountName": account,
         "automountServiceAccountToken": False,
-        # A Service `locust-web` would otherwise set LOCUST_WEB_PORT to an address.
+        # Otherwise a Service `load-web` would set LOAD_WEB_PORT to an address, and programs read such variables.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 10,
         "securityContext": {

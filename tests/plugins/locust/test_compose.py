@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from lab.lab import Lab
-from lab.runs import LoadOptions, LocustOptions, judge
+from lab.plugins.locust.plan import plan_of
+from lab.runs import LoadOptions, judge
 from lab.waiting import eventually
 from tests.lab_command import await_line, start_lab
 from tests.labs import docker_objects_of
@@ -26,9 +27,7 @@ def test_locust_drives_from_within_the_pod_and_is_steered_from_this_machine(comp
     units = docker_objects_of(compose_lab)
 
     result = compose_lab.load(
-        LoadOptions(
-            topology="mesh", caller="homepage", rate=50, duration_s=2, users=20, locust=LocustOptions(workers=2)
-        )
+        LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=2, users=20, engine=plan_of(workers=2))
     )
 
     assert result.summary.ok == result.summary.planned > 0
@@ -41,7 +40,7 @@ def test_locust_drives_from_within_the_pod_and_is_steered_from_this_machine(comp
         *("load", "--engine", "locust", "--workers", "1", "--ui", "--ui-port", str(port), "--users", "10"),
     )
     url = f"http://127.0.0.1:{port}"
-    await_line(run, "Locust's UI", url)
+    await_line(run, "UI of locust", url)
     eventually("the UI answers", lambda: asked(url), within=timedelta(seconds=10), until=lambda status: status == 200)
     assert asked(f"{url}/swarm", b"user_count=10&spawn_rate=10") == 200
     assert run.stderr is not None

@@ -4,7 +4,7 @@ from random import Random
 import pytest
 
 from lab.load.arrivals import Constant, Share, schedule
-from lab.load.locust.pacing import NS, ClosedLoopPacing, DueRequest, RatePacing, ScheduledPacing, sequence_numbers
+from lab.plugins.locust.pacing import NS, ClosedLoopPacing, DueRequest, RatePacing, ScheduledPacing, sequence_numbers
 
 START_NS = 5 * NS
 DRAW = Random(1)  # noqa: S311 (no secret)

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from lab.history import SpoolWriter
     from lab.load.arrivals import Share
-    from lab.load.locust.pacing import DueRequest
     from lab.load.mix import Payload, RequestSpec
     from lab.load.open_loop import Start, Stop
     from lab.load.outcome import LoadClient, Outcome
     from lab.load.plan import LoadPlan
+    from lab.plugins.locust.pacing import DueRequest
 
 
 class QueuedRequest:

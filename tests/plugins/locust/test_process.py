@@ -15,22 +15,25 @@ import pytest
 
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant
-from lab.load.plan import EXAMPLE, LocustPlan, read_plan, write_plan
+from lab.load.plan import OPEN_LOOP, read_plan, write_plan
 from lab.load.progress import Progress
+from lab.plugins.locust.plan import EXAMPLE
+from lab.runs.folder import plan_of
 from tests.load.builders import GatedServer, load_plan
 from tests.load.driven import DEADLINE_S, children, completed, ended, outcome_of, progress_of, running
+from tests.plugins.locust.builders import by_locust
 from tests.ports import free_port
 from tests.waiting import eventually
 
-TWO_WORKERS = LocustPlan(locustfile=EXAMPLE, workers=2)
+TWO_WORKERS = by_locust(workers=2)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 async def test_every_request_of_the_plan_is_sent_once_and_recorded_once(
     tmp_path: Path, server: GatedServer, workers: int
 ) -> None:
-    locust = LocustPlan(locustfile=EXAMPLE, workers=workers)
-    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 1), users=11, locust=locust)
+    locust = by_locust(workers=workers)
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 1), users=11, engine=locust)
 
     out = await completed(plan)
 
@@ -55,7 +58,7 @@ async def test_every_request_of_the_plan_is_sent_once_and_recorded_once(
 
 async def test_a_stall_shows_in_all_requests_that_were_due_meanwhile(tmp_path: Path, server: GatedServer) -> None:
     # Three users, who all wait for the gate: the others' turns come and nobody is free.
-    plan = load_plan(tmp_path, server.address, arrivals=Constant(50, 2), users=3, locust=LocustPlan(locustfile=EXAMPLE))
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(50, 2), users=3, engine=by_locust())
     server.waiting_for = 4  # the warm-up, and the users
 
     async with running(plan) as process:
@@ -81,8 +84,8 @@ async def test_a_stall_shows_in_all_requests_that_were_due_meanwhile(tmp_path: P
 async def test_a_signal_ends_it_with_every_request_accounted_for_and_no_process_left(
     tmp_path: Path, server: GatedServer, workers: int
 ) -> None:
-    locust = LocustPlan(locustfile=EXAMPLE, workers=workers)
-    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 100), users=10, locust=locust)
+    locust = by_locust(workers=workers)
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 100), users=10, engine=locust)
 
     async with running(plan) as process:
         await progress_of(process)
@@ -104,7 +107,7 @@ async def test_a_signal_ends_it_with_every_request_accounted_for_and_no_process_
 async def test_a_run_stopped_before_it_has_begun_accounts_for_every_request(
     tmp_path: Path, server: GatedServer
 ) -> None:
-    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 10), users=10, locust=TWO_WORKERS)
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 10), users=10, engine=TWO_WORKERS)
 
     async with running(plan) as process:
         # Signals are heeded by then, and workers are not there yet.
@@ -119,7 +122,7 @@ async def test_a_run_stopped_before_it_has_begun_accounts_for_every_request(
 
 
 async def test_workers_end_with_a_driver_that_is_killed(tmp_path: Path, server: GatedServer) -> None:
-    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 100), users=10, locust=TWO_WORKERS)
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 100), users=10, engine=TWO_WORKERS)
 
     async with running(plan) as process:
         await progress_of(process)
@@ -133,7 +136,7 @@ async def test_workers_end_with_a_driver_that_is_killed(tmp_path: Path, server: 
 
 
 async def test_a_worker_that_dies_breaks_the_run_off_by_name(tmp_path: Path, server: GatedServer) -> None:
-    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 100), users=10, locust=TWO_WORKERS)
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 100), users=10, engine=TWO_WORKERS)
 
     async with running(plan) as process:
         await progress_of(process)
@@ -151,7 +154,7 @@ async def test_a_users_locustfile_decides_the_requests(tmp_path: Path, server: G
     mine = tmp_path / "mine.py"
     mine.write_text(
         "from locust import constant, task\n"
-        "from lab.load.locust import LabUser\n"
+        "from lab.plugins.locust import LabUser\n"
         "class Person(LabUser):\n"
         "    wait_time = constant(0.05)\n"
         "    @task\n"
@@ -159,8 +162,8 @@ async def test_a_users_locustfile_decides_the_requests(tmp_path: Path, server: G
         "        answer = self.ask('ContinueWatchingRanking', {'device': 'watch', 'user_id': 'me'}, payload=2_000)\n"
         "        assert (answer.status, answer.version) == ('OK', 'v1')\n"
     )
-    locust = LocustPlan(locustfile=mine, workers=1, closed_loop=True)
-    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 1), users=4, locust=locust)
+    locust = by_locust(mine, workers=1, closed_loop=True)
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 1), users=4, engine=locust)
 
     await completed(plan)
 
@@ -180,10 +183,10 @@ async def test_an_unknown_use_case_or_field_is_one_line(
 ) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "from locust import task\nfrom lab.load.locust import LabUser\n"
+        "from locust import task\nfrom lab.plugins.locust import LabUser\n"
         f"class Person(LabUser):\n    @task\n    def look(self):\n        self.ask({asked})\n"
     )
-    plan = load_plan(tmp_path, server.address, users=2, locust=LocustPlan(locustfile=mine, workers=1))
+    plan = load_plan(tmp_path, server.address, users=2, engine=by_locust(mine, workers=1))
 
     code, _, err = await outcome_of(plan)
 
@@ -193,8 +196,8 @@ async def test_an_unknown_use_case_or_field_is_one_line(
 
 async def test_the_ui_steers_a_run_on_this_machine_only(tmp_path: Path, server: GatedServer) -> None:
     port = free_port()
-    locust = LocustPlan(locustfile=EXAMPLE, workers=1, ui_port=port)
-    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 1), users=10, locust=locust)
+    locust = by_locust(workers=1, ui_port=port)
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 1), users=10, engine=locust)
     ui = f"http://127.0.0.1:{port}"
 
     async with running(plan) as process:
@@ -228,30 +231,37 @@ async def test_a_taken_port_is_one_line(tmp_path: Path, server: GatedServer) -> 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        locust = LocustPlan(locustfile=EXAMPLE, ui_port=taken.getsockname()[1])
-        async with running(load_plan(tmp_path, server.address, locust=locust)) as process:
+        locust = by_locust(ui_port=taken.getsockname()[1])
+        async with running(load_plan(tmp_path, server.address, engine=locust)) as process:
             code, _, err = await ended(process)
 
     assert (code, len(err.splitlines())) == (1, 1)
     assert "--ui-port" in err
 
 
-def test_a_plan_with_steering_comes_back_from_its_file(tmp_path: Path) -> None:
-    locust = LocustPlan(locustfile=tmp_path / "mine.py", workers=3, ui_port=8089, closed_loop=True)
-    plan = load_plan(tmp_path, locust=replace(locust, locustfile=Path("mine.py")))
+def test_its_part_of_a_plan_comes_back_from_the_file_also_as_older_labs_wrote_it(tmp_path: Path) -> None:
+    locust = by_locust(tmp_path / "locustfile.py", workers=3, ui_port=8089, closed_loop=True, decides=("device",))
+    (tmp_path / "locustfile.py").write_bytes(EXAMPLE.read_bytes())
+    plan = load_plan(tmp_path, engine=replace(locust, files={"locustfile.py": Path("locustfile.py")}))
     write_plan(plan, tmp_path / "plan.json")
 
-    assert read_plan(tmp_path / "plan.json").locust == locust
+    assert read_plan(tmp_path / "plan.json").engine == plan_of(tmp_path).engine == locust
     document = orjson.loads((tmp_path / "plan.json").read_bytes())
-    del document["steering"]  # as an older lab wrote it
+    del document["engine"]
+    for steering, engine in (
+        ({"locustfile": "locustfile.py", "workers": 3, "ui_port": 8089, "closed_loop": True}, locust),
+        (None, OPEN_LOOP),
+    ):
+        (tmp_path / "plan.json").write_bytes(orjson.dumps({**document, "steering": steering}))
+        assert plan_of(tmp_path).engine == engine
     (tmp_path / "plan.json").write_bytes(orjson.dumps(document))
-    assert read_plan(tmp_path / "plan.json").locust is None
+    assert plan_of(tmp_path).engine == OPEN_LOOP
 
 
 async def test_a_run_ends_when_all_its_users_have_stopped(tmp_path: Path, server: GatedServer) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "from locust import task\nfrom locust.exception import StopUser\nfrom lab.load.locust import LabUser\n"
+        "from locust import task\nfrom locust.exception import StopUser\nfrom lab.plugins.locust import LabUser\n"
         "class Person(LabUser):\n"
         "    @task\n"
         "    def look_once(self):\n"
@@ -260,9 +270,7 @@ async def test_a_run_ends_when_all_its_users_have_stopped(tmp_path: Path, server
         "    def on_stop(self):\n"
         "        self.ask()\n"
     )
-    plan = load_plan(
-        tmp_path, server.address, arrivals=Constant(50, 1), users=5, timeout_s=0.5, locust=LocustPlan(locustfile=mine)
-    )
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(50, 1), users=5, timeout_s=0.5, engine=by_locust(mine))
 
     await completed(plan)
 
@@ -279,7 +287,7 @@ async def test_a_task_that_raises_is_logged_once_a_kind_and_counted(
 ) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "from itertools import count\nfrom locust import task\nfrom lab.load.locust import LabUser\n"
+        "from itertools import count\nfrom locust import task\nfrom lab.plugins.locust import LabUser\n"
         "numbers = count()\n"
         "class Person(LabUser):\n"
         "    @task\n"
@@ -290,9 +298,9 @@ async def test_a_task_that_raises_is_logged_once_a_kind_and_counted(
         "            raise KeyError(number)\n"
         "        raise ValueError(number)\n"
     )
-    locust = LocustPlan(locustfile=mine, workers=workers)
+    locust = by_locust(mine, workers=workers)
     async with running(
-        load_plan(tmp_path, server.address, arrivals=Constant(50, 1), users=5, locust=locust)
+        load_plan(tmp_path, server.address, arrivals=Constant(50, 1), users=5, engine=locust)
     ) as process:
         code, _, err = await ended(process)
 

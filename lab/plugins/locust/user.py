@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from locust import User, constant
 
 from lab.errors import LabError
-from lab.load.locust.pacing import ClosedLoopPacing
+from lab.plugins.locust.pacing import ClosedLoopPacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from locust.env import Environment
 
-    from lab.load.locust.user_pool import UserPool
     from lab.load.outcome import Outcome
+    from lab.plugins.locust.user_pool import UserPool
 
 
 class LabUser(User):

@@ -1,7 +1,8 @@
 """A process with users: a worker, or the driver itself if there are no workers; and its messages with the master.
 
-A worker is ``python -m lab.load.locust.user_process PLAN.json K/N PORT``, with K from 0 to N - 1. The driver starts and
-ends it. If the driver dies, standard input closes and the worker exits. Messages go over Locust's own connection.
+A worker is ``python -m lab.plugins.locust.user_process PLAN.json K/N PORT``, with K from 0 to N - 1. The driver
+starts and ends it. If the driver dies, standard input closes and the worker exits. Messages go over Locust's own
+connection.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from lab.errors import LabError
 from lab.history import SpoolWriter
 from lab.load.arrivals import Share
 from lab.load.engine import connect, raise_priority, warm_up
-from lab.load.locust.locustfile_loader import read_locustfile
-from lab.load.locust.loop_thread import LoopThread
-from lab.load.locust.pacing import ScheduledPacing
-from lab.load.locust.sender import Sender
-from lab.load.locust.task_errors import TaskErrors
-from lab.load.locust.user import LabUser
-from lab.load.locust.user_pool import UserPool
 from lab.load.open_loop import Start, Stop
 from lab.load.plan import read_plan
+from lab.plugins.locust.locustfile_loader import read_locustfile
+from lab.plugins.locust.loop_thread import LoopThread
+from lab.plugins.locust.pacing import ScheduledPacing
+from lab.plugins.locust.plan import LOCUSTFILE
+from lab.plugins.locust.sender import Sender
+from lab.plugins.locust.task_errors import TaskErrors
+from lab.plugins.locust.user import LabUser
+from lab.plugins.locust.user_pool import UserPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,16 +51,16 @@ def environment_of(plan: LoadPlan) -> Environment:
     Raises:
         InputError: the locustfile is invalid.
     """
-    assert plan.locust is not None  # noqa: S101 (set in every plan for Locust)
     # All users of a plan start at once. Locust warns of that, with HTTP users in mind.
     logging.getLogger("locust.runners").setLevel(logging.ERROR)
-    locustfile = read_locustfile(plan.locust.locustfile)
+    path = plan.engine.files[LOCUSTFILE]
+    locustfile = read_locustfile(path)
     options = Namespace(
         # Locust's own parser would also read its configuration files and environment variables.
         num_users=plan.users,
         spawn_rate=max(1, plan.users // _RAMP_S),
         run_time=None,
-        headless=not plan.locust.by_hand,
+        headless=not plan.engine.by_hand,
         stats_history_enabled=False,
         enable_rebalancing=False,
         web_base_path="",
@@ -68,7 +70,7 @@ def environment_of(plan: LoadPlan) -> Environment:
     )
     return Environment(
         user_classes=list(locustfile.users),
-        locustfile=plan.locust.locustfile.name,
+        locustfile=path.name,
         parsed_options=options,
         host=f"{plan.topology}, as {plan.caller}",  # the UI asks for one, and shows it
     )
@@ -132,7 +134,7 @@ class UserProcess:
 
     def __init__(self, plan: LoadPlan, share: Share, environment: Environment) -> None:
         self._plan, self._share, self._environment = plan, share, environment
-        self._schedule = plan.schedule().of(share) if plan.scheduled else None
+        self._schedule = plan.schedule().of(share) if plan.engine.scheduled else None
         self._thread = LoopThread()
         self._greenlets: list[gevent.Greenlet] = []
         self._stop: Stop | None = None

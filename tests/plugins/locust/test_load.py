@@ -21,7 +21,7 @@ from tests.labs import processes_of
 from tests.ports import free_port
 
 MINE = """from locust import constant, task
-from lab.load.locust import LabUser
+from lab.plugins.locust import LabUser
 class Shopper(LabUser):
     wait_time = constant(0.1)
     @task(3)
@@ -77,6 +77,8 @@ def test_an_edited_locustfile_with_its_own_waits_is_called_a_closed_loop(lab: La
     report = run_lab(lab, "report", str(folder.resolve()))
     assert report.returncode == 0, report.stderr
     assert "closed loop" in (folder / "report.html").read_text()
+    (folder / "locustfile.py").write_text(MINE.replace("0.1", "0.2"))
+    assert "locustfile.py: was changed after the run was sealed" in refusal(run_lab(lab, "check", folder), status=3)
 
 
 def test_ctrl_c_keeps_and_judges_the_history_and_leaves_no_process(lab: Lab) -> None:
@@ -99,7 +101,7 @@ def test_a_ui_steered_run_is_judged_and_a_second_ui_is_refused(lab: Lab) -> None
     port = free_port()
     run = drive(lab, "--ui", "--ui-port", str(port), "--users", "20", "--rate", "40")
     url = f"http://127.0.0.1:{port}"
-    await_line(run, "Locust's UI", url)
+    await_line(run, "UI of locust", url)
 
     def post(path: str, form: bytes) -> int:
         with urllib.request.urlopen(f"{url}{path}", form, timeout=10) as answer:  # noqa: S310 (our own)
@@ -125,7 +127,7 @@ def test_stop_in_the_ui_ends_and_judges_the_run(lab: Lab) -> None:
     port = free_port()
     run = drive(lab, "--ui", "--ui-port", str(port), "--users", "20", "--rate", "40", "--payload", "3000")
     url = f"http://127.0.0.1:{port}"
-    await_line(run, "Locust's UI", url)
+    await_line(run, "UI of locust", url)
     with urllib.request.urlopen(url, timeout=10) as page:
         assert ", as homepage" in page.read().decode()
     with urllib.request.urlopen(f"{url}/swarm", b"user_count=20&spawn_rate=20", timeout=10) as answer:  # noqa: S310 (our own)
@@ -158,11 +160,11 @@ def requests_of(url: str) -> int:
     ("mistake", "why"),
     [
         (["--engine", "locust", "--locustfile", "none.py"], "there is no such file"),
-        (["--engine", "grasshopper"], "'grasshopper' is not known"),
+        (["--engine", "grasshopper"], "engine 'grasshopper' is not known"),
         (["--engine", "open-loop", "--workers", "2"], "--workers: is for --engine locust, not for open-loop"),
         (["--engine", "locust", "--ui-port", "9000"], "there is no UI"),
         (["--engine", "locust", "--workers", "5", "--users", "4"], "each needs at least one user"),
-        (["--engine", "locust", "--processes", "2"], "not for Locust"),
+        (["--engine", "locust", "--processes", "2"], "not for engine locust"),
     ],
 )
 def test_a_steered_load_that_cannot_be_is_one_line_and_leaves_no_folder(lab: Lab, mistake: list[str], why: str) -> None:

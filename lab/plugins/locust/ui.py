@@ -11,7 +11,8 @@ from flask import abort, request
 from locust.stats import stats_history
 
 from lab.errors import InputError
-from lab.load.plan import LOOPBACK, UI_HOST_VARIABLE, check_free
+from lab.load.plan import UI_HOST_VARIABLE
+from lab.plugins.locust.plan import LOOPBACK, check_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable

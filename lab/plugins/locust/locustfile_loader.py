@@ -1,4 +1,4 @@
-"""Loads locustfiles. ``python -m lab.load.locust.locustfile_loader FILE`` prints what one defines, or the error.
+"""Loads locustfiles. ``python -m lab.plugins.locust.locustfile_loader FILE`` prints what one defines, or the error.
 
 A locustfile is a program, so it runs in a process of its own.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from locust.util.load_locustfile import load_locustfile
 
 from lab.errors import InputError, LabError
-from lab.load.locust.user import LabUser
+from lab.plugins.locust.user import LabUser
 from lab.reading import MAX_SMALL_BYTES, read_text
 
 
@@ -61,7 +61,7 @@ def read_locustfile(path: Path, name: str = "") -> Locustfile:
     if not users:
         others = f" (found {', '.join(found)})" if found else ""
         raise InputError(
-            f"{name}:1: has no class of users{others}; derive one from lab.load.locust.LabUser and give it a @task"
+            f"{name}:1: has no class of users{others}; derive one from lab.plugins.locust.LabUser and give it a @task"
         )
     for user in users:
         if not user.tasks:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from lab.checkers.plain_locustfile import EVERYTHING, decided_by
-from lab.load.plan import EXAMPLE
+from lab.plugins.locust.decided_fields import EVERYTHING, decided_by
+from lab.plugins.locust.plan import EXAMPLE, plan_of
 
-HEAD = "from locust import task\nfrom lab.load.locust import LabUser\nclass Visitor(LabUser):\n"
+HEAD = "from locust import task\nfrom lab.plugins.locust import LabUser\nclass Visitor(LabUser):\n"
 
 
 def asking(call: str) -> str:
@@ -44,6 +46,12 @@ def test_what_calls_name_is_decided_and_nothing_else(call: str, fields: set[str]
 def test_what_python_and_locust_bring_along_calls_nothing() -> None:
     imports = "from __future__ import annotations\nfrom collections.abc import Mapping\nimport locust, random"
     assert decided_by(f"{imports}\n{asking('ask()')}") == set()
+
+
+def test_a_field_that_no_request_has_may_decide_everything(tmp_path: Path) -> None:
+    locustfile = tmp_path / "mine.py"
+    locustfile.write_text(asking("ask(context={'shoes': 'red'})"))
+    assert plan_of(locustfile=locustfile).decides == tuple(EVERYTHING)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ EVERYTHING = frozenset({"use_case"})
 
 _ASK = "ask"
 _PARAMETERS = ("use_case", "context", "payload")
-_LOCUST = ("locust", "lab.load.locust")
+_LOCUST = ("locust", "lab.plugins.locust", "lab.load.locust")  # the last is its former name
 
 
 def decided_by(text: str) -> frozenset[str]:

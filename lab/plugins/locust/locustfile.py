@@ -11,7 +11,7 @@ answer, as people do. That is a closed loop: it slows down with the system that 
 
 from locust import task
 
-from lab.load.locust import LabUser
+from lab.plugins.locust import LabUser
 
 
 class Visitor(LabUser):

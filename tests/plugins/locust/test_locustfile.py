@@ -3,18 +3,20 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.errors import InputError
-from lab.load.plan import EXAMPLE, LocustPlan
-from lab.runs.locustfile import LocustOptions, locust_plan_of
+from lab.load.plan import EnginePlan
+from lab.plugins.locust.plan import EXAMPLE, plan_of
+from tests.plugins.locust.builders import by_locust
 
 PYTHON = sys.executable
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 USER = """from locust import between, task
-from lab.load.locust import LabUser
+from lab.plugins.locust import LabUser
 class Person(LabUser):
     {wait}
     @task
@@ -23,15 +25,14 @@ class Person(LabUser):
 """
 
 
-def read(tmp_path: Path, content: str) -> LocustPlan:
+def read(tmp_path: Path, content: str) -> EnginePlan:
     file = tmp_path / "mine.py"
     file.write_text(content)
-    return locust_plan_of(LocustOptions(locustfile=file))
+    return plan_of(locustfile=file)
 
 
 def test_the_example_goes_by_the_plan() -> None:
-    assert not locust_plan_of(LocustOptions()).closed_loop
-    assert locust_plan_of(LocustOptions()).locustfile == EXAMPLE
+    assert plan_of() == by_locust(EXAMPLE, decides=("device",))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_users_with_a_wait_of_their_own_make_a_closed_loop(tmp_path: Path, wait:
         ("x = 1\n\nraise SystemExit(3)\n", 3, "SystemExit"),
         ("x = 1\n", 1, "has no class of users"),
         ("from locust import User, task\nclass Other(User):\n  @task\n  def t(self): pass\n", 1, "found Other"),
-        ("from lab.load.locust import LabUser\n\nclass Idle(LabUser):\n    pass\n", 3, "Idle has nothing to do"),
+        ("from lab.plugins.locust import LabUser\n\nclass Idle(LabUser):\n    pass\n", 3, "Idle has nothing to do"),
     ],
 )
 def test_a_bad_locustfile_is_one_line_with_file_and_line(tmp_path: Path, content: str, line: int, why: str) -> None:
@@ -62,36 +63,39 @@ def test_a_bad_locustfile_is_one_line_with_file_and_line(tmp_path: Path, content
 
 def test_a_locustfile_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file"):
-        locust_plan_of(LocustOptions(locustfile=tmp_path / "none.py"))
+        plan_of(locustfile=tmp_path / "none.py")
 
 
 def test_a_locustfile_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.runs.locustfile._TIMEOUT_S", 0.1)
+    monkeypatch.setattr("lab.plugins.locust.plan._TIMEOUT_S", 0.1)
 
     with pytest.raises(InputError, match="was not loaded within"):
         read(tmp_path, "while True: pass\n")
 
 
-def test_steering_says_what_will_not_do() -> None:
-    for wrong, field in (({"workers": -1}, "workers"), ({"workers": 65}, "workers"), ({"ui_port": 0}, "ui_port")):
-        with pytest.raises(InputError, match=field):
-            LocustPlan(locustfile=EXAMPLE, **wrong)  # type: ignore[arg-type]
+@pytest.mark.parametrize("wrong", [{"workers": -1}, {"workers": 65}, {"ui_port": 0}])
+def test_numbers_out_of_range_are_refused_by_name(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        by_locust(**wrong)
+
+
+def printed_by(code: str) -> str:
+    return subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_nothing_is_patched() -> None:
     code = (
-        "import lab.load.locust, socket, threading; print(socket.socket.__module__, threading.Thread.start.__module__)"
+        "from lab.plugins.locust import LabUser; import socket, threading; print(socket.socket, threading.Thread.start)"
     )
 
-    said = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout
-
-    assert said.strip() == "socket threading"
+    assert "gevent" not in printed_by(code)
 
 
-def test_the_open_loop_knows_no_locust() -> None:
-    code = "import sys, lab.load.driver, lab.runs; print(*{'locust', 'gevent', 'zmq', 'flask'} & set(sys.modules))"
-
-    assert subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+@pytest.mark.parametrize(
+    "code", ["import lab.load.driver, lab.runs", "from lab.load.engines import ENGINES; ENGINES['locust']"]
+)
+def test_who_only_looks_engines_up_imports_no_locust(code: str) -> None:
+    assert printed_by(f"import sys; {code}; print(*{{'locust', 'gevent', 'zmq', 'flask'}} & set(sys.modules))") == ""
 
 
 def test_the_locustfile_of_the_docs_is_one(tmp_path: Path) -> None:

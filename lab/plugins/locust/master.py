@@ -15,8 +15,11 @@ from lab.errors import UnitError
 from lab.history import SpoolWriter
 from lab.load.arrivals import WHOLE
 from lab.load.engine import print_progress, write_summary
-from lab.load.locust.ui import open_ui
-from lab.load.locust.user_process import (
+from lab.load.open_loop import STOP_GRACE_S, Start
+from lab.load.progress import ProgressLines
+from lab.load.summary import ShardResult, combine
+from lab.plugins.locust.ui import open_ui
+from lab.plugins.locust.user_process import (
     FAILED,
     GO,
     MASTER_HOST,
@@ -28,9 +31,6 @@ from lab.load.locust.user_process import (
     environment_of,
     on_message,
 )
-from lab.load.open_loop import STOP_GRACE_S, Start
-from lab.load.progress import ProgressLines
-from lab.load.summary import ShardResult, combine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class Workers:
     def __init__(self, plan: Path, count: int, port: int) -> None:
         self._processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "lab.load.locust.user_process", str(plan), f"{index}/{count}", str(port)],
+                [sys.executable, "-m", "lab.plugins.locust.user_process", str(plan), f"{index}/{count}", str(port)],
                 stdin=subprocess.PIPE,  # closes when this process ends, however it ends
                 stdout=subprocess.DEVNULL,  # standard output is for the driver's progress
             )
@@ -98,10 +98,9 @@ class Master:
     """
 
     def __init__(self, plan: LoadPlan, file: Path) -> None:
-        assert plan.locust is not None  # noqa: S101 (set in every plan for Locust)
-        self._plan, self._file, self._locust = plan, file, plan.locust
-        self._schedule = plan.schedule() if plan.scheduled else None
-        self._count = max(1, self._locust.workers)
+        self._plan, self._file, self._engine = plan, file, plan.engine
+        self._schedule = plan.schedule() if plan.engine.scheduled else None
+        self._count = max(1, plan.engine.workers)
         self._environment = environment_of(plan)
         self._workers = Workers(file, 0, 0)
         self._user_process: UserProcess | None = None  # if there are no workers
@@ -141,7 +140,7 @@ class Master:
     # -- beginning -----------------------------------------------------------------------------------------------
 
     def _set_up(self) -> None:
-        if self._locust.workers:
+        if self._engine.workers:
             runner: Any = self._environment.create_master_runner(MASTER_HOST, 0)
             self._workers = Workers(self._file, self._count, runner.server.port)
             self._listen(runner)
@@ -165,9 +164,9 @@ class Master:
     def _begin(self) -> None:
         if self._stopping.is_set():
             return
-        if self._locust.ui_port is not None:
+        if self._engine.ui_port is not None:
             self._start_ns = time.monotonic_ns()
-            open_ui(self._environment, self._locust.ui_port, self._stop_by_ui)
+            open_ui(self._environment, self._engine.ui_port, self._stop_by_ui)
             return
         spawned = Event()
         self._environment.events.spawning_complete.add_listener(lambda **_: spawned.set())
@@ -186,7 +185,7 @@ class Master:
     def _follow(self) -> None:
         """Returns when the run is done, or is being stopped."""
         next_line = time.monotonic() + _PROGRESS_EVERY_S
-        if self._locust.by_hand:
+        if self._engine.by_hand:
             self._report()  # the UI is up
         while not self._stopping.is_set() and not self._is_over():
             if why := self._workers.ended():
@@ -211,7 +210,7 @@ class Master:
 
     def _remaining_ns(self) -> int | None:
         """Remaining time of the run; None if people decide when it ends."""
-        if self._locust.by_hand:
+        if self._engine.by_hand:
             return None
         duration_ns = self._plan.arrivals.duration_ns if self._schedule is None else self._schedule.duration_ns
         return 0 if self._stopping.is_set() else max(0, self._start_ns + (duration_ns or 0) - time.monotonic_ns())
