@@ -119,7 +119,7 @@ class Lab:
             metrics: let every unit serve metrics for Prometheus; see :meth:`endpoints`.
             runtime: ``process``, ``compose``, ``kubernetes``, or ``auto`` for the best that this machine offers; a lab
                 that is up stays on its own.
-            options: of the runtime; of ``kubernetes``: ``image``, ``context``, ``namespace``, ``storage_class``.
+            options: the runtime's own, by name, see :class:`lab.runtime.RuntimeOption`.
             say: called with a line of progress before each step.
 
         Raises:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from lab.lab import Lab
     from scenarios.framework.scenario import Scenario
 
-PROXIES = ("gateway-caddy", "gateway-haproxy", "gateway-nginx", "gateway-traefik")
 CHANGES, RATE_RPS = 50, 400.0
 CLUSTER = CLUSTERS[0]
 VICTIM = f"{CLUSTER}-a"
@@ -41,7 +40,7 @@ LARGE_BYTES = 2_000_000
 SHADOW = "cw-ranker@v3"
 
 
-@pytest.mark.scenario(takes_s=30, topologies=PROXIES, runtimes=("process",))
+@pytest.mark.scenario(takes_s=30, topologies="rendered", runtimes=("process",))
 def test_fifty_changes_through_anothers_proxy_disturb_nobody(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
@@ -61,7 +60,7 @@ def test_fifty_changes_through_anothers_proxy_disturb_nobody(
     assert seen_by(result, "cluster") >= set(CLUSTERS), "no request saw the move"
 
 
-@pytest.mark.scenario(takes_s=9, topologies=PROXIES, runtimes=("process",))
+@pytest.mark.scenario(takes_s=9, topologies="rendered", runtimes=("process",))
 def test_anothers_proxy_retries_and_ejects_as_declared(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
@@ -87,7 +86,7 @@ def test_anothers_proxy_retries_and_ejects_as_declared(
         assert reached <= sent + 1, "the driver asks once before it begins"
 
 
-@pytest.mark.scenario(takes_s=5, topologies=PROXIES, runtimes=("process",))
+@pytest.mark.scenario(takes_s=5, topologies="rendered", runtimes=("process",))
 def test_anothers_proxy_limits_tenants_as_declared(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
@@ -104,7 +103,7 @@ def test_anothers_proxy_limits_tenants_as_declared(
     assert (refused > 0) == bool(TOPOLOGIES[topology].capabilities.tenant_rates), result.folder
 
 
-@pytest.mark.scenario(takes_s=9, topologies=PROXIES, runtimes=("process",))
+@pytest.mark.scenario(takes_s=9, topologies="rendered", runtimes=("process",))
 def test_anothers_proxy_passes_large_requests_streams_and_copies(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:

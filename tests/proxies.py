@@ -8,19 +8,18 @@ import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from lab.topologies import TOPOLOGIES
-from services.renderer.__main__ import PROXIES
-from services.renderer.child import path_of
+from services.renderer.proxy import RENDERERS, rendered_topologies
 from tests.missing import missing
 from tests.ports import free_port
 
-GATEWAYS = {name: role for name, each in TOPOLOGIES.items() for role in each.between if role in PROXIES}
-"""Topology → role of its proxy, which is also the program's name."""
+GATEWAYS = {name: renderer.name for name, renderer in rendered_topologies().items()}
+"""Topology → role of its proxy."""
 
 
 def that_run_here(topologies: Iterable[str]) -> list[str]:
     """The topologies whose proxy this machine has; with ``CI`` set, where nothing may be missing, all."""
-    return [each for each in topologies if each not in GATEWAYS or os.environ.get("CI") or path_of(GATEWAYS[each])]
+    everything = bool(os.environ.get("CI"))
+    return [each for each in topologies if everything or each not in GATEWAYS or RENDERERS[GATEWAYS[each]].installed]
 
 
 def need(topology: str) -> None:

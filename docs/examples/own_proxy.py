@@ -28,6 +28,7 @@ class Proxy(grpc.GenericRpcHandler):
 
     def __init__(self, file: Path) -> None:
         self.file, self.header = file, ""
+        self.added: tuple[tuple[str, str], ...] = ()
         self.channels: dict[str, grpc.aio.Channel] = {}
 
     def read(self) -> None:
@@ -38,6 +39,7 @@ class Proxy(grpc.GenericRpcHandler):
                 models = "ipv4:" + ",".join(each["address"] for each in route["backends"])
                 channels[route["key"]] = grpc.aio.insecure_channel(models, options=(*OPTIONS, BALANCED))
         self.header, self.channels = table["header"], channels
+        self.added = tuple(table.get("added headers", {}).items())
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Takes every method."""
@@ -50,7 +52,7 @@ class Proxy(grpc.GenericRpcHandler):
         if len(keys) != 1 or keys[0] not in self.channels:
             await context.abort(grpc.StatusCode.UNAVAILABLE, f"no route for {keys}")
         send: Any = self.channels[keys[0]].stream_stream(method)
-        call = send(requests, timeout=context.time_remaining(), metadata=headers)
+        call = send(requests, timeout=context.time_remaining(), metadata=(*headers, *self.added))
         try:
             await context.send_initial_metadata(await call.initial_metadata())
             async for response in call:

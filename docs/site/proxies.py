@@ -16,23 +16,20 @@ import psutil
 
 from docs.site.links import CHECKOUT
 from docs.site.measuring import lab_json
-from docs.site.tables import PROXIES
+from docs.site.tables import proxied
 from lab.capacity.costs import TITLE
 from lab.errors import UnitError
 from lab.identity import Identity
 from lab.lab import Lab
 from lab.measure.compare import median_difference
 from lab.measure.findings import in_its_interval
-from lab.topologies import TOPOLOGIES
 from lab.transport import listen, new_server
 from scenarios.framework.moves import last_old_ms, move_there_and_back
 from scenarios.framework.steps import load_on, under_load
-from services.renderer.__main__ import PROXIES as RENDERED
-from services.renderer.child import path_of
+from services.renderer.proxy import RENDERERS, rendered_topologies
 from services.renderer.renderer import Renderer
 from services.rules import RuleSet
 
-_PROGRAMS = {name: role for name in TOPOLOGIES for role in TOPOLOGIES[name].between if role in RENDERED}
 KEYS = (10, 1_000, 10_000)
 CHANGES, RATE_RPS = 50, 400.0
 
@@ -56,7 +53,8 @@ def measure(rounds: int) -> dict[str, Any]:
     Raises:
         UnitError: a bench ended without a result.
     """
-    topologies = [each for each in PROXIES if each not in _PROGRAMS or path_of(_PROGRAMS[each])]
+    rendered = rendered_topologies()
+    topologies = [each for each in proxied() if each not in rendered or rendered[each].installed]
     command = f"lab bench topologies throughput --topologies {','.join(topologies)} --rounds {rounds}"
     # First what takes less time.
     others = {name: (*_changed(name), *_memory(name)) for name in topologies}
@@ -109,22 +107,21 @@ def _changed(topology: str) -> tuple[str, str]:
 
 def _memory(topology: str) -> list[str]:
     """Memory of the proxy alone, by the number of its keys."""
-    if topology not in _PROGRAMS:
+    renderer = rendered_topologies().get(topology)
+    if renderer is None:
         return ["see [scale](scale.md)"] * len(KEYS)
-    return [_memory_of(_PROGRAMS[topology], number) for number in KEYS]
+    return [_memory_of(renderer.name, number) for number in KEYS]
 
 
-def _memory_of(program: str, keys: int) -> str:
+def _memory_of(proxy: str, keys: int) -> str:
     from lab.identity.authority import Authority, folder_of  # noqa: PLC0415 (its library is heavy)
 
     with TemporaryDirectory() as home:
         folder = Path(home) / "pki"
-        Authority.create(folder, lifetime_s=3600, key_mode=0o600).issue(
-            program, Identity(program, program), {"127.0.0.1"}
-        )
-        security = {"LAB_SECURITY": "mtls", "LAB_IDENTITY": str(folder_of(folder, program))}
+        Authority.create(folder, lifetime_s=3600, key_mode=0o600).issue(proxy, Identity(proxy, proxy), {"127.0.0.1"})
+        security = {"LAB_SECURITY": "mtls", "LAB_IDENTITY": str(folder_of(folder, proxy))}
         # In a process of its own, as a proxy's renderer leads a process group.
-        argv = (sys.executable, "-m", "docs.site.proxies", program, str(keys))
+        argv = (sys.executable, "-m", "docs.site.proxies", proxy, str(keys))
         done = subprocess.run(
             argv, cwd=CHECKOUT, env={**os.environ, **security}, capture_output=True, text=True, check=False
         )
@@ -133,9 +130,9 @@ def _memory_of(program: str, keys: int) -> str:
     return f"{float(done.stdout):.0f}"
 
 
-async def _megabytes(program: str, keys: int) -> float:
+async def _megabytes(name: str, keys: int) -> float:
     """Proportional memory of a proxy with this number of routing keys, once it answers by them, MB (10^6 bytes)."""
-    proxy = RENDERED[program]()
+    proxy = RENDERERS[name].proxy()
     server, _ = new_server()
     try:
         probe = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
@@ -143,10 +140,10 @@ async def _megabytes(program: str, keys: int) -> float:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
-        renderer = Renderer(proxy, listen=address, node=f"{program}/{program}", probe=probe, within_s=_WITHIN_S)
+        renderer = Renderer(proxy, listen=address, node=f"{name}/{name}", probe=probe, within_s=_WITHIN_S)
         await renderer.start()
         await renderer.put_in_force(_rules(keys))
-        return sum(each.memory_full_info().pss for each in _processes(program)) / 1e6
+        return sum(each.memory_full_info().pss for each in _processes(RENDERERS[name].program)) / 1e6
     finally:
         await proxy.stop(1.0)
         await server.stop(0)

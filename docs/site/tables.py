@@ -12,7 +12,9 @@ from lab.checkers import CHECKERS
 from lab.conform import CHECKS
 from lab.conform.forms import BY_ENVELOPE, BY_HEADER
 from lab.faults import catalogue as fault_catalogue
+from lab.roles import ROLES, Placement
 from lab.topologies import TOPOLOGIES, Support
+from services.renderer.proxy import rendered_topologies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,8 +28,14 @@ RESILIENCE = (
     "slow_start",
 )
 """Capabilities that concern failing replicas, for docs/resilience.md; docs/architecture.md has all others."""
-PROXIES = ("gateway-header", "gateway-nginx", "gateway-haproxy", "gateway-traefik", "gateway-caddy")
-"""Topologies with one central proxy, for docs/proxies.md."""
+
+
+def proxied() -> list[str]:
+    """Topologies with one central proxy, for docs/proxies.md; first that of the default lab."""
+    found = [
+        each for each in TOPOLOGIES.values() if any(ROLES[role].placement is Placement.ALONE for role in each.between)
+    ]
+    return [each.name for each in sorted(found, key=lambda each: not each.in_default_lab)]
 
 
 def tables() -> dict[str, str]:
@@ -40,7 +48,11 @@ def tables() -> dict[str, str]:
         ),
         "capabilities": _support(others),
         "resilience": _support(RESILIENCE),
-        "proxies": _each_support(PROXIES),
+        "proxies": _each_support(proxied()),
+        "renderers": _table(
+            ("proxy", "topology", "what a change of routes replaces"),
+            ((ROLES[each.name].title, f"`{name}`", each.configures) for name, each in rendered_topologies().items()),
+        ),
         "checkers": _table(
             ("checker", "claim", "question", "judges"),
             ((f"`{each.name}`", each.claim, each.question, _judges(each)) for each in CHECKERS.values()),

@@ -13,7 +13,7 @@ from lab.bench.harness.bench import BENCHES, ROUNDS, TOPOLOGIES_OPTION, measure
 from lab.bench.harness.environment import open_environment
 from lab.bench.harness.result import BenchResult, exit_status
 from lab.cli.claims import in_bold, show_claim
-from lab.cli.options import Json
+from lab.cli.options import Json, with_options
 from lab.cli.output import console, print_json, result_table, say
 from lab.errors import InputError, LabError
 from lab.measure.pace import in_words
@@ -154,8 +154,7 @@ def _show(result: BenchResult) -> None:
 
 def _describe_benches() -> None:
     """Adds the options of every bench to the command, and their questions to its help."""
-    fixed = [each for each in inspect.signature(bench, eval_str=True).parameters.values() if each.name != "options"]
-    bench.__signature__ = inspect.Signature([*fixed, *_option_parameters()])  # type: ignore[attr-defined]
+    with_options(bench, _option_parameters())
     questions = "\n".join(f"{name}: {each.question}" for name, each in BENCHES.items())
     bench.__doc__ = f"{inspect.getdoc(bench)}\n\n\b\n{questions}"
 

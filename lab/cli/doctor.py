@@ -11,18 +11,13 @@ from rich.table import Table
 from lab import home
 from lab.cli.options import Json
 from lab.cli.output import console, print_json
-from lab.ops.doctor import COMPOSE, EXTRAS, MACHINE, PROCESS, examine
+from lab.ops.doctor import EXTRAS, MACHINE, examine
+from lab.runtime import RUNTIMES
 
 if TYPE_CHECKING:
     from lab.ops.doctor import Diagnosis
 
 _SIGNS = {"ok": "[green]✓[/green]", "hint": "[yellow]![/yellow]", "lacks": "[bold red]✗[/bold red]"}
-_PARTS = {
-    MACHINE: "This machine",
-    PROCESS: "Runtime process: units are local processes",
-    COMPOSE: "Runtime compose: units are containers",
-    EXTRAS: "Optional",
-}
 
 
 def doctor(as_json: Json = False) -> None:
@@ -34,7 +29,8 @@ def doctor(as_json: Json = False) -> None:
     """
     diagnosis = examine(home())
     if as_json:
-        print_json({"ready": diagnosis.ready, "findings": [asdict(each) for each in diagnosis.findings]})
+        findings = [{"part": part, **asdict(each)} for part, findings in diagnosis.parts.items() for each in findings]
+        print_json({"ready": diagnosis.ready, "findings": findings})
     else:
         _show(diagnosis)
     if not any(diagnosis.ready.values()):
@@ -42,15 +38,16 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _show(diagnosis: Diagnosis) -> None:
-    for part, heading in _PARTS.items():
+    headings = {MACHINE: "This machine", EXTRAS: "Optional"}
+    for part, findings in diagnosis.parts.items():
+        heading = headings.get(part) or f"Runtime {part}: {RUNTIMES[part].title}"
         console.print(f"\n[bold]{heading}[/bold]")
         rows = Table(box=None, show_header=False, pad_edge=False)
         for width in (None, 14, None):
             rows.add_column(min_width=width)
-        for each in diagnosis.findings:
-            if each.part == part:
-                remedy = f"\n[dim]→ {each.remedy}[/dim]" if each.remedy else ""
-                rows.add_row(_SIGNS[each.state], each.name, f"{each.found}{remedy}")
+        for each in findings:
+            remedy = f"\n[dim]→ {each.remedy}[/dim]" if each.remedy else ""
+            rows.add_row(_SIGNS[each.state], each.name, f"{each.found}{remedy}")
         console.print(rows)
     console.print()
     for runtime, ready in diagnosis.ready.items():

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name
+from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, with_options
 from lab.cli.output import console, print_json, say, table
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.ops.inspect import roles_beside_callers
+from lab.runtime import RUNTIMES
+from lab.runtime import options as runtime_options
 from lab.transport.security import PLAINTEXT
 
 if TYPE_CHECKING:
@@ -23,13 +26,14 @@ if TYPE_CHECKING:
     from lab.ops.inspect import LabEndpoints, LabStatus
 
 _STYLES = {"running": "green", "paused": "yellow", "stalled": "bold red", "exited": "bold red", "absent": "yellow"}
+_AUTO = [each.name for each in sorted(RUNTIMES.values(), key=lambda each: -each.priority) if each.priority >= 0]
 _NO_IDENTITY = "plaintext: no identity is proved, so every program on this machine can act as any caller"
 
 
 def up(
     runtime: Annotated[
         str,
-        typer.Option(help="process, compose, kubernetes, or auto: compose if a Docker engine answers, else process."),
+        typer.Option(help=f"{', '.join(RUNTIMES)}, or auto: the first of {', '.join(_AUTO)} that works here."),
     ] = "auto",
     spec: Annotated[
         Path,
@@ -69,16 +73,9 @@ def up(
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Let every unit serve metrics; `lab endpoints --json` lists where.")
     ] = False,
-    image: Annotated[str, typer.Option(help="Image of the units, by tag or digest; kubernetes only.")] = "",
-    context: Annotated[
-        str, typer.Option(help="Context of the kubeconfig; its current one by default; kubernetes only.")
-    ] = "",
-    namespace: Annotated[str, typer.Option(help="Namespace; lab-NAME by default; kubernetes only.")] = "",
-    storage_class: Annotated[
-        str, typer.Option(help="StorageClass of the control plane's volume; kubernetes only.")
-    ] = "",
     name: Name = "default",
     as_json: Json = False,
+    **options: str,
 ) -> None:
     """Bring the lab up, or the units of it that do not run; ready when one verified call per topology has passed.
 
@@ -86,7 +83,6 @@ def up(
     """
     began = time.monotonic()
     lab = Lab(name)
-    options = {"image": image, "context": context, "namespace": namespace, "storage_class": storage_class}
     calls = lab.up(
         spec=spec,
         routes=routes,
@@ -138,6 +134,16 @@ def up(
         markup=False,
         soft_wrap=True,
     )
+
+
+def _runtime_options() -> Iterator[Parameter]:
+    """One parameter for each option of a runtime; its help names the runtimes that have it."""
+    for option, having in runtime_options().values():
+        info = typer.Option(option.flag, help=f"{option.help}; {' and '.join(having)} only.")
+        yield Parameter(option.name, Parameter.KEYWORD_ONLY, default="", annotation=Annotated[str, info])
+
+
+with_options(up, _runtime_options())
 
 
 def down(name: Name = "default", as_json: Json = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from errno import ELOOP
 from functools import partial
+from inspect import Parameter, Signature, signature
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ from lab.errors import InputError
 from lab.plain_text import require_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 DEFAULT_TOPOLOGY = "mesh"
 ALL_PERCENT = 100
@@ -44,6 +45,19 @@ def _silence(ctx: typer.Context, as_json: bool) -> bool:
     if as_json:
         ctx.with_resource(silenced())  # until the command ends
     return as_json
+
+
+def with_options(command: Callable[..., None], parameters: Iterable[Parameter]) -> None:
+    """Gives a command options that kinds define, in place of its parameter ``**options``.
+
+    Raises:
+        InputError: two options have one name.
+    """
+    fixed = [each for each in signature(command, eval_str=True).parameters.values() if each.name != "options"]
+    parameters = list(parameters)
+    if taken := {each.name for each in fixed} & {each.name for each in parameters}:
+        raise InputError(f"--{min(taken).replace('_', '-')}: the command has this option already; rename the kind's")
+    command.__signature__ = Signature([*fixed, *parameters])  # type: ignore[attr-defined]
 
 
 Name = Annotated[

@@ -14,8 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
+from lab.conform.forms import BY_HEADER
+from lab.conform.rendered import CANNOT, RenderedProxy
 from lab.errors import InputError, UnitError
 from lab.registry import Registry
+from services.renderer.proxy import RENDERERS
 
 _WITHIN_S = 30.0
 _SHOWN = 300
@@ -51,7 +54,17 @@ class Control:
 
 
 CONTROLS = Registry(Control, package="lab.conform.controls", group="routing_lab.conformance_controls", noun="control")
-"""All controls, by name."""
+"""Controls that a file defines, by name."""
+
+
+def controls() -> dict[str, Control]:
+    """All controls, by name: those of :data:`CONTROLS`, and one for each proxy renderer."""
+    return dict(sorted({**{name: _rendered(name) for name in RENDERERS}, **CONTROLS}.items()))
+
+
+def _rendered(name: str) -> Control:
+    proxy = RenderedProxy(name)
+    return Control(name=name, only=BY_HEADER, apply=proxy.apply, cannot=CANNOT, drain=proxy.drain, close=proxy.close)
 
 
 def control_of(text: str, drain: str = "") -> Control:
@@ -65,10 +78,10 @@ def control_of(text: str, drain: str = "") -> Control:
     Raises:
         InputError: neither a control nor a program.
     """
-    if text in CONTROLS:
+    if found := controls().get(text):
         if drain:
             raise InputError(f"--drain: the control {text} drains by itself; leave the option out")
-        return CONTROLS[text]
+        return found
     argv = _argv("--control", text)
 
     async def apply(table: Document) -> None:
@@ -91,7 +104,7 @@ def _argv(option: str, text: str) -> list[str]:
     except ValueError as error:
         raise InputError(f"{option}: {error}: {text!r}") from None
     if not argv:
-        raise InputError(f"{option}: empty; name a control ({', '.join(CONTROLS)}) or a command")
+        raise InputError(f"{option}: empty; name a control ({', '.join(controls())}) or a command")
     return argv
 
 
@@ -108,7 +121,7 @@ async def _run(argv: list[str]) -> None:
             )
         except OSError as error:
             raise UnitError(
-                f"control {argv[0]}: {error.strerror}; name a control ({', '.join(CONTROLS)}) or a command"
+                f"control {argv[0]}: {error.strerror}; name a control ({', '.join(controls())}) or a command"
             ) from None
         try:
             async with asyncio.timeout(_WITHIN_S):

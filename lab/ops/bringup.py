@@ -29,7 +29,7 @@ from lab.routing.document import RouteTable, read_sources, sources_of
 from lab.routing.headers import DEFAULT
 from lab.runs.published import keep_published
 from lab.runs.seal import provide_key
-from lab.runtime import RUNTIMES, choose, make_runtime
+from lab.runtime import choose, configure, make_runtime
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState
@@ -83,7 +83,7 @@ def bring_up(
                 f"lab {context.name} is up, and was made from another spec ({before.spec_file}, as it was then): "
                 "`lab down` first, or use --name"
             )
-        RUNTIMES[kind].configure(context.folder, options)
+        configure(kind, context.folder, options)
         chosen = make_runtime(kind, context.folder, spec.security.mode)
         attempt = BringUp(chosen, state_file, say)
         try:

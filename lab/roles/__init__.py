@@ -8,6 +8,7 @@ name its module by an entry point of the group ``routing_lab.roles``, or give th
 from lab.roles._observed import with_environment
 from lab.roles._plan import LOAD, Plan, layout_of, plan, roles_of
 from lab.roles._registry import ROLES, followers, rule_followers
+from lab.roles._rendered import rendered
 from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
 from lab.roles._unit import ACCESS_LOG, CALLER, COLLECTOR, CONTROL_PLANE, MODEL, UNIX, Port, Site, Unit
 
@@ -33,6 +34,7 @@ __all__ = [
     "layout_of",
     "plan",
     "python",
+    "rendered",
     "roles_of",
     "rule_followers",
     "with_environment",

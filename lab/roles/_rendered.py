@@ -8,8 +8,14 @@ from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
 from lab.roles._unit import Unit
 
 
-def rendered(name: str, title: str) -> Role:
-    """The role of the one proxy that all callers share; ``name`` is also the renderer's name for the program."""
+def rendered(name: str, title: str, stage: str = "") -> Role:
+    """The role of the one proxy that all callers share, which the renderer of that name runs and configures.
+
+    Args:
+        name: of the role, of its one unit, and of its :class:`services.renderer.proxy.ProxyRenderer`.
+        title: what people call it, e.g. ``NGINX``.
+        stage: see :class:`Role`.
+    """
 
     def units(lab: Layout, caller: str) -> Iterator[Unit]:
         if not caller:
@@ -22,7 +28,8 @@ def rendered(name: str, title: str) -> Role:
                 listen=port.bind,
                 control_plane=lab.control_plane(name),
             )
-            yield Unit(name, name, argv, port, pod=name)
+            files, options = lab.plugin_files(name)
+            yield Unit(name, name, (*argv, *options), port, files=files, pod=name)
 
     return Role(
         name=name,
@@ -33,6 +40,6 @@ def rendered(name: str, title: str) -> Role:
         follows=Follows.RULES_AND_ENDPOINTS,
         calls_models=True,
         marks_path=True,
-        stage="proxies",
+        stage=stage,
         memory_mb=512,
     )

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lab.client import DirectTarget, Endpoints
+from lab.reading import MAX_SMALL_BYTES, read_text
+from lab.registry import plugins
 from lab.roles._unit import ACCESS_LOG, CALLER, COLLECTOR, CONTROL_PLANE, MODEL, Port, Site, Unit
 from lab.routing.document import RouteTable
 from lab.spec import LabSpec
@@ -141,6 +143,14 @@ class Layout:
     def request_log(self, unit: str) -> dict[str, str]:
         """The option for an access log, for units that write one only if the spec asks for it."""
         return {"access_log": self.site.path(unit, ACCESS_LOG)} if self.spec.log_requests else {}
+
+    def plugin_files(self, unit: str) -> tuple[dict[str, str], list[str]]:
+        """The plugin files that a unit gets, by name, and the options that name them."""
+        files = {
+            f"plugin-{number}-{plugin.name}": read_text(plugin, MAX_SMALL_BYTES)
+            for number, plugin in enumerate(plugins(), start=1)
+        }
+        return files, [word for file in files for word in ("--plugin", self.site.path(unit, file))]
 
     def endpoints(self, caller: str, seen: Callable[[Port], str]) -> Endpoints:
         """The addresses of all units that a caller may connect to.

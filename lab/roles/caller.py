@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from lab.reading import MAX_SMALL_BYTES, read_text
-from lab.registry import plugins
 from lab.roles._role import Follows, Layout, Placement, Role, python
 from lab.roles._unit import CALLER, Unit
 
@@ -31,12 +29,9 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
         config=lab.site.path(caller, _CONFIG),
         **lab.request_log(caller),
     )
-    files = {_CONFIG: json.dumps(config, indent=1)}
-    for number, plugin in enumerate(plugins(), start=1):
-        file = f"plugin-{number}-{plugin.name}"
-        files[file] = read_text(plugin, MAX_SMALL_BYTES)
-        argv = (*argv, "--plugin", lab.site.path(caller, file))
-    yield Unit(caller, CALLER, argv, port, files=files, pod=caller, logs_requests=lab.spec.log_requests)
+    added, options = lab.plugin_files(caller)
+    files = {_CONFIG: json.dumps(config, indent=1), **added}
+    yield Unit(caller, CALLER, (*argv, *options), port, files=files, pod=caller, logs_requests=lab.spec.log_requests)
 
 
 ROLE = Role(

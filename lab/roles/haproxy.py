@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from lab.roles._rendered import rendered
 
-ROLE = rendered("haproxy", "HAProxy")
+ROLE = rendered("haproxy", "HAProxy", stage="proxies")

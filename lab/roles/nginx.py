@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from lab.roles._rendered import rendered
 
-ROLE = rendered("nginx", "NGINX")
+ROLE = rendered("nginx", "NGINX", stage="proxies")

@@ -7,13 +7,25 @@ package here, name its module by an entry point of the group ``routing_lab.runti
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.errors import InputError
 from lab.registry import Registry
-from lab.runtime._runtime import Runtime, RuntimeKind, RuntimeSite
+from lab.runtime._runtime import Runtime, RuntimeKind, RuntimeOption, RuntimeSite
 
-__all__ = ["RUNTIMES", "Runtime", "RuntimeKind", "RuntimeSite", "choose", "make_runtime", "possible_runtimes"]
+__all__ = [
+    "RUNTIMES",
+    "Runtime",
+    "RuntimeKind",
+    "RuntimeOption",
+    "RuntimeSite",
+    "choose",
+    "configure",
+    "make_runtime",
+    "options",
+    "possible_runtimes",
+]
 
 RUNTIMES = Registry(RuntimeKind, package="lab.runtime", group="routing_lab.runtimes", noun="runtime")
 """All runtimes: the lab's, those of other distributions, and those of plugin files."""
@@ -45,6 +57,35 @@ def _best() -> tuple[str, str]:
             return kind.name, "; ".join(obstacles) or kind.reason
         obstacles.append(obstacle)
     raise InputError(f"no runtime works here: {'; '.join(obstacles)}")
+
+
+def options() -> dict[str, tuple[RuntimeOption, list[str]]]:
+    """All options of ``lab up`` that are a runtime's own: by name, with the runtimes that have it."""
+    found: dict[str, tuple[RuntimeOption, list[str]]] = {}
+    for kind in RUNTIMES.values():
+        for option in kind.options:
+            found.setdefault(option.name, (option, []))[1].append(kind.name)
+    return found
+
+
+def configure(name: str, folder: Path, given: Mapping[str, str]) -> None:
+    """Keeps the options of ``lab up`` that are the runtime's own in the lab's folder.
+
+    Args:
+        name: of the runtime.
+        folder: the lab's own.
+        given: option → value.
+
+    Raises:
+        InputError: the runtime has no such option, or refuses a value.
+    """
+    known = options()
+    for each in given:
+        option, having = known.get(each, (RuntimeOption(name=each, help=""), []))
+        if name not in having:
+            only = f"is for --runtime {' or '.join(having)} only" if having else "no runtime has such an option"
+            raise InputError(f"{option.flag}: {only}")
+    RUNTIMES[name].configure(folder, given)
 
 
 def make_runtime(name: str, folder: Path, security: str) -> Runtime:

@@ -13,6 +13,7 @@ from lab.errors import InputError
 from lab.roles import CALLER, Plan, Port, Site, Unit
 from lab.runtime import ports
 from lab.runtime.cancellation import CancelToken
+from lab.runtime.finding import Finding
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState, Running
 
@@ -240,10 +241,26 @@ def _nothing_left(folder: Path) -> bool:
     return False
 
 
-def _no_options(folder: Path, given: Mapping[str, str]) -> None:
-    del folder
-    if given:
-        raise InputError(f"--{next(iter(given)).replace('_', '-')}: is for --runtime kubernetes only")
+def _nothing_to_keep(folder: Path, given: Mapping[str, str]) -> None:
+    """A runtime without options has none to keep."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeOption:
+    """An option of ``lab up`` that a runtime has.
+
+    Attributes:
+        name: as a Python name, e.g. ``storage_class`` for ``--storage-class``.
+        help: what its value is, in one line.
+    """
+
+    name: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """As users write it."""
+        return f"--{self.name.replace('_', '-')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,19 +269,25 @@ class RuntimeKind:
 
     Attributes:
         name: e.g. ``compose``.
+        title: what its units are, in a few words.
         reason: why ``auto`` takes it, for the message.
         priority: ``auto`` takes the runtime of highest priority that has no obstacle.
         obstacle: returns why it does not work on this machine; empty if it does.
         make: makes it, from the lab's folder and its security mode.
         left_in: whether a lab's folder shows that the lab was on this runtime.
-        configure: keeps options of ``lab up`` in the lab's folder, by name; raises :class:`lab.errors.InputError` for
-            one that it does not know.
+        options: its own options of ``lab up``.
+        configure: keeps those that are given in the lab's folder, by name; raises
+            :class:`lab.errors.InputError` for a value that will not do.
+        checks: looks for what this machine has and lacks for it; ``lab doctor`` leaves out a runtime without any.
     """
 
     name: str
+    title: str = ""
     reason: str
     priority: int
     obstacle: Callable[[], str]
     make: Callable[[Path, str], Runtime]
     left_in: Callable[[Path], bool] = _nothing_left
-    configure: Callable[[Path, Mapping[str, str]], None] = _no_options
+    options: tuple[RuntimeOption, ...] = ()
+    configure: Callable[[Path, Mapping[str, str]], None] = _nothing_to_keep
+    checks: Callable[[], Iterable[Finding]] = tuple

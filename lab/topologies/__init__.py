@@ -4,7 +4,8 @@ Here belongs what differs between the paths from caller to model. To add a topol
 an entry point of the group ``routing_lab.topologies``, or give the file to ``--plugin``.
 """
 
+from lab.topologies._by_header import by_header
 from lab.topologies._registry import TOPOLOGIES, open_client
 from lab.topologies._topology import YES, Capabilities, Support, Topology, no, yes
 
-__all__ = ["TOPOLOGIES", "YES", "Capabilities", "Support", "Topology", "no", "open_client", "yes"]
+__all__ = ["TOPOLOGIES", "YES", "Capabilities", "Support", "Topology", "by_header", "no", "open_client", "yes"]

@@ -6,8 +6,9 @@ of its docstring says what it shows. Its mark ``scenario`` says the rest, in lit
 
     @pytest.mark.scenario(takes_s=9, topologies=("mesh",), runtimes=("compose",))
 
-``takes_s``: seconds that all its cases take on one topology. ``topologies``: those that it is about; a scenario with
-the fixture ``topology`` runs on all that follow the rules unless it names some. ``runtimes``: those that it runs
+``takes_s``: seconds that all its cases take on one topology. ``topologies``: those that it is about, or ``"rendered"``
+for all whose proxy a renderer configures; a scenario with the fixture ``topology`` runs on all that follow the rules
+unless it names some. ``runtimes``: those that it runs
 on, all by default. ``long_on``: topologies on which it counts as long. ``alone``: whether it needs the machine to
 itself, and therefore runs last; ``alone_on``: on these topologies only.
 """
@@ -24,12 +25,14 @@ from lab.errors import LabError
 from lab.registry import outside_files
 from lab.runtime import RUNTIMES
 from lab.topologies import TOPOLOGIES
+from services.renderer.proxy import rendered_topologies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 HERE = Path(__file__).parents[1]
 MARK, LONG, SMOKE = "scenario", "long", "smoke"
+_RENDERED = "rendered"
 GROUP = "routing_lab.scenarios"
 
 RESULT = "scenario.json"
@@ -53,6 +56,12 @@ def long_topologies(runtime: str) -> tuple[str, ...]:
     not in how units run.
     """
     return tuple(each.name for each in TOPOLOGIES.values() if runtime in each.long_scenarios_on)
+
+
+def topologies_of(said: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The topologies that the arguments of a mark name; None if they name none."""
+    about = said.get("topologies")
+    return tuple(rendered_topologies()) if about == _RENDERED else about and tuple(about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +191,7 @@ def _entry(
         long_on=tuple(said.get("long_on", ())),
         smoke=SMOKE in marks,
         each=each,
-        topologies=tuple(said.get("topologies", default_topologies())),
+        topologies=topologies_of(said) or default_topologies(),
         runtimes=tuple(said.get("runtimes", sorted(RUNTIMES))),
         measured_s=measured.get((module, function.name), {}),
     )

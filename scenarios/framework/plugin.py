@@ -17,7 +17,7 @@ import pytest
 from lab import CHECKOUT
 from lab.runtime import choose
 from scenarios.framework import rerun
-from scenarios.framework.catalogue import LONG, MARK, known_topologies, long_topologies
+from scenarios.framework.catalogue import LONG, MARK, known_topologies, long_topologies, topologies_of
 from scenarios.framework.console import make_display
 from scenarios.framework.scheduling import balanced_order
 from scenarios.framework.session import DISPLAY, ERROR, FOLDER, SCENARIO, asked_topologies
@@ -83,7 +83,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrizes a scenario that takes ``topology`` by the topologies that were asked for and that it is about."""
     if "topology" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker(MARK)
-        about = mark.kwargs.get("topologies") if mark else None
+        about = topologies_of(mark.kwargs) if mark else None
         asked = asked_topologies(metafunc.config)
         metafunc.parametrize("topology", [name for name in asked if about is None or name in about])
 

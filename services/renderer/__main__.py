@@ -5,23 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from lab.errors import UnitError
+from lab.registry import add_plugins
 from lab.transport import listen, new_server, run_service, serve_metrics
-from services.renderer.caddy import Caddy
-from services.renderer.haproxy import HAProxy
-from services.renderer.nginx import Nginx
+from services.renderer.proxy import RENDERERS
 from services.renderer.renderer import Renderer
-from services.renderer.traefik import Traefik
 from services.rules import Subscriber, run_beside
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from services.renderer.proxy import Proxy
-
-PROXIES: dict[str, Callable[[], Proxy]] = {"caddy": Caddy, "haproxy": HAProxy, "nginx": Nginx, "traefik": Traefik}
 # Below the time after which the process runtime kills a unit.
 _GRACE_S = 4.0
 
@@ -32,18 +24,20 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m services.renderer", description="Runs a proxy, and configures it by the rules."
     )
-    parser.add_argument("--proxy", required=True, choices=PROXIES, help="program to run")
+    parser.add_argument("--proxy", required=True, help="name of the renderer, e.g. nginx")
     parser.add_argument("--name", required=True, help="this unit's name at the control plane")
     parser.add_argument("--role", required=True, help="its role")
     parser.add_argument("--listen", required=True, help="ip:port for the proxy")
     parser.add_argument("--control-plane", required=True, help="host:port of the control plane; several with commas")
     parser.add_argument("--metrics", default="", help="ip:port that serves metrics [default: none]")
+    parser.add_argument("--plugin", action="append", type=Path, default=[], help="Python file that may define it")
     return parser.parse_args()
 
 
 async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     name, role = arguments.name, arguments.role
-    proxy = PROXIES[arguments.proxy]()  # before there are threads, as it forks
+    add_plugins(arguments.plugin)
+    proxy = RENDERERS[arguments.proxy].proxy()  # before there are threads, as it forks
     serve_metrics(arguments.metrics)
     server, _ = new_server()
     try:

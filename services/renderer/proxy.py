@@ -1,14 +1,17 @@
-"""What a proxy is to the renderer: a configuration, and how to put it in force."""
+"""What a proxy is to the renderer: a configuration, and how to put it in force; and the kind that a file adds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from lab.registry import Registry
 from lab.routing import headers
+from lab.topologies import TOPOLOGIES
+from services.renderer.child import path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 
@@ -83,3 +86,41 @@ class Proxy(Protocol):
 
     async def stop(self, within_s: float) -> None:
         """Ends it: requests in flight may finish within ``within_s`` seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyRenderer:
+    """A proxy that follows no rules by itself, and how it is run and configured.
+
+    Attributes:
+        name: of its role, see :func:`lab.roles.rendered`, and of the control of ``lab conform`` that runs it.
+        program: that it runs, as found on the ``PATH``.
+        configures: what a change of routes replaces, and how, in a few words for the docs.
+        proxy: makes it; called before this process has threads, as it forks.
+    """
+
+    name: str
+    program: str
+    configures: str
+    proxy: Callable[[], Proxy]
+
+    @property
+    def installed(self) -> bool:
+        """Whether this machine has its program."""
+        return path_of(self.program) is not None
+
+
+RENDERERS = Registry(
+    ProxyRenderer, package="services.renderer.proxies", group="routing_lab.renderers", noun="proxy renderer"
+)
+"""All proxies that a renderer configures: the lab's, those of other distributions, and those of plugin files."""
+
+
+def rendered_topologies() -> dict[str, ProxyRenderer]:
+    """The topologies that pass through one of these proxies, by name."""
+    return {
+        topology.name: RENDERERS[role]
+        for topology in TOPOLOGIES.values()
+        for role in topology.between
+        if role in RENDERERS
+    }

@@ -11,9 +11,11 @@ import typer
 
 from lab.cli.doctor import doctor as doctor_command
 from lab.ops import doctor
+from lab.runtime.finding import Finding
+from lab.runtime.process import checks
 
 
-def _finding(diagnosis: doctor.Diagnosis, name: str) -> doctor.Finding:
+def _finding(diagnosis: doctor.Diagnosis, name: str) -> Finding:
     return next(each for each in diagnosis.findings if each.name == name)
 
 
@@ -58,7 +60,7 @@ def test_file_watches_that_run_out_are_seen_before_an_envoy_aborts(
         taken = int(_finding(doctor.examine(tmp_path), "file watches").found.split()[0])
         most = tmp_path / "max_user_instances"
         most.write_text(f"{taken}\n")
-        monkeypatch.setattr(doctor, "_MAX_WATCHES", most)
+        monkeypatch.setattr(checks, "_MAX_WATCHES", most)
 
         found = _finding(doctor.examine(tmp_path), "file watches")
     finally:

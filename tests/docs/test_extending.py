@@ -7,7 +7,7 @@ import pytest
 from lab import CHECKOUT
 
 FOLDER = CHECKOUT / "docs" / "extending"
-KINDS = ("bench", "checker", "engine", "fault", "role", "runtime", "scenario", "target", "topology")
+KINDS = ("bench", "checker", "engine", "fault", "renderer", "role", "runtime", "scenario", "target", "topology")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lab.routing.keys import HEADER
+from services.renderer.proxies.traefik import rendered
 from services.renderer.proxy import Configuration, Upstream
-from services.renderer.traefik import rendered
 
 
 def test_a_request_with_a_key_passes_by_the_router_of_its_key_alone() -> None:

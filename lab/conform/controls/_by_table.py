@@ -16,7 +16,7 @@ from typing import Any
 from lab.conform.controls._envoy import Envoy
 from lab.errors import UnitError
 from lab.transport import listen, new_server
-from services.renderer.__main__ import PROXIES
+from services.renderer.proxy import RENDERERS
 from services.renderer.renderer import Renderer
 from services.rules import RuleSet
 
@@ -35,7 +35,7 @@ class _Rendered:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._proxy = PROXIES[name]()  # before gRPC has threads, as it forks
+        self._proxy = RENDERERS[name].proxy()  # before gRPC has threads, as it forks
         self._probed, _ = new_server()
         self._renderer: Renderer | None = None
 

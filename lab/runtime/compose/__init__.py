@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from lab.runtime._runtime import RuntimeKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from lab.runtime._runtime import Runtime
+    from lab.runtime.finding import Finding
 
 COMPOSE_FILE = "compose.yaml"
 """In the folder of a lab of containers: the file that Docker Compose carries out."""
@@ -30,11 +32,19 @@ def _make(folder: Path, security: str) -> Runtime:
     return ComposeRuntime(folder, security)
 
 
+def _checks() -> Iterable[Finding]:
+    from lab.runtime.compose.checks import findings  # noqa: PLC0415 (see above)
+
+    return findings()
+
+
 RUNTIME = RuntimeKind(
     name="compose",
+    title="units are containers",
     reason="a Docker engine answers",
     priority=10,
     obstacle=_obstacle,
     make=_make,
     left_in=lambda folder: (folder / COMPOSE_FILE).exists(),
+    checks=_checks,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
-from lab.runtime._runtime import RuntimeKind
+from lab.runtime._runtime import RuntimeKind, RuntimeOption
 from lab.runtime.kubernetes.options import OPTIONS_FILE, configure
 
 if TYPE_CHECKING:
@@ -27,12 +27,19 @@ def _make(folder: Path, security: str) -> Runtime:
 
 RUNTIME = RuntimeKind(
     name="kubernetes",
+    title="units are pods of a cluster",
     reason="as asked for",
     priority=-1,
     # A kubeconfig may name anybody's cluster.
     obstacle=lambda: "a cluster is used only when it is asked for",
     make=_make,
     left_in=lambda folder: (folder / OPTIONS_FILE).exists(),
+    options=(
+        RuntimeOption(name="image", help="Image of the units, by tag or digest"),
+        RuntimeOption(name="context", help="Context of the kubeconfig; its current one by default"),
+        RuntimeOption(name="namespace", help="Namespace; lab-NAME by default"),
+        RuntimeOption(name="storage_class", help="StorageClass of the control plane's volume"),
+    ),
     configure=configure,
 )
 """Carries out a plan as pods of a Kubernetes cluster."""

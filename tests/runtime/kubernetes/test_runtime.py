@@ -15,7 +15,8 @@ from lab.faults.injector import Injector
 from lab.faults.observation import Visible
 from lab.roles import Plan
 from lab.runs.events import lab_events
-from lab.runtime import RUNTIMES, choose, possible_runtimes
+from lab.runtime import choose, possible_runtimes
+from lab.runtime import configure as configure_runtime
 from lab.runtime.kubernetes import forwarding
 from lab.runtime.kubernetes import runtime as kubernetes_runtime
 from lab.runtime.kubernetes.options import OPTIONS_FILE, configure
@@ -144,7 +145,7 @@ def test_an_image_must_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_other_runtimes_take_none_of_its_options(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^--storage-class: is for --runtime kubernetes only"):
-        RUNTIMES["process"].configure(tmp_path, {"storage_class": "standard"})
+        configure_runtime("process", tmp_path, {"storage_class": "standard"})
 
 
 def test_damaged_options_are_reported(tmp_path: Path) -> None:

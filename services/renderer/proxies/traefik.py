@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.routing.keys import HEADER
 from services.renderer.child import Child
+from services.renderer.proxy import ProxyRenderer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,3 +98,11 @@ def _service(upstream: Upstream, identity: Path | None) -> dict[str, Any]:
     servers = [{"url": f"{'https' if identity else 'h2c'}://{each}"} for each in upstream.addresses]
     transport = {"serversTransport": upstream.host_name} if identity else {}
     return {"loadBalancer": {"servers": servers, "responseForwarding": {"flushInterval": "-1ms"}, **transport}}
+
+
+RENDERER = ProxyRenderer(
+    name="traefik",
+    program="traefik",
+    configures="a file with one router for each key, which it watches",
+    proxy=Traefik,
+)

@@ -12,6 +12,7 @@ from lab.errors import UnitError
 from lab.routing.keys import HEADER, PATTERN
 from services.renderer.admitted import TWO_URIS, admitted
 from services.renderer.child import Child
+from services.renderer.proxy import ProxyRenderer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -215,3 +216,11 @@ def _certificate_and_key(identity: Path) -> str:
 
 def _authorities(identity: Path) -> str:
     return (identity / "ca.pem").read_text()
+
+
+RENDERER = ProxyRenderer(
+    name="haproxy",
+    program="haproxy",
+    configures="a map and servers, over its runtime socket",
+    proxy=HAProxy,
+)

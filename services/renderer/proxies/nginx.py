@@ -25,6 +25,7 @@ from lab.identity.folder import AUTHORITIES, CERTIFICATE, CURRENT, KEY
 from lab.routing.keys import PATTERN
 from services.renderer.admitted import TWO_URIS, admitted
 from services.renderer.child import Child, path_of
+from services.renderer.proxy import ProxyRenderer
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -272,3 +273,11 @@ def _is_leaving(worker: int) -> bool:
         return _LEAVING in Path(f"/proc/{worker}/cmdline").read_bytes()
     except OSError:  # it is gone
         return True
+
+
+RENDERER = ProxyRenderer(
+    name="nginx",
+    program="nginx",
+    configures="keys in memory that workers share, by its JavaScript (njs); upstreams in a file",
+    proxy=Nginx,
+)

@@ -12,7 +12,7 @@ from lab.errors import UnitError
 from lab.identity import OPERATOR, TRUST_DOMAIN
 from lab.routing.keys import HEADER, PATTERN
 from services.renderer.child import Child
-from services.renderer.proxy import Upstream
+from services.renderer.proxy import ProxyRenderer, Upstream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -168,3 +168,11 @@ def _forwarding(upstream: Upstream, configuration: Configuration) -> dict[str, A
         "flush_interval": -1,
         "transport": transport,
     }
+
+
+RENDERER = ProxyRenderer(
+    name="caddy",
+    program="caddy",
+    configures="one document, over its admin API",
+    proxy=Caddy,
+)

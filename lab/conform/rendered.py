@@ -1,4 +1,4 @@
-"""Proxies on the address under test: NGINX, HAProxy, Traefik and Caddy as in the lab's topologies, and an Envoy."""
+"""A proxy on the address under test, in a process that configures it by tables of routes."""
 
 from __future__ import annotations
 
@@ -8,30 +8,33 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lab.conform.control import Control
-from lab.conform.forms import BY_HEADER
 from lab.conform.table import CONDITIONS, METHOD, SHADOW, STICKY, WEIGHTS
 from lab.errors import UnitError
 
 if TYPE_CHECKING:
-    from lab.conform.control import Document
+    from collections.abc import Mapping
 
 _KEY_ALONE = "the lab's renderer routes on the key alone"
 _BY_CALLER = f"{_KEY_ALONE}; callers do that in its topology"
-_CANNOT = {WEIGHTS: _BY_CALLER, STICKY: _BY_CALLER, SHADOW: _BY_CALLER, METHOD: _KEY_ALONE, CONDITIONS: _KEY_ALONE}
+CANNOT = {WEIGHTS: _BY_CALLER, STICKY: _BY_CALLER, SHADOW: _BY_CALLER, METHOD: _KEY_ALONE, CONDITIONS: _KEY_ALONE}
+"""What no :class:`~services.renderer.proxy.ProxyRenderer` configures, with the reason."""
 _WITHIN_S = 15.0
 
 
-class _Rendered:
-    """One proxy, in a process of its own: see :mod:`lab.conform.controls._by_table`."""
+class RenderedProxy:
+    """One proxy, in a process of its own: see :mod:`lab.conform.controls._by_table`.
+
+    Args:
+        proxy: name of its renderer, or ``envoy``.
+    """
 
     def __init__(self, proxy: str) -> None:
         self._proxy = proxy
         self._process: Process | None = None
 
-    async def apply(self, table: Document) -> None:
+    async def apply(self, table: Mapping[str, Any]) -> None:
         """Starts it at the first table."""
         if self._process is None:
             argv = (sys.executable, "-m", "lab.conform.controls._by_table", self._proxy)
@@ -64,16 +67,3 @@ class _Rendered:
         finally:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def _control(proxy: str) -> Control:
-    rendered = _Rendered(proxy)
-    return Control(
-        name=proxy, apply=rendered.apply, only=BY_HEADER, cannot=_CANNOT, drain=rendered.drain, close=rendered.close
-    )
-
-
-_ENVOY = _Rendered("envoy")
-# Envoy says GOAWAY on a connection as it answers a request; those without any end with the process, unannounced.
-ENVOY = Control(name="envoy", only=BY_HEADER, apply=_ENVOY.apply, close=_ENVOY.close)
-NGINX, HAPROXY, TRAEFIK, CADDY = map(_control, ("nginx", "haproxy", "traefik", "caddy"))
