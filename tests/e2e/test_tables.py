@@ -9,12 +9,15 @@ import pytest
 import typer
 
 from lab import CHECKOUT
+from lab.bench.since.rounds import Result
 from lab.cli import COMMANDS, app, conform, roll, trace
 from lab.cli.bench import _show as show_bench
 from lab.cli.capacity import _show as show_capacity
 from lab.cli.output import Table, console
+from lab.cli.since import _show as show_since
 from lab.client.traces import Span
-from lab.conform import Result, Verdict
+from lab.conform import Result as ConformResult
+from lab.conform import Verdict
 from lab.lab import Lab
 from lab.ops.roll.conditions import Evidence, Figures, Judgement, Standing
 from lab.ops.roll.executor import Outcome, RollResult, StepResult
@@ -38,7 +41,7 @@ BY_COMMAND = (
     ("runs",),
     ("logs", "{request}"),
 )
-CONFORMANCE = Result(
+CONFORMANCE = ConformResult(
     feature="header-conditions",
     claim="a route with several headers matches only requests that have them all",
     upstream="Gateway API GRPCRouteHeaderMatching; psm-interop url_map/header_matching_test",
@@ -58,7 +61,7 @@ SPAN = Span(
     error=True,
     attributes={"rpc.response.status_code": "DEADLINE_EXCEEDED"},
 )
-BY_RESULT = ("bench", "capacity", "conform", "roll", "trace", "demo")
+BY_RESULT = ("bench", "bench since", "capacity", "conform", "roll", "trace", "demo")
 """Commands whose tables are printed here from a result, which takes minutes or another lab; the demo's are fixed."""
 
 
@@ -129,6 +132,7 @@ def test_tables_of_results_are_whole(
 ) -> None:
     monkeypatch.setattr(console, "_width", width)
     show_bench(RESULT)
+    show_since(Result("a" * 40, "b" * 40, {}, rounds={"move-loaded-p99": [(90.0, 91.5, 90.5), (91.0, 92.5, 90.0)]}))
     show_capacity(RESULT.tables, [])
     conform._show("127.0.0.1:8080", [CONFORMANCE])
     trace._show([SPAN, replace(SPAN, span_id="2" * 16, parent_id=SPAN.span_id, unit="homepage-resolver")])
@@ -147,5 +151,5 @@ def test_tables_of_results_are_whole(
     )
 
     output = capsys.readouterr().out
-    assert len(printed) == 5
+    assert len(printed) == 6
     assert {part for each in printed for part in missing(each, output)} == set()

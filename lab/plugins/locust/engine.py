@@ -32,7 +32,7 @@ ENGINE = Engine(
             type=int,
             within=Range(0, MAX_PROCESSES),
         ),
-        Option(name="locustfile", help="Behaviour of users; lab/plugins/locust/locustfile.py by default.", type=Path),
+        Option(name="locustfile", help="Behaviour of users; an example by default.", type=Path),
         Option(name="ui", help="Serve Locust's web UI, which sets the load until Ctrl-C.", type=bool),
         Option(name="ui-port", help=f"Port of the UI on 127.0.0.1; {UI_PORT} by default.", type=int, within=PORT),
     ),
