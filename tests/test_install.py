@@ -26,7 +26,7 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 OWNERS = packages_distributions()
 
 # Parts of the lab that work only with an extra.
-NEEDS = {"lab/plugins/locust": "locust", "lab/render/rest_locustfile.py": "locust"}
+NEEDS = {"lab/plugins/locust": "locust", "lab/render/_rest_locustfile.py": "locust"}
 NEEDS |= {"services/controlplane/registry/postgres.py": "postgres"}
 NEEDS |= {
     "lab/render/grafana.py": "grafana",

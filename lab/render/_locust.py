@@ -26,7 +26,7 @@ WORKERS = 2
 OFFICIAL_IMAGE = "locustio/locust:2.47.0"
 """Image of the operator's pods: it runs `locust` by itself, as the lab's does not."""
 _WEB, _MESSAGES = 8089, 5557
-_FILE = Path(__file__).with_name("rest_locustfile.py")
+_FILE = Path(__file__).with_name("_rest_locustfile.py")
 
 
 def locust(plan: Plan, table: RouteTable, setting: Setting) -> list[Manifest]:

@@ -15,7 +15,11 @@ SCRIPT = CHECKOUT / ".ci" / "setup"
 [_LIST] = re.findall(r'^EVERYTHING="(.*)"$', SCRIPT.read_text(), re.MULTILINE)
 EVERYTHING = _LIST.split()
 # Found where Debian has it, outside the PATH too.
-LACKING = [name for name in EVERYTHING if name != "postgres" or not [*Path("/usr/lib/postgresql").glob("*/bin/initdb")]]
+FOUND = {
+    "postgres": [*Path("/usr/lib/postgresql").glob("*/bin/initdb")],
+    "proxies": [each for each in (Path("/usr/sbin/haproxy"),) if each.exists()],
+}
+LACKING = [name for name in EVERYTHING if not FOUND.get(name)]
 # What a machine lacks by name, where that is not the name of the package.
 PACKAGES = {
     "python": "python3 python3-venv make git",

@@ -1,6 +1,6 @@
 """Users for Locust alone, without `lab load`: each asks a gateway over REST, as one caller.
 
-    locust -f rest_locustfile.py --host http://127.0.0.1:9080
+    locust -f _rest_locustfile.py --host http://127.0.0.1:9080
 
 Environment variables: ``LAB_CALLER``, in whose name the users ask; ``LAB_USE_CASES``, which they ask for, joined by
 commas; ``LAB_IDENTITY``, folder of the caller's certificate, if the gateway asks for one. Such a run leaves no history,
