@@ -11,7 +11,7 @@ import typer
 from lab.bounds import COUNT, RATE, REQUESTS, SECONDS, SEED, SPEEDUP, USERS
 from lab.cli.check import DEFAULT_CLAIMS, Claims, Slo, terms_of
 from lab.cli.knee import knee
-from lab.cli.options import ALL_PERCENT, DEFAULT_TOPOLOGY, Json, Name, completed_by, read_pairs
+from lab.cli.options import ALL_PERCENT, DEFAULT_TOPOLOGY, Json, Name, completed_by, read_pairs, with_options
 from lab.cli.output import progress_console
 from lab.cli.progress import load_shown
 from lab.cli.rate import RATE as IDLE_RATE
@@ -340,9 +340,7 @@ def _option_parameters(taken: Collection[str]) -> Iterator[inspect.Parameter]:
 
 def _describe_engines() -> None:
     """Adds the options of every engine to the command, and what each is to its help."""
-    fixed = inspect.signature(load, eval_str=True).parameters
-    own = [each for each in fixed.values() if each.kind is not each.VAR_KEYWORD]
-    load.__signature__ = inspect.Signature([*own, *_option_parameters(fixed)])  # type: ignore[attr-defined]
+    with_options(load, _option_parameters(inspect.signature(load).parameters))
     engines = "\n".join(f"{name}: {each.summary}" for name, each in ENGINES.items())
     load.__doc__ = f"{inspect.getdoc(load)}\n\n\b\nEngines:\n{engines}"
 

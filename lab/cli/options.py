@@ -48,12 +48,14 @@ def _silence(ctx: typer.Context, as_json: bool) -> bool:
 
 
 def with_options(command: Callable[..., None], parameters: Iterable[Parameter]) -> None:
-    """Gives a command options that kinds define, in place of its parameter ``**options``.
+    """Gives a command options that kinds define, in place of its parameter ``**…``.
 
     Raises:
         InputError: two options have one name.
     """
-    fixed = [each for each in signature(command, eval_str=True).parameters.values() if each.name != "options"]
+    fixed = [
+        each for each in signature(command, eval_str=True).parameters.values() if each.kind is not each.VAR_KEYWORD
+    ]
     parameters = list(parameters)
     if taken := {each.name for each in fixed} & {each.name for each in parameters}:
         raise InputError(f"--{min(taken).replace('_', '-')}: the command has this option already; rename the kind's")
