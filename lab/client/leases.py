@@ -127,6 +127,8 @@ class Leases:
 _RECONNECT_PAUSE_S = 0.1
 # Several requests to hold fit into one hold, so that a late one does no harm.
 _ASK_EVERY_S = 0.25
+# A client that makes no requests needs no hold; its next request asks the resolver, and for a hold again.
+_IDLE_AFTER_S = 5.0
 # The resolver counts a hold by its own clock, which may run slower.
 _OF_A_HOLD = 0.9
 
@@ -138,7 +140,8 @@ class Watch:
 
     Leases may be used without asking for as long as the resolver promises to put no other revision in force: a *hold*,
     which counts from when this client asked for it. So a process that was stopped, or gets no processor, does not use
-    decisions of which it cannot know that they ended.
+    decisions of which it cannot know that they ended. A client that has not used its leases for a while asks for no
+    hold until it does.
 
     Args:
         channel: to the resolver.
@@ -147,14 +150,18 @@ class Watch:
     Attributes:
         holds_until: when the hold ends, by the monotonic clock; from then on leases count as stale.
         cut_off: whether the resolver is known not to answer; set by who asks it, until it is heard again.
+        used_at: when leases were last looked up, by the monotonic clock; set by who does.
     """
 
     def __init__(self, channel: grpc.aio.Channel, leases: Leases) -> None:
         self.holds_until = 0.0
         self.cut_off = False
+        self.used_at = time.monotonic()
         self._stub = resolver_pb2_grpc.ResolverStub(channel)
         self._leases = leases
         self._held = asyncio.Event()
+        self._ask = asyncio.Event()
+        self._idle = False
         self._task = asyncio.create_task(self._run())
 
     async def ready(self, timeout_s: float) -> None:
@@ -168,6 +175,11 @@ class Watch:
                 await self._held.wait()
         except TimeoutError:
             raise UnitError(f"the resolver has announced no revision within {timeout_s:g} s") from None
+
+    def ask(self) -> None:
+        """Asks for a hold at once, if none was asked for because none was needed."""
+        if self._idle:
+            self._ask.set()
 
     async def close(self) -> None:
         """Closes the stream."""
@@ -194,7 +206,6 @@ class Watch:
     async def _follow(self) -> None:
         stream = self._stub.Watch(wait_for_ready=True)
         asking: asyncio.Task[None] | None = None
-        news = asyncio.Event()
         try:
             await stream.write(resolver_pb2.WatchRequest(revision=self._leases.revision))
             async for response in stream:
@@ -202,10 +213,10 @@ class Watch:
                 if asking is None:
                     self._leases.follow(response.revision)
                     _log.info("the resolver holds revision %d", response.revision)
-                    asking = asyncio.create_task(self._keep_asking(stream, news))
+                    asking = asyncio.create_task(self._keep_asking(stream))
                 elif not response.sent:
                     self._leases.advance(response.revision)
-                    news.set()
+                    self._ask.set()
                 else:
                     hold_s = response.hold.ToMicroseconds() / 1e6
                     self.holds_until = response.sent + hold_s * _OF_A_HOLD
@@ -215,11 +226,13 @@ class Watch:
                 asking.cancel()
             stream.cancel()
 
-    async def _keep_asking(self, stream: grpc.aio.StreamStreamCall[Any, Any], news: asyncio.Event) -> None:
-        """Acknowledges the revision and asks for a hold, time and again, and at each new revision."""
+    async def _keep_asking(self, stream: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+        """Acknowledges the revision and asks for a hold, time and again while leases are used, at each new revision."""
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the reader sees why the stream has ended
             while True:
-                news.clear()
+                self._ask.clear()
                 request = resolver_pb2.WatchRequest(revision=self._leases.revision, sent=time.monotonic())
                 await stream.write(request)
-                await set_within(news, _ASK_EVERY_S)
+                self._idle = time.monotonic() > self.used_at + _IDLE_AFTER_S
+                await (self._ask.wait() if self._idle else set_within(self._ask, _ASK_EVERY_S))
+                self._idle = False

@@ -260,13 +260,16 @@ class Leased(Unleased):
         if attempts.torn:
             leases.drop(key)
         lease = leases.find(key)
-        if lease is not None and time.monotonic() < min(lease.fresh_until, self.watch.holds_until):
+        self.watch.used_at = now = time.monotonic()
+        if lease is not None and now < min(lease.fresh_until, self.watch.holds_until):
             return self.channel, lease.decision
         return self.channel, await self._renew(attempts, context, key, lease)
 
     async def _renew(
         self, attempts: RequestAttempts, context: Mapping[str, str], key: LeaseKey | None, lease: Lease | None
     ) -> ResolvedDecision:
+        if time.monotonic() >= self.watch.holds_until:
+            self.watch.ask()
         if lease is None or time.monotonic() >= lease.usable_until:
             return await self._resolve_shared(attempts, context, RESOLVE_TIMEOUT_S)
         if self.watch.cut_off and time.monotonic() < self._renew_not_before:

@@ -18,6 +18,7 @@ import grpc.aio
 import pytest
 
 from lab.client import Client
+from lab.client import leases
 from lab.client.strategies import Leased
 from lab.errors import CallError
 from lab.transport import open_channel
@@ -208,6 +209,21 @@ async def test_a_revision_that_goes_out_to_a_frozen_resolver_has_not_converged(
             assert ("resolver", sequence) not in control_plane.errors
         assert await control_plane.answered("resolver", sequence) == ""
         assert {await key_of(client) for _ in range(20)} == {"rows.v2"}
+
+
+async def test_a_client_that_makes_no_requests_asks_for_no_hold_until_it_does(
+    control_plane: ControlPlane, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "_IDLE_AFTER_S", 0.0)
+    async with leased(control_plane, model) as (_, client):
+        assert isinstance(client.strategy, Leased)
+        watch = client.strategy.watch
+        await eventually("its hold is over", lambda: 0 < watch.holds_until < time.monotonic())
+        sequence = control_plane.send(update(2, use_cases={"HomepageRows": use_case("rows@v2")}))
+        assert await control_plane.answered("resolver", sequence) == ""
+        await eventually("that hold is over", lambda: watch.holds_until < time.monotonic())
+        assert await key_of(client) == "rows.v2"
+        await eventually("it holds again", lambda: time.monotonic() < watch.holds_until)
 
 
 async def test_a_resolver_that_is_stopped_ends_its_watchers_streams(control_plane: ControlPlane, model: Model) -> None:
