@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from functools import lru_cache
 from hashlib import blake2b
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from lab.history import NONE_SEEN, UNSENT, Record
 from lab.load.clocks import unix_offset_ns
+from models.apis import APIS
 from models.context import origin_name
 
 if TYPE_CHECKING:
@@ -74,18 +76,28 @@ NEVER_SENT = Outcome(UNSENT, "the driver was stopped before its turn", attempts=
 
 
 def answered(answer: Answer, api: Api) -> Outcome:
-    """The outcome of a request that was answered, by a model or by default.
+    """The outcome of a request that was answered, by a model or by default; takes the response apart.
 
     The digest of its items is BLAKE2b, 8 bytes, over a line of each: id and score, separated by NUL.
     """
-    items = api.items(answer.response)
+    response = answer.response
+    by = response.answered_by
+    # The rest is the same in each answer of a model version to a user.
+    response.ClearField("answered_by")
+    return _outcome(answer, by, *_items(api.name, response.SerializeToString()))
+
+
+@lru_cache(maxsize=4_096)
+def _items(api_name: str, raw: bytes) -> tuple[str, float, str]:
+    """Id and score of the first item, and the digest of all."""
+    api = APIS[api_name]
+    items = api.items(api.unary.response_class.FromString(raw))
     lines = "".join([f"{item_id}\0{score!r}\n" for item_id, score in items])
     digest = blake2b(lines.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return _outcome(answer, *(items[0] if items else ("", 0.0)), digest)
+    return *(items[0] if items else ("", 0.0)), digest
 
 
-def _outcome(answer: Answer, item_id: str, score: float, items_digest: str = "") -> Outcome:
-    by = answer.response.answered_by
+def _outcome(answer: Answer, by: serving_pb2.AnsweredBy, item_id: str, score: float, items_digest: str = "") -> Outcome:
     return Outcome(
         status="OK",
         source=answer.source,
@@ -135,7 +147,7 @@ class StreamedItems:
         item_id, score = self._item_of(answer.response)
         if self._first is None:
             self._first_item_ns = monotonic_ns() - self._sent_ns
-            self._first = _outcome(answer, item_id, score)
+            self._first = _outcome(answer, answer.response.answered_by, item_id, score)
         by = answer.response.answered_by
         self._ids.append(item_id)
         values = (item_id, repr(score), by.model, by.version, by.cluster, by.replica, str(by.revision))
