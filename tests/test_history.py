@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.errors import RunError
-from lab.history import Record, SpoolTail, SpoolWriter, read_parquet, read_spool, write_parquet
+from lab.history import Record, SpoolTail, SpoolWriter, read_parquet, read_spool, values_of, write_parquet
 from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, record_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ records = st.tuples(*(_OF_TYPE[kind] for kind in FIELD_TYPES)).map(record_of)
 def spool(path: Path, *written: Record) -> Path:
     with SpoolWriter(path) as writer:
         for record in written:
-            writer.append(record)
+            writer.append(values_of(record))
     return path
 
 
@@ -82,7 +82,7 @@ def test_both_forms_give_back_what_was_written(written: list[Record], tmp_path_f
 
 def test_a_record_reaches_the_file_with_the_flush_not_only_at_the_end(tmp_path: Path) -> None:
     with SpoolWriter(tmp_path / "spool") as writer:
-        writer.append(RECORD)
+        writer.append(values_of(RECORD))
         writer.flush()
 
         assert read_spool(tmp_path / "spool") == [RECORD]
@@ -91,7 +91,7 @@ def test_a_record_reaches_the_file_with_the_flush_not_only_at_the_end(tmp_path: 
 def test_many_records_reach_the_file_without_a_flush(tmp_path: Path) -> None:
     with SpoolWriter(tmp_path / "spool") as writer:
         for sequence in range(200):
-            writer.append(replace(RECORD, sequence=sequence))
+            writer.append(values_of(replace(RECORD, sequence=sequence)))
 
         assert len(read_spool(tmp_path / "spool")) > 100
 
@@ -102,7 +102,7 @@ def test_a_tail_reads_each_record_once_also_after_the_file_was_removed(tmp_path:
         tail = SpoolTail(tmp_path / "spool")
         found = [tail.read()]
         for record in records:
-            writer.append(record)
+            writer.append(values_of(record))
             writer.flush()
             if record is not records[-1]:
                 found.append(tail.read())
@@ -115,7 +115,7 @@ def test_a_tail_reads_each_record_once_also_after_the_file_was_removed(tmp_path:
 
 def test_a_tail_leaves_a_line_that_is_half_written_for_later(tmp_path: Path) -> None:
     with SpoolWriter(tmp_path / "whole") as writer:
-        writer.append(RECORD)
+        writer.append(values_of(RECORD))
     line = (tmp_path / "whole").read_bytes()
     (tmp_path / "spool").write_bytes(line[:100])
     tail = SpoolTail(tmp_path / "spool")
@@ -130,7 +130,7 @@ def test_a_tail_leaves_a_line_that_is_half_written_for_later(tmp_path: Path) -> 
 def test_a_tail_refuses_a_record_that_breaks_the_chain(tmp_path: Path) -> None:
     with SpoolWriter(tmp_path / "spool") as writer:
         for sequence in range(2):
-            writer.append(replace(RECORD, sequence=sequence))
+            writer.append(values_of(replace(RECORD, sequence=sequence)))
     first, second = (tmp_path / "spool").read_bytes().splitlines(keepends=True)
     (tmp_path / "spool").write_bytes(first.replace(b"homepage", b"hamepage") + second)
     tail = SpoolTail(tmp_path / "spool")
@@ -196,7 +196,7 @@ def test_a_spool_is_joined_only_where_there_is_one(tmp_path: Path) -> None:
 
     path = spool(tmp_path / "spool", RECORD)
     with SpoolWriter(path, new=False) as joined:
-        joined.append(replace(RECORD, sequence=1))
+        joined.append(values_of(replace(RECORD, sequence=1)))
 
     assert read_spool(path) == [RECORD, replace(RECORD, sequence=1)]
 
@@ -205,14 +205,14 @@ _APPENDING = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from lab.history import SpoolWriter, read_spool
+from lab.history import SpoolWriter, read_spool, values_of
 spool, first = Path(sys.argv[1]), int(sys.argv[2])
 like = read_spool(spool)[0]
 with SpoolWriter(spool, new=False) as writer:
     print("ready", flush=True)
     sys.stdin.readline()
     for number in range(20_000):
-        writer.append(replace(like, sequence=first + number, message="x" * (number % 300)))
+        writer.append(values_of(replace(like, sequence=first + number, message="x" * (number % 300))))
 """
 
 

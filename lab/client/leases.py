@@ -125,8 +125,8 @@ class Leases:
 
 
 _RECONNECT_PAUSE_S = 0.1
-# Several requests to hold fit into one hold, so that a late one does no harm.
-_ASK_EVERY_S = 0.25
+# Two requests to hold fit into one hold, so that a late one does no harm.
+_ASK_EVERY_S = 0.4
 # A client that makes no requests needs no hold; its next request asks the resolver, and for a hold again.
 _IDLE_AFTER_S = 5.0
 # The resolver counts a hold by its own clock, which may run slower.

@@ -5,7 +5,7 @@
 
 from lab.history.columns import Columns, read_columns
 from lab.history.parquet import read_parquet, write_parquet
-from lab.history.record import NONE_SEEN, UNSENT, Record
+from lab.history.record import NONE_SEEN, UNSENT, Record, values_of
 from lab.history.spool import SpoolTail, SpoolWriter, read_spool
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "read_columns",
     "read_parquet",
     "read_spool",
+    "values_of",
     "write_parquet",
 ]

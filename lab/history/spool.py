@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 import orjson
 
 from lab.errors import RunError
-from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, Record, record_of, values_of
+from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, Record, record_of
 from lab.reading import read_bytes
 
 if TYPE_CHECKING:
@@ -73,13 +73,13 @@ class SpoolWriter:
     ) -> None:
         self.close()
 
-    def append(self, record: Record) -> None:
-        """Appends one record; writes once there are enough for one flush.
+    def append(self, values: Sequence[str | int | float]) -> None:
+        """Appends one record, by its values in field order; writes once there are enough for one flush.
 
         Raises:
             OSError: e.g. the disk is full.
         """
-        line = _line(record)
+        line = _line(values)
         self._digest = _chained(self._digest, line)
         self._lines.append(b'%b,"%b:%b"]\n' % (line[:-1], self._writer, self._digest))
         if len(self._lines) >= FLUSH_RECORDS:
@@ -106,8 +106,7 @@ class SpoolWriter:
             self._descriptor = -1  # the number may be reused for another file
 
 
-def _line(record: Record) -> bytes:
-    values = values_of(record)
+def _line(values: Sequence[str | int | float]) -> bytes:
     try:
         return orjson.dumps(values)
     except TypeError:

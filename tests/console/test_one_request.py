@@ -7,7 +7,7 @@ import pytest
 
 from lab.console.one_request import find, story
 from lab.errors import InputError
-from lab.history import Record, SpoolWriter, write_parquet
+from lab.history import Record, SpoolWriter, values_of, write_parquet
 from lab.ops.inspect import LogLine
 from lab.runs.folder import HISTORY, SPOOL
 from tests.checkers.builders import START_NS, make_record, two_versions
@@ -20,12 +20,12 @@ def test_a_record_is_found_while_its_run_goes_on_and_afterwards(tmp_path: Path) 
     (tmp_path / "going-on").mkdir()
     write_parquet([make_record(number) for number in range(3)], tmp_path / "over" / HISTORY)
     with SpoolWriter(tmp_path / "going-on" / SPOOL) as spool:
-        spool.append(make_record(7))
+        spool.append(values_of(make_record(7)))
         spool.flush()
         folders = [tmp_path / "over", tmp_path / "going-on"]
 
         with SpoolWriter((tmp_path / "going-on" / SPOOL).with_stem("history-2")) as of_another_driver:
-            of_another_driver.append(make_record(8))
+            of_another_driver.append(values_of(make_record(8)))
 
         assert [find(each, folders).sequence for each in ("r2", "r7", "r8")] == [2, 7, 8]
         with pytest.raises(InputError, match="'r9': none of the runs on this page has it"):

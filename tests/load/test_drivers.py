@@ -17,7 +17,7 @@ import pytest
 
 from lab.checkers import Driver, Outcome
 from lab.checkers.kinds import drivers as checker
-from lab.history import Record, SpoolWriter, read_spool
+from lab.history import Record, SpoolWriter, read_spool, values_of
 from lab.load.arrivals import Constant, Poisson
 from lab.load.clocks import Sample, clock_of
 from lab.load.coordinator import COMMANDS
@@ -86,7 +86,7 @@ def test_figures_are_of_records_however_they_were_parted(tmp_path: Path, drivers
     for number in range(drivers):
         with SpoolWriter(plan.spool_of(number)) as spool:
             for record in records[number::drivers]:
-                spool.append(record)
+                spool.append(values_of(record))
 
     assert summarize(recorded(plan), schedule) == summarize(records, schedule)
 

@@ -17,8 +17,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from lab.client import Client
-from lab.client import leases
+from lab.client import Client, leases
 from lab.client.strategies import Leased
 from lab.errors import CallError
 from lab.transport import open_channel
