@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -59,8 +60,9 @@ def envelope_in_header(request: InferenceRequest, context: Mapping[str, str]) ->
 
 
 class Strategy(Protocol):
-    """Decides where each request goes, and encodes it."""
+    """Decides where each request goes. A small one derives from this, and defines ``decide`` and ``close``."""
 
+    @abstractmethod
     async def decide(self, attempts: RequestAttempts, context: Mapping[str, str]) -> tuple[RpcChannel, Decision]:
         """The channel to send over and the decision to follow; called again after a tear, with ``attempts.torn``.
 
@@ -69,15 +71,18 @@ class Strategy(Protocol):
         """
 
     def encode(self, request: InferenceRequest, context: Mapping[str, str]) -> tuple[bytes, Metadata]:
-        """The body and headers of a request whose envelope is filled; see :func:`message_only`."""
+        """The body and headers of a request whose envelope is filled; the message alone by default."""
+        return message_only(request, context)
 
     async def ready(self, timeout_s: float) -> None:
-        """Returns once requests can be sent.
+        """Returns once requests can be sent; at once by default, as a call waits for its channel anyhow.
 
         Raises:
             UnitError: a unit that the strategy needs cannot be reached in time.
         """
+        del timeout_s
 
+    @abstractmethod
     async def close(self) -> None:
         """Closes all connections."""
 
