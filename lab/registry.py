@@ -1,4 +1,4 @@
-"""Finds the kinds of things that one file adds: topologies, roles, faults, checkers, benches, runtimes, engines.
+"""Finds the kinds of things that one file adds, such as topologies, faults and checkers.
 
 A :class:`Registry` collects the module-level values of one class from three places: the modules of a package, the entry
 points of a group, and plugin files. Plugin files are named by the environment variable :data:`PLUGINS`, so that the
@@ -14,10 +14,11 @@ import pkgutil
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from threading import RLock
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from lab.errors import InputError
@@ -61,9 +62,7 @@ class Registry(Mapping[str, T]):
 
     def __init__(self, kind: type[T], *, package: str, group: str, noun: str) -> None:
         self._kind, self._package, self._group, self._noun = kind, package, group, noun
-        self._builtin: dict[str, T] | None = None
-        self._found: dict[str, T] = {}
-        self._plugins: str | None = None
+        self._found: dict[str, dict[str, T]] = {}  # by the value of the environment variable
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._all())
@@ -88,32 +87,32 @@ class Registry(Mapping[str, T]):
         return found[name]
 
     def _all(self) -> dict[str, T]:
-        plugins = os.environ.get(PLUGINS, "")
-        if self._plugins == plugins:
-            return self._found
-        with _LOCK:
-            return self._load(plugins)
+        known = os.environ.get(PLUGINS, "")
+        if known not in self._found:
+            with _LOCK:
+                own = self._own
+                if _loading:  # a plugin that looks kinds up while it loads sees the lab's own
+                    return own
+                outside = self._collect([*_entry_points(self._group), *map(_plugin, _distinct(plugins()))], own)
+                if taken := sorted(outside.keys() & own.keys()):
+                    raise InputError(
+                        f"{self._noun} {taken[0]!r} from outside has the name of one of the lab's; rename it"
+                    )
+                self._found[known] = {**own, **outside}
+        return self._found[known]
 
-    def _load(self, plugins: str) -> dict[str, T]:
-        if self._builtin is None:
-            self._builtin = self._collect(_modules_of(self._package))
-        if _loading:  # a plugin that looks kinds up while it loads sees the lab's own
-            return self._builtin
-        outside = self._collect((*_entry_points(self._group), *map(_plugin, _distinct(_paths(plugins)))))
-        if taken := sorted(outside.keys() & self._builtin.keys()):
-            raise InputError(f"{self._noun} {taken[0]!r} from outside has the name of one of the lab's; rename it")
-        self._found = {**self._builtin, **outside}
-        self._plugins = plugins
-        return self._found
+    @cached_property
+    def _own(self) -> dict[str, T]:
+        return self._collect(_modules_of(self._package), {})
 
-    def _collect(self, sources: Iterable[object]) -> dict[str, T]:
+    def _collect(self, sources: Iterable[object], own: Mapping[str, T]) -> dict[str, T]:
+        """The values of these modules and values, without the lab's own, which a plugin may import."""
         found: dict[str, T] = {}
-        for source in sources:
-            for value in [source, *getattr(source, "__dict__", {}).values()]:
-                if not isinstance(value, self._kind) or value is (self._builtin or {}).get(value.name):
-                    continue
-                if found.setdefault(value.name, value) is not value:
-                    raise InputError(f"two values define the {self._noun} {value.name!r}; rename one")
+        for value in (value for each in sources for value in [each, *getattr(each, "__dict__", {}).values()]):
+            if not isinstance(value, self._kind) or value is own.get(value.name):
+                continue
+            if found.setdefault(value.name, value) is not value:
+                raise InputError(f"two values define the {self._noun} {value.name!r}; rename one")
         return dict(sorted(found.items()))
 
 
@@ -129,16 +128,16 @@ def add_plugins(files: Sequence[Path]) -> None:
     Raises:
         InputError: a file cannot be read or run; the message names it, with the line.
     """
-    known = [*plugins(), *(file.resolve() for file in files)]
+    known = dict.fromkeys([*plugins(), *(file.resolve() for file in files)])
     with _LOCK:
         for path in known:
             _plugin(path)
-        os.environ[PLUGINS] = os.pathsep.join(dict.fromkeys(map(str, known)))
+        os.environ[PLUGINS] = os.pathsep.join(map(str, known))
 
 
 def plugins() -> list[Path]:
     """The plugin files that this process knows."""
-    return _paths(os.environ.get(PLUGINS, ""))
+    return [Path(each) for each in os.environ.get(PLUGINS, "").split(os.pathsep) if each]
 
 
 def keep_plugins(folder: Path) -> None:
@@ -151,10 +150,6 @@ def restore_plugins(folder: Path) -> None:
     kept = folder / PLUGINS_FILE
     if kept.exists():
         add_plugins([path for line in read_text(kept).splitlines() if (path := Path(line)).is_file()])
-
-
-def _paths(known: str) -> list[Path]:
-    return [Path(each) for each in known.split(os.pathsep) if each]
 
 
 def _distinct(paths: Iterable[Path]) -> Iterable[Path]:
@@ -204,9 +199,5 @@ def _line_in(path: Path, error: BaseException) -> int:
     """The line of a file at which running it failed, 1 if that is not known."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return error.lineno or 1
-    line, trace = 1, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
+    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
+    return lines[-1] if lines else 1
