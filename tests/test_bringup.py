@@ -1,7 +1,8 @@
 """Standing a lab up where all is slow: what does not answer yet is waited for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 from lab.client.admin import AdminClient
 from lab.errors import DeadlineError, UnitError
 from lab.ops.bringup import BringUp
-from lab.roles import CONTROL_PLANE
+from lab.roles import CONTROL_PLANE, MODEL, ROLES, Probe, StartingLab, Unit
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 
 SLOW = 3
@@ -54,15 +55,22 @@ def bring_up(state: str) -> BringUp:
     return BringUp(runtime, Path("state.json"), lambda _: None)
 
 
+def waited_for(state: str, admin: AdminClient) -> None:
+    """Waits, on such a runtime, for a role whose probe asks the control plane whether revision 7 is in force."""
+
+    def missing(units: Sequence[Unit], lab: StartingLab) -> list[str]:
+        return [] if lab.admin.status().revision == 7 else [unit.name for unit in units]
+
+    role = replace(ROLES[MODEL], probe=Probe(missing=missing))
+    planned: Any = SimpleNamespace(with_role=lambda _: [SimpleNamespace(name="a", address="")])
+    lab: Any = SimpleNamespace(running={}, plan=planned)
+    bring_up(state)._wait_for(role, lab, admin)
+
+
 def test_a_control_plane_that_cannot_be_reached_for_a_moment_is_asked_again(reluctant: tuple[Reluctant, str]) -> None:
     servicer, address = reluctant
-    state: Any = SimpleNamespace(running={})
     with AdminClient(address) as admin:
-
-        def missing() -> list[str]:
-            return ["a"] if admin.status().revision != 7 else []
-
-        bring_up("running")._wait_for_none("model replicas", missing, state)
+        waited_for("running", admin)
 
     assert servicer.left == 0
 
@@ -76,13 +84,11 @@ def test_so_is_one_whose_revision_is_asked_for(reluctant: tuple[Reluctant, str])
 
 
 def test_one_that_has_ended_is_not() -> None:
-    state: Any = SimpleNamespace(running={})
     with AdminClient("127.0.0.1:1") as admin, pytest.raises(UnitError, match="a ended while starting: last words"):
-        bring_up("exited")._wait_for_none("model replicas", lambda: [str(admin.status())], state)
+        waited_for("exited", admin)
 
 
 def test_a_control_plane_that_never_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.ops.bringup.START_TIMEOUT", timedelta(seconds=1))
-    state: Any = SimpleNamespace(running={})
     with AdminClient("127.0.0.1:1") as admin, pytest.raises(DeadlineError, match=CONTROL_PLANE):
-        bring_up("running")._wait_for_none("model replicas", lambda: [str(admin.status())], state)
+        waited_for("running", admin)

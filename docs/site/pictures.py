@@ -15,13 +15,14 @@ import yaml
 from docs.site.blocks import pages, write
 from docs.site.links import PAGES
 from lab.report.palette import DARK, LIGHT, dark_variants
-from lab.roles import ROLES, Follows
+from lab.roles import ROLES
 from lab.spec import SIZES, read_spec
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lab.roles import Role
     from lab.topologies import Topology
 
 FOLDER = PAGES / "pictures"
@@ -33,7 +34,6 @@ _COLUMNS = ((1, 140), (257, 184), (585, 134))
 """Left edge and width."""
 BUS = 569
 """Where arrows go down from a box of the last column to boxes of lower rows."""
-_SENDS = {Follows.RULES: "rules", Follows.XDS: "endpoints", Follows.RULES_AND_ENDPOINTS: "rules, endpoints"}
 _SENT = "sent"
 """Style of what the control plane sends: dashed, without colour."""
 
@@ -194,10 +194,15 @@ def _both(texts: Mapping[str, Sequence[str]], says: str) -> Picture:
         "model": Box(texts["model"], 2, 1, 2),
     }
     arrows = [*_path("mesh", "payload, key"), *_path("gateway", "payload")]
-    sent = [
-        Arrow("control-plane", role, _SENDS[ROLES[role].follows], _SENT) for role in ("resolver", "sidecar", "gateway")
-    ]
+    sent = [Arrow("control-plane", role, _sent_to(ROLES[role]), _SENT) for role in ("resolver", "sidecar", "gateway")]
     return Picture(says, boxes, [*sent, *arrows])
+
+
+def _sent_to(role: Role) -> str:
+    """What the control plane sends to units of a role."""
+    follows = role.follows
+    sent = {"rules": follows.rules, "endpoints": follows.endpoints or follows.xds}
+    return ", ".join(word for word, is_sent in sent.items() if is_sent)
 
 
 def _path(topology: str, payload: str, *, question: str = "use case, key", onward: str = "") -> list[Arrow]:

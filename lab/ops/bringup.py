@@ -8,14 +8,9 @@ from __future__ import annotations
 import getpass
 import secrets
 import shutil
-import urllib.request
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING
-
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.checkers.plain import decide
 from lab.client.admin import AdminClient
@@ -24,7 +19,7 @@ from lab.errors import CallError, LabError, LabNotRunningError, SpecError, UnitE
 from lab.faults import Injector
 from lab.ops.teardown import clean_up
 from lab.registry import keep_plugins
-from lab.roles import CONTROL_PLANE, Probe, plan, roles_of
+from lab.roles import CONTROL_PLANE, StartingLab, plan, roles_of
 from lab.routing.document import RouteTable, read_sources, sources_of
 from lab.routing.headers import DEFAULT
 from lab.runs.published import keep_published
@@ -34,7 +29,6 @@ from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState
 from lab.topologies import TOPOLOGIES
-from lab.transport import open_blocking_channel
 from lab.transport.security import MTLS
 from lab.waiting import eventually
 from services.caller.pages import PAGES
@@ -53,7 +47,6 @@ if TYPE_CHECKING:
 FIRST_REVISION = 1
 START_TIMEOUT = timedelta(seconds=60)
 CALL_TIMEOUT = timedelta(seconds=10)
-_PROBE_TIMEOUT_S = 1.0
 
 
 def bring_up(
@@ -131,7 +124,7 @@ class BringUp:
             state.save(self.state_file)
         with AdminClient(state.plan.control_plane) as admin:
             for role in roles_of(state.spec):
-                self._wait_for_none(role.title, partial(self._missing, role, state, admin), state)
+                self._wait_for(role, state, admin)
         return state
 
     def publish(self, state: LabState, sources: Sequence[Source]) -> int:
@@ -207,78 +200,28 @@ class BringUp:
         what = f"the {CONTROL_PLANE} says which revision is in force"
         return eventually(what, read, within=CALL_TIMEOUT, until=lambda seen: not seen[1])[0]
 
-    def _wait_for_none(self, what: str, missing: Callable[[], list[str]], state: LabState) -> None:
+    def _wait_for(self, role: Role, state: LabState, admin: AdminClient) -> None:
+        units = state.plan.with_role(role.name)
+        control_planes = [unit.address for unit in state.plan.with_role(CONTROL_PLANE)]
+
         def names_missing() -> list[str]:
-            for unit, how in self.runtime.states(state.running).items():
+            states = self.runtime.states(state.running)
+            for unit, how in states.items():
                 if how == "exited":
                     raise UnitError(self._why_it_ended(unit))
+            paused = {name for name, how in states.items() if how == "paused"}
             try:
-                return missing()
+                return [*role.probe.missing(units, StartingLab(admin, control_planes, paused))] if units else []
             except LabNotRunningError:
                 # It runs, but while thirty units start at once, connecting may take longer than its timeout.
                 return [CONTROL_PLANE]
 
-        eventually(f"ready: {what} (still missing)", names_missing, within=START_TIMEOUT, until=lambda names: not names)
+        what = f"ready: {role.title} (still missing)"
+        eventually(what, names_missing, within=START_TIMEOUT, until=lambda names: not names)
 
     def _why_it_ended(self, unit: str) -> str:
         last_words = self.runtime.last_words(unit) or "without a word"
         return f"{unit} ended while starting: {last_words} (whole log: {self.runtime.log(unit)})"
-
-    def _missing(self, role: Role, state: LabState, admin: AdminClient) -> list[str]:
-        """Names of a role's units whose readiness probe does not pass."""
-        units = state.plan.with_role(role.name)
-        if not units:
-            return []
-        match role.probe:
-            case Probe.ADMIN_API:
-                return [unit.name for unit in units if not _administers(unit.address)]
-            case Probe.REGISTERED:
-                registered = _registered(state)
-                return [unit.name for unit in units if unit.name not in registered]
-            case Probe.CONNECTED:
-                connected = {node.node for node in admin.status(replicas=False).nodes}
-                return [unit.name for unit in units if unit.name not in connected]
-            case Probe.HTTP_READY:
-                # The control plane lists an Envoy before it listens; its admin page says when it does.
-                return [unit.name for unit in units if unit.admin and not _is_live(unit.admin.outside)]
-            case Probe.GRPC_HEALTH:
-                states = self.runtime.states(state.running)  # a paused unit stays paused: do not wait for it
-                return [unit.name for unit in units if states.get(unit.name) != "paused" and not _serves(unit.address)]
-
-
-def _administers(address: str) -> bool:
-    with AdminClient(address) as admin:
-        try:
-            admin.status(replicas=False)
-        except LabNotRunningError:
-            return False
-    return True
-
-
-def _registered(state: LabState) -> set[str]:
-    """Names of the replicas that are registered with every control plane."""
-    lists = []
-    for control_plane in state.plan.with_role(CONTROL_PLANE):
-        with AdminClient(control_plane.address) as admin:
-            lists.append({replica.replica for replica in admin.status().replicas})
-    return set.intersection(*lists)
-
-
-def _serves(address: str) -> bool:
-    with open_blocking_channel(address) as channel:
-        try:
-            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=_PROBE_TIMEOUT_S)
-        except grpc.RpcError:
-            return False
-    return True
-
-
-def _is_live(admin: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{admin}/ready", timeout=_PROBE_TIMEOUT_S) as answer:
-            return bool(answer.status == 200)  # noqa: PLR2004 (HTTP's OK)
-    except OSError:
-        return False
 
 
 def _allowed_call(table: RouteTable, state: LabState) -> tuple[str, str]:

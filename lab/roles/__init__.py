@@ -5,11 +5,13 @@ lab, which ``lab.runtime`` carries out. To add a role, add a file here,
 name its module by an entry point of the group ``routing_lab.roles``, or give the file to ``--plugin``.
 """
 
+from lab.roles._follows import Follows
 from lab.roles._observed import with_environment
 from lab.roles._plan import LOAD, Plan, layout_of, plan, roles_of
+from lab.roles._probe import Probe, StartingLab
 from lab.roles._registry import ROLES, followers, rule_followers
 from lab.roles._rendered import rendered
-from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
+from lab.roles._role import Layout, Placement, Role, python
 from lab.roles._unit import ACCESS_LOG, CALLER, COLLECTOR, CONTROL_PLANE, MODEL, UNIX, Port, Site, Unit
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Probe",
     "Role",
     "Site",
+    "StartingLab",
     "Unit",
     "followers",
     "layout_of",

@@ -10,7 +10,7 @@ from lab.client import Endpoints
 from lab.roles._metrics import with_metrics
 from lab.roles._observed import with_environment
 from lab.roles._registry import ROLES
-from lab.roles._role import Follows, Layout, Role
+from lab.roles._role import Layout, Role
 from lab.roles._unit import CALLER, COLLECTOR, CONTROL_PLANE, MODEL, Site, Unit
 from lab.routing.document import RouteTable
 from lab.spec import LabSpec
@@ -82,8 +82,10 @@ def _with_nodes(unit: Unit, units: Sequence[Unit], site: Site) -> Unit:
     nodes: dict[str, list[str]] = {}
     for each in units:
         follows = ROLES[each.role].follows
-        if follows is not Follows.NOTHING:
-            nodes.setdefault(PROXYLESS if follows is Follows.XDS_CLIENT else each.role, []).append(each.name)
+        if follows.rules or follows.xds:
+            nodes.setdefault(each.role, []).append(each.name)
+        if follows.xds_client:
+            nodes.setdefault(PROXYLESS, []).append(each.name)
     argv = (*unit.argv, "--nodes", site.path(unit.name, _NODES))
     return replace(unit, argv=argv, files={**unit.files, _NODES: json.dumps(nodes)})
 

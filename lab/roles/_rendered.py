@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
+from lab.roles._follows import Follows
+from lab.roles._probe import Probe
+from lab.roles._role import Layout, Placement, Role, python
 from lab.roles._unit import Unit
 
 
@@ -36,7 +39,7 @@ def rendered(name: str, title: str, stage: str = "") -> Role:
         title=title,
         placement=Placement.ALONE,
         units=units,
-        probe=Probe.CONNECTED,
+        probe=replace(Probe.CONNECTED, container="open"),
         follows=Follows.RULES_AND_ENDPOINTS,
         calls_models=True,
         marks_path=True,

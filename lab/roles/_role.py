@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from lab.client import DirectTarget, Endpoints
 from lab.reading import MAX_SMALL_BYTES, read_text
 from lab.registry import plugins
+from lab.roles._follows import Follows
+from lab.roles._probe import Probe
 from lab.roles._unit import ACCESS_LOG, CALLER, COLLECTOR, CONTROL_PLANE, MODEL, Port, Site, Unit
 from lab.routing.document import RouteTable
 from lab.spec import LabSpec
@@ -25,26 +27,6 @@ class Placement(enum.Enum):
     ALONE = "one unit, which all callers share"
     REPLICATED = "several units, which all callers share"
     BESIDE_CALLER = "one unit beside each caller, in its pod"
-
-
-class Follows(enum.Enum):
-    """What a unit receives from the control plane."""
-
-    NOTHING = "nothing"
-    RULES = "the stream of rules"
-    RULES_AND_ENDPOINTS = "the stream of rules, with the replicas of each routing key and the tenants' limits"
-    XDS = "xDS, as an Envoy does: clusters on demand, with load reports in return"
-    XDS_CLIENT = "xDS, as a gRPC library does"
-
-
-class Probe(enum.Enum):
-    """How `lab up` sees that a unit is ready."""
-
-    ADMIN_API = "the control plane's admin API answers"
-    REGISTERED = "every control plane lists the replica"
-    CONNECTED = "the control plane lists it among its nodes"
-    HTTP_READY = "its admin page answers GET /ready with 200"
-    GRPC_HEALTH = "its gRPC health service says SERVING"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

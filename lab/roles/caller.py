@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from lab.roles._role import Follows, Layout, Placement, Role, python
+from lab.roles._follows import Follows
+from lab.roles._role import Layout, Placement, Role, python
 from lab.roles._unit import CALLER, Unit
 
 _CONFIG = "caller.json"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lab.roles._envoy import envoy
-from lab.roles._role import Follows, Layout, Placement, Probe, Role
+from lab.roles._follows import Follows
+from lab.roles._probe import Probe
+from lab.roles._role import Layout, Placement, Role
 from lab.roles._unit import Unit
 
 _NAME = "central-envoy"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lab.roles._role import Follows, Layout, Placement, Probe, Role, python, rotated
+from lab.roles._probe import Probe
+from lab.roles._role import Layout, Placement, Role, python, rotated
 from lab.roles._unit import CONTROL_PLANE, Port, Unit
 
 _SEEN = ("inside", "outside")
-_RULES = (Follows.RULES, Follows.RULES_AND_ENDPOINTS)
-_XDS = (Follows.XDS, Follows.XDS_CLIENT)
 
 
 def _units(lab: Layout, caller: str) -> Iterator[Unit]:
@@ -26,9 +25,9 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
                 **({"name": name} if aliases else {}),
                 clusters_idle_after=f"{spec.clusters_idle_after_s:g}",
                 clusters_unasked=str(spec.clusters_unasked),
-                rules_for=lab.names_of(lambda role: role.follows in _RULES),
-                xds_for=lab.names_of(lambda role: role.follows in _XDS),
-                load_reports_from=lab.names_of(lambda role: role.follows is Follows.XDS),
+                rules_for=lab.names_of(lambda role: role.follows.rules),
+                xds_for=lab.names_of(lambda role: role.follows.xds or role.follows.xds_client),
+                load_reports_from=lab.names_of(lambda role: role.follows.xds),
             ),
             {},
         )

@@ -8,7 +8,8 @@ from string import ascii_lowercase
 
 from lab.errors import SpecError
 from lab.roles._metrics import with_metrics
-from lab.roles._role import Layout, Placement, Probe, Role, python
+from lab.roles._probe import Probe
+from lab.roles._role import Layout, Placement, Role, python
 from lab.roles._unit import MODEL, Port, Unit
 
 MAX_REPLICAS = 2_000

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
+from lab.roles._follows import Follows
+from lab.roles._probe import Probe
+from lab.roles._role import Layout, Placement, Role, python
 from lab.roles._unit import Unit
 
 SHARED_RESOLVER = "shared-resolver"

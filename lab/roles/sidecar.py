@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from lab.identity import sidecar_of
 from lab.roles._envoy import envoy
-from lab.roles._role import Follows, Layout, Placement, Probe, Role
+from lab.roles._follows import Follows
+from lab.roles._probe import Probe
+from lab.roles._role import Layout, Placement, Role
 from lab.roles._unit import Unit
 
 _NAME, _PORT = "sidecar", 9002

@@ -12,7 +12,7 @@ from lab import CHECKOUT
 from lab.checkers.plain import decide
 from lab.client.call import call
 from lab.errors import CallError, LabError
-from lab.roles import ROLES, Probe
+from lab.roles import rule_followers
 from lab.routing.document import RouteTable, read_path
 from lab.runs.events import heal_of, lab_events, undone_ns
 from lab.transport import ChannelCache, open_blocking_channel
@@ -170,7 +170,7 @@ def _not_connected(status: LabStatus) -> list[str]:
     if known is None:
         return ["the control plane does not answer"]
     nodes = {node.node: node for node in known.nodes}
-    nodes_by_rules = {role.name for role in ROLES.values() if role.probe is Probe.CONNECTED}
+    nodes_by_rules = rule_followers()
     ours = {unit.name: unit.role for unit in status.units}
     return [
         *(f"{name} is not connected" for name, role in ours.items() if role in nodes_by_rules and name not in nodes),

@@ -16,14 +16,14 @@ from lab.faults.fault_kind import FaultKind
 from lab.faults.observation import Observation, seen
 from lab.faults.settings import SEVERE, SHARE, Number, number
 from lab.faults.state import FaultRecord
-from lab.roles import Follows, followers, rule_followers
+from lab.roles import followers, rule_followers
 from lab.routing.keys import routing_key
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import faults_pb2, faults_pb2_grpc, stub_pb2
 
 MODEL = "model"
 _OFFERS: Mapping[str, tuple[faults_pb2.Wrong.ValueType, Callable[[], tuple[str, ...]]]] = {
-    "clusters": (faults_pb2.WRONG_CORRUPT_CLUSTERS, partial(followers, Follows.XDS)),
+    "clusters": (faults_pb2.WRONG_CORRUPT_CLUSTERS, partial(followers, "xds")),
     "rules": (faults_pb2.WRONG_CORRUPT_RULES, rule_followers),
     "stale-rules": (faults_pb2.WRONG_STALE_RULES, rule_followers),
 }

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lab import CHECKOUT
 from lab.errors import LabError
-from lab.roles import CALLER, COLLECTOR, CONTROL_PLANE, MODEL, ROLES, Plan, Port, Probe, Role, Unit
+from lab.roles import CALLER, COLLECTOR, CONTROL_PLANE, MODEL, ROLES, Plan, Port, Role, Unit
 from lab.runtime.compose import image
 from lab.runtime.pod_site import HOME, IDENTITY, USUAL_PORTS
 from lab.topologies import TOPOLOGIES
@@ -103,9 +103,8 @@ def render(layout: Plan, setting: Setting) -> str:
 
 def _health(role: Role) -> str:
     """Arguments of the health check in a container of a role."""
-    if role.stage:
-        return f'open, "{role.port}"'
-    return f'http, "{USUAL_PORTS["admin"]}", /ready' if role.probe is Probe.HTTP_READY else f'grpc, "{role.port}"'
+    how = role.probe.container
+    return f'http, "{USUAL_PORTS["admin"]}", /ready' if how == "http" else f'{how}, "{role.port}"'
 
 
 def _profiles(roles: Collection[str]) -> dict[str, tuple[str, ...]]:

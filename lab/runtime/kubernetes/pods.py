@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab.registry import PLUGINS
-from lab.roles import CALLER, CONTROL_PLANE, ROLES, Probe, Unit
+from lab.roles import CALLER, CONTROL_PLANE, ROLES, Unit
 from lab.runtime.kubernetes.naming import DRIVER, GROUP, POD, Pod, Setting, labels, selector
 from lab.runtime.kubernetes.site import POD_IP, number_of
 from lab.runtime.pod_site import HOME, IDENTITY
@@ -185,9 +185,10 @@ def _variables(unit: Unit) -> list[dict[str, str]]:
 
 def _health_check(unit: Unit) -> list[str]:
     # By a program of the image: the kubelet has no certificate, and an Envoy shows its page to its own pod only.
-    if ROLES[unit.role].probe is Probe.HTTP_READY and unit.admin is not None:
-        return ["healthcheck", "http", str(number_of(unit.admin)), "/ready"]
-    return ["healthcheck", "grpc", str(number_of(unit.port))]
+    how = ROLES[unit.role].probe.container
+    if how == "http" and unit.admin is not None:
+        return ["healthcheck", how, str(number_of(unit.admin)), "/ready"]
+    return ["healthcheck", how, str(number_of(unit.port))]
 
 
 def driver_container(caller: Unit, setting: Setting) -> dict[str, Any]:

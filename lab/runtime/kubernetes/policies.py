@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from lab.roles import CALLER, COLLECTOR, CONTROL_PLANE, MODEL, ROLES, Follows, Plan, Port
+from lab.roles import CALLER, COLLECTOR, CONTROL_PLANE, MODEL, ROLES, Plan, Port
 from lab.runtime.kubernetes.naming import (
     DRIVER,
     INSTANCE,
@@ -142,7 +142,7 @@ def _clients(server: str, pods: Sequence[Pod], setting: Setting) -> list[str]:
     def connects(pod: Pod) -> bool:
         roles = [ROLES[unit.role] for unit in pod.units]
         if server == CONTROL_PLANE:
-            return any(role.name == MODEL or role.follows is not Follows.NOTHING for role in roles)
+            return any(role.name == MODEL or bool(role.follows) for role in roles)
         if server == MODEL:
             return any(role.calls_models for role in roles)
         if server == COLLECTOR:
