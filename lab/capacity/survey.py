@@ -21,10 +21,9 @@ from lab.capacity.tables import (
 from lab.capacity.tail_simulation import Loss, Outlook, Tail
 from lab.measure.findings import ResultTable
 from lab.roles import CALLER, ROLES, Placement
-from lab.topologies import TOPOLOGIES
+from lab.topologies import TOPOLOGIES, compared_as
 from models.stub.behaviour import Latency
 
-GATEWAY, ENVOY = ("gateway", "gateway"), ("gateway-header", "central-envoy")
 AT_ENVOYS_COST = "gateway at Envoy's cost"
 """A gateway as cheap as the central Envoy, which parses nothing: what of its cost is due to its being in Python."""
 
@@ -101,10 +100,11 @@ def survey(
     chosen = list(topologies) or [each for each in costs.topologies if each in TOPOLOGIES]
     fleets = [fleet(each, demand, costs, assumed) for each in chosen]
     outlook = Outlook(demand, latency, assumed, seed)
-    gateway, _ = GATEWAY
+    gateway, envoy = compared_as("central"), _central_envoy()
     computed = fleets.copy()
-    if gateway in chosen and costs.has(*ENVOY):
-        cheap = fleet(gateway, demand, costs.borrowing(*GATEWAY, of=ENVOY), assumed)
+    if gateway in chosen and costs.has(*envoy):
+        borrowed = costs.borrowing(gateway, TOPOLOGIES[gateway].balancer, of=envoy)
+        cheap = fleet(gateway, demand, borrowed, assumed)
         computed.insert(chosen.index(gateway) + 1, replace(cheap, topology=AT_ENVOYS_COST))
     # Of one unit, and of a caller's own library, nobody can say how many choose among a model's replicas.
     balancers: dict[str, int] = {}
@@ -118,3 +118,9 @@ def survey(
     tails = list(outlook.tails(balancers))
     say("simulating a zone's death")
     return Survey(demand, assumed, computed, outlook, tails, list(outlook.losses()))
+
+
+def _central_envoy() -> tuple[str, str]:
+    """The topology with one Envoy that all callers share, and the Envoy's role."""
+    shared = {role.name for role in ROLES.values() if role.placement is Placement.ALONE and role.follows.xds}
+    return next((each.name, role) for each in TOPOLOGIES.values() for role in each.between if role in shared)

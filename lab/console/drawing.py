@@ -142,6 +142,7 @@ class Drawing:
         return {
             "name": topology.name,
             "colour": topology.colour,
+            "compared_as": topology.compared_as,
             "path": list(topology.path),
             "columns": [list(column.values()) for column in columns],
             "edges": edges,

@@ -21,7 +21,7 @@ from lab.report.digits import difference
 from lab.report.palette import topology_style
 from lab.report.run import origins
 from lab.report.scales import linear
-from lab.topologies import TOPOLOGIES
+from lab.topologies import TOPOLOGIES, compared_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ QUESTION = "What does the gateway cost me at my payload and rate?"
 BENCH = "topologies"
 """The bench whose arms are named ``<topology>, <payload>, <rate> rps``."""
 
-FLOOR, GATEWAY, MESH = "direct", "gateway", "mesh"
+FLOOR, GATEWAY, MESH = compared_as("floor"), compared_as("central"), compared_as("local")
 """The subjects of the question: the two topologies most people choose between, and the latency floor below them."""
 
 BASES = (FLOOR, MESH)

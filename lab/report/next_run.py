@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.load.arrivals import arrivals_to_document
 from lab.runs.drive import DEFAULT_CONTEXTS, LoadOptions
+from lab.topologies import compared_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
     from lab.load.plan import LoadPlan
 
 _STREAMS, _EDGE_EVERY = 10, 10  # of `lab load`
-_AGAINST = {"gateway": "mesh"}  # every other topology is compared with the gateway
 
 
 def other_topology(topology: str) -> str:
     """The topology that readers compare this one with."""
-    return _AGAINST.get(topology, "gateway")
+    central = compared_as("central")
+    return compared_as("local") if topology == central else central
 
 
 def command(plan: LoadPlan, *, lab: str, topology: str, may_call: Sequence[str]) -> str:

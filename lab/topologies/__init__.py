@@ -5,7 +5,18 @@ an entry point of the group ``routing_lab.topologies``, or give the file to ``--
 """
 
 from lab.topologies._by_header import by_header
-from lab.topologies._registry import TOPOLOGIES, open_client
+from lab.topologies._registry import TOPOLOGIES, compared_as, open_client
 from lab.topologies._topology import YES, Capabilities, Support, Topology, no, yes
 
-__all__ = ["TOPOLOGIES", "YES", "Capabilities", "Support", "Topology", "by_header", "no", "open_client", "yes"]
+__all__ = [
+    "TOPOLOGIES",
+    "YES",
+    "Capabilities",
+    "Support",
+    "Topology",
+    "by_header",
+    "compared_as",
+    "no",
+    "open_client",
+    "yes",
+]

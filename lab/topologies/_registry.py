@@ -5,11 +5,16 @@ from __future__ import annotations
 from lab.client import BeforeSend, Client, DefaultAnswer, Endpoints
 from lab.errors import SpecError
 from lab.registry import Registry
-from lab.topologies._topology import Topology
+from lab.topologies._topology import ComparedAs, Topology
 from lab.transport import Security
 
 TOPOLOGIES = Registry(Topology, package="lab.topologies", group="routing_lab.topologies", noun="topology")
 """All topologies: the lab's, those of other distributions, and those of plugin files."""
+
+
+def compared_as(part: ComparedAs) -> str:
+    """Name of the lab's topology that has this part in comparisons."""
+    return next(each.name for each in TOPOLOGIES.values() if each.compared_as == part)
 
 
 def open_client(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from lab.client import StrategyFactory
 
@@ -36,6 +37,10 @@ def no(note: str = "") -> Support:
     """Not supported, with a reason."""
     return Support(supported=False, note=note)
 
+
+ComparedAs = Literal["", "floor", "central", "local"]
+"""What a topology is where others are compared with it: the latency floor, or one of the two that most people choose
+between, a central gateway and a local sidecar."""
 
 YES, NO = Support(supported=True), Support(supported=False)
 
@@ -108,6 +113,7 @@ class Topology:
         strategy: makes the client's strategy from the caller's name, the addresses, and credentials.
         capabilities: what it supports.
         colour: ``#rrggbb``, the same in every chart.
+        compared_as: its part in comparisons; empty for most.
         in_default_lab: whether a lab has it whose spec names no topologies.
         in_scenarios: whether scenarios run on it by default.
         long_scenarios_on: runtimes on which every scenario counts as long, as another topology covers the same units.
@@ -121,6 +127,7 @@ class Topology:
     strategy: StrategyFactory
     capabilities: Capabilities
     colour: str
+    compared_as: ComparedAs = ""
     in_default_lab: bool = True
     in_scenarios: bool = True
     long_scenarios_on: tuple[str, ...] = ()

@@ -31,5 +31,6 @@ TOPOLOGY = Topology(
         draining=yes("streams finish; new requests go elsewhere by the replica's health service"),
     ),
     colour="#7b858f",
+    compared_as="floor",
     in_scenarios=False,  # it follows no rules; scenarios about that name it
 )

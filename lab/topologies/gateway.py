@@ -43,4 +43,5 @@ TOPOLOGY = Topology(
     strategy=strategy,
     capabilities=CAPABILITIES,
     colour="#d55e00",
+    compared_as="central",
 )

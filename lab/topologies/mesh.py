@@ -42,4 +42,5 @@ TOPOLOGY = Topology(
     strategy=strategy,
     capabilities=CAPABILITIES,
     colour="#0072b2",
+    compared_as="local",
 )

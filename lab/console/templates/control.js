@@ -107,8 +107,8 @@ function renderForms() {
   if (!store.lab?.control || !store.drawing) return;
   const topologies = Object.keys(store.drawing).sort();
   const callers = Object.values(store.drawing)[0].columns[0].filter((each) => each.role === "caller").map((each) => each.name);
-  const usual = ["gateway,mesh", "mesh,gateway"].filter((each) => each.split(",").every((name) => topologies.includes(name)));
-  fill("#load-topology", [...usual.slice(0, 1), ...topologies]);
+  const both = usual().length === 2 ? [usual().join(",")] : [];
+  fill("#load-topology", [...both, ...topologies]);
   fill("#load-caller", [...callers, "all"]);
   fill("#flood-topology", topologies);
   fill("#flood-caller", callers);
@@ -118,7 +118,7 @@ function renderForms() {
   renderFaults();
   const versions = Object.entries(store.lab.models ?? {}).flatMap(([model, each]) => each.map((version) => `${model}@${version}`));
   fill("#roll-version", versions);
-  fill("#roll-topology", topologies, "mesh");
+  fill("#roll-topology", topologies, usual().at(-1));
   fill("#rollback-revision", documents("revision").map(([number]) => number).sort((a, b) => b - a));
   const file = document.querySelector("#publish-file");
   file.value ||= store.lab.routes ?? "";

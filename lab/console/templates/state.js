@@ -70,12 +70,16 @@ function runsOf(topology) {
     .map(([name, run]) => ({ name, ...run, verdict: store.verdict?.[name] }));
 }
 
-// The topologies to show: those with runs, else the first two of the lab.
+// The central and the local topology that most people choose between, as far as the lab has them.
+const usual = () => ["central", "local"]
+  .map((part) => documents("drawing").sort().find(([, drawing]) => drawing.compared_as === part)?.[0])
+  .filter(Boolean);
+
+// The topologies to show: those with runs, else the usual ones, else the first two of the lab.
 function shown() {
   const names = documents("drawing").map(([name]) => name).sort();
   const busy = names.filter((name) => runsOf(name).length > 0);
-  const usual = ["gateway", "mesh"].filter((name) => names.includes(name));
-  return busy.length ? busy : usual.length ? usual : names.slice(0, 2);
+  return busy.length ? busy : usual().length ? usual() : names.slice(0, 2);
 }
 
 const WORST = ["invalid", "unknown", "valid"];
