@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 MAX_REVISION = 2**31
 """A node can come with no greater one: the next revision here gets a greater number."""
 
+_NEVER = 2**63
 _ANY = 2**64 - 1
 """As ``withdrawn_revision``: replaces any revision that the node holds."""
 
@@ -67,6 +68,8 @@ class _Feed(Subscriber):
         last_sent: sequence number of the latest update on it.
         offered: sequence numbers of updates from injected faults, which are not part of the state.
         keeps_own: whether it keeps the rules that it came with, as there are none here.
+        counts_from: sequence number before which nothing counts as applied, as it refused an update since, and holds
+            others on top of a state that lacks it; :data:`_NEVER` until a full state is on its way.
     """
 
     with_endpoints: bool = False
@@ -74,6 +77,7 @@ class _Feed(Subscriber):
     queue: deque[rules_pb2.RulesUpdate] = field(default_factory=deque)
     offered: set[int] = field(default_factory=set)
     keeps_own: bool = False
+    counts_from: int = 0
 
 
 class RulesFeed:
@@ -176,11 +180,7 @@ class RulesFeed:
             if feed.keeps_own:
                 self._begin(feed)
                 continue
-            update = self._full(with_endpoints=feed.with_endpoints)
-            # Overrides the node's state.
-            update.withdrawn_revision = _ANY
-            feed.queue.append(update)
-            feed.wake.set()
+            self._queue_full(feed)
 
     async def cut_off(self, nodes: Collection[Subscriber], *, timeout_s: float) -> None:
         """Ends the streams of nodes; see :meth:`Subscribers.cut_off`. A stream begins with the full state."""
@@ -202,6 +202,9 @@ class RulesFeed:
             if feed.keeps_own:
                 self._begin(feed)
             elif _changes_rules(update) or (feed.with_endpoints and _is_for_gateways(update)):
+                if feed.counts_from == _NEVER:
+                    self._queue_full(feed)
+                    continue
                 feed.queue.append(update if feed.with_endpoints else _for_resolvers(update))
                 feed.wake.set()
             elif not feed.queue and feed.applied >= feed.last_sent:
@@ -219,7 +222,15 @@ class RulesFeed:
             feed.has_applied(self.subscribers.generation)
             return
         feed.keeps_own = False
-        feed.queue.append(self._full(with_endpoints=feed.with_endpoints))
+        self._queue_full(feed)
+
+    def _queue_full(self, feed: _Feed) -> None:
+        """Sends a node the full state, which overrides its own, in the place of what is not under way yet."""
+        update = self._full(with_endpoints=feed.with_endpoints)
+        update.withdrawn_revision = _ANY
+        feed.queue.clear()
+        feed.queue.append(update)
+        feed.counts_from = update.sequence
         feed.wake.set()
 
     def _full(self, *, with_endpoints: bool) -> rules_pb2.RulesUpdate:
@@ -274,7 +285,13 @@ class RulesFeed:
                     if request.applied_sequence in feed.offered:
                         # A refused offer changes nothing: the node is as current as before.
                         feed.has_applied(request.applied_sequence)
+                    elif feed.queue:
+                        self._queue_full(feed)
+                    else:
+                        feed.counts_from = _NEVER
                     log.error("%s refused update %d: %s", feed.title, feed.refused, feed.error)
+                elif request.applied_sequence < feed.counts_from:
+                    feed.refused = request.applied_sequence  # it holds it on top of a state that lacks something
                 else:
                     # Updates that do not concern this node were never sent, and count as applied.
                     caught_up = not feed.queue and request.applied_sequence >= feed.last_sent
