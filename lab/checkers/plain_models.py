@@ -24,6 +24,9 @@ _CONTEXT = ("user_id", "device", "country", "segment", "surface", "caller", "ten
 TITLES = tuple(f"t{number:02d}" for number in range(10))
 """Ids of the titles in a request of the driver."""
 
+PAYMENT = "p01"
+"""Id of the payment in a request of the driver."""
+
 _TITLES = len(TITLES)
 
 
@@ -48,9 +51,11 @@ def items_digest(items: Iterable[tuple[str, float]], *said: str) -> str:
 
 
 @lru_cache(maxsize=20_000)
-def ranking_digest(model: str, version: str, user_id: str) -> str:
+def answer_digest(api: str, model: str, version: str, user_id: str) -> str:
     """Returns the digest of the answer that this model version must give the driver's request of this user."""
-    return items_digest(ranked(model, version, user_id))
+    if api == "ranking.v1":
+        return items_digest(ranked(model, version, user_id))
+    return items_digest([(PAYMENT, score_of(model, version, user_id, PAYMENT))])
 
 
 def parts_of(receipt: str) -> dict[str, str]:
@@ -162,4 +167,4 @@ def _varint(value: int) -> bytes:
     return bytes([low]) if not rest else bytes([low | 0x80]) + _varint(rest)
 
 
-_PAYMENT = _field(1, b"p01") + b"\x10" + _varint(4_200) + _field(3, b"EUR")
+_PAYMENT = _field(1, PAYMENT.encode()) + b"\x10" + _varint(4_200) + _field(3, b"EUR")

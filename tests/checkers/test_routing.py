@@ -9,9 +9,11 @@ import pytest
 
 from lab.checkers import RevisionInForce
 from lab.checkers.kinds import routing
+from lab.checkers.plain_models import score_of
 from lab.client import Answer
 from lab.load.outcome import answered
 from models.apis import APIS
+from models.proto.fraud.v1 import fraud_pb2
 from models.proto.ranking.v1 import ranking_pb2
 from tests.checkers.builders import best_first, make_evidence, make_record, make_table
 
@@ -73,6 +75,20 @@ def test_an_answer_without_an_item_or_in_another_order_is_wrong(wrong: Callable[
     verdict = routing.check(make_evidence([_with_items(wrong(_right_items()))]))
     assert (verdict.outcome, len(verdict.violations)) == ("invalid", 1)
     assert "it lacks an item, or has another item, order or score than it must" in verdict.violations[0].message
+
+
+@pytest.mark.parametrize(("payment", "outcome"), [("p01", "valid"), ("p02", "invalid"), ("t01", "invalid")])
+def test_a_payment_is_scored_as_asked(payment: str, outcome: str, document: dict[str, Any]) -> None:
+    document["use_cases"]["Rows"]["api"] = "fraud.v1"
+    score = score_of("rows", "v1", "u0", payment)
+    answer = Answer(fraud_pb2.ScoreResponse(payment_id=payment, score=score), "model", "rows.v1", 1, 1, "r0")
+    said = answered(answer, APIS["fraud.v1"])
+    record = make_record(0, item_id=said.item_id, score=said.score, items_digest=said.items_digest)
+
+    verdict = routing.check(make_evidence([record], table=document))
+
+    assert verdict.outcome == outcome
+    assert all("did not give this answer" in each.message for each in verdict.violations)
 
 
 def test_a_cluster_that_stands_in_for_another_may_answer_for_it(document: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.plain_models import items_digest, ranking_digest, score_of
+from lab.checkers.plain_models import answer_digest, score_of
 from lab.checkers.revision_timeline import Rules, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
@@ -97,10 +97,7 @@ def _objection(record: Record, kind: str, rules: Sequence[Rules]) -> str:
         )
     # Streams have a checker of their own; runs of earlier releases have no digest.
     if record.items_digest and not record.streamed:
-        if rules[0].api(record.use_case) == "ranking.v1":
-            right = ranking_digest(record.model, record.version, record.user_id)
-        else:
-            right = items_digest([(record.item_id, proof)])
+        right = answer_digest(rules[0].api(record.use_case), record.model, record.version, record.user_id)
         if record.items_digest != right:
             return f"{who} did not give this answer: it lacks an item, or has another item, order or score than it must"
     return ""
