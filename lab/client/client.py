@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -59,6 +59,13 @@ class Answer:
     attempts: int
     request_id: str
     shadow: str = ""
+
+
+class _Failure(NamedTuple):
+    """How a request failed, and the source that a gateway has reported."""
+
+    error: CallError
+    source: str
 
 
 class Client:
@@ -122,29 +129,22 @@ class Client:
     async def _ask(
         self, attempts: RequestAttempts, method: Method, request: InferenceRequest, context: Mapping[str, str]
     ) -> Answer:
+        channel: RpcChannel | None = None
         while True:
-            if attempts.undecided:
-                try:
-                    channel, decision = await self.strategy.decide(attempts, context)
-                except ResolverUnreachableError:
-                    if self._default_answer is None or attempts.made:
-                        raise
-                    return self._answer_by_default(self._default_answer, request, context, attempts)
-                attempts.decided(decision)
-            if self._before_send is not None:
-                await self._before_send(attempts)
-            rpc = self._send(attempts, channel, method, request, context)
+            try:
+                channel, rpc = await self._begin_attempt(attempts, channel, method, request, context)
+            except ResolverUnreachableError:
+                if self._default_answer is None or attempts.made:
+                    raise
+                return self._answer_by_default(self._default_answer, request, context, attempts)
             try:
                 response = await answer_of(rpc, attempts.remaining_s(time.monotonic()))
             except grpc.aio.AioRpcError as error:
-                code, details = _explained(attempts, error)
-                if _moves_on(attempts, error, code):
+                if (failure := self._final(attempts, error)) is None:
                     continue
-                metadata = _failure_metadata(attempts, error, code)
-                self._learn(attempts, metadata)
-                if metadata.source == headers.DEFAULT and self._default_answer is not None:
+                if failure.source == headers.DEFAULT and self._default_answer is not None:
                     return self._answer_by_default(self._default_answer, request, context, attempts)
-                raise _call_error(attempts, code, details, metadata) from None
+                raise failure.error from None
             else:
                 metadata = await _answer_metadata(attempts, rpc, rpc.trailing_metadata)
                 self._learn(attempts, metadata)
@@ -165,15 +165,11 @@ class Client:
             raise CallError(grpc.StatusCode.INVALID_ARGUMENT, f"{use_case}: the API {api.name} has no streaming method")
         attempts = self._begin(use_case, request_id)
         with request_span(use_case, attempts.request_id) as span:
+            channel: RpcChannel | None = None
             metadata: AnswerMetadata | None = None
             while True:
                 with span.current():
-                    if attempts.undecided:
-                        channel, decision = await self.strategy.decide(attempts, context)
-                        attempts.decided(decision)
-                    if self._before_send is not None:
-                        await self._before_send(attempts)
-                    rpc = self._send(attempts, channel, api.stream, request, context)
+                    channel, rpc = await self._begin_attempt(attempts, channel, api.stream, request, context)
                 try:
                     async for response in items_of(rpc, attempts.remaining_s(time.monotonic())):
                         if metadata is None:
@@ -182,17 +178,46 @@ class Client:
                             span.describe(routing_key=metadata.routing_key, revision=metadata.revision)
                         yield _answer(response, metadata, attempts)
                 except grpc.aio.AioRpcError as error:
-                    code, details = _explained(attempts, error)
-                    if metadata is not None or not _moves_on(attempts, error, code):
-                        failed = _failure_metadata(attempts, error, code)
-                        self._learn(attempts, metadata or failed)
-                        final = _call_error(attempts, code, details, failed)
-                        _describe_failure(span, final)
-                        raise final from None
+                    if failure := self._final(attempts, error, began=metadata):
+                        _describe_failure(span, failure.error)
+                        raise failure.error from None
                 else:
                     return
                 finally:
                     rpc.cancel()
+
+    async def _begin_attempt(
+        self,
+        attempts: RequestAttempts,
+        channel: RpcChannel | None,
+        method: Method,
+        request: InferenceRequest,
+        context: Mapping[str, str],
+    ) -> tuple[RpcChannel, Any]:
+        """Decides where the request goes, if that is open, and sends it; returns the channel and the RPC.
+
+        ``channel`` is that of the attempt before, None at the first.
+        """
+        if channel is None or attempts.undecided:
+            channel, decision = await self.strategy.decide(attempts, context)
+            attempts.decided(decision)
+        if self._before_send is not None:
+            await self._before_send(attempts)
+        return channel, self._send(attempts, channel, method, request, context)
+
+    def _final(
+        self, attempts: RequestAttempts, error: grpc.aio.AioRpcError, *, began: AnswerMetadata | None = None
+    ) -> _Failure | None:
+        """What the caller gets for a failed attempt; None if another one follows.
+
+        None follows after an item of a stream has come, with the metadata ``began``.
+        """
+        code, details = _explained(attempts, error)
+        if began is None and _moves_on(attempts, error, code):
+            return None
+        metadata = _failure_metadata(attempts, error, code)
+        self._learn(attempts, began or metadata)
+        return _Failure(_call_error(attempts, code, details, metadata), metadata.source)
 
     def _begin(self, use_case: str, request_id: str) -> RequestAttempts:
         patience_s = self._patience_s.get(use_case)
