@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def expose_metrics(publisher: Publisher) -> None:
     """Adds revision, phases, nodes and replicas to the metrics of this process."""
     fleet = publisher.fleet
-    kinds = (fleet.store.subscribers, fleet.feed.subscribers)
+    kinds = (fleet.sidecars, fleet.routers)
 
     def nodes() -> Counter[tuple[str, str]]:
         connected = [each for kind in kinds for each in list(kind)]

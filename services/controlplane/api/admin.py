@@ -220,7 +220,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
     @property
     def _subscribers(self) -> tuple[Subscribers, Subscribers]:
-        return self._publisher.fleet.store.subscribers, self._publisher.fleet.feed.subscribers
+        return self._publisher.fleet.sidecars, self._publisher.fleet.routers
 
     def _acknowledgements(self, revision: int) -> list[admin_pb2.Acknowledgement]:
         stored = self._publisher.registry.get(revision)

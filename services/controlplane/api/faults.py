@@ -43,7 +43,7 @@ class FaultsServicer(faults_pb2_grpc.FaultsServicer):
         fleet = self._publisher.fleet
         fleet.store.restate()
         fleet.feed.restate()
-        for subscribers in (fleet.store.subscribers, fleet.feed.subscribers):
+        for subscribers in (fleet.sidecars, fleet.routers):
             nodes = {each.node for each in subscribers}
             await subscribers.answers(subscribers.generation, nodes, timeout_s=_ANSWERED_WITHIN_S)
         return faults_pb2.RestateResponse()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from lab.routing.resilience import Policy
+    from services.controlplane.nodes.subscribers import Subscribers
 
 
 class Placed(NamedTuple):
@@ -106,6 +107,25 @@ class Fleet:
     def vacate(self, places: Mapping[str, frozenset[str]]) -> None:
         """Keeps retiring tables from loading these keys in these model clusters, from the next assignment on."""
         self._vacated |= {(cluster, key) for cluster, keys in places.items() for key in keys}
+
+    @property
+    def sidecars(self) -> Subscribers:
+        """The connected Envoys and gRPC clients, which follow the store."""
+        return self.store.subscribers
+
+    @property
+    def routers(self) -> Subscribers:
+        """The connected resolvers, gateways and renderers, which follow the feed."""
+        return self.feed.subscribers
+
+    @property
+    def latest_seen(self) -> int:
+        """The latest revision that a router came with while there was none here."""
+        return self.feed.latest_seen
+
+    def publish_rules(self, revision: int, table: RouteTable) -> int:
+        """Sends routers the changed rules; see :meth:`RulesFeed.publish_rules`."""
+        return self.feed.publish_rules(revision, table)
 
     def unready(self) -> Mapping[str, frozenset[str]]:
         """Model cluster → routing keys that the latest table needs there and that may not be loaded yet."""

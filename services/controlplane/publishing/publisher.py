@@ -133,8 +133,8 @@ class Publisher:
             self._resume_retiring()
             self.fleet.assign(self.revision, self.table, retiring=self._retiring)
             self.fleet.place(self.table)
-            self.fleet.store.subscribers.mark_revision(self.revision)
-            self.fleet.feed.publish_rules(self.revision, self.table)
+            self.fleet.sidecars.mark_revision(self.revision)
+            self.fleet.publish_rules(self.revision, self.table)
         if self.name:
             self._spawn(self.peers.watch())
             self._spawn(follow(self.peers, is_known=self._is_known, carry_out=self._follow))
@@ -187,7 +187,7 @@ class Publisher:
                     replaces=(self.revision, before.document),
                     within=difference(before, table),
                     after=self.peers.seen,
-                    above=self.fleet.feed.latest_seen,
+                    above=self.fleet.latest_seen,
                     detail=self.name,
                 )
             except RegistryError as error:
@@ -247,7 +247,7 @@ class Publisher:
                 if converged and not await carrying:
                     # It is in force, even if a node here refuses it.
                     self.fleet.place(table)
-                    self.fleet.feed.publish_rules(revision, table)
+                    self.fleet.publish_rules(revision, table)
             finally:
                 carrying.cancel()
                 await asyncio.gather(carrying, return_exceptions=True)
@@ -261,7 +261,7 @@ class Publisher:
         self, revision: int, table: RouteTable, sent: _Sent, sync: PhaseSync, report: Report
     ) -> None:
         fleet, limit_s = self.fleet, self.timeouts.acknowledge
-        sidecars, routers = fleet.store.subscribers, fleet.feed.subscribers
+        sidecars, routers = fleet.sidecars, fleet.routers
         # Loading may take long; announcing that this one takes part may not.
         await sync.others(Phase.STORED, timeout_s=limit_s + LOST_S)
         is_sent = fleet.assign(revision, self.table, coming=table, retiring=self._retiring)
@@ -285,7 +285,7 @@ class Publisher:
         if placed.has_new and len(sidecars):  # until it has, requests for a moved key still reach its old cluster
             await asyncio.sleep(self.timeouts.settle)
         await sync.reached(Phase.ENDPOINTS)
-        sent.rules = fleet.feed.publish_rules(revision, table)
+        sent.rules = fleet.publish_rules(revision, table)
         sent.rules_ns = self.registry.clock.now_ns()
         await sync.others(Phase.CONVERGED, timeout_s=limit_s + LOST_S)
         deciding = routers.wait_applied(sent.rules, timeout_s=limit_s)
@@ -315,7 +315,7 @@ class Publisher:
         if not (vacated := self.fleet.vacated_by(table, before)):
             return
         if self.name:
-            late = "; ".join(f"{each.title}: {each.error}" for each in self.fleet.store.subscribers.late)
+            late = "; ".join(f"{each.title}: {each.error}" for each in self.fleet.sidecars.late)
             raise PublishError(f"cannot move model versions without these nodes while there are peers: {late}")
         await asyncio.sleep(self.fleet.live.longest_timeout_s)  # requests may be on their way there
         self.fleet.vacate(vacated)
@@ -324,7 +324,7 @@ class Publisher:
 
     def _left_behind(self) -> str:
         """The nodes that are left behind, and why; empty if there are none."""
-        nodes = [*self.fleet.store.subscribers.behind_by_now, *self.fleet.feed.subscribers.behind_by_now]
+        nodes = [*self.fleet.sidecars.behind_by_now, *self.fleet.routers.behind_by_now]
         behind = "; ".join(f"{each.title}: {each.error}" for each in nodes)
         return f"left behind: {behind}" if behind else ""
 
@@ -339,14 +339,14 @@ class Publisher:
         await sync.reached(Phase.LOADED, SKIPPED)
         await sync.reached(Phase.ENDPOINTS, SKIPPED)
         self._retiring.clear()
-        sent.rules = fleet.feed.publish_rules(revision, table)
+        sent.rules = fleet.publish_rules(revision, table)
         sent.rules_ns = self.registry.clock.now_ns()
         fleet.assign(revision, table)
         sent.xds = fleet.place(table).xds
         fleet.keep_only([table])
         sent.xds_ns = self.registry.clock.now_ns()
-        fleet.store.subscribers.mark_revision(revision)
-        routers = fleet.feed.subscribers
+        fleet.sidecars.mark_revision(revision)
+        routers = fleet.routers
         deciding = routers.wait_applied(sent.rules, timeout_s=self.timeouts.acknowledge)
         await reporting(deciding, report, lambda: PhaseProgress.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
         await self._cut_off_refusing()
@@ -354,20 +354,20 @@ class Publisher:
 
     def acknowledgements(self, sent: _Sent) -> list[Acknowledgement]:
         """Nodes that applied what they were sent: sidecars, the endpoints; resolvers and gateways, the rules."""
-        found = self.fleet.store.subscribers.acknowledgements(sent.xds, sent.xds_ns) if sent.xds_ns else []
+        found = self.fleet.sidecars.acknowledgements(sent.xds, sent.xds_ns) if sent.xds_ns else []
         if sent.rules_ns:
-            found += self.fleet.feed.subscribers.acknowledgements(sent.rules, sent.rules_ns)
+            found += self.fleet.routers.acknowledgements(sent.rules, sent.rules_ns)
         return sorted(found, key=lambda each: each.node)
 
     async def _put_back(self) -> None:
         """Restores the revision in force on every node; unreachable nodes take it when they reconnect."""
         fleet = self.fleet
         placed = fleet.place(self.table)
-        fleet.store.subscribers.mark_revision(self.revision)
-        feed_sequence = fleet.feed.publish_rules(self.revision, self.table)
+        fleet.sidecars.mark_revision(self.revision)
+        feed_sequence = fleet.publish_rules(self.revision, self.table)
         for subscribers, generation in (
-            (fleet.store.subscribers, placed.xds),
-            (fleet.feed.subscribers, feed_sequence),
+            (fleet.sidecars, placed.xds),
+            (fleet.routers, feed_sequence),
         ):
             try:
                 await subscribers.wait_applied(generation, timeout_s=self.timeouts.acknowledge)
