@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from docs.site.links import CHECKOUT
 from lab.bench.harness.bench import BENCHES
+from lab.bench.since.checkout import end
 from lab.errors import UnitError
 from lab.measure.findings import State
 
@@ -120,10 +121,15 @@ def lab_json(command: str) -> Any:
         UnitError: it ended without one.
     """
     argv = [str(Path(sys.executable).parent / "lab"), *command.split()[1:]]
-    done = subprocess.run(argv, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode not in _MEASURED or not done.stdout:
-        raise UnitError(f"{command}: exit status {done.returncode}")
-    return json.loads(done.stdout)
+    with subprocess.Popen(argv, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            document, _ = process.communicate()
+        except BaseException:
+            end(process)  # it takes its lab down first
+            raise
+    if process.returncode not in _MEASURED or not document:
+        raise UnitError(f"{command}: exit status {process.returncode}")
+    return json.loads(document)
 
 
 def _run(benches: Sequence[str], rounds: int, result: Measured) -> None:

@@ -177,16 +177,19 @@ def _run(command: Sequence[str | Path], folder: Path, more: dict[str, str]) -> t
         try:
             out, errors = process.communicate(timeout=LONGEST_S)
         except subprocess.TimeoutExpired:
-            _end(process)
+            end(process)
             raise UnitError(f"{' '.join(map(str, command))}: did not end in {LONGEST_S:g} s") from None
         except BaseException:
-            _end(process)
+            end(process)
             raise
         return process.returncode, out, errors
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """Sends Ctrl-C, which a bench takes for "finish this round"; SIGTERM, for its lab to be taken down; then kills."""
+def end(process: subprocess.Popen[str]) -> None:
+    """Ends the first process of a session, and the session if it does not.
+
+    It gets Ctrl-C, which a bench takes for "finish this round", then SIGTERM, for its lab to be taken down.
+    """
     for number, seconds in _ENDING:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
