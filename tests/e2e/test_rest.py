@@ -18,7 +18,7 @@ from tests.lab_command import json_of, run_lab
 from tests.labs import lab_up
 from tests.rest_client import asking, post
 
-PAGE = (CHECKOUT / "docs" / "rest.md").read_text()
+PAGE = (CHECKOUT / "docs" / "clients.md").read_text()
 
 
 @pytest.fixture(scope="module")
