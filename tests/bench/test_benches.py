@@ -27,7 +27,6 @@ from lab.bench.suites import (
     resolver,
     routing,
     second_opinion,
-    sockets,
     streaming,
     throughput,
     tracing,
@@ -133,7 +132,7 @@ def short(environment: Environment) -> Iterator[Environment]:
         for module in (driver, gateway_throughput, throughput):
             patch.setattr(module, "SECONDS", 0.1)
         points = tuple(LoadPoint(payload, rate=100, requests=10) for payload in (400, 27_000))
-        for module in (topology_rounds, tracing, sockets, second_opinion):
+        for module in (topology_rounds, tracing, second_opinion):
             patch.setattr(module, "LOAD_POINTS", points)
         patch.setattr(known_delay, "DELAYS_MS", (10.0,))
         patch.setattr(aa, "RUNS", 1)

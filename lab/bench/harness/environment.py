@@ -108,10 +108,6 @@ class Environment:
         """Returns a free address for a unit of this name."""
         return self.runtime.site().port(name, "grpc").bind
 
-    def socket(self, name: str) -> str:
-        """Returns a path for a Unix socket of a unit of this name, which only this user can reach."""
-        return self.runtime.site().socket(name, "grpc")
-
     def path(self, name: str, file: str) -> str:
         """Returns where a unit of this name finds one of its files."""
         return self.runtime.site().path(name, file)
