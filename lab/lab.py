@@ -90,6 +90,7 @@ class Lab:
         spec: Path = DEFAULT_SPEC,
         routes: Path | None = None,
         topologies: Sequence[str] = (),
+        picker: str = "",
         security: str | None = None,
         log_requests: bool = False,
         traces: float | None = None,
@@ -109,6 +110,7 @@ class Lab:
             spec: a file, or the name of one of :data:`lab.spec.SIZES`.
             routes: route table to publish first; the spec's own by default.
             topologies: instead of the spec's.
+            picker: instead of the spec's.
             security: instead of the spec's.
             log_requests: let callers, resolvers and models log requests, too; see :meth:`logs`.
             traces: share of requests to trace, 0 to 1, instead of the spec's; see :meth:`trace`.
@@ -131,6 +133,7 @@ class Lab:
         wanted = override(
             read_spec(file),
             topologies=topologies,
+            picker=picker,
             security=security,
             log_requests=log_requests,
             traces=traces,

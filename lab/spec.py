@@ -10,11 +10,21 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from lab import CHECKOUT
 from lab.bounds import COUNT, PORT, SECONDS
 from lab.errors import InputError, SpecError
+from lab.pickers import DEFAULT_PICKER, PICKERS, Cannot
 from lab.reading import read_text, require_shallow, where
 from lab.topologies import TOPOLOGIES
 
@@ -42,6 +52,13 @@ _UseCase = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,62}$")]
 def _known_topology(name: str) -> str:
     try:
         return TOPOLOGIES[name].name
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+def _known_picker(name: str) -> str:
+    try:
+        return PICKERS[name].name
     except InputError as error:
         raise ValueError(str(error)) from None
 
@@ -154,6 +171,7 @@ class LabSpec(_Part):
         topologies: their names; the first is the callers' default. All that are in default labs if left out.
         routes: the route table that is published first; relative to the spec's folder.
         callers: by name.
+        picker: picks the replica that gets a request, at each place that does; one of :data:`lab.pickers.PICKERS`.
         resolver: ``sidecar`` for one beside each caller, ``shared`` for one that all callers use.
         log_requests: whether callers, resolvers and models write access logs, as gateways and Envoys always do.
         metrics: whether units serve metrics for Prometheus; Envoys always do.
@@ -174,6 +192,7 @@ class LabSpec(_Part):
     )
     routes: Path = Path("routes.yaml")
     callers: dict[_Name, CallerSpec] = Field(min_length=1, max_length=1_000)
+    picker: Annotated[str, AfterValidator(_known_picker)] = DEFAULT_PICKER
     resolver: Literal["sidecar", "shared"] = "sidecar"
     log_requests: bool = False
     metrics: bool = False
@@ -189,6 +208,18 @@ class LabSpec(_Part):
     security: SecuritySpec = SecuritySpec()
     traces: TracesSpec | None = None
     log_format: Literal["text", "json"] = "text"
+
+    @field_validator("picker")
+    @classmethod
+    def _picks_on_every_topology(cls, picker: str, info: ValidationInfo) -> str:
+        for topology in map(TOPOLOGIES.__getitem__, info.data.get("topologies", ())):
+            configured = PICKERS[picker].at(topology.picker_place)
+            if picker != DEFAULT_PICKER and isinstance(configured, Cannot):
+                raise ValueError(
+                    f"topology {topology.name} cannot pick by {picker}: {configured.reason}; leave it out, or name "
+                    "another picker"
+                )
+        return picker
 
     @property
     def keeps_traces(self) -> bool:
@@ -250,6 +281,7 @@ def override(
     otlp_ca: Path | None = None,
     log_format: str = "",
     metrics: bool = False,
+    picker: str = "",
 ) -> LabSpec:
     """The spec, changed by the options of the command line; what they leave empty stays.
 
@@ -263,6 +295,7 @@ def override(
         otlp_ca: file of the authorities' certificates, for a receiver with TLS.
         log_format: of the units' logs, instead of the spec's.
         metrics: whether all units are to serve metrics.
+        picker: instead of the spec's.
 
     Raises:
         SpecError: one line with the option and its remedy.
@@ -278,6 +311,8 @@ def override(
         document["log_requests"] = True
     if log_format:
         document["log_format"] = log_format
+    if picker:
+        document["picker"] = picker
     authorities = _read_authorities(otlp_ca) if otlp_ca else None
     given = {"rate": traces, "otlp": otlp or None, "otlp_ca": authorities}
     if given := {name: value for name, value in given.items() if value is not None}:

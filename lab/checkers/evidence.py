@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lab.checkers.revision_timeline import RevisionTimeline
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from lab.checkers.plain_policy import Quota
     from lab.checkers.plain_schedule import PlannedRun
@@ -23,6 +23,11 @@ RECOVERY_NS = 2_000_000_000
 
 CLOCKS_NS = 5_000_000
 """How far the driver's clock may be from those of the replicas."""
+
+
+def even_shares(replicas: int) -> Sequence[float]:
+    """The same share of the requests for each replica."""
+    return [1 / replicas] * replicas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +247,8 @@ class Evidence:
             such an objective.
         plan: the requests that were to be sent, computed without the driver's code; None if nothing planned them.
         probes: answers of the run's resolvers to a question of their own.
+        shares: the replicas' expected shares of a version's requests, given how many there are; None if the lab's
+            picker is not known.
         receipt_key: secret of the lab's replicas, for their receipts, see :mod:`lab.checkers.plain_models`.
         drivers: that shared the requests, if there were several.
         missing: why some evidence could not be saved when the run ended, in words; empty if all is there. The revisions
@@ -270,6 +277,7 @@ class Evidence:
     availability_slo: float | None = None
     plan: PlannedRun | None = None
     probes: Sequence[Probe] = ()
+    shares: Callable[[int], Sequence[float]] | None = even_shares
     receipt_key: str = ""
     drivers: Sequence[Driver] = ()
     missing: str = ""

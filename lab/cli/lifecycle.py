@@ -15,6 +15,7 @@ from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, with_options
 from lab.cli.output import console, print_json, say, table
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.ops.inspect import roles_beside_callers
+from lab.pickers import PICKERS
 from lab.runtime import RUNTIMES
 from lab.runtime import options as runtime_options
 from lab.transport.security import PLAINTEXT
@@ -45,6 +46,9 @@ def up(
     routes: Annotated[Path | None, typer.Option(help="First route table; the spec's by default.")] = None,
     topology: Annotated[
         str, typer.Option(help="Topologies, with commas between, instead of the spec's; +NAME adds one.")
+    ] = "",
+    picker: Annotated[
+        str, typer.Option(metavar="NAME", help=f"Picks the replica: {', '.join(PICKERS)}. [default: the spec's]")
     ] = "",
     security: Annotated[str | None, typer.Option(help="plaintext or mtls; the spec's by default.")] = None,
     log_requests: Annotated[
@@ -87,6 +91,7 @@ def up(
         spec=spec,
         routes=routes,
         topologies=[each for each in topology.split(",") if each],
+        picker=picker,
         security=security,
         log_requests=log_requests,
         traces=traces,

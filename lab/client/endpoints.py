@@ -21,6 +21,7 @@ class DirectTarget:
         addresses: ``ip:port`` of each replica.
         cluster: the model cluster that must answer there; any if empty.
         parameters: of the model, for the body.
+        balancing: how gRPC balances over the addresses, see :func:`lab.transport.open_channel`; in turn if empty.
     """
 
     model: str
@@ -28,6 +29,7 @@ class DirectTarget:
     addresses: tuple[str, ...]
     cluster: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    balancing: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Endpoints:
                 tuple(target["addresses"]),
                 target.get("cluster", ""),
                 target.get("parameters", {}),
+                target.get("balancing", {}),
             )
             for use_case, target in document.get("direct", {}).items()
         }

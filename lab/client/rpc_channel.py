@@ -13,7 +13,7 @@ from lab.errors import UnitError
 from lab.transport import Security, answer_of, items_of, open_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from models.apis import Method
 
@@ -30,6 +30,7 @@ class RpcChannel:
         security: credentials; this process's own by default.
         peer: role, or ``role/name``, that the other end must prove, where it can.
         watches_health: see :func:`lab.transport.open_channel`.
+        balancing: likewise.
         channel: a gRPC channel that is open already; ``addresses`` then only names it in messages.
     """
 
@@ -40,11 +41,17 @@ class RpcChannel:
         *,
         peer: str = "",
         watches_health: bool = True,
+        balancing: Mapping[str, Any] | None = None,
         channel: grpc.aio.Channel | None = None,
     ) -> None:
         self._addresses = tuple(addresses)
         self._channel = channel or open_channel(
-            *addresses, security=security, peer=peer, carries_requests=True, watches_health=watches_health
+            *addresses,
+            security=security,
+            peer=peer,
+            carries_requests=True,
+            watches_health=watches_health,
+            balancing=balancing,
         )
         self._rpcs: dict[tuple[str, bool], Any] = {}
 

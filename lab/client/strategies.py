@@ -134,7 +134,9 @@ class Direct:
         channel = self._channels.get(model.addresses)
         if channel is None:
             peer = f"model/{model.cluster}" if model.cluster else "model"
-            channel = self._channels[model.addresses] = RpcChannel(model.addresses, self._security, peer=peer)
+            channel = self._channels[model.addresses] = RpcChannel(
+                model.addresses, self._security, peer=peer, balancing=model.balancing
+            )
         key = routing_key(model.model, model.version)
         config = serving_pb2.ModelConfig(model=model.model, version=model.version)
         config.parameters.update(model.parameters)

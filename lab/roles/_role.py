@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lab.client import DirectTarget, Endpoints
+from lab.pickers import DEFAULT_PICKER, GRPC, PICKERS, Cannot
 from lab.reading import MAX_SMALL_BYTES, read_text
 from lab.registry import plugins
 from lab.roles._follows import Follows
@@ -126,6 +127,13 @@ class Layout:
         """The option for an access log, for units that write one only if the spec asks for it."""
         return {"access_log": self.site.path(unit, ACCESS_LOG)} if self.spec.log_requests else {}
 
+    def picker(self, unit: str) -> tuple[dict[str, str], list[str]]:
+        """Files and options by which a unit finds the lab's picker; none for the default one."""
+        if self.spec.picker == DEFAULT_PICKER:
+            return {}, []
+        files, options = self.plugin_files(unit)
+        return files, ["--picker", self.spec.picker, *options]
+
     def plugin_files(self, unit: str) -> tuple[dict[str, str], list[str]]:
         """The plugin files that a unit gets, by name, and the options that name them."""
         files = {
@@ -152,13 +160,15 @@ class Layout:
     def _hard_coded(self, seen: Callable[[Port], str]) -> dict[str, DirectTarget]:
         if all(TOPOLOGIES[name].capabilities.follows_rules for name in self.spec.topologies):
             return {}
+        picks = PICKERS[self.spec.picker].at(GRPC)
+        balancing = {} if self.spec.picker == DEFAULT_PICKER or isinstance(picks, Cannot) else picks
         targets = {}
         for name, use_case in self.table.document["use_cases"].items():
             model, _, version = use_case["default"].partition("@")
             runs = self.table.document["models"][model]["versions"][version]
             cluster = runs["cluster"]
             replicas = _unique(seen(unit.port) for unit in self.units if unit.cluster == cluster)
-            targets[name] = DirectTarget(model, version, replicas, cluster, runs.get("config", {}))
+            targets[name] = DirectTarget(model, version, replicas, cluster, runs.get("config", {}), balancing)
         return targets
 
 

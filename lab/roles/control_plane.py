@@ -35,7 +35,8 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
             argv, files = (*argv, f"@{site.path(name, 'store')}"), {"store": f"--registry\n{spec.store}"}
         else:
             argv = (*argv, "--registry", site.path(CONTROL_PLANE, "registry.sqlite"))
-        yield Unit(name, CONTROL_PLANE, argv, port, files=files, pod=name, aliases=aliases)
+        plugins, options = lab.picker(name)
+        yield Unit(name, CONTROL_PLANE, (*argv, *options), port, files=files | plugins, pod=name, aliases=aliases)
 
 
 def _aliases(ports: Sequence[Port]) -> tuple[str, ...]:

@@ -25,7 +25,8 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
             replicas=lab.spec.gateway.replicas,
             access_log=lab.site.path(name, ACCESS_LOG),
         )
-        yield Unit(name, _NAME, argv, port, pod=name, rest=rest, logs_requests=True)
+        files, options = lab.picker(name)
+        yield Unit(name, _NAME, (*argv, *options), port, files=files, pod=name, rest=rest, logs_requests=True)
 
 
 ROLE = Role(

@@ -10,6 +10,7 @@ from lab.checkers.evidence import cluster_of
 from lab.errors import RunError
 from lab.history import Record, read_parquet
 from lab.history.arrivals import Arrival, Heard, read_arrivals
+from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.roles import ROLES
 from lab.runs.clock import jump_in_words
 from lab.runs.events import disturbances, run_events
@@ -55,6 +56,7 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
     records = read_parquet(folder / HISTORY) if records is None else records
     copies = copies_in(folder) if arrivals is None else None if unheard else _copies(arrivals, records)
     planned, spec = planned_in(folder), spec_in(folder)
+    picker = spec.get("picker", DEFAULT_PICKER)
     return Evidence(
         records=records,
         revisions=_as_published(_revisions_of(folder), published_in(folder)),
@@ -64,6 +66,7 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
         probes=probes_in(folder),
         closed_loop=plan.engine.closed_loop,
         copies=copies,
+        shares=PICKERS[picker].shares if picker in PICKERS else None,
         receipt_key=str(spec.get("receipt_key", "")),
         topology=plan.topology,
         caller=plan.caller,

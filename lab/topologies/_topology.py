@@ -111,6 +111,7 @@ class Topology:
         path: roles that carry the payload, in order, from ``caller`` to ``model``.
         asks: roles that decide, and never see the payload.
         strategy: makes the client's strategy from the caller's name, the addresses, and credentials.
+        picks_at: place that picks the replica, as pickers name it; if empty, the last role before the model.
         capabilities: what it supports.
         colour: ``#rrggbb``, the same in every chart.
         compared_as: its part in comparisons; empty for most.
@@ -125,6 +126,7 @@ class Topology:
     path: tuple[str, ...]
     asks: tuple[str, ...] = ()
     strategy: StrategyFactory
+    picks_at: str = ""
     capabilities: Capabilities
     colour: str
     compared_as: ComparedAs = ""
@@ -146,6 +148,11 @@ class Topology:
     def decides_at_caller(self) -> bool:
         """Whether the request has its routing key and model config when it leaves the caller."""
         return bool(self.asks) or not self.between
+
+    @property
+    def picker_place(self) -> str:
+        """Place that picks the replica, see :class:`lab.pickers.Picker`."""
+        return self.picks_at or self.balancer
 
     @property
     def balancer(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lab.client import Endpoints
 from lab.client.strategies import Direct
 from lab.errors import SpecError
+from lab.pickers import GRPC
 from lab.topologies._topology import YES, Capabilities, Topology, no, yes
 from lab.transport import Security
 
@@ -23,6 +24,7 @@ TOPOLOGY = Topology(
     route="caller → model at a hard-coded address",
     path=("caller", "model"),
     strategy=strategy,
+    picks_at=GRPC,
     capabilities=Capabilities(
         follows_rules=no("the address is hard-coded"),
         sticky_splits=no(),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from lab.client import Endpoints, ResolverClient, RpcChannel
 from lab.client.strategies import Leased, with_tenant_header
+from lab.pickers import ENVOY
 from lab.topologies import mesh
 from lab.topologies._topology import Topology, no, yes
 from lab.transport import Security
@@ -28,6 +29,7 @@ TOPOLOGY = Topology(
     path=("caller", "central-envoy", "model"),
     asks=("resolver",),
     strategy=strategy,
+    picks_at=ENVOY,
     capabilities=replace(
         mesh.CAPABILITIES,
         shadow_by="central-envoy",

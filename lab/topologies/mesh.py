@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.client import Endpoints, ResolverClient, RpcChannel
 from lab.client.strategies import Leased
+from lab.pickers import ENVOY
 from lab.topologies._topology import YES, Capabilities, Topology, no, yes
 from lab.transport import Security
 from lab.transport.channels import beside
@@ -40,6 +41,7 @@ TOPOLOGY = Topology(
     path=("caller", "sidecar", "model"),
     asks=("resolver",),
     strategy=strategy,
+    picks_at=ENVOY,
     capabilities=CAPABILITIES,
     colour="#0072b2",
     compared_as="local",

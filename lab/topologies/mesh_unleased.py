@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from lab.client import Endpoints, ResolverClient, RpcChannel
 from lab.client.strategies import Unleased
+from lab.pickers import ENVOY
 from lab.topologies import mesh
 from lab.transport import Security
 from lab.transport.channels import beside
@@ -23,6 +24,7 @@ TOPOLOGY = replace(
     reason="shows what leases save",
     route="`mesh`, asking the resolver on every call",
     strategy=strategy,
+    picks_at=ENVOY,
     colour="#56b4e9",
     compared_as="",
     in_scenarios=False,  # resolving on every call changes what a request costs, not where it goes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.client import Endpoints, ResolverClient, RpcChannel
 from lab.client.strategies import Leased
+from lab.pickers import GRPC_XDS
 from lab.topologies._topology import YES, Capabilities, Topology, no, yes
 from lab.transport import Security, open_xds_channel
 
@@ -26,6 +27,7 @@ TOPOLOGY = Topology(
     path=("caller", "model"),
     asks=("resolver",),
     strategy=strategy,
+    picks_at=GRPC_XDS,
     capabilities=Capabilities(
         shadow=yes("the client sends the copies"),
         shadow_by="caller",

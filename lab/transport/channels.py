@@ -23,7 +23,7 @@ from lab.transport.security import Security
 from lab.transport.tracing import traced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
@@ -63,14 +63,10 @@ DATA_KEEPALIVE: tuple[Option, ...] = (
 _ONCE: tuple[Option, ...] = (*_COMMON, (_ATTEMPT_MS, 4000))
 # Otherwise channels to the same address with the same options share a connection.
 _OWN_CONNECTION: Option = ("grpc.use_local_subchannel_pool", 1)
-_ROUND_ROBIN: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+_ROUND_ROBIN: Mapping[str, Any] = {"round_robin": {}}
 # A server that stops drops its queued requests, so its clients must leave it before: each watches the health of the
 # servers that it balances over, and leaves out those that drain or are not ready yet.
-_BALANCED: Option = (
-    "grpc.service_config",
-    json.dumps({**_ROUND_ROBIN, "healthCheckConfig": {"serviceName": ""}}),
-)
-_BALANCED_UNWATCHED: Option = ("grpc.service_config", json.dumps(_ROUND_ROBIN))
+_WATCHED = {"healthCheckConfig": {"serviceName": ""}}
 # Replicas that replace others have new addresses; by default gRPC looks a name up every 30 s at most.
 _LOOK_UP_AGAIN: Option = ("grpc.dns_min_time_between_resolutions_ms", 1000)
 
@@ -126,9 +122,10 @@ def look_up(address: str) -> Entry | None:
 
 
 def _target(
-    addresses: Sequence[str], *, carries_requests: bool, watches_health: bool
+    addresses: Sequence[str], *, carries_requests: bool, watches_health: bool, balancing: Mapping[str, Any]
 ) -> tuple[str, tuple[Option, ...]]:
-    balanced = _BALANCED if watches_health else _BALANCED_UNWATCHED
+    config = {"loadBalancingConfig": [dict(balancing)], **(_WATCHED if watches_health else {})}
+    balanced: Option = ("grpc.service_config", json.dumps(config))
     if len(addresses) > 1:
         return "ipv4:" + ",".join(addresses), (*OPTIONS, balanced)
     if carries_requests and _is_name(addresses[0]):
@@ -169,6 +166,7 @@ def open_channel(
     carries_requests: bool = False,
     watches_health: bool = True,
     own_connection: bool = False,
+    balancing: Mapping[str, Any] | None = None,
 ) -> grpc.aio.Channel:
     """An asyncio channel.
 
@@ -182,8 +180,14 @@ def open_channel(
         watches_health: leaves out servers whose health service does not report SERVING. Not for proxies, which have
             none: a client would wait for ever for one that refuses the question.
         own_connection: shares none with other channels of this process, for processes that act as several callers.
+        balancing: how gRPC balances, in place of in turn: an entry of ``loadBalancingConfig`` in its service config.
     """
-    target, options = _target(addresses, carries_requests=carries_requests, watches_health=watches_health)
+    target, options = _target(
+        addresses,
+        carries_requests=carries_requests,
+        watches_health=watches_health,
+        balancing=balancing or _ROUND_ROBIN,
+    )
     security, peer = resolve_peer(addresses[0], security, peer)
     if keepalive:
         options += _KEEPALIVE

@@ -8,6 +8,8 @@ import json
 import logging
 from pathlib import Path
 
+from lab.pickers import DEFAULT_PICKER, PICKERS
+from lab.registry import add_plugins
 from lab.transport import listen, new_server, run_service, serve_metrics
 from lab.transport.authorization import roles_in
 from lab.transport.rpc_logs import Audited
@@ -34,6 +36,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--name", default="", help="name among the control planes of one registry; empty if there is only one"
     )
+    parser.add_argument("--picker", default=DEFAULT_PICKER, help="picks the replica in Envoys [%(default)s]")
+    parser.add_argument("--plugin", action="append", type=Path, default=[], help="Python file that may define it")
     parser.add_argument("--metrics", default="", help="ip:port that serves metrics [default: none]")
     defaults = Timeouts()
     parser.add_argument("--load-timeout", type=float, default=defaults.load, help="seconds (%(default)s)")
@@ -86,11 +90,13 @@ def _planned_nodes(file: str) -> dict[str, frozenset[str]]:
 
 async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     serve_metrics(arguments.metrics)
+    add_plugins(arguments.plugin)
     registry = Registry(arguments.registry)
     timeouts = Timeouts(arguments.load_timeout, arguments.acknowledge_timeout, arguments.retire_after)
     publisher = Publisher(registry, timeouts, arguments.name)
+    publisher.fleet.store.picker = PICKERS[arguments.picker]
     if arguments.leave_behind:
-        publisher.fleet.feed.subscribers.leaves_silent_behind = True
+        publisher.fleet.routers.leaves_silent_behind = True
     publisher.restore()
     expose_metrics(publisher)
     audit_log = AuditLog(registry)

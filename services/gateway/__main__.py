@@ -9,6 +9,8 @@ from pathlib import Path
 
 from grpc_health.v1 import health_pb2
 
+from lab.pickers import DEFAULT_PICKER, PICKERS
+from lab.registry import add_plugins
 from lab.transport import (
     RestServer,
     drain,
@@ -49,6 +51,8 @@ def _arguments() -> argparse.Namespace:
         default=1,
         help="number of gateways among which tenants' limits are divided [%(default)s]",
     )
+    parser.add_argument("--picker", default=DEFAULT_PICKER, help="picks the replica [%(default)s]")
+    parser.add_argument("--plugin", action="append", type=Path, default=[], help="Python file that may define it")
     parser.add_argument("--metrics", default="", help="ip:port that serves metrics [default: none]")
     parser.add_argument("--access-log", type=Path, help="file for the access log, one line of JSON a request")
     return parser.parse_args()
@@ -56,7 +60,8 @@ def _arguments() -> argparse.Namespace:
 
 async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     serve_metrics(arguments.metrics)
-    access_log, pool = RequestLog(arguments.access_log, LOG_FIELDS), Pool()
+    add_plugins(arguments.plugin)
+    access_log, pool = RequestLog(arguments.access_log, LOG_FIELDS), Pool(PICKERS[arguments.picker])
     shadows = PoolShadowSender(pool)
     limiter = Limiter(arguments.replicas)
     forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, shadows=shadows, limiter=limiter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.routing.resilience import Policy
 from services.gateway.channel_pool import ChannelPool, Connection
 from services.gateway.replicas import Replicas, peer_of
@@ -12,6 +13,7 @@ from services.gateway.replicas import Replicas, peer_of
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from lab.pickers import Picker
     from services.rules import RuleSet
 
 _CONNECT_TIMEOUT_S = 0.5
@@ -38,9 +40,14 @@ class Backend(Connection):
 
 
 class Pool:
-    """Backends by routing key. Keys with the same replicas and no policy share a channel."""
+    """Backends by routing key. Keys with the same replicas and no policy share a channel, if the picker is gRPC's.
 
-    def __init__(self) -> None:
+    Args:
+        picker: picks a replica; round-robin by default.
+    """
+
+    def __init__(self, picker: Picker | None = None) -> None:
+        self._picker = picker or PICKERS[DEFAULT_PICKER]
         self._channels = ChannelPool()
         self._by_key: dict[str, Backend | Replicas] = {}
         self._by_addresses: dict[tuple[str, tuple[str, ...]], Backend] = {}
@@ -53,7 +60,9 @@ class Pool:
 
     async def put_in_force(self, rules: RuleSet) -> None:
         """Connects to new replicas, then swaps, then leaves the unused ones. Calls must not overlap."""
-        standby, policies = rules.standby, {**dict.fromkeys(rules.standby, _NO_POLICY), **rules.policies}
+        standby = rules.standby
+        picked_here = standby if self._picker.name == DEFAULT_PICKER else rules.endpoints
+        policies = {**dict.fromkeys(picked_here, _NO_POLICY), **rules.policies}
         all_wanted = {
             key: tuple(sorted(addresses)) for key, addresses in rules.endpoints.items() if addresses or key in standby
         }
@@ -66,7 +75,7 @@ class Pool:
         with_policy = {
             key: before
             if (before := self._with_policy.get(key)) is not None and before.policy == policies[key]
-            else Replicas(policies[key], self._channels)
+            else Replicas(policies[key], self._channels, self._picker)
             for key in all_wanted
             if key in policies
         }

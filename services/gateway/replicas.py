@@ -1,6 +1,7 @@
-"""The replicas of one routing key, each over its own channel: for use cases with resilience settings.
+"""The replicas of one routing key, each over its own channel: where this gateway picks one by itself.
 
-Keys without settings share a channel over which gRPC balances (see ``pool``), which costs less.
+It does for use cases with resilience settings, and by any picker but round-robin. All other keys share a channel over
+which gRPC balances (see ``pool``), which costs less.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
+from lab.pickers import DEFAULT_PICKER, GATEWAY, PICKERS
 from lab.routing.resilience import RetryBudget
 from services.gateway.channel_pool import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from lab.pickers import Pick, Picker
     from lab.routing.resilience import Health, Hedge, Policy
     from services.gateway.channel_pool import ChannelPool
 
@@ -125,19 +128,19 @@ class Replica(Connection):
 
 
 class Replicas:
-    """A routing key's replicas under one policy.
+    """A routing key's replicas under one policy and one picker.
 
     Attributes:
         policy: retries, hedging, outlier detection and so on.
         budget: grants retries and hedges, and counts the attempts in flight to all replicas.
     """
 
-    def __init__(self, policy: Policy, channels: ChannelPool) -> None:
+    def __init__(self, policy: Policy, channels: ChannelPool, picker: Picker | None = None) -> None:
         self.policy = policy
+        self._pick: Pick = (picker or PICKERS[DEFAULT_PICKER]).at(GATEWAY)()
         self.budget = RetryBudget(policy)
         self._channels = channels
         self._by_address: dict[str, Replica] = {}
-        self._turn = 0
 
     @property
     def hedge(self) -> Hedge | None:
@@ -145,7 +148,7 @@ class Replicas:
         return self.policy.hedge
 
     def take(self, tried: Collection[object] = ()) -> Replica | None:
-        """The replica whose turn it is, with one more attempt in flight; None if none is healthy.
+        """The replica that the picker picks, with one more attempt in flight; None if none is healthy.
 
         Args:
             tried: replicas that the request was sent to before; chosen only if there is no other.
@@ -173,8 +176,8 @@ class Replicas:
         shares = [each.share(now, self.policy.slow_start_s) for each in usable]
         if min(shares) < 1:
             return random.choices(usable, shares)[0]  # noqa: S311 (nothing secret)
-        self._turn += 1
-        return usable[self._turn % len(usable)]
+        picked: Replica = self._pick(usable)
+        return picked
 
     def may_eject_one(self) -> bool:
         """Whether outlier detection may take one more replica out."""

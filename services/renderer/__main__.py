@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from lab.errors import UnitError
+from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.registry import add_plugins
 from lab.transport import listen, new_server, run_service, serve_metrics
 from services.renderer.proxy import RENDERERS
@@ -29,6 +30,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--role", required=True, help="its role")
     parser.add_argument("--listen", required=True, help="ip:port for the proxy")
     parser.add_argument("--control-plane", required=True, help="host:port of the control plane; several with commas")
+    parser.add_argument("--picker", default=DEFAULT_PICKER, help="picks the replica in the proxy [%(default)s]")
     parser.add_argument("--metrics", default="", help="ip:port that serves metrics [default: none]")
     parser.add_argument("--plugin", action="append", type=Path, default=[], help="Python file that may define it")
     return parser.parse_args()
@@ -43,7 +45,10 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     try:
         port = listen(server, "127.0.0.1:0")
         await server.start()
-        renderer = Renderer(proxy, listen=arguments.listen, node=f"{role}/{name}", probe=f"127.0.0.1:{port}")
+        picks = PICKERS[arguments.picker].places.get(arguments.proxy)
+        renderer = Renderer(
+            proxy, listen=arguments.listen, node=f"{role}/{name}", probe=f"127.0.0.1:{port}", picks=picks
+        )
         await renderer.start()
         _log.info("%s serves on %s", arguments.proxy, arguments.listen)
         rules = Subscriber(

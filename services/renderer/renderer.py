@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -50,10 +50,13 @@ class Renderer:
         node: this unit's identity, ``role/name``.
         probe: ``ip:port`` of this process's server, of which only the health service is needed.
         within_s: time for a change, seconds.
+        picks: see :class:`Configuration`.
     """
 
-    def __init__(self, proxy: Proxy, *, listen: str, node: str, probe: str, within_s: float = _WITHIN_S) -> None:
-        self._proxy, self._listen, self._node = proxy, listen, node
+    def __init__(
+        self, proxy: Proxy, *, listen: str, node: str, probe: str, within_s: float = _WITHIN_S, picks: Any = None
+    ) -> None:
+        self._proxy, self._listen, self._node, self._picks = proxy, listen, node, picks
         self._probe, self._within_s = Upstream((probe,), host_name(node)), within_s
         self._security = Security.of_this_process()
         self._shown: tuple[Mapping[str, Upstream], Path | None] | None = None
@@ -100,7 +103,7 @@ class Renderer:
         new_identity = identity if shown is None or shown[1] != identity else None
         key = routing_key(PROBE, f"v{self._generation}")
         configuration = Configuration(
-            self._node, self._listen, {**self._wanted, key: self._probe}, self._probe, identity
+            self._node, self._listen, {**self._wanted, key: self._probe}, self._probe, identity, self._picks
         )
         last = ""
         try:

@@ -48,7 +48,7 @@ PLANTED = (
     ),
     Slowdown(
         "services/gateway/__main__.py",
-        "    serve_metrics(arguments.metrics)\n    access_log",
+        "    add_plugins(arguments.plugin)\n    access_log",
         "ballast = bytearray(b'x') * 30_000_000\n__import__('time').sleep(2 + 0 * len(ballast))",
         ("memory-default", "up-default"),
     ),

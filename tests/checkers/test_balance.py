@@ -59,6 +59,20 @@ def test_a_replica_without_its_share_is_wrong() -> None:
     assert outcome(judge("01" * 20)) == "valid"
 
 
+def test_a_picker_says_which_shares_are_right() -> None:
+    def mostly_one(replicas: int) -> list[float]:
+        return [0.9, *[0.1 / (replicas - 1)] * (replicas - 1)]
+
+    assert outcome(judge("0" * 190 + "1" * 10, shares=mostly_one)) == "valid"
+    assert outcome(judge("0" * 190 + "1" * 10)) == "invalid"
+    verdict = judge("0" * 196 + "1" * 4, shares=mostly_one)
+    assert verdict
+    assert [each.message for each in verdict.violations] == [
+        "a-1 received 4 of 200 attempts at rows.v1, though a has 2 replicas and the picker gives it 10 % of them"
+    ]
+    assert outcome(judge("0" * 190 + "1" * 10, shares=None)) == "unknown"
+
+
 def test_a_replica_may_have_been_left_for_its_failures_but_not_from_the_start() -> None:
     failing = ["UNAVAILABLE"] * 2
     assert outcome(judge("0" * 38 + "11", statuses=failing)) == "valid"

@@ -6,10 +6,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import cluster_of
+from lab.checkers.evidence import cluster_of, even_shares
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from lab.checkers.evidence import Evidence
     from lab.history import Record
 
@@ -19,7 +21,7 @@ LEAST_EACH = 20
 """Attempts at a version for each replica that are enough to judge."""
 
 LEAST_SHARE = 0.25
-"""Of an even share. By chance alone one of two replicas gets less in one of ten million periods."""
+"""Of the share that the picker gives it. By chance one of two gets less in one of ten million periods."""
 
 LEAST_NS = 3_000_000_000
 """Time between the first and the last of these, as a replica may load a version later than its peers."""
@@ -27,6 +29,9 @@ LEAST_NS = 3_000_000_000
 
 JOINED_NS = 5_000_000_000
 """Time from a replica's registration until requests surely reach it, also on a busy machine."""
+
+
+_ROUNDING = 1e-6
 
 
 class _Place(NamedTuple):
@@ -48,14 +53,54 @@ def check(evidence: Evidence) -> Verdict | None:
 
     Judged are the replicas that were registered when the run ended, that no marked fault hit, and that could say what
     they received: from the run's begin on, or from :data:`JOINED_NS` after they were registered, where requests follow
-    the rules. At each version of which their cluster then received :data:`LEAST_EACH` attempts for each of them, within
-    :data:`LEAST_NS` or more, each must have received :data:`LEAST_SHARE` of an even share; where attempts failed or the
-    table has a slow start, one attempt, as a proxy may have left a replica for its failures, or begun with it late.
+    the rules. At each version of which their cluster then received enough attempts for :data:`LEAST_EACH` of them to be
+    a replica's share, within :data:`LEAST_NS` or more, it must have received :data:`LEAST_SHARE` of the share that the
+    lab's picker gives it; where attempts failed or the table has a slow start, one attempt, as a proxy may have left a
+    replica for its failures, or begun with it late.
 
     Returns:
-        Invalid with a violation for each replica and version. None without such a version in a cluster of several
-        replicas, or if nobody asked these what they received, which other checkers say.
+        Invalid with a violation for each replica and version; unknown if the lab's picker is not. None without such a
+        version in a cluster of several replicas, or if nobody asked these what they received, which other checkers say.
     """
+    arrived_ns, failed, last = _received(evidence)
+    members, shares = _members(evidence), evidence.shares or even_shares
+    slow_start = any("slow_start" in rules.settings for rules in evidence.timeline.rules)
+    judged: set[_Place] = set()
+    violations: list[Violation] = []
+    for place, by_replica in sorted(arrived_ns.items()):
+        its_members = members.get(place.cluster, ())
+        for member in its_members:
+            since = {name: [at_ns for at_ns in its if at_ns >= member.since_ns] for name, its in by_replica.items()}
+            times_ns = [at_ns for its in since.values() for at_ns in its]
+            present = [each.name for each in its_members if each.since_ns <= member.since_ns]
+            # Which replica a picker prefers is not known: the one that received most should have the greatest share.
+            present.sort(key=lambda name: -len(since.get(name, ())))
+            share = sorted(shares(len(present)), reverse=True)[present.index(member.name)]
+            enough = len(present) > 1 and len(times_ns) * share >= LEAST_EACH - _ROUNDING
+            if not enough or max(times_ns) - min(times_ns) < LEAST_NS:
+                continue
+            judged.add(place)
+            count = len(since.get(member.name, ()))
+            if count < (1 if slow_start or place in failed else LEAST_SHARE * len(times_ns) * share):
+                message = f"{member.name} received {count} of {len(times_ns)} attempts at {place.routing_key}"
+                message += f", though {place.cluster} has {len(present)} replicas"
+                if abs(share * len(present) - 1) > _ROUNDING:
+                    message += f" and the picker gives it {100 * share:.3g} % of them"
+                violations.append(Violation(NAME, last[place].sequence, last[place].request_id, message))
+    if violations and evidence.shares is not None:
+        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} shares are too small", tuple(violations))
+    if not judged:
+        return None
+    if evidence.shares is None:
+        return Verdict(NAME, Outcome.UNKNOWN, "the lab's picker is not known here; name its plugin file")
+    versions = f"{len(judged)} version{'' if len(judged) == 1 else 's'}"
+    return Verdict(NAME, Outcome.VALID, f"every replica received its share of the attempts at {versions}")
+
+
+def _received(
+    evidence: Evidence,
+) -> tuple[Mapping[_Place, Mapping[str, Sequence[int]]], set[_Place], Mapping[_Place, Record]]:
+    """Returns when attempts arrived, by place and replica; the places where one failed; and the last record of each."""
     arrived_ns: defaultdict[_Place, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     failed: set[_Place] = set()
     last: dict[_Place, Record] = {}
@@ -68,31 +113,7 @@ def check(evidence: Evidence) -> Verdict | None:
             last[place] = record
             if each.status != "OK":
                 failed.add(place)
-    members = _members(evidence)
-    slow_start = any("slow_start" in rules.settings for rules in evidence.timeline.rules)
-    judged: set[_Place] = set()
-    violations: list[Violation] = []
-    for place, by_replica in sorted(arrived_ns.items()):
-        its_members = members.get(place.cluster, ())
-        for member in its_members:
-            since = {name: [at_ns for at_ns in its if at_ns >= member.since_ns] for name, its in by_replica.items()}
-            times_ns = [at_ns for its in since.values() for at_ns in its]
-            replicas = sum(each.since_ns <= member.since_ns for each in its_members)
-            enough = len(times_ns) >= LEAST_EACH * replicas > LEAST_EACH
-            if not enough or max(times_ns) - min(times_ns) < LEAST_NS:
-                continue
-            judged.add(place)
-            count = len(since.get(member.name, ()))
-            if count < (1 if slow_start or place in failed else LEAST_SHARE * len(times_ns) / replicas):
-                message = f"{member.name} received {count} of {len(times_ns)} attempts at {place.routing_key}"
-                message += f", though {place.cluster} has {replicas} replicas"
-                violations.append(Violation(NAME, last[place].sequence, last[place].request_id, message))
-    if violations:
-        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} shares are too small", tuple(violations))
-    if not judged:
-        return None
-    versions = f"{len(judged)} version{'' if len(judged) == 1 else 's'}"
-    return Verdict(NAME, Outcome.VALID, f"every replica received its share of the attempts at {versions}")
+    return arrived_ns, failed, last
 
 
 def _members(evidence: Evidence) -> dict[str, list[_Member]]:

@@ -32,6 +32,11 @@ _EJECTION_CHECK = duration_pb2.Duration(nanos=200_000_000)
 # gRPC ejects by the percentage of failures per interval, not by consecutive failures.
 _GRPC_FAILURES_PERCENT = 85
 _GRPC_EJECTION_CHECK = duration_pb2.Duration(seconds=1)
+# Where Envoy has a slow start.
+_SLOW_STARTS = {
+    cluster_pb2.Cluster.ROUND_ROBIN: "round_robin_lb_config",
+    cluster_pb2.Cluster.LEAST_REQUEST: "least_request_lb_config",
+}
 # With a pause of 1 ms its retries sometimes never start, and the call waits for its deadline (grpc#41036).
 _GRPC_SHORTEST_PAUSE_S = 0.01
 
@@ -57,8 +62,8 @@ def apply(policy: Policy, cluster: cluster_pb2.Cluster, http: http_protocol_opti
     if policy.outliers is not None or policy.health is not None:
         # Below the panic threshold Envoy would send to all replicas, unhealthy ones included.
         cluster.common_lb_config.healthy_panic_threshold.CopyFrom(percent_pb2.Percent(value=0))
-    if policy.slow_start_s:
-        cluster.round_robin_lb_config.slow_start_config.slow_start_window.CopyFrom(_duration(policy.slow_start_s))
+    if policy.slow_start_s and (its := _SLOW_STARTS.get(cluster.lb_policy)):
+        getattr(cluster, its).slow_start_config.slow_start_window.CopyFrom(_duration(policy.slow_start_s))
 
 
 def grpc_retry_policy(policy: Policy) -> route_components_pb2.RetryPolicy | None:

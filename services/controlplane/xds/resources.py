@@ -10,6 +10,7 @@ are current.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,9 @@ from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.matcher.v3 import string_pb2
-from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
+from google.protobuf import any_pb2, duration_pb2, json_format, wrappers_pb2
 
+from lab.pickers import DEFAULT_PICKER, ENVOY, GRPC_XDS, PICKERS, Cannot
 from lab.routing.keys import COPY, COPY_HEADER, HEADER
 from lab.transport.xds import LISTENER as LISTENER_NAME
 from services.controlplane.xds import policies
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from lab.pickers import Picker
     from lab.routing.resilience import Policy
 
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
@@ -117,7 +120,13 @@ def split_endpoint_set_name(name: str) -> tuple[str, str]:
     return cluster, routing_key
 
 
-def cluster(routing_key: str, model_cluster: str, policy: Policy | None = None, failover: str = "") -> Resource:
+def cluster(
+    routing_key: str,
+    model_cluster: str,
+    policy: Policy | None = None,
+    failover: str = "",
+    picker: Picker | None = None,
+) -> Resource:
     """The cluster that a node sends a routing key to.
 
     Args:
@@ -125,15 +134,16 @@ def cluster(routing_key: str, model_cluster: str, policy: Policy | None = None, 
         model_cluster: serves it.
         policy: its resilience policy.
         failover: the model cluster that stands in if no replica of the first can answer; empty if there is none.
+        picker: picks the replica; round-robin by default.
     """
-    found = _cluster(routing_key, model_cluster, policy)
+    found = _cluster(routing_key, model_cluster, policy, picker or PICKERS[DEFAULT_PICKER])
     if not failover:
         return replace(found, model_clusters=(model_cluster,))
     # The body is the same, but the certificates that it may accept are not.
     return replace(found, version=f"{found.version}+{failover}", model_clusters=(model_cluster, failover))
 
 
-def _cluster(routing_key: str, model_cluster: str, policy: Policy | None) -> Resource:
+def _cluster(routing_key: str, model_cluster: str, policy: Policy | None, picker: Picker) -> Resource:
     endpoint_set = endpoint_set_name(model_cluster, routing_key)
     message = cluster_pb2.Cluster(
         name=routing_key,
@@ -148,7 +158,6 @@ def _cluster(routing_key: str, model_cluster: str, policy: Policy | None) -> Res
             ),
         ),
         connect_timeout=duration_pb2.Duration(seconds=1),
-        lb_policy=cluster_pb2.Cluster.ROUND_ROBIN,
         circuit_breakers=circuit_breaker_pb2.CircuitBreakers(
             thresholds=[
                 circuit_breaker_pb2.CircuitBreakers.Thresholds(
@@ -159,21 +168,34 @@ def _cluster(routing_key: str, model_cluster: str, policy: Policy | None) -> Res
             ]
         ),
     )
+    picked, picked_by_grpc = _picked_by(picker, ENVOY), _picked_by(picker, GRPC_XDS)
+    message.MergeFrom(picked)
     http2 = http_protocol_options_pb2.HttpProtocolOptions(
         explicit_http_config=http_protocol_options_pb2.HttpProtocolOptions.ExplicitHttpConfig(
             http2_protocol_options=protocol_pb2.Http2ProtocolOptions()
         )
     )
-    if policy is None:
-        message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(http2)
-        return resource(routing_key, message, endpoint_set)
-    policies.apply(policy, message, http2)
+    outliers = None
+    if policy is not None:
+        policies.apply(policy, message, http2)
+        outliers = policy.outliers
     message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(http2, deterministic=True)
     found = resource(routing_key, message, endpoint_set)
-    if policy.outliers is None:
+    if outliers is None and picked == picked_by_grpc:
         return found
-    message.outlier_detection.CopyFrom(policies.grpc_outlier_detection(policy.outliers))
+    if outliers is not None:
+        message.outlier_detection.CopyFrom(policies.grpc_outlier_detection(outliers))
+    for each, _ in picked.ListFields():
+        message.ClearField(each.name)
+    message.MergeFrom(picked_by_grpc)
     return replace(found, grpc_body=packed(message))
+
+
+@cache
+def _picked_by(picker: Picker, place: str) -> cluster_pb2.Cluster:
+    """The fields of a cluster that a picker configures at a place; none where it cannot, as no unit there asks."""
+    configured = picker.at(place)
+    return json_format.ParseDict({} if isinstance(configured, Cannot) else configured, cluster_pb2.Cluster())
 
 
 def empty_cluster(routing_key: str) -> Resource:

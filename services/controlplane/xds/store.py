@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.plain_text import MAX_CHARACTERS, printable
 from services.controlplane.nodes.subscribers import Subscribers
 from services.controlplane.xds.keys import NAME as KEY_LIST
@@ -116,6 +117,7 @@ class ResourceStore:
     Attributes:
         subscribers: the connected Envoys and gRPC clients.
         is_filled: whether a table was ever put here.
+        picker: picks the replica of each cluster.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class ResourceStore:
     ) -> None:
         self.subscribers = Subscribers(now_ns)
         self.is_filled = False
+        self.picker = PICKERS[DEFAULT_PICKER]
         # They decide nothing: what they still send to an old place, no replica there answers.
         self.subscribers.leaves_silent_behind = True
         self._keys_for, self._callers = keys_for, callers
@@ -256,7 +259,11 @@ class ResourceStore:
         treated, others, stand_ins = self._policies.get, standby or {}, failovers or {}
         changed = {
             CLUSTER: self._put(
-                CLUSTER, {key: (its, treated(key), stand_ins.get(key, "")) for key, its in (clusters or {}).items()}
+                CLUSTER,
+                {
+                    key: (its, treated(key), stand_ins.get(key, ""), self.picker)
+                    for key, its in (clusters or {}).items()
+                },
             )
             | self._remove(CLUSTER, removed_clusters or ()),
             ENDPOINTS: self._put(

@@ -1,0 +1,33 @@
+"""Pickers, one file each: which replica of a cluster gets a request.
+
+:data:`PICKERS` finds them here, at the entry points of the group ``routing_lab.pickers``, and in the files of
+``--plugin``. Who picks, and by which picker, a topology and the lab's spec say.
+"""
+
+from lab.pickers._picker import (
+    DEFAULT_PICKER,
+    ENVOY,
+    GATEWAY,
+    GRPC,
+    GRPC_XDS,
+    PICKERS,
+    Cannot,
+    Pick,
+    Pickable,
+    Picker,
+    even_shares,
+)
+
+__all__ = [
+    "DEFAULT_PICKER",
+    "ENVOY",
+    "GATEWAY",
+    "GRPC",
+    "GRPC_XDS",
+    "PICKERS",
+    "Cannot",
+    "Pick",
+    "Pickable",
+    "Picker",
+    "even_shares",
+]
