@@ -51,16 +51,16 @@ lab-down: $(VENV)/ready  ## Stop the lab; leaves nothing behind
 	@$(LAB) down $(ARGS)
 
 kind-up:  ## Make a Kubernetes cluster of two nodes by kind, with the lab's image, for RUNTIME=kubernetes
-	@lab/runtime/kubernetes/local_cluster.sh kind up
+	@lab/plugins/kubernetes/local_cluster.sh kind up
 
 kind-down:  ## Remove that cluster
-	@lab/runtime/kubernetes/local_cluster.sh kind down
+	@lab/plugins/kubernetes/local_cluster.sh kind down
 
 k3d-up:  ## Make such a cluster by k3d
-	@lab/runtime/kubernetes/local_cluster.sh k3d up
+	@lab/plugins/kubernetes/local_cluster.sh k3d up
 
 k3d-down:  ## Remove that cluster
-	@lab/runtime/kubernetes/local_cluster.sh k3d down
+	@lab/plugins/kubernetes/local_cluster.sh k3d down
 
 SETUP := engine h2load postgres proxies kustomize prometheus podman grpc-js render-schemas chromium
 engine:          ## Install Docker, for labs of containers, on a Debian as root; elsewhere say what to install, as all of these

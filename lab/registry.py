@@ -55,12 +55,12 @@ class Registry(Mapping[str, T]):
 
     Args:
         kind: class of the values.
-        package: package whose modules define them, one or more each.
+        package: package whose modules define them, one or more each; empty if all are from outside.
         group: entry-point group of other distributions; an entry names a module or a value.
         noun: what one is called in messages, e.g. ``topology``.
     """
 
-    def __init__(self, kind: type[T], *, package: str, group: str, noun: str) -> None:
+    def __init__(self, kind: type[T], *, package: str = "", group: str, noun: str) -> None:
         self._kind, self._package, self._group, self._noun = kind, package, group, noun
         self._found: dict[str, dict[str, T]] = {}  # by the value of the environment variable
 
@@ -103,7 +103,7 @@ class Registry(Mapping[str, T]):
 
     @cached_property
     def _own(self) -> dict[str, T]:
-        return self._collect(_modules_of(self._package), {})
+        return self._collect(_modules_of(self._package) if self._package else (), {})
 
     def _collect(self, sources: Iterable[object], own: Mapping[str, T]) -> dict[str, T]:
         """The values of these modules and values, without the lab's own, which a plugin may import."""

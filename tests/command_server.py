@@ -21,7 +21,10 @@ from pathlib import Path
 SOCKET = "socket"
 """File in the folder where the server listens."""
 _MAX_BYTES = 1 << 18
-_PRELOADED = tuple(f"lab.cli.{name}" for name in ("lifecycle", "call", "load", "routes", "fault", "render", "roll"))
+_PRELOADED = (
+    *(f"lab.cli.{name}" for name in ("lifecycle", "call", "load", "routes", "fault", "roll")),
+    "lab.plugins.render._command",
+)
 """Modules whose imports many commands share; those of benches start threads, which a fork would lack."""
 
 

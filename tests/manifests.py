@@ -15,7 +15,7 @@ from typing import Any
 import kubernetes_validate
 from kubernetes_validate import utils
 
-from lab.runtime.kubernetes.naming import API_VERSIONS
+from lab.plugins.kubernetes.naming import API_VERSIONS
 
 Manifest = dict[str, Any]
 

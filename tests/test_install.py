@@ -26,13 +26,13 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 OWNERS = packages_distributions()
 
 # Parts of the lab that work only with an extra.
-NEEDS = {"lab/plugins/locust": "locust", "lab/render/_rest_locustfile.py": "locust"}
+NEEDS = {"lab/plugins/locust": "locust", "lab/plugins/render/_rest_locustfile.py": "locust"}
 NEEDS |= {"services/controlplane/registry/postgres.py": "postgres"}
 NEEDS |= {
-    "lab/render/grafana.py": "grafana",
+    "lab/plugins/render/grafana.py": "grafana",
     "lab/testing.py": "testing",
     "lab/workshop/": "notebooks",
-    "lab/runtime/kubernetes/": "kubernetes",
+    "lab/plugins/kubernetes/": "kubernetes",
 }
 # What comes along with Jinja, Pydantic, Docker's client, Locust, ipykernel and lightkube.
 COME_ALONG = {"": {"markupsafe", "pydantic-core", "requests"}, "locust": {"gevent", "flask", "configargparse"}}

@@ -10,12 +10,12 @@ import uvloop
 
 from lab.bounds import Range
 from lab.history import SpoolWriter
-from lab.load.engine import connect, print_progress, raise_priority, warm_up, write_summary
 from lab.load.engines import Engine, Option
 from lab.load.mix import Mix, Payloads
 from lab.load.open_loop import RequestSender, Stop
 from lab.load.plan import EnginePlan
 from lab.load.progress import ProgressLines, each_second
+from lab.load.steps import connect, print_progress, raise_priority, warm_up, write_summary
 from lab.load.summary import combine
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.render import Rendering, Source, Target, Unexpressed
+from lab.plugins.render import Rendering, Source, Target, Unexpressed
 
 REASON = "a map has one key, and the rules read many fields"
 INSTEAD = "a resolver decides, and the request has a routing key"

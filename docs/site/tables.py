@@ -9,9 +9,9 @@ from docs.site.blocks import pages, write
 from docs.site.links import CHECKOUT
 from lab.bench.harness.bench import BENCHES
 from lab.checkers import CHECKERS
-from lab.conform import CHECKS
-from lab.conform.forms import BY_ENVELOPE, BY_HEADER
 from lab.faults import catalogue as fault_catalogue
+from lab.plugins.conform import CHECKS
+from lab.plugins.conform.forms import BY_ENVELOPE, BY_HEADER
 from lab.roles import ROLES, Placement
 from lab.topologies import TOPOLOGIES, Support
 from services.renderer.proxy import rendered_topologies
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lab.checkers import Checker
-    from lab.conform import Check
+    from lab.plugins.conform import Check
 
 RESILIENCE = (
     *("deadlines", "retries", "retry_budget", "per_try_timeout", "attempts_reported", "hedging", "hedge_budget"),

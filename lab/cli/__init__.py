@@ -10,7 +10,9 @@ import os
 import sys
 import traceback
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +24,7 @@ from typer.main import get_group
 from lab import folder_of, keep_files_private
 from lab.cli.options import bound
 from lab.cli.signals import interrupted_by_signals
-from lab.errors import LabError
+from lab.errors import InputError, LabError
 from lab.plain_text import printable
 from lab.registry import PLUGINS, add_plugins, restore_plugins
 
@@ -58,16 +60,30 @@ COMMANDS: Mapping[str, str] = {
     "bench since": "since",
     "capacity": "capacity",
     "scale": "scale",
-    "conform": "conform",
     "scenarios": "scenarios",
     "routes": "routes",
-    "render": "render",
     "fault": "fault",
     "pki": "pki",
     "nodes": "nodes",
     "audit": "inspection",
 }
 """Command → the module of this package that defines it, in the order of the help."""
+
+OUTSIDE = "routing_lab.commands"
+"""Entry-point group of commands from outside this package: their name, and ``module:function`` or ``module:app``."""
+
+
+@cache
+def commands() -> Mapping[str, EntryPoint | None]:
+    """Every command: those of this package, with None, then those from outside.
+
+    Raises:
+        InputError: one from outside has the name of one of these.
+    """
+    outside = {each.name: each for each in sorted(entry_points(group=OUTSIDE), key=lambda each: each.name)}
+    if taken := sorted(outside.keys() & COMMANDS.keys()):
+        raise InputError(f"command {taken[0]!r} from outside has the name of one of the lab's; rename it")
+    return {**dict.fromkeys(COMMANDS), **outside}
 
 
 class _Commands(TyperGroup):
@@ -79,7 +95,7 @@ class _Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
-        return list(COMMANDS)
+        return list(commands())
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if (name := " ".join(args[:2])) in COMMANDS:  # a command of two words
@@ -89,15 +105,28 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         del ctx
         # An unknown name was mistyped: typer suggests a similar one, for which it needs all commands.
-        for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
+        for name in [cmd_name] if cmd_name in COMMANDS or cmd_name in commands() else commands():
             if name not in self.commands:
-                module, part = import_module(f"lab.cli.{COMMANDS[name]}"), typer.Typer()
-                if hasattr(module, "app"):  # the commands of one noun
-                    part.add_typer(module.app, name=name)
+                found, part = _found(name), typer.Typer()
+                if isinstance(found, typer.Typer):  # the commands of one noun
+                    part.add_typer(found, name=name)
                 else:
-                    part.command(name)(getattr(module, name.rpartition(" ")[2]))
+                    part.command(name)(found)
                 self.commands.update(bound(_unwrapped(get_group(part))).commands)
         return self.commands.get(cmd_name)
+
+
+def _found(name: str) -> Any:
+    """The function of a command, or the commands of one noun."""
+    if name in COMMANDS:
+        module = import_module(f"lab.cli.{COMMANDS[name]}")
+        return getattr(module, "app", None) or getattr(module, name.rpartition(" ")[2])
+    entry = commands()[name]
+    assert entry is not None  # noqa: S101 (it is none of this package's)
+    try:
+        return entry.load()
+    except ImportError as error:
+        raise InputError(f"lab {name}: {error}; install what it is part of, with its extra") from error
 
 
 def _unwrapped(command: Any) -> Any:

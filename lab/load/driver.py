@@ -24,9 +24,9 @@ import uvloop
 
 from lab.errors import LabError, RunError
 from lab.load.coordinator import PLANS, coordinate_plans
-from lab.load.engine import print_progress, raise_priority, write_summary
 from lab.load.engines import ENGINES
 from lab.load.plan import read_plan
+from lab.load.steps import print_progress, raise_priority, write_summary
 from lab.load.summary import require_no_problem
 
 _SUMMARY = "driver.json"  # of all plans of a folder

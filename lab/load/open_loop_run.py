@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lab.history import SpoolWriter
-from lab.load.engine import connect, warm_up, write_summary
 from lab.load.open_loop import OpenLoop, Start, Stop, first_of
 from lab.load.progress import each_second, summed
+from lab.load.steps import connect, warm_up, write_summary
 from lab.load.summary import combine, merged
 
 if TYPE_CHECKING:

@@ -190,7 +190,7 @@ class LoadPlan:
         timeout_s: a request without an answer by then is cancelled, seconds. The use case's own timeout, if the client
             knows it, may end a call earlier.
         traffic_origin: ``artificial``, or ``real`` to look like users' traffic, unless ``contexts`` says otherwise.
-        tear_every: tears one request in this many, see :class:`lab.load.engine.TearEvery`; 0 for none.
+        tear_every: tears one request in this many, see :class:`lab.load.steps.TearEvery`; 0 for none.
         engine: which engine drives the run, and how.
         processes: number of processes that share the requests, for rates that one core cannot send on time.
         drivers: number of drivers that share the requests, each with clock and records of its own, as on several

@@ -24,10 +24,10 @@ import uvloop
 from lab.errors import LabError
 from lab.load.arrivals import Share
 from lab.load.coordinator import PLANS
-from lab.load.engine import connect, raise_priority
 from lab.load.open_loop import Start, Stop
 from lab.load.open_loop_run import drive_plans, drive_share
 from lab.load.plan import read_plan
+from lab.load.steps import connect, raise_priority
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

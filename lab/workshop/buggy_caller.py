@@ -15,11 +15,11 @@ import uvloop
 
 from lab.client import Answer
 from lab.lab import Lab
-from lab.load.engine import connect, write_summary
 from lab.load.open_loop import Stop
 from lab.load.open_loop_run import drive
 from lab.load.outcome import LoadClient
 from lab.load.plan import LoadPlan, read_plan
+from lab.load.steps import connect, write_summary
 from lab.runs import LoadOptions, RunContext, RunResult
 from lab.runs.folder import PLAN
 from lab.runtime import Runtime

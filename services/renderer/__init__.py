@@ -1,4 +1,4 @@
 """The renderer: follows the rules for a proxy that cannot, and configures it.
 
-Here belongs what is the same for all proxies; each has a file in :mod:`services.renderer.proxies`.
+Here belongs what is the same for all proxies; each has a file in :mod:`lab.plugins.proxies`.
 """

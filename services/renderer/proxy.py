@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.registry import Registry
 from lab.routing import headers
@@ -37,6 +37,7 @@ class Configuration:
         listen: ``ip:port`` to serve on.
         upstreams: by routing key.
         renderer: this process, which serves gRPC's health service; one of the upstreams.
+        picks: what the lab's picker configures here, see :class:`lab.pickers.Picker`; None if it says nothing.
         identity: folder of its certificate, key and authorities, another one for each certificate, see
             :mod:`lab.identity.folder`; None in plaintext.
     """
@@ -46,6 +47,7 @@ class Configuration:
     upstreams: Mapping[str, Upstream]
     renderer: Upstream
     identity: Path | None
+    picks: Any = None
 
     @property
     def via(self) -> str:
@@ -110,10 +112,8 @@ class ProxyRenderer:
         return path_of(self.program) is not None
 
 
-RENDERERS = Registry(
-    ProxyRenderer, package="services.renderer.proxies", group="routing_lab.renderers", noun="proxy renderer"
-)
-"""All proxies that a renderer configures: the lab's, those of other distributions, and those of plugin files."""
+RENDERERS = Registry(ProxyRenderer, group="routing_lab.renderers", noun="proxy renderer")
+"""All proxies that a renderer configures: those of distributions, the lab's own among them, and of plugin files."""
 
 
 def rendered_topologies() -> dict[str, ProxyRenderer]:

@@ -9,12 +9,12 @@ from typer import rich_utils
 from typer.main import get_group
 from typer.testing import CliRunner
 
-from lab.cli import COMMANDS, app
+from lab.cli import app, commands
 from lab.cli.output import console
 from tests.lab_command import run_lab
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", commands())
 def test_a_command_is_found_in_its_module(name: str) -> None:
     command = get_group(app).get_command(None, name)  # type: ignore[arg-type] # no context is needed
 
@@ -56,10 +56,10 @@ def test_every_command_has_help_with_an_example() -> None:
 def test_help_is_cut_in_no_window_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     def ellipses(*, width: int) -> set[str]:
         monkeypatch.setattr(rich_utils, "MAX_WIDTH", width)
-        pages = (CliRunner().invoke(app, [*command, "--help"]).output for command in (*commands, []))
+        pages = (CliRunner().invoke(app, [*command, "--help"]).output for command in (*asked, []))
         return {word for page in pages for word in page.split() if "…" in word}
 
-    commands = [*([name] for name in COMMANDS), *verbs()]
+    asked = [*([name] for name in commands()), *verbs()]
 
     assert ellipses(width=80) == ellipses(width=1_000)
 
@@ -67,7 +67,7 @@ def test_help_is_cut_in_no_window_of_80_columns(monkeypatch: pytest.MonkeyPatch)
 def verbs() -> list[list[str]]:
     """All that can be run: commands of one noun, such as ``routes show``, one by one."""
     group, found = get_group(app), []
-    for name in COMMANDS:
+    for name in commands():
         nouns = getattr(group.get_command(None, name), "commands", {})  # type: ignore[arg-type] # no context is needed
         found += [[name, verb] for verb in nouns] or [[name]]
     return found

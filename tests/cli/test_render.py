@@ -9,7 +9,7 @@ import yaml
 from lab import CHECKOUT
 from tests.lab_command import json_of, refusal, run_lab
 
-ROUTES = CHECKOUT / "tests" / "render" / "everything.yaml"
+ROUTES = CHECKOUT / "tests" / "plugins" / "render" / "everything.yaml"
 ONLY_KEYS = """
 use_cases: {UpNext: {callers: [playback], api: ranking.v1, default: up-next@v1}}
 models: {up-next: {versions: {v1: {cluster: c}}}}

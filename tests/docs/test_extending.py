@@ -7,7 +7,20 @@ import pytest
 from lab import CHECKOUT
 
 FOLDER = CHECKOUT / "docs" / "extending"
-KINDS = ("bench", "checker", "engine", "fault", "renderer", "role", "runtime", "scenario", "target", "topology")
+KINDS = (
+    "bench",
+    "checker",
+    "command",
+    "engine",
+    "fault",
+    "picker",
+    "renderer",
+    "role",
+    "runtime",
+    "scenario",
+    "target",
+    "topology",
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,9 +13,9 @@ from functools import partial
 import pytest
 
 from lab.lab import Lab
-from lab.render import DEFAULT_SLO, TARGETS, Source
-from lab.render._dashboards import DASHBOARDS, LAB, Dashboard
-from lab.render._queries import recorded
+from lab.plugins.render import DEFAULT_SLO, TARGETS, Source
+from lab.plugins.render._dashboards import DASHBOARDS, LAB, Dashboard
+from lab.plugins.render._queries import recorded
 from lab.routing.document import RouteTable
 from lab.runs.drive import LoadOptions
 from lab.runtime.cancellation import CancelToken

@@ -10,17 +10,18 @@ import typer
 
 from lab import CHECKOUT
 from lab.bench.since.rounds import Result
-from lab.cli import COMMANDS, app, conform, roll, trace
+from lab.cli import COMMANDS, app, commands, roll, trace
 from lab.cli.bench import _show as show_bench
 from lab.cli.capacity import _show as show_capacity
 from lab.cli.output import Table, console
 from lab.cli.since import _show as show_since
 from lab.client.traces import Span
-from lab.conform import Result as ConformResult
-from lab.conform import Verdict
 from lab.lab import Lab
 from lab.ops.roll.conditions import Evidence, Figures, Judgement, Standing
 from lab.ops.roll.executor import Outcome, RollResult, StepResult
+from lab.plugins.conform import Result as ConformResult
+from lab.plugins.conform import Verdict
+from lab.plugins.conform import command as conform
 from lab.runs import LoadOptions
 from tests.cli.test_tables import missing
 from tests.report.test_bench_page import RESULT
@@ -85,15 +86,21 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> list[Table]:
     return found
 
 
+def module_of(command: str) -> str:
+    """The module that defines a command."""
+    entry = commands()[command]
+    return f"lab.cli.{COMMANDS[command]}" if entry is None else entry.module
+
+
 def test_each_command_that_has_tables_is_here() -> None:
     having = {
         name
-        for name, module in COMMANDS.items()
-        if {"table", "result_table", "finish"} & set(vars(importlib.import_module(f"lab.cli.{module}")))
+        for name in commands()
+        if {"table", "result_table", "finish"} & set(vars(importlib.import_module(module_of(name))))
     }
-    modules = {COMMANDS[command[0]] for command in BY_COMMAND} | {COMMANDS[name] for name in BY_RESULT}
+    modules = {module_of(name) for name in (*(command[0] for command in BY_COMMAND), *BY_RESULT)}
 
-    assert {COMMANDS[name] for name in having} == modules
+    assert {module_of(name) for name in having} == modules
 
 
 @pytest.mark.parametrize("width", [80, 130])

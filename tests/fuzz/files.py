@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.main import get_group
 
-from lab.cli import COMMANDS, app
+from lab.cli import app, commands
 from lab.errors import InputError, LabError, RunError
 from lab.faults.journal import JOURNAL, Journal
 from lab.faults.state import STATE, FaultStore
@@ -120,7 +120,7 @@ _GROUPED = (
     "fault inject",
     "pki rotate",
 )
-_COMMANDS = (*(each for each in COMMANDS if each not in {"routes", "fault", "pki"}), *_GROUPED, "pki rotate")
+_COMMANDS = (*(each for each in commands() if each not in {"routes", "fault", "pki"}), *_GROUPED, "pki rotate")
 COMMAND_SEEDS = tuple(
     bytes([number]) + b"\0".join(arguments)
     for number, name in enumerate(_COMMANDS)
@@ -142,6 +142,6 @@ def command_line(data: bytes) -> None:
 @cache
 def _command(name: str) -> Any:
     command: Any = get_group(app)
-    for word in [name] if name in COMMANDS else name.split():
+    for word in [name] if name in commands() else name.split():
         command = command.get_command(None, word)
     return command

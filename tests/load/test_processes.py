@@ -15,11 +15,11 @@ import pytest
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant, Poisson, Share
 from lab.load.coordinator import ShardProcess, Shards
-from lab.load.engine import TearEvery
 from lab.load.mix import Mix
 from lab.load.open_loop import NS
 from lab.load.plan import UseCase
 from lab.load.progress import Progress
+from lab.load.steps import TearEvery
 from tests.load.builders import GatedServer, load_plan
 from tests.load.driven import DEADLINE_S, children, completed, ended, outcome_of, progress_of, running
 from tests.waiting import eventually

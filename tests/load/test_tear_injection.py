@@ -1,4 +1,4 @@
-from lab.load.engine import TearEvery
+from lab.load.steps import TearEvery
 from lab.routing.attempts import Decision, RequestAttempts, Target
 from models.proto.serving.v1 import serving_pb2
 

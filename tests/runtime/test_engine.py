@@ -108,7 +108,7 @@ def test_where_an_engine_answers_auto_takes_containers(monkeypatch: pytest.Monke
 def test_the_environment_decides_auto_and_nothing_else() -> None:
     assert choose("auto") == ("process", "as LAB_RUNTIME says")
     assert choose("compose") == ("compose", "as asked for")
-    with pytest.raises(InputError, match=r"'podman' is not known; write one of auto, compose, kubernetes, process"):
+    with pytest.raises(InputError, match=r"'podman' is not known; write one of auto, compose, process, kubernetes"):
         choose("podman")
 
 

@@ -12,13 +12,13 @@ import yaml
 
 from lab import CHECKOUT
 from lab.errors import SpecError
+from lab.plugins.kubernetes.manifests import manifests
+from lab.plugins.kubernetes.naming import Setting
+from lab.plugins.kubernetes.site import FileSite
 from lab.roles import COLLECTOR, CONTROL_PLANE, Plan, Site, plan
 from lab.routing.document import read_path
 from lab.runtime.compose import document
 from lab.runtime.compose.__main__ import fixed_site
-from lab.runtime.kubernetes.manifests import manifests
-from lab.runtime.kubernetes.naming import Setting
-from lab.runtime.kubernetes.site import FileSite
 from lab.spec import override, read_spec
 from lab.transport import logs
 from lab.transport.trace_settings import VARIABLE, TraceSettings

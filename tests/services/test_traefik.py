@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lab.plugins.proxies.traefik import rendered
 from lab.routing.keys import HEADER
-from services.renderer.proxies.traefik import rendered
 from services.renderer.proxy import Configuration, Upstream
 
 

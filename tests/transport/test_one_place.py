@@ -16,6 +16,6 @@ def test_channels_and_servers_are_opened_only_in_lab_transport() -> None:
         if MAKERS.search(path.read_text()) and not path.name.endswith("_pb2_grpc.py")
     }
 
-    # lab.conform is a client of somebody else's proxy, with credentials that its user names.
-    foreign = {f"lab/conform/{each}.py" for each in ("models", "target")}
+    # lab.plugins.conform is a client of somebody else's proxy, with credentials that its user names.
+    foreign = {f"lab/plugins/conform/{each}.py" for each in ("models", "target")}
     assert made == {f"lab/transport/{each}.py" for each in ("channels", "servers", "xds")} | foreign

@@ -22,10 +22,10 @@ import uvloop
 from lab.bench.harness.senders import keep_busy
 from lab.errors import LabError, UnitError
 from lab.history import SpoolWriter
-from lab.load.engine import raise_priority
 from lab.load.mix import Payloads
 from lab.load.open_loop import NS, OpenLoop, Stop
 from lab.load.plan import read_plan
+from lab.load.steps import raise_priority
 from lab.topologies import open_client
 from lab.transport import tracing
 from lab.transport.security import MTLS, Security

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from lab.load.coordinator import coordinate
-from lab.load.engine import connect, print_progress, raise_priority, write_summary
 from lab.load.engines._engine import Engine
 from lab.load.open_loop import Stop
 from lab.load.open_loop_run import drive
 from lab.load.plan import OPEN_LOOP, EnginePlan
+from lab.load.steps import connect, print_progress, raise_priority, write_summary
 from lab.load.summary import require_no_problem
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from gevent.event import Event
 from lab.errors import UnitError
 from lab.history import SpoolWriter
 from lab.load.arrivals import WHOLE
-from lab.load.engine import print_progress, write_summary
 from lab.load.open_loop import STOP_GRACE_S, Start
 from lab.load.progress import ProgressLines
+from lab.load.steps import print_progress, write_summary
 from lab.load.summary import ShardResult, combine
 from lab.plugins.locust.ui import open_ui
 from lab.plugins.locust.user_process import (

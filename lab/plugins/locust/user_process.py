@@ -22,9 +22,9 @@ from locust.env import Environment
 from lab.errors import LabError
 from lab.history import SpoolWriter
 from lab.load.arrivals import Share
-from lab.load.engine import connect, raise_priority, warm_up
 from lab.load.open_loop import Start, Stop
 from lab.load.plan import read_plan
+from lab.load.steps import connect, raise_priority, warm_up
 from lab.plugins.locust.locustfile_loader import read_locustfile
 from lab.plugins.locust.loop_thread import LoopThread
 from lab.plugins.locust.pacing import ScheduledPacing

@@ -1,0 +1,47 @@
+"""A split by weights."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from lab.plugins.conform.check import Check, failed, passed
+from lab.plugins.conform.table import Backend, Route
+
+if TYPE_CHECKING:
+    from lab.plugins.conform.check import Finding
+    from lab.plugins.conform.stage import Stage
+
+_KEY = "conform-weights.v1"
+# The weights of the upstream test, which bounds the error at 5 % of 500 requests.
+_WEIGHTS = {"a": 70, "b": 30, "c": 0}
+_REQUESTS = 500
+_SIGMAS = 4.5  # 1 of 150,000 runs exceeds it by chance
+
+
+async def _run(stage: Stage) -> Finding:
+    answers = await stage.calls(_KEY, _REQUESTS)
+    if bad := [each for each in answers if not each.ok]:
+        return failed(f"{len(bad)} of {_REQUESTS} requests failed; the first: {bad[0]}")
+    seen, whole = Counter(each.model for each in answers), sum(_WEIGHTS.values())
+    figures = {f"{model}_percent": round(100 * seen[model] / _REQUESTS, 1) for model in _WEIGHTS}
+    for model, weight in _WEIGHTS.items():
+        expected = weight / whole
+        bound = _SIGMAS * math.sqrt(expected * (1 - expected) / _REQUESTS)
+        if abs(seen[model] / _REQUESTS - expected) > bound:
+            return failed(
+                f"model {model} has weight {weight} of {whole}, but answered {seen[model]} of {_REQUESTS} requests "
+                f"(at most {100 * bound:.1f} percentage points off is chance)",
+                **figures,
+            )
+    return passed(**figures)
+
+
+CHECK = Check(
+    name="weights",
+    claim="models answer in proportion to their weights, and one of weight 0 never",
+    upstream="Gateway API GRPCRouteWeight",
+    routes=(Route(key=_KEY, backends=tuple(Backend(*each) for each in _WEIGHTS.items())),),
+    run=_run,
+)

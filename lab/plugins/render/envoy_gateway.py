@@ -1,0 +1,143 @@
+"""Envoy Gateway: GRPCRoutes at a Gateway, with its own policies for timeouts and resilience."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from lab.plugins.render._grpc_routes import AUTHORITY, Manifest, backend_tls, routes_of
+from lab.plugins.render._target import Rendering, Source, Target, yaml_of
+from lab.plugins.render._unexpressed import CORE, Reasons, Why, unexpressed_settings
+from lab.plugins.render.gateway_api import GATEWAY, gateway
+from lab.plugins.render.istio import budget, duration, retry_on
+from lab.routing.compiled import Router
+from lab.routing.resilience import Policy, Retries
+
+API = "gateway.envoyproxy.io/v1alpha1"
+_CLASS = "envoy-gateway"
+REASONS: Reasons = {
+    **CORE,
+    "tenants": Why("a local limit counts in each Envoy, a global one needs a rate limit service", "no limit"),
+    "clusters.failover": Why(
+        "only a Backend can stand in for another, not a Service", CORE["clusters.failover"].instead
+    ),
+}
+
+
+def _render(source: Source) -> Rendering:
+    routes = routes_of(source, {"name": GATEWAY})
+    files = {
+        "gateway.yaml": yaml_of(_gateway(source), "Model clusters are Services of their names, port 9000."),
+        "routes.yaml": yaml_of(routes.routes),
+        "policies.yaml": yaml_of(
+            policy
+            for use_case in Router.of_document(source.table.document).use_cases.values()
+            for policy in _policies(routes.of_use_case[use_case.name], use_case.timeout_s, use_case.policy)
+        ),
+    }
+    if source.mtls:
+        files["backend-tls.yaml"] = yaml_of(
+            backend_tls(source.table.clusters), f"ca.crt of ConfigMap {AUTHORITY}: the authority of the models."
+        )
+    return Rendering(files, (*routes.unexpressed, *unexpressed_settings(source.table.document, REASONS)))
+
+
+def _gateway(source: Source) -> Iterator[Manifest]:
+    """The class and the Gateway; the certificates of both sides are in Envoy Gateway's own objects."""
+    yield {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GatewayClass",
+        "metadata": {"name": _CLASS},
+        "spec": {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"},
+    }
+    it = gateway(source, _CLASS)
+    if source.mtls:
+        del it["spec"]["tls"]
+        parameters = {"group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "name": GATEWAY}
+        it["spec"]["infrastructure"] = {"parametersRef": parameters}
+    yield it
+    if source.mtls:
+        yield {
+            "apiVersion": API,
+            "kind": "EnvoyProxy",
+            "metadata": {"name": GATEWAY},
+            "spec": {"backendTLS": {"clientCertificateRef": {"kind": "Secret", "name": GATEWAY}}},
+        }
+        validation = {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": AUTHORITY}]}
+        yield {
+            "apiVersion": API,
+            "kind": "ClientTrafficPolicy",
+            "metadata": {"name": GATEWAY},
+            "spec": {
+                "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": GATEWAY}],
+                "tls": {"clientValidation": validation},
+            },
+        }
+
+
+def _policies(names: Sequence[str], timeout_s: float, policy: Policy | None) -> Iterator[Manifest]:
+    """The policies of a use case's routes; a request with a routing key has its timeout from the caller."""
+    own, *of_keys = names
+    resilience = _resilience(policy) if policy is not None else {}
+    yield _policy(own, [own], {"timeout": {"http": {"requestTimeout": duration(timeout_s)}}, **resilience})
+    if of_keys and resilience:
+        yield _policy(f"keys-of-{own}", of_keys, resilience)
+
+
+def _policy(name: str, routes: Sequence[str], settings: Manifest) -> Manifest:
+    targets = [{"group": "gateway.networking.k8s.io", "kind": "GRPCRoute", "name": route} for route in routes]
+    return {
+        "apiVersion": API,
+        "kind": "BackendTrafficPolicy",
+        "metadata": {"name": name},
+        "spec": {"targetRefs": targets, **settings},
+    }
+
+
+def _resilience(policy: Policy) -> Manifest:
+    found: Manifest = {}
+    breaker: Manifest = {}
+    health: Manifest = {}
+    if policy.retries is not None:
+        found["retry"] = _retry(policy.retries)
+        breaker["retryBudget"] = {
+            "percent": {"numerator": round(10 * budget(policy.retries)), "denominator": 1000},
+            "minRetryConcurrency": policy.retries.at_least,
+        }
+    if policy.breaker is not None:
+        limits = {
+            "maxParallelRequests": policy.breaker.requests,
+            "maxConnections": policy.breaker.connections,
+            "maxPendingRequests": policy.breaker.pending,
+        }
+        breaker |= {name: limit for name, limit in limits.items() if limit}
+    if policy.health is not None:
+        health["active"] = {
+            "type": "GRPC",
+            "interval": duration(policy.health.every_s),
+            "timeout": duration(policy.health.every_s),
+            "unhealthyThreshold": policy.health.unhealthy,
+            "healthyThreshold": 1,
+        }
+    if policy.outliers is not None:
+        health["passive"] = {
+            "consecutive5XxErrors": policy.outliers.errors,
+            "baseEjectionTime": duration(policy.outliers.eject_s),
+            "maxEjectionPercent": policy.outliers.at_most,
+        }
+    if policy.slow_start_s:
+        found["loadBalancer"] = {"type": "LeastRequest", "slowStart": {"window": duration(policy.slow_start_s)}}
+    return found | {name: part for name, part in (("circuitBreaker", breaker), ("healthCheck", health)) if part}
+
+
+def _retry(retries: Retries) -> Manifest:
+    per_retry: Manifest = {"backOff": {"baseInterval": duration(retries.backoff_s)}}
+    if retries.per_try_s:
+        per_retry["timeout"] = duration(retries.per_try_s)
+    return {
+        "numRetries": retries.attempts - 1,
+        "retryOn": {"triggers": retry_on(retries)},
+        "perRetry": per_retry,
+    }
+
+
+TARGET = Target("envoy-gateway", "GRPCRoutes with BackendTrafficPolicies for timeouts and resilience", _render)

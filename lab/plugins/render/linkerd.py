@@ -1,0 +1,66 @@
+"""Linkerd: GRPCRoutes of a Service, which the proxies beside callers follow."""
+
+from __future__ import annotations
+
+from lab.plugins.render._grpc_routes import PORT, Manifest, Routes, routes_of
+from lab.plugins.render._target import Rendering, Source, Target, yaml_of
+from lab.plugins.render._unexpressed import CORE, Reasons, Why, unexpressed_settings
+from lab.plugins.render.istio import duration
+from lab.routing.compiled import Router
+from lab.routing.resilience import Retries
+
+SERVICE = "models"
+"""The Service that callers connect to."""
+_COMMENT = f"""\
+Callers in the mesh connect to Service {SERVICE}; their proxies send requests straight to Services of model clusters.
+Linkerd encrypts between its own proxies and opens no TLS to others: models must listen in plaintext."""
+REASONS: Reasons = {
+    **CORE,
+    "retries.budget": Why("Linkerd limits retries of a request, not those in flight", "no budget"),
+    "retries.backoff": Why("Linkerd has no setting for the pause before a retry of a route", "it retries at once"),
+    "outliers": Why("Linkerd ejects replicas by annotations of a Service, which several versions share", "no ejection"),
+    "breaker": Why("Linkerd's breakers count failures, not requests", "no limit"),
+    "health": Why(
+        "Linkerd leaves active health checks to Kubernetes' probes",
+        "a replica that its probe finds not ready gets no requests",
+    ),
+    "slow_start": Why("Linkerd has no slow start", "a new replica has its share at once"),
+}
+
+
+def _render(source: Source) -> Rendering:
+    routes = routes_of(source, {"group": "", "kind": "Service", "name": SERVICE, "port": PORT})
+    service: Manifest = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": SERVICE},
+        "spec": {"ports": [{"name": "grpc", "port": PORT, "appProtocol": "kubernetes.io/h2c"}]},
+    }
+    _annotate(source, routes)
+    files = {"service.yaml": yaml_of([service], _COMMENT), "routes.yaml": yaml_of(routes.routes)}
+    return Rendering(files, (*routes.unexpressed, *unexpressed_settings(source.table.document, REASONS)))
+
+
+def _annotate(source: Source, routes: Routes) -> None:
+    """Adds timeouts and retries, which are annotations of a route."""
+    by_name = {route["metadata"]["name"]: route for route in routes.routes}
+    for use_case in Router.of_document(source.table.document).use_cases.values():
+        own, *of_keys = routes.of_use_case[use_case.name]
+        retries = _retries(use_case.policy.retries) if use_case.policy and use_case.policy.retries else {}
+        by_name[own]["metadata"]["annotations"] = {
+            "timeout.linkerd.io/request": duration(use_case.timeout_s),
+            **retries,
+        }
+        for name in of_keys if retries else ():
+            by_name[name]["metadata"]["annotations"] = retries
+
+
+def _retries(retries: Retries) -> dict[str, str]:
+    return {
+        "retry.linkerd.io/grpc": ",".join(retries.on),
+        "retry.linkerd.io/limit": str(retries.attempts - 1),
+        **({"retry.linkerd.io/timeout": duration(retries.per_try_s)} if retries.per_try_s else {}),
+    }
+
+
+TARGET = Target("linkerd", "GRPCRoutes of a Service, with annotations for timeouts and retries", _render)

@@ -1,7 +1,0 @@
-"""The one Caddy that all callers share, which routes their requests by the header."""
-
-from __future__ import annotations
-
-from lab.roles._rendered import rendered
-
-ROLE = rendered("caddy", "Caddy", stage="proxies")

@@ -1,0 +1,54 @@
+"""Every check passes on a small proxy that does all, and fails on one with the bug that it is meant to catch."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from lab.plugins.conform import CHECKS, ByEnvelope, ByHeader, Control, Options, Result, Target, conform
+from lab.plugins.conform.kinds import tear
+from tests.plugins.conform.mutants import MUTANTS
+from tests.plugins.conform.proxy import Proxy
+
+FORMS = {form.name: form for form in (ByHeader("x-routing-key"), ByEnvelope())}
+CASES = [(form, check) for form in FORMS for check in CHECKS if CHECKS[check].only in {"", form}]
+
+
+async def result_of(form: str, check: str, *bugs: str) -> Result:
+    """What one check finds in the proxy with these bugs."""
+    proxy = Proxy(*bugs)
+    target = Target.of(await proxy.start())
+    control = Control(name="small-proxy", apply=proxy.apply, drain=proxy.drain, close=proxy.close)
+    [result] = await conform(target, Options(form=FORMS[form], checks=[check]), control)
+    return result
+
+
+@pytest.mark.parametrize(("form", "check"), CASES)
+async def test_a_proxy_that_does_all_passes(form: str, check: str) -> None:
+    result = await result_of(form, check)
+
+    assert (result.verdict, result.reason) == ("pass", "")
+
+
+@pytest.mark.parametrize(("bug", "check"), MUTANTS.items())
+async def test_a_bug_is_caught_by_the_check_meant_for_it(bug: str, check: str) -> None:
+    forms = [form for form in FORMS if (form, check) in CASES]
+
+    # At once: several of these bugs show only in that a deadline passes.
+    results = await asyncio.gather(*(result_of(form, check, bug) for form in forms))
+
+    assert {form: result.verdict for form, result in zip(forms, results, strict=True)} == dict.fromkeys(forms, "fail")
+    assert all(result.reason for result in results), results
+
+
+async def test_a_tear_is_unknown_if_a_connection_gets_no_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tear, "FOLLOWS_WITHIN_S", 0.5)
+
+    result = await result_of("header", "tear", "answers-on-two-connections")
+
+    assert (result.verdict, "a connection got no answers" in result.reason) == ("unknown", True), result
+
+
+def test_every_check_catches_a_bug() -> None:
+    assert set(MUTANTS.values()) == set(CHECKS)
