@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 from lab.errors import UnitError
-from lab.pickers import DEFAULT_PICKER, PICKERS
+from lab.pickers import DEFAULT_PICKER
 from lab.registry import add_plugins
 from lab.transport import listen, new_server, run_service, serve_metrics
 from services.renderer.proxy import RENDERERS
@@ -45,9 +45,12 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     try:
         port = listen(server, "127.0.0.1:0")
         await server.start()
-        picks = PICKERS[arguments.picker].places.get(arguments.proxy)
         renderer = Renderer(
-            proxy, listen=arguments.listen, node=f"{role}/{name}", probe=f"127.0.0.1:{port}", picks=picks
+            proxy,
+            listen=arguments.listen,
+            node=f"{role}/{name}",
+            probe=f"127.0.0.1:{port}",
+            picker=arguments.picker,
         )
         await renderer.start()
         _log.info("%s serves on %s", arguments.proxy, arguments.listen)

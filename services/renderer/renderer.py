@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lab.errors import UnitError
 from lab.identity import host_name
 from lab.identity.folder import CERTIFICATE
+from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.routing.keys import HEADER, routing_key
 from lab.transport import Security, open_channel
 from services.renderer.proxy import Configuration, Upstream
@@ -50,13 +51,21 @@ class Renderer:
         node: this unit's identity, ``role/name``.
         probe: ``ip:port`` of this process's server, of which only the health service is needed.
         within_s: time for a change, seconds.
-        picks: see :class:`Configuration`.
+        picker: name of the lab's picker.
     """
 
     def __init__(
-        self, proxy: Proxy, *, listen: str, node: str, probe: str, within_s: float = _WITHIN_S, picks: Any = None
+        self,
+        proxy: Proxy,
+        *,
+        listen: str,
+        node: str,
+        probe: str,
+        within_s: float = _WITHIN_S,
+        picker: str = DEFAULT_PICKER,
     ) -> None:
-        self._proxy, self._listen, self._node, self._picks = proxy, listen, node, picks
+        self._proxy, self._listen, self._node = proxy, listen, node
+        self._picks = PICKERS[picker].places.get(node.partition("/")[0])
         self._probe, self._within_s = Upstream((probe,), host_name(node)), within_s
         self._security = Security.of_this_process()
         self._shown: tuple[Mapping[str, Upstream], Path | None] | None = None

@@ -14,7 +14,6 @@ import sys
 from typing import Any
 
 from lab.errors import UnitError
-from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.plugins.conform.controls._envoy import Envoy
 from lab.transport import listen, new_server
 from services.renderer.proxy import RENDERERS
@@ -45,13 +44,7 @@ class _Rendered:
         if self._renderer is None:
             probe = f"127.0.0.1:{listen(self._probed, '127.0.0.1:0')}"
             await self._probed.start()
-            self._renderer = Renderer(
-                self._proxy,
-                listen=table["address"],
-                node=f"{self._name}/conform",
-                probe=probe,
-                picks=PICKERS[DEFAULT_PICKER].places.get(self._name),
-            )
+            self._renderer = Renderer(self._proxy, listen=table["address"], node=f"{self._name}/conform", probe=probe)
             await self._renderer.start()
         await self._renderer.put_in_force(rules_of(table))
 
