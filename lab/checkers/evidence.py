@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.revision_timeline import RevisionTimeline
+from lab.pickers import even_shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,11 +24,6 @@ RECOVERY_NS = 2_000_000_000
 
 CLOCKS_NS = 5_000_000
 """How far the driver's clock may be from those of the replicas."""
-
-
-def even_shares(replicas: int) -> Sequence[float]:
-    """The same share of the requests for each replica."""
-    return [1 / replicas] * replicas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lab.pickers import DEFAULT_PICKER
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role, python
@@ -33,8 +32,7 @@ def rendered(name: str, title: str, stage: str = "") -> Role:
                 control_plane=lab.control_plane(name),
             )
             files, options = lab.plugin_files(name)
-            picker = () if lab.spec.picker == DEFAULT_PICKER else ("--picker", lab.spec.picker)
-            yield Unit(name, name, (*argv, *options, *picker), port, files=files, pod=name)
+            yield Unit(name, name, (*argv, *options, *lab.picker_option), port, files=files, pod=name)
 
     return Role(
         name=name,

@@ -127,12 +127,17 @@ class Layout:
         """The option for an access log, for units that write one only if the spec asks for it."""
         return {"access_log": self.site.path(unit, ACCESS_LOG)} if self.spec.log_requests else {}
 
+    @property
+    def picker_option(self) -> tuple[str, ...]:
+        """The option that names the lab's picker; empty for the default one."""
+        return () if self.spec.picker == DEFAULT_PICKER else ("--picker", self.spec.picker)
+
     def picker(self, unit: str) -> tuple[dict[str, str], list[str]]:
         """Files and options by which a unit finds the lab's picker; none for the default one."""
-        if self.spec.picker == DEFAULT_PICKER:
+        if not self.picker_option:
             return {}, []
         files, options = self.plugin_files(unit)
-        return files, ["--picker", self.spec.picker, *options]
+        return files, [*self.picker_option, *options]
 
     def plugin_files(self, unit: str) -> tuple[dict[str, str], list[str]]:
         """The plugin files that a unit gets, by name, and the options that name them."""

@@ -6,8 +6,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import cluster_of, even_shares
+from lab.checkers.evidence import cluster_of
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
+from lab.pickers import even_shares
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,12 +88,12 @@ def check(evidence: Evidence) -> Verdict | None:
                 if abs(share * len(present) - 1) > _ROUNDING:
                     message += f" and the picker gives it {100 * share:.3g} % of them"
                 violations.append(Violation(NAME, last[place].sequence, last[place].request_id, message))
-    if violations and evidence.shares is not None:
-        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} shares are too small", tuple(violations))
     if not judged:
         return None
     if evidence.shares is None:
         return Verdict(NAME, Outcome.UNKNOWN, "the lab's picker is not known here; name its plugin file")
+    if violations:
+        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} shares are too small", tuple(violations))
     versions = f"{len(judged)} version{'' if len(judged) == 1 else 's'}"
     return Verdict(NAME, Outcome.VALID, f"every replica received its share of the attempts at {versions}")
 
