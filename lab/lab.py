@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import folder_of, keep_files_private
@@ -29,9 +31,6 @@ from lab.runtime.state import LabState
 from lab.spec import SIZES, override, read_spec, spec_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
     from lab.client.admin_values import ControlPlaneStatus, ListedNode, Registrations
     from lab.client.call import CallOutcome
     from lab.client.traces import Span

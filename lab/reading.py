@@ -11,11 +11,9 @@ import errno
 import json
 import os
 import stat
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from io import BufferedReader
-    from pathlib import Path
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
 
 MAX_BYTES = 256 * 1024 * 1024
 """Limit for a file that is read as a whole."""

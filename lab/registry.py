@@ -12,21 +12,18 @@ import importlib.util
 import os
 import pkgutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from threading import RLock
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from types import ModuleType
+from typing import Protocol, TypeVar
 
 from lab.errors import InputError
 from lab.reading import MAX_SMALL_BYTES, read_bytes, read_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from types import ModuleType
 
 PLUGINS = "LAB_PLUGINS"
 """Environment variable: absolute paths of plugin files, joined by ``os.pathsep``."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -27,9 +28,6 @@ from lab.errors import InputError, SpecError
 from lab.pickers import DEFAULT_PICKER, PICKERS, Cannot
 from lab.reading import read_text, require_shallow, where
 from lab.topologies import TOPOLOGIES
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SIZES = {
     "mini": CHECKOUT / "lab" / "specs" / "mini.toml",

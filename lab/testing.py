@@ -13,9 +13,10 @@ Override the fixture ``routing_lab_options`` to bring up a lab other than the de
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from testcontainers.compose import DockerCompose
@@ -23,9 +24,6 @@ from testcontainers.compose import DockerCompose
 from lab.lab import Lab
 from lab.ops.reaper import Reaper
 from lab.runtime.compose import COMPOSE_FILE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 
 class LabContainers(DockerCompose):

@@ -6,6 +6,7 @@ an entry in :data:`APIS`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -13,8 +14,6 @@ from models.proto.fraud.v1 import fraud_pb2
 from models.proto.ranking.v1 import ranking_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from models.proto.serving.v1 import serving_pb2
 
 FLOAT_BYTES = 4

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from lab.plain_text import MAX_CHARACTERS, require_header_value, require_plain
 from models.proto.serving.v1 import serving_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 OVERRIDE = "override"
 TEXT_FIELDS = ("user_id", "device", "country", "segment", "surface", "caller", "tenant", OVERRIDE)

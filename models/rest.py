@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
@@ -26,8 +27,6 @@ from models.apis import APIS
 from models.json_mapping import from_document, parse_object, serialise
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     from lab.transport.authorization import Guard
     from lab.transport.rest import HttpRequest
     from models.apis import Api, Method

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,8 +24,6 @@ from scenarios.framework.steps import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.runs import RunResult
     from scenarios.framework.scenario import Scenario
 

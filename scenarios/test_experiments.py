@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,8 +19,6 @@ from scenarios.framework.steps import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.lab import Lab
     from scenarios.framework.scenario import Scenario
 

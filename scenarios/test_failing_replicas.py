@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import wait
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,9 +26,6 @@ from scenarios.framework.steps import (
 from scenarios.framework.verdicts import UnknownError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from lab.lab import Lab
     from lab.runs import LoadOptions
     from scenarios.framework.scenario import Scenario

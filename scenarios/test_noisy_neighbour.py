@@ -8,10 +8,12 @@ the model and not the processor, which all units share.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,9 +37,6 @@ from scenarios.framework.steps import (
 from scenarios.framework.verdicts import INVALID, UNKNOWN, VALID, UnknownError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
     from lab.history import Record
     from lab.lab import Lab
     from scenarios.framework.machine_lock import MachineLock

@@ -6,6 +6,7 @@ They are not in the default lab: ``make proxies``, then ``make scenarios ARGS='-
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,6 @@ from scenarios.framework.steps import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.lab import Lab
     from scenarios.framework.scenario import Scenario
 

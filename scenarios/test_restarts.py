@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -26,8 +27,6 @@ from scenarios.framework.steps import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lab.history import Record
     from lab.lab import Lab
     from lab.ops.inspect import UnitStatus

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,6 @@ from scenarios.framework.steps import (
 from scenarios.framework.verdicts import UnknownError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lab.lab import Lab
     from lab.runs import RunResult
     from scenarios.framework.scenario import Scenario

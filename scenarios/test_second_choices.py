@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,8 +25,6 @@ from scenarios.framework.steps import (
 from scenarios.framework.verdicts import UnknownError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.lab import Lab
     from scenarios.framework.scenario import Scenario
 

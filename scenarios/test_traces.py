@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +12,6 @@ from scenarios.framework.steps import assert_all_answered_rightly
 from scenarios.framework.traces import REQUESTS, production_trace
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.lab import Lab
     from scenarios.framework.machine_lock import MachineLock
     from scenarios.framework.scenario import Scenario

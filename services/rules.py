@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -19,8 +20,6 @@ from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
     from lab.routing.compiled import Choice
     from lab.routing.limits import Limit
     from lab.routing.resilience import Policy

@@ -11,17 +11,15 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
 FRESH = timedelta(days=30)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import orjson
 import pyarrow as pa
@@ -18,9 +18,6 @@ from hypothesis import strategies as st
 from lab.errors import RunError
 from lab.history import Record, SpoolTail, SpoolWriter, read_parquet, read_spool, values_of, write_parquet
 from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, record_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 RECORD = Record(
     sequence=0,

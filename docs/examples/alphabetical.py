@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -21,8 +22,6 @@ from models.stub.registration import Registration
 from models.stub.versions import Identity, Versions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     import grpc.aio
 
     Context = grpc.aio.ServicerContext[Any, Any]

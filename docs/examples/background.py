@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
@@ -14,9 +16,6 @@ from lab.runtime.finding import Finding, finding
 from lab.runtime.process import ProcessRuntime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from lab.roles import Unit
     from lab.runtime.state import Running
 

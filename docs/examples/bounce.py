@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lab.faults.fault_kind import FaultKind
 from lab.faults.observation import seen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.faults.fault_context import FaultContext
     from lab.faults.observation import Observation
     from lab.faults.state import FaultRecord

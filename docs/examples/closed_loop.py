@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,6 @@ from lab.load.steps import connect, print_progress, raise_priority, warm_up, wri
 from lab.load.summary import combine
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.load.outcome import LoadClient
     from lab.load.plan import LoadPlan
 

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -21,10 +23,6 @@ from lab.topologies import YES, Capabilities, Topology, yes
 from lab.transport import Security, drain, listen, new_server, open_channel, run_service
 from models.apis import APIS
 from services.rules import RuleSet, Subscriber, run_beside
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import AsyncIterator, Iterator
 
 NAME = "http2-proxy"
 NOT_FORWARDED = ("grpc-", "te", "content-type", "user-agent")

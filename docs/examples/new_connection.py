@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ from lab.measure.compare import interleave, median_ratio
 from lab.transport import open_blocking_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import grpc
 
     from lab.bench.harness.environment import Environment

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.pickers import ENVOY, GATEWAY, Cannot, Pick, Picker
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def mostly_one() -> Pick:

@@ -9,15 +9,13 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import grpc.aio
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_metadata_size", 65_536))
 BALANCED = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,6 @@ from lab.runs import LoadOptions
 from scenarios.framework.steps import AT_MOST_S, assert_all_answered_rightly, under_load
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.lab import Lab
     from scenarios.framework.scenario import Scenario
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from docs.site.links import CHECKOUT
 from lab.runs.version import CHANGED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 # What a bench starts as processes, and so does not import.
 _STARTED = ("services", "models", "envoy")

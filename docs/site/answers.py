@@ -13,18 +13,15 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from docs.site.blocks import write
 from docs.site.links import CHECKOUT, PAGES
 from lab.errors import UnitError
 from lab.lab import Lab
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PAGE = PAGES / "answers.md"
 SPEC = CHECKOUT / "docs" / "examples" / "answers.toml"

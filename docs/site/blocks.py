@@ -20,14 +20,11 @@ A block, a table or a picture stands on lines of its own, a figure within a line
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
 
 from docs.site.links import CHECKOUT, PAGES
 from lab.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 _MARKED = re.compile(
     r"<!-- (?P<kind>block|figure|picture|table): (?P<name>[a-z0-9_.-]+) -->(?P<text>.*?)<!-- end -->", re.DOTALL

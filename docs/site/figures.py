@@ -13,10 +13,12 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from docs.site import memory, proxies, scale, since, travels
 from docs.site.age import commit_of, is_changed
@@ -27,10 +29,6 @@ from lab.bench.harness.bench import ROUNDS
 from lab.errors import LabError
 from lab.measure.findings import GROUND, in_two_digits, written
 from lab.runs.folder import machine_versions
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 FIGURES = PAGES / "figures.json"
 PICTURES = PAGES / "figures"

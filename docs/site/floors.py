@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,6 @@ from sphinx.util.docutils import SphinxDirective
 from docs.site.links import CHECKOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sphinx.application import Sphinx
 
 _WIDTH, _LEFT, _GAP, _ROW, _BOX = 760, 8, 8, 34, 26

@@ -6,19 +6,17 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from docs.site.links import CHECKOUT
 from lab.bench.harness.bench import BENCHES
 from lab.bench.since.checkout import end
 from lab.errors import UnitError
 from lab.measure.findings import State
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 STEPS = (30, 60)
 """Rounds of a bench of which a claim is undecided; the last is the most."""

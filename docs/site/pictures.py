@@ -6,6 +6,7 @@ units from the smallest lab's spec. A file follows the page that shows it, light
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -20,8 +21,6 @@ from lab.spec import SIZES, read_spec
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lab.roles import Role
     from lab.topologies import Topology
 

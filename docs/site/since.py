@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from docs.site.links import PAGES
 from lab.bench.since import visits
@@ -13,10 +15,6 @@ from lab.report.chart import Chart, Line
 from lab.report.palette import SERIES, style_of
 from lab.report.picture import to_svg
 from lab.report.scales import linear, logarithmic
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 PICTURES = PAGES / "figures"
 GROUPS = {

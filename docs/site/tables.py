@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,6 @@ from lab.topologies import TOPOLOGIES, Support
 from services.renderer.proxy import rendered_topologies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from lab.checkers import Checker
     from lab.plugins.conform import Check
 

@@ -6,6 +6,7 @@ import json
 import secrets
 import tempfile
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from docs.site.links import PAGES
 from lab.lab import Lab
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lab.ops.inspect import LogLine
 
 PAGE = PAGES / "travels.md"

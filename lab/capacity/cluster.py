@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.capacity.assumptions import Assumptions, Origin, Quantity
-from lab.capacity.costs import Costs
 from lab.capacity.fleet import Demand, Fleet, fleet
 from lab.measure.findings import ResultTable
 from lab.roles import ROLES
 from lab.topologies import TOPOLOGIES
+
+if TYPE_CHECKING:
+    from lab.capacity.costs import Costs
 
 _MIB_A_GIB = 1_024
 _HIGHEST_RPS = 10**9

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.capacity.assumptions import Assumptions, Origin, Quantity
-from lab.capacity.costs import Costs
 from lab.errors import InputError
 from lab.roles import ROLES, Placement
 from lab.topologies import TOPOLOGIES
+
+if TYPE_CHECKING:
+    from lab.capacity.costs import Costs
 
 _MILLION = 1e6
 _HOUR_S = 3_600.0

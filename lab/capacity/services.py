@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.capacity.queues import Floats
 from lab.errors import InputError
 from models.stub.behaviour import ConstantLatency, Latency, LoadDependentLatency, LognormalLatency
+
+if TYPE_CHECKING:
+    from lab.capacity.queues import Floats
 
 _MS = 1e-3
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.capacity.assumptions import Assumptions, Origin
-from lab.capacity.costs import Costs
 from lab.capacity.fleet import Demand, Fleet, fleet
 from lab.capacity.tables import (
     assumptions_table,
@@ -19,10 +18,13 @@ from lab.capacity.tables import (
     tails_table,
 )
 from lab.capacity.tail_simulation import Loss, Outlook, Tail
-from lab.measure.findings import ResultTable
 from lab.roles import CALLER, ROLES, Placement
 from lab.topologies import TOPOLOGIES, compared_as
-from models.stub.behaviour import Latency
+
+if TYPE_CHECKING:
+    from lab.capacity.costs import Costs
+    from lab.measure.findings import ResultTable
+    from models.stub.behaviour import Latency
 
 AT_ENVOYS_COST = "gateway at Envoy's cost"
 """A gateway as cheap as the central Envoy, which parses nothing: what of its cost is due to its being in Python."""

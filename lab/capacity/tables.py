@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from lab.capacity.assumptions import ASSUMPTIONS, Assumptions, Origin
-from lab.capacity.fleet import Demand, Fleet
-from lab.capacity.tail_simulation import Loss, Tail
 from lab.measure.findings import ResultTable, written
+
+if TYPE_CHECKING:
+    from lab.capacity.fleet import Demand, Fleet
+    from lab.capacity.tail_simulation import Loss, Tail
 
 _COMPUTED, _SIMULATED = f"({Origin.COMPUTED})", "(computed by simulation)"
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.capacity.assumptions import Assumptions
-from lab.capacity.fleet import Demand
 from lab.capacity.queues import Balancing, Cluster, Floats, Outage, Outcome, Retries, poisson, simulate
 from lab.capacity.services import draw_s
-from models.stub.behaviour import Latency
+
+if TYPE_CHECKING:
+    from lab.capacity.assumptions import Assumptions
+    from lab.capacity.fleet import Demand
+    from models.stub.behaviour import Latency
 
 _REQUESTS = 1_000_000
 """Requests of one simulation over all clusters; fewer where a cluster has more than :data:`_MANY` replicas."""

@@ -6,8 +6,8 @@ tables that shares no code with the one that routes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import (
@@ -25,9 +25,6 @@ from lab.checkers.evidence import (
 from lab.checkers.kinds import CHECKERS
 from lab.checkers.revision_timeline import RevisionInForce
 from lab.checkers.verdict import DEFAULT_CLAIMS, Claim, Outcome, Verdict, Violation, by_claim, combine, worst
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = [
     "CHECKERS",

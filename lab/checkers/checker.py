@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.checkers.verdict import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.checkers.evidence import Evidence
     from lab.checkers.verdict import Verdict
 

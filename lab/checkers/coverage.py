@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from random import Random
@@ -18,8 +19,6 @@ from lab.checkers.revision_timeline import reference
 from lab.measure.binomial import sigmas, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from lab.checkers.evidence import Asks, Evidence
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record

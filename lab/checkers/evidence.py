@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,8 +12,6 @@ from lab.checkers.revision_timeline import RevisionTimeline
 from lab.pickers import even_shares
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
-
     from lab.checkers.plain_policy import Quota
     from lab.checkers.plain_schedule import PlannedRun
     from lab.checkers.revision_timeline import RevisionInForce, Rules

@@ -6,12 +6,11 @@ Limits of requests and attempts, hedges, items of streams, the better of two hed
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from lab.checkers.evidence import Evidence
     from lab.history import Record
     from lab.history.arrivals import Arrival

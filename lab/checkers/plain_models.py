@@ -10,11 +10,9 @@ import hashlib
 import json
 import struct
 import zlib
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from typing import Any
 
 PARTS = ("context", "config", "payload")
 """Parts of a receipt, in their order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -15,8 +16,6 @@ from lab.checkers.plain_policy import Policy, Quota, policy_of, quota_of, second
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
     from lab.history import Record
 
 _CONTEXT_FIELDS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lab.checkers.evidence import CLOCKS_NS
@@ -9,8 +10,6 @@ from lab.checkers.extra_attempts import Owed
 from lab.checkers.plain_policy import FALLS_BACK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from lab.checkers.evidence import Abilities, Disturbance
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record

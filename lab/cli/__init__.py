@@ -9,13 +9,14 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -27,9 +28,6 @@ from lab.cli.signals import interrupted_by_signals
 from lab.errors import InputError, LabError
 from lab.plain_text import printable
 from lab.registry import PLUGINS, add_plugins, restore_plugins
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 _JUDGING = {"load", "check", "report", "scale"}
 """Commands that judge runs, and say by status 1 that a verdict is invalid."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from lab import CHECKOUT, bounds
-from lab.bench.harness.bench import BENCHES, ROUNDS, TOPOLOGIES_OPTION, measure
+from lab.bench.harness.bench import BENCHES, ROUNDS, TOPOLOGIES_OPTION, Bench, measure
 from lab.bench.harness.environment import open_environment
 from lab.bench.harness.result import BenchResult, exit_status
 from lab.cli.claims import in_bold, show_claim
@@ -20,13 +22,6 @@ from lab.measure.pace import in_words
 from lab.report.picture import file_name, to_svg, write_pictures
 from lab.runs.folder import create, new_run_folder
 from lab.topologies import TOPOLOGIES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from lab.bench.harness.bench import Bench
-    from lab.bench.harness.result import BenchResult
 
 _YARDSTICK = "direct"  # in the lab of every bench, whichever topologies it compares
 

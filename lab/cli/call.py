@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,9 +12,6 @@ from lab.cli.options import DEFAULT_TOPOLOGY, Caller, Context, Json, Name, Topol
 from lab.cli.output import console, print_json
 from lab.lab import Lab
 from lab.load.trace import MAX_PAYLOAD_BYTES
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _IN_TITLE: Sequence[str] = ("use_case", "topology")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,8 +24,6 @@ from lab.topologies import TOPOLOGIES
 from models.stub.behaviour import parse_latency
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.measure.findings import ResultTable
 
 _ROUNDS = 4

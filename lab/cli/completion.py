@@ -6,8 +6,8 @@ A shell shows no errors during completion, so an error here yields no suggestion
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
 from lab.errors import LabError
@@ -17,9 +17,6 @@ from lab.routing.document import read_path
 from lab.runtime.state import LabState
 from lab.spec import read_spec
 from lab.topologies import TOPOLOGIES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 
 def _completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:

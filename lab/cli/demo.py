@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -36,8 +37,6 @@ from lab.waiting import eventually
 from services.caller.pages import PAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from lab.runs import RunResult
 
 _TOPOLOGIES = ("direct", "gateway", "mesh")

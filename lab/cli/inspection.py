@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -16,8 +17,6 @@ from lab.lab import Lab
 from lab.roles import CALLER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.ops.inspect import LogLine
 
 # In columns of their own, or the same in every line.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from inspect import Parameter
 from pathlib import Path
@@ -21,8 +22,6 @@ from lab.runtime import options as runtime_options
 from lab.transport.security import PLAINTEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lab.client.admin_values import ControlPlaneStatus
     from lab.ops.inspect import LabEndpoints, LabStatus
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,8 +28,6 @@ from lab.runs.drive import DEFAULT_CONTEXTS
 from lab.runs.knee import ANSWERED, SLOWER, Objective
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
     from lab.load.plan import EnginePlan
     from lab.load.progress import Progress
     from lab.runs import RunResult

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from errno import ELOOP
 from functools import partial
 from inspect import Parameter, Signature, signature
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from lab.cli.output import silenced
 from lab.errors import InputError
 from lab.plain_text import require_plain
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 DEFAULT_TOPOLOGY = "mesh"
 ALL_PERCENT = 100

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,6 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-
     from rich.console import ConsoleOptions, RenderResult
 
     from lab.measure.findings import ResultTable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -15,8 +16,6 @@ from lab.cli.output import console, print_json, table
 from lab.lab import Lab
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.identity.folder import CertificateInfo
 
 app = typer.Typer(

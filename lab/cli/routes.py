@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -22,8 +23,6 @@ from lab.ops.routes import Routes, as_yaml
 from lab.routing.schema_json import text as schema_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from lab.client.admin_values import Acknowledgement, Node, PublishProgress, RevisionInfo, Step, Waiting
 
 _NS_PER_MS = 1e6

@@ -6,16 +6,14 @@ What a command does on Ctrl-C, such as taking down a lab of its own, it then doe
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, TypeAlias
 
 from lab.errors import LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from types import FrameType
-    from typing import TypeAlias
-
     _Handler: TypeAlias = Callable[[int, FrameType | None], None]
 
 

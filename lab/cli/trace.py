@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +16,6 @@ from lab.client.traces import in_order
 from lab.lab import Lab
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.client.traces import Span
 
 _BAR = 20

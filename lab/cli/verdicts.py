@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from rich.markup import escape
@@ -15,9 +16,6 @@ from lab.cli.progress import milliseconds
 from lab.runs import ParallelResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import NoReturn
-
     from lab.load.summary import RunSummary
     from lab.runs import RunResult
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from models.proto.control.v1 import admin_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from models.proto.control.v1 import acts_pb2

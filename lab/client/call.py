@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import grpc
 
@@ -11,9 +11,6 @@ from lab.errors import CallError
 from lab.transport import ChannelCache
 from models.context import write_context
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _TIMEOUT_S = 15.0
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,6 @@ from lab.transport import set_within
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.client.resolver import ResolvedDecision
 
 CAPACITY = 10_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,6 @@ from models.context import write_context
 from models.proto.control.v1 import resolver_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from google.protobuf.duration_pb2 import Duration
 
     from lab.routing.attempts import RequestAttempts

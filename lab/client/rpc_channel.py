@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,8 +14,6 @@ from lab.errors import UnitError
 from lab.transport import Security, answer_of, items_of, open_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from models.apis import Method
 
     Metadata = tuple[tuple[str, str | bytes], ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -12,8 +13,6 @@ from lab.routing.headers import REQUEST_ID
 from lab.routing.keys import COPY, COPY_HEADER, HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.client.rpc_channel import Metadata, RpcChannel
     from models.apis import Method
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -29,8 +29,6 @@ from models.proto.control.v1 import gateway_pb2
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.client.endpoints import DirectTarget
     from lab.client.resolver import ResolvedDecision, ResolverClient
     from lab.client.rpc_channel import Metadata

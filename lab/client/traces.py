@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from lab.errors import UnitError
 from lab.reading import parse_json
 from lab.transport import open_blocking_channel
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 SERVICE = "lab.traces.v1.Traces"
 FIND = f"/{SERVICE}/Find"

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 from lab.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.console.board import Board
     from lab.lab import Lab
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.console.board import Board
 from lab.console.drawing import Drawing, DrawnUnit, drawable
@@ -20,10 +22,6 @@ from lab.runs.folder import PLAN, SUMMARY, TOGETHER, plan_of, read_json, spools_
 from lab.runtime.state import LabState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
-    from typing import Any
-
     from lab.client.admin_values import RevisionInfo
     from lab.faults.state import FaultRecord
     from lab.lab import Lab

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers.plain_models import score_of
@@ -13,9 +15,6 @@ from lab.runs.folder import HISTORY, spools_in
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
-    from pathlib import Path
-
     from lab.history import Record
     from lab.ops.inspect import LogLine
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.console.board import Board
@@ -20,9 +22,6 @@ from lab.runs.folder import HISTORY, REVISIONS, intact, parsed, plan_of
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-    from pathlib import Path
-
     from lab.load.plan import LoadPlan
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,6 @@ from lab.console.page import content_policy, page, page_with
 from lab.errors import InputError, LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from lab.console.actions import Actions
     from lab.console.board import Board
 

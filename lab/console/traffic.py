@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import floor, log
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
     from lab.console.drawing import Drawing, Hops
     from lab.history import Record
 

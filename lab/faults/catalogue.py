@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab.faults.fault_kind import FaultKind
 from lab.faults.kinds import FAULTS
 from lab.faults.settings import Number, Value
 from lab.runtime import RUNTIMES
+
+if TYPE_CHECKING:
+    from lab.faults.fault_kind import FaultKind
 
 
 def document_of(kind: FaultKind) -> dict[str, Any]:

@@ -14,13 +14,12 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
 from statistics import median
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.client.admin import AdminClient
-from lab.client.admin_values import ControlPlaneStatus
 from lab.errors import InputError, LabError, LabNotRunningError
 from lab.faults.unit_operations import UnitOperations
 from lab.roles import CONTROL_PLANE, Unit
@@ -33,6 +32,9 @@ from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.apis import APIS
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+
+if TYPE_CHECKING:
+    from lab.client.admin_values import ControlPlaneStatus
 
 T = TypeVar("T")
 

@@ -6,15 +6,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lab.errors import InputError
-from lab.faults.fault_context import FaultContext
-from lab.faults.observation import Observation
 from lab.faults.settings import SHARE, Setting, Value, by_level, number
-from lab.faults.state import FaultRecord
-from lab.roles import Unit
-from lab.runtime.state import LabState
+
+if TYPE_CHECKING:
+    from lab.faults.fault_context import FaultContext
+    from lab.faults.observation import Observation
+    from lab.faults.state import FaultRecord
+    from lab.roles import Unit
+    from lab.runtime.state import LabState
 
 
 class FaultKind(ABC):

@@ -9,11 +9,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError, LabError
 from lab.faults.fault_context import FaultContext
-from lab.faults.fault_kind import FaultKind
 from lab.faults.fault_timer import FaultTimers
 from lab.faults.journal import Journal
 from lab.faults.kinds import FAULTS
@@ -21,6 +20,9 @@ from lab.faults.observation import Observation, unknown
 from lab.faults.settings import resolve
 from lab.faults.state import FaultRecord, FaultStore
 from lab.runs.events import Event, append_event, heal_of
+
+if TYPE_CHECKING:
+    from lab.faults.fault_kind import FaultKind
 
 ALL = "all"
 _LONGEST_S = 86_400.0

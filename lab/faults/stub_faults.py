@@ -6,12 +6,14 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from lab.faults.fault_context import FaultContext, Probes
 from lab.faults.fault_kind import FaultKind, replicas_of
-from lab.faults.state import FaultRecord
 from models.proto.control.v1 import stub_pb2
+
+if TYPE_CHECKING:
+    from lab.faults.fault_context import FaultContext, Probes
+    from lab.faults.state import FaultRecord
 
 
 class StubFault(FaultKind):

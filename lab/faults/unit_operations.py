@@ -7,16 +7,19 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from lab.errors import InputError
 from lab.faults.journal import Journal
 from lab.roles import MODEL, Unit, layout_of, with_environment
 from lab.roles.model import new_replica_name, replica
 from lab.runs.events import Event, append_event, of_unit
-from lab.runtime import Runtime
-from lab.runtime.context import LabContext
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState, Running
+
+if TYPE_CHECKING:
+    from lab.runtime import Runtime
+    from lab.runtime.context import LabContext
 
 _AFTER_DRAINING_S = 2.0
 _PARTITION = "partition"

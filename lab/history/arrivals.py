@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
 
 from lab.errors import RunError
 from lab.history.parquet import open_parquet
 from lab.reading import parse_json
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 NOT_RECORDED = "?"
 """Value of ``via`` in runs of earlier releases."""

@@ -6,17 +6,16 @@ numpy with it, is imported inside the functions, see ``lab.history.parquet``.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.history.parquet import read_table, records_of
 from lab.history.record import FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-    from pathlib import Path
-
     import numpy as np
     import numpy.typing as npt
 

@@ -5,16 +5,14 @@ pyarrow is imported inside the functions: it takes 40 MB, and the driver needs o
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from lab.errors import RunError
 from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, Record, record_of, values_of
 from lab.reading import require_regular
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-    from pathlib import Path
 
 _ROW_GROUP = 65_536
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from operator import attrgetter
-from typing import TYPE_CHECKING, get_type_hints
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from typing import get_type_hints
 
 UNSENT = "UNSENT"
 """Status of a request that was never sent; every other status is the name of a gRPC status."""

@@ -13,21 +13,19 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
 from math import nan
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import orjson
 
 from lab.errors import RunError
 from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, Record, record_of
 from lab.reading import read_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-    from types import TracebackType
 
 FLUSH_RECORDS = 64
 """Records in one write: about 20 KB, some ten microseconds."""

@@ -7,17 +7,15 @@ To add a kind: a frozen dataclass with ``kind``, ``parse``, ``duration_ns`` and 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 from lab.bounds import RATE, REQUESTS, SECONDS, SEED, SPEEDUP, require_number, require_whole
 from lab.errors import InputError
 from lab.load.trace import read_trace
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 NS = 1_000_000_000
 

@@ -6,12 +6,10 @@ that the records of all drivers have one time scale, independent of their own Un
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic_ns, time_ns
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import NamedTuple
 
 PINGS = 20
 """Questions for one measurement; the answer that came soonest counts."""

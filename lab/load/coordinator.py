@@ -17,8 +17,10 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,9 +34,6 @@ from lab.load.progress import Counts, ProgressLines, each_second, rate_between, 
 from lab.load.summary import ShardResult, combine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     from lab.load.plan import LoadPlan
     from lab.load.progress import Progress
     from lab.load.summary import DriverSummary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,8 +12,6 @@ from lab.load.plan import DRAWN_FIELDS
 from models.apis import APIS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from lab.load.arrivals import Share
     from lab.load.plan import LoadPlan, UseCase
 

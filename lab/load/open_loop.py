@@ -13,6 +13,7 @@ import secrets
 import signal
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from time import monotonic_ns, process_time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -27,8 +28,6 @@ from lab.measure.latency import LatencyHistogram
 from models.apis import APIS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.history import SpoolWriter
     from lab.load.arrivals import Schedule
     from lab.load.mix import Payload, RequestSpec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ from lab.load.steps import connect, warm_up, write_summary
 from lab.load.summary import combine, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
-
     from lab.load.arrivals import Schedule
     from lab.load.outcome import LoadClient
     from lab.load.plan import LoadPlan

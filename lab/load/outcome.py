@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from operator import itemgetter
@@ -15,8 +16,6 @@ from models.apis import APIS
 from models.context import origin_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-
     from lab.client import Answer
     from lab.errors import CallError
     from lab.history import SpoolWriter

@@ -13,6 +13,7 @@ drawn ones.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -31,8 +32,6 @@ from models.apis import APIS
 from models.context import OVERRIDE, TRAFFIC_ORIGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from lab.load.arrivals import ArrivalPlan
 
 PLAN_FILE = "plan.json"

@@ -6,16 +6,14 @@ second. On Linux the loop waits for a ``timerfd`` as for any other descriptor; e
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import platform
 import sys
 import time
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import TypeAlias
 
 NS = 1_000_000_000
 

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +31,6 @@ from lab.load.plan import read_plan
 from lab.load.steps import connect, raise_priority
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from lab.load.summary import ShardResult
 
     Work = Callable[[Stop, Callable[[], Awaitable[Start]]], Awaitable[ShardResult]]

@@ -7,6 +7,7 @@ import gc
 import os
 from contextlib import suppress
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -19,8 +20,6 @@ from lab.transport import tracing
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.load.arrivals import Share
     from lab.load.outcome import LoadClient
     from lab.load.plan import LoadPlan

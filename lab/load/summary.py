@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,8 +13,6 @@ from lab.load.arrivals import NS
 from lab.measure.latency import LatencyHistogram
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lab.history import Record
     from lab.load.arrivals import Schedule
     from lab.load.clocks import DriverReport

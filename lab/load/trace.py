@@ -12,18 +12,15 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import TextIOWrapper
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TextIO
 
 from lab.errors import TraceError
 from lab.reading import open_regular
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from typing import TextIO
 
 TIME_COLUMN = "TIMESTAMP"
 TOKENS_COLUMN = "ContextTokens"

@@ -14,6 +14,7 @@ With too little evidence the radius is *unknown*, with the reason; it is never r
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -22,8 +23,6 @@ from lab.history import UNSENT
 from lab.measure.binomial import least_trials, sigmas, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
-
     from lab.history import Record
 
 SLOWER = 3.0

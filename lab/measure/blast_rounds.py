@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -13,8 +14,6 @@ from lab.measure import single_run_intervals
 from lab.measure.blast_radius import SLO, Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     from lab.measure.blast_radius import Blast
     from lab.measure.single_run_intervals import Figure
 

@@ -12,14 +12,13 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95

@@ -10,14 +10,11 @@ stated false alarms. So the control uses the exact interval of the sign test.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
 
 from lab.measure.compare import Interval, exact_median
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 FALSE_ALARMS = 0.02
 """Share of runs in which a correct tool is reported as broken, over all controls of the run together."""

@@ -7,17 +7,15 @@ percentile is the nearest rank: the smallest recorded value with at least that s
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from hdrh.histogram import HdrHistogram
 
 from lab.errors import RunError
 from lab.reading import read_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
 
 LOWEST_NS = 1_000
 HIGHEST_NS = 3_600 * 1_000_000_000

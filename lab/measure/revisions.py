@@ -13,18 +13,15 @@ The old revision against itself, in the same rounds, is the A/A control.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lab.measure.compare import CONFIDENCE, Interval
 from lab.measure.control import FALSE_ALARMS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PLACES = ("old", "new", "old again")
 """The order of a round."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 import getpass
 import secrets
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.checkers.plain import decide
@@ -34,9 +36,6 @@ from lab.waiting import eventually
 from services.caller.pages import PAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
     from lab.client.call import CallOutcome
     from lab.roles import Role
     from lab.routing.document import Source

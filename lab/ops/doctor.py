@@ -5,9 +5,11 @@ from __future__ import annotations
 import resource
 import shutil
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -18,9 +20,6 @@ from lab.runtime import RUNTIMES
 from lab.runtime.finding import finding, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from lab.runtime.finding import Finding
 
 MACHINE, EXTRAS = "machine", "extras"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.client import Endpoints
@@ -21,9 +23,6 @@ from lab.transport.security import MTLS
 from lab.transport.xds import bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from lab.client.admin_values import ControlPlaneStatus, Registrations
     from lab.roles import Plan, Role, Unit
     from lab.runtime import Runtime

@@ -17,17 +17,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
 from lab.errors import LabError
 from lab.runtime.lock import exclusive
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 READY, TAKEN, DISMISSED = "ready", "taken", "dismissed"
 MARK = "LAB_REAPED"

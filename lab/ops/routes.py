@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import getpass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -14,10 +16,6 @@ from lab.routing.explanation import Explanation, explain
 from lab.runs.published import keep_published, keep_rollback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
-    from pathlib import Path
-    from typing import Any
-
     from lab.client.admin import Tables
     from lab.client.admin_values import PublishProgress, RevisionInfo
     from lab.runtime.context import LabContext

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from lab.errors import LabError
 from lab.faults import Injector
@@ -14,9 +14,6 @@ from lab.runs.seal import forget_key
 from lab.runtime import make_runtime, possible_runtimes
 from lab.runtime.lock import exclusive, lock_of
 from lab.runtime.state import STATE_FILE, LabState
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _DISK_S, _POLL_S = 2.0, 0.002
 

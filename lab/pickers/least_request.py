@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from lab.pickers._picker import ENVOY, GATEWAY, GRPC, GRPC_XDS, Cannot, Picker
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _NOT_IN_GRPC = Cannot("gRPC's core has no least-request policy")
 

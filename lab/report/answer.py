@@ -6,6 +6,7 @@ fast the runs were.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,6 @@ from lab.report.digits import in_two_digits, with_interval
 from lab.report.sections import latency
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from lab.report.bench import ReportedBench
     from lab.report.blast_radius import BlastView
     from lab.report.cost import Cost, Headline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence  # noqa: TC003 (pydantic reads the annotations of what a bench leaves)
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from lab.measure.findings import written

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence  # noqa: TC003 (read by pydantic)
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
@@ -16,9 +17,6 @@ from lab.measure.findings import Claim, Ran, ResultTable, State
 from lab.measure.pace import Pace, in_words
 from lab.report.picture import AnyChart  # noqa: TC001 (same)
 from lab.runs.folder import PLAN, TOGETHER, read_json
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _or_nan(value: float | None) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.measure.blast_radius import NOTICED_MS, SLO, SLOWER, Ending
@@ -15,9 +17,6 @@ from lab.runs.blast_radius import parallel_runs
 from lab.runs.folder import TOGETHER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from lab.measure.blast_rounds import Radius, Spread
     from lab.report.bench import ReportedBench
     from lab.report.chart import Chart

@@ -6,7 +6,7 @@ Each line is labelled at its end, so readers need not match colours with a legen
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence  # noqa: TC003 (pydantic reads the annotations of what a bench leaves)
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 

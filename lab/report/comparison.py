@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,6 @@ from lab.measure.single_run_intervals import difference, ratio
 from lab.report.conditions import conditions, differing, in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.measure.findings import Ran
     from lab.measure.single_run_intervals import Figure
     from lab.report.bench import ReportedBench

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from lab.load.arrivals import arrivals_to_document
@@ -13,9 +14,6 @@ from lab.reading import read_bytes
 from lab.report.scales import size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from lab.load.plan import LoadPlan
     from lab.report.run import ReportedRun
 

@@ -5,7 +5,7 @@ There is one hue, and every tile has its value written in it, so readers need no
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003 (pydantic reads the annotations of what a bench leaves)
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.report.chart import CHARACTER, GAP, WIDTH, Spec, tooltips

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lab.load.arrivals import arrivals_to_document
@@ -11,8 +12,6 @@ from lab.runs.drive import DEFAULT_CONTEXTS, LoadOptions
 from lab.topologies import compared_as
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from lab.load.plan import LoadPlan
 
 _STREAMS, _EDGE_EVERY = 10, 10  # of `lab load`

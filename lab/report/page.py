@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -23,9 +25,6 @@ from lab.report.picture import chart_markup, file_name, scripts, to_svg, write_p
 from lab.report.sections import SECTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
     from lab.report.answer import Answer
     from lab.report.bench import ReportedBench
     from lab.report.blast_radius import BlastView

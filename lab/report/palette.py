@@ -6,12 +6,9 @@ Colour-blind readers can tell them apart; even so, every line and bar has its na
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from lab.topologies import TOPOLOGIES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 LIGHT: Mapping[str, str] = {
     "page": "#f6f7f8",

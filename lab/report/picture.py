@@ -12,12 +12,13 @@ import re
 import sys
 import textwrap
 import zlib
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from html import escape
 from importlib.util import cache_from_source
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 from markupsafe import Markup
 
@@ -26,10 +27,6 @@ from lab.report.bars import BarChart, spec_of_bars
 from lab.report.chart import Chart, Spec, spec_of_lines
 from lab.report.heat import HeatMap, spec_of_heat
 from lab.report.palette import light_only, page_colour
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from types import ModuleType
 
 AnyChart = Chart | BarChart | HeatMap
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +25,6 @@ from lab.runs.events import run_events
 from lab.runs.folder import HISTORY, REVISIONS, SPEC, VERSIONS, intact, parsed, plan_of, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
     import numpy.typing as npt
 
     from lab.history import Columns

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.identity.envoy import sds_files, sockets_of
 from lab.roles._observed import envoy_observed
-from lab.roles._role import Layout
 from lab.roles._unit import ACCESS_LOG, UNIX, Port, Unit
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
+
+if TYPE_CHECKING:
+    from lab.roles._role import Layout
 
 _TEMPLATE = Path(__file__).parents[2] / "envoy" / "by-routing-key.yaml"
 _READ_ONLY = ("/ready", "/stats", "/config_dump", "/clusters", "/memory", "/server_info")

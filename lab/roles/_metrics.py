@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from lab.roles._role import Layout
-from lab.roles._unit import Unit
+if TYPE_CHECKING:
+    from lab.roles._role import Layout
+    from lab.roles._unit import Unit
 
 _FROM_GRPC = 100
 """From the number of a unit's gRPC port to that of its metrics, in a container."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from lab.client import Endpoints
 from lab.roles._metrics import with_metrics
 from lab.roles._observed import with_environment
 from lab.roles._registry import ROLES
 from lab.roles._role import Layout, Role
 from lab.roles._unit import CALLER, COLLECTOR, CONTROL_PLANE, MODEL, Site, Unit
 from lab.routing.document import RouteTable
-from lab.spec import LabSpec
 from lab.transport.xds import ROLE as PROXYLESS
+
+if TYPE_CHECKING:
+    from lab.client import Endpoints
+    from lab.spec import LabSpec
 
 LOAD = "load"
 """What drivers of load are called beside the units."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import urllib.request
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.client.admin import AdminClient
 from lab.errors import LabNotRunningError
-from lab.roles._unit import Unit
 from lab.transport import open_blocking_channel
+
+if TYPE_CHECKING:
+    from lab.roles._unit import Unit
 
 _TIMEOUT_S = 1.0
 

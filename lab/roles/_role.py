@@ -6,7 +6,7 @@ import enum
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lab.client import DirectTarget, Endpoints
 from lab.pickers import DEFAULT_PICKER, GRPC, PICKERS, Cannot
@@ -15,9 +15,11 @@ from lab.registry import plugins
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
 from lab.roles._unit import ACCESS_LOG, CALLER, COLLECTOR, CONTROL_PLANE, MODEL, Port, Site, Unit
-from lab.routing.document import RouteTable
-from lab.spec import LabSpec
 from lab.topologies import TOPOLOGIES
+
+if TYPE_CHECKING:
+    from lab.routing.document import RouteTable
+    from lab.spec import LabSpec
 
 T = TypeVar("T")
 

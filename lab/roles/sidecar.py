@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from lab.identity import sidecar_of
 from lab.roles._envoy import envoy
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role
-from lab.roles._unit import Unit
+
+if TYPE_CHECKING:
+    from lab.roles._unit import Unit
 
 _NAME, _PORT = "sidecar", 9002
 

@@ -6,6 +6,7 @@ All use cases of a table are counted once. A change is then checked at the cost 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lab.routing.checks import references
@@ -13,8 +14,6 @@ from lab.routing.keys import routing_key
 from lab.routing.resilience import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping
-
     Subject = tuple[str, str]
 
 _PLAIN = Policy()

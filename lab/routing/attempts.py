@@ -7,6 +7,7 @@ and are handed in; gRPC statuses go by their names.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,8 +17,6 @@ from lab.routing.keys import HEADER, SHADOW_HEADER
 from lab.routing.resilience import FALLS_BACK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from lab.routing.resilience import RetryBudget
     from lab.routing.rules import Shadow
 

@@ -14,11 +14,9 @@ others.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 BUCKETS = 10_000
 _BUCKETS_PER_PERCENT = BUCKETS // 100

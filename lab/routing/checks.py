@@ -5,6 +5,7 @@ The shape is checked first (``schema``), and references between parts only in a 
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
@@ -19,8 +20,6 @@ from lab.routing.unreachable_rules import Steps, unreachable
 from lab.routing.yaml_nodes import dotted, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-
     from pydantic_core import ErrorDetails
 
     from lab.routing.yaml_nodes import Node

@@ -7,6 +7,7 @@ standard library.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,6 @@ from lab.routing.keys import routing_key
 from lab.routing.rules import OVERRIDE, OVERRIDE_RULE, Shadow, UseCase, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from lab.routing.resilience import Policy
 
 __all__ = ["Choice", "Router", "Shadow", "Version"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,8 +23,6 @@ from lab.routing.schema import DEFAULT_TIMEOUT
 from lab.routing.yaml_nodes import MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, merged, parse, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from lab.routing.difference import Derivation
 
 KNOWN_APIS = frozenset({"ranking.v1", "fraud.v1"})

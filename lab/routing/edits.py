@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import reduce
 from operator import or_
@@ -15,8 +16,6 @@ from lab.routing.keys import routing_key
 from lab.routing.yaml_nodes import Node, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from lab.routing.checks import Problem
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.routing.rules import OVERRIDE_RULE, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from lab.routing.compiled import Choice, Router
     from lab.routing.rules import Conditions, Rule, UseCase
 

@@ -9,13 +9,11 @@ the use case. Use cases that share a version must agree (``checks``), so a versi
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.routing.durations import seconds
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SETTINGS = ("retries", "hedge", "outliers", "breaker", "health", "slow_start")
 RETRIABLE = ("unavailable", "resource-exhausted", "internal")

@@ -7,19 +7,17 @@ and a split or experiment over it does not match.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.errors import CallerNotAllowedError, RouteTableError
 from lab.routing.buckets import BUCKETS, Share, bucket_of, experiment_salt, layout, salted, split_salt
 from lab.routing.durations import seconds
 from lab.routing.keys import routing_key
 from lab.routing.resilience import SETTINGS, Policy
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from collections.abc import Set as AbstractSet
 
 DEFAULT_RULE = "default"
 OVERRIDE_RULE = "override"

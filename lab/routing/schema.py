@@ -6,7 +6,8 @@ References between parts (an existing model, a unique name) are in ``checks``.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -26,9 +27,6 @@ from lab.routing.validators import (
     whole,
 )
 from lab.routing.yaml_nodes import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _ABSENT: Any = None  # the default of optional fields; a written null is refused, since no field's type allows it
 _MOST = 1_000_000

@@ -8,10 +8,8 @@ any nesting of ``not``, has at most n boxes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 MAX_STEPS = 1_000_000
 """Maximum comparisons of boxes per table. Larger tables, with thousands of rules per use case, are checked in part."""

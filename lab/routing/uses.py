@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,8 +12,6 @@ from lab.routing.durations import seconds
 from lab.routing.keys import routing_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from lab.routing.document import RouteTable
     from lab.routing.resilience import Policy
 

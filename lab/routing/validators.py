@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
 from lab.routing.durations import seconds
 from lab.routing.yaml_nodes import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
 
 TIMEOUT_PATTERN = r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(ms|s)"
 LONGEST_TIMEOUT_S = 600.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
@@ -10,8 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 from lab.errors import DeadlineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from lab.load.progress import Progress
     from lab.runs.drive import LoadOptions
     from lab.runs.judging import RunResult

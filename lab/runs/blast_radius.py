@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.history import UNSENT, read_parquet
@@ -12,9 +14,6 @@ from lab.runs.events import faults_in, run_events
 from lab.runs.folder import HISTORY, plan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from lab.history import Record
     from lab.measure.blast_radius import Blast, Fault
     from lab.measure.blast_rounds import Radius

@@ -5,16 +5,14 @@ The judge's own reading of the table finds them, so that a mistake of the router
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, count, zip_longest
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unicodedata import normalize
 
 from lab.checkers.plain import bucket_of, draw_of, fields_read, passed, shares_of
 from lab.load.plan import EdgeCase
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 _TRIES = 400
 _MOST_UNITS = 3_000  # tried for each spelling

@@ -9,7 +9,9 @@ An event carries its own words and what undoes it, so a report shows a plugin's 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers import Disturbance
@@ -19,9 +21,6 @@ from lab.roles import CONTROL_PLANE
 from lab.runs.folder import RUN_EVENTS, parsed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
-
     from lab.roles import Unit
     from lab.spec import LabSpec
     from lab.topologies import Topology

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers import Abilities, Asks, Disturbance, Driver, Evidence, RevisionInForce, Unheard
@@ -33,9 +35,6 @@ from lab.runs.registrations import registrations_in
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from lab.load.plan import LoadPlan
 
 # A node acknowledges a revision on its main thread; Envoy's workers, and requests in flight there, switch a moment

@@ -23,6 +23,7 @@ import json
 import platform
 import shutil
 import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -42,8 +43,6 @@ from lab.load.summary import latency_histogram
 from lab.runs.version import lab_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
     from lab.client.admin_values import RevisionInfo
     from lab.history import Record
     from lab.load.plan import LoadPlan

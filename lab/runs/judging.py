@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import floor, log10
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.checkers import DEFAULT_CLAIMS, Claim, Outcome, Verdict, by_claim, check, worst
@@ -19,9 +21,6 @@ from lab.runs.folder import SUMMARY, evidence_in, intact, plan_of
 from lab.runs.seal import UNSEALED, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
     from lab.checkers import Evidence
     from lab.checkers.plain_schedule import PlannedRun
     from lab.history import Record

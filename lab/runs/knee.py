@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.bounds import RATE
@@ -11,9 +13,6 @@ from lab.checkers import Claim, Outcome
 from lab.runs.judging import round_rate_below
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     from lab.runs.judging import RunResult
 
 STEP = 1.5

@@ -5,6 +5,7 @@ Drivers report once a second, so this costs their requests nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
@@ -15,8 +16,6 @@ from lab.load.progress import LATENCY_BOUNDS_S
 from lab.transport.metrics import MetricsServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from prometheus_client.metrics_core import Metric
 
     from lab.load.progress import Progress

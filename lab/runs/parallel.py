@@ -12,11 +12,13 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.checkers import Claim, Outcome, worst
 from lab.errors import InputError, LabError, RunError
@@ -30,11 +32,6 @@ from lab.runs.probing import probing
 from lab.runs.seal import provide_key, seal, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from concurrent.futures import Future
-    from pathlib import Path
-    from typing import Any
-
     from lab.load.plan import LoadPlan
     from lab.runs.drive import LoadOptions, RunContext
     from lab.runs.judging import RunResult

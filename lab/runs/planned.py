@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 from io import TextIOWrapper
 from itertools import islice
-from typing import TYPE_CHECKING, get_type_hints
+from pathlib import Path
+from typing import Any, get_type_hints
 
 from lab.checkers.plain_schedule import PlannedRequest, PlannedRun, is_planned, planned_requests, planned_run
 from lab.errors import RunError
 from lab.history.parquet import open_parquet
 from lab.reading import open_regular
 from lab.runs.folder import PLAN, PLANNED, plan_of, read_json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from typing import Any
 
 _ROW_GROUP = 65_536
 

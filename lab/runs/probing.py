@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -19,9 +21,6 @@ from lab.transport import open_blocking_channel
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
     from lab.load.plan import LoadPlan
     from lab.roles import Unit
     from lab.runtime.state import LabState

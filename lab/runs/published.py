@@ -6,17 +6,14 @@ The publisher keeps it, not the control plane: a control plane that reads a tabl
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from lab.checkers.plain_table import document_of
 from lab.errors import RouteTableError, RunError
 from lab.routing.yaml_nodes import parse
 from lab.runs.folder import MALFORMED, PUBLISHED, read_json
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-    from typing import Any
 
 _KEPT = "published"
 

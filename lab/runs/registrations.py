@@ -7,7 +7,9 @@ before its restart: what lies between the first answer and that is a gap.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers import Registration, Registrations
@@ -16,9 +18,6 @@ from lab.client.admin_values import Registrations as Known
 from lab.runs.folder import REGISTRATIONS, parsed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     Answers = Sequence[Known]
     """Of each control plane."""
 

@@ -10,19 +10,17 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from lab.errors import RunError
 from lab.reading import open_regular, read_json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 SEAL = "seal.json"
 UNSEALED = "unsealed: nothing shows whether its files were changed since the run"

@@ -5,12 +5,9 @@ from __future__ import annotations
 import subprocess
 from functools import cache
 from importlib import metadata
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from lab import CHECKOUT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CHANGED = ", changed)"
 """The end of the version of a checkout with uncommitted changes."""

@@ -6,16 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TextIO
+from typing import TYPE_CHECKING, ClassVar, TextIO
 
-from lab.client import Endpoints
 from lab.errors import InputError
 from lab.roles import CALLER, Plan, Port, Site, Unit
 from lab.runtime import ports
-from lab.runtime.cancellation import CancelToken
-from lab.runtime.finding import Finding
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState, Running
+
+if TYPE_CHECKING:
+    from lab.client import Endpoints
+    from lab.runtime.cancellation import CancelToken
+    from lab.runtime.finding import Finding
 
 _LAST_WORDS = 3
 _LAST_LINES = 100

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from lab.registry import plugins
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def files_for(run: Path) -> list[Path]:

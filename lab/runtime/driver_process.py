@@ -6,16 +6,14 @@ import json
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from lab.load.coordinator import COMMANDS
 from lab.load.plan import PLAN_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-    from typing import TextIO
-
     from lab.runtime.cancellation import CancelToken
 
 

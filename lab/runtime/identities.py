@@ -6,7 +6,9 @@ The authority is made when the lab is laid out, in the lab's folder. A unit gets
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError, LabError
@@ -18,9 +20,6 @@ from lab.transport.channels import Entry, register
 from lab.transport.security import MTLS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
     from lab.identity.authority import Authority
     from lab.identity.folder import CertificateInfo
     from lab.roles import Unit

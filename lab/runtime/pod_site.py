@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from lab.roles import Port
+from typing import TYPE_CHECKING
+
 from lab.runtime._runtime import RuntimeSite
+
+if TYPE_CHECKING:
+    from lab.roles import Port
 
 HOME = "/var/lib/lab"
 """Folder of a unit's files, in its container."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lab.client import Endpoints, ResolverClient, RpcChannel
 from lab.client.strategies import Leased
 from lab.topologies._topology import Capabilities, Topology
-from lab.transport import Security
+
+if TYPE_CHECKING:
+    from lab.transport import Security
 
 
 def by_header(role: str, proxy: str, *, reason: str, capabilities: Capabilities, colour: str) -> Topology:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lab.client import BeforeSend, Client, DefaultAnswer, Endpoints
 from lab.errors import SpecError
 from lab.registry import Registry
 from lab.topologies._topology import ComparedAs, Topology
-from lab.transport import Security
+
+if TYPE_CHECKING:
+    from lab.transport import Security
 
 TOPOLOGIES = Registry(Topology, package="lab.topologies", group="routing_lab.topologies", noun="topology")
 """All topologies: the lab's, those of other distributions, and those of plugin files."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from lab.client import StrategyFactory
+if TYPE_CHECKING:
+    from lab.client import StrategyFactory
 
 
 @dataclass(frozen=True, slots=True)

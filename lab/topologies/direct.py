@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from lab.client import Endpoints
+from typing import TYPE_CHECKING
+
 from lab.client.strategies import Direct
 from lab.errors import SpecError
 from lab.pickers import GRPC
 from lab.topologies._topology import YES, Capabilities, Topology, no, yes
-from lab.transport import Security
+
+if TYPE_CHECKING:
+    from lab.client import Endpoints
+    from lab.transport import Security
 
 
 def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Direct:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from lab.client import Endpoints
+from typing import TYPE_CHECKING
+
 from lab.client.strategies import Gateway
 from lab.topologies._topology import YES, Capabilities, Topology, yes
-from lab.transport import Security
+
+if TYPE_CHECKING:
+    from lab.client import Endpoints
+    from lab.transport import Security
 
 
 def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Gateway:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from lab.client import Endpoints, ResolverClient, RpcChannel
 from lab.client.strategies import Leased, with_tenant_header
 from lab.pickers import ENVOY
 from lab.topologies import mesh
 from lab.topologies._topology import Topology, no, yes
-from lab.transport import Security
+
+if TYPE_CHECKING:
+    from lab.transport import Security
 
 
 def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Leased:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from lab.client import Endpoints
 from lab.client.strategies import Gateway, envelope_in_header
 from lab.topologies import gateway
 from lab.topologies._topology import Topology, no
-from lab.transport import Security
+
+if TYPE_CHECKING:
+    from lab.client import Endpoints
+    from lab.transport import Security
 
 
 def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Gateway:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lab.client import Endpoints, ResolverClient, RpcChannel
 from lab.client.strategies import Leased
 from lab.pickers import ENVOY
 from lab.topologies._topology import YES, Capabilities, Topology, no, yes
-from lab.transport import Security
 from lab.transport.channels import beside
+
+if TYPE_CHECKING:
+    from lab.transport import Security
 
 
 def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Leased:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,8 +14,6 @@ from lab.transport.handlers import WrapsHandlers, kind_of, with_behaviour
 from lab.transport.security import Security, is_operator, peer_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
-
     from lab.transport.rpc_logs import Audited
 
     Context = grpc.aio.ServicerContext[Any, Any]

@@ -7,11 +7,10 @@ a load driver at 1,000 requests a second stood still twice a second, for millise
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import grpc.aio
 
 

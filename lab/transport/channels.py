@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 import grpc.aio
@@ -21,9 +22,6 @@ from lab.transport.rotating_channel import RotatingChannel
 from lab.transport.rpc_metrics import counted
 from lab.transport.security import Security
 from lab.transport.tracing import traced
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 

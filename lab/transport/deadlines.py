@@ -7,13 +7,11 @@ of 30,000 calls at 1,000 a second waited until they were cancelled, while an Env
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Generator
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import grpc.aio
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Generator
 
 _Message = TypeVar("_Message")
 _Answer = TypeVar("_Answer", covariant=True)  # noqa: PLC0105 (not part of a name that others read)

@@ -7,6 +7,7 @@ that it costs requests nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from socket import create_connection
@@ -17,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 from lab.errors import UnitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from functools import partial, partialmethod
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import grpc
 import grpc.aio
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class ObservedChannel(grpc.aio.Channel):

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from random import Random
+from random import Random
+from typing import NamedTuple
 
 _CHUNK = 256 * 1024
 # HTTP/2 acknowledgements (settings, windows, pings) follow an answer within a round trip.

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.errors import UnitError
 from lab.transport.channels import MAX_MESSAGE_BYTES
 from lab.transport.security import Security
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 _BACKLOG = 1024
 # With the library's 64 KB, a body of half a megabyte would pause and resume the connection eight times.

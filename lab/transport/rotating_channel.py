@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partialmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import grpc.aio
 
 from lab.transport.call_tracking import when_done
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Self
 
 _POLL_S = 1.0
 _CONNECT_TIMEOUT_S = 5.0

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -24,9 +26,6 @@ from lab.transport.handlers import failure_of, with_behaviour
 from lab.transport.security import peer_identity
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-    from pathlib import Path
-
     from google.protobuf.message import Message
 
     Context = grpc.aio.ServicerContext[Any, Any]

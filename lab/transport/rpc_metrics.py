@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,8 +20,6 @@ from lab.transport.handlers import WrapsHandlers, kind_of, with_behaviour
 from lab.transport.observed_channel import CallEnds, ObservedChannel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
     from prometheus_client import CollectorRegistry
 
     Context = grpc.aio.ServicerContext[Any, Any]

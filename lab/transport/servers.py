@@ -8,6 +8,7 @@ import logging
 import math
 import signal
 import sys
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import grpc
@@ -24,8 +25,6 @@ from lab.transport.rpc_metrics import counting
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-
     from lab.transport.rpc_logs import Audited
 
 MAX_STREAMS = 4096

@@ -7,7 +7,8 @@ sampled flag a unit obeys. Texts of a request are shortened, and their control c
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -36,9 +37,6 @@ from lab.transport.trace_settings import MAX_ATTRIBUTE_CHARACTERS
 from lab.transport.unsampled import UnsampledRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
-
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import Span, Tracer
 

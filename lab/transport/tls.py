@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,6 @@ from lab.errors import SpecError
 from lab.identity import folder as folders
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.transport.security import Security
 
 

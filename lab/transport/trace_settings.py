@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from lab.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 VARIABLE = "LAB_TRACES"
 """Environment variable of a unit whose requests are traced."""

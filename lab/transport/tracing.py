@@ -7,15 +7,13 @@ returned as it is, and a request costs one comparison.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol, Self
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from lab.transport.trace_settings import TraceSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
-    from typing import Any
-
     import grpc.aio
 
     from lab.transport.spans import Spans

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Any, Self
 
 Headers = tuple[tuple[str, str], ...]
 

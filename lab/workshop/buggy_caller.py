@@ -9,21 +9,23 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvloop
 
-from lab.client import Answer
 from lab.lab import Lab
 from lab.load.open_loop import Stop
 from lab.load.open_loop_run import drive
-from lab.load.outcome import LoadClient
 from lab.load.plan import LoadPlan, read_plan
 from lab.load.steps import connect, write_summary
-from lab.runs import LoadOptions, RunContext, RunResult
 from lab.runs.folder import PLAN
-from lab.runtime import Runtime
-from lab.runtime.state import LabState
+
+if TYPE_CHECKING:
+    from lab.client import Answer
+    from lab.load.outcome import LoadClient
+    from lab.runs import LoadOptions, RunContext, RunResult
+    from lab.runtime import Runtime
+    from lab.runtime.state import LabState
 
 Bug = Callable[[dict[str, str]], Mapping[str, str]]
 

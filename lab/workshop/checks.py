@@ -8,22 +8,24 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from itertools import product
 from json import dumps, loads
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab import CHECKOUT
 from lab.bench.harness.payloads import json_bytes, protobuf_bytes
 from lab.bench.suites.decomposition import PARTS
 from lab.capacity.assumptions import Assumptions
-from lab.capacity.costs import Costs
 from lab.capacity.fleet import Demand, fleet
 from lab.checkers.plain import decide
 from lab.errors import LabError
 from lab.routing.document import RouteTable, read_path
-from lab.runs import RunResult
 from lab.topologies import TOPOLOGIES
 from lab.workshop.feedback import ExerciseResult, not_yet, right
-from lab.workshop.session import WorkshopLab
 from lab.workshop.watch import back, cut_off, watch
+
+if TYPE_CHECKING:
+    from lab.capacity.costs import Costs
+    from lab.runs import RunResult
+    from lab.workshop.session import WorkshopLab
 
 RANKING = "ContinueWatchingRanking"
 

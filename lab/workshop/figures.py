@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from IPython import get_ipython
 from jinja2 import ChoiceLoader, PackageLoader
@@ -19,9 +20,11 @@ from lab.report.palette import topology_style
 from lab.report.picture import AnyChart, chart_markup
 from lab.report.scales import linear
 from lab.report.sections import timeline as timelines
-from lab.runs import RunResult
 from lab.workshop.flow import Flow, draw_flow
-from lab.workshop.guess import Guess
+
+if TYPE_CHECKING:
+    from lab.runs import RunResult
+    from lab.workshop.guess import Guess
 
 _templates = templates.overlay(loader=ChoiceLoader([PackageLoader("lab.workshop"), PackageLoader("lab.report")]))
 _first = iter([True])

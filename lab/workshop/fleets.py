@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from lab.bench.harness.environment import Environment
 from lab.bench.suites.capacity import measure_costs
 from lab.capacity.assumptions import Assumptions, Origin
 from lab.capacity.costs import Costs, costs_of
 from lab.capacity.fleet import Demand, Fleet, fleet
-from lab.lab import Lab
-from lab.measure.findings import ResultTable
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of
 from lab.report.scales import linear
 from lab.workshop.figures import Figure, show, table
+
+if TYPE_CHECKING:
+    from lab.lab import Lab
+    from lab.measure.findings import ResultTable
 
 _SECONDS, _ROUNDS = 0.5, 2
 _WHOLE_FROM = 20

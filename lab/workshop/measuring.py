@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.bench.harness.environment import Environment
 from lab.bench.harness.interleaved import measure
 from lab.bench.harness.variant import CALLER, LoadPoint, Variant
 from lab.bench.suites.decomposition import PARTS
 from lab.errors import UnitError
-from lab.lab import Lab
 from lab.measure import compare
-from lab.measure.compare import Interval
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of, topology_style
 from lab.report.scales import linear, size
@@ -21,6 +19,10 @@ from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
 from lab.transport.security import MTLS
 from lab.workshop.figures import Figure, difference_bar, show
+
+if TYPE_CHECKING:
+    from lab.lab import Lab
+    from lab.measure.compare import Interval
 
 ROUNDS = 3
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -17,8 +18,6 @@ from lab.bench.harness.stubs import constant_latency
 from lab.bench.harness.variant import CALLER, CLUSTER, REPLICAS, USE_CASE
 from lab.bench.harness.vip import L4, L7, ReplicasFile, start_vip
 from lab.bench.suites.streaming import ITEM_MS, ITEMS, SERVICE_MS
-from lab.client import Client
-from lab.lab import Lab
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.chart import Chart, Line
 from lab.report.palette import topology_style
@@ -27,6 +26,10 @@ from lab.runtime.state import LabState
 from lab.topologies import open_client
 from lab.workshop.figures import Figure, show
 from models.apis import APIS
+
+if TYPE_CHECKING:
+    from lab.client import Client
+    from lab.lab import Lab
 
 GRPC, REST = "gRPC, protobuf", "REST, JSON"
 STYLES = {GRPC: "run-1", REST: "run-2"}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.capacity.assumptions import Assumptions
-from lab.capacity.fleet import Demand
 from lab.capacity.queues import Balancing, Cluster, poisson, simulate
 from lab.capacity.services import draw_s, mean_s
 from lab.capacity.tables import losses_table
@@ -18,7 +17,11 @@ from lab.report.palette import style_of
 from lab.report.scales import linear
 from lab.workshop.figures import Figure, show
 from lab.workshop.fleets import as_figure
-from models.stub.behaviour import Latency
+
+if TYPE_CHECKING:
+    from lab.capacity.assumptions import Assumptions
+    from lab.capacity.fleet import Demand
+    from models.stub.behaviour import Latency
 
 BUSY = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Shares of the slots that are taken in the mean."""

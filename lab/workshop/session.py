@@ -7,13 +7,15 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab.client.call import CallOutcome
 from lab.errors import LabNotRunningError
 from lab.lab import Lab
 from lab.ops.reaper import Reaper
 from lab.runs import LoadOptions, RunResult, background_load
+
+if TYPE_CHECKING:
+    from lab.client.call import CallOutcome
 
 _DEFAULT_NAME = "notebook"
 

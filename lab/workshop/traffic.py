@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
@@ -15,8 +15,10 @@ from lab.runs import RunResult
 from lab.topologies import TOPOLOGIES
 from lab.workshop.figures import Figure, show
 from lab.workshop.flow import Edge, Flow, Node
-from lab.workshop.session import WorkshopLab
 from lab.workshop.watch import ProbeResult
+
+if TYPE_CHECKING:
+    from lab.workshop.session import WorkshopLab
 
 Request: TypeAlias = Record | ProbeResult
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import cycle
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import CallError
 from lab.roles import CONTROL_PLANE, rule_followers
 from lab.waiting import eventually
-from lab.workshop.session import WorkshopLab
+
+if TYPE_CHECKING:
+    from lab.workshop.session import WorkshopLab
 
 EVERY_S = 0.1
 BACK_WITHIN = timedelta(seconds=20)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import uniform
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 import grpc.aio
 
@@ -19,10 +20,6 @@ from models.stub.behaviour import Behaviour, LiveBehaviour, parse_latency
 from models.stub.receipts import handlers_of
 from models.stub.registration import HEARTBEAT_S, RECONNECT_S
 from models.stub.serving import Fraud, Ranking
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from typing import NoReturn
 
 log = logging.getLogger("models.host")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
 from lab.reading import read_json
@@ -14,10 +16,6 @@ from models.stub.serving import RequestHandler
 from models.stub.versions import Identity, Versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
-    from typing import Any
-
     import grpc.aio
 
     from models.stub.behaviour import LiveBehaviour

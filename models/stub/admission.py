@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,9 +14,6 @@ from lab.routing.keys import HEADER, routing_key
 from lab.routing.rules import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
-
     from models.proto.serving.v1 import serving_pb2
     from models.stub.behaviour import Behaviour, Draws
 

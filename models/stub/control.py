@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,8 +14,6 @@ from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.stub.behaviour import Behaviour, ConstantLatency, LoadDependentLatency, LognormalLatency
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from models.stub.behaviour import LiveBehaviour
     from models.stub.churn import Churn
     from models.stub.serving import RequestHandler

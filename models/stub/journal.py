@@ -5,18 +5,16 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections import deque
+from collections.abc import Callable
 from struct import Struct
 from time import time_ns
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import grpc
 from google.protobuf import timestamp_pb2
 
 from lab.transport.rpc_logs import REFUSED, Act
 from models.proto.control.v1 import acts_pb2, stub_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _CONTROL = stub_pb2.DESCRIPTOR.services_by_name["StubControl"].full_name
 METHODS = tuple(f"/{_CONTROL}/{each}" for each in ("SetBehaviour", "Reload"))

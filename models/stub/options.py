@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.errors import InputError
 from lab.transport.authorization import roles_in
 from models.stub.behaviour import Behaviour, parse_latency
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
 
 _ADDRESSES = {
     "listen": "address to bind; port 0 takes a free one",

@@ -7,6 +7,7 @@ cannot forge one. ``lab.checkers.plain_models`` computes the expected digests wi
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -17,8 +18,6 @@ from models.apis import APIS
 from models.context import TEXT_FIELDS, origin_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from models.apis import InferenceRequest, Method
     from models.proto.serving.v1 import serving_pb2
 

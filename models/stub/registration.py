@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from random import uniform
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from models.proto.control.v1 import replicas_pb2_grpc
 from models.stub.journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from models.proto.control.v1 import acts_pb2, replicas_pb2
     from models.stub.versions import Versions
 

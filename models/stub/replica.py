@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,6 @@ from models.stub.serving import Fraud, Ranking, RequestHandler
 from models.stub.versions import Identity, Versions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from models.apis import InferenceRequest
     from models.rest import Handler
     from models.stub.options import Options

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -27,9 +28,6 @@ from models.stub.journal import ArrivalJournal
 from models.stub.receipts import Receipts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-    from contextlib import AbstractAsyncContextManager
-
     from models.apis import InferenceRequest
     from models.stub.behaviour import LiveBehaviour
     from models.stub.versions import Versions

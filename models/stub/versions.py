@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.routing.keys import routing_key
@@ -12,8 +13,6 @@ from models.proto.serving.v1 import serving_pb2
 from models.stub.admission import LoadedVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from models.stub.behaviour import LiveBehaviour
 
 log = logging.getLogger(__name__)

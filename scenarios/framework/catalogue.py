@@ -17,18 +17,16 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.errors import LabError
 from lab.registry import outside_files
 from lab.runtime import RUNTIMES
 from lab.topologies import TOPOLOGIES
 from services.renderer.proxy import rendered_topologies
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 HERE = Path(__file__).parents[1]
 MARK, LONG, SMOKE = "scenario", "long", "smoke"

@@ -6,8 +6,9 @@ import json
 import math
 import secrets
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -23,10 +24,6 @@ from scenarios.framework.session import DISPLAY, ERROR, FOLDER, SCENARIO, asked_
 from scenarios.framework.steady import ROUTES, SteadyState, settle
 from scenarios.framework.steps import LEASE_MAX_STALE, LEASE_TTL, own_lab
 from scenarios.framework.verdicts import INVALID, LateError, UnknownError, verdict_on
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 _STEADY_AT = pytest.StashKey[float]()
 _STEADY_FOR_S = 0.5  # a steady state that was seen so recently is not checked again

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from scenarios.framework.catalogue import HERE, Entry, entries, results
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PAGE = HERE.parent / "docs" / "long-scenarios.md"
 _HEAD = """\

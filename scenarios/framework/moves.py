@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.history import read_columns
@@ -11,8 +12,6 @@ from lab.runs.folder import HISTORY
 from scenarios.framework.steps import await_requests, moved_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.lab import Lab
     from lab.runs import RunResult
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,6 @@ from scenarios.framework.console import make_display
 from scenarios.framework.scheduling import balanced_order
 from scenarios.framework.session import DISPLAY, ERROR, FOLDER, SCENARIO, asked_topologies
 from scenarios.framework.verdicts import UNKNOWN
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
 
 pytest_plugins = ["scenarios.framework.fixtures"]
 

@@ -9,16 +9,14 @@ final message.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 
 from scenarios.framework.verdicts import LateError
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
 
 _LATE = pytest.StashKey[str]()
 _REASON = pytest.StashKey[str]()

@@ -6,9 +6,11 @@ import json
 import re
 import shutil
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lab.errors import DeadlineError
@@ -22,9 +24,6 @@ from scenarios.framework.catalogue import RESULT
 from scenarios.framework.verdicts import INVALID, UnknownError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
     from lab.faults import Fault
     from lab.lab import Lab
     from scenarios.framework.console import Display

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -20,8 +21,6 @@ from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from lab.lab import Lab
     from lab.ops.inspect import LabStatus
     from lab.runs.events import Event

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from concurrent.futures import wait
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -31,10 +33,6 @@ from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from scenarios.framework.verdicts import LateError, UnknownError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from concurrent.futures import Future
-    from pathlib import Path
-
     import pytest
 
     from lab.client.admin_values import ControlPlaneStatus

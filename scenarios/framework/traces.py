@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from lab import CHECKOUT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 REQUESTS = 8_819
 FIRST, FIRST_TOKENS = datetime(2023, 11, 16, 18, 17, 3, 979_960), 4_808  # noqa: DTZ001 (traces name no time zone)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lab.registry import add_plugins
 from lab.transport import drain, enable_reflection, listen, new_server, run_service, serve_metrics
@@ -13,9 +13,6 @@ from lab.transport.rpc_logs import RequestLog
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from services.caller.config import CallerConfig, read_config
 from services.caller.service import LOG_FIELDS, Caller
-
-if TYPE_CHECKING:
-    import asyncio
 
 _GRACE_S = 5.0
 _SERVICE = caller_pb2.DESCRIPTOR.services_by_name["Caller"].full_name

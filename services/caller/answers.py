@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from models.apis import API_BY_REQUEST
 from models.proto.fraud.v1 import fraud_pb2
 from models.proto.ranking.v1 import ranking_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 _SHOWN = 3
 # Neither accepted nor refused: a person decides.

@@ -15,7 +15,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.client import Endpoints
@@ -26,9 +28,6 @@ from models.apis import APIS
 from services.caller.pages import PAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
     from services.caller.pages import Plan
 
 _PAYLOAD_BYTES = 400

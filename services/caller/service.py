@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -21,8 +22,6 @@ from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from services.caller.answers import WORDINGS, default_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.client import Client
     from models.proto.serving.v1 import serving_pb2
     from services.caller.config import CallerConfig

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
@@ -15,9 +16,6 @@ from lab.transport import drain, listen, new_server, run_service, serve_metrics
 from lab.transport.authorization import roles_in
 from services.collector.spans import read_spans
 from services.collector.store import SpanStore
-
-if TYPE_CHECKING:
-    import asyncio
 
 _GRACE_S = 2.0
 _OTLP = otlp.DESCRIPTOR.services_by_name["TraceService"].full_name

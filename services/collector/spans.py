@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -11,8 +12,6 @@ from lab.plain_text import printable
 from lab.transport.trace_settings import MAX_ATTRIBUTE_CHARACTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 

@@ -11,12 +11,9 @@ import logging
 import os
 import stat
 import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
 
 log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -11,8 +12,6 @@ from models.apis import API_BY_REQUEST
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import grpc.aio
 
     from models.apis import Method

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,8 +30,6 @@ from services.gateway.tenant_quota import NotItsTenantError, OverLimitError
 from services.rules import DecisionCache, RuleSet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-
     from lab.routing.attempts import Decision
     from lab.routing.rules import UseCase
     from lab.transport.rpc_logs import RequestLog

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     Attempt = Coroutine[Any, Any, Any]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from lab.pickers import DEFAULT_PICKER, PICKERS
@@ -11,8 +12,6 @@ from services.gateway.channel_pool import ChannelPool, Connection
 from services.gateway.replicas import Replicas, peer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from lab.pickers import Picker
     from services.rules import RuleSet
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import grpc
@@ -20,8 +21,6 @@ from lab.routing.resilience import RetryBudget
 from services.gateway.channel_pool import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from lab.pickers import Pick, Picker
     from lab.routing.resilience import Health, Hedge, Policy
     from services.gateway.channel_pool import ChannelPool

@@ -5,14 +5,13 @@ Requests are transcoded here: models are always called by gRPC.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from models.apis import APIS
 from models.rest import Resource, Rest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from lab.transport.authorization import Guard
     from services.gateway.forwarder import Forwarder
 

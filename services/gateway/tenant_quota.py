@@ -9,13 +9,10 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 from lab.routing.limits import DEFAULT, MOST_UNNAMED, Limit
 from lab.routing.rules import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 _UNLIMITED = Limit()
 _ROUNDING = 1e-9  # at 1 rps, ten refills of 0.1 s must make a whole token, despite binary fractions

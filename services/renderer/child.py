@@ -6,19 +6,17 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Thread
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from lab.errors import UnitError
-
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Mapping, Sequence
 
 # Debian's servers are where an unprivileged user's PATH does not lead.
 _MORE_PATH = "/usr/local/sbin:/usr/sbin:/sbin"

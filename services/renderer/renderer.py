@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,6 @@ from lab.transport import Security, open_channel
 from services.renderer.proxy import Configuration, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from services.renderer.proxy import Proxy
     from services.rules import RuleSet
 

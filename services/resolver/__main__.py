@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from grpc_health.v1 import health_pb2
 
@@ -14,9 +14,6 @@ from lab.transport.rpc_logs import LogsRequests, RequestLog
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 from services.resolver.service import LOG_FIELDS, RESOLVE, Resolver, described
 from services.rules import RuleSet, Subscriber, run_beside
-
-if TYPE_CHECKING:
-    import asyncio
 
 _GRACE_S = 2.0
 _SERVICE = resolver_pb2.DESCRIPTOR.services_by_name["Resolver"].full_name

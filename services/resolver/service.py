@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,8 +20,6 @@ from services.resolver.watchers import WatcherLateError, Watchers
 from services.rules import DecisionCache, RuleSet, model_config
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
-
     from lab.routing.compiled import Choice
     from lab.routing.resilience import Policy
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 
 from models.proto.control.v1 import resolver_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 HOLD_S = 1.0
 """For how long a watcher that was heard may use its leases, seconds.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers import Abilities, Verdict
@@ -10,8 +11,6 @@ from lab.history.arrivals import Arrival
 from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record, make_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lab.history import Record
 
 MS = 1_000_000

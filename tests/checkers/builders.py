@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.checkers import Evidence, Registration, Registrations, RevisionInForce
 from lab.checkers.plain import decide, shadow_of
@@ -18,9 +19,6 @@ from models.apis import APIS
 from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 START_NS = 1_700_000_000_000_000_000
 STEP_NS = 1_000_000

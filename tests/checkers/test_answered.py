@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,6 @@ from lab.checkers.kinds import answered
 from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record, make_table, obey, two_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.history import Record
 
 FIRST_NS = START_NS + 100 * STEP_NS

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from random import Random
 from typing import TYPE_CHECKING
@@ -11,8 +12,6 @@ from lab.checkers.plain_schedule import PlannedRun
 from tests.checkers.builders import START_NS, make_evidence, make_record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.checkers import Verdict
 
 NS = 1_000_000_000

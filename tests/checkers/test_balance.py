@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,6 @@ from lab.checkers.kinds import balance
 from tests.checkers.builders import START_NS, make_evidence, make_record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.checkers import Verdict
 
 EVERY_NS = 100_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,6 @@ from tests.checkers.attempts import CAN, MS, RETRIES, arrival, asked, judge
 from tests.checkers.builders import START_NS, make_record, make_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lab.history import Record
 
 FALLBACKS = ["rows@v2", "rows@v4"]

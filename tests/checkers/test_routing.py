@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,8 +19,6 @@ from models.proto.ranking.v1 import ranking_pb2
 from tests.checkers.builders import best_first, make_evidence, make_record, make_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.history import Record
 
 TV = {"device": "tv", "version": "v2", "cluster": "b", "routing_key": "rows.v2"}

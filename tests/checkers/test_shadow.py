@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,6 @@ from lab.checkers.kinds import shadow
 from tests.checkers.builders import copies_of, make_evidence, make_record, make_table, obey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from lab.checkers import Verdict
     from lab.history import Record
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from tests.checkers.attempts import MS, arrival, asked
 from tests.checkers.builders import make_evidence, make_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.checkers import Verdict
     from lab.history import Record
 

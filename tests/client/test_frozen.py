@@ -6,14 +6,11 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
 from tests.parts import WITHIN_S, ControlPlane, Model, resolver_up, update, use_case
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
 
 STOPS = 5
 """What a caller finds first when it goes on is a matter of chance."""

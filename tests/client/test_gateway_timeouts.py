@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,6 @@ from tests.parts import ControlPlane, Model, Relay, client_of, gateway_up, rank_
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
-
     from lab.client import Answer, Client
     from lab.lab import Lab
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,9 +12,6 @@ from lab.routing.document import RouteTable
 from lab.routing.edits import sharing
 from lab.routing.uses import Grant, Uses, grants_of, keys_for
 from services.controlplane.publishing.live_tables import LiveTables
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 CALLERS = ("homepage", "search", "support")
 _VERSIONS = st.dictionaries(

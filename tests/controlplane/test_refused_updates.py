@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,9 +15,6 @@ from lab.routing.document import RouteTable
 from models.proto.control.v1 import rules_pb2
 from services.controlplane.publishing.rules_feed import RulesFeed, Served
 from services.rules import RuleSet, Subscriber
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 NODE = "gateway-1"
 

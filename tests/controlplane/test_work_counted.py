@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from types import FrameType
+from typing import Any, Self
 
 import pytest
 
@@ -22,10 +24,6 @@ from services.controlplane.registry.revisions import Registry
 from services.controlplane.xds.delta import DeltaStream
 from tests.controlplane.nodes import running
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
 
 SMALL, LARGE = 100, 800
 """Models, and twice as many use cases."""

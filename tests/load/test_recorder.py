@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,6 @@ from lab.history.record import FIELDS
 from lab.load.mix import RequestSpec
 from lab.load.outcome import Outcome, Recorder
 from lab.load.plan import UseCase
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 CONTEXT = {name: f"its {name}" for name in ("user_id", "device", "country", "segment", "surface", "tenant", "caller")}
 

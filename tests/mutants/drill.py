@@ -9,13 +9,10 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from lab.lab import Lab
 from tests.mutants.catalogue import CHECKOUT, HOME
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 NAME = f"mutant-{os.getpid()}"  # several may be tried at once on one machine
 _LAB = (sys.executable, "-c", "from lab.cli import main; main()")

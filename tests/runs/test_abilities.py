@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.runs import evidence
 from lab.topologies import TOPOLOGIES, Capabilities, Support
 from tests.load.builders import load_plan
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _noted(capabilities: Capabilities, note: str) -> Capabilities:

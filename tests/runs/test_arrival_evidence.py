@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,10 +22,6 @@ from lab.runs.evidence import arrivals_in
 from lab.runs.folder import ARRIVALS
 from lab.transport import listen, new_server
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 KEY = "rows.v2"
 BLANK = {name: kind() for name, kind in zip(FIELDS, FIELD_TYPES, strict=True)}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab.errors import RunError
 from lab.runs.evidence import copies_in
 from lab.runs.folder import COPIES
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_without_the_file_nobody_asked(tmp_path: Path) -> None:

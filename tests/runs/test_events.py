@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -27,9 +27,6 @@ from lab.runs.folder import RUN_EVENTS
 from lab.spec import read_spec
 from lab.topologies import TOPOLOGIES
 from tests.events import event
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _event(kind: str, at_ns: int, target: str = "a-0") -> Event:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +11,6 @@ from lab.client import admin_values
 from lab.errors import RunError
 from lab.runs.folder import REGISTRATIONS
 from lab.runs.registrations import registrations_in, save_registrations
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ASKED_NS = 100
 

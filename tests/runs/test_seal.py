@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import stat
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,9 +27,6 @@ from tests.report.builders import VERSIONS as SOME_VERSIONS
 from tests.report.builders import make_record, make_revision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     Edit = Callable[[list[Record]], list[Record]]
 
 YEAR_NS = 365 * 24 * 3600 * 1_000_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lab.measure.compare import median
@@ -13,8 +14,6 @@ from lab.report.palette import style_of
 from lab.report.scales import linear, logarithmic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lab.measure.compare import Interval
     from lab.measure.findings import Claim
     from lab.report.scales import Scale

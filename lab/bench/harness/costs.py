@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.bench.harness.driver_client import start_driver
@@ -23,9 +25,6 @@ from lab.runs import folder as run_folder
 from lab.runtime.process.family import family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
     from lab.bench.harness.driver_client import Driver
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.variant import Variant

@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import CHECKOUT
@@ -24,9 +26,6 @@ from lab.runs.evidence import revisions_in_force
 from lab.runs.registrations import merged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.variant import LoadPoint, Variant
     from lab.checkers import Verdict

@@ -8,6 +8,7 @@ common with :class:`LibraryJsonClient`, which people use instead, is due to the 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,8 +21,6 @@ from models.apis import APIS
 from models.rest import resource_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import grpc.aio
 
 _API = APIS["ranking.v1"]

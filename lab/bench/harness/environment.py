@@ -9,6 +9,7 @@ import socket
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -29,8 +30,6 @@ from lab.transport.security import PLAINTEXT
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from lab.bench.harness.result import BenchResult
 
 NICENESS = -5

@@ -17,7 +17,9 @@ import re
 import shutil
 import statistics
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.bench.harness import prebuilt_request
@@ -26,9 +28,6 @@ from lab.roles import UNIX
 from lab.transport import open_blocking_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     import grpc
 
 PACKAGE = "nghttp2-client"

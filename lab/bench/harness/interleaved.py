@@ -8,9 +8,11 @@ if it is still late, the claims that rest on it are undecided.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.bench.harness.charts import chart_of_grouped_medians
@@ -26,9 +28,6 @@ from lab.measure.pace import pace_of
 from lab.runs import folder as run_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
-
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.result import Claim
     from lab.bench.harness.variant import LoadPoint, Variant

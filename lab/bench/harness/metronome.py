@@ -12,14 +12,11 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 EVERY_S = 0.01
 NICENESS = -15  # that of a bench's driver

@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from typing import TYPE_CHECKING
 
 import grpc
 
 from lab.transport import listen, new_server, open_channel, run_service
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
-
-if TYPE_CHECKING:
-    import asyncio
 
 
 async def serve(stop: asyncio.Event, address: str, upstream: list[str]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import orjson
@@ -13,10 +14,6 @@ from lab.bench.harness.variant import API, CALLER, MODEL, USE_CASE, VERSION
 from models.apis import APIS
 from models.json_mapping import from_document
 from models.proto.ranking.v1 import ranking_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
 
 # Rajat Shah, "Routing ML Inference Traffic at Internet Scale", InternetDaySF 2026: "68 bytes" of JSON, "~18 bytes" of
 # protobuf. The true sizes are computed here, from the message and the values on the slide.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ from lab.measure.compare import typical
 from lab.measure.findings import Claim, Ran, ResultTable, State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lab.measure.control import Control
     from lab.measure.pace import Pace
     from lab.report.picture import AnyChart

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,8 +25,6 @@ from lab.waiting import eventually
 from models.apis import APIS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.vip import ReplicasFile
     from lab.client import Client

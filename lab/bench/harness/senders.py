@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from itertools import takewhile
 from time import monotonic_ns
@@ -19,8 +20,6 @@ from lab.load.outcome import Recorder, answered, failed
 from models.apis import APIS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
-
     from lab.client import Client
     from lab.history import SpoolWriter
     from lab.load.outcome import LoadClient

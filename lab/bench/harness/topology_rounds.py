@@ -6,6 +6,7 @@ The rounds are measured once for both, so that their figures are of the same min
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from string import Template
 from typing import TYPE_CHECKING
@@ -28,8 +29,6 @@ from lab.runtime.identities import Identities
 from lab.transport.security import MTLS, PLAINTEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.interleaved import Rounds
 

@@ -17,7 +17,9 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import grpc
@@ -25,9 +27,6 @@ import grpc
 from lab.errors import LabError, UnitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from types import FrameType, TracebackType
-
     from lab.bench.harness.environment import Environment
 
 Cell = TypeVar("Cell")

@@ -8,9 +8,11 @@ without queues. All latencies under load are predicted from these, and written t
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -32,9 +34,6 @@ from lab.runs import folder as run_folder
 from models.proto.control.v1 import stub_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from lab.bench.harness.driver_client import Driver, OpenLoopTrial
     from lab.bench.harness.environment import Environment
     from lab.capacity.queues import Floats

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
@@ -11,9 +13,6 @@ from lab import CHECKOUT
 from lab.roles._envoy import xds_endpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from lab.bench.harness.environment import Environment
 
 L4, L7 = "vip-l4.yaml", "vip-l7.yaml"

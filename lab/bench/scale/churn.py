@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from threading import Event, Thread
@@ -13,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 from lab.errors import PublishError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lab.bench.scale.scale_lab import ScaleLab
     from lab.client.admin import AdminClient
     from lab.client.admin_values import PublishProgress

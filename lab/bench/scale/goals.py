@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers import Outcome
@@ -9,8 +10,6 @@ from lab.measure.compare import exactly, quantile
 from lab.measure.findings import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lab.bench.scale.traffic import Traffic
 
 RIGHT_ANSWERS = 50_000

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.bench.scale.churn import Churn, Published, moves
@@ -20,9 +22,6 @@ from lab.roles.resolver import SHARED_RESOLVER
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
     from lab.bench.scale.scale_lab import ScaleLab
     from lab.bench.scale.traffic import Traffic
     from lab.client.admin_values import PublishProgress

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
@@ -29,9 +31,6 @@ from lab.transport.security import PLAINTEXT
 from models.proto.control.v1 import host_pb2, host_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
-
     from lab.runtime.process import ProcessSite
     from models.stub.versions import Identity
 

@@ -7,17 +7,15 @@ models have one or two versions, some have many; a use case has a few callers, a
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from itertools import accumulate, count, islice
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.errors import InputError
 from models.stub.versions import Identity
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 CALLERS = (
     *("homepage", "search", "playback", "payments", "recommendations", "streaming", "kids", "mobile", "tv", "web"),

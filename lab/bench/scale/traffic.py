@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,8 +23,6 @@ from lab.runs.folder import DRIVER, PLAN, SPOOL
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lab.bench.scale.scale_lab import ScaleLab
     from lab.checkers import Driver, RevisionInForce, Verdict
     from lab.history import Record

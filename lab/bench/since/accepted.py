@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import CHECKOUT
@@ -18,8 +19,6 @@ from lab.errors import InputError
 from lab.reading import read_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.bench.since.rounds import Result
 
 ACCEPTED = CHECKOUT / "docs" / "accepted-figures.json"

@@ -11,18 +11,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
 from lab import CHECKOUT
 from lab.errors import InputError, LabError, UnitError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 CACHE = CHECKOUT / "runs" / "since"
 """Checkouts of other revisions with their environments, by commit."""

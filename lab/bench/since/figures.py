@@ -6,6 +6,7 @@ To add a figure, add an entry; if no visit sees it yet, add one to :mod:`lab.ben
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,6 @@ from lab.bench.since.visits import convergence, default_lab, large_table, mini_l
 from lab.load.progress import nearest_rank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from lab.bench.since.checkout import Checkout
 
 MEDIAN, TAIL, START = 0.05, 0.15, 0.15

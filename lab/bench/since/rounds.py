@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping  # noqa: TC003 (read by pydantic)
+from collections.abc import (
+    Callable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import StatisticsError, median
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +25,6 @@ from lab.measure.revisions import PLACES, Change, Comparison, compare
 from lab.reading import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     from lab.bench.since.checkout import Checkout
     from lab.bench.since.figures import Figure
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +19,6 @@ from lab.runtime.process.family import family
 from lab.transport import open_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     import grpc.aio
 
     from lab.bench.since.checkout import Checkout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ from lab.measure.findings import in_its_interval
 from lab.measure.pace import pace_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.bench.harness.environment import Environment
 
 RUNS = 20

@@ -6,7 +6,9 @@ Also measures, keeps and reads the costs for ``lab capacity``.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,9 +34,6 @@ from lab.runs.folder import create, new_run_folder
 from models.stub.behaviour import parse_latency
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.validation import Validation
     from lab.capacity.costs import Costs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,8 +26,6 @@ from lab.report.scales import size
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.interleaved import Rounds
     from lab.bench.harness.variant import LoadPoint

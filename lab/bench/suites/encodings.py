@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -39,8 +40,6 @@ from models.json_mapping import from_document, parse
 from models.proto.ranking.v1 import ranking_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-
     from lab.bench.harness.encoding_clients import EncodingClient
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.payloads import Payload

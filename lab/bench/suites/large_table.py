@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from queue import Queue
 from threading import Thread
@@ -21,8 +22,6 @@ from lab.waiting import eventually
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lab.bench.harness.environment import Environment
 
 

@@ -14,9 +14,10 @@ import asyncio
 import re
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from itertools import product
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import orjson
 import uvloop
@@ -44,9 +45,6 @@ from models.apis import APIS
 from models.rest import resource_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import TypeAlias
-
     import grpc.aio
 
     from lab.bench.harness.environment import Environment

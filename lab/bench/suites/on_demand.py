@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from random import Random
@@ -41,8 +42,6 @@ from services.controlplane.xds.service import Discovery
 from services.controlplane.xds.store import ResourceStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-
     from lab.bench.harness.environment import Environment
     from lab.report.chart import Chart
 

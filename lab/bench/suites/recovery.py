@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,6 @@ from lab.waiting import eventually
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.bench.harness.environment import Environment
     from lab.lab import Lab
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from random import Random
@@ -32,8 +33,6 @@ from lab.transport.channels import beside
 from models.apis import APIS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-
     from lab.bench.harness.environment import Environment
     from lab.client import Endpoints, Strategy
     from lab.client.resolver import ResolvedDecision

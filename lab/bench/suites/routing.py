@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lab.bench.harness.bench import Bench
@@ -22,8 +23,6 @@ from lab.topologies import open_client
 from models.apis import APIS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from lab.bench.harness.environment import Environment
 
 USE_CASES = 10_000

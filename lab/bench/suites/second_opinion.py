@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lab.bench.harness import prebuilt_request
@@ -30,8 +31,6 @@ from lab.measure.findings import in_its_interval
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.interleaved import Rounds
     from lab.topologies import Topology

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from statistics import median
@@ -26,8 +27,6 @@ from lab.topologies import TOPOLOGIES, open_client
 from models.apis import APIS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lab.bench.harness.environment import Environment
     from lab.client import Client
     from lab.measure.compare import Interval

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
@@ -15,8 +16,6 @@ from lab.measure.findings import in_its_interval
 from lab.report.palette import topology_style
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lab.bench.harness.environment import Environment
 
 

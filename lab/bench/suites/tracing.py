@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,8 +15,6 @@ from lab.bench.harness.variant import CALLER, ROUTES, LoadPoint, Variant
 from lab.measure.compare import median_difference, median_ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.interleaved import Rounds
     from lab.measure.compare import Interval

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
@@ -13,8 +14,6 @@ from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from lab.checkers.evidence import Abilities, Disturbance, Evidence
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record

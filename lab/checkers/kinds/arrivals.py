@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from math import expm1, floor, log, sqrt
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,8 +11,6 @@ from lab.checkers.checker import Checker
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.checkers.evidence import Evidence
     from lab.history import Record
 

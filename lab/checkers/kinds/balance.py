@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
@@ -11,8 +12,6 @@ from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.pickers import even_shares
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lab.checkers.evidence import Evidence
     from lab.history import Record
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,8 +15,6 @@ from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.checkers.version_path import LOST
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
     from lab.checkers.evidence import Evidence
     from lab.checkers.plain import Expected
     from lab.checkers.plain_policy import Policy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -13,8 +14,6 @@ from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.measure.binomial import in_words, sigmas, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from lab.checkers.draws import Draw
     from lab.checkers.evidence import Evidence
     from lab.checkers.revision_timeline import Rules

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers.checker import Checker
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.checkers.evidence import Evidence, Probe
     from lab.checkers.revision_timeline import RevisionInForce
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
@@ -11,8 +12,6 @@ from lab.checkers.revision_timeline import by_model, context_of, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from lab.checkers.evidence import Evidence
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record

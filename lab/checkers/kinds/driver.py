@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,6 @@ from lab.checkers.verdict import Claim, Outcome, Verdict
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.checkers.evidence import Evidence
     from lab.history import Record
 

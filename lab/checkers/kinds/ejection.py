@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
@@ -12,8 +13,6 @@ from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.checkers.version_path import TEAR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from lab.checkers.evidence import Evidence
     from lab.checkers.plain_policy import Ejection
     from lab.history import Record

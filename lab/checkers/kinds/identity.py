@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
@@ -10,8 +11,6 @@ from lab.checkers.revision_timeline import by_model
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.checkers.evidence import Evidence, Registration, Registrations
     from lab.history import Record
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,8 +15,6 @@ from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from lab.checkers.evidence import Evidence
     from lab.checkers.plain_policy import Quota
     from lab.history import Record

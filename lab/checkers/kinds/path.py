@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
@@ -10,8 +11,6 @@ from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history.arrivals import NOT_RECORDED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.checkers.evidence import Evidence
 
 NAME = "path"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,6 @@ from lab.checkers.version_path import EARLY_NS, LOST, TEAR, VersionPath, is_long
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from lab.checkers.evidence import Disturbance, Evidence
     from lab.checkers.plain_policy import Policy
     from lab.checkers.revision_timeline import Rules

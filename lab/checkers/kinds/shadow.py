@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
@@ -11,9 +13,6 @@ from lab.checkers.revision_timeline import by_chosen_model, request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from collections.abc import Set as AbstractSet
-
     from lab.checkers.evidence import Evidence
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,6 @@ from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.measure.binomial import in_words, least_trials, sigmas, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.checkers.evidence import Evidence
     from lab.history import Record
 

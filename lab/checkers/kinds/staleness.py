@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from lab.checkers.evidence import Evidence
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record

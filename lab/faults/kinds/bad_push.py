@@ -6,20 +6,22 @@ import getpass
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from lab.errors import InputError, LabError, PublishError
-from lab.faults.fault_context import FaultContext
 from lab.faults.fault_kind import FaultKind
 from lab.faults.observation import Observation, seen
 from lab.faults.settings import SEVERE, SHARE, Number, number
-from lab.faults.state import FaultRecord
 from lab.roles import followers, rule_followers
 from lab.routing.keys import routing_key
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import faults_pb2, faults_pb2_grpc, stub_pb2
+
+if TYPE_CHECKING:
+    from lab.faults.fault_context import FaultContext
+    from lab.faults.state import FaultRecord
 
 MODEL = "model"
 _OFFERS: Mapping[str, tuple[faults_pb2.Wrong.ValueType, Callable[[], tuple[str, ...]]]] = {

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from lab.faults.fault_context import FaultContext
+from typing import TYPE_CHECKING
+
 from lab.faults.observation import Observation, seen
 from lab.faults.settings import SHARE, Number, by_level, number
-from lab.faults.state import FaultRecord
 from lab.faults.stub_faults import StubFault, rounded
 from models.proto.control.v1 import stub_pb2
+
+if TYPE_CHECKING:
+    from lab.faults.fault_context import FaultContext
+    from lab.faults.state import FaultRecord
 
 _WATCHED_S = 1.0
 _CLOSINGS_WATCHED = 2

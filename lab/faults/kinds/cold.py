@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.faults.fault_context import CONTROL_S, FaultContext
 from lab.faults.observation import Observation, seen, unknown
 from lab.faults.settings import SHARE, Number, by_level, number
-from lab.faults.state import FaultRecord
 from lab.faults.stub_faults import StubFault, rounded
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2
+
+if TYPE_CHECKING:
+    from lab.faults.state import FaultRecord
 
 _ANSWERING_WITHIN = timedelta(seconds=45)
 _LOADED_WITHIN = timedelta(seconds=30)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
-from lab.faults.fault_context import FaultContext
 from lab.faults.fault_kind import FaultKind
 from lab.faults.kinds.process import KILL, PAUSE, ProcessFault
-from lab.faults.observation import Observation
 from lab.faults.settings import Number, Word, by_level, number
-from lab.faults.state import FaultRecord
 from lab.roles import CONTROL_PLANE
+
+if TYPE_CHECKING:
+    from lab.faults.fault_context import FaultContext
+    from lab.faults.observation import Observation
+    from lab.faults.state import FaultRecord
 
 
 class ControlPlaneLoss(FaultKind):

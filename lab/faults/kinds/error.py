@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from lab.faults.fault_context import FaultContext
 from lab.faults.observation import Observation, seen, unknown
 from lab.faults.settings import SHARE, Number, by_level, number
-from lab.faults.state import FaultRecord
 from lab.faults.stub_faults import StubFault, requests_since, seed_of
 from models.proto.control.v1 import stub_pb2
+
+if TYPE_CHECKING:
+    from lab.faults.fault_context import FaultContext
+    from lab.faults.state import FaultRecord
 
 # So many probes, up to the maximum, that one observation in a thousand overlooks the fault.
 _OVERLOOKED = 1e-3

@@ -6,19 +6,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError, LabError
-from lab.faults.fault_context import FaultContext
 from lab.faults.fault_kind import FaultKind
 from lab.faults.observation import Observation, seen, unknown
 from lab.faults.settings import Number, Word, by_level, number
-from lab.faults.state import FaultRecord
 from lab.load.arrivals import Poisson
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.progress import Progress
-from lab.runtime.state import LabState
-from models.proto.control.v1 import stub_pb2
+
+if TYPE_CHECKING:
+    from lab.faults.fault_context import FaultContext
+    from lab.faults.state import FaultRecord
+    from lab.runtime.state import LabState
+    from models.proto.control.v1 import stub_pb2
 
 NOMINAL_RPS = 200.0
 """Assumed capacity where the models have no concurrency limit; the setting ``capacity`` overrides it."""

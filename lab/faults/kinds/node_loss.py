@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
-from lab.faults.fault_context import FaultContext
 from lab.faults.fault_kind import FaultKind
 from lab.faults.kinds.process import KILL
 from lab.faults.observation import Observation, seen
 from lab.faults.settings import Number, by_level, number
-from lab.faults.state import FaultRecord
+
+if TYPE_CHECKING:
+    from lab.faults.fault_context import FaultContext
+    from lab.faults.state import FaultRecord
 
 _NODES = Number("nodes", "number of equal nodes to spread the pods over; a cluster has its own", 2, 100, 3)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from random import Random
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lab.errors import InputError
 from lab.faults.fault_context import FaultContext, Liveness
 from lab.faults.fault_kind import FaultKind, units_of
 from lab.faults.observation import Observation, seen, unknown
 from lab.faults.settings import SEVERE
-from lab.faults.state import FaultRecord
+
+if TYPE_CHECKING:
+    from lab.faults.state import FaultRecord
 
 _IN_WORDS = {Liveness.ANSWERS: "answer", Liveness.REFUSES: "refuse", Liveness.SILENT: "say nothing"}
 

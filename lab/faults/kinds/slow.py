@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab.faults.fault_context import FaultContext, Probes
 from lab.faults.observation import Observation, seen, unknown
 from lab.faults.settings import SHARE, Number, by_level, number
-from lab.faults.state import FaultRecord
 from lab.faults.stub_faults import StubFault, fields_of, requests_since, rounded, seed_of
 from models.proto.control.v1 import stub_pb2
+
+if TYPE_CHECKING:
+    from lab.faults.fault_context import FaultContext, Probes
+    from lab.faults.state import FaultRecord
 
 _PROBES = 8
 

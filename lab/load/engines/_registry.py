@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
@@ -9,9 +11,6 @@ from lab.load.engines._engine import Engine
 from lab.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from lab.load.plan import EnginePlan
 
 ENGINES = Registry(Engine, package="lab.load.engines", group="routing_lab.engines", noun="engine")

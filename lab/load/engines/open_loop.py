@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -15,9 +17,6 @@ from lab.load.steps import connect, print_progress, raise_priority, write_summar
 from lab.load.summary import require_no_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from lab.load.plan import LoadPlan
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,6 @@ from lab.ops.roll.probe import balanced, figures, is_drawn, probe_load
 from lab.routing.compiled import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
-
     from lab.client.admin import AdminClient
     from lab.client.admin_values import PublishProgress
     from lab.load.progress import Progress

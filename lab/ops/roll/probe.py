@@ -7,6 +7,7 @@ the new and the old version get equally many requests at every step.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from random import Random
@@ -20,8 +21,6 @@ from lab.routing.keys import routing_key
 from lab.routing.schema import CONTEXT_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
-
     from lab.history import Record
     from lab.ops.roll.plan import RollPlan
     from lab.routing.compiled import Router

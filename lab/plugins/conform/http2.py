@@ -5,12 +5,10 @@ Frames: RFC 9113, section 4.1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import asyncio
+from typing import NamedTuple
 
 from lab.errors import UnitError
-
-if TYPE_CHECKING:
-    import asyncio
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD = 9

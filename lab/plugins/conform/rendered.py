@@ -8,13 +8,11 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from lab.errors import UnitError
 from lab.plugins.conform.table import CONDITIONS, METHOD, SHADOW, STICKY, WEIGHTS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _KEY_ALONE = "the lab's renderer routes on the key alone"
 _BY_CALLER = f"{_KEY_ALONE}; callers do that in its topology"

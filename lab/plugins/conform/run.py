@@ -7,7 +7,9 @@ import json
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError, LabError, UnitError
@@ -18,9 +20,6 @@ from lab.plugins.conform.models import Model
 from lab.plugins.conform.stage import TIMEOUT_S, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
     from lab.plugins.conform.control import Control
     from lab.plugins.conform.forms import ByHeader
     from lab.plugins.conform.models import Script

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +19,6 @@ from lab.plugins.conform.models import ID_BYTES, Script
 from lab.plugins.conform.table import Route, document
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-
     from lab.plugins.conform.control import Control
     from lab.plugins.conform.forms import ByHeader, Metadata
     from lab.plugins.conform.models import Model

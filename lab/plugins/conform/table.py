@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from lab.plugins.conform.forms import ByHeader
 
 WEIGHTS, STICKY, SHADOW, METHOD, CONDITIONS = "weights", "sticky", "shadow", "method", "conditions"

@@ -6,8 +6,9 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -15,10 +16,6 @@ import grpc.aio
 from lab.errors import InputError, UnitError
 from lab.plugins.conform.http2 import Connection
 from lab.reading import read_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 CONTAINERS = ipaddress.ip_network("198.18.0.0/15")
 """The lab's container networks: see :mod:`lab.runtime.compose.subnets`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -13,8 +14,6 @@ from lab.plain_text import printable
 from lab.plugins.conform.check import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.plugins.conform.check import Result
 
 _SUITE, _MAX_TEXT = "lab conform", 2_000

@@ -5,6 +5,7 @@ Here belongs everything that knows Kubernetes; ``lab.roles`` decides which units
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
@@ -12,8 +13,6 @@ from lab.plugins.kubernetes.options import OPTIONS_FILE, configure
 from lab.runtime._runtime import RuntimeKind, RuntimeOption
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.runtime._runtime import Runtime
 
 

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 import httpx2
 from httpx2.websockets import HTTPXWSException, WebSocketUpgradeError
@@ -18,7 +18,6 @@ from lightkube.config.client_adapter import ConnectionParams
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 from lightkube.core.decoders import decode_list, decode_status
 from lightkube.core.exceptions import ApiError, ConfigError
-from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.apps_v1 import Deployment, StatefulSet
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import (
@@ -39,6 +38,9 @@ from lightkube.types import CascadeType, PatchType
 from lab.errors import UnitError
 from lab.plugins.kubernetes.load_job import INDEX, JOB_NAME
 from lab.plugins.kubernetes.naming import INSTANCE, MANAGED_BY, POD, Manifest
+
+if TYPE_CHECKING:
+    from lightkube.models.meta_v1 import ObjectMeta
 
 MANAGER = "lab"
 """Field manager of server-side apply."""

@@ -6,10 +6,13 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lab.plugins.kubernetes.api import Api
 from lab.plugins.kubernetes.naming import DRIVER
 from lab.plugins.kubernetes.pods import RUNS
+
+if TYPE_CHECKING:
+    from lab.plugins.kubernetes.api import Api
 
 _IN_MEMORY = 16 * 1024 * 1024
 

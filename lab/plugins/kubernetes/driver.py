@@ -7,16 +7,18 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from lab.load.plan import UI_HOST_VARIABLE
-from lab.plugins.kubernetes.api import Api
 from lab.plugins.kubernetes.copying import bring_back, put
 from lab.plugins.kubernetes.naming import DRIVER
 from lab.plugins.kubernetes.pods import RUNS
 from lab.registry import PLUGINS
-from lab.runtime.cancellation import CancelToken
 from lab.runtime.driver_files import files_for, plugins_in
+
+if TYPE_CHECKING:
+    from lab.plugins.kubernetes.api import Api
+    from lab.runtime.cancellation import CancelToken
 
 _MARK = "LAB_RUN"
 _SIGNAL = f"""

@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TextIO
-
-from lightkube.resources.core_v1 import Pod
+from typing import TYPE_CHECKING, TextIO
 
 from lab.load.plan import PLAN_FILE, LoadPlan
 from lab.plugins.kubernetes import exec_relay
@@ -25,10 +23,14 @@ from lab.plugins.kubernetes.naming import DRIVER, Manifest
 from lab.plugins.kubernetes.pod_status import waits_for
 from lab.plugins.kubernetes.pods import RUNS
 from lab.registry import PLUGINS
-from lab.runtime.cancellation import CancelToken
 from lab.runtime.driver_files import files_for, plugins_in
 from lab.runtime.driver_process import coordinate_from_here
 from lab.waiting import eventually
+
+if TYPE_CHECKING:
+    from lightkube.resources.core_v1 import Pod
+
+    from lab.runtime.cancellation import CancelToken
 
 _STARTED_WITHIN = timedelta(minutes=5)  # nodes may have to pull the image
 _LETTERS = 8

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from lightkube.models.core_v1 import ContainerStatus
-from lightkube.resources.core_v1 import Pod
+from typing import TYPE_CHECKING
 
 from lab.errors import UnitError
+
+if TYPE_CHECKING:
+    from lightkube.models.core_v1 import ContainerStatus
+    from lightkube.resources.core_v1 import Pod
 
 # Reasons of a container that waits, for which it would wait in vain.
 _IN_VAIN = (

@@ -6,8 +6,12 @@ there; the file outlives the container, not its pod.
 
 from __future__ import annotations
 
-from lab.plugins.kubernetes.api import Api
+from typing import TYPE_CHECKING
+
 from lab.plugins.kubernetes.pods import HELD, STARTED_VARIABLE
+
+if TYPE_CHECKING:
+    from lab.plugins.kubernetes.api import Api
 
 _SIGNAL = f"""
 import os, pathlib, sys

@@ -13,12 +13,11 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from lightkube.resources.core_v1 import Node
 from lightkube.resources.storage_v1 import StorageClass
 
-from lab.client import Endpoints
 from lab.errors import InputError, LabError, UnitError
 from lab.identity.folder import version
 from lab.load.plan import PLAN_FILE, LoadPlan, read_plan
@@ -40,6 +39,9 @@ from lab.runtime.pod_site import HOME
 from lab.runtime.state import STATE_FILE, LabState, Running
 from lab.transport.security import MTLS
 from lab.waiting import eventually
+
+if TYPE_CHECKING:
+    from lab.client import Endpoints
 
 _AT_ONCE = 8
 _PLACED_WITHIN = timedelta(minutes=5)  # nodes may have to pull the image

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 EVERYTHING = frozenset({"use_case"})
 """What decides the use case decides with it which payloads and streams there are."""

@@ -8,15 +8,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import gevent
 import uvloop
 from gevent.event import AsyncResult
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
 
 _ENDED_WITHIN_S = 5.0
 

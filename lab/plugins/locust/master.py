@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -33,9 +35,6 @@ from lab.plugins.locust.user_process import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from lab.load.plan import LoadPlan
 
 NS = 1_000_000_000

@@ -7,12 +7,11 @@ and contiguous if the run has a schedule.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from random import Random
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from random import Random
-
     from lab.load.arrivals import Schedule, Share
 
 NS = 1_000_000_000

@@ -6,19 +6,17 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab import CHECKOUT
 from lab.errors import InputError
 from lab.load.plan import CHOSEN_FIELDS, EnginePlan
 from lab.plugins.locust.decided_fields import EVERYTHING, decided_by
 from lab.reading import MAX_SMALL_BYTES, read_text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 NAME = "locust"
 LOOPBACK = "127.0.0.1"

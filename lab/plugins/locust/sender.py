@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 from time import monotonic_ns
 from typing import TYPE_CHECKING
@@ -10,8 +11,6 @@ from lab.load.open_loop import BURST, NEVER, RequestSender
 from lab.load.outcome import NEVER_SENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.history import SpoolWriter
     from lab.load.arrivals import Share
     from lab.load.mix import Payload, RequestSpec

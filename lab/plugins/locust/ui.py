@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -15,8 +16,6 @@ from lab.load.plan import UI_HOST_VARIABLE
 from lab.plugins.locust.plan import LOOPBACK, check_free
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from locust.env import Environment
     from locust.web import WebUI
 

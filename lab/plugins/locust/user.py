@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,8 +12,6 @@ from lab.errors import LabError
 from lab.plugins.locust.pacing import ClosedLoopPacing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from locust.env import Environment
 
     from lab.load.outcome import Outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Mapping
 from random import Random
 from time import monotonic_ns
 from typing import TYPE_CHECKING
@@ -19,8 +20,6 @@ from lab.plugins.locust.pacing import NS, ClosedLoopPacing, RatePacing, Schedule
 from lab.plugins.locust.sender import QueuedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from locust.env import Environment
 
     from lab.load.arrivals import Schedule, Share

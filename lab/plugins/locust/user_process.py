@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,8 +36,6 @@ from lab.plugins.locust.user import LabUser
 from lab.plugins.locust.user_pool import UserPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from lab.load.plan import LoadPlan
     from lab.load.summary import ShardResult
 

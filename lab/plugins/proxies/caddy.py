@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -15,8 +16,6 @@ from services.renderer.child import Child
 from services.renderer.proxy import ProxyRenderer, Upstream
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from services.renderer.proxy import Configuration
 
 _REMEDY = "`make proxies`, or pip install 'inference-routing-lab[proxies]'"

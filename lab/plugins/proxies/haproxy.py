@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from itertools import count, islice
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ from services.renderer.child import Child
 from services.renderer.proxy import ProxyRenderer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from services.renderer.proxy import Configuration, Upstream
 
 _REMEDY = "`make proxies`, or install haproxy 3.0 or later"

@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Collection
 from functools import cache
 from hashlib import blake2s
 from pathlib import Path
@@ -28,8 +29,6 @@ from services.renderer.child import Child, path_of
 from services.renderer.proxy import ProxyRenderer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from services.renderer.proxy import Configuration, Upstream
 
 _FILE, _SOCKET, _SCRIPT = "nginx.conf", "keys.sock", Path(__file__).with_suffix(".js")

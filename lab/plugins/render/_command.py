@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,8 +21,6 @@ from lab.routing.yaml_nodes import dotted
 from lab.spec import SIZES, override, read_spec, spec_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from lab.plugins.render import Rendering, Target, Unexpressed
     from lab.routing.yaml_nodes import Node
 

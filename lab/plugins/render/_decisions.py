@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from lab.errors import InputError
 from lab.routing.buckets import BUCKETS
-from lab.routing.checks import Path
 from lab.routing.rules import DEFAULT_RULE, Conditions, Rule, UseCase
+
+if TYPE_CHECKING:
+    from lab.routing.checks import Path
 
 USE_CASE_HEADER = "x-use-case"
 _MOST = 500

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.identity.names import host_name
 from lab.plugins.render._decisions import (
@@ -29,11 +29,13 @@ from lab.plugins.render._decisions import (
 from lab.plugins.render._target import REFUSED, Source, Unexpressed
 from lab.plugins.render._unexpressed import expressed_otherwise
 from lab.routing.compiled import Router
-from lab.routing.document import RouteTable
 from lab.routing.keys import HEADER
-from lab.routing.rules import UseCase
 from lab.routing.uses import Grant, grants_of
 from models.apis import APIS
+
+if TYPE_CHECKING:
+    from lab.routing.document import RouteTable
+    from lab.routing.rules import UseCase
 
 Manifest = dict[str, Any]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab.plugins.kubernetes.naming import GROUP, Manifest, Setting, labels, manifest, selector
 from lab.plugins.kubernetes.pods import (
@@ -18,8 +19,10 @@ from lab.plugins.kubernetes.pods import (
 from lab.plugins.kubernetes.policies import allow
 from lab.plugins.kubernetes.site import number_of
 from lab.roles import CALLER, Plan
-from lab.routing.document import RouteTable
 from lab.transport.security import MTLS
+
+if TYPE_CHECKING:
+    from lab.routing.document import RouteTable
 
 GATEWAY, MASTER, WORKER, FILES = "gateway", "locust-master", "locust-worker", "locustfile"
 WORKERS = 2

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lab.routing.checks import Path
-from lab.routing.document import RouteTable
-from lab.spec import LabSpec
+if TYPE_CHECKING:
+    from lab.routing.checks import Path
+    from lab.routing.document import RouteTable
+    from lab.spec import LabSpec
 
 DEFAULT_SLO = 0.999
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.plugins.render._target import Unexpressed
-from lab.routing.checks import Path
-from lab.routing.rules import UseCase
+
+if TYPE_CHECKING:
+    from lab.routing.checks import Path
+    from lab.routing.rules import UseCase
 
 
 class Why(NamedTuple):

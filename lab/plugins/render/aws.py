@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.plugins.render._target import REFUSED, Rendering, Source, Target, Unexpressed, yaml_of
 from lab.plugins.render._unexpressed import CORE, Reasons, Why, unexpressed_settings
 from lab.routing.compiled import Router
-from lab.routing.document import RouteTable
 from lab.routing.keys import HEADER
-from lab.routing.resilience import Policy
 from lab.routing.uses import policies_of
+
+if TYPE_CHECKING:
+    from lab.routing.document import RouteTable
+    from lab.routing.resilience import Policy
 
 PORT = 9000
 MOST_VALUES = 5

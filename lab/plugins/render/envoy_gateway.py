@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from lab.plugins.render._grpc_routes import AUTHORITY, Manifest, backend_tls, routes_of
 from lab.plugins.render._target import Rendering, Source, Target, yaml_of
@@ -10,7 +11,9 @@ from lab.plugins.render._unexpressed import CORE, Reasons, Why, unexpressed_sett
 from lab.plugins.render.gateway_api import GATEWAY, gateway
 from lab.plugins.render.istio import budget, duration, retry_on
 from lab.routing.compiled import Router
-from lab.routing.resilience import Policy, Retries
+
+if TYPE_CHECKING:
+    from lab.routing.resilience import Policy, Retries
 
 API = "gateway.envoyproxy.io/v1alpha1"
 _CLASS = "envoy-gateway"

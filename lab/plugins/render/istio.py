@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.identity.names import TRUST_DOMAIN, host_name
 from lab.plugins.render._decisions import USE_CASE_HEADER, Cube, Entry, TooManyError, entries_of, header_of, in_header
 from lab.plugins.render._target import REFUSED, Rendering, Source, Target, Unexpressed, yaml_of
 from lab.plugins.render._unexpressed import CORE, Reasons, Why, expressed_otherwise, unexpressed_settings
 from lab.routing.compiled import Router
-from lab.routing.document import RouteTable
 from lab.routing.keys import HEADER
-from lab.routing.resilience import Policy, Retries
-from lab.routing.rules import UseCase
 from lab.routing.uses import policies_of
+
+if TYPE_CHECKING:
+    from lab.routing.document import RouteTable
+    from lab.routing.resilience import Policy, Retries
+    from lab.routing.rules import UseCase
 
 Manifest = dict[str, Any]
 

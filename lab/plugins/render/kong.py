@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.plugins.render._decisions import USE_CASE_HEADER, Cube, Entry, TooManyError, entries_of, header_of, in_header
 from lab.plugins.render._target import REFUSED, Rendering, Source, Target, Unexpressed, yaml_of
 from lab.plugins.render._unexpressed import CORE, Reasons, Why, expressed_otherwise, unexpressed_settings
 from lab.routing.compiled import Router
 from lab.routing.keys import HEADER
-from lab.routing.resilience import Policy
-from lab.routing.rules import UseCase
 from lab.routing.uses import policies_of
+
+if TYPE_CHECKING:
+    from lab.routing.resilience import Policy
+    from lab.routing.rules import UseCase
 
 PORT = 9000
 _COMMENT = """\

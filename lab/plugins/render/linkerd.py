@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lab.plugins.render._grpc_routes import PORT, Manifest, Routes, routes_of
 from lab.plugins.render._target import Rendering, Source, Target, yaml_of
 from lab.plugins.render._unexpressed import CORE, Reasons, Why, unexpressed_settings
 from lab.plugins.render.istio import duration
 from lab.routing.compiled import Router
-from lab.routing.resilience import Retries
+
+if TYPE_CHECKING:
+    from lab.routing.resilience import Retries
 
 SERVICE = "models"
 """The Service that callers connect to."""

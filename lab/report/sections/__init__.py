@@ -5,14 +5,13 @@ The template of its name lays it out. To add a section, add a module, a template
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.report.sections import answers, latency, machine, timeline, verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from lab.report.picture import AnyChart
     from lab.report.run import ReportedRun
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ from lab.report.run import PERCENTILES, origins
 from lab.report.scales import logarithmic, nines_of, percentiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from lab.report.run import ReportedRun
 
 _POINTS = 200

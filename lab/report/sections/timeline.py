@@ -6,6 +6,7 @@ A scenario's run also shows the scenario's steps.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,6 @@ from lab.report.scales import linear, logarithmic
 from lab.runs.events import undone_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     import numpy.typing as npt
 
     from lab.report.run import ReportedRun

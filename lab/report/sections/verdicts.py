@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +10,6 @@ from typing import TYPE_CHECKING
 from lab.load.arrivals import arrivals_to_document
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.load.arrivals import ArrivalPlan
     from lab.load.plan import LoadPlan
     from lab.report.run import ReportedRun

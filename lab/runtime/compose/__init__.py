@@ -5,14 +5,13 @@ Here belongs everything that knows Docker; ``lab.roles`` decides which units the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.runtime._runtime import RuntimeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
     from lab.runtime._runtime import Runtime
     from lab.runtime.finding import Finding
 

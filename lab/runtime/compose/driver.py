@@ -7,21 +7,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from docker.errors import APIError, NotFound
-from docker.models.containers import Container
 from docker.types import Mount
 
 from lab.load.plan import PLAN_FILE, UI_HOST_VARIABLE, read_plan
 from lab.registry import PLUGINS
-from lab.runtime.cancellation import CancelToken
 from lab.runtime.compose import copying, engine
-from lab.runtime.compose.project import Project
 from lab.runtime.driver_files import files_for, plugins_in
 from lab.runtime.driver_process import coordinate_from_here
 from lab.runtime.pod_site import IDENTITY
 from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+    from lab.runtime.cancellation import CancelToken
+    from lab.runtime.compose.project import Project
 
 _DRIVER = "driver"
 _RUNS = "/runs"

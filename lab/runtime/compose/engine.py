@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from ipaddress import IPv4Network
+from typing import TYPE_CHECKING
 
 import docker
 import requests
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException
-from docker.models.containers import Container
 
 from lab.errors import UnitError
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
 
 REMEDY = "start Docker, or run `make engine`; `--runtime process` needs none"
 

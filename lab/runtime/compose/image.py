@@ -13,14 +13,17 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import docker
 from docker.errors import APIError, ImageNotFound
 from filelock import FileLock
 
 from lab import CHECKOUT
 from lab.runtime import reservations
 from lab.runtime.compose import engine
+
+if TYPE_CHECKING:
+    import docker
 
 REPOSITORY = "inference-routing-lab"
 BASE_IMAGES = ("python:3.13-slim", f"{REPOSITORY}-base:local")

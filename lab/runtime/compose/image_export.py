@@ -9,13 +9,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-
-import docker
+from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
 from lab.errors import UnitError
 from lab.runtime.compose import engine, image
 from lab.runtime.compose.__main__ import fixed_site, standalone_document
+
+if TYPE_CHECKING:
+    import docker
 
 
 def save(client: docker.DockerClient, say: Callable[[str], None], folder: Path) -> list[str]:

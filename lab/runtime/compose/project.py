@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import docker
 from docker.errors import APIError, NotFound
-from docker.models.containers import Container
 
-from lab.roles import Unit
 from lab.runtime.compose import document, engine
 from lab.runtime.compose.copying import USER
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+    from lab.roles import Unit
 
 # By image, as running a command in a container takes twenty times as long as reading its log.
 _PYTHONS: dict[str, str] = {}

@@ -10,12 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from docker.errors import APIError, NotFound
 
 from lab import CHECKOUT
-from lab.client import Endpoints
 from lab.errors import LabError, SpecError
 from lab.load.plan import PLAN_FILE, read_plan
 from lab.roles import ACCESS_LOG, CONTROL_PLANE, Plan, Unit
@@ -31,6 +30,9 @@ from lab.runtime.process import memory_watch
 from lab.runtime.state import Running
 from lab.transport.security import MTLS
 from lab.waiting import POLL_INTERVAL
+
+if TYPE_CHECKING:
+    from lab.client import Endpoints
 
 _AT_ONCE = 8
 _STOP_TIMEOUT_S = 6

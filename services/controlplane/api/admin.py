@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,8 +19,6 @@ from services.controlplane.api.nodes import listed
 from services.controlplane.registry.records import ENDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
-
     from google.protobuf import timestamp_pb2
 
     from services.controlplane.api.audit import AuditLog

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,6 @@ from models.proto.control.v1 import acts_pb2, admin_pb2, faults_pb2
 from services.controlplane.registry.revisions import best_effort
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from google.protobuf.message import Message
 
     from services.controlplane.registry.revisions import Registry

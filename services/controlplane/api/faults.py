@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,8 +13,6 @@ from models.proto.control.v1 import faults_pb2, faults_pb2_grpc, rules_pb2
 from services.controlplane.publishing.rules_feed import whole_update
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from services.controlplane.nodes.subscribers import Subscriber
     from services.controlplane.publishing.publisher import Publisher
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from lab.transport.xds import ROLE as PROXYLESS
@@ -11,8 +12,6 @@ from models.proto.control.v1 import admin_pb2
 from services.controlplane.api.audit import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from services.controlplane.nodes.admission import Admission, Refused
     from services.controlplane.nodes.subscribers import Subscriber
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,6 @@ from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
 from services.controlplane.nodes.membership import HOST_TIMEOUT_S, Member
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-
     from services.controlplane.api.audit import AuditLog
     from services.controlplane.nodes.assignments import Version
     from services.controlplane.nodes.membership import Membership

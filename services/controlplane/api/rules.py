@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,8 +16,6 @@ from services.controlplane.nodes.admission import Claim, NodeRefusedError
 from services.controlplane.publishing.rules_feed import MAX_REVISION, LeftBehindError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from services.controlplane.nodes.admission import Admission
     from services.controlplane.publishing.rules_feed import RulesFeed
 

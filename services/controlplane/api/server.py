@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from envoy.service.discovery.v3 import ads_pb2, ads_pb2_grpc
@@ -26,8 +27,6 @@ from services.controlplane.nodes.admission import Admission
 from services.controlplane.xds.service import Discovery, LoadReports
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
     import grpc.aio
 
     from services.controlplane.publishing.publisher import Publisher

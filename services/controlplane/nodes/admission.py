@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,8 +23,6 @@ from lab.transport.xds import is_node_of
 from services.controlplane.registry.revisions import best_effort
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-
     from lab.identity import Identity
     from services.controlplane.registry.revisions import Registry
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,8 +18,6 @@ from lab.errors import PublishError
 from services.controlplane.nodes.assignments import NOTHING, Version
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-
     from lab.routing.uses import Grant
     from services.controlplane.nodes.assignments import Assignment
     from services.controlplane.nodes.registration_log import RegistrationLog

@@ -11,17 +11,13 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from lab.errors import PublishError
 from lab.transport.xds import ROLE as PROXYLESS
 from services.controlplane.registry.records import Acknowledgement
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-
 
 log = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.routing.difference import difference
@@ -17,8 +18,6 @@ from services.controlplane.xds.resources import endpoint_set_name, split_endpoin
 from services.controlplane.xds.store import ResourceStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-
     from lab.routing.resilience import Policy
     from services.controlplane.nodes.subscribers import Subscribers
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from lab.routing.difference import difference
@@ -16,8 +17,6 @@ from lab.routing.uses import Uses
 from services.controlplane.nodes.assignments import NOTHING, Assignment, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
     from lab.routing.document import ModelVersion
     from lab.routing.uses import Grant
 

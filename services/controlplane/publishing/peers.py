@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,8 +18,6 @@ from lab.errors import PublishError, RegistryError, StaleRevisionError
 from services.controlplane.registry.records import ENDS, Event, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     from services.controlplane.registry.records import Acknowledgement, StoredEvent
     from services.controlplane.registry.revisions import Registry
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from services.controlplane.registry.records import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
-
     from services.controlplane.nodes.membership import Membership
     from services.controlplane.nodes.subscribers import Subscribers
 

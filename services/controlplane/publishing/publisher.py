@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -35,8 +36,6 @@ from services.controlplane.registry.records import Acknowledgement, Event, Phase
 from services.controlplane.registry.revisions import best_effort
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
-
     from services.controlplane.publishing.peers import PhaseSync
     from services.controlplane.registry.revisions import Registry
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from services.controlplane.registry.records import StoredReplica
 from services.controlplane.registry.revisions import best_effort
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
-
     from services.controlplane.nodes.membership import Member
     from services.controlplane.registry.revisions import Registry
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -18,8 +19,6 @@ from services.controlplane.nodes.subscribers import Subscriber, Subscribers
 from services.controlplane.xds.resources import endpoint_set_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-
     from lab.routing.document import ModelVersion
 
 T = TypeVar("T")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.errors import RegistryError
 from services.controlplane.registry.sql import APPEND_ONLY, SCHEMA, SqlSession
@@ -22,8 +23,6 @@ try:
 except ImportError as error:
     raise RegistryError("a store in PostgreSQL needs psycopg: make .venv/with-postgres") from error
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
 
 log = logging.getLogger(__name__)
 

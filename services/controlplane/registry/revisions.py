@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import astuple
 from pathlib import Path
@@ -30,8 +31,6 @@ from services.controlplane.registry.sqlite import SqliteSession
 from services.controlplane.registry.table_diff import apply_diff, diff
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-
     from lab.routing.difference import Difference
     from services.controlplane.registry.sql import SqlSession
 

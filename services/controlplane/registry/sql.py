@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ClassVar
 
 from lab.errors import RegistryError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
 
 # {key}: auto-incremented primary key; {number}: 64-bit integer; {strict}: enforces column types.
 SCHEMA = """

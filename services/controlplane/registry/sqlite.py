@@ -10,15 +10,13 @@ import asyncio
 import fcntl
 import sqlite3
 import time
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import IO
 
 from lab.errors import RegistryError
 from services.controlplane.registry.sql import APPEND_ONLY, SCHEMA, SqlSession
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
-    from pathlib import Path
 
 _SCHEMA = SCHEMA.format(key="INTEGER PRIMARY KEY AUTOINCREMENT", number="INTEGER", strict="STRICT", rowid="") + "".join(
     f"""

@@ -6,13 +6,12 @@ A diff has the shape of a document: section → name → entry, or None for a re
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lab.routing.difference import changed_entries, same
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.routing.difference import Difference
 
 Document = dict[str, dict[str, Any]]

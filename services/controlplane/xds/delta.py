@@ -10,6 +10,7 @@ first request to a key while there is no control plane.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from envoy.service.discovery.v3 import discovery_pb2
@@ -34,8 +35,6 @@ from services.controlplane.xds.store import NodeStream
 from services.controlplane.xds.tenants import NAME as TENANTS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
     from services.controlplane.nodes.subscribers import Subscriber
     from services.controlplane.xds.identity import TransportSocket
     from services.controlplane.xds.progress import Subscription

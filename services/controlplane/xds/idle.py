@@ -9,11 +9,8 @@ removed once the node has acknowledged the name and two more reports show nothin
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
 
 _QUIET_REPORTS = 2
 """A request may have been inside the node's filters when the node acknowledged."""

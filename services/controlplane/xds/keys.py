@@ -10,7 +10,8 @@ caller's certificate, as a gateway does (:meth:`services.gateway.tenant_quota.Li
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from envoy.config.core.v3 import base_pb2, extension_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
@@ -19,10 +20,6 @@ from lab.identity import OPERATOR, Identity
 from lab.routing.keys_in_lua import GUARD
 from lab.routing.limits import DEFAULT, limits_of
 from services.controlplane.xds.resources import Resource, packed, resource
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any
 
 NAME = "keys"
 """Name of the filter, and so of the resource that Envoys subscribe to."""

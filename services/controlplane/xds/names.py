@@ -8,17 +8,14 @@ only once: after a removal the Envoy must ask for ``cw-ranker.v1~1`` instead of 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2, extension_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 
 from services.controlplane.xds.resources import Resource, packed
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 NAME = "names"
 """Name of the filter, and so of the resource that Envoys subscribe to."""

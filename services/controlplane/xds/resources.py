@@ -9,6 +9,7 @@ are current.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import blake2b
@@ -31,8 +32,6 @@ from lab.transport.xds import LISTENER as LISTENER_NAME
 from services.controlplane.xds import policies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from google.protobuf.message import Message
 
     from lab.pickers import Picker

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lab.pickers import DEFAULT_PICKER, PICKERS
@@ -27,8 +28,6 @@ from services.controlplane.xds.tenants import NAME as TENANTS
 from services.controlplane.xds.tenants import tenant_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-
     from lab.routing.resilience import Policy
     from services.controlplane.nodes.subscribers import Subscriber
     from services.controlplane.xds.identity import TransportSocket

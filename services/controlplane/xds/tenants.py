@@ -5,7 +5,8 @@ Concurrency limits are not supported here: the filter does not count requests in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
 from envoy.config.core.v3 import base_pb2, extension_pb2
 from envoy.config.route.v3 import route_components_pb2
@@ -18,10 +19,6 @@ from google.protobuf import duration_pb2, wrappers_pb2
 from lab.routing.limits import DEFAULT, MOST_UNNAMED, Limit, limits_of
 from services.controlplane.xds.keys import ACCOUNT, CLAIMED, CLAIMS, METADATA
 from services.controlplane.xds.resources import Resource, packed, resource
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
 
 NAME = "tenants"
 """Name of the filter, and so of the resource that its Envoy subscribes to."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -12,9 +14,6 @@ from lab.errors import UnitError
 from services.renderer.child import Child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from lab.plugins.conform.control import Document
 
 _REMEDY = "install the lab as its README says, Envoy comes with it"

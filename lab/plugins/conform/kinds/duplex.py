@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import grpc
@@ -12,8 +13,6 @@ from lab.plugins.conform.forms import BY_HEADER
 from lab.plugins.conform.table import route
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from lab.plugins.conform.check import Finding
     from lab.plugins.conform.models import Received
     from lab.plugins.conform.stage import Stage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from lab.plugins.conform.check import Check, failed, passed
@@ -10,8 +11,6 @@ from lab.plugins.conform.models import signed
 from lab.plugins.conform.table import route
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from lab.plugins.conform.check import Figure, Finding
     from lab.plugins.conform.models import Received
     from lab.plugins.conform.stage import Stage

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from lab.plugins.conform.check import Check, failed, passed
@@ -12,8 +13,6 @@ from lab.plugins.conform.models import signed
 from lab.plugins.conform.table import Backend, Route
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from lab.plugins.conform.check import Figure, Finding
     from lab.plugins.conform.models import Received
     from lab.plugins.conform.stage import Stage

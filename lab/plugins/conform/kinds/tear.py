@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from lab.plugins.conform.stage import FOLLOWS_WITHIN_S
 from lab.plugins.conform.table import route
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.plugins.conform.check import Finding
     from lab.plugins.conform.stage import Stage
 
