@@ -34,7 +34,7 @@ aiohttp.web asyncio.base_events asyncio.streams.start_ asyncio.subprocess grpc.a
 http.server multiprocessing nbclient socket socketserver subprocess
 doctor lab.cli.doctor lab.ops.doctor lab.bench.harness.metronome lab.console.actions lab.console.server
 lab.bench.since lab.load.coordinator.Shards lab.plugins.locust lab.roles._plan.plan lab.runs.version lab.runtime.ports
-lab.runtime.process lab.transport.rest.RestServer lab.transport.servers.listen models.proto.generate
+lab.runtime.process lab.transport.rest_server.RestServer lab.transport.servers.listen models.proto.generate
 lab.runtime.choose tests.fuzz.targets tests.runtime.conftest.engine
 tests.cli.test_hostile_options.test_a_hostile_file_is_refused tests.cli.test_load_rate.test_the_command_chooses
 """

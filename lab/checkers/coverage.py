@@ -19,7 +19,7 @@ from lab.checkers.revision_timeline import reference
 from lab.measure.binomial import sigmas, tail
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Asks, Evidence
+    from lab.checkers.evidence import Evidence, RequestMix
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record
 
@@ -48,10 +48,10 @@ def too_little(evidence: Evidence, answered: Iterable[Record]) -> list[str]:
     fewer requests met it than 5 sigma below what the mix leads one to expect, or if none of those was answered.
 
     Args:
-        evidence: of the run; without its mix (``asks``), nothing is known to be missing.
+        evidence: of the run; without its ``request_mix``, nothing is known to be missing.
         answered: the records of requests that were answered, or refused as the rules say.
     """
-    if evidence.asks is None:
+    if evidence.request_mix is None:
         return []
     groups: dict[str, _Met] = {}
     by_revision: dict[int, _Met] = {}
@@ -62,13 +62,13 @@ def too_little(evidence: Evidence, answered: Iterable[Record]) -> list[str]:
             continue
         met = by_revision.get(rules.number)
         if met is None:
-            met = by_revision[rules.number] = groups.setdefault(_rules_of(rules, evidence.asks), _Met(rules))
+            met = by_revision[rules.number] = groups.setdefault(_rules_of(rules, evidence.request_mix), _Met(rules))
         places = met.rules.places(record)
         met.sent += 1
         met.asked[places] += 1
         if record.sequence in ok:
             met.answered[places] += 1
-    return [text for met in groups.values() for text in _missed(met, evidence.asks)]
+    return [text for met in groups.values() for text in _missed(met, evidence.request_mix)]
 
 
 def places_met(evidence: Evidence) -> dict[str, int]:
@@ -99,17 +99,17 @@ def _each(together: Mapping[tuple[str, ...], int]) -> Counter[str]:
     return counts
 
 
-def _rules_of(rules: Rules, asks: Asks) -> str:
+def _rules_of(rules: Rules, request_mix: RequestMix) -> str:
     """Returns a key that is equal for tables with the same rules, as when only a model moves."""
     use_cases = rules.revision.document["use_cases"]
-    return json.dumps([use_cases.get(name) for name in asks.use_cases])
+    return json.dumps([use_cases.get(name) for name in request_mix.use_cases])
 
 
-def _missed(met: _Met, asks: Asks) -> Iterator[str]:
+def _missed(met: _Met, request_mix: RequestMix) -> Iterator[str]:
     if met.sent < LEAST_EXPECTED:
         return
     document, all_asked, all_answered = met.rules.revision.document, _each(met.asked), _each(met.answered)
-    drawn = Counter(place for use_case, context in _drawn(asks) for place in passed(document, use_case, context))
+    drawn = Counter(place for use_case, context in _drawn(request_mix) for place in passed(document, use_case, context))
     for place, hits in drawn.items():
         share = (hits - SIGMAS * hits**0.5) / DRAWN  # the least that the draw leaves possible
         expected = met.sent * share
@@ -122,17 +122,17 @@ def _missed(met: _Met, asks: Asks) -> Iterator[str]:
             yield f"{place}: none of {asked} requests was answered"
 
 
-def _drawn(asks: Asks) -> Iterator[tuple[str, dict[str, str]]]:
+def _drawn(request_mix: RequestMix) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields requests of the plan's mix, drawn by the checkers' own generator."""
     random = Random("coverage")  # noqa: S311 (not security-relevant)
-    choices: Sequence[tuple[str, tuple[str, ...]]] = tuple(asks.contexts.items())
-    edge_cases = cycle(asks.edge_cases) if asks.edge_cases and asks.edge_every else None
+    choices: Sequence[tuple[str, tuple[str, ...]]] = tuple(request_mix.contexts.items())
+    edge_cases = cycle(request_mix.edge_cases) if request_mix.edge_cases and request_mix.edge_every else None
     for number in range(1, DRAWN + 1):
-        context = {"caller": asks.caller, "traffic_origin": asks.traffic_origin}
-        context["user_id"] = f"u{random.randrange(asks.users)}"
+        context = {"caller": request_mix.caller, "traffic_origin": request_mix.traffic_origin}
+        context["user_id"] = f"u{random.randrange(request_mix.users)}"
         context.update((name, random.choice(values)) for name, values in choices)
-        use_case = random.choice(asks.use_cases)
-        if edge_cases is not None and number % asks.edge_every == 0:
+        use_case = random.choice(request_mix.use_cases)
+        if edge_cases is not None and number % request_mix.edge_every == 0:
             use_case, own = next(edge_cases)
             context |= own
         yield use_case, context

@@ -26,7 +26,7 @@ CLOCKS_NS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asks:
+class RequestMix:
     """The mix of requests that a run's plan draws, each field by itself and uniformly.
 
     Attributes:
@@ -76,7 +76,7 @@ class Registrations:
 
 
 @dataclass(frozen=True, slots=True)
-class Disturbance:
+class FaultWindow:
     """A fault, or another operation that breaks something, as marked while the run went on.
 
     Attributes:
@@ -120,7 +120,7 @@ class Disturbance:
 
 
 @dataclass(frozen=True, slots=True)
-class Unheard:
+class ArrivalGap:
     """A replica that cannot say what it received during the whole run: what only it could show is unknown.
 
     Attributes:
@@ -174,7 +174,7 @@ class Abilities:
     proves_callers: bool = False
 
 
-class Probe(NamedTuple):
+class ProbeAnswer(NamedTuple):
     """A resolver's answer to a probe; times are Unix nanoseconds.
 
     Attributes:
@@ -232,12 +232,12 @@ class Evidence:
         timeout_s: of a request, by the plan, seconds; None if it is not known.
         window_ns: when the run began and ended, Unix nanoseconds; None if it is not known.
         registrations: of model replicas; None if the control plane was not asked.
-        asks: the mix of requests that was planned; None if something else than the plan's mix decides what is asked.
-        disturbances: that were marked before or during the run.
+        request_mix: that was planned; None if something else than the plan's mix decides what is asked.
+        fault_windows: that were marked before or during the run.
         abilities: of the topology.
         arrivals: what model replicas received during the run, other callers' requests included; None if they were not
             asked.
-        unheard: the replicas that cannot say all of it.
+        arrival_gaps: the replicas that cannot say all of it.
         availability_slo: share of requests that must be answered, 0 to 1, of the run and of each use case; None without
             such an objective.
         plan: the requests that were to be sent, computed without the driver's code; None if nothing planned them.
@@ -264,14 +264,14 @@ class Evidence:
     timeout_s: float | None = None
     window_ns: tuple[int, int] | None = None
     registrations: Registrations | None = None
-    asks: Asks | None = None
-    disturbances: Sequence[Disturbance] = ()
+    request_mix: RequestMix | None = None
+    fault_windows: Sequence[FaultWindow] = ()
     abilities: Abilities = Abilities()
     arrivals: Sequence[Arrival] | None = None
-    unheard: Sequence[Unheard] = ()
+    arrival_gaps: Sequence[ArrivalGap] = ()
     availability_slo: float | None = None
     plan: PlannedRun | None = None
-    probes: Sequence[Probe] = ()
+    probes: Sequence[ProbeAnswer] = ()
     shares: Callable[[int], Sequence[float]] | None = even_shares
     receipt_key: str = ""
     drivers: Sequence[Driver] = ()

@@ -10,7 +10,7 @@ from lab.checkers.extra_attempts import Owed
 from lab.checkers.plain_policy import FALLS_BACK
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Abilities, Disturbance
+    from lab.checkers.evidence import Abilities, FaultWindow
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record
     from lab.history.arrivals import Arrival
@@ -32,7 +32,7 @@ _TIMER_LATE_NS = 100_000_000  # a busy proxy's timers fire late
 class VersionPath:
     """The versions that one request may reach by one revision, in order; ``seen``: no attempt at them is missing."""
 
-    def __init__(self, rules: Rules, record: Record, met: Sequence[Disturbance], *, seen: bool) -> None:
+    def __init__(self, rules: Rules, record: Record, met: Sequence[FaultWindow], *, seen: bool) -> None:
         self._clusters = rules.versions(record)
         self._keys = list(self._clusters)
         self._rules, self._record, self._met, self.seen = rules, record, met, seen

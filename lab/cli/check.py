@@ -13,7 +13,7 @@ from lab.cli.options import Json, availability_of
 from lab.cli.verdicts import finish
 from lab.errors import InputError
 from lab.registry import add_plugins
-from lab.runs import ParallelResult, Terms, judge, runs_in
+from lab.runs import Objectives, ParallelResult, judge, runs_in
 
 Claims = Annotated[
     str,
@@ -47,16 +47,16 @@ def check(
 
     Only the latencies: lab check runs/default/latest --claims timing
     """
-    terms = terms_of(claims, slo)
+    objectives = objectives_of(claims, slo)
     folder = run_dir.resolve()
     runs = runs_in(folder)
     for file in checker or ():
         add_checker(file)
-    judged = tuple(judge(each, terms=terms) for each in runs)
+    judged = tuple(judge(each, objectives=objectives) for each in runs)
     finish(judged[0] if runs == [folder] else ParallelResult(folder, judged), as_json=as_json)
 
 
-def terms_of(claims: str, slo: str | None) -> Terms:
+def objectives_of(claims: str, slo: str | None) -> Objectives:
     """Parses ``--claims`` and ``--slo``.
 
     Raises:
@@ -65,7 +65,7 @@ def terms_of(claims: str, slo: str | None) -> Terms:
     names = [name.strip() for name in claims.split(",") if name.strip()]
     if not names or not set(names) <= set(Claim):
         raise InputError(f"--claims: {claims!r} is no list of claims; write some of {','.join(Claim)}")
-    return Terms(claims=tuple(map(Claim, names)), availability_slo=None if slo is None else availability_of(slo))
+    return Objectives(claims=tuple(map(Claim, names)), availability_slo=None if slo is None else availability_of(slo))
 
 
 def add_checker(file: Path) -> None:

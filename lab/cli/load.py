@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lab.bounds import COUNT, RATE, REQUESTS, SECONDS, SEED, SPEEDUP, USERS
-from lab.cli.check import DEFAULT_CLAIMS, Claims, Slo, terms_of
+from lab.cli.check import DEFAULT_CLAIMS, Claims, Slo, objectives_of
 from lab.cli.knee import knee
 from lab.cli.options import ALL_PERCENT, DEFAULT_TOPOLOGY, Json, Name, completed_by, read_pairs, with_options
 from lab.cli.output import progress_console
@@ -182,7 +182,7 @@ def load(
         engine=driven,
         processes=processes,
         drivers=drivers,
-        terms=terms_of(claims, slo),
+        objectives=objectives_of(claims, slo),
     )
     if find_knee:
         if not is_open_loop or len(callers) * len(topologies) > 1:
@@ -190,7 +190,7 @@ def load(
                 "--find-knee: needs one caller, one topology and an open loop at a rate; leave the others out"
             )
         chosen.say_once()
-        answered = options.terms.availability_slo or ANSWERED
+        answered = options.objectives.availability_slo or ANSWERED
         outcome = knee(lab, options, Objective(answered, p99_ms), as_json=as_json)
         raise typer.Exit(EXIT_STATUS[outcome])
     if p99_ms is not None:

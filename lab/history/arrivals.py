@@ -43,7 +43,7 @@ class Arrival(NamedTuple):
     via: str = NOT_RECORDED
 
 
-class Heard(NamedTuple):
+class ArrivalCoverage(NamedTuple):
     """What a replica could say about what it received.
 
     Attributes:
@@ -57,7 +57,7 @@ class Heard(NamedTuple):
     error: str = ""
 
 
-def write_arrivals(path: Path, arrivals: Sequence[Arrival], heard: Mapping[str, Heard]) -> None:
+def write_arrivals(path: Path, arrivals: Sequence[Arrival], heard: Mapping[str, ArrivalCoverage]) -> None:
     """Writes what replicas received, and what each could say.
 
     Raises:
@@ -75,7 +75,7 @@ def write_arrivals(path: Path, arrivals: Sequence[Arrival], heard: Mapping[str, 
         raise RunError(f"{path}: cannot be written: {error}") from error
 
 
-def read_arrivals(path: Path) -> tuple[list[Arrival], dict[str, Heard]]:
+def read_arrivals(path: Path) -> tuple[list[Arrival], dict[str, ArrivalCoverage]]:
     """Returns what replicas received, in no order, and what each could say.
 
     Raises:
@@ -91,7 +91,9 @@ def read_arrivals(path: Path) -> tuple[list[Arrival], dict[str, Heard]]:
             table = table.append_column(schema.field("via"), pa.array([NOT_RECORDED] * table.num_rows))
         if not table.schema.equals(schema):
             table = table.cast(schema.with_metadata(table.schema.metadata))  # raises for other columns
-        heard = {name: Heard(*each) for name, each in parse_json(table.schema.metadata[_HEARD].decode()).items()}
+        heard = {
+            name: ArrivalCoverage(*each) for name, each in parse_json(table.schema.metadata[_HEARD].decode()).items()
+        }
         columns = [table.column(name).to_pylist() for name in Arrival._fields]
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise RunError(f"{path}: cannot be read as what replicas received ({error}); restore the file") from error

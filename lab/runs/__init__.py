@@ -5,15 +5,15 @@
 
 from lab.runs.background_load import background_load
 from lab.runs.drive import LoadOptions, RunContext, drive
-from lab.runs.judging import RunResult, Terms, judge
+from lab.runs.judging import Objectives, RunResult, judge
 from lab.runs.parallel import ParallelResult, drive_parallel, runs_in
 
 __all__ = [
     "LoadOptions",
+    "Objectives",
     "ParallelResult",
     "RunContext",
     "RunResult",
-    "Terms",
     "background_load",
     "drive",
     "drive_parallel",

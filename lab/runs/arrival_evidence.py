@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from lab.history.arrivals import Arrival, Heard, write_arrivals
+from lab.history.arrivals import Arrival, ArrivalCoverage, write_arrivals
 from lab.runs.folder import ARRIVALS
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
@@ -44,7 +44,7 @@ def save_arrivals(folder: Path, replicas: Iterable[Unit], records: Collection[Re
             break
         time.sleep(_ASK_AGAIN_S)
     for name in sorted({record.replica for record in records} - {"", *heard}):
-        heard[name] = Heard(None, error="was no longer there when the run was over")
+        heard[name] = ArrivalCoverage(None, error="was no longer there when the run was over")
     write_arrivals(folder / ARRIVALS, arrivals, heard)
 
 
@@ -53,21 +53,21 @@ def _settled(marked: Mapping[str, str], arrivals: Sequence[Arrival]) -> bool:
     return copies.issuperset(marked.items()) and all(each.ended_ns for each in arrivals)
 
 
-def _ask_all(replicas: Sequence[Unit], since_ns: int) -> tuple[dict[str, Heard], list[Arrival]]:
+def _ask_all(replicas: Sequence[Unit], since_ns: int) -> tuple[dict[str, ArrivalCoverage], list[Arrival]]:
     with ThreadPoolExecutor(max_workers=_ASKED_AT_ONCE) as pool:
         answers = list(pool.map(lambda replica: _ask(replica, since_ns), replicas))
     heard = {replica.name: each for replica, (each, _) in zip(replicas, answers, strict=True)}
     return heard, [arrival for _, arrivals in answers for arrival in arrivals]
 
 
-def _ask(replica: Unit, since_ns: int) -> tuple[Heard, list[Arrival]]:
+def _ask(replica: Unit, since_ns: int) -> tuple[ArrivalCoverage, list[Arrival]]:
     arrivals: list[Arrival] = []
-    heard = Heard(None, error="gave no answer")
+    heard = ArrivalCoverage(None, error="gave no answer")
     with open_blocking_channel(replica.address) as channel:
         request = stub_pb2.ArrivalsRequest(since_ns=since_ns)
         try:
             for response in stub_pb2_grpc.StubControlStub(channel).Arrivals(request, timeout=_ASK_TIMEOUT_S):
-                heard = Heard(max(response.known_from_ns, heard.known_from_ns or 0), response.began_ns)
+                heard = ArrivalCoverage(max(response.known_from_ns, heard.known_from_ns or 0), response.began_ns)
                 arrivals += [
                     Arrival(
                         each.request_id,
@@ -84,5 +84,5 @@ def _ask(replica: Unit, since_ns: int) -> tuple[Heard, list[Arrival]]:
                     for each in response.arrivals
                 ]
         except grpc.RpcError as error:
-            return Heard(None, error=f"cannot be asked: {error.details()}"), []
+            return ArrivalCoverage(None, error=f"cannot be asked: {error.details()}"), []
     return heard, arrivals

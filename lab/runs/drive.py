@@ -20,7 +20,7 @@ from lab.runs.edge_cases import edge_cases
 from lab.runs.events import save_events
 from lab.runs.evidence import SETTLING_NS
 from lab.runs.folder import EVIDENCE, evidence_in
-from lab.runs.judging import DEFAULT_TERMS, Terms, judge, write_summary
+from lab.runs.judging import DEFAULT_OBJECTIVES, Objectives, judge, write_summary
 from lab.runs.load_metrics import counting
 from lab.runs.planned import save_planned
 from lab.runs.probing import probes_in, probing
@@ -78,7 +78,7 @@ class LoadOptions:
         edge_cases: to use instead of the route table's.
         endpoints: addresses to use instead of the caller's own sidecar, resolver and gateways.
         engine: that drives it, with its options, as :attr:`lab.load.engines.Engine.plan` returns it.
-        terms: what the run is asked.
+        objectives: what the run is asked.
     """
 
     topology: str
@@ -102,7 +102,7 @@ class LoadOptions:
     edge_cases: tuple[EdgeCase, ...] = ()
     endpoints: Endpoints | None = None
     engine: EnginePlan = OPEN_LOOP
-    terms: Terms = DEFAULT_TERMS
+    objectives: Objectives = DEFAULT_OBJECTIVES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,7 @@ def drive(
         status = context.runtime.run_driver(folder, options.caller, report, plan.engine.ui_port, cancel_token)
     records = save_evidence(folder, context, registered, began=began)
     save_surroundings(folder, context)
-    return judge_run(folder, status, options.terms, provide_key(context.units.parent), records)
+    return judge_run(folder, status, options.objectives, provide_key(context.units.parent), records)
 
 
 def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
@@ -264,14 +264,14 @@ def save_surroundings(folder: Path, context: RunContext) -> None:
 
 
 def judge_run(
-    folder: Path, status: int, terms: Terms, key: Ed25519PrivateKey, records: Sequence[Record] | None = None
+    folder: Path, status: int, objectives: Objectives, key: Ed25519PrivateKey, records: Sequence[Record] | None = None
 ) -> RunResult:
     """Seals a run whose evidence is saved, judges it, and writes its summary.
 
     Args:
         folder: of the run.
         status: the driver's exit status.
-        terms: what is asked of it.
+        objectives: what is asked of it.
         key: the lab's, to sign with.
         records: its history, if the caller has read it already.
 
@@ -281,7 +281,7 @@ def judge_run(
     seal(folder, evidence_in(folder), key)
     if problem := problem_of_driver(folder, status):
         raise problem
-    result = judge(folder, records, terms=terms)
+    result = judge(folder, records, objectives=objectives)
     write_summary(result)
     seal(folder, evidence_in(folder), key)
     return result

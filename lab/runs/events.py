@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.checkers import Disturbance
+from lab.checkers import FaultWindow
 from lab.measure.blast_radius import Fault
 from lab.reading import read_text
 from lab.roles import CONTROL_PLANE
@@ -176,7 +176,7 @@ def faults_in(events: Sequence[Event], *, from_ns: int, until_ns: int) -> list[F
     return faults
 
 
-def disturbances(events: Sequence[Event], topology: Topology | None = None, caller: str = "") -> list[Disturbance]:
+def fault_windows(events: Sequence[Event], topology: Topology | None = None, caller: str = "") -> list[FaultWindow]:
     """Returns what was broken, and when: faults until they were undone, and units that were replaced at once.
 
     Steps of scenarios, heals and scaling break nothing: a replica that scaling removes drains first. With a topology
@@ -186,7 +186,7 @@ def disturbances(events: Sequence[Event], topology: Topology | None = None, call
     needed = {*topology.path, *topology.asks, CONTROL_PLANE, ""} if topology else {event.role for event in events}
     heals = {event.undone_by for event in events} | {_SCALE}
     return [
-        Disturbance(
+        FaultWindow(
             event.text,
             event.target,
             event.from_ns,

@@ -7,15 +7,15 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.checkers import Abilities, Asks, Disturbance, Driver, Evidence, RevisionInForce, Unheard
+from lab.checkers import Abilities, ArrivalGap, Driver, Evidence, FaultWindow, RequestMix, RevisionInForce
 from lab.checkers.evidence import cluster_of
 from lab.errors import RunError
 from lab.history import Record, read_parquet
-from lab.history.arrivals import Arrival, Heard, read_arrivals
+from lab.history.arrivals import Arrival, ArrivalCoverage, read_arrivals
 from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.roles import ROLES
 from lab.runs.clock import jump_in_words
-from lab.runs.events import disturbances, run_events
+from lab.runs.events import fault_windows, run_events
 from lab.runs.folder import (
     ARRIVALS,
     COPIES,
@@ -48,12 +48,12 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
     Raises:
         RunError: a file is missing or cannot be read.
     """
-    events = disturbances(run_events(folder), TOPOLOGIES.get(plan.topology), plan.caller)
+    events = fault_windows(run_events(folder), TOPOLOGIES.get(plan.topology), plan.caller)
     from_ns, until_ns, jump_ns = _window_in(folder)
     window = (from_ns, until_ns) if until_ns else None
-    arrivals, unheard = arrivals_in(folder, events, window)
+    arrivals, arrival_gaps = arrivals_in(folder, events, window)
     records = read_parquet(folder / HISTORY) if records is None else records
-    copies = copies_in(folder) if arrivals is None else None if unheard else _copies(arrivals, records)
+    copies = copies_in(folder) if arrivals is None else None if arrival_gaps else _copies(arrivals, records)
     planned, spec = planned_in(folder), spec_in(folder)
     picker = spec.get("picker", DEFAULT_PICKER)
     return Evidence(
@@ -72,11 +72,11 @@ def evidence_of(folder: Path, plan: LoadPlan, records: Sequence[Record] | None =
         timeout_s=plan.timeout_s,
         window_ns=window,
         registrations=registrations_in(folder),
-        asks=_asks(plan),
-        disturbances=events,
+        request_mix=_asks(plan),
+        fault_windows=events,
         abilities=abilities_of(plan, spec),
         arrivals=arrivals,
-        unheard=unheard,
+        arrival_gaps=arrival_gaps,
         drivers=drivers_in(folder),
         missing=missing_in(folder),
         clock_jump=jump_in_words(jump_ns, until_ns - from_ns),
@@ -130,8 +130,8 @@ def abilities_of(plan: LoadPlan, spec: Mapping[str, Any]) -> Abilities:
 
 
 def arrivals_in(
-    folder: Path, events: Sequence[Disturbance], window_ns: tuple[int, int] | None
-) -> tuple[list[Arrival] | None, list[Unheard]]:
+    folder: Path, events: Sequence[FaultWindow], window_ns: tuple[int, int] | None
+) -> tuple[list[Arrival] | None, list[ArrivalGap]]:
     """Returns what replicas received, and which cannot say it of the whole run; None if they were not asked.
 
     A replica whose process began during the run had none before, unless it was killed or replaced.
@@ -146,15 +146,15 @@ def arrivals_in(
     return arrivals, [each for name, said in heard.items() if (each := _unheard(name, said, events, from_ns))]
 
 
-def _unheard(name: str, said: Heard, events: Sequence[Disturbance], from_ns: int) -> Unheard | None:
+def _unheard(name: str, said: ArrivalCoverage, events: Sequence[FaultWindow], from_ns: int) -> ArrivalGap | None:
     if said.known_from_ns is None:
-        return Unheard(name, None, said.error)
+        return ArrivalGap(name, None, said.error)
     if said.known_from_ns <= from_ns:
         return None
     if said.known_from_ns > said.began_ns:
-        return Unheard(name, said.known_from_ns, "has dropped what it received first")
+        return ArrivalGap(name, said.known_from_ns, "has dropped what it received first")
     if any(each.target in {name, cluster_of(name)} for each in events):
-        return Unheard(name, said.known_from_ns, "has lost what it received before it was started again")
+        return ArrivalGap(name, said.known_from_ns, "has lost what it received before it was started again")
     return None
 
 
@@ -194,11 +194,11 @@ def _as_published(
     ]
 
 
-def _asks(plan: LoadPlan) -> Asks | None:
+def _asks(plan: LoadPlan) -> RequestMix | None:
     """Returns the mix that a plan draws; None if its engine does not ask as drawn."""
     if not plan.engine.as_drawn:
         return None
-    return Asks(
+    return RequestMix(
         use_cases=[use_case.name for use_case in plan.use_cases],
         caller=plan.caller,
         users=plan.users,

@@ -45,7 +45,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Objectives:
     """What is asked of a run.
 
     Attributes:
@@ -57,7 +57,7 @@ class Terms:
     availability_slo: float | None = None
 
 
-DEFAULT_TERMS = Terms()
+DEFAULT_OBJECTIVES = Objectives()
 
 
 class Counts(NamedTuple):
@@ -206,13 +206,15 @@ def round_rate_below(rate: float) -> float:
     return max(each for each in (1, 2, 5) if each * power <= rate or each == 1) * power
 
 
-def judge(folder: Path, records: Sequence[Record] | None = None, *, terms: Terms = DEFAULT_TERMS) -> RunResult:
+def judge(
+    folder: Path, records: Sequence[Record] | None = None, *, objectives: Objectives = DEFAULT_OBJECTIVES
+) -> RunResult:
     """Judges a run by its folder, and by nothing else. The evidence must be as it was sealed.
 
     Args:
         folder: of the run.
         records: its history, if the caller has read it already.
-        terms: what is asked of it.
+        objectives: what is asked of it.
 
     Raises:
         RunError: a file is missing, cannot be read, or is not as it was sealed.
@@ -220,18 +222,20 @@ def judge(folder: Path, records: Sequence[Record] | None = None, *, terms: Terms
     sealed = verify(folder, evidence_in(folder))
     plan = plan_of(folder)
     with intact(folder), gc_disabled():
-        return judged(folder, evidence_of(folder, plan, records), sealed, terms)
+        return judged(folder, evidence_of(folder, plan, records), sealed, objectives)
 
 
-def judged(folder: Path, evidence: Evidence, sealed: str = UNSEALED, terms: Terms = DEFAULT_TERMS) -> RunResult:
+def judged(
+    folder: Path, evidence: Evidence, sealed: str = UNSEALED, objectives: Objectives = DEFAULT_OBJECTIVES
+) -> RunResult:
     """Returns the figures and verdicts of a run whose evidence has been gathered."""
-    evidence = replace(evidence, availability_slo=terms.availability_slo)
+    evidence = replace(evidence, availability_slo=objectives.availability_slo)
     verdicts = tuple(check(evidence))
     summary = summarize(evidence.records, _schedule(evidence.plan), came_due=evidence.planned)
     wrong = wrong_answers(evidence.records, verdicts)
     met = places_met(evidence)
     missing = evidence.clock_jump or evidence.missing
-    return RunResult(folder, summary, verdicts, sealed, terms.claims, wrong, met, missing)
+    return RunResult(folder, summary, verdicts, sealed, objectives.claims, wrong, met, missing)
 
 
 def wrong_answers(records: Iterable[Record], verdicts: Iterable[Verdict]) -> int:

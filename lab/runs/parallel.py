@@ -185,7 +185,7 @@ def _judged(
         if problem_of_driver(folder / name, status):
             seal(folder / name, evidence_in(folder / name), key)
         else:
-            results.append(judge_run(folder / name, status, options.terms, key))
+            results.append(judge_run(folder / name, status, options.objectives, key))
     return results
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from lab.checkers import Probe
+from lab.checkers import ProbeAnswer
 from lab.errors import RunError
 from lab.roles.resolver import SHARED_RESOLVER
 from lab.runs.folder import MALFORMED, PROBES, read_json
@@ -40,7 +40,7 @@ def probing(folder: Path, state: LabState, plan: LoadPlan) -> Iterator[None]:
     """
     stop = Event()
     resolvers = probed(state.plan.units, plan.topology, plan.caller)
-    answers: list[Probe] = []
+    answers: list[ProbeAnswer] = []
     threads = [Thread(target=_probe, args=(unit, plan, stop, answers), daemon=True) for unit in resolvers]
     for thread in threads:
         thread.start()
@@ -60,7 +60,7 @@ def probed(units: Iterable[Unit], topology: str, caller: str) -> list[Unit]:
     return [each for each in units if each.role in roles and each.pod in pods]
 
 
-def probes_in(folder: Path) -> list[Probe]:
+def probes_in(folder: Path) -> list[ProbeAnswer]:
     """Returns the answers to a run's probes.
 
     Raises:
@@ -70,12 +70,14 @@ def probes_in(folder: Path) -> list[Probe]:
     if not path.exists():
         return []
     try:
-        return [Probe(str(unit), int(asked), int(answered), int(by)) for unit, asked, answered, by in read_json(path)]
+        return [
+            ProbeAnswer(str(unit), int(asked), int(answered), int(by)) for unit, asked, answered, by in read_json(path)
+        ]
     except MALFORMED as error:
         raise RunError(f"{path}: no answers to probes ({error}); restore the file, or remove it") from error
 
 
-def _probe(unit: Unit, plan: LoadPlan, stop: Event, answers: list[Probe]) -> None:
+def _probe(unit: Unit, plan: LoadPlan, stop: Event, answers: list[ProbeAnswer]) -> None:
     request = resolver_pb2.ResolveRequest(use_case=plan.use_cases[0].name)
     request.context.user_id, request.context.caller = "probe", plan.caller
     with open_blocking_channel(unit.address) as channel:
@@ -86,4 +88,4 @@ def _probe(unit: Unit, plan: LoadPlan, stop: Event, answers: list[Probe]) -> Non
                 decision = resolve(request, timeout=_TIMEOUT_S)
             except grpc.RpcError:
                 continue  # it is down or refuses: that is no word about a revision
-            answers.append(Probe(unit.name, asked_ns, time.time_ns(), decision.revision))
+            answers.append(ProbeAnswer(unit.name, asked_ns, time.time_ns(), decision.revision))

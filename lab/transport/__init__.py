@@ -7,7 +7,7 @@ from lab.transport.authorization import guard_of
 from lab.transport.channels import ChannelCache, open_blocking_channel, open_channel
 from lab.transport.deadlines import answer_of, items_of, set_within
 from lab.transport.metrics import expose, serve_metrics
-from lab.transport.rest import RestServer
+from lab.transport.rest_server import RestServer
 from lab.transport.security import Security, is_operator, peer_identity, proved_caller
 from lab.transport.servers import drain, enable_reflection, is_serving, listen, new_server, run_service
 from lab.transport.xds import open_xds_channel

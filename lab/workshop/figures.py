@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from lab.measure.compare import Interval
 from lab.report import digits, read_run
-from lab.report.answer import answer
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.cost import cost
+from lab.report.headline import answer
 from lab.report.page import templates
 from lab.report.palette import topology_style
 from lab.report.picture import AnyChart, chart_markup

@@ -15,7 +15,7 @@ from models.stub.behaviour import Behaviour, ConstantLatency, LoadDependentLaten
 
 if TYPE_CHECKING:
     from models.stub.behaviour import LiveBehaviour
-    from models.stub.churn import Churn
+    from models.stub.connection_churn import Churn
     from models.stub.serving import RequestHandler
     from models.stub.versions import Versions
 

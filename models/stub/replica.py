@@ -19,7 +19,7 @@ from models.proto.fraud.v1 import fraud_pb2
 from models.proto.ranking.v1 import ranking_pb2
 from models.rest import RESOURCES, Rest
 from models.stub.behaviour import LiveBehaviour
-from models.stub.churn import Churn
+from models.stub.connection_churn import Churn
 from models.stub.control import StubControl
 from models.stub.journal import METHODS as ACTS
 from models.stub.journal import Journal

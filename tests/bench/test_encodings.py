@@ -11,7 +11,7 @@ from lab.bench.suites import encodings
 from lab.errors import UnitError
 from lab.transport import RestServer
 from lab.transport.relay import relay_to
-from lab.transport.rest import HttpReply, HttpRequest
+from lab.transport.rest_server import HttpReply, HttpRequest
 from models.json_mapping import parse
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Abilities, Disturbance, Outcome, Registration, Registrations, Verdict
+from lab.checkers import Abilities, FaultWindow, Outcome, Registration, Registrations, Verdict
 from lab.checkers.evidence import RECOVERY_NS
 from lab.checkers.kinds import answered
 from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record, make_table, obey, two_versions
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FIRST_NS = START_NS + 100 * STEP_NS
 """When request 100 is due."""
-KILLED = Disturbance("a-0 killed", "a-0", FIRST_NS, FIRST_NS + 50 * STEP_NS)
+KILLED = FaultWindow("a-0 killed", "a-0", FIRST_NS, FIRST_NS + 50 * STEP_NS)
 
 
 def _judge(records: list[Record], **changes: Any) -> Verdict:
@@ -90,7 +90,7 @@ def test_a_breaker_explains_an_exhausted_resource() -> None:
 
 
 def test_failures_during_a_marked_fault_are_counted_and_named() -> None:
-    verdict = _judge(_with_failures(range(100, 110)), disturbances=[KILLED])
+    verdict = _judge(_with_failures(range(100, 110)), fault_windows=[KILLED])
     assert (verdict.outcome, verdict.summary) == (
         "valid",
         "190 answered, 10 failed; 10 failed while a-0 killed",
@@ -99,22 +99,22 @@ def test_failures_during_a_marked_fault_are_counted_and_named() -> None:
 
 @pytest.mark.parametrize(("target", "reached"), [("a", False), ("b-0", True), ("gateway-1", True)])
 def test_a_fault_of_one_models_cluster_is_no_reason_for_anothers_failures(target: str, *, reached: bool) -> None:
-    marked = Disturbance(f"{target} killed", target, START_NS, None)
-    verdict = _judge(_with_failures(range(100, 110), device="tv"), disturbances=[marked], table=two_versions())
+    marked = FaultWindow(f"{target} killed", target, START_NS, None)
+    verdict = _judge(_with_failures(range(100, 110), device="tv"), fault_windows=[marked], table=two_versions())
     assert [each.sequence for each in verdict.violations] == ([] if reached else list(range(100, 110)))
 
 
 def test_a_failure_before_the_fault_or_long_after_it_is_invalid() -> None:
-    early = _judge(_with_failures(range(98, 110)), disturbances=[KILLED])
+    early = _judge(_with_failures(range(98, 110)), fault_windows=[KILLED])
     assert [each.sequence for each in early.violations] == [98, 99]
-    ended = Disturbance("a-0 killed", "a-0", START_NS - 2 * RECOVERY_NS, START_NS - RECOVERY_NS)
-    late = _judge(_with_failures(range(3)), disturbances=[ended])
+    ended = FaultWindow("a-0 killed", "a-0", START_NS - 2 * RECOVERY_NS, START_NS - RECOVERY_NS)
+    late = _judge(_with_failures(range(3)), fault_windows=[ended])
     assert [each.sequence for each in late.violations] == [0, 1, 2]
 
 
 def test_a_fault_that_is_not_undone_lasts() -> None:
-    lasting = Disturbance("a-0 killed", "a-0", START_NS - 3_600_000_000_000, None)
-    assert _judge(_with_failures(range(3)), disturbances=[lasting]).outcome == "valid"
+    lasting = FaultWindow("a-0 killed", "a-0", START_NS - 3_600_000_000_000, None)
+    assert _judge(_with_failures(range(3)), fault_windows=[lasting]).outcome == "valid"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_what_is_dead_or_frozen_explains_no_failure_once_others_like_it_are_aske
 
     def failing(killed_ns: int) -> Outcome:
         marked = [
-            Disturbance(
+            FaultWindow(
                 *(each, each, killed_ns, None),
                 kills=how == "kills",
                 freezes=how == "freezes",
@@ -148,7 +148,7 @@ def test_what_is_dead_or_frozen_explains_no_failure_once_others_like_it_are_aske
             for each in dead
         ]
         can = Abilities(between=("gateway",), limiters=gateways)
-        return _judge(_with_failures(range(3)), table=table, disturbances=marked, abilities=can).outcome
+        return _judge(_with_failures(range(3)), table=table, fault_windows=marked, abilities=can).outcome
 
     assert failing(START_NS) == "valid"
     assert failing(START_NS - left_ns + 1_000_000_000) == "valid"
@@ -173,8 +173,8 @@ def _with_fallback(**clusters: Any) -> dict[str, Any]:
     ],
 )
 def test_a_fallback_that_the_table_promises_must_answer(targets: list[str], status: str, outcome: str) -> None:
-    marked = [Disturbance(f"{each} killed", each, FIRST_NS, FIRST_NS + 50 * STEP_NS) for each in targets]
-    verdict = _judge(_with_failures(range(100, 110), status), table=_with_fallback(), disturbances=marked)
+    marked = [FaultWindow(f"{each} killed", each, FIRST_NS, FIRST_NS + 50 * STEP_NS) for each in targets]
+    verdict = _judge(_with_failures(range(100, 110), status), table=_with_fallback(), fault_windows=marked)
     assert verdict.outcome == outcome
 
 
@@ -183,14 +183,14 @@ def test_a_fallback_that_the_table_promises_must_answer(targets: list[str], stat
     [([], {}, [105]), ([KILLED], {}, []), ([], {"breaker": {"requests": 10}}, [])],
 )
 def test_a_fallback_needs_a_fault_or_a_limit(
-    marked: list[Disturbance], breaker: dict[str, Any], fell_back: list[int]
+    marked: list[FaultWindow], breaker: dict[str, Any], fell_back: list[int]
 ) -> None:
     """A gateway that keeps a moved key's old endpoints gets answers from the fallback: no request fails."""
     table = _with_fallback()
     table["use_cases"]["Rows"].update(breaker)
     records = _good()
     records[105] = replace(records[105], source="fallback", version="v2", cluster="b", replica="b-0")
-    verdict = _judge(records, table=table, disturbances=marked, abilities=Abilities(breaks=True))
+    verdict = _judge(records, table=table, fault_windows=marked, abilities=Abilities(breaks=True))
     assert [each.sequence for each in verdict.violations] == fell_back
 
 
@@ -199,15 +199,15 @@ def test_a_failover_cluster_must_take_over_where_the_topology_has_it(*, fails_ov
     table = two_versions()
     table["clusters"]["a"]["failover"] = "b"
     began_ns = START_NS - answered.FAILOVER_NS - 1
-    killed = Disturbance("a killed", "a", began_ns, None)
+    killed = FaultWindow("a killed", "a", began_ns, None)
     verdict = _judge(
-        _with_failures(range(3)), table=table, disturbances=[killed], abilities=Abilities(fails_over=fails_over)
+        _with_failures(range(3)), table=table, fault_windows=[killed], abilities=Abilities(fails_over=fails_over)
     )
     assert verdict.outcome == outcome
-    at_once = Disturbance("a killed", "a", START_NS, None)
+    at_once = FaultWindow("a killed", "a", START_NS, None)
     assert (
         _judge(
-            _with_failures(range(3)), table=table, disturbances=[at_once], abilities=Abilities(fails_over=True)
+            _with_failures(range(3)), table=table, fault_windows=[at_once], abilities=Abilities(fails_over=True)
         ).outcome
         == "valid"
     )
@@ -238,8 +238,8 @@ def test_a_failover_cluster_may_not_answer_while_the_own_cluster_can() -> None:
     ],
 )
 def test_a_fault_explains_that_a_failover_cluster_answers(target: str, from_ns: int, outcome: str) -> None:
-    killed = Disturbance(f"{target} killed", target, from_ns, from_ns + STEP_NS)
-    assert _answered_by_failover_cluster(range(100, 103), disturbances=[killed]).outcome == outcome
+    killed = FaultWindow(f"{target} killed", target, from_ns, from_ns + STEP_NS)
+    assert _answered_by_failover_cluster(range(100, 103), fault_windows=[killed]).outcome == outcome
 
 
 @pytest.mark.parametrize(
@@ -253,13 +253,13 @@ def test_a_fault_explains_that_a_failover_cluster_answers(target: str, from_ns: 
     ],
 )
 def test_a_fault_that_has_a_status_explains_no_other(
-    status: str, settings: dict[str, Any], marked: list[Disturbance], outcome: str
+    status: str, settings: dict[str, Any], marked: list[FaultWindow], outcome: str
 ) -> None:
     table = two_versions()
     table["use_cases"]["Rows"] |= settings
-    slow = Disturbance("a slowed down", "a", START_NS, None, statuses=frozenset({"DEADLINE_EXCEEDED"}))
+    slow = FaultWindow("a slowed down", "a", START_NS, None, statuses=frozenset({"DEADLINE_EXCEEDED"}))
     records = [*_good(), make_record(200, status=status)]
-    assert _judge(records, table=table, disturbances=[slow, *marked]).outcome == outcome
+    assert _judge(records, table=table, fault_windows=[slow, *marked]).outcome == outcome
 
 
 @pytest.mark.parametrize(
@@ -277,9 +277,9 @@ def test_a_slow_cluster_is_no_reason_for_a_fallback(
 ) -> None:
     table = two_versions()
     table["use_cases"]["Rows"] |= {"fallback": ["rows@v2"], **settings}
-    slow = Disturbance("a slowed down", "a", START_NS, None, statuses=frozenset(statuses))
+    slow = FaultWindow("a slowed down", "a", START_NS, None, statuses=frozenset(statuses))
     records = [*_good(), make_record(200, source="fallback", version="v2", cluster="b")]
-    assert _judge(records, table=table, disturbances=[slow]).outcome == outcome
+    assert _judge(records, table=table, fault_windows=[slow]).outcome == outcome
     assert _judge(records, table=table).outcome == "invalid"
 
 
@@ -298,8 +298,8 @@ def test_the_own_cluster_must_be_used_again_once_it_can_answer(
     settings: dict[str, Any], since_s: int, outcome: str
 ) -> None:
     healed_ns = START_NS - since_s * 1_000_000_000
-    killed = Disturbance("a killed", "a", healed_ns - 1, healed_ns)
-    assert _answered_by_failover_cluster(range(3), settings, disturbances=[killed]).outcome == outcome
+    killed = FaultWindow("a killed", "a", healed_ns - 1, healed_ns)
+    assert _answered_by_failover_cluster(range(3), settings, fault_windows=[killed]).outcome == outcome
 
 
 @pytest.mark.parametrize(("until_ns", "outcome"), [(FIRST_NS, "valid"), (None, "invalid")])
@@ -312,7 +312,7 @@ def test_a_failover_cluster_may_answer_while_a_replica_is_not_registered(until_n
 
 @pytest.mark.parametrize(("slo", "outcome"), [(None, "valid"), (0.95, "valid"), (0.951, "invalid")])
 def test_an_objective_bounds_what_a_fault_may_cost(slo: float | None, outcome: str) -> None:
-    verdict = _judge(_with_failures(range(100, 110)), disturbances=[KILLED], availability_slo=slo)
+    verdict = _judge(_with_failures(range(100, 110)), fault_windows=[KILLED], availability_slo=slo)
     assert (verdict.outcome, len(verdict.violations)) == (outcome, 10 if outcome == "invalid" else 0)
 
 
@@ -322,11 +322,11 @@ def test_an_objective_holds_for_each_use_case() -> None:
     records = [obey(table, each) for each in range(190)]
     records += [make_record(each, use_case="Others", status="UNAVAILABLE") for each in range(190, 200)]
     records += [obey(table, each, use_case="Others") for each in range(200, 210)]
-    marked = [Disturbance("homepage-sidecar killed", "homepage-sidecar", START_NS, None)]
-    assert _judge(records, table=table, disturbances=marked, availability_slo=0.9).violations[0].message == (
+    marked = [FaultWindow("homepage-sidecar killed", "homepage-sidecar", START_NS, None)]
+    assert _judge(records, table=table, fault_windows=marked, availability_slo=0.9).violations[0].message == (
         "Others failed with UNAVAILABLE; Others: 50.000% answered, 90.000% asked for"
     )
-    assert _judge(records, table=table, disturbances=marked, availability_slo=0.5).outcome == "valid"
+    assert _judge(records, table=table, fault_windows=marked, availability_slo=0.5).outcome == "valid"
 
 
 def test_requests_cut_off_by_the_drivers_stop_are_no_failures() -> None:
@@ -343,5 +343,5 @@ def test_a_callers_own_default_is_no_answer() -> None:
 def test_nothing_answered_is_unknown() -> None:
     assert _judge([]).outcome is Outcome.UNKNOWN
     assert _judge([make_record(0, status="UNSENT")]).outcome is Outcome.UNKNOWN
-    lasting = Disturbance("a-0 killed", "a-0", START_NS, None)
-    assert _judge([make_record(0, status="UNAVAILABLE")], disturbances=[lasting]).outcome is Outcome.UNKNOWN
+    lasting = FaultWindow("a-0 killed", "a-0", START_NS, None)
+    assert _judge([make_record(0, status="UNAVAILABLE")], fault_windows=[lasting]).outcome is Outcome.UNKNOWN

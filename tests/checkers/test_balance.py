@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Abilities, Disturbance, Registration, Registrations, Unheard
+from lab.checkers import Abilities, ArrivalGap, FaultWindow, Registration, Registrations
 from lab.checkers.kinds import balance
 from tests.checkers.builders import START_NS, make_evidence, make_record
 
@@ -107,12 +107,12 @@ def test_a_replica_that_came_later_must_get_its_share_from_then_on() -> None:
 
 @pytest.mark.parametrize("target", ["a-1", "a"])
 def test_a_replica_that_a_fault_hit_needs_none(target: str) -> None:
-    fault = Disturbance(f"{target} frozen", target, START_NS, None)
-    assert outcome(judge("0" * 60, disturbances=[fault])) == "nothing"
+    fault = FaultWindow(f"{target} frozen", target, START_NS, None)
+    assert outcome(judge("0" * 60, fault_windows=[fault])) == "nothing"
     elsewhere = replace(fault, target="b-1")
-    assert outcome(judge("0" * 60, disturbances=[elsewhere])) == "invalid"
+    assert outcome(judge("0" * 60, fault_windows=[elsewhere])) == "invalid"
 
 
 def test_a_replica_that_cannot_say_what_it_received_shows_nothing() -> None:
-    assert outcome(judge("0" * 60, unheard=[Unheard("a-1", None, "no answer")])) == "nothing"
+    assert outcome(judge("0" * 60, arrival_gaps=[ArrivalGap("a-1", None, "no answer")])) == "nothing"
     assert outcome(judge("0" * 60, arrivals=None)) == "nothing"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Abilities, Disturbance
+from lab.checkers import Abilities, FaultWindow
 from lab.checkers.kinds import breaker
 from tests.checkers.attempts import MS, arrival, asked
 from tests.checkers.builders import make_evidence, make_table
@@ -58,9 +58,9 @@ def test_more_attempts_in_flight_than_the_bound_are_wrong() -> None:
 def test_each_limiter_has_the_bound_and_one_that_was_hit_has_it_anew() -> None:
     three = [at(0, 0), at(1, 10), at(2, 20)]
     assert outcome(judge(three, abilities=replace(CAN, limiters=2))) == "valid"
-    hit = Disturbance("sidecar killed", "homepage-sidecar", 0, 1, role="sidecar")
-    assert outcome(judge(three, disturbances=[hit])) == "valid"
-    assert outcome(judge(three, disturbances=[replace(hit, role="model")])) == "invalid"
+    hit = FaultWindow("sidecar killed", "homepage-sidecar", 0, 1, role="sidecar")
+    assert outcome(judge(three, fault_windows=[hit])) == "valid"
+    assert outcome(judge(three, fault_windows=[replace(hit, role="model")])) == "invalid"
 
 
 @pytest.mark.parametrize("status", ["CANCELLED", "DEADLINE_EXCEEDED", ""])
@@ -101,9 +101,9 @@ def test_a_refusal_that_something_else_explains_passes(use_case: dict[str, Any])
 
 def test_a_refusal_beside_a_broken_connection_or_requests_of_others_passes() -> None:
     run = [at(0, 0), refused(1, 60)]
-    fault = Disturbance("a killed", "v1-a", 0, None)
-    assert outcome(judge(run, disturbances=[fault])) == "valid"
-    assert outcome(judge(run, disturbances=[replace(fault, statuses=frozenset({"DEADLINE_EXCEEDED"}))])) == "invalid"
+    fault = FaultWindow("a killed", "v1-a", 0, None)
+    assert outcome(judge(run, fault_windows=[fault])) == "valid"
+    assert outcome(judge(run, fault_windows=[replace(fault, statuses=frozenset({"DEADLINE_EXCEEDED"}))])) == "invalid"
     others = [arrival(run[0], ended_ns=run[0].done_ns, request_id="theirs")]
     assert outcome(judge(run, arrivals=[arrival(run[0], ended_ns=run[0].done_ns), *others])) == "valid"
 

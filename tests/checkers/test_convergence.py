@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from lab.checkers import Disturbance, Evidence, Probe, RevisionInForce
+from lab.checkers import Evidence, FaultWindow, ProbeAnswer, RevisionInForce
 from lab.checkers.kinds import convergence
 from tests.checkers.builders import START_NS, make_evidence, make_record, two_versions
 
@@ -13,13 +13,15 @@ NEW["use_cases"]["Rows"]["default"] = "rows@v2"
 RECORDS = [make_record(number * 1_000) for number in range(3)]
 
 
-def _evidence(*probes: Probe, disturbances: tuple[Disturbance, ...] = (), new: dict[str, object] = NEW) -> Evidence:
+def _evidence(
+    *probes: ProbeAnswer, fault_windows: tuple[FaultWindow, ...] = (), new: dict[str, object] = NEW
+) -> Evidence:
     revisions = [RevisionInForce(1, OLD, 0, ENDED, 1), RevisionInForce(2, new, CHANGE, None, CHANGE + 1)]
-    return make_evidence(RECORDS, revisions=revisions, probes=probes, disturbances=disturbances)
+    return make_evidence(RECORDS, revisions=revisions, probes=probes, fault_windows=fault_windows)
 
 
-def _probe(revision: int, asked_ns: int) -> Probe:
-    return Probe("homepage-resolver", asked_ns, asked_ns + 1_000_000, revision)
+def _probe(revision: int, asked_ns: int) -> ProbeAnswer:
+    return ProbeAnswer("homepage-resolver", asked_ns, asked_ns + 1_000_000, revision)
 
 
 def _outcome(evidence: Evidence) -> str:
@@ -55,10 +57,10 @@ def test_a_resolver_need_not_know_a_revision_that_only_moves_a_model() -> None:
 def test_a_resolver_under_a_fault_is_not_judged_meanwhile() -> None:
     late = _probe(1, ENDED + 70_000_000)
     for target, outcome in (("homepage-resolver", ""), ("control-plane", ""), ("ml-cluster-1", "invalid")):
-        paused = Disturbance(f"{target} paused", target, CHANGE, None)
-        assert _outcome(_evidence(late, disturbances=(paused,))) == outcome
-    healed = Disturbance("homepage-resolver paused", "homepage-resolver", START_NS, CHANGE)
-    assert _outcome(_evidence(late, disturbances=(healed,))) == "invalid"
+        paused = FaultWindow(f"{target} paused", target, CHANGE, None)
+        assert _outcome(_evidence(late, fault_windows=(paused,))) == outcome
+    healed = FaultWindow("homepage-resolver paused", "homepage-resolver", START_NS, CHANGE)
+    assert _outcome(_evidence(late, fault_windows=(healed,))) == "invalid"
 
 
 def test_without_probes_or_tables_for_them_there_is_no_verdict() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Asks, Disturbance, RevisionInForce, Verdict
+from lab.checkers import FaultWindow, RequestMix, RevisionInForce, Verdict
 from lab.checkers.coverage import places_met
 from lab.checkers.kinds import answered
 from lab.checkers.plain import passed
@@ -17,7 +17,7 @@ from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_recor
 if TYPE_CHECKING:
     from lab.history import Record
 
-ASKS = Asks(
+ASKS = RequestMix(
     use_cases=["Rows"],
     caller="homepage",
     users=1_000,
@@ -26,7 +26,7 @@ ASKS = Asks(
 )
 
 
-def _mixed(table: dict[str, Any], count: int = 600, *, asks: Asks = ASKS, **always: Any) -> list[Record]:
+def _mixed(table: dict[str, Any], count: int = 600, *, request_mix: RequestMix = ASKS, **always: Any) -> list[Record]:
     """Records of requests that the mix draws, all answered; ``always`` are fields that ignore it."""
     random = Random(1)  # noqa: S311 (not security-relevant)
     return [
@@ -34,9 +34,9 @@ def _mixed(table: dict[str, Any], count: int = 600, *, asks: Asks = ASKS, **alwa
             table,
             number,
             **{
-                "use_case": random.choice(asks.use_cases),
-                "user_id": f"u{random.randrange(asks.users)}",
-                **{name: random.choice(values) for name, values in asks.contexts.items()},
+                "use_case": random.choice(request_mix.use_cases),
+                "user_id": f"u{random.randrange(request_mix.users)}",
+                **{name: random.choice(values) for name, values in request_mix.contexts.items()},
                 **always,
             },
         )
@@ -45,7 +45,7 @@ def _mixed(table: dict[str, Any], count: int = 600, *, asks: Asks = ASKS, **alwa
 
 
 def _judge(table: dict[str, Any], records: list[Record], **changes: Any) -> Verdict:
-    return answered.check(make_evidence(records, **{"table": table, "asks": ASKS, **changes}))
+    return answered.check(make_evidence(records, **{"table": table, "request_mix": ASKS, **changes}))
 
 
 def test_a_run_that_met_all_of_its_plan_is_valid() -> None:
@@ -56,7 +56,7 @@ def test_a_rule_that_no_request_met_makes_the_run_unknown() -> None:
     verdict = _judge(two_versions(), _mixed(two_versions(), device="phone"))
     assert verdict.outcome == "unknown"
     assert "rule tv of Rows: 0 of 600 requests met it, 30" in verdict.summary
-    assert _judge(two_versions(), _mixed(two_versions(), device="phone"), asks=None).outcome == "valid"
+    assert _judge(two_versions(), _mixed(two_versions(), device="phone"), request_mix=None).outcome == "valid"
 
 
 def test_a_rule_that_too_few_requests_met_makes_the_run_unknown() -> None:
@@ -74,8 +74,11 @@ def test_a_use_case_that_was_left_out_makes_the_run_unknown() -> None:
     table = two_versions()
     table["use_cases"]["Others"] = table["use_cases"]["Rows"]
     both = replace(ASKS, use_cases=["Rows", "Others"])
-    assert _judge(table, _mixed(table, asks=both), asks=both).outcome == "valid"
-    assert "use case Others: 0 of 600" in _judge(table, _mixed(table, asks=both, use_case="Rows"), asks=both).summary
+    assert _judge(table, _mixed(table, request_mix=both), request_mix=both).outcome == "valid"
+    assert (
+        "use case Others: 0 of 600"
+        in _judge(table, _mixed(table, request_mix=both, use_case="Rows"), request_mix=both).summary
+    )
 
 
 def test_one_user_alone_meets_one_arm_of_a_split() -> None:
@@ -102,8 +105,8 @@ def test_an_edge_bucket_is_to_be_met_where_the_plan_has_users_on_it() -> None:
         if any(place.startswith("edge bucket") for place in passed(table, "Rows", {**_ASKED, "user_id": f"u{number}"}))
     )
     users = replace(ASKS, contexts={"device": ("phone",), "user_id": ("u1", on_edge)})
-    assert _judge(table, _mixed(table, asks=users), asks=users).outcome == "valid"
-    verdict = _judge(table, _mixed(table, asks=users, user_id="u1"), asks=users)
+    assert _judge(table, _mixed(table, request_mix=users), request_mix=users).outcome == "valid"
+    verdict = _judge(table, _mixed(table, request_mix=users, user_id="u1"), request_mix=users)
     assert any("edge bucket" in part for part in verdict.summary.split(";")), verdict.summary
 
 
@@ -116,8 +119,8 @@ def test_a_rule_none_of_whose_requests_was_answered_is_not_shown() -> None:
         each if each.device == "phone" else make_record(each.sequence, device="tv", status="UNAVAILABLE")
         for each in _mixed(two_versions())
     ]
-    marked = [Disturbance("b killed", "b", START_NS - 1, None)]
-    verdict = _judge(two_versions(), records, disturbances=marked)
+    marked = [FaultWindow("b killed", "b", START_NS - 1, None)]
+    verdict = _judge(two_versions(), records, fault_windows=marked)
     assert verdict.outcome == "unknown"
     assert "rule tv of Rows: none of" in verdict.summary
 
@@ -144,12 +147,12 @@ def test_a_fallback_is_to_be_taken_while_the_cluster_is_dead(sources: tuple[str,
     table = two_versions()
     table["use_cases"]["Rows"]["fallback"] = ["rows@v2"]
     records = [make_record(each, source=sources[each % len(sources)]) for each in range(60)]
-    killed = Disturbance("a-0 killed", "a-0", START_NS, None, kills=True)
-    assert _judge(table, records, asks=None, disturbances=[killed]).outcome == outcome
+    killed = FaultWindow("a-0 killed", "a-0", START_NS, None, kills=True)
+    assert _judge(table, records, request_mix=None, fault_windows=[killed]).outcome == outcome
     slowed = replace(killed, kills=False)
-    assert _judge(table, records, asks=None, disturbances=[slowed]).outcome == "valid"
+    assert _judge(table, records, request_mix=None, fault_windows=[slowed]).outcome == "valid"
     table["clusters"]["a"]["replicas"] = 2  # the other one lives
-    assert _judge(table, records, asks=None, disturbances=[killed]).outcome == "valid"
+    assert _judge(table, records, request_mix=None, fault_windows=[killed]).outcome == "valid"
 
 
 def test_a_run_says_what_it_met() -> None:
@@ -178,10 +181,10 @@ def test_a_run_says_what_it_met() -> None:
 
 
 def test_edge_cases_of_the_plan_are_to_be_met() -> None:
-    asks = replace(ASKS, edge_every=4, edge_cases=[("Rows", {"device": "radio"})])
+    request_mix = replace(ASKS, edge_every=4, edge_cases=[("Rows", {"device": "radio"})])
     table = two_versions()
     table["use_cases"]["Rows"]["rules"].insert(0, {"name": "radio", "when": {"device": ["radio"]}, "use": "rows@v1"})
     drawn = _mixed(table)
-    both = [each if asks.draws(each) else obey(table, each.sequence, device="radio") for each in drawn]
-    assert _judge(table, both, asks=asks).outcome == "valid"
-    assert "rule radio of Rows: 0 of 600" in _judge(table, drawn, asks=asks).summary
+    both = [each if request_mix.draws(each) else obey(table, each.sequence, device="radio") for each in drawn]
+    assert _judge(table, both, request_mix=request_mix).outcome == "valid"
+    assert "rule radio of Rows: 0 of 600" in _judge(table, drawn, request_mix=request_mix).summary

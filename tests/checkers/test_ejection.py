@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Abilities, Disturbance, Registration, Registrations
+from lab.checkers import Abilities, FaultWindow, Registration, Registrations
 from lab.checkers.kinds import ejection
 from tests.checkers.attempts import MS, arrival, asked
 from tests.checkers.builders import make_evidence, make_table
@@ -79,8 +79,8 @@ def test_an_answer_to_somebody_else_ends_a_row_and_their_failure_does_not_make_o
 
 
 def test_a_proxy_that_was_hit_counts_anew() -> None:
-    hit = Disturbance("sidecar killed", "homepage-sidecar", 0, 1, role="sidecar")
-    assert judge("A" * 20, disturbances=[hit]) == "nothing"
+    hit = FaultWindow("sidecar killed", "homepage-sidecar", 0, 1, role="sidecar")
+    assert judge("A" * 20, fault_windows=[hit]) == "nothing"
     assert judge("A" * 20, abilities=Abilities()) == "nothing"
     assert judge("A" * 20, arrivals=None) == "nothing"
 
@@ -111,7 +111,7 @@ def test_a_further_attempt_must_go_to_another_replica() -> None:
     [
         {"registrations": Registrations([BOTH.replicas[0]])},
         {"registrations": None},
-        {"disturbances": [Disturbance("b killed", "v1-b", 0, None)]},
+        {"fault_windows": [FaultWindow("b killed", "v1-b", 0, None)]},
         {"abilities": Abilities()},
         {"use_case": {"retries": {"on": ["internal"]}, "health": {}}},
     ],
@@ -121,5 +121,5 @@ def test_it_may_go_there_again_if_no_other_can_take_it(changes: dict[str, Any]) 
 
 
 def test_a_slow_replica_can_take_it() -> None:
-    slow = Disturbance("b slow", "v1-b", 0, None, statuses=frozenset({"DEADLINE_EXCEEDED"}))
-    assert retried("v1-a", disturbances=[slow]) == "invalid"
+    slow = FaultWindow("b slow", "v1-b", 0, None, statuses=frozenset({"DEADLINE_EXCEEDED"}))
+    assert retried("v1-a", fault_windows=[slow]) == "invalid"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Disturbance, Outcome
+from lab.checkers import FaultWindow, Outcome
 from lab.checkers.kinds import streams
 from tests.checkers.attempts import CAN, MS, RETRIES, arrival, asked, judge
 from tests.checkers.builders import START_NS, best_first, items_of, make_evidence, make_table
@@ -124,7 +124,7 @@ def test_no_attempt_is_cancelled_before_one_of_both_is_answered(first_ended_ms: 
 
 @pytest.mark.parametrize(("closes", "wrong"), [(True, 0), (False, 10)])
 def test_a_fault_that_closes_connections_cancels_attempts_beside_a_hedge(*, closes: bool, wrong: int) -> None:
-    fault = Disturbance(
+    fault = FaultWindow(
         "rows-a churned",
         "rows-a",
         START_NS,
@@ -132,7 +132,7 @@ def test_a_fault_that_closes_connections_cancels_attempts_beside_a_hedge(*, clos
         statuses=frozenset() if closes else frozenset({"DEADLINE_EXCEEDED"}),
         role="model",
     )
-    verdict = judge(*_hedged(2, -140), HEDGE, disturbances=[fault])
+    verdict = judge(*_hedged(2, -140), HEDGE, fault_windows=[fault])
     assert len(verdict.violations) == wrong
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Abilities, Disturbance, Outcome, RevisionInForce, Verdict
+from lab.checkers import Abilities, FaultWindow, Outcome, RevisionInForce, Verdict
 from lab.checkers.kinds import limits
 from lab.history.arrivals import Arrival
 from tests.checkers.builders import START_NS, make_evidence, make_record, make_table
@@ -93,11 +93,11 @@ def test_a_changed_limit_and_a_restarted_limiter_may_have_had_another_full_bucke
     records = [asked(number, 0) for number in range(4)]
     tables = [{**make_table({"rows@v1": 100}), "tenants": {"batch": {"rate": rate, "burst": 2}}} for rate in (9, 10)]
     changed = [RevisionInForce(number, table, from_ns=0) for number, table in enumerate(tables, start=1)]
-    killed = Disturbance("gateway-1 killed", "gateway-1", START_NS, None, kills=True)
+    killed = FaultWindow("gateway-1 killed", "gateway-1", START_NS, None, kills=True)
 
     assert objections(records, {}, revisions=changed) == []
-    assert objections(records, {"batch": RATE}, disturbances=[killed]) == []
-    assert len(objections(records, {"batch": RATE}, disturbances=[replace(killed, target="a-1")])) == 2
+    assert objections(records, {"batch": RATE}, fault_windows=[killed]) == []
+    assert len(objections(records, {"batch": RATE}, fault_windows=[replace(killed, target="a-1")])) == 2
     unlimited = [*changed, RevisionInForce(3, make_table({"rows@v1": 100}), from_ns=0)]
     assert objections(records, {}, revisions=unlimited) == []
 

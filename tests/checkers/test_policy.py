@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Abilities, Disturbance, Outcome, RevisionInForce, Unheard
+from lab.checkers import Abilities, ArrivalGap, FaultWindow, Outcome, RevisionInForce
 from lab.history.arrivals import Arrival
 from tests.checkers.attempts import CAN, MS, RETRIES, arrival, asked, judge
 from tests.checkers.builders import START_NS, make_record, make_table
@@ -65,8 +65,8 @@ def test_more_arrivals_than_reported_attempts_are_wrong_and_fewer_need_a_reason(
     record = replace(record, attempts=2)
     once = [arrival(record)]
     assert "2 attempts are reported, 1 reached models" in objection(record, once)
-    killed = Disturbance("v1-b killed", "v1-b", START_NS, None, kills=True)
-    assert judge([record], once, disturbances=[killed]).outcome == Outcome.VALID
+    killed = FaultWindow("v1-b killed", "v1-b", START_NS, None, kills=True)
+    assert judge([record], once, fault_windows=[killed]).outcome == Outcome.VALID
     two = [RevisionInForce(number, make_table({"rows@v1": 100}), from_ns=0) for number in (1, 2)]
     assert judge([record], once, revisions=two).outcome == Outcome.VALID
     assert objection(record, once, {"breaker": {"requests": 1}}) == ""
@@ -146,12 +146,12 @@ def test_fallbacks_come_in_order_and_a_skipped_one_needs_a_reason(seen: list[tup
     found = objection(record, attempts(record, *seen), {"fallback": FALLBACKS})
     assert (message in found, bool(found)) == (True, bool(message))
 
-    hit = [Disturbance(f"{name} killed", name, START_NS, None, kills=True) for name in ("v1", "v2")]
+    hit = [FaultWindow(f"{name} killed", name, START_NS, None, kills=True) for name in ("v1", "v2")]
     if "skipped" in message and version != "v2":
-        verdict = judge([record], attempts(record, *seen), {"fallback": FALLBACKS}, disturbances=hit)
+        verdict = judge([record], attempts(record, *seen), {"fallback": FALLBACKS}, fault_windows=hit)
         assert verdict.outcome == Outcome.VALID
         slow = [replace(each, statuses=frozenset({"DEADLINE_EXCEEDED"})) for each in hit]
-        verdict = judge([record], attempts(record, *seen), {"fallback": FALLBACKS}, disturbances=slow)
+        verdict = judge([record], attempts(record, *seen), {"fallback": FALLBACKS}, fault_windows=slow)
         assert verdict.outcome == Outcome.INVALID
 
 
@@ -201,8 +201,8 @@ def test_a_delay_of_the_driver_excuses_only_the_requests_of_its_time() -> None:
 def test_a_proxy_that_was_starved_may_end_a_request_early(role: str, outcome: Outcome) -> None:
     record = asked(status="DEADLINE_EXCEEDED")
     record = replace(record, done_ns=record.sent_ns + 500 * MS)
-    starved = Disturbance(f"{role} starved", role, record.sent_ns - 1, record.sent_ns + 1, role=role)
-    verdict = judge([record], [arrival(record)], disturbances=[starved], abilities=replace(CAN, between=("sidecar",)))
+    starved = FaultWindow(f"{role} starved", role, record.sent_ns - 1, record.sent_ns + 1, role=role)
+    verdict = judge([record], [arrival(record)], fault_windows=[starved], abilities=replace(CAN, between=("sidecar",)))
     assert verdict.outcome == outcome
 
 
@@ -254,11 +254,11 @@ def test_a_retry_that_was_due_and_never_came_needs_a_reason() -> None:
     assert outcome(replace(failed, streamed=1)) == Outcome.VALID
     assert outcome(replace(failed, payload_bytes=2**20)) == Outcome.VALID
     assert outcome(replace(failed, done_ns=failed.sent_ns + 990 * MS)) == Outcome.VALID
-    killed = Disturbance("v1-b killed", "v1-b", failed.sent_ns - 1, None, kills=True)
-    assert outcome(failed, disturbances=[killed]) == Outcome.VALID
+    killed = FaultWindow("v1-b killed", "v1-b", failed.sent_ns - 1, None, kills=True)
+    assert outcome(failed, fault_windows=[killed]) == Outcome.VALID
     errors = replace(killed, text="v1-b fails", kills=False)
-    assert outcome(failed, disturbances=[errors]) == Outcome.INVALID
-    assert outcome(replace(failed, attempts=2), disturbances=[errors]) == Outcome.VALID  # one reached no model
+    assert outcome(failed, fault_windows=[errors]) == Outcome.INVALID
+    assert outcome(replace(failed, attempts=2), fault_windows=[errors]) == Outcome.VALID  # one reached no model
     unbudgeted = replace(can, budgets_retries=False)
     assert outcome(failed, {"retries": {"on": ["internal"]}}, abilities=unbudgeted) == Outcome.INVALID
 
@@ -299,19 +299,19 @@ def test_an_attempt_that_is_answered_after_its_own_time_limit_is_wrong() -> None
     assert judge([slow], [seen], limited).outcome == Outcome.VALID  # a topology without such limits
     in_time = seen._replace(ended_ns=seen.arrived_ns + 290 * MS)
     assert judge([slow], [in_time], limited, abilities=can).outcome == Outcome.VALID
-    frozen = Disturbance("sidecar frozen", "sidecar", slow.sent_ns - 1, slow.sent_ns + 1, role="sidecar")
+    frozen = FaultWindow("sidecar frozen", "sidecar", slow.sent_ns - 1, slow.sent_ns + 1, role="sidecar")
     between = replace(can, between=("sidecar",))
-    assert judge([slow], [seen], limited, abilities=between, disturbances=[frozen]).outcome == Outcome.VALID
+    assert judge([slow], [seen], limited, abilities=between, fault_windows=[frozen]).outcome == Outcome.VALID
 
 
 def test_what_a_replica_cannot_say_is_counted_and_no_pass() -> None:
-    unheard = [Unheard("v1-a", None, "cannot be asked")]
+    arrival_gaps = [ArrivalGap("v1-a", None, "cannot be asked")]
     records = [asked(), asked(1, device="tv", version="v3")]
 
-    verdict = judge(records, [arrival(records[1], routing_key="rows.v3", replica="v3-a")], unheard=unheard)
+    verdict = judge(records, [arrival(records[1], routing_key="rows.v3", replica="v3-a")], arrival_gaps=arrival_gaps)
     assert verdict.outcome == Outcome.VALID
     assert "1 not wholly shown, as not all can say what they received: v1-a (cannot be asked)" in verdict.summary
-    assert judge(records[:1], [], unheard=unheard).outcome == Outcome.UNKNOWN
+    assert judge(records[:1], [], arrival_gaps=arrival_gaps).outcome == Outcome.UNKNOWN
 
 
 def test_a_topology_that_follows_no_rules_is_judged_by_its_answers_alone() -> None:
@@ -337,6 +337,6 @@ def test_a_request_fails_with_the_status_of_its_last_attempt(status: str, last: 
     verdict = judge([record], [arrival(record, status=last)])
     said = f"failed with {status}, by the caller's word; its last attempt ended with {last}"
     assert any(said in each.message for each in verdict.violations) == wrong
-    killed = Disturbance("v1-b killed", "v1-b", START_NS, None, kills=True)
-    verdict = judge([record], [arrival(record, status=last)], disturbances=[killed])
+    killed = FaultWindow("v1-b killed", "v1-b", START_NS, None, kills=True)
+    verdict = judge([record], [arrival(record, status=last)], fault_windows=[killed])
     assert not any(said in each.message for each in verdict.violations)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Asks, RevisionInForce
+from lab.checkers import RequestMix, RevisionInForce
 from lab.checkers.kinds import split
 from tests.checkers.builders import copies_of, make_evidence, make_record, make_table, obey
 
@@ -303,7 +303,7 @@ def test_users_that_were_chosen_for_their_buckets_do_not_count() -> None:
         while number % 2 and obey(table, number, user_id=user).version != "v2":
             user = f"u{next(users)}"
         records.append(obey(table, number, user_id=user))
-    asks = Asks(use_cases=["Rows"], caller="homepage", users=100_000, contexts={}, traffic_origin="real")
-    chosen = replace(asks, edge_every=2, edge_cases=[("Rows", {"user_id": "u0"})])
-    outcomes = [split.check(make_evidence(records, table=table, asks=each)) for each in (asks, chosen)]
+    request_mix = RequestMix(use_cases=["Rows"], caller="homepage", users=100_000, contexts={}, traffic_origin="real")
+    chosen = replace(request_mix, edge_every=2, edge_cases=[("Rows", {"user_id": "u0"})])
+    outcomes = [split.check(make_evidence(records, table=table, request_mix=each)) for each in (request_mix, chosen)]
     assert [each and str(each.outcome) for each in outcomes] == ["invalid", "valid"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lab.checkers import Outcome
-from lab.checkers.evidence import Disturbance
+from lab.checkers.evidence import FaultWindow
 from lab.checkers.kinds.answered import check as check_answered
 from lab.checkers.kinds.streams import check
 from lab.history import Record
@@ -96,8 +96,8 @@ def test_streams_of_which_none_was_answered_are_unknown() -> None:
 def test_a_fallback_is_promised_to_a_stream_that_has_not_begun(began_with: list[str], outcome: Outcome) -> None:
     table = two_versions()
     table["use_cases"]["Rows"]["fallback"] = ["rows@v2"]
-    killed = Disturbance("a-0 killed", "a-0", START_NS - 1, None)
-    evidence = make_evidence([stream(), failed(began_with)], table=table, disturbances=[killed])
+    killed = FaultWindow("a-0 killed", "a-0", START_NS - 1, None)
+    evidence = make_evidence([stream(), failed(began_with)], table=table, fault_windows=[killed])
     assert check_answered(evidence).outcome == outcome
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from lab.checkers import Claim
-from lab.cli.check import terms_of
+from lab.cli.check import objectives_of
 from lab.errors import InputError
-from lab.runs import Terms
+from lab.runs import Objectives
 
 
 def test_claims_and_objective_are_parsed() -> None:
-    assert terms_of("correctness,availability", None) == Terms()
-    assert terms_of(" timing ", None) == Terms(claims=(Claim.TIMING,))
-    assert terms_of("timing", "availability>=99.9%").availability_slo == pytest.approx(0.999)
-    assert terms_of("timing", "availability >= 100 %").availability_slo == 1
+    assert objectives_of("correctness,availability", None) == Objectives()
+    assert objectives_of(" timing ", None) == Objectives(claims=(Claim.TIMING,))
+    assert objectives_of("timing", "availability>=99.9%").availability_slo == pytest.approx(0.999)
+    assert objectives_of("timing", "availability >= 100 %").availability_slo == 1
 
 
 @pytest.mark.parametrize(
@@ -29,5 +29,5 @@ def test_claims_and_objective_are_parsed() -> None:
 )
 def test_others_are_refused_in_one_line(claims: str, slo: str | None, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        terms_of(claims, slo)
+        objectives_of(claims, slo)
     assert str(caught.value).startswith(message)

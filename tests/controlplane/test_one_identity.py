@@ -14,7 +14,7 @@ from envoy.extensions.filters.http.lua.v3 import lua_pb2
 from lab.identity import Identity
 from lab.identity.authority import Authority, folder_of
 from lab.identity.envoy import sds_files, sockets_of
-from services.controlplane.xds.keys import key_list, shared_key_list
+from services.controlplane.xds.key_guard import key_list, shared_key_list
 from services.controlplane.xds.resources import Resource
 from tests.envoys import envoy_of
 from tests.forging import forged

@@ -289,7 +289,7 @@ def test_the_code_of_a_bench_is_its_module_and_all_that_it_uses() -> None:
     code = code_of("encodings")
     assert {"services", "lab/bench/suites/encodings.py", "lab/transport/channels.py"} <= set(code)
     assert "lab/bench/suites/topologies.py" not in code
-    assert {"lab/bench/scale/churn.py", "lab/bench/scale/goals.py"} <= set(code_of("scale"))
+    assert {"lab/bench/scale/changes.py", "lab/bench/scale/goals.py"} <= set(code_of("scale"))
 
 
 def test_figures_are_old_if_their_code_has_changed_or_their_commit_is_unknown() -> None:

@@ -25,7 +25,7 @@ from lab.load.trace import read_trace
 from lab.routing.compiled import Router
 from lab.routing.document import Source, read_sources
 from lab.routing.keys import is_routing_key
-from lab.transport.rest import HttpReply, HttpRequest
+from lab.transport.rest_server import HttpReply, HttpRequest
 from models.apis import METHODS
 from models.context import read_context
 from models.json_mapping import parse, serialise

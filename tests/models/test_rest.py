@@ -14,8 +14,8 @@ import grpc
 import pytest
 
 from lab.errors import UnitError
-from lab.transport import RestServer, channels, rest
-from lab.transport.rest import HttpReply
+from lab.transport import RestServer, channels, rest_server
+from lab.transport.rest_server import HttpReply
 from models.proto.control.v1 import stub_pb2
 from models.rest import HTTP_STATUS
 from models.scoring import scores
@@ -143,7 +143,7 @@ async def test_bad_input_is_a_4xx_that_says_what_and_what_to_do(
 async def test_a_body_that_is_too_large_is_413_with_and_without_its_length(
     ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rest, "MAX_MESSAGE_BYTES", 1_000)
+    monkeypatch.setattr(rest_server, "MAX_MESSAGE_BYTES", 1_000)
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(11):
@@ -156,7 +156,7 @@ async def test_a_body_that_is_too_large_is_413_with_and_without_its_length(
 
 
 def test_rest_and_grpc_have_one_limit() -> None:
-    assert vars(rest)["MAX_MESSAGE_BYTES"] == channels.MAX_MESSAGE_BYTES
+    assert vars(rest_server)["MAX_MESSAGE_BYTES"] == channels.MAX_MESSAGE_BYTES
 
 
 def test_every_status_has_a_place_in_http() -> None:

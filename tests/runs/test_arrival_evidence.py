@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import pyarrow.parquet as pq
 import pytest
 
-from lab.checkers import Disturbance, Unheard
+from lab.checkers import ArrivalGap, FaultWindow
 from lab.errors import RunError
 from lab.history import Record
-from lab.history.arrivals import NOT_RECORDED, Arrival, Heard, read_arrivals, write_arrivals
+from lab.history.arrivals import NOT_RECORDED, Arrival, ArrivalCoverage, read_arrivals, write_arrivals
 from lab.history.record import FIELD_TYPES, FIELDS
 from lab.roles import Port, Unit
 from lab.runs.arrival_evidence import save_arrivals
@@ -84,7 +84,7 @@ async def start() -> AsyncIterator[Start]:
         yield start_one
 
 
-async def saved(folder: Path, units: list[Unit], *records: Record) -> tuple[list[Arrival], dict[str, Heard]]:
+async def saved(folder: Path, units: list[Unit], *records: Record) -> tuple[list[Arrival], dict[str, ArrivalCoverage]]:
     await asyncio.to_thread(save_arrivals, folder, units, records, since_ns=0)
     return read_arrivals(folder / ARRIVALS)
 
@@ -94,7 +94,7 @@ async def test_all_that_a_replica_received_is_kept_with_what_it_can_say(start: S
 
     arrival = Arrival("r1", "rows-a", KEY, True, "", "01", 5, 7, "OK", "2 sidecar")  # noqa: FBT003 (values in order)
     assert arrivals == [arrival, arrival]
-    assert heard == {"rows-a": Heard(3, 2)}
+    assert heard == {"rows-a": ArrivalCoverage(3, 2)}
 
 
 async def test_what_an_earlier_release_has_saved_says_nothing_of_the_path(start: Start, tmp_path: Path) -> None:
@@ -128,27 +128,27 @@ async def test_a_replica_that_cannot_be_asked_is_named(start: Start, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("said", "hit", "unheard"),
+    ("said", "hit", "arrival_gaps"),
     [
-        (Heard(None, error="gone"), "", Unheard("rows-a", None, "gone")),
-        (Heard(FROM_NS, 5), "", None),
-        (Heard(2_000, 5), "", Unheard("rows-a", 2_000, "has dropped what it received first")),
-        (Heard(2_000, 2_000), "", None),  # it was started during the run, and there was none before it
+        (ArrivalCoverage(None, error="gone"), "", ArrivalGap("rows-a", None, "gone")),
+        (ArrivalCoverage(FROM_NS, 5), "", None),
+        (ArrivalCoverage(2_000, 5), "", ArrivalGap("rows-a", 2_000, "has dropped what it received first")),
+        (ArrivalCoverage(2_000, 2_000), "", None),  # it was started during the run, and there was none before it
         (
-            Heard(2_000, 2_000),
+            ArrivalCoverage(2_000, 2_000),
             "rows-a",
-            Unheard("rows-a", 2_000, "has lost what it received before it was started again"),
+            ArrivalGap("rows-a", 2_000, "has lost what it received before it was started again"),
         ),
-        (Heard(2_000, 2_000), "rows-b", None),
+        (ArrivalCoverage(2_000, 2_000), "rows-b", None),
     ],
 )
 def test_a_replica_that_lost_what_it_received_cannot_be_heard_about_it(
-    said: Heard, hit: str, unheard: Unheard | None, tmp_path: Path
+    said: ArrivalCoverage, hit: str, arrival_gaps: ArrivalGap | None, tmp_path: Path
 ) -> None:
     write_arrivals(tmp_path / ARRIVALS, [], {"rows-a": said})
-    events = [Disturbance(f"{hit} killed", hit, 1_500, 2_000, kills=True)] if hit else []
+    events = [FaultWindow(f"{hit} killed", hit, 1_500, 2_000, kills=True)] if hit else []
 
-    assert arrivals_in(tmp_path, events, (FROM_NS, 9_000)) == ([], [unheard] if unheard else [])
+    assert arrivals_in(tmp_path, events, (FROM_NS, 9_000)) == ([], [arrival_gaps] if arrival_gaps else [])
 
 
 def test_without_the_file_no_replica_was_asked_and_another_file_is_an_error(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from lab.runs.events import (
     STEADY_NS,
     Event,
     append_event,
-    disturbances,
+    fault_windows,
     faults_in,
     of_unit,
     run_events,
@@ -154,13 +154,13 @@ def test_what_requests_do_not_need_cannot_disturb_them() -> None:
     ]
 
     def disturbing(topology: str, caller: str) -> list[str]:
-        return [each.target for each in disturbances(events, TOPOLOGIES[topology], caller)]
+        return [each.target for each in fault_windows(events, TOPOLOGIES[topology], caller)]
 
     shared = ["ml-cluster-1-a", "control-plane", OF_A_PLUGIN.target]
     assert disturbing("gateway", "homepage") == ["gateway-1", *shared]
     assert disturbing("mesh", "homepage") == ["homepage-sidecar", "homepage-resolver", *shared]
     assert disturbing("mesh", "search") == ["search-sidecar", *shared]
-    assert [each.target for each in disturbances(events)] == [each.target for each in events]
+    assert [each.target for each in fault_windows(events)] == [each.target for each in events]
 
 
 def test_a_pod_that_was_cut_off_disturbs_each_topology_of_its_caller_until_it_is_connected_again() -> None:
@@ -168,14 +168,14 @@ def test_a_pod_that_was_cut_off_disturbs_each_topology_of_its_caller_until_it_is
     back = Event(kind="rejoin", target="homepage-sidecar", past="connected again", from_ns=5, until_ns=6)
     events = [replace(cut_off, pod="homepage"), replace(back, role="sidecar", pod="homepage")]
 
-    [found] = disturbances(events, TOPOLOGIES["gateway"], "homepage")
+    [found] = fault_windows(events, TOPOLOGIES["gateway"], "homepage")
     assert (found.target, found.until_ns) == ("homepage-sidecar", 6)
-    assert disturbances(events, TOPOLOGIES["gateway"], "search") == []
+    assert fault_windows(events, TOPOLOGIES["gateway"], "search") == []
 
 
 def test_connections_stay_open_during_slowness_and_errors_only() -> None:
     events = [replace(OF_A_PLUGIN, kind=kind) for kind in ("slow", "error", "churn", "kill", "partition", "bees")]
-    closing = [each.closes for each in disturbances(events)]
+    closing = [each.closes for each in fault_windows(events)]
     assert closing == [False, False, True, True, True, True]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.checkers import Probe
+from lab.checkers import ProbeAnswer
 from lab.errors import RunError
 from lab.roles import Unit
 from lab.roles._unit import Port
@@ -16,7 +16,7 @@ from lab.runs.probing import probed, probes_in
 def test_answers_are_read(tmp_path: Path) -> None:
     assert probes_in(tmp_path) == []
     (tmp_path / "probes.json").write_text('[["homepage-resolver", 5, 6, 1]]')
-    assert probes_in(tmp_path) == [Probe("homepage-resolver", 5, 6, 1)]
+    assert probes_in(tmp_path) == [ProbeAnswer("homepage-resolver", 5, 6, 1)]
 
 
 @pytest.mark.parametrize("text", ["3", "[[1, 2]]", '[["a", 1, 2, "x"]]'])

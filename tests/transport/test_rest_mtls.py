@@ -12,7 +12,7 @@ import pytest
 
 from lab.identity.authority import Authority
 from lab.transport import RestServer
-from lab.transport.rest import HttpReply, HttpRequest
+from lab.transport.rest_server import HttpReply, HttpRequest
 from lab.transport.security import Security
 from lab.transport.tls import spiffe_id
 from tests.transport.servers import secured

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.bench.scale.churn import Churn, Published, moves
+from lab.bench.scale.changes import Churn, Published, moves
 from lab.bench.scale.goals import goals
 from lab.bench.scale.scale_lab import HOST_ENVOY, MODEL_HOST, open_scale_lab
 from lab.bench.scale.traffic import TrafficRun

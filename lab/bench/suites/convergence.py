@@ -86,7 +86,7 @@ def run(outer: Environment, rounds: int) -> BenchResult:
 
 
 @dataclass(slots=True)
-class _Probe:
+class _ProbedClient:
     """A client of one sidecar or gateway, and its answers since the latest publish began."""
 
     client: Client
@@ -106,9 +106,9 @@ class _Probe:
 
 async def _measure(environment: Environment, publishes: int) -> dict[str, list[float]]:
     where = environment.lab.endpoints()
-    probes = [_Probe(open_client("mesh", caller, each)) for caller, each in where.clients.items()]
+    probes = [_ProbedClient(open_client("mesh", caller, each)) for caller, each in where.clients.items()]
     probes += [
-        _Probe(open_client("gateway", "caller-1", Endpoints({"gateway": (gateway,)})))
+        _ProbedClient(open_client("gateway", "caller-1", Endpoints({"gateway": (gateway,)})))
         for gateway in where.shared.addresses_of("gateway")
     ]
     trials = Trials(environment, [[_USE_CASE]] * publishes, say_every=50)
@@ -131,7 +131,7 @@ async def _measure(environment: Environment, publishes: int) -> dict[str, list[f
     return trials.figures
 
 
-async def _publish(admin: AdminClient, probes: list[_Probe], version: str) -> dict[str, float]:
+async def _publish(admin: AdminClient, probes: list[_ProbedClient], version: str) -> dict[str, float]:
     for probe in probes:
         probe.answers.clear()
     progress: list[PublishProgress] = []

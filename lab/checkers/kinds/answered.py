@@ -14,7 +14,7 @@ from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Abilities, Disturbance, Evidence
+    from lab.checkers.evidence import Abilities, Evidence, FaultWindow
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record
 
@@ -139,7 +139,7 @@ def _may_be_left(home: str, rules: Rules, record: Record, evidence: Evidence) ->
     out_ns = FAILOVER_NS + round(rules.policy(record).out_s * 1e9)
     lately = (
         each
-        for each in evidence.disturbances
+        for each in evidence.fault_windows
         if each.from_ns <= record.done_ns and (each.until_ns is None or record.sent_ns <= each.until_ns + out_ns)
     )
     if evidence.registrations is None or any(_reaches(each, home, rules) for each in lately):
@@ -147,12 +147,12 @@ def _may_be_left(home: str, rules: Rules, record: Record, evidence: Evidence) ->
     return len(evidence.settled(home, record.sent_ns, record.done_ns)) < rules.replicas(home)
 
 
-def _met(record: Record, evidence: Evidence) -> tuple[list[Disturbance], list[Disturbance]]:
+def _met(record: Record, evidence: Evidence) -> tuple[list[FaultWindow], list[FaultWindow]]:
     """Returns what a request met, and of that what may make it fail: a fault of another model's cluster must not."""
-    met = [each for each in evidence.disturbances if each.met(record)]
+    met = [each for each in evidence.fault_windows if each.met(record)]
     rules = evidence.timeline.during(record) if met and evidence.abilities.follows_rules else []
 
-    def explains(each: Disturbance) -> bool:
+    def explains(each: FaultWindow) -> bool:
         return any(
             _reaches(each, one.expected(record).cluster, one)
             and not _is_left(each, met, record, one, evidence.abilities)
@@ -164,7 +164,7 @@ def _met(record: Record, evidence: Evidence) -> tuple[list[Disturbance], list[Di
     return met, list(filter(explains, met)) if _may_end_so(record, met, rules, evidence) else []
 
 
-def _may_end_so(record: Record, met: Sequence[Disturbance], rules: Sequence[Rules], evidence: Evidence) -> bool:
+def _may_end_so(record: Record, met: Sequence[FaultWindow], rules: Sequence[Rules], evidence: Evidence) -> bool:
     """Whether what a request met explains its status; if all replicas may have been taken out, any."""
     if record.status == "OK":
         return True
@@ -180,29 +180,29 @@ def _all_may_be_out(record: Record, rules: Sequence[Rules], evidence: Evidence) 
     )
 
 
-def _reaches(disturbance: Disturbance, cluster: str, rules: Rules) -> bool:
+def _reaches(fault_window: FaultWindow, cluster: str, rules: Rules) -> bool:
     """Whether it hit this model cluster, or a unit that all requests may need; of no cluster, only the latter."""
-    return (bool(cluster) and disturbance.hits(cluster)) or not any(map(disturbance.hits, rules.clusters))
+    return (bool(cluster) and fault_window.hits(cluster)) or not any(map(fault_window.hits, rules.clusters))
 
 
 def _is_left(
-    disturbance: Disturbance, met: Sequence[Disturbance], record: Record, rules: Rules, abilities: Abilities
+    fault_window: FaultWindow, met: Sequence[FaultWindow], record: Record, rules: Rules, abilities: Abilities
 ) -> bool:
     """Whether a dead or frozen replica or gateway has been left for others by the time that a request was sent."""
-    left_ns = FAILOVER_NS if disturbance.kills else FROZEN_NS
-    if not (disturbance.kills or disturbance.freezes) or record.sent_ns <= disturbance.from_ns + left_ns:
+    left_ns = FAILOVER_NS if fault_window.kills else FROZEN_NS
+    if not (fault_window.kills or fault_window.freezes) or record.sent_ns <= fault_window.from_ns + left_ns:
         return False
-    if disturbance.until_ns is not None and record.sent_ns > disturbance.until_ns:
+    if fault_window.until_ns is not None and record.sent_ns > fault_window.until_ns:
         return False  # it comes back
-    cluster = next(filter(disturbance.hits, rules.clusters), "")
+    cluster = next(filter(fault_window.hits, rules.clusters), "")
     if cluster:
         dead, all_of_them = {each.target for each in met if each.hits(cluster)}, rules.replicas(cluster)
         return cluster not in dead and len(dead) < all_of_them
-    dead = {each.target for each in met if each.role == disturbance.role}
-    return disturbance.role in abilities.between and len(dead) < abilities.limiters
+    dead = {each.target for each in met if each.role == fault_window.role}
+    return fault_window.role in abilities.between and len(dead) < abilities.limiters
 
 
-def _objection(record: Record, met: Sequence[Disturbance], reasons: Sequence[Disturbance], evidence: Evidence) -> str:
+def _objection(record: Record, met: Sequence[FaultWindow], reasons: Sequence[FaultWindow], evidence: Evidence) -> str:
     """Returns the objection to a failure, empty if a fault explains it."""
     if record.status == "OK":
         failure = f"{record.use_case} answered by the caller's own default"
@@ -216,7 +216,7 @@ def _objection(record: Record, met: Sequence[Disturbance], reasons: Sequence[Dis
     return f"{failure} while {reasons[0].text}; {promise}" if promise else ""
 
 
-def _promise(rules: Rules, record: Record, met: Sequence[Disturbance], *, fails_over: bool) -> str:
+def _promise(rules: Rules, record: Record, met: Sequence[FaultWindow], *, fails_over: bool) -> str:
     """Returns how the table promises recovery from what a request met; empty if it does not."""
     chosen = rules.expected(record)
     since = [each.from_ns for each in met if each.hits(chosen.cluster)]
@@ -256,7 +256,7 @@ def _share(answered: int, failed: int) -> float:
 
 def _untaken(evidence: Evidence) -> Iterable[str]:
     """Yields the fallbacks that no request took although the chosen version's cluster was dead."""
-    kills = [each for each in evidence.disturbances if each.kills]
+    kills = [each for each in evidence.fault_windows if each.kills]
     due: Counter[str] = Counter()
     taken: Counter[str] = Counter()
     for record in evidence.records if kills else ():
@@ -273,7 +273,7 @@ def _untaken(evidence: Evidence) -> Iterable[str]:
             yield f"{edge}: none of {count} requests took it while {edge.split()[2]} was dead"
 
 
-def _is_dead(cluster: str, rules: Rules, record: Record, kills: Iterable[Disturbance]) -> bool:
+def _is_dead(cluster: str, rules: Rules, record: Record, kills: Iterable[FaultWindow]) -> bool:
     """Whether all replicas of a cluster were dead from before the request was sent until after its end."""
     lasting = (
         each for each in kills if each.from_ns <= record.sent_ns and record.done_ns <= (each.until_ns or record.done_ns)

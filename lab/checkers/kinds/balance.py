@@ -120,7 +120,7 @@ def _members(evidence: Evidence) -> dict[str, list[_Member]]:
     """Returns the replicas to be judged, by cluster."""
     begin_ns = min((record.sent_ns for record in evidence.records), default=0)
     end_ns = max((record.done_ns for record in evidence.records), default=0)
-    out = {each.target for each in evidence.disturbances} | {each.replica for each in evidence.unheard}
+    out = {each.target for each in evidence.fault_windows} | {each.replica for each in evidence.arrival_gaps}
     members: defaultdict[str, list[_Member]] = defaultdict(list)
     for each in evidence.registrations.replicas if evidence.registrations else ():
         stays = each.until_ns is None or each.until_ns >= end_ns

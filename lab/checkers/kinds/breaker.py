@@ -82,7 +82,7 @@ def _under_bounds(evidence: Evidence) -> Iterator[tuple[Record, Rules, Policy]]:
 
 def _too_many(judged: Sequence[tuple[Record, Rules, Policy]], evidence: Evidence) -> Iterator[Violation]:
     can = evidence.abilities
-    limiters = can.limiters + sum(each.role in can.between for each in evidence.disturbances)
+    limiters = can.limiters + sum(each.role in can.between for each in evidence.fault_windows)
     attempts: defaultdict[_Place, list[tuple[Arrival, Record]]] = defaultdict(list)
     for record, rules, policy in judged:
         for each in evidence.attempts.get(record.request_id, ()):
@@ -100,7 +100,7 @@ def _too_many(judged: Sequence[tuple[Record, Rules, Policy]], evidence: Evidence
 
 
 def _too_few(judged: Sequence[tuple[Record, Rules, Policy]], evidence: Evidence) -> Iterator[Violation]:
-    if evidence.unheard:
+    if evidence.arrival_gaps:
         return
     refused = [each for each in judged if _was_refused(each[0], each[1], evidence)]
     in_flight = _InFlight({record.request_id for record, _, _ in refused}, evidence)
@@ -111,7 +111,7 @@ def _too_few(judged: Sequence[tuple[Record, Rules, Policy]], evidence: Evidence)
             continue
         if limits_tenants and evidence.quota(rules, record.tenant) is not None:
             continue
-        if any(each.closes and each.met(record) for each in evidence.disturbances):
+        if any(each.closes and each.met(record) for each in evidence.fault_windows):
             continue
         beside = in_flight.during(record, _key(rules.expected(record)))
         most = beside if policy.hedge_after_s is None else 2 * beside

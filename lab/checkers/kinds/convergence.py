@@ -9,7 +9,7 @@ from lab.checkers.checker import Checker
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Evidence, Probe
+    from lab.checkers.evidence import Evidence, ProbeAnswer
     from lab.checkers.revision_timeline import RevisionInForce
 
 NAME = "convergence"
@@ -50,16 +50,16 @@ def check(evidence: Evidence) -> Verdict | None:
     return Verdict(NAME, Outcome.VALID, f"{summary}, each by a revision in force")
 
 
-def _in_force(revision: RevisionInForce, probe: Probe) -> bool:
+def _in_force(revision: RevisionInForce, probe: ProbeAnswer) -> bool:
     return revision.from_ns <= probe.answered_ns and (revision.until_ns is None or revision.until_ns >= probe.asked_ns)
 
 
-def _disturbed(probe: Probe, evidence: Evidence) -> bool:
+def _disturbed(probe: ProbeAnswer, evidence: Evidence) -> bool:
     return any(
         each.from_ns <= probe.answered_ns
         and (each.until_ns is None or each.until_ns >= probe.asked_ns)
         and (each.target in (probe.unit, "resolver") or each.target.startswith("control-plane"))
-        for each in evidence.disturbances
+        for each in evidence.fault_windows
     )
 
 

@@ -85,7 +85,7 @@ def _ejections(evidence: Evidence) -> tuple[int, list[Violation]]:
     violations: list[Violation] = []
     if not (can.ejects and any("outliers" in rules.settings for rules in evidence.timeline.rules)):
         return due, violations
-    if any(each.role in can.between for each in evidence.disturbances):
+    if any(each.role in can.between for each in evidence.fault_windows):
         return due, violations
     by_replica, size = _attempts_under_outliers(evidence)
     failed = {each: [one.ended_ns for one, _ in found if one.status in _FAILURES] for each, found in by_replica.items()}
@@ -170,7 +170,7 @@ def _further(evidence: Evidence) -> tuple[list[Violation], int]:
         rules = evidence.timeline.alone(record) if len(its) > 1 else None
         if rules is None or rules.policy(record).may_take_out:
             continue
-        cut_off = {each.target for each in evidence.disturbances if each.closes and each.met(record)}
+        cut_off = {each.target for each in evidence.fault_windows if each.closes and each.met(record)}
         in_order = sorted(its, key=lambda one: one.arrived_ns)
         for place, each in enumerate(in_order[1:], 1):
             before, cluster = in_order[:place], cluster_of(each.replica)

@@ -62,8 +62,8 @@ def check(evidence: Evidence) -> Verdict | None:
     if evidence.arrivals is None:
         return Verdict(NAME, Outcome.UNKNOWN, "the replicas were not asked what they received")
     summary = "; ".join(each.summary for each in accounts)
-    if evidence.unheard:
-        summary += f"; {', '.join(each.replica for each in evidence.unheard)} cannot say all that they received"
+    if evidence.arrival_gaps:
+        summary += f"; {', '.join(each.replica for each in evidence.arrival_gaps)} cannot say all that they received"
     violations = list(_not_theirs(evidence))
     for account in accounts:
         violations += _too_much(account, evidence)
@@ -143,7 +143,7 @@ def _too_much(account: _Account, evidence: Evidence) -> Iterator[Violation]:
     if len(limits) < len(account.quotas):
         return  # there was a time without a limit
     models = {each.cluster for each in evidence.records}
-    targets = (each.target for each in evidence.disturbances)
+    targets = (each.target for each in evidence.fault_windows)
     faults = sum(target not in models and cluster_of(target) not in models for target in targets)
     rates = [each.rate for each in limits if each.rate is not None]
     if evidence.abilities.limits_rates and len(rates) == len(limits):
@@ -157,7 +157,7 @@ def _too_much(account: _Account, evidence: Evidence) -> Iterator[Violation]:
 def _too_little(account: _Account, evidence: Evidence) -> Iterator[Violation]:
     """Yields refusals that neither the rate nor the bound on requests in flight explains."""
     can, [quota, *others] = evidence.abilities, account.quotas
-    loud = account.others or evidence.unheard or any(each.closes for each in evidence.disturbances)
+    loud = account.others or evidence.arrival_gaps or any(each.closes for each in evidence.fault_windows)
     if quota is None or others or loud or can.limiters > 1 or evidence.window_ns is None:
         return
     maybe = [(each.from_ns, each.until_ns, each.record.done_ns) for each in account.admitted]

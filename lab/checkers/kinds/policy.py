@@ -17,7 +17,7 @@ from lab.checkers.version_path import EARLY_NS, LOST, TEAR, VersionPath, is_long
 from lab.history import UNSENT
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Disturbance, Evidence
+    from lab.checkers.evidence import Evidence, FaultWindow
     from lab.checkers.plain_policy import Policy
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record
@@ -109,7 +109,7 @@ class _Run:
         self._largest_delay_ns = cache(partial(_largest, self._delays_ns))
         self.extras = ExtraAttempts(evidence, self._arrivals)
         self.timers = LateTimers(evidence, self._arrivals)
-        self._unheard = {each.replica: each.until_ns for each in evidence.unheard}
+        self._unheard = {each.replica: each.until_ns for each in evidence.arrival_gaps}
 
     def objections(self, record: Record) -> Iterator[str]:
         """Yields what is wrong with a request, in words."""
@@ -117,7 +117,7 @@ class _Run:
             return
         arrivals = sorted(self._arrivals.get(record.request_id, ()), key=lambda each: each.arrived_ns)
         rules = self._timeline.during(record) if self._can.follows_rules else []
-        met = [each for each in self._evidence.disturbances if each.met(record)]
+        met = [each for each in self._evidence.fault_windows if each.met(record)]
         seen = not self._may_be_unseen(record, rules)
         self.counts["judged" if seen else "in part"] += 1
         self.counts["attempts"] += len(arrivals)
@@ -162,9 +162,9 @@ class _Run:
         """The driver's largest schedule delay while this request was under way."""
         return self._largest_delay_ns(record.sent_ns // _S - _MEANWHILE_S, record.done_ns // _S + _MEANWHILE_S)
 
-    def _is_between(self, disturbance: Disturbance) -> bool:
+    def _is_between(self, fault_window: FaultWindow) -> bool:
         """Whether it hit a unit between caller and model."""
-        return disturbance.role in self._can.between
+        return fault_window.role in self._can.between
 
     def _limit(self, record: Record, arrivals: Sequence[Arrival], policy: Policy, *, stalled: bool) -> Iterator[str]:
         if not (policy.per_try_s and self._can.limits_attempts) or stalled or record.streamed:
@@ -225,7 +225,7 @@ class _Run:
         record: Record,
         arrivals: Sequence[Arrival],
         rules: Sequence[Rules],
-        met: Sequence[Disturbance],
+        met: Sequence[FaultWindow],
         *,
         seen: bool,
     ) -> Iterator[str]:
@@ -305,8 +305,8 @@ def _verdict(run: _Run, evidence: Evidence, violations: Sequence[Violation]) -> 
     for what, words in (("retry", "retries"), ("hedge", "hedges"), ("fallback", "fallbacks"), ("tear", "renewals")):
         if counts[what]:
             summary += f", {counts[what]} {words}"
-    if evidence.unheard:
-        names = ", ".join(f"{each.replica} ({each.reason})" for each in evidence.unheard[:_SHOWN])
+    if evidence.arrival_gaps:
+        names = ", ".join(f"{each.replica} ({each.reason})" for each in evidence.arrival_gaps[:_SHOWN])
         summary += f"; {counts['in part']} not wholly shown, as not all can say what they received: {names}"
     if violations:
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} objections; {summary}", tuple(violations))

@@ -150,7 +150,7 @@ def _tallies(evidence: Evidence) -> tuple[list[_Tally], bool]:
             drawn = drawn or bool(draw or percent)
             if len(found) > 1:
                 continue
-            if draw is not None and (evidence.asks is None or evidence.asks.draws(record)):
+            if draw is not None and (evidence.request_mix is None or evidence.request_mix.draws(record)):
                 key = (rules.number, record.use_case, draw.rule)
                 if key not in tallies:
                     name = f"{draw}, revision {rules.number}"

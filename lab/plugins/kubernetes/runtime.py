@@ -23,7 +23,7 @@ from lab.identity.folder import version
 from lab.load.plan import PLAN_FILE, LoadPlan, read_plan
 from lab.plugins.kubernetes import forwarding, processes
 from lab.plugins.kubernetes.api import PASSING_ERRORS, Api, errors_in_one_line
-from lab.plugins.kubernetes.driver import run_driver, send_signal
+from lab.plugins.kubernetes.driver_container import run_driver, send_signal
 from lab.plugins.kubernetes.drivers import job_name, load_pods, run_drivers
 from lab.plugins.kubernetes.load_job import load_job
 from lab.plugins.kubernetes.manifests import certificate, manifests, namespace, workload

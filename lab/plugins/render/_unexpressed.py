@@ -12,32 +12,36 @@ if TYPE_CHECKING:
     from lab.routing.rules import UseCase
 
 
-class Why(NamedTuple):
+class Limitation(NamedTuple):
     """Why a target cannot express a field of the route table, and what its rendering does instead."""
 
     reason: str
     instead: str
 
 
-Reasons = Mapping[str, Why]
+Reasons = Mapping[str, Limitation]
 """Field of a use case, ``retries`` or ``retries.budget``, or of a cluster or tenant → why it is not expressed."""
 
 _EXTENSIONS = "the core of Gateway API has no such setting"
 CORE: Reasons = {
-    "shadow": Why("a copy has the routing key of the version that answers, which the shadow refuses", "no copies"),
-    "fallback": Why("a proxy tries another replica, but no other model version", "the error reaches the caller"),
-    "hedge": Why("the proxy sends no second attempt beside a slow first one", "one attempt at a time"),
-    "clusters.failover": Why("the proxy has no second cluster for a version", "UNAVAILABLE while the cluster is down"),
-    "tenants": Why("the proxy has no limit for each tenant", "no limit"),
+    "shadow": Limitation(
+        "a copy has the routing key of the version that answers, which the shadow refuses", "no copies"
+    ),
+    "fallback": Limitation("a proxy tries another replica, but no other model version", "the error reaches the caller"),
+    "hedge": Limitation("the proxy sends no second attempt beside a slow first one", "one attempt at a time"),
+    "clusters.failover": Limitation(
+        "the proxy has no second cluster for a version", "UNAVAILABLE while the cluster is down"
+    ),
+    "tenants": Limitation("the proxy has no limit for each tenant", "no limit"),
 }
 """What no target expresses."""
 GATEWAY_API: Reasons = {
     **CORE,
     **{
-        field: Why(_EXTENSIONS, "the proxy's own default")
+        field: Limitation(_EXTENSIONS, "the proxy's own default")
         for field in ("retries", "outliers", "breaker", "health", "slow_start")
     },
-    "timeout": Why("GRPCRoute has no timeout", "the caller's deadline ends the request"),
+    "timeout": Limitation("GRPCRoute has no timeout", "the caller's deadline ends the request"),
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lab.plugins.render._target import REFUSED, Rendering, Source, Target, Unexpressed, yaml_of
-from lab.plugins.render._unexpressed import CORE, Reasons, Why, unexpressed_settings
+from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, unexpressed_settings
 from lab.routing.compiled import Router
 from lab.routing.keys import HEADER
 from lab.routing.uses import policies_of
@@ -32,17 +32,17 @@ _COMMENT = """\
 API Gateway has no gRPC upstream, so this is a load balancer: its listener's rules route on the routing key.
 Register the replicas of each model cluster in its target group. The load balancer presents no certificate to them and
 checks none of theirs."""
-_DECIDES = Why(
+_DECIDES = Limitation(
     "a load balancer sets no header, so replicas with several versions cannot tell which is meant; "
     "API Gateway has no gRPC upstream",
     REFUSED,
 )
 REASONS: Reasons = {
     **CORE,
-    "timeout": Why("a load balancer limits idle time, not the time of a request", "the caller's deadline"),
-    "retries": Why("a load balancer sends each request once", "no retry"),
-    "outliers": Why("a load balancer ejects by its health checks only", "no ejection by failures"),
-    "breaker": Why("a load balancer has no limit of requests in flight", "no limit"),
+    "timeout": Limitation("a load balancer limits idle time, not the time of a request", "the caller's deadline"),
+    "retries": Limitation("a load balancer sends each request once", "no retry"),
+    "outliers": Limitation("a load balancer ejects by its health checks only", "no ejection by failures"),
+    "breaker": Limitation("a load balancer has no limit of requests in flight", "no limit"),
 }
 
 
@@ -91,12 +91,14 @@ def _bounds(table: RouteTable, policies: Mapping[str, Policy | None]) -> Iterato
         if policy is None:
             continue
         shared = any(policies[table.versions[key].cluster] != policy for key in use_case.answering)
-        alone = Why("a target group has one setting for all versions of a cluster", "the load balancer's default")
+        alone = Limitation(
+            "a target group has one setting for all versions of a cluster", "the load balancer's default"
+        )
         if policy.health is not None and (shared or not _checks(policy)):
-            bounds = Why("a target group is checked every 5 to 300 s, and fails after 2 to 10", "every 30 s")
+            bounds = Limitation("a target group is checked every 5 to 300 s, and fails after 2 to 10", "every 30 s")
             yield Unexpressed(("use_cases", name, "health"), *(alone if shared else bounds))
         if policy.slow_start_s and (shared or not _starts_slowly(policy)):
-            bounds = Why("the slow start of a target group takes 30 to 900 whole seconds", "no slow start")
+            bounds = Limitation("the slow start of a target group takes 30 to 900 whole seconds", "no slow start")
             yield Unexpressed(("use_cases", name, "slow_start"), *(alone if shared else bounds))
 
 

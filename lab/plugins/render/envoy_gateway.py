@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab.plugins.render._grpc_routes import AUTHORITY, Manifest, backend_tls, routes_of
 from lab.plugins.render._target import Rendering, Source, Target, yaml_of
-from lab.plugins.render._unexpressed import CORE, Reasons, Why, unexpressed_settings
+from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, unexpressed_settings
 from lab.plugins.render.gateway_api import GATEWAY, gateway
 from lab.plugins.render.istio import budget, duration, retry_on
 from lab.routing.compiled import Router
@@ -19,8 +19,8 @@ API = "gateway.envoyproxy.io/v1alpha1"
 _CLASS = "envoy-gateway"
 REASONS: Reasons = {
     **CORE,
-    "tenants": Why("a local limit counts in each Envoy, a global one needs a rate limit service", "no limit"),
-    "clusters.failover": Why(
+    "tenants": Limitation("a local limit counts in each Envoy, a global one needs a rate limit service", "no limit"),
+    "clusters.failover": Limitation(
         "only a Backend can stand in for another, not a Service", CORE["clusters.failover"].instead
     ),
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lab.identity.names import TRUST_DOMAIN, host_name
 from lab.plugins.render._decisions import USE_CASE_HEADER, Cube, Entry, TooManyError, entries_of, header_of, in_header
 from lab.plugins.render._target import REFUSED, Rendering, Source, Target, Unexpressed, yaml_of
-from lab.plugins.render._unexpressed import CORE, Reasons, Why, expressed_otherwise, unexpressed_settings
+from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, expressed_otherwise, unexpressed_settings
 from lab.routing.compiled import Router
 from lab.routing.keys import HEADER
 from lab.routing.uses import policies_of
@@ -37,7 +37,7 @@ by the annotations sidecar.istio.io/userVolume and userVolumeMount."""
 
 REASONS: Reasons = {
     **CORE,
-    "health": Why(
+    "health": Limitation(
         "Istio leaves active health checks to Kubernetes' probes",
         "a replica that its probe finds not ready gets no requests",
     ),

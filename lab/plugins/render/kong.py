@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.plugins.render._decisions import USE_CASE_HEADER, Cube, Entry, TooManyError, entries_of, header_of, in_header
 from lab.plugins.render._target import REFUSED, Rendering, Source, Target, Unexpressed, yaml_of
-from lab.plugins.render._unexpressed import CORE, Reasons, Why, expressed_otherwise, unexpressed_settings
+from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, expressed_otherwise, unexpressed_settings
 from lab.routing.compiled import Router
 from lab.routing.keys import HEADER
 from lab.routing.uses import policies_of
@@ -25,17 +25,17 @@ Models check certificates: Kong reads its own from the environment (LAB_CERT, LA
 from KONG_LUA_SSL_TRUSTED_CERTIFICATE."""
 _CERTIFICATE = "5d0a4a0e-6d9c-4a57-9d5e-0f6f2f1c1a01"
 """Any id, by which services name the certificate."""
-_SPLIT = Why("a Kong route has one service, and cannot add a routing key for each of several", REFUSED)
-_CONNECTS = Why("Kong tries again only if it cannot connect, whatever the status", "retries of connections")
+_SPLIT = Limitation("a Kong route has one service, and cannot add a routing key for each of several", REFUSED)
+_CONNECTS = Limitation("Kong tries again only if it cannot connect, whatever the status", "retries of connections")
 REASONS: Reasons = {
     **CORE,
-    "timeout": Why("Kong limits the pauses of a connection, not the time of a request", "the caller's deadline"),
+    "timeout": Limitation("Kong limits the pauses of a connection, not the time of a request", "the caller's deadline"),
     "retries": _CONNECTS,
-    "retries.budget": Why("Kong limits retries of a request, not those in flight", "no budget"),
-    "outliers": Why("Kong ejects targets of an upstream until a check succeeds, not for a time", "no ejection"),
-    "breaker": Why("Kong has no limit of requests in flight", "no limit"),
-    "health": Why("Kong's check of gRPC targets only connects", "no checks"),
-    "slow_start": Why("Kong has no slow start", "a new replica has its share at once"),
+    "retries.budget": Limitation("Kong limits retries of a request, not those in flight", "no budget"),
+    "outliers": Limitation("Kong ejects targets of an upstream until a check succeeds, not for a time", "no ejection"),
+    "breaker": Limitation("Kong has no limit of requests in flight", "no limit"),
+    "health": Limitation("Kong's check of gRPC targets only connects", "no checks"),
+    "slow_start": Limitation("Kong has no slow start", "a new replica has its share at once"),
 }
 
 _Route = dict[str, Any]

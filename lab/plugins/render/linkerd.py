@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lab.plugins.render._grpc_routes import PORT, Manifest, Routes, routes_of
 from lab.plugins.render._target import Rendering, Source, Target, yaml_of
-from lab.plugins.render._unexpressed import CORE, Reasons, Why, unexpressed_settings
+from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, unexpressed_settings
 from lab.plugins.render.istio import duration
 from lab.routing.compiled import Router
 
@@ -20,15 +20,19 @@ Callers in the mesh connect to Service {SERVICE}; their proxies send requests st
 Linkerd encrypts between its own proxies and opens no TLS to others: models must listen in plaintext."""
 REASONS: Reasons = {
     **CORE,
-    "retries.budget": Why("Linkerd limits retries of a request, not those in flight", "no budget"),
-    "retries.backoff": Why("Linkerd has no setting for the pause before a retry of a route", "it retries at once"),
-    "outliers": Why("Linkerd ejects replicas by annotations of a Service, which several versions share", "no ejection"),
-    "breaker": Why("Linkerd's breakers count failures, not requests", "no limit"),
-    "health": Why(
+    "retries.budget": Limitation("Linkerd limits retries of a request, not those in flight", "no budget"),
+    "retries.backoff": Limitation(
+        "Linkerd has no setting for the pause before a retry of a route", "it retries at once"
+    ),
+    "outliers": Limitation(
+        "Linkerd ejects replicas by annotations of a Service, which several versions share", "no ejection"
+    ),
+    "breaker": Limitation("Linkerd's breakers count failures, not requests", "no limit"),
+    "health": Limitation(
         "Linkerd leaves active health checks to Kubernetes' probes",
         "a replica that its probe finds not ready gets no requests",
     ),
-    "slow_start": Why("Linkerd has no slow start", "a new replica has its share at once"),
+    "slow_start": Limitation("Linkerd has no slow start", "a new replica has its share at once"),
 }
 
 

@@ -22,7 +22,7 @@ from lab.runtime import ports
 from lab.runtime._runtime import Runtime
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.compose import COMPOSE_FILE, copying, document, engine, image, subnets
-from lab.runtime.compose.driver import DriverContainers, driver_services, relayed
+from lab.runtime.compose.driver_containers import DriverContainers, driver_services, relayed
 from lab.runtime.compose.project import Project, service_of
 from lab.runtime.compose.site import ComposeSite
 from lab.runtime.pod_site import HOME

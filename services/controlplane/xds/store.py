@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.plain_text import MAX_CHARACTERS, printable
 from services.controlplane.nodes.subscribers import Subscribers
-from services.controlplane.xds.keys import NAME as KEY_LIST
-from services.controlplane.xds.keys import key_list, shared_key_list
+from services.controlplane.xds.key_guard import NAME as KEY_LIST
+from services.controlplane.xds.key_guard import key_list, shared_key_list
 from services.controlplane.xds.progress import Progress, Subscription
 from services.controlplane.xds.resources import (
     CLUSTER,

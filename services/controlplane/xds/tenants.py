@@ -17,7 +17,7 @@ from envoy.type.v3 import percent_pb2, token_bucket_pb2
 from google.protobuf import duration_pb2, wrappers_pb2
 
 from lab.routing.limits import DEFAULT, MOST_UNNAMED, Limit, limits_of
-from services.controlplane.xds.keys import ACCOUNT, CLAIMED, CLAIMS, METADATA
+from services.controlplane.xds.key_guard import ACCOUNT, CLAIMED, CLAIMS, METADATA
 from services.controlplane.xds.resources import Resource, packed, resource
 
 NAME = "tenants"

@@ -1,17 +1,17 @@
-"""The gateways of a lab in plaintext, see :mod:`lab.plugins.conform.controls._published`."""
+"""The gateways of a lab in plaintext, see :mod:`lab.plugins.conform.controls._lab_configured`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from lab.plugins.conform.control import Control
-from lab.plugins.conform.controls._published import Published, cluster_of
+from lab.plugins.conform.controls._lab_configured import Published, cluster_of
 from lab.plugins.conform.forms import BY_ENVELOPE, CALLER
 from lab.plugins.conform.table import CONDITIONS
 
 if TYPE_CHECKING:
     from lab.plugins.conform.control import Document
-    from lab.plugins.conform.controls._published import Clusters
+    from lab.plugins.conform.controls._lab_configured import Clusters
 
 _CANNOT = {CONDITIONS: "each use case has a default version, so no request of it matches nothing"}
 

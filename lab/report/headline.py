@@ -37,7 +37,7 @@ _NOT_RIGHT = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class CaptionedChart:
     """A chart at the top, with a heading and what a reader must know to read it."""
 
     chart: AnyChart
@@ -61,7 +61,7 @@ class Answer:
     doubts: Sequence[str]
     advice: str = ""
     commands: Sequence[str] = ()
-    charts: Sequence[Shown] = ()
+    charts: Sequence[CaptionedChart] = ()
 
 
 def answer(
@@ -194,19 +194,19 @@ def _speed(runs: Sequence[ReportedRun]) -> str:
 # -- charts ----------------------------------------------------------------------------------------------------------
 
 
-def _curve(runs: Sequence[ReportedRun]) -> Iterator[Shown]:
+def _curve(runs: Sequence[ReportedRun]) -> Iterator[CaptionedChart]:
     if chart := latency.chart_of(runs):
-        yield Shown(chart=chart, heading=chart.title, caption=_CURVE)
+        yield CaptionedChart(chart=chart, heading=chart.title, caption=_CURVE)
 
 
-def _of_bench(bench: ReportedBench) -> Iterator[Shown]:
+def _of_bench(bench: ReportedBench) -> Iterator[CaptionedChart]:
     for chart in bench.charts[:1]:
-        yield Shown(chart=chart, heading=_capital(chart.title), caption=f"{chart.note} {bench.origin}")
+        yield CaptionedChart(chart=chart, heading=_capital(chart.title), caption=f"{chart.note} {bench.origin}")
 
 
-def _of_radii(radii: Sequence[BlastView]) -> Iterator[Shown]:
+def _of_radii(radii: Sequence[BlastView]) -> Iterator[CaptionedChart]:
     for each in radii:
         if each.panels:
-            yield from (Shown(chart=panel, heading=panel.title) for panel in each.panels)
+            yield from (CaptionedChart(chart=panel, heading=panel.title) for panel in each.panels)
         else:
-            yield Shown(chart=each.chart, heading=each.chart.title, caption=f"{each.chart.note} {each.origin}")
+            yield CaptionedChart(chart=each.chart, heading=each.chart.title, caption=f"{each.chart.note} {each.origin}")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from lab.checkers import RevisionInForce
-from lab.checkers.kinds import table
+from lab.checkers.kinds import published_table
 from tests.checkers.builders import make_evidence, make_record, two_versions
 
 KEPT = two_versions()
@@ -10,14 +10,14 @@ RECORDS = [make_record(0), make_record(1, revision=2)]
 
 def test_a_table_that_is_kept_as_published_is_valid() -> None:
     revisions = [RevisionInForce(1, KEPT, 0, kept=two_versions()), RevisionInForce(2, KEPT, 5)]
-    verdict = table.check(make_evidence(RECORDS, revisions=revisions))
+    verdict = published_table.check(make_evidence(RECORDS, revisions=revisions))
     assert verdict
     assert (verdict.outcome, verdict.summary) == ("valid", "1 of 2 revisions compared with their published text")
 
 
 def test_no_tenants_may_be_kept_as_an_empty_section() -> None:
     revisions = [RevisionInForce(1, KEPT, 0, kept={**two_versions(), "tenants": {}})]
-    verdict = table.check(make_evidence(RECORDS, revisions=revisions))
+    verdict = published_table.check(make_evidence(RECORDS, revisions=revisions))
     assert verdict
     assert verdict.outcome == "valid"
 
@@ -26,7 +26,7 @@ def test_a_table_that_is_kept_otherwise_is_invalid() -> None:
     published = two_versions()
     published["use_cases"]["Rows"]["rules"][0]["when"]["device"] = ["TV"]
     revisions = [RevisionInForce(1, KEPT, 0, kept=KEPT), RevisionInForce(2, published, 5, kept=KEPT)]
-    verdict = table.check(make_evidence(RECORDS, revisions=revisions))
+    verdict = published_table.check(make_evidence(RECORDS, revisions=revisions))
     assert verdict
     assert verdict.outcome == "invalid"
     [violation] = verdict.violations
@@ -36,4 +36,4 @@ def test_a_table_that_is_kept_otherwise_is_invalid() -> None:
 
 
 def test_without_a_published_text_there_is_no_verdict() -> None:
-    assert table.check(make_evidence(RECORDS)) is None
+    assert published_table.check(make_evidence(RECORDS)) is None
