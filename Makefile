@@ -121,10 +121,10 @@ pages: $(VENV)/with-dev  ## Regenerate every table and page that is derived from
 	@$(BIN)/python -m docs.site.figures --quote
 	@$(BIN)/python -m scenarios
 
-long-scenarios-page: $(VENV)/with-dev  ## Write docs/long-scenarios.md from the results of make scenarios ARGS=--long
+long-scenarios-page: $(VENV)/with-dev  ## Write docs/records/long-scenarios.md from the results of make scenarios ARGS=--long
 	@$(BIN)/python -m scenarios --long
 
-refusals-page: $(VENV)/with-dev  ## Try every attack, with its guard and without, and write docs/refusals.md
+refusals-page: $(VENV)/with-dev  ## Try every attack, with its guard and without, and write docs/records/refusals.md
 	@$(BIN)/python -m tests.negative.page $(ARGS)
 
 soak: $(VENV)/with-dev  ## Load, attackers, faults and starvation for MINUTES, by SEED: answers, memory, files, audit log

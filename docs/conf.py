@@ -40,9 +40,17 @@ def level_captions(_app: Sphinx, _page: str, _template: str, context: dict[str, 
         context[part] = (context.get(part) or "").replace('role="heading">', 'role="heading" aria-level="2">')
 
 
+def leave_out_of_sidebar(app: Sphinx, _document: object) -> None:
+    """Pages that an index page lists, or that a command writes, are found from there and by the search."""
+    folder, _, page = app.env.docname.rpartition("/")
+    if folder and page != "index":
+        app.env.metadata[app.env.docname]["orphan"] = ""
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.connect("html-page-context", level_captions, priority=900)  # after the theme
+    app.connect("doctree-read", leave_out_of_sidebar)
     links.register(app)
     floors.register(app)
     notebooks.register(app)

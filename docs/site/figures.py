@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -24,13 +25,14 @@ from docs.site import memory, proxies, scale, since, travels
 from docs.site.age import commit_of, is_changed
 from docs.site.blocks import marked, pages, write
 from docs.site.links import CHECKOUT, PAGES
-from docs.site.measuring import Measured, bound_of, failing, figures_of, measure
+from docs.site.measuring import Measured, bound_of, failing, figures_of, measure, slug
 from lab.bench.harness.bench import ROUNDS
 from lab.errors import LabError
 from lab.measure.findings import GROUND, in_two_digits, written
 from lab.runs.folder import machine_versions
 
 FIGURES = PAGES / "figures.json"
+TABLES = PAGES / "records" / "figures.md"
 PICTURES = PAGES / "figures"
 SUITES = CHECKOUT / "lab" / "bench" / "suites"
 # What is measured without a bench, by its number of rounds if it has any.
@@ -39,6 +41,9 @@ OTHERS: dict[str, Callable[[int], dict[str, Any]]] = {
     "proxies": proxies.measure,
     "scale": lambda _: figures_of(scale.measure()),
 }
+_TABLES = """# Tables of figures
+
+What each bench measured, beside the claims on the page of [figures](../figures.md). `make figures` writes this page."""
 _SAME = 0.001
 _NOTHING = "*Not measured yet: run `make figures`.*"
 
@@ -82,20 +87,41 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
 
 
 def texts(kept: Mapping[str, Any]) -> dict[str, str]:
-    """All texts that pages may quote, by name: each figure, the same rounded (``….about``), and a block per bench."""
+    """All texts that pages may quote, by name: figures, the same rounded (``….about``), and a block per bench.
+
+    A table is ``figures.BENCH.`` and its title up to the first comma or parenthesis.
+    """
     quotes = {name: _quoted(figure) for name, figure in _each(kept)}
     rough = {f"{name}.about": in_two_digits(figure["estimate"]) for name, figure in _each(kept)}
     history = {"figures.since": since.block(since.history())}
     nothing = {f"figures.{bench}": _NOTHING for bench in (*quoted_benches(), *OTHERS)}
-    return (
-        quotes | rough | history | nothing | {f"figures.{bench}": _block(bench, found) for bench, found in kept.items()}
-    )
+    tables = {
+        f"figures.{bench}.{slug(re.split('[,(]', table['title'])[0])}": _table(table)
+        for bench, found in kept.items()
+        for table in found["tables"]
+    }
+    blocks = {f"figures.{bench}": _block(bench, found) for bench, found in kept.items()}
+    return quotes | rough | history | nothing | tables | blocks
 
 
 def put_into_pages(kept: Mapping[str, Any]) -> list[Path]:
-    """Writes figures into all pages that quote them, and returns the pages that changed."""
+    """Writes figures into all pages that quote them, and all tables into theirs; returns the pages that changed."""
     known = texts(kept)
-    return [page for page in pages() if write(page, known)]
+    changed = [page for page in pages() if write(page, known)]
+    if TABLES.read_text() != (tables := tables_page(kept)):
+        TABLES.write_text(tables)
+        changed.append(TABLES)
+    return changed
+
+
+def tables_page(kept: Mapping[str, Any]) -> str:
+    """The page with every table of every bench."""
+    parts = [_TABLES]
+    for bench, found in kept.items():
+        if found["tables"]:
+            tables = (_table(each).replace("](", "](../") for each in found["tables"])
+            parts += [f"## {bench}", *tables, f"*{_ran(found['ran'])}*"]
+    return "\n\n".join(parts) + "\n"
 
 
 def read(file: Path = FIGURES) -> dict[str, Any]:
@@ -125,9 +151,9 @@ def _quoted(figure: Mapping[str, Any]) -> str:
 def _block(bench: str, found: Mapping[str, Any]) -> str:
     rows = [f"| {figure['text']} | {_quoted(figure)} | {_claimed(figure)} |" for figure in found["figures"].values()]
     parts = ["\n".join(("| figure | median [interval] | claimed |", "|---|---|---|", *rows))] if rows else []
-    parts += [_table(each) for each in found["tables"]]
     parts += [f"![{bench}: {path.stem}](figures/{path.name})" for path in sorted(PICTURES.glob(f"{bench}-*.svg"))]
-    return "\n\n".join((*parts, f"*{_ran(found['ran'])}*"))
+    tables = f"[All its tables](records/figures.md#{bench}). " if found["tables"] else ""
+    return "\n\n".join((*parts, f"{tables}*{_ran(found['ran'])}*"))
 
 
 def _table(table: Mapping[str, Any]) -> str:

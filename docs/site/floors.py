@@ -1,6 +1,6 @@
 """Draws the floors of the code from the contract that `make lint` enforces, so that the drawing is never stale.
 
-Adds two Markdown directives: ``{floors}``, the drawing, and ``{rooms}``, a table with each room's first sentence.
+Adds the Markdown directive ``{floors}``.
 """
 
 from __future__ import annotations
@@ -110,15 +110,6 @@ class _Floors(SphinxDirective):
         return [nodes.raw("", drawing(), format="html")]
 
 
-class _Rooms(SphinxDirective):
-    def run(self) -> list[nodes.Node]:
-        lines = ["| package | what belongs there |", "|---|---|"]
-        lines += [f"| `{room.name}` | {room.purpose} |" for floor in floors() for room in floor]
-        lines += ["", "The linter also enforces:", "", *(f"- {name}" for name in other_contracts())]
-        return self.parse_text_to_nodes("\n".join(lines))
-
-
 def register(app: Sphinx) -> None:
-    """Adds the directives to Sphinx."""
+    """Adds the directive to Sphinx."""
     app.add_directive("floors", _Floors)
-    app.add_directive("rooms", _Rooms)

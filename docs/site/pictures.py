@@ -233,7 +233,7 @@ def _of_mini() -> Picture:
 
 
 def _of_paths() -> Picture:
-    shown = [each for each in TOPOLOGIES.values() if each.in_default_lab]
+    shown = [*TOPOLOGIES.values()]
     boxes = {"caller": Box(("caller",), 0, 0, len(shown) - 1), "model": Box(("model",), 2, 0, len(shown) - 1)}
     arrows = []
     for row, topology in enumerate(shown):

@@ -1,7 +1,7 @@
-// Ranks pages for readers above decisions and the changelog, which say why and when, not how.
+// Ranks pages for readers above decisions, records and the changelog, which say why and when, not how.
 "use strict";
 
-const BACKGROUND = /^(decisions\/|changelog$|contributing$)/;
+const BACKGROUND = /^(decisions\/|records\/|changelog$|contributing$)/;
 
 var Scorer = {
   // As Sphinx has them; see searchtools.js.

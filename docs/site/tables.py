@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from docs.site.blocks import pages, write
-from docs.site.links import CHECKOUT
+from docs.site.floors import floors, other_contracts
+from docs.site.links import CHECKOUT, PAGES
 from lab.bench.harness.bench import BENCHES
 from lab.checkers import CHECKERS
 from lab.faults import catalogue as fault_catalogue
@@ -62,7 +63,21 @@ def tables() -> dict[str, str]:
         ),
         "benches": _table(("bench", "question"), ((f"`{each.name}`", each.question) for each in BENCHES.values())),
         "faults": fault_catalogue.table().strip(),
+        "packages": _packages(),
+        "decisions": "\n".join(_decisions()),
     }
+
+
+def _packages() -> str:
+    rooms = [room for floor in floors() for room in floor]
+    table = _table(("package", "what belongs there"), ((f"`{room.name}`", room.purpose) for room in rooms))
+    return "\n".join((table, "", "The linter also enforces:", "", *(f"- {name}" for name in other_contracts())))
+
+
+def _decisions() -> Iterator[str]:
+    for path in sorted((PAGES / "decisions").glob("0*.md")):
+        title = path.read_text().partition("\n")[0].lstrip("# ")
+        yield f"- [{title}]({path.name})"
 
 
 def main() -> None:

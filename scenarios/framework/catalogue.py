@@ -268,4 +268,7 @@ those, too, and `make smoke` runs the few that continuous integration runs on ev
 
 Two workers run scenarios side by side. A scenario that claims a rate, and of whose claims this
 alone was not kept, reruns alone at the end, and its result says so. A late driver excuses no wrong or lost answer.
+
+What the long ones showed last: [long scenarios](records/long-scenarios.md). The catalogue [ten times in a
+row](records/ten-catalogues.md).
 """

@@ -7,12 +7,12 @@ from typing import Any
 
 from scenarios.framework.catalogue import HERE, Entry, entries, results
 
-PAGE = HERE.parent / "docs" / "long-scenarios.md"
+PAGE = HERE.parent / "docs" / "records" / "long-scenarios.md"
 _HEAD = """\
 # Long scenarios
 
 Scenarios that take minutes run by night, and at least once before a release: `make scenarios ARGS=--long`, then
-`make long-scenarios-page`, which writes this page from the results. [Scenarios](scenarios.md) says what each shows.
+`make long-scenarios-page`, which writes this page from the results. [Scenarios](../scenarios.md) says what each shows.
 
 | scenario | case | runtime | verdict | took | figures | begun | lab |
 |---|---|---|---|---:|---|---|---|

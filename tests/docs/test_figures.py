@@ -103,10 +103,14 @@ def test_a_benchs_figures_are_kept_as_pages_quote_them() -> None:
         ran=Ran(started="2026-01-02T03:04:05+00:00", took_s=1.0, rounds=10, machine=MACHINE),
     )
 
-    quoted = texts({"encodings": figures_of(json.loads(json.dumps(result.to_document())))})
+    kept = {"encodings": figures_of(json.loads(json.dumps(result.to_document())))}
+    quoted = texts(kept)
 
     assert quoted["encodings.rest-grpc-bytes-talk"] == "3.250 [3.000, 3.500] (in doubt)"
-    assert "| arm | sent |\n|---|---:|\n| REST | 68.000 |" in quoted["figures.encodings"]
+    table = "| arm | sent |\n|---|---:|\n| REST | 68.000 |"
+    assert table not in quoted["figures.encodings"]
+    assert table in quoted["figures.encodings.bytes"]
+    assert table in figures.tables_page(kept)
 
 
 def test_what_a_proxy_adds_is_read_from_two_benches() -> None:
@@ -141,6 +145,10 @@ def test_pages_quote_the_kept_figures() -> None:
         for name, text in blocks.marked(page, "block", "figure").items():
             if not name.startswith(("travels.", "answers")):  # other tests hold those
                 assert known.get(name) == text, f"{page.name}: {name}: `make figures ARGS=--quote` writes it anew"
+
+
+def test_the_page_of_tables_has_the_kept_figures() -> None:
+    assert figures.TABLES.read_text() == figures.tables_page(read()), "`make figures ARGS=--quote` writes it anew"
 
 
 def test_benches_are_those_of_which_a_page_quotes_a_figure_or_has_the_block() -> None:

@@ -52,10 +52,9 @@ def test_every_text_is_inside_its_box_and_large_enough(name: str) -> None:
 
 def test_the_paths_are_those_of_the_topologies() -> None:
     paths = PICTURES["paths"]
-    default = {name: each.colour for name, each in TOPOLOGIES.items() if each.in_default_lab}
 
-    assert paths.boxes.keys() - {"caller", "model"} == default.keys()
-    assert [name for name, colour in default.items() if f".{name}{{stroke:{colour}}}" not in paths.svg()] == []
+    assert paths.boxes.keys() - {"caller", "model"} == TOPOLOGIES.keys()
+    assert [each for each in TOPOLOGIES.values() if f".{each.name}{{stroke:{each.colour}}}" not in paths.svg()] == []
 
 
 def test_no_page_draws_with_letters() -> None:

@@ -29,7 +29,7 @@ from tests.mutants.catalogue import CHECKOUT, Mutant, catalogue, closed
 from tests.mutants.copies import copy_of, run_in
 from tests.tools import run_tool
 
-PAGE = CHECKOUT / "docs" / "planted-bugs.md"
+PAGE = CHECKOUT / "docs" / "records" / "planted-bugs.md"
 HEAD = """\
 # Planted bugs
 
@@ -192,7 +192,7 @@ def main() -> int:
     parser.add_argument("text", nargs="*", help="plant only bugs with this text in 'CLASS: NAME'")
     parser.add_argument("--jobs", type=int, default=1, help="bugs that are tried side by side, default 1")
     parser.add_argument("--also", nargs="+", choices=ALSO, default=(), help="show which tests, scenarios notice, too")
-    parser.add_argument("--page", action="store_true", help="plant all bugs and write docs/planted-bugs.md")
+    parser.add_argument("--page", action="store_true", help="plant all bugs and write docs/records/planted-bugs.md")
     options = parser.parse_args()
     if options.page and options.text:
         parser.error("--page is of all bugs: leave the text out")
@@ -200,7 +200,7 @@ def main() -> int:
     text = " ".join(options.text)
     chosen = [each for each in catalogue() if text in f"{each.kind}: {each.name}"]
     if not chosen:
-        parser.error(f"no bug has {text!r} in 'CLASS: NAME', as docs/planted-bugs.md lists them")
+        parser.error(f"no bug has {text!r} in 'CLASS: NAME', as docs/records/planted-bugs.md lists them")
     drills = sorted({(each.drill, each.topology) for each in chosen})
     controls = [Mutant(**{**asdict(NONE), "drill": drill, "topology": topology}) for drill, topology in drills]
     caught: list[Caught] = []

@@ -1,4 +1,4 @@
-"""``python -m tests.negative.page`` tries every attack, with and without its guard, and writes docs/refusals.md.
+"""``python -m tests.negative.page`` tries every attack with and without its guard; writes docs/records/refusals.md.
 
 ``--only TEXT`` tries those with this text in ``topology: attack, unit``, and keeps the other rows.
 """
@@ -17,7 +17,7 @@ from tests.negative.guards import Guard, guard_of, guards, without
 from tests.negative.scene import Case, Tried, standing
 from tests.tools import run_tool
 
-PAGE = CHECKOUT / "docs" / "refusals.md"
+PAGE = CHECKOUT / "docs" / "records" / "refusals.md"
 HEAD = """\
 # Refusals
 
@@ -48,7 +48,7 @@ def main() -> int:
     """Writes the page if every attack is refused, and every guard is needed; else returns 1."""
     parser = argparse.ArgumentParser(
         prog="make refusals-page",
-        description="Tries every attack, with its guard and without, and writes docs/refusals.md.",
+        description="Tries every attack, with its guard and without, and writes docs/records/refusals.md.",
         epilog="Example: make refusals-page ARGS='--only resets'",
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="attacks with TEXT in 'topology: attack, unit'")

@@ -11,7 +11,7 @@ from lab import CHECKOUT
 from tests.negative.cases import CASES
 from tests.negative.scene import Case, Scene, standing
 
-PAGE = CHECKOUT / "docs" / "refusals.md"
+PAGE = CHECKOUT / "docs" / "records" / "refusals.md"
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,6 @@ def configure(folder: Path, given: Mapping[str, str]) -> None:
     if not wanted.image:
         raise InputError(
             f"--image: name an image of the units that the cluster's nodes have or can pull, or set {IMAGE_VARIABLE}; "
-            "see docs/kubernetes.md"
+            "see docs/containers.md#kubernetes"
         )
     replace(wanted, namespace=wanted.namespace or f"lab-{folder.name}").save(folder)

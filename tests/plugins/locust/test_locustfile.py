@@ -99,7 +99,7 @@ def test_who_only_looks_engines_up_imports_no_locust(code: str) -> None:
 
 
 def test_the_locustfile_of_the_docs_is_one(tmp_path: Path) -> None:
-    blocks = (ROOT / "docs" / "locust.md").read_text().split("```python\n")[1:]
+    blocks = (ROOT / "docs" / "load.md").read_text().split("```python\n")[1:]
     (mine,) = [block.split("```")[0] for block in blocks if "LabUser" in block]
 
     assert not read(tmp_path, mine).closed_loop
