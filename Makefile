@@ -27,7 +27,7 @@ REV     ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test test-unit test-all audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page soak console-frames bench bench-aa bench-since bench-since-planted console report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test test-unit test-all audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page soak console-frames bench bench-aa bench-since bench-since-planted console report notebooks lint format hooks lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-22s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -179,6 +179,9 @@ lint: $(VENV)/with-dev  ## Check style, types and the floors between packages
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 
+hooks: $(VENV)/with-dev  ## Make git run the checks of make lint at each commit and push
+	@$(BIN)/pre-commit install
+
 format: $(VENV)/with-dev  ## Format the code, and remove the notebooks' output
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
@@ -187,12 +190,9 @@ format: $(VENV)/with-dev  ## Format the code, and remove the notebooks' output
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask='{"tags"}' notebooks/*.ipynb
 
 lock: $(VENV)/with-dev  ## Pin the newest versions that pyproject.toml allows
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --generate-hashes \
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
 	  --quiet --output-file requirements.lock
-	@$(BIN)/uv pip compile compose/requirements.in --constraint requirements.lock --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
-	  --upgrade --quiet --output-file compose/requirements.lock
 
 protos: $(VENV)/with-dev  ## Generate the Python code of models/proto
 	@$(BIN)/python -m models.proto.generate

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Installs this checkout and the packages that it needs, or those of one extra of pyproject.toml, into a virtual
-# environment. Versions and hashes are those of requirements.lock. It installs uv, which takes seconds for the rest. Where
+# Installs this checkout and the packages that it needs, or those of one extra or dependency group of pyproject.toml, into
+# a virtual environment; those of `dev` are all. Versions and hashes are those of requirements.lock. It installs uv, which takes seconds for the rest. Where
 # uv cannot install them, pip installs everything that is locked, at once.
-# Usage: .ci/install.sh PYTHON [EXTRA]
+# Usage: .ci/install.sh PYTHON [NAME]
 set -eu
 
 python=$1
-extra=${2:-}
+name=${2:-}
 bin=$(dirname "$python")
-everything=$bin/../everything  # exists if no extra is missing
+everything=$bin/../everything  # exists if no package is missing
 
 say() { printf '· %s\n' "$*" >&2; }
 pip() { "$python" -m pip --quiet --disable-pip-version-check "$@"; }
@@ -17,7 +17,7 @@ uv() { "$bin/uv" pip install --quiet --compile-bytecode --python "$python" "$@";
 # Packages come from where pip has them, if it is configured, and with the certificates that this machine trusts.
 get_uv() {
   [ -z "${PIP_NO_INDEX:-}" ] || return 1
-  [ -z "$extra" ] || { [ -x "$bin/uv" ]; return; }
+  [ -z "$name" ] || { [ -x "$bin/uv" ]; return; }
   sed -n '/^uv==/,/[^\\]$/p' requirements.lock > "$bin/../uv.txt"
   pip install --require-hashes --requirement "$bin/../uv.txt"
 }
@@ -25,8 +25,14 @@ with_uv() {
   get_uv || return 1
   index=$("$python" -m pip config list | sed -n "s/^[^=]*\.index-url='\(.*\)'$/\1/p" | head -n 1)
   export UV_SYSTEM_CERTS=true ${index:+UV_DEFAULT_INDEX="$index"}
-  uv --require-hashes --constraint requirements.lock --requirement pyproject.toml --extra "${extra:-editable}" || return 1
-  [ -n "$extra" ] || uv --no-deps --no-build-isolation --editable .
+  case $name in
+    "") set -- --group editable ;;
+    dev) set -- --all-extras --group dev ;;
+    docs) set -- --group docs ;;
+    *) set -- --extra "$name" ;;
+  esac
+  uv --require-hashes --constraint requirements.lock --requirement pyproject.toml "$@" || return 1
+  [ -n "$name" ] || uv --no-deps --no-build-isolation --editable .
 }
 with_pip() {
   say "uv cannot install these packages: pip does, which takes about a minute"
@@ -35,8 +41,8 @@ with_pip() {
   touch "$everything"
 }
 
-[ -n "$extra" ] || rm -f "$everything"
+[ -n "$name" ] || rm -f "$everything"
 [ ! -e "$everything" ] || exit 0
-[ -z "$extra" ] || say "installing the packages of the extra '$extra' (once, seconds)"
+[ -z "$name" ] || say "installing the packages of '$name' (once, seconds)"
 with_uv || with_pip
-[ "$extra" != dev ] || touch "$everything"
+[ "$name" != dev ] || touch "$everything"

@@ -107,7 +107,7 @@ def install(venv: Path, *extra: str, **environment: str) -> list[str]:
 
 
 UV = "uv pip install --quiet --compile-bytecode --python {venv}/bin/python "
-LOCKED = "--require-hashes --constraint requirements.lock --requirement pyproject.toml --extra "
+LOCKED = "--require-hashes --constraint requirements.lock --requirement pyproject.toml "
 EDITABLE = "--no-deps --no-build-isolation --editable ."
 PIP = "pip --quiet --disable-pip-version-check install "
 FROM = " from https://packages.example/simple"
@@ -118,13 +118,13 @@ def test_uv_installs_what_is_needed_and_an_extra_when_it_is_asked_for(venv: Path
 
     assert install(venv) == [
         f"{PIP}--require-hashes --requirement {venv}/bin/../uv.txt",
-        f"{uv}{LOCKED}editable{FROM}",
+        f"{uv}{LOCKED}--group editable{FROM}",
         f"{uv}{EDITABLE}{FROM}",
     ]
     assert re.match(r"uv==\S+ \\\n    --hash=sha256:", (venv / "uv.txt").read_text())
     assert (venv / "uv.txt").read_text().count("==") == 1
-    assert install(venv, "docs") == [f"{uv}{LOCKED}docs{FROM}"]
-    assert install(venv, "dev") == [f"{uv}{LOCKED}dev{FROM}"]
+    assert install(venv, "docs") == [f"{uv}{LOCKED}--group docs{FROM}"]
+    assert install(venv, "dev") == [f"{uv}{LOCKED}--all-extras --group dev{FROM}"]
     assert install(venv, "notebooks") == [], "dev has everything"
     assert install(venv) != [], "the lock has changed"
     assert install(venv, "notebooks") != []

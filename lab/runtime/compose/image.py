@@ -30,8 +30,8 @@ BASE_IMAGES = ("python:3.13-slim", f"{REPOSITORY}-base:local")
 """Candidates for the base image: the first that is here, else the first, pulled."""
 
 _FILES = (
-    *("compose/Dockerfile", "compose/requirements.lock", "compose/healthcheck.py", "compose/entry_points.py"),
-    *(".ci/setup", "pyproject.toml"),
+    *("compose/Dockerfile", "compose/healthcheck.py", "compose/entry_points.py"),
+    *(".ci/setup", "pyproject.toml", "requirements.lock"),
 )
 _ROOMS = ("lab", "services", "models")
 _CODE = (".py", ".js")
