@@ -6,6 +6,7 @@ Here belongs what an engineer imports and runs. What runs as a process of its ow
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 # gRPC reads this when it is imported. By default it writes lines to standard error: one at each fork of a process that
@@ -14,6 +15,10 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 """The folder of this checkout: the route table, the Envoy templates, docs and runs."""
+
+
+PYTHON = (sys.executable, "-P")
+"""Command of this Python for what the lab starts: modules in the current folder, which may be anyone's, do not run."""
 
 
 def home() -> Path:

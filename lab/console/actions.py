@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lab import PYTHON
 from lab.errors import InputError
 
 if TYPE_CHECKING:
     from lab.console.board import Board
     from lab.lab import Lab
 
-_LAB = (sys.executable, "-c", "from lab.cli import main; main()")
+_LAB = (*PYTHON, "-c", "from lab.cli import main; main()")
 _SHOWN_CHARACTERS = 2_000  # of a command's output, its end
 
 

@@ -16,7 +16,6 @@ import asyncio
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
+from lab import PYTHON
 from lab.errors import RunError
 from lab.history import SpoolWriter
 from lab.load.clocks import PINGS, Clock, DriverReport, Sample, clock_fields, clock_of
@@ -103,7 +103,7 @@ def _commands(plan: LoadPlan, path: Path) -> list[tuple[str, list[str]]]:
 
 
 def _shards(path: Path, count: int, noun: str) -> list[tuple[str, list[str]]]:
-    shard = [sys.executable, "-m", "lab.load.shard", str(path)]
+    shard = [*PYTHON, "-m", "lab.load.shard", str(path)]
     return [(f"{noun} {number + 1} of {count} (pid {_PID})", [*shard, f"{number}/{count}"]) for number in range(count)]
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 
+from lab import PYTHON
 from lab.errors import LabError
 from lab.runtime.lock import exclusive
 
@@ -50,7 +51,7 @@ class Reaper:
     """
 
     def __init__(self, name: str, home: Path) -> None:
-        command = [sys.executable, "-m", _MODULE, name, str(home)]
+        command = [*PYTHON, "-m", _MODULE, name, str(home)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -72,7 +73,7 @@ def reaping(folder: Path) -> Iterator[None]:
     This holds even if this process is killed in the body. It does not wait for the reaper to start: the end of the pipe
     is still there when the reaper reads it.
     """
-    command = [sys.executable, "-m", _MODULE, str(folder)]
+    command = [*PYTHON, "-m", _MODULE, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
         before = os.environ.get(MARK)
         os.environ[MARK] = str(folder)

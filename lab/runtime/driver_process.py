@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from lab import PYTHON
 from lab.load.coordinator import COMMANDS
 from lab.load.plan import PLAN_FILE
 
@@ -36,7 +36,7 @@ def run_here(
         cancel_token: cancels the driver from another thread.
         environment: of the driver; this process's own if None.
     """
-    command = [sys.executable, "-m", "lab.load.driver", str(run / PLAN_FILE)]
+    command = [*PYTHON, "-m", "lab.load.driver", str(run / PLAN_FILE)]
     # In a session of its own, as a terminal's Ctrl-C would reach it a second time.
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, start_new_session=True

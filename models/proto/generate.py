@@ -15,6 +15,7 @@ from pathlib import Path
 
 from google.protobuf import descriptor_pb2
 
+from lab import PYTHON
 from lab.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +43,7 @@ def generate(root: Path = ROOT) -> dict[str, bytes]:
     protos = sorted(path.relative_to(root).as_posix() for path in (root / FOLDER).rglob("*.proto"))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        command = [sys.executable, "-m", "grpc_tools.protoc", "-I", ".", f"--descriptor_set_out={out / 'descriptors'}"]
+        command = [*PYTHON, "-m", "grpc_tools.protoc", "-I", ".", f"--descriptor_set_out={out / 'descriptors'}"]
         command += [f"--{plugin}_out={out}" for plugin in ("python", "grpc_python", "mypy", "mypy_grpc")]
         # The compiler finds its plugins on the PATH; this interpreter's come first.
         environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}

@@ -15,7 +15,7 @@ from lab.errors import UnitError
 from lab.lab import Lab
 from lab.roles import UNIX
 from lab.runs import LoadOptions
-from lab.runtime.process import sockets
+from lab.runtime import user_folder
 from lab.runtime.state import LabState
 from lab.waiting import eventually
 from tests.labs import address_of, ask, lab_up, states, status_of, write_spec
@@ -31,8 +31,10 @@ def lab() -> Iterator[Lab]:
         home = Path(folder)
         home.chmod(0o755)
         os.umask(0o022)
-        with lab_up(home, spec=write_spec(home)) as lab:
-            yield lab
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(user_folder, "place", lambda: home / "user")
+            with lab_up(home, spec=write_spec(home)) as lab:
+                yield lab
 
 
 @contextmanager
@@ -47,6 +49,11 @@ def opened(*paths: Path) -> Iterator[None]:
             path.chmod(mode)
 
 
+def folders_of(socket: Path) -> tuple[Path, ...]:
+    """The folders in which nobody else finds the socket."""
+    return socket.parent, *socket.parents[1:3]
+
+
 def socket_of(lab: Lab) -> Path:
     return Path(address_of(lab, SIDECAR).removeprefix(UNIX))
 
@@ -57,7 +64,7 @@ def test_only_without_both_modes_another_user_gets_to_a_sidecar(lab: Lab) -> Non
     assert as_another_user("connect", str(sidecar)) == DENIED
     with opened(sidecar):
         assert as_another_user("connect", str(sidecar)) == DENIED
-    with opened(sidecar.parent):
+    with opened(*folders_of(sidecar)):
         assert as_another_user("connect", str(sidecar)) == DENIED
         with opened(sidecar):
             assert as_another_user("connect", str(sidecar)) == "connected"
@@ -69,7 +76,7 @@ def test_only_without_both_modes_another_user_ends_an_envoy(lab: Lab) -> None:
     quits = ("POST", str(page), "/quitquitquit")
 
     assert as_another_user(*quits) == DENIED
-    with opened(page.parent):
+    with opened(*folders_of(page)):
         assert as_another_user(*quits) == DENIED
         assert states(lab)[SIDECAR] == "running"
         with opened(page):
@@ -106,18 +113,20 @@ def test_no_other_user_can_read_what_a_lab_and_a_run_write(lab: Lab) -> None:
         assert as_another_user("read", str(log)) == "read"
 
 
-def test_a_folder_of_sockets_that_another_user_has_made_is_refused(tmp_path: Path) -> None:
-    folder = sockets.folder_of(tmp_path)
+def test_a_folder_that_another_user_has_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "user"
+    monkeypatch.setattr(user_folder, "place", lambda: folder)
     for made in (0o777, 0o700):
         folder.mkdir()
         folder.chmod(made)
         os.chown(folder, NOBODY if made == 0o700 else os.getuid(), -1)
         try:
-            with pytest.raises(UnitError, match=f"{folder}: is open to other users, .*: remove it"):
-                sockets.provide(tmp_path)
+            with pytest.raises(UnitError, match=f"{folder}: other users can enter it, .*: remove it"):
+                user_folder.user_folder()
         finally:
             folder.rmdir()
-    sockets.provide(tmp_path)
-    assert folder.stat().st_mode & 0o777 == 0o700
-    sockets.remove(tmp_path)
-    assert not folder.exists()
+    folder.symlink_to(tmp_path)
+    with pytest.raises(UnitError, match="remove it"):
+        user_folder.user_folder()
+    folder.unlink()
+    assert user_folder.user_folder().stat().st_mode & 0o777 == 0o700

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lab import PYTHON
 from lab.lab import Lab
 from lab.roles import MODEL, Port, Unit
 from lab.runtime.process import ProcessRuntime
@@ -44,7 +44,7 @@ def test_forked_units_look_to_the_system_like_others(mini_lab: Lab) -> None:
         assert unit.pid is not None
         process = psutil.Process(unit.pid)
         assert os.getsid(unit.pid) == unit.pid
-        assert process.cmdline()[:3] == [sys.executable, "-m", MODULES[unit.role]]
+        assert process.cmdline()[:4] == [*PYTHON, "-m", MODULES[unit.role]]
         assert unit.address in process.cmdline()
         assert process.environ()["LAB_UNIT"] == f"{mini_lab.folder}:{unit.name}"
         files = [Path(f"/proc/{unit.pid}/fd/{number}").readlink() for number in range(3)]

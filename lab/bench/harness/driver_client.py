@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import CHECKOUT
+from lab import CHECKOUT, PYTHON
 from lab.bench.harness.variant import API, CALLER, USE_CASE
 from lab.checkers import CHECKERS, Claim, Evidence, Outcome, check
 from lab.errors import UnitError
@@ -174,7 +173,7 @@ def start_driver(environment: Environment, folder: Path) -> Iterator[Driver]:
     """Starts a driver process, and ends it; the lab's route table must not change meanwhile."""
     with (folder / _LOG).open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lab.bench.harness.driver_process"],
+            [*PYTHON, "-m", "lab.bench.harness.driver_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from lab import CHECKOUT
+from lab import CHECKOUT, PYTHON
 
 EVERY_S = 0.01
 NICENESS = -15  # that of a bench's driver
@@ -44,7 +44,7 @@ class Beats:
 def metronome() -> Iterator[Beats]:
     """Runs a metronome beside the body."""
     beats = Beats()
-    command = [sys.executable, "-m", "lab.bench.harness.metronome"]
+    command = [*PYTHON, "-m", "lab.bench.harness.metronome"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT, start_new_session=True
     ) as process:

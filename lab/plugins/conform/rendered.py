@@ -6,11 +6,11 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping
 from typing import Any
 
+from lab import PYTHON
 from lab.errors import UnitError
 from lab.plugins.conform.table import CONDITIONS, METHOD, SHADOW, STICKY, WEIGHTS
 
@@ -35,7 +35,7 @@ class RenderedProxy:
     async def apply(self, table: Mapping[str, Any]) -> None:
         """Starts it at the first table."""
         if self._process is None:
-            argv = (sys.executable, "-m", "lab.plugins.conform.controls._by_table", self._proxy)
+            argv = (*PYTHON, "-m", "lab.plugins.conform.controls._by_table", self._proxy)
             self._process = await asyncio.create_subprocess_exec(
                 *argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
             )

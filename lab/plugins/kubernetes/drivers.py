@@ -7,13 +7,13 @@ input and output.
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from lab import PYTHON
 from lab.load.plan import PLAN_FILE, LoadPlan
 from lab.plugins.kubernetes import exec_relay
 from lab.plugins.kubernetes.api import PASSING_ERRORS, Api
@@ -100,7 +100,7 @@ def run_drivers(
     count, folder = len(pods), f"{RUNS}/{run.name}"
     share = f'exec python -m lab.load.shard {folder}/{PLAN_FILE} "${INDEX_VARIABLE}/{count}"'
     command = ["env", f"{PLUGINS}={plugins_in(folder)}", "sh", "-c", share]
-    relay = [sys.executable, "-m", exec_relay.__name__, str(lab)]
+    relay = [*PYTHON, "-m", exec_relay.__name__, str(lab)]
     status = coordinate_from_here(
         run,
         [

@@ -21,6 +21,7 @@ import psutil
 from httpx2.websockets import AsyncWebSocketSession, HTTPXWSException, WebSocketUpgradeError
 from lightkube.config.client_adapter import AsyncClient, ConnectionParams
 
+from lab import PYTHON
 from lab.plugins.kubernetes.api import configuration
 from lab.plugins.kubernetes.naming import INSTANCE, POD
 from lab.plugins.kubernetes.options import Options
@@ -186,7 +187,7 @@ def ensure(folder: Path) -> None:
     log = os.open(folder / "forwarding.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         started = subprocess.Popen(
-            [sys.executable, "-m", __spec__.name, str(folder)],
+            [*PYTHON, "-m", __spec__.name, str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 
+from lab import PYTHON
 from lab.errors import UnitError
 from lab.history import SpoolWriter
 from lab.load.arrivals import WHOLE
@@ -62,7 +62,7 @@ class Workers:
     def __init__(self, plan: Path, count: int, port: int) -> None:
         self._processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "lab.plugins.locust.user_process", str(plan), f"{index}/{count}", str(port)],
+                [*PYTHON, "-m", "lab.plugins.locust.user_process", str(plan), f"{index}/{count}", str(port)],
                 stdin=subprocess.PIPE,  # closes when this process ends, however it ends
                 stdout=subprocess.DEVNULL,  # standard output is for the driver's progress
             )

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lab import CHECKOUT
+from lab import CHECKOUT, PYTHON
 from lab.errors import InputError
 from lab.load.plan import CHOSEN_FIELDS, EnginePlan
 from lab.plugins.locust.decided_fields import EVERYTHING, decided_by
@@ -102,7 +102,7 @@ def _install_locust() -> None:
 
 def _is_closed_loop(locustfile: Path) -> bool:
     """Runs the locustfile in another process, as it may do anything, and returns whether its users wait for answers."""
-    command = [sys.executable, "-m", "lab.plugins.locust.locustfile_loader", str(locustfile)]
+    command = [*PYTHON, "-m", "lab.plugins.locust.locustfile_loader", str(locustfile)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docker.errors import APIError, ImageNotFound
-from filelock import FileLock
 
 from lab import CHECKOUT
-from lab.runtime import reservations
 from lab.runtime.compose import engine
+from lab.runtime.user_folder import locked
 
 if TYPE_CHECKING:
     import docker
@@ -35,6 +34,7 @@ _FILES = (
 )
 _ROOMS = ("lab", "services", "models")
 _CODE = (".py", ".js")
+_BUILT_WITHIN_S = 1_800.0
 LABEL = f"{REPOSITORY}.checkout"
 """Label of the image: the checkout that it was built from."""
 
@@ -80,7 +80,7 @@ def ensure(
     Raises:
         UnitError: the build failed.
     """
-    with FileLock(reservations.PLACE / f"lab-image-{os.getuid()}.lock"):
+    with locked("image", _BUILT_WITHIN_S):
         if all(is_here(client, name) for name in names):
             return
         say(f"building the image on {base}, once for this state of the code")

@@ -1,4 +1,4 @@
-"""``python preloaded.py MODULE… LONGEST_COMMAND``: imports what units need once, and forks them.
+"""``python -P preloaded.py MODULE… LONGEST_COMMAND``: imports what units need once, and forks them.
 
 Each line of standard input is one unit, in JSON: its command from the module on, what ``ps`` shows for that, its
 environment, and its log. The answer is the unit's process id. This process ends with its input.
@@ -26,8 +26,6 @@ _ADDRESSES = slice(45, 49)
 
 def main(modules: list[str]) -> None:
     """Forks a unit for each line, and returns in a unit when that has ended."""
-    if not sys.flags.safe_path:
-        sys.path[0] = str(Path.cwd())  # as for python -m
     for name in (f"{module}.__main__" for module in modules):
         import_module(name)
         del sys.modules[name]  # to be run

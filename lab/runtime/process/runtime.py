@@ -62,7 +62,7 @@ class ProcessSite(RuntimeSite):
         return Port(address, address, address)
 
     def socket(self, unit: str, name: str) -> str:
-        """``/tmp/lab-<user>-<lab>/<unit>.<name>``."""
+        """``<folder of this user>/sockets/<lab>/<unit>.<name>``."""
         return str(sockets.folder_of(self.folder) / f"{unit}.{name}")
 
     def path(self, unit: str, file: str) -> str:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from lab import PYTHON
 from lab.errors import UnitError
 from lab.roles import CONTROL_PLANE, Unit
 from lab.runtime.process import preloaded
@@ -66,7 +67,7 @@ class Starter:
         modules = sorted({unit.argv[2] for unit in self._forked.values()})
         longest = max(map(_title, self._forked.values()), key=len)
         return subprocess.Popen(
-            [sys.executable, preloaded.__file__, *modules, longest],
+            [*PYTHON, preloaded.__file__, *modules, longest],
             env={**environment, MARK: mark},  # the last
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -87,7 +88,7 @@ class Starter:
         return 0
 
     def _spawn(self, unit: Unit, log: Path) -> int:
-        argv = [_executable(unit.argv[0]), *unit.argv[1:]]
+        argv = [*_command(unit.argv[0]), *unit.argv[1:]]
         # Not subprocess: the unit must outlive this process, which never waits for it.
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -102,7 +103,7 @@ class Starter:
 
 def _title(unit: Unit) -> str:
     """The command of a unit, as ``ps`` shows it."""
-    return " ".join([sys.executable, *unit.argv[1:]])
+    return " ".join([*PYTHON, *unit.argv[1:]])
 
 
 def _is_forkable(unit: Unit) -> bool:
@@ -111,7 +112,7 @@ def _is_forkable(unit: Unit) -> bool:
     return own and unit.role != CONTROL_PLANE and sys.platform == "linux"
 
 
-def _executable(name: str) -> str:
+def _command(name: str) -> tuple[str, ...]:
     if name == "python":
-        return sys.executable
-    return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name) or name
+        return PYTHON
+    return (shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name) or name,)

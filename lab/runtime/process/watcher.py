@@ -80,7 +80,8 @@ class Watcher:
         self._restarts = [each for each in self._restarts if each.poll() is None]
         for unit in [each for each, due in self._due.items() if time.monotonic() >= due]:
             del self._due[unit]
-            self._restarts.append(subprocess.Popen([sys.executable, "-m", "lab.ops.restart", str(self._lab), unit]))
+            restart = [sys.executable, "-P", "-m", "lab.ops.restart", str(self._lab), unit]
+            self._restarts.append(subprocess.Popen(restart))
 
 
 class OfProcesses(Watcher):
