@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -14,6 +13,7 @@ from lab import home as home_of_labs
 from lab.client.call import call
 from lab.errors import InputError
 from lab.faults import Injector, UnitOperations
+from lab.identity.user import author
 from lab.ops import inspect
 from lab.ops import traces as traces_of
 from lab.ops.bringup import bring_up
@@ -307,7 +307,7 @@ class Lab:
             return execute(
                 options,
                 admin=admin,
-                author=getpass.getuser(),
+                author=author(),
                 callers=state.plan.callers,
                 load=lambda load, report: self.load(load, progress=report),
                 interrupts=interrupts,

@@ -6,6 +6,7 @@ import asyncio
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ from lab.cli.output import console as terminal
 from lab.cli.output import print_json
 from lab.errors import InputError, RunError
 from lab.lab import Lab
+from lab.runtime.user_folder import user_folder
 
 if TYPE_CHECKING:
     from lab.console import Console
@@ -32,13 +34,13 @@ def console(
     export: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the page of a saved run as one file, and end.")
     ] = None,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, and open no browser.")] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
     """Show the lab live on a page in the browser: topologies, traffic, latencies and verdicts. Ctrl-C ends it.
 
-    The page is for this machine and for those who have its address, which contains a token. It needs no network.
+    The page is for this machine, and asks for the token that this command prints. It needs no network.
     Without --control it changes nothing.
 
     Example: lab console --control
@@ -77,11 +79,13 @@ def console(
 
 def _serve(server: Console, what: str, *, no_browser: bool, as_json: bool) -> None:
     def ready() -> None:
+        server.write_door(door)
         if as_json:
-            print_json({"address": server.address})
-        terminal.print(f"Console of {what}: {server.address}", markup=False, soft_wrap=True)
+            print_json({"address": server.address, "token": server.token, "file": str(door)})
+        terminal.print(f"Console of {what}: {server.address} (token: {server.token})", markup=False, soft_wrap=True)
         if not (no_browser or as_json):
-            webbrowser.open(server.address)
+            webbrowser.open(door.as_uri())
 
-    with suppress(KeyboardInterrupt):
+    with TemporaryDirectory(dir=user_folder(), prefix="console-") as folder, suppress(KeyboardInterrupt):
+        door = Path(folder) / "console.html"
         asyncio.run(server.serve(ready))

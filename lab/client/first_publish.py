@@ -7,12 +7,12 @@ brings up.
 from __future__ import annotations
 
 import argparse
-import getpass
 import sys
 from pathlib import Path
 
 from lab.client.admin import AdminClient
 from lab.errors import LabError
+from lab.identity.user import author
 from lab.routing.document import sources_of
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     try:
         with AdminClient(arguments.control_plane) as admin:
             before = admin.status().revision
-            revision = before or admin.publish(sources_of(arguments.routes), author=getpass.getuser(), comment="first")
+            revision = before or admin.publish(sources_of(arguments.routes), author=author(), comment="first")
     except LabError as error:
         sys.exit(str(error))
     sys.stderr.write(f"revision {revision} {'was' if before else 'is'} in force\n")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import PYTHON
 from lab.errors import InputError
+from lab.identity.user import PAGE
 
 if TYPE_CHECKING:
     from lab.console.board import Board
@@ -104,7 +105,7 @@ class Actions:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "LAB_NAME": self._lab.name, "LAB_HOME": str(self._lab.folder.parent.parent)},
+            env={**os.environ, "LAB_NAME": self._lab.name, "LAB_HOME": str(self._lab.folder.parent.parent), PAGE: "1"},
         )
         self._running[job] = process
         task = asyncio.create_task(self._finish(job, shown, process))

@@ -6,6 +6,8 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from hmac import compare_digest
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,6 +15,7 @@ from aiohttp import web
 
 from lab.console.page import content_policy, page, page_with
 from lab.errors import InputError, LabError
+from lab.reading import parse_json
 
 if TYPE_CHECKING:
     from lab.console.actions import Actions
@@ -28,6 +31,7 @@ SEND_S = 0.25
 _HEADER = "X-Lab-Console"
 """Of requests that change something. A page elsewhere cannot send it without asking first, which is not answered."""
 
+_ENTRY = "/enter"
 _MOST_BYTES = 10_000
 _QUEUED = 40  # messages; a page that is further behind gets everything again
 
@@ -42,7 +46,7 @@ class Console:
         story: tells a request by its id, as JSON.
 
     Attributes:
-        token: that a browser shows once, in the address, and then has as a cookie.
+        token: that a browser sends once, from a form, and then has as a cookie.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Console:
         self._pages: set[asyncio.Queue[bytes]] = set()
         self._app = web.Application(middlewares=[self._guard], client_max_size=_MOST_BYTES)
         self._app.router.add_get("/", self._page)
+        self._app.router.add_post(_ENTRY, self._page)
         self._app.router.add_get("/stream", self._stream)
         self._app.router.add_get("/request", self._request)
         self._app.router.add_get("/export", self._export)
@@ -67,7 +72,12 @@ class Console:
     @property
     def address(self) -> str:
         """Where a browser opens the page."""
-        return f"http://{LOOPBACK}:{self._port}/?token={self.token}"
+        return f"http://{LOOPBACK}:{self._port}/"
+
+    def write_door(self, path: Path) -> None:
+        """Writes a file that opens the page in a browser, for this user alone: anyone can read command lines."""
+        path.touch(mode=0o600)
+        path.write_text(_form(self.address, self.token))
 
     async def serve(self, ready: Callable[[], None]) -> None:
         """Serves until it is cancelled; calls ``ready`` once a browser can connect.
@@ -115,11 +125,16 @@ class Console:
         """Refuses other hosts' names, which a page elsewhere may point here, and requests without the token."""
         if request.host not in self._hosts:
             raise web.HTTPMisdirectedRequest(text=f"this is {self._hosts[0]}, not {request.host!r}\n")
-        shown = request.cookies.get(self._cookie, ""), request.query.get("token", "")
-        if not any(compare_digest(each.encode(errors="replace"), self.token.encode()) for each in shown):
-            raise web.HTTPForbidden(text="open the address that `lab console` printed, with its token\n")
+        is_entry = request.method == "POST" and request.path == _ENTRY
+        shown = str((await request.post()).get("token", "")) if is_entry else request.cookies.get(self._cookie, "")
+        if not compare_digest(shown.encode(errors="replace"), self.token.encode()):
+            raise web.HTTPForbidden(text=_form(self.address, ""), content_type="text/html")
         own = f"http://{request.host}", "1"
-        if request.method != "GET" and (request.headers.get("Origin"), request.headers.get(_HEADER)) != own:
+        if (
+            request.method not in {"GET", "HEAD"}
+            and not is_entry
+            and (request.headers.get("Origin"), request.headers.get(_HEADER)) != own
+        ):
             raise web.HTTPForbidden(text="only the console's own page may do this\n")
         return await handler(request)
 
@@ -151,7 +166,7 @@ class Console:
         """Runs what a button asks for: ``{"action": NAME, "values": {…}}``, or ``{"stop": JOB}``."""
         assert self._actions is not None  # noqa: S101 (else there is no such route)
         try:
-            asked = await request.json()
+            asked = parse_json(await request.text())
             if "stop" in asked:
                 self._actions.stop(str(asked["stop"]))
                 return web.json_response({})
@@ -177,6 +192,19 @@ class Console:
             return response  # the page was closed
         finally:
             self._pages.discard(queue)
+
+
+def _form(address: str, token: str) -> str:
+    """A page that asks for the token; with one, it sends it at once."""
+    send = "<script>document.forms[0].submit()</script>" if token else ""
+    return (
+        '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>lab console</title>'
+        "<style>body{font:16px system-ui;margin:3rem}</style>"
+        f'<form method="post" action="{address.rstrip("/")}{_ENTRY}">'
+        f"<label>The token that `lab console` printed: "
+        f'<input name="token" type="password" autofocus value="{escape(token)}"></label> <button>Open</button></form>'
+        f"{send}"
+    )
 
 
 def _event(data: bytes) -> bytes:

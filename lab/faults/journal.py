@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from filelock import lock_descriptor
 from lab.client.admin_values import Act
 from lab.errors import LabError
 from lab.identity import OPERATOR
+from lab.identity.user import author
 from lab.reading import parse_json, read_bytes
 from lab.runtime.identities import Identities
 
@@ -102,14 +102,11 @@ class Journal:
         (self.folder / JOURNAL).unlink(missing_ok=True)
 
     def _who(self) -> str:
-        uid = os.getuid()
-        # From the kernel, as environment variables can be set to anything.
-        try:
-            user = f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
-        except KeyError:
-            user = f"uid {uid}"
+        person = f"{author()} (uid {os.getuid()})"
         identities = Identities(self.folder)
-        return f"{user} as {identities.certificates([OPERATOR])[OPERATOR].uri}" if identities.folder.exists() else user
+        return (
+            f"{person} as {identities.certificates([OPERATOR])[OPERATOR].uri}" if identities.folder.exists() else person
+        )
 
     def _write(self, entry: Mapping[str, Any], number: int = 0) -> int:
         """Appends a line and syncs it to disk; returns its act's number, which is the next one unless given."""

@@ -5,7 +5,6 @@ An error names the unit that failed and the end of its log.
 
 from __future__ import annotations
 
-import getpass
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from lab.client.admin import AdminClient
 from lab.client.call import call
 from lab.errors import CallError, LabError, LabNotRunningError, SpecError, UnitError
 from lab.faults import Injector
+from lab.identity.user import author
 from lab.ops.teardown import clean_up
 from lab.registry import keep_plugins
 from lab.roles import CONTROL_PLANE, StartingLab, plan, roles_of
@@ -133,7 +133,7 @@ class BringUp:
             if revision:
                 return revision
             self.say("publishing the route table")
-            revision = admin.publish(sources, author=getpass.getuser(), comment="first")
+            revision = admin.publish(sources, author=author(), comment="first")
         keep_published(self.state_file.parent, revision, sources)
         return revision
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import getpass
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lab.identity.user import author
 from lab.routing.compiled import Router
 from lab.routing.document import RouteTable, read_path, read_sources, source_of, sources_of
 from lab.routing.explanation import Explanation, explain
@@ -62,7 +62,7 @@ class Routes:
         with self._context.admin() as admin:
             revision = admin.publish(
                 sources,
-                author=getpass.getuser(),
+                author=author(),
                 comment=comment,
                 expected_revision=expected_revision,
                 unsafe_skip_phases=unsafe_skip_phases,
@@ -85,7 +85,7 @@ class Routes:
         with self._context.admin() as admin:
             return admin.publish_change(
                 {use_case: source},
-                author=getpass.getuser(),
+                author=author(),
                 comment=comment,
                 expected_revision=expected_revision,
                 progress=progress,
@@ -100,9 +100,7 @@ class Routes:
     ) -> int:
         """Publishes an earlier revision's route table again; returns the new revision."""
         with self._context.admin() as admin:
-            new = admin.rollback(
-                revision, author=getpass.getuser(), expected_revision=expected_revision, progress=progress
-            )
+            new = admin.rollback(revision, author=author(), expected_revision=expected_revision, progress=progress)
         keep_rollback(self._context.folder, new, revision)
         return new
 

@@ -30,6 +30,8 @@ SECTIONS = ("use_cases", "models", "clusters")
 OPTIONAL_SECTIONS = ("tenants",)
 """Sections that are left out of a document if empty."""
 
+_SECTION = re.compile(rf"""^[ \t{{,"']*({"|".join((*SECTIONS, *OPTIONAL_SECTIONS))})["']?[ \t]*:""", re.MULTILINE)
+
 
 class Source(NamedTuple):
     """A file's name, for errors, and its text."""
@@ -150,12 +152,28 @@ def _read(sources: Sequence[Source], apis: frozenset[str]) -> RouteTable:
     first = sources[0].name if sources else "-"
     if sum(len(source.text) for source in sources) > MAX_BYTES:
         raise RouteTableError(f"is larger than {MAX_BYTES >> 20} MB; leave something out", file=first)
-    roots = [root for source in sources if (root := parse(source.text, source.name)) is not None]
+    roots = [root for source in sources if (root := _parsed(source)) is not None]
     # One file may be empty or hold comments only, but not all of them: that would remove every use case.
     if all(root.value is None or root.value == {} for root in roots):
         raise RouteTableError("is empty; write use_cases, models and clusters", file=first, line=1)
     tree = merged([root for root in roots if root.value is not None])
     return RouteTable._of_tree(tree, [source.name for source in sources], apis)  # noqa: SLF001 (same module)
+
+
+def _parsed(source: Source) -> Node | None:
+    """The tree of a text. Errors do not quote one without sections: it may be a file that only its owner can read."""
+    names = ", ".join((*SECTIONS, *OPTIONAL_SECTIONS))
+    refused = RouteTableError(f"is not a route table: has none of {names}; name another file", file=source.name, line=1)
+    try:
+        root = parse(source.text, source.name)
+    except RouteTableError as error:
+        if "'" in error.problem and not _SECTION.search(source.text):
+            raise refused from None
+        raise
+    content = root.value if root is not None else None
+    if content and (not isinstance(content, dict) or not content.keys() & {*SECTIONS, *OPTIONAL_SECTIONS}):
+        raise refused
+    return root
 
 
 def tree_of(sources: Sequence[Source]) -> Node:

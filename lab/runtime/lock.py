@@ -34,7 +34,11 @@ def exclusive(folder: Path) -> Iterator[None]:
     created = [each for each in folder.parents if each == folder.parent or not each.exists()]
     try:
         eventually("the lock is held", lambda: _try_acquire(lock), within=_PATIENCE)
+    except (PermissionError, NotADirectoryError) as error:
+        raise LabError(f"{error.filename}: {error.strerror}; set LAB_HOME to a folder that you can write") from None
     except DeadlineError:
+        if not folder.parent.is_dir():
+            raise LabError(f"{folder.parent}: cannot be created; set LAB_HOME to a folder that you can write") from None
         raise LabError(f"lab {folder.name} is being brought up or down by another command; try again") from None
     try:
         folder.mkdir(exist_ok=True)

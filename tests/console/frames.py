@@ -126,7 +126,7 @@ def _console(up: ScaleLab) -> Iterator[tuple[int, str]]:
         try:
             assert server.stdout is not None
             said = "".join(iter(server.stdout.readline, "}\n")) + "}"
-            yield server.pid, json.loads(said)["address"]
+            yield server.pid, Path(json.loads(said)["file"]).as_uri()
         finally:
             server.terminate()
 

@@ -69,12 +69,14 @@ def page() -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def address(lab: Lab) -> Iterator[str]:
+def address(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     watcher = Watcher(lab)
     watcher.start()
     try:
         with serving(watcher.board, lab, watcher) as console:
-            yield console.address
+            door = tmp_path_factory.mktemp("door") / "console.html"
+            console.write_door(door)
+            yield door.as_uri()
     finally:
         watcher.stop()
 
@@ -99,12 +101,12 @@ class Load:
 
 
 def open_page(page: Page, address: str) -> None:
-    """Opens the page; its address loses the token as soon as it is complete."""
+    """Opens the page by the file that sends the token."""
     page.complaints.clear()
     page.requested.clear()
     page.resize(1280)
     page.call("Page.navigate", url=address)
-    await_true(page, "location.search === '' && !!document.querySelector('[data-topology] svg')")
+    await_true(page, "location.pathname === '/' && !!document.querySelector('[data-topology] svg')")
 
 
 def await_true(page: Page, script: str) -> None:
@@ -136,7 +138,9 @@ def test_the_page_asks_no_other_host_and_complains_of_nothing(page: Page, addres
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.violations("serious", "critical") == []
     assert page.complaints == []
-    assert {urlsplit(each).netloc for each in page.requested} == {urlsplit(address).netloc}
+    here = page.evaluate("location.host")
+    assert {urlsplit(each).netloc for each in page.requested} == {urlsplit(address).netloc, here}
+    assert here.startswith("127.0.0.1:")
 
 
 def test_a_killed_sidecar_turns_its_edge_red_and_no_other_until_it_is_healed(

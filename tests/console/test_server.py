@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -28,23 +29,27 @@ def console(board: Board) -> Iterator[Console]:
         yield console
 
 
-def ask(console: Console, path: str, **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
-    """The response to a GET, with what of its body is there at once."""
+def ask(
+    console: Console, path: str, *, method: str = "GET", body: str | None = None, **headers: str
+) -> tuple[http.client.HTTPResponse, bytes]:
+    """The response, with what of its body is there at once."""
     where = urlsplit(console.address)
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
-    connection.request("GET", path, headers=headers)
+    connection.request(method, path, body, headers)
     response = connection.getresponse()
     read = response.read1(1 << 20)
     connection.close()
     return response, read
 
 
-def path_of(console: Console) -> str:
-    return f"/?token={console.token}"
+def enter(console: Console, token: str, **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
+    """The response to the form that sends a token."""
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "null", **headers}
+    return ask(console, "/enter", method="POST", body=urlencode({"token": token}), **form)
 
 
 def cookie_of(console: Console) -> str:
-    response, _ = ask(console, path_of(console))
+    response, _ = enter(console, console.token)
     return str(response.headers["Set-Cookie"])
 
 
@@ -107,17 +112,36 @@ def test_a_console_without_control_cannot_act(console: Console) -> None:
     assert act(console, STOP)[0] in (404, 405)
 
 
-@pytest.mark.parametrize("path", ["/", "/stream", "/?token=", "/?token=wrong", "/stream?token=%FF", "/nothing"])
+@pytest.mark.parametrize("path", ["/", "/stream", "/?token=", "/enter", "/stream?token=%FF", "/nothing"])
 def test_nobody_without_the_token_gets_anything(path: str, console: Console) -> None:
     response, read = ask(console, path)
 
     assert response.status == 403
-    assert read == b"open the address that `lab console` printed, with its token\n"
+    assert b"The token that `lab console` printed" in read
+    assert console.token.encode() not in read
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "\xff"])
+def test_a_wrong_token_opens_nothing(token: str, console: Console) -> None:
+    response, _ = enter(console, token)
+
+    assert (response.status, response.headers["Set-Cookie"]) == (403, None)
+
+
+def test_the_token_is_in_no_address_and_only_its_owner_can_read_the_file_that_has_it(
+    console: Console, tmp_path: Path
+) -> None:
+    door = tmp_path / "console.html"
+    console.write_door(door)
+
+    assert console.token not in console.address
+    assert console.token in door.read_text()
+    assert door.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1.evil.example:1", ""])
 def test_other_hosts_names_are_refused_also_with_the_token(host: str, console: Console) -> None:
-    response, _ = ask(console, path_of(console), Host=host)
+    response, _ = enter(console, console.token, Host=host)
 
     assert response.status == 421
 
@@ -134,13 +158,13 @@ def test_the_token_becomes_a_cookie_that_no_script_and_no_other_site_gets(consol
 def test_an_old_cookie_does_not_keep_a_new_address_from_working(console: Console) -> None:
     name = cookie_of(console).partition("=")[0]
 
-    response, _ = ask(console, path_of(console), Cookie=f"{name}=old")
+    response, _ = enter(console, console.token, Cookie=f"{name}=old")
 
     assert response.status == 200
 
 
 def test_the_page_may_run_its_own_script_alone(console: Console) -> None:
-    response, page = ask(console, path_of(console))
+    response, page = enter(console, console.token)
     policy = dict(part.strip().split(" ", 1) for part in response.headers["Content-Security-Policy"].split(";"))
 
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
@@ -167,3 +191,13 @@ def said(response: http.client.HTTPResponse) -> object:
     line = response.readline()
     assert response.readline() == b"\n"
     return json.loads(line.removeprefix(b"data: "))
+
+
+def test_deeply_nested_json_is_refused_in_one_line(control: Console) -> None:
+    where = urlsplit(control.address)
+    own = {"Cookie": cookie_of(control).partition(";")[0], "Origin": f"http://{where.netloc}", "X-Lab-Console": "1"}
+
+    response, said = ask(control, "/act", method="POST", body="[" * 4_000 + "]" * 4_000, **own)
+
+    assert response.status == 400
+    assert b"no action of the page" in said

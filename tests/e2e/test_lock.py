@@ -28,6 +28,12 @@ def test_a_second_holder_is_refused(tmp_path: Path) -> None:
         exclusive(tmp_path / "mine").__enter__()
 
 
+@pytest.mark.parametrize("home", ["/proc", "/sys/lab", "/dev/null"])
+def test_a_home_that_cannot_be_written_is_named(home: str) -> None:
+    with pytest.raises(LabError, match=rf"^{home}.*; set LAB_HOME to a folder that you can write$"):
+        exclusive(Path(home) / ".lab" / "mine").__enter__()
+
+
 def test_it_leaves_no_lock_and_no_empty_folder(tmp_path: Path) -> None:
     folder = tmp_path / ".lab" / "mine"
     with exclusive(folder):

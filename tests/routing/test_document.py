@@ -100,8 +100,17 @@ def test_of_several_files_the_first_problem_is_named(sample_path: Path) -> None:
     bad = Source("b.yaml", "\nuse_cases:\n  A: {caller: [x]}\n  B: 1")
     with pytest.raises(RouteTableError, match=r"^b\.yaml:3: use_cases\.A\.caller"):
         read_sources([Source("a.yaml", sample_path.read_text()), bad])
-    with pytest.raises(RouteTableError, match=r"^c\.yaml:1: 'x' is not a mapping"):
+    with pytest.raises(RouteTableError, match=r"^c\.yaml:1: is not a route table"):
         read_sources([Source("a.yaml", sample_path.read_text()), Source("c.yaml", "x")])
+
+
+@pytest.mark.parametrize(
+    "text", ["root:$6$secret:1::\nbin:*:2::\n", "secret: secret\n", "- secret\n", "secret: 'secret\n", "a: *secret\n"]
+)
+def test_a_file_that_is_not_a_route_table_is_not_quoted(text: str) -> None:
+    with pytest.raises(RouteTableError, match=r"^shadow:\d: ") as caught:
+        read_sources([Source("shadow", text)])
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ if (data) { // a file of its own: what it shows is in it, and there is nobody to
   store.lab = { ...store.lab, saved: true, control: false };
   document.querySelectorAll("#find, #export").forEach((each) => { each.hidden = true; });
 } else {
-  history.replaceState(null, "", location.pathname); // the cookie has taken the token's place
+  history.replaceState(null, "", "/"); // a form sent the token to another path
   const stream = new EventSource("/stream");
   stream.onopen = () => notify("");
   stream.onmessage = ({ data: text }) => hear(JSON.parse(text));

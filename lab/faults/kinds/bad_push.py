@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,6 +13,7 @@ from lab.errors import InputError, LabError, PublishError
 from lab.faults.fault_kind import FaultKind
 from lab.faults.observation import Observation, seen
 from lab.faults.settings import SEVERE, SHARE, Number, number
+from lab.identity.user import author
 from lab.roles import followers, rule_followers
 from lab.routing.keys import routing_key
 from lab.transport import open_blocking_channel
@@ -137,7 +137,7 @@ class BadPush(FaultKind):
             document["models"][model]["versions"][_BAD_VERSION] = {"cluster": cluster}
             sources = [(f"{fault.id}.yaml", json.dumps(document))]
             try:
-                revision = admin.publish(sources, author=getpass.getuser(), comment=f"fault {fault.id}")
+                revision = admin.publish(sources, author=author(), comment=f"fault {fault.id}")
             except PublishError as error:
                 return {"refusals": {MODEL: str(error)}, "taken": []}
         return {"refusals": {}, "taken": [f"revision {revision}"]}
