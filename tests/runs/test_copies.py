@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 
 from lab.errors import RunError
-from lab.runs.evidence import copies_in
-from lab.runs.folder import COPIES
+from lab.runs.folder import RunFolder
+
+COPIES = RunFolder.copies.name
 
 
 def test_without_the_file_nobody_asked(tmp_path: Path) -> None:
-    assert copies_in(tmp_path) is None
+    assert RunFolder(tmp_path).copies is None
 
 
 def test_copies_have_an_id_and_a_receipt_by_routing_key_and_older_files_no_receipt(tmp_path: Path) -> None:
     (tmp_path / COPIES).write_text(json.dumps({"rows.v3": [["r1", "ab"], ["r1", "cd"]], "rows.v2": ["r2"], "x.v1": []}))
 
-    assert copies_in(tmp_path) == {"rows.v3": [("r1", "ab"), ("r1", "cd")], "rows.v2": [("r2", "")], "x.v1": []}
+    assert RunFolder(tmp_path).copies == {"rows.v3": [("r1", "ab"), ("r1", "cd")], "rows.v2": [("r2", "")], "x.v1": []}
 
 
 @pytest.mark.parametrize(
@@ -30,4 +31,4 @@ def test_anything_else_is_a_run_error_that_names_the_file(tmp_path: Path, conten
     (tmp_path / COPIES).write_text(content)
 
     with pytest.raises(RunError, match=COPIES):
-        copies_in(tmp_path)
+        _ = RunFolder(tmp_path).copies

@@ -10,8 +10,7 @@ from lab.checkers import Claim, Outcome
 from lab.errors import RunError
 from lab.report.run import read_runs
 from lab.runs import judge
-from lab.runs.evidence import missing_in
-from lab.runs.folder import MISSING, save_missing
+from lab.runs.folder import RunFolder
 from tests.report.builders import make_record, write_run
 
 WHY = "the control plane at 127.0.0.1:1 does not answer (refused); see `lab status`"
@@ -21,7 +20,7 @@ def test_a_run_without_its_revisions_is_valid_in_nothing_but_timing_and_says_why
     folder = write_run(tmp_path, [make_record(each) for each in range(20)])
     complete = judge(folder)
     assert complete.missing == ""
-    save_missing(folder, {"revisions.json": WHY})
+    RunFolder(folder).missing = {"revisions.json": WHY}
 
     result = judge(folder)
 
@@ -35,6 +34,6 @@ def test_a_run_without_its_revisions_is_valid_in_nothing_but_timing_and_says_why
 
 @pytest.mark.parametrize("content", ["[1]", "null", "3"])
 def test_something_else_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / MISSING).write_text(content)
-    with pytest.raises(RunError, match=MISSING):
-        missing_in(tmp_path)
+    (tmp_path / "missing.json").write_text(content)
+    with pytest.raises(RunError, match=r"missing.json: no list of missing evidence"):
+        _ = RunFolder(tmp_path).missing

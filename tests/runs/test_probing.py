@@ -10,20 +10,21 @@ from lab.checkers import ProbeAnswer
 from lab.errors import RunError
 from lab.roles import Unit
 from lab.roles._unit import Port
-from lab.runs.probing import probed, probes_in
+from lab.runs.folder import RunFolder
+from lab.runs.unit_evidence import probed
 
 
 def test_answers_are_read(tmp_path: Path) -> None:
-    assert probes_in(tmp_path) == []
+    assert RunFolder(tmp_path).probes == ()
     (tmp_path / "probes.json").write_text('[["homepage-resolver", 5, 6, 1]]')
-    assert probes_in(tmp_path) == [ProbeAnswer("homepage-resolver", 5, 6, 1)]
+    assert RunFolder(tmp_path).probes == [ProbeAnswer("homepage-resolver", 5, 6, 1)]
 
 
 @pytest.mark.parametrize("text", ["3", "[[1, 2]]", '[["a", 1, 2, "x"]]'])
 def test_anything_else_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "probes.json").write_text(text)
     with pytest.raises(RunError, match=r"probes.json: no answers to probes"):
-        probes_in(tmp_path)
+        _ = RunFolder(tmp_path).probes
 
 
 @pytest.mark.parametrize(
