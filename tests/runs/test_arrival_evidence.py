@@ -152,12 +152,3 @@ def test_a_replica_that_lost_what_it_received_cannot_be_heard_about_it(
     events = [FaultWindow(f"{hit} killed", hit, 1_500, 2_000, kills=True)] if hit else []
 
     assert gaps_in({"rows-a": said}, events, FROM_NS) == ([arrival_gaps] if arrival_gaps else [])
-
-
-def test_without_the_file_no_replica_was_asked_and_another_file_is_an_error(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    assert run.arrivals is None
-
-    (tmp_path / ARRIVALS).write_text("nonsense")
-    with pytest.raises(RunError, match=ARRIVALS):
-        _ = run.arrivals

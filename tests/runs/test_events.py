@@ -6,9 +6,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from lab.errors import RunError
 from lab.lab import DEFAULT_SPEC
 from lab.roles import Port, Unit
 from lab.runs.events import (
@@ -77,16 +74,6 @@ def test_a_lab_without_events_gives_a_run_without_events(tmp_path: Path) -> None
 
 def test_a_run_from_before_events_were_kept_has_none(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).events == ()
-
-
-@pytest.mark.parametrize("content", ["{", "{}x", '[{"kind": "kill"}]', '[{"target": "a-0"}]', "3", '["kill"]'])
-def test_a_broken_file_of_events_is_reported_in_one_line(content: str, tmp_path: Path) -> None:
-    (tmp_path / RunFolder.events.name).write_text(content)
-
-    with pytest.raises(RunError, match=RunFolder.events.name) as caught:
-        _ = RunFolder(tmp_path).events
-
-    assert "\n" not in str(caught.value)
 
 
 def test_an_event_of_a_plugin_that_is_absent_is_read_with_its_own_words(tmp_path: Path) -> None:

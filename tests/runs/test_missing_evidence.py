@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from lab.checkers import Claim, Outcome
-from lab.errors import RunError
 from lab.report.run import read_runs
 from lab.runs import judge
 from lab.runs.folder import RunFolder
@@ -30,10 +27,3 @@ def test_a_run_without_its_revisions_is_valid_in_nothing_but_timing_and_says_why
     assert Outcome.VALID not in {each.outcome for each in result.verdicts if each.claim is not Claim.TIMING}
     assert result.met == {}
     assert read_runs([folder])
-
-
-@pytest.mark.parametrize("content", ["[1]", "null", "3"])
-def test_something_else_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / "missing.json").write_text(content)
-    with pytest.raises(RunError, match=r"missing.json: no list of missing evidence"):
-        _ = RunFolder(tmp_path).missing

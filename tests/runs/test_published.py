@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from lab.errors import RunError
 from lab.routing.document import Source
 from lab.runs.folder import RunFolder
 from lab.runs.published import keep_published, keep_rollback, kept_texts
@@ -31,10 +28,3 @@ def test_texts_are_kept_saved_and_read(tmp_path: Path) -> None:
 def test_a_lab_that_kept_nothing_and_a_run_without_the_file_have_no_text(tmp_path: Path) -> None:
     assert kept_texts(tmp_path, [1]) == {}
     assert RunFolder(tmp_path).published == {}
-
-
-@pytest.mark.parametrize("text", ["[]", '{"one": []}', '{"1": [["a"]]}', '{"1": [["a", "- b"]]}'])
-def test_anything_else_is_an_error(tmp_path: Path, text: str) -> None:
-    (tmp_path / "published.json").write_text(text)
-    with pytest.raises(RunError, match=r"published.json: no texts of route tables"):
-        _ = RunFolder(tmp_path).published

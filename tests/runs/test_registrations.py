@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from lab.checkers import Registration, Registrations
 from lab.client import admin_values
-from lab.errors import RunError
 from lab.runs.folder import RunFolder
 
 ASKED_NS = 100
@@ -57,10 +54,3 @@ def test_of_several_the_youngest_bounds_what_is_known(tmp_path: Path) -> None:
 def test_without_an_answer_or_a_file_nothing_is_known(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).registrations is None
     assert _saved(tmp_path, [_known(1)], []) is None
-
-
-@pytest.mark.parametrize("content", ["[]", "{}", '{"asked_ns": 1, "before": [], "after": [{}]}'])
-def test_something_else_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / "registrations.json").write_text(content)
-    with pytest.raises(RunError, match=r"registrations.json: no registrations of replicas"):
-        _ = RunFolder(tmp_path).registrations
