@@ -29,7 +29,7 @@ from docs.site.measuring import Measured, bound_of, failing, figures_of, measure
 from lab.bench.harness.bench import ROUNDS
 from lab.errors import LabError
 from lab.measure.findings import GROUND, in_two_digits, written
-from lab.runs.folder import machine_versions
+from lab.runs.version import machine_versions
 
 FIGURES = PAGES / "figures.json"
 TABLES = PAGES / "records" / "figures.md"

@@ -15,6 +15,7 @@ from lab.faults import catalogue as fault_catalogue
 from lab.plugins.conform import CHECKS
 from lab.plugins.conform.forms import BY_ENVELOPE, BY_HEADER
 from lab.roles import ROLES, Placement
+from lab.runs.folder import FILES
 from lab.topologies import TOPOLOGIES, Support
 from services.renderer.proxy import rendered_topologies
 
@@ -62,6 +63,10 @@ def tables() -> dict[str, str]:
             ((f"`{each.name}`", each.claim, _needs(each), each.upstream) for each in CHECKS.values()),
         ),
         "benches": _table(("bench", "question"), ((f"`{each.name}`", each.question) for each in BENCHES.values())),
+        "evidence": _table(
+            ("file", "what it has", "since"),
+            ((f"`{each.name}`", each.holds, each.since) for each in FILES.values()),
+        ),
         "faults": fault_catalogue.table().strip(),
         "packages": _packages(),
         "decisions": "\n".join(_decisions()),

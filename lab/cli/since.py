@@ -19,7 +19,7 @@ from lab.cli.options import Json
 from lab.cli.output import console, print_json, say, table
 from lab.errors import InputError
 from lab.measure.revisions import Change
-from lab.runs.folder import machine_versions
+from lab.runs.version import machine_versions
 
 if TYPE_CHECKING:
     from lab.bench.since.figures import Figure

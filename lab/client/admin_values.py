@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -122,12 +122,30 @@ class RevisionInfo:
         return self.revision, self.created_ns
 
     @property
+    def times(self) -> dict[str, int]:
+        """When it reached each phase, Unix nanoseconds."""
+        return {step.phase: step.at_ns for step in self.steps}
+
+    @property
     def fate(self) -> str:
         """What became of it: ``in force``, ``replaced``, ``failed``, or ``under way``."""
         if self.in_force:
             return "in force"
-        phases = {step.phase for step in self.steps}
-        return "failed" if "failed" in phases else "replaced" if "converged" in phases else "under way"
+        return "failed" if "failed" in self.times else "replaced" if "converged" in self.times else "under way"
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """Reads what ``dataclasses.asdict`` gives; a document may lack what no time in force depends on."""
+        return cls(
+            int(document["revision"]),
+            str(document.get("author", "")),
+            str(document.get("comment", "")),
+            int(document.get("created_ns", 0)),
+            bool(document.get("in_force")),
+            tuple(Step(each["phase"], int(each["at_ns"]), each.get("detail", "")) for each in document["steps"]),
+            tuple(Acknowledgement(**each) for each in document.get("acknowledgements", ())),
+            document["document"],
+        )
 
     @classmethod
     def of(cls, revision: admin_pb2.Revision) -> Self:

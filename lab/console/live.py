@@ -18,7 +18,7 @@ from lab.errors import InputError, LabError, LabNotRunningError, RunError
 from lab.history import SpoolTail
 from lab.runs import judge
 from lab.runs.events import lab_events
-from lab.runs.folder import PLAN, SUMMARY, TOGETHER, plan_of, read_json, spools_in
+from lab.runs.folder import PLAN, RunFolder
 from lab.runtime.state import LabState
 
 if TYPE_CHECKING:
@@ -150,7 +150,9 @@ class Watcher:
         choices = {"models": _versions(document), "tenants": list(document.get("tenants", ()))}
         self.board.post("lab", {"routes": str(state.spec.routes), **choices})
         self.board.post("drawing", {name: each.to_document() for name, each in self._drawings.items()})
-        self.board.post("revision", {str(each.revision): _revision(each) for each in self._lab.routes.history()})
+        self.board.post(
+            "revision", {str(each.revision): revision_document(each) for each in self._lab.routes.history()}
+        )
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -158,7 +160,7 @@ class Watcher:
         self._find()
         for run in self._runs.values():
             if run.state == DRIVING:
-                spools = spools_in(run.folder)  # before reading: what was written last is in the open files
+                spools = RunFolder(run.folder).spools  # before reading: what was written last is in the open files
                 with suppress(OSError):  # it has just been saved
                     run.tails |= {spool: SpoolTail(spool) for spool in spools if spool not in run.tails}
                 for tail in run.tails.values():
@@ -175,7 +177,7 @@ class Watcher:
             if folder in self._runs:
                 continue
             try:
-                run = _Run(folder, str(folder.relative_to(self._lab.runs)), plan_of(folder))
+                run = _Run(folder, str(folder.relative_to(self._lab.runs)), RunFolder(folder).plan)
             except RunError:
                 continue  # it begins, or has just ended
             if not any(each.state == DRIVING for each in self._runs.values()):
@@ -190,12 +192,11 @@ class Watcher:
         runs = self._lab.runs
         names = sorted((each.name for each in runs.iterdir()), reverse=True) if runs.is_dir() else []
         for folder in (runs / name for name in names[:_NEWEST] if name[:1].isdigit()):
-            together = folder / TOGETHER
             try:
-                each_of = [folder / str(name) for name in read_json(together)] if together.exists() else [folder]
+                each_of = [folder / name for name in RunFolder(folder).together] or [folder]
             except RunError:
                 continue
-            yield from (each for each in each_of if spools_in(each) and (each / PLAN).exists())
+            yield from (each for each in each_of if RunFolder(each).spools and (each / PLAN).exists())
 
     def _post(self, run: _Run) -> None:
         self.board.post("run", {run.name: run_document(run.plan, run.state, run.folder)})
@@ -211,7 +212,7 @@ class Watcher:
                 now_s = time.monotonic()
                 run.judge_after_s = now_s + JUDGE_S
                 self._judge_after_s = now_s + IDLE_SHARE * (now_s - began_s)
-            elif run.state == COLLECTING and (run.folder / SUMMARY).exists():
+            elif run.state == COLLECTING and (run.folder / RunFolder.summary.name).exists():
                 with suppress(RunError):  # its summary is not sealed yet
                     result = judge(run.folder)
                     run.state = JUDGED
@@ -238,9 +239,9 @@ def verdict_document(result: RunResult, *, final: bool) -> dict[str, Any]:
     return {**document, "final": final, "sentence": result.sentence}
 
 
-def _revision(each: RevisionInfo) -> dict[str, Any]:
-    converged = (step.at_ns for step in each.steps if step.phase == "converged")
-    return {"at_ns": next(converged, each.created_ns), "comment": each.comment}
+def revision_document(each: RevisionInfo) -> dict[str, Any]:
+    """A revision as the page needs it."""
+    return {"at_ns": each.times.get("converged", each.created_ns), "comment": each.comment}
 
 
 def _fault(each: FaultRecord) -> dict[str, Any]:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from lab.checkers.plain_models import score_of
 from lab.errors import InputError, NoDecisionError
-from lab.history import read_columns, read_spool
 from lab.routing.compiled import Router
 from lab.routing.explanation import explain
-from lab.runs.folder import HISTORY, spools_in
+from lab.runs.folder import RunFolder
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
@@ -32,10 +31,11 @@ def find(request_id: str, folders: Iterable[Path]) -> Record:
         RunError: a folder cannot be read.
     """
     for folder in folders:
-        if spools := spools_in(folder):
-            records = [record for spool in spools for record in read_spool(spool)]
+        run = RunFolder(folder)
+        if run.spools:
+            records = run.spooled()
         else:
-            columns = read_columns(folder / HISTORY)
+            columns = run.columns
             rows = columns.table.filter(columns.is_word("request_id", request_id))
             records = list(type(columns)(rows).records())
         for record in records:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.console.board import Board
 from lab.console.drawing import Drawing, DrawnUnit
-from lab.console.live import JUDGED, run_document, verdict_document
+from lab.console.live import JUDGED, revision_document, run_document, verdict_document
 from lab.console.one_request import find, story
 from lab.console.traffic import Traffic
 from lab.errors import RunError
-from lab.history import read_parquet
 from lab.roles import CALLER, MODEL, ROLES
 from lab.runs import judge, runs_in
-from lab.runs.events import run_events
-from lab.runs.folder import HISTORY, REVISIONS, intact, parsed, plan_of
+from lab.runs.folder import RunFolder
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
@@ -40,10 +38,10 @@ class SavedRuns:
 
     def __init__(self, folder: Path) -> None:
         self.board = Board()
-        self._folders = runs_in(folder)
-        with intact(folder):
-            plans = {each: plan_of(each) for each in self._folders}
-            self._tables = {int(each["revision"]): each["document"] for each in self._revisions()}
+        self._runs = [RunFolder(each) for each in runs_in(folder)]
+        with RunFolder(folder).intact():
+            plans = [run.plan for run in self._runs]
+            self._revisions = {each.revision: each for each in self._runs[0].revisions}
             self._post(folder, plans)
 
     def story(self, request_id: str) -> dict[str, Any]:
@@ -52,37 +50,30 @@ class SavedRuns:
         Raises:
             InputError: no run has it.
         """
-        record = find(request_id, self._folders)
-        return story(record, self._tables.get(record.revision), [])
+        record = find(request_id, [each.path for each in self._runs])
+        decided = self._revisions.get(record.revision)
+        return story(record, decided.document if decided else None, [])
 
-    def _revisions(self) -> list[dict[str, Any]]:
-        return parsed(self._folders[0] / REVISIONS, list, "no list of revisions; name the folder of a finished run")
-
-    def _post(self, folder: Path, plans: Mapping[Path, LoadPlan]) -> None:
-        callers = list(dict.fromkeys(plan.caller for plan in plans.values()))
-        if unknown := {plan.topology for plan in plans.values()} - set(TOPOLOGIES):
+    def _post(self, folder: Path, plans: Sequence[LoadPlan]) -> None:
+        callers = list(dict.fromkeys(plan.caller for plan in plans))
+        topologies = dict.fromkeys(plan.topology for plan in plans)
+        if unknown := topologies.keys() - TOPOLOGIES.keys():
             raise RunError(f"{folder}: topology {min(unknown)!r} is not known here; add it by --plugin")
-        table = self._tables[max(self._tables)]
+        table = self._revisions[max(self._revisions)].document or {}
         units = list(_units(folder, callers, table))
-        topologies = dict.fromkeys(plan.topology for plan in plans.values())
         drawings = {name: Drawing(name, callers, units, table) for name in topologies}
         traffic = Traffic()
-        for each, plan in plans.items():
-            name = str(each.relative_to(folder.parent))
-            traffic.add(read_parquet(each / HISTORY), drawings)
-            self.board.post("run", {name: run_document(plan, JUDGED, each)})
-            self.board.post("verdict", {name: verdict_document(judge(each), final=True)})
+        for run, plan in zip(self._runs, plans, strict=True):
+            name = str(run.path.relative_to(folder.parent))
+            traffic.add(run.history, drawings)
+            self.board.post("run", {name: run_document(plan, JUDGED, run.path)})
+            self.board.post("verdict", {name: verdict_document(judge(run.path), final=True)})
         self.board.post("traffic", traffic.take_changed())
         self.board.post("drawing", {name: each.to_document() for name, each in drawings.items()})
-        events = enumerate(run_events(self._folders[0]))
+        events = enumerate(self._runs[0].events)
         self.board.post("event", {str(number): asdict(each) | {"text": each.text} for number, each in events})
-        self.board.post("revision", {str(each["revision"]): _revision(each) for each in self._revisions()})
+        self.board.post("revision", {str(number): revision_document(it) for number, it in self._revisions.items()})
         self.board.post("lab", {"name": folder.name, "saved": True})
-
-
-def _revision(document: Mapping[str, Any]) -> dict[str, Any]:
-    converged = (step["at_ns"] for step in document["steps"] if step["phase"] == "converged")
-    return {"at_ns": next(converged, document.get("created_ns", 0)), "comment": document.get("comment", "")}
 
 
 def _units(folder: Path, callers: Collection[str], table: Mapping[str, Any]) -> Iterator[DrawnUnit]:

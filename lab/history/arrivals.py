@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import NamedTuple
 
 from lab.errors import RunError
-from lab.history.parquet import open_parquet
+from lab.history.parquet import RowFormat
 from lab.reading import parse_json
 
 NOT_RECORDED = "?"
 """Value of ``via`` in runs of earlier releases."""
 
-_HEARD = b"replicas"
+_COVERAGE = "replicas"
 
 
 class Arrival(NamedTuple):
@@ -57,51 +56,31 @@ class ArrivalCoverage(NamedTuple):
     error: str = ""
 
 
-def write_arrivals(path: Path, arrivals: Sequence[Arrival], heard: Mapping[str, ArrivalCoverage]) -> None:
-    """Writes what replicas received, and what each could say.
+class Arrivals(NamedTuple):
+    """What replicas received, in no order, and what each could say, by name."""
 
-    Raises:
-        RunError: the file cannot be written.
-    """
-    pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
-    schema = _schema(pa).with_metadata({_HEARD: json.dumps({name: list(each) for name, each in heard.items()})})
-    columns = zip(*arrivals, strict=True) if arrivals else [()] * len(schema)
-    table = pa.Table.from_arrays(
-        [pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
-    )
-    try:
-        pq.write_table(table, path, compression="zstd")
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error}") from error
+    requests: Sequence[Arrival]
+    coverage: Mapping[str, ArrivalCoverage]
 
 
-def read_arrivals(path: Path) -> tuple[list[Arrival], dict[str, ArrivalCoverage]]:
-    """Returns what replicas received, in no order, and what each could say.
+_FORMAT = RowFormat(Arrival, "what replicas received", {"via": NOT_RECORDED})
+
+
+def write_arrivals(path: Path, arrivals: Arrivals) -> None:
+    """Writes what replicas received; see :meth:`lab.history.parquet.RowFormat.write`."""
+    _FORMAT.write(path, arrivals.requests, {_COVERAGE: json.dumps(arrivals.coverage)})
+
+
+def read_arrivals(path: Path) -> Arrivals:
+    """Returns what replicas received.
 
     Raises:
         RunError: the file is missing, or holds something else.
     """
-    pa = import_module("pyarrow")
-    schema = _schema(pa)
+    table = _FORMAT.table(path)
     try:
-        with open_parquet(path) as file:
-            table = file.read(use_threads=False)
-        table.validate(full=True)
-        if "via" not in table.column_names:
-            table = table.append_column(schema.field("via"), pa.array([NOT_RECORDED] * table.num_rows))
-        if not table.schema.equals(schema):
-            table = table.cast(schema.with_metadata(table.schema.metadata))  # raises for other columns
-        heard = {
-            name: ArrivalCoverage(*each) for name, each in parse_json(table.schema.metadata[_HEARD].decode()).items()
-        }
-        columns = [table.column(name).to_pylist() for name in Arrival._fields]
-    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
-        raise RunError(f"{path}: cannot be read as what replicas received ({error}); restore the file") from error
-    return [Arrival(*values) for values in zip(*columns, strict=True)], heard
-
-
-def _schema(pa: Any) -> Any:
-    arrow_types = {str: pa.string(), int: pa.int64(), bool: pa.bool_()}
-    return pa.schema(
-        [pa.field(name, arrow_types[kind], nullable=False) for name, kind in get_type_hints(Arrival).items()]
-    )
+        said = parse_json(table.schema.metadata[_COVERAGE.encode()].decode())
+        coverage = {name: ArrivalCoverage(*each) for name, each in said.items()}
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: does not say what each replica could ({error}); restore the file") from error
+    return Arrivals(_FORMAT.rows(table), coverage)

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.history.parquet import read_table, records_of
+from lab.history.parquet import HISTORY
 from lab.history.record import FIELDS
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Columns:
 
     def records(self) -> list[Record]:
         """Returns all rows as records, about 1.5 KB each; every column must have been read."""
-        return records_of(self.table)
+        return HISTORY.rows(self.table)
 
 
 def read_columns(path: Path, names: Collection[str] = FIELDS) -> Columns:
@@ -80,4 +80,4 @@ def read_columns(path: Path, names: Collection[str] = FIELDS) -> Columns:
     Raises:
         RunError: as :func:`lab.history.read_parquet` does.
     """
-    return Columns(read_table(path, names))
+    return Columns(HISTORY.table(path, names))

@@ -14,7 +14,7 @@ drawn ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -304,24 +304,14 @@ def write_plan(plan: LoadPlan, path: Path) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    document = {
-        **{name: getattr(plan, name) for name in _PLAIN_FIELDS},
-        "tear_every": plan.tear_every,
+    document = {each.name: getattr(plan, each.name) for each in fields(plan)}
+    document |= {
         "engine": plan.engine.to_document(),
-        "processes": plan.processes,
-        "drivers": plan.drivers,
-        "streams": plan.streams,
-        "edge_every": plan.edge_every,
-        "edge_cases": [asdict(case) for case in plan.edge_cases],
-        "use_cases": [asdict(use_case) for use_case in plan.use_cases],
         "arrivals": arrivals_to_document(plan.arrivals),
-        "endpoints": asdict(plan.endpoints),
         "contexts": dict(plan.contexts),
-        "spool": str(plan.spool),
-        "summary": str(plan.summary),
     }
     try:
-        path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        path.write_bytes(orjson.dumps(document, default=str, option=orjson.OPT_INDENT_2))
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -358,29 +348,27 @@ def read_plan(path: Path, older: Callable[[Mapping[str, Any], Path], EnginePlan]
         raise RunError(f"{path}: is not a load plan ({error}); write it with lab.load.plan.write_plan") from error
 
 
-_PLAIN_FIELDS = ("topology", "caller", "payload_bytes", "seed", "users", "timeout_s", "traffic_origin")
+_YOUNGER = ("tear_every", "processes", "drivers", "streams", "edge_every", "edge_cases", "engine")
+"""Fields that plans of older runs lack."""
 
 
 def _plan(document: Mapping[str, Any], beside: Path, engine: EnginePlan) -> LoadPlan:
-    arrivals = arrivals_from_document(document["arrivals"])
+    names = [each.name for each in fields(LoadPlan)]
+    own = {name: document[name] for name in names if name in document or name not in _YOUNGER}
+    arrivals = arrivals_from_document(own["arrivals"])
     if isinstance(arrivals, Trace):
         arrivals = replace(arrivals, path=str(beside / arrivals.path))
-    return LoadPlan(
-        **{name: document[name] for name in _PLAIN_FIELDS},
-        tear_every=document.get("tear_every", 0),  # plans of older runs lack this and the next five
-        processes=document.get("processes", 1),
-        drivers=document.get("drivers", 1),
-        streams=document.get("streams", 0),
-        edge_every=document.get("edge_every", 0),
-        edge_cases=tuple(EdgeCase(**case) for case in document.get("edge_cases", ())),
-        engine=engine,
-        use_cases=tuple(UseCase(**use_case) for use_case in document["use_cases"]),
-        arrivals=arrivals,
-        endpoints=Endpoints.from_document(document["endpoints"]),
-        contexts={name: tuple(choices) for name, choices in document["contexts"].items()},
-        spool=beside / document["spool"],
-        summary=beside / document["summary"],
-    )
+    own |= {
+        "edge_cases": tuple(EdgeCase(**case) for case in own.get("edge_cases", ())),
+        "engine": engine,
+        "use_cases": tuple(UseCase(**use_case) for use_case in own["use_cases"]),
+        "arrivals": arrivals,
+        "endpoints": Endpoints.from_document(own["endpoints"]),
+        "contexts": {name: tuple(choices) for name, choices in own["contexts"].items()},
+        "spool": beside / own["spool"],
+        "summary": beside / own["summary"],
+    }
+    return LoadPlan(**own)
 
 
 def _number_of(text: str) -> int:

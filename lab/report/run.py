@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lab.checkers import Claim, Outcome
-from lab.errors import RunError
-from lab.history import UNSENT, read_columns
-from lab.history.record import FIELDS
+from lab.history import UNSENT
 from lab.load.summary import OK
 from lab.measure.findings import GROUND
 from lab.measure.latency import NS_PER_MS
 from lab.measure.single_run_intervals import quantiles, share
 from lab.report.palette import SERIES, style_of, topology_style
 from lab.runs import judge
-from lab.runs.events import run_events
-from lab.runs.folder import HISTORY, REVISIONS, SPEC, VERSIONS, intact, parsed, plan_of, read_json
+from lab.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from lab.client.admin_values import RevisionInfo
     from lab.history import Columns
     from lab.load.plan import LoadPlan
     from lab.measure.single_run_intervals import Figure
@@ -220,22 +218,20 @@ def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
         RunError: something is missing or cannot be read.
     """
     folder = folder.resolve()  # `latest` will be another run
-    plan = plan_of(folder)
-    rollouts = parsed(folder / REVISIONS, _rollouts, "no list of revisions; name the folder of a finished run")
-    versions = _versions(folder / VERSIONS)
-    history = read_columns(folder / HISTORY, FIELDS)
-    with intact(folder):
+    run = RunFolder(folder)
+    plan, revisions, history = run.plan, run.revisions, run.columns
+    with run.intact():
         return ReportedRun(
             number=number,
             result=judge(folder, history.records()),
             plan=plan,
             history=history,
             start_ns=_start_ns(plan, history),
-            rollouts=rollouts,
-            events=run_events(folder),
-            versions=versions,
-            security=_security(folder / SPEC),
-            may_call=parsed(folder / REVISIONS, partial(_may_call, plan.caller), "no list of revisions with tables"),
+            rollouts=tuple(_rollouts(revisions)),
+            events=run.events,
+            versions=run.versions,
+            security=str(run.spec.get("security", {}).get("mode", "")),
+            may_call=_may_call(plan.caller, revisions),
         )
 
 
@@ -250,33 +246,16 @@ def _start_ns(plan: LoadPlan, history: Columns) -> int:
     return int(history.numbers("intended_ns")[row]) - (first.offset_ns if first else 0)
 
 
-def _rollouts(document: Any) -> tuple[Rollout, ...]:
-    result = []
-    for each in document:
-        at = {step["phase"]: int(step["at_ns"]) for step in each["steps"]}
+def _rollouts(revisions: Iterable[RevisionInfo]) -> Iterator[Rollout]:
+    for each in revisions:
+        at = each.times
         if "loaded" in at:  # else it never went out
-            until = at.get("failed", at.get("converged"))
-            comment = str(each.get("comment", ""))
-            result.append(Rollout(int(each["revision"]), at["loaded"], until, "failed" in at, comment))
-    return tuple(result)
+            yield Rollout(
+                each.revision, at["loaded"], at.get("failed", at.get("converged")), "failed" in at, each.comment
+            )
 
 
-def _may_call(caller: str, document: Any) -> tuple[str, ...]:
-    in_order = sorted(document, key=lambda each: int(each["revision"]))
-    use_cases = in_order[-1]["document"]["use_cases"] if in_order else {}
+def _may_call(caller: str, revisions: Sequence[RevisionInfo]) -> tuple[str, ...]:
+    latest = max(revisions, key=lambda each: each.revision, default=None)
+    use_cases = latest.document["use_cases"] if latest and latest.document else {}
     return tuple(name for name, entry in use_cases.items() if caller in entry["callers"])
-
-
-def _versions(path: Path) -> dict[str, str]:
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise RunError(f"{path}: no versions by name; name the folder of a finished run")
-    return {str(name): str(version) for name, version in found.items()}
-
-
-def _security(path: Path) -> str:
-    if not path.exists():
-        return ""
-    return parsed(
-        path, lambda spec: str(spec["security"]["mode"]), "no spec of a lab; name the folder of a finished run"
-    )

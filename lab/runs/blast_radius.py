@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.history import UNSENT, read_parquet
+from lab.history import UNSENT
 from lab.measure.blast_radius import blast
 from lab.measure.blast_rounds import radius
-from lab.runs.events import faults_in, run_events
-from lab.runs.folder import HISTORY, plan_of
+from lab.runs.events import faults_in
+from lab.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from lab.history import Record
@@ -55,15 +55,16 @@ def parallel_runs(folders: Sequence[Path]) -> ParallelRuns:
     records: dict[str, list[Record]] = {}
     callers: dict[str, list[str]] = {}
     for folder in folders:
-        plan = plan_of(folder)
-        records.setdefault(plan.topology, []).extend(read_parquet(folder / HISTORY))
+        run = RunFolder(folder)
+        plan = run.plan
+        records.setdefault(plan.topology, []).extend(run.history)
         callers.setdefault(plan.topology, []).append(plan.caller)
     everything = [record for of in records.values() for record in of]
     if not everything:
         return ParallelRuns(records, callers, ())
     stopped = (record.intended_ns for record in everything if record.status == UNSENT)
     faults = faults_in(
-        run_events(folders[0]),
+        RunFolder(folders[0]).events,
         from_ns=min(record.intended_ns for record in everything),
         until_ns=min(stopped, default=max(record.intended_ns for record in everything)),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import shutil
+import urllib.request
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,23 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError, LabNotRunningError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
-from lab.load.clocks import unix_offset_ns
 from lab.load.plan import CHOSEN_FIELDS, OPEN_LOOP, EdgeCase, EnginePlan, LoadPlan, UseCase
 from lab.load.progress import Progress
-from lab.runs import folder as run_folder
-from lab.runs.arrival_evidence import save_arrivals
-from lab.runs.clock import Began
+from lab.runs.documents import Began, Window
 from lab.runs.edge_cases import edge_cases
-from lab.runs.events import save_events
-from lab.runs.evidence import SETTLING_NS
-from lab.runs.folder import EVIDENCE, evidence_in
-from lab.runs.judging import DEFAULT_OBJECTIVES, Objectives, judge, write_summary
+from lab.runs.events import events_since, lab_events
+from lab.runs.evidence import SETTLING_NS, planned_in
+from lab.runs.folder import DRIVER, SPOOL, RunFolder, create, new_run_folder, require_free
+from lab.runs.judging import DEFAULT_OBJECTIVES, Objectives, judge
 from lab.runs.load_metrics import counting
-from lab.runs.planned import save_planned
-from lab.runs.probing import probes_in, probing
-from lab.runs.published import save_published
-from lab.runs.registrations import save_registrations
+from lab.runs.published import kept_texts
 from lab.runs.seal import provide_key, seal
+from lab.runs.unit_evidence import arrivals_at, probing
+from lab.runs.version import machine_versions
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -39,6 +36,8 @@ if TYPE_CHECKING:
     from lab.runtime import Runtime
     from lab.runtime.cancellation import CancelToken
     from lab.runtime.state import LabState
+
+_SIDECAR_TIMEOUT_S = 2.0
 
 # With these, every rule of the default route table applies to some users.
 DEFAULT_CONTEXTS: Mapping[str, tuple[str, ...]] = {
@@ -131,6 +130,11 @@ class RunContext:
     registrations: Callable[[], list[Registrations]]
     replicas: Callable[[], list[Unit]]
 
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The lab's spec, as a run keeps it; the store's address may contain a password."""
+        return self.state.spec.model_dump(mode="json", exclude={"store"})
+
 
 def drive(
     options: LoadOptions,
@@ -150,13 +154,13 @@ def drive(
         InputError: the options do not fit the lab or its route table.
         UnitError: the driver failed.
     """
-    folder = run_folder.new_run_folder(context.runs)
+    run = RunFolder(new_run_folder(context.runs))
     plan = plan_for(options, context)
-    run_folder.create(folder)
-    save_plan(folder, plan, context)
+    create(run.path)
+    save_plan(run, plan, context)
     registered = context.registrations()
     began = Began.now()
-    with probing(folder, context.state, plan), counting(context.state.plan.load_metrics) as of_run:
+    with probing(run, context.state, plan), counting(context.state.plan.load_metrics) as of_run:
         count = of_run(plan.topology, plan.caller)
 
         def report(line: str) -> None:
@@ -164,10 +168,10 @@ def drive(
             count(reported)
             progress(reported)
 
-        status = context.runtime.run_driver(folder, options.caller, report, plan.engine.ui_port, cancel_token)
-    records = save_evidence(folder, context, registered, began=began)
-    save_surroundings(folder, context)
-    return judge_run(folder, status, options.objectives, provide_key(context.units.parent), records)
+        status = context.runtime.run_driver(run.path, options.caller, report, plan.engine.ui_port, cancel_token)
+    records = save_evidence(run, context, registered, began=began)
+    save_surroundings(run, context)
+    return judge_run(run, status, options.objectives, provide_key(context.units.parent), records)
 
 
 def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
@@ -194,8 +198,8 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
             ),
         ),
         endpoints=options.endpoints or _endpoints(options, context),
-        spool=Path(run_folder.SPOOL),
-        summary=Path(run_folder.DRIVER),
+        spool=Path(SPOOL),
+        summary=Path(DRIVER),
         payload_bytes=options.payload_bytes,
         seed=options.seed,
         users=options.users,
@@ -209,67 +213,100 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
         edge_every=edge_every,
         edge_cases=options.edge_cases or (_edge_cases(options, document, use_cases) if edge_every else ()),
     )
-    if taken := sorted(plan.engine.files.keys() & {*EVIDENCE, run_folder.SPOOL}):
-        raise InputError(f"engine {plan.engine.name}: {taken[0]} is a file of every run; rename the engine's")
+    require_free(plan)
     if plan.engine.scheduled:
         plan.schedule()  # raises for a bad trace, before anything is created
     return plan
 
 
-def save_plan(folder: Path, plan: LoadPlan, context: RunContext) -> None:
+def save_plan(run: RunFolder, plan: LoadPlan, context: RunContext) -> None:
     """Saves what a run is to do and by which route table, before it begins.
 
-    A control plane that loses its store meanwhile no longer knows the table that the run began with.
+    A control plane that loses its store during the run no longer knows the table that the run began with.
     """
-    run_folder.save_plan(folder, plan)
-    save_planned(folder)
-    run_folder.save_revisions(folder, [context.in_force()])
+    run.plan = plan
+    if planned := planned_in(run):
+        run.planned = planned.requests
+    run.revisions = [context.in_force()]
 
 
 def save_evidence(
-    folder: Path, context: RunContext, registered: Sequence[Registrations], *, began: Began
+    run: RunFolder, context: RunContext, registered: Sequence[Registrations], *, began: Began
 ) -> list[Record]:
     """Saves, in a run's folder, all evidence that checkers need and that can be had, and returns the history.
 
     A control plane that does not answer leaves a run without its revisions: the folder then says so.
 
     Args:
-        folder: of the run.
+        run: its folder.
         context: the lab.
         registered: the registrations when the run began.
         began: when the run did.
     """
-    from_ns, jump_ns = began.unix_ns, unix_offset_ns() - began.offset_ns
-    run_folder.save_window(folder, from_ns=from_ns, until_ns=time.time_ns(), clock_jump_ns=jump_ns)
-    records = run_folder.save_history(folder)
-    save_events(folder, context.units.parent, from_ns=from_ns)
-    named = {number for record in records for number in (record.revision, record.served_revision)}
-    named |= {probe.revision for probe in probes_in(folder)}
-    try:
-        tables = context.revisions(from_ns - SETTLING_NS, named)
-    except LabNotRunningError as error:
-        tables = []
-        run_folder.save_missing(folder, {run_folder.REVISIONS: str(error)})
-    numbers = run_folder.save_revisions(folder, tables)
-    save_registrations(folder, registered, context.registrations(), asked_ns=from_ns)
-    save_arrivals(folder, context.replicas(), records, since_ns=from_ns)
-    save_published(folder, context.units.parent, numbers)
+    run.window = Window.since(began)
+    records = run.save_history()
+    save_lab(run, context, records, registered, from_ns=began.unix_ns)
+    run.arrivals = arrivals_at(context.replicas(), records, since_ns=began.unix_ns)
     return records
 
 
-def save_surroundings(folder: Path, context: RunContext) -> None:
-    """Saves, in a run's folder, logs and Envoys' configuration, which may explain a verdict."""
+def save_lab(
+    run: RunFolder, context: RunContext, records: Sequence[Record], registered: Sequence[Registrations], *, from_ns: int
+) -> None:
+    """Saves, in a run's folder, what the lab knows of the time of a run: spec, events, tables, registrations.
+
+    Args:
+        run: its folder, with the revisions that were in force when it began.
+        context: the lab.
+        records: of the run, which name revisions.
+        registered: the registrations when the run began.
+        from_ns: when it began.
+    """
+    run.spec = context.spec
+    run.events = events_since(lab_events(context.units.parent), from_ns)
+    named = {number for record in records for number in (record.revision, record.served_revision)}
+    named |= {probe.revision for probe in run.probes}
+    tables: Sequence[RevisionInfo] = ()
+    try:
+        tables = context.revisions(from_ns - SETTLING_NS, named)
+    except LabNotRunningError as error:
+        run.missing = {RunFolder.revisions.name: str(error)}
+    run.published = kept_texts(context.units.parent, run.add_revisions(tables))
+    run.registrations = {"asked_ns": from_ns, "before": registered, "after": context.registrations()}
+
+
+def save_surroundings(run: RunFolder, context: RunContext) -> None:
+    """Saves, in a run's folder, versions, and logs and Envoys' configuration, which may explain a verdict."""
     context.runtime.fetch_logs(context.state.plan.units)
-    run_folder.save_surroundings(folder, context.state, context.units, context.runtime.versions())
+    run.versions = machine_versions(context.runtime.versions())
+    for log in context.units.glob("*/*log"):
+        target = run.path / "units" / log.parent.name / log.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, target)
+    sidecars = run.path / "sidecars"
+    sidecars.mkdir(exist_ok=True)
+    for unit in context.state.plan.units:
+        if unit.admin is None:
+            continue
+        for name, path in (("config_dump", "/config_dump?include_eds"), ("stats", "/stats?format=json")):
+            try:
+                with urllib.request.urlopen(f"http://{unit.admin.outside}{path}", timeout=_SIDECAR_TIMEOUT_S) as answer:
+                    (sidecars / f"{unit.name}.{name}.json").write_bytes(answer.read())
+            except OSError as error:  # it may be down, and the run's folder should say so
+                (sidecars / f"{unit.name}.{name}.error").write_text(str(error))
 
 
 def judge_run(
-    folder: Path, status: int, objectives: Objectives, key: Ed25519PrivateKey, records: Sequence[Record] | None = None
+    run: RunFolder,
+    status: int,
+    objectives: Objectives,
+    key: Ed25519PrivateKey,
+    records: Sequence[Record] | None = None,
 ) -> RunResult:
     """Seals a run whose evidence is saved, judges it, and writes its summary.
 
     Args:
-        folder: of the run.
+        run: its folder.
         status: the driver's exit status.
         objectives: what is asked of it.
         key: the lab's, to sign with.
@@ -278,21 +315,21 @@ def judge_run(
     Raises:
         UnitError: the driver failed.
     """
-    seal(folder, evidence_in(folder), key)
-    if problem := problem_of_driver(folder, status):
+    seal(run, key)
+    if problem := problem_of_driver(run, status):
         raise problem
-    result = judge(folder, records, objectives=objectives)
-    write_summary(result)
-    seal(folder, evidence_in(folder), key)
+    result = judge(run.path, records, objectives=objectives)
+    run.summary = result.to_document()
+    seal(run, key)
     return result
 
 
-def problem_of_driver(folder: Path, status: int) -> UnitError | None:
+def problem_of_driver(run: RunFolder, status: int) -> UnitError | None:
     """Returns what is wrong with a driver that ended with this status; None if it came to its end."""
     # The status is 0 where another part of this process has reaped the driver, as a kill of it does.
-    if (folder / run_folder.DRIVER).exists():
+    if (run.path / DRIVER).exists():
         return None
-    return UnitError(f"the driver ended with status {status}; what it sent until then is in {folder}")
+    return UnitError(f"the driver ended with status {status}; what it sent until then is in {run.path}")
 
 
 def _endpoints(options: LoadOptions, context: RunContext) -> Endpoints:

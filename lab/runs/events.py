@@ -18,7 +18,6 @@ from lab.checkers import FaultWindow
 from lab.measure.blast_radius import Fault
 from lab.reading import read_text
 from lab.roles import CONTROL_PLANE
-from lab.runs.folder import RUN_EVENTS, parsed
 
 if TYPE_CHECKING:
     from lab.roles import Unit
@@ -42,8 +41,7 @@ _STATUSES = {"slow": frozenset({"DEADLINE_EXCEEDED"}), "error": frozenset({"INTE
 _SCALE = "scale"
 _HEALED = ("started", "resumed", "connected again", "healed")
 
-# Runs recorded before version 1.0 have a file of another name, whose events lack `past` and `undone_by`.
-_OLD_RUN_EVENTS = "marks.json"
+# Events of runs recorded before version 1.0 lack `past` and `undone_by`.
 _OLD_WORDS = {
     "kill": ("killed", "start"),
     "pause": ("paused", "resume"),
@@ -119,14 +117,8 @@ def lab_events(lab: Path) -> list[Event]:
     return [Event(**json.loads(line)) for line in lines]
 
 
-def save_events(folder: Path, lab: Path, *, from_ns: int) -> None:
-    """Copies to a run's folder the lab's events since ``from_ns``, and earlier ones that were not undone by then."""
-    events = [asdict(event) for event in events_of_run(lab_events(lab), from_ns)]
-    (folder / RUN_EVENTS).write_text(json.dumps(events, indent=1))
-
-
-def events_of_run(events: Sequence[Event], from_ns: int) -> list[Event]:
-    """Returns the events that concern a run which began then."""
+def events_since(events: Sequence[Event], from_ns: int) -> list[Event]:
+    """Returns the events since a time, and earlier ones that were not undone by then."""
     return [event for event in events if event.until_ns >= from_ns or is_open(event, events, from_ns)]
 
 
@@ -213,19 +205,8 @@ def _undoing_begins_ns(group: Sequence[Event], events: Sequence[Event], until_ns
     return min(begins, default=until_ns)
 
 
-def run_events(folder: Path) -> list[Event]:
-    """Returns the events that a run's folder holds; none for a run from before they were recorded.
-
-    Raises:
-        RunError: the file holds something else.
-    """
-    path = next((each for name in (RUN_EVENTS, _OLD_RUN_EVENTS) if (each := folder / name).exists()), None)
-    if path is None:
-        return []
-    return parsed(path, _events, "no list of events; name the folder of a finished run")
-
-
-def _events(documents: Any) -> list[Event]:
+def events_of(documents: Any) -> Sequence[Event]:
+    """Returns the events of a run from their JSON form."""
     kinds = {each["kind"] for each in documents}
     return [Event(**{**_old_words(each["kind"], kinds), **each}) for each in documents]
 

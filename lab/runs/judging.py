@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +16,7 @@ from lab.load.arrivals import Schedule
 from lab.load.summary import RunSummary, summarize
 from lab.routing.bulk_allocation import gc_disabled
 from lab.runs.evidence import evidence_of
-from lab.runs.folder import SUMMARY, evidence_in, intact, plan_of
+from lab.runs.folder import RunFolder
 from lab.runs.seal import UNSEALED, verify
 
 if TYPE_CHECKING:
@@ -219,10 +218,10 @@ def judge(
     Raises:
         RunError: a file is missing, cannot be read, or is not as it was sealed.
     """
-    sealed = verify(folder, evidence_in(folder))
-    plan = plan_of(folder)
-    with intact(folder), gc_disabled():
-        return judged(folder, evidence_of(folder, plan, records), sealed, objectives)
+    run = RunFolder(folder)
+    sealed = verify(run)
+    with run.intact(), gc_disabled():
+        return judged(folder, evidence_of(run, records), sealed, objectives)
 
 
 def judged(
@@ -256,4 +255,4 @@ def _schedule(planned: PlannedRun | None) -> Schedule | None:
 
 def write_summary(result: RunResult) -> None:
     """Writes figures and verdicts, for other programs: the lab itself judges a run again whenever it is asked."""
-    (result.folder / SUMMARY).write_text(json.dumps(result.to_document(), indent=1))
+    RunFolder(result.folder).summary = result.to_document()

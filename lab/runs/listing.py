@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import RunError
-from lab.runs import folder as run_folder
+from lab.runs.folder import PLAN, TOGETHER, RunFolder, read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,11 @@ def _folders(runs: Path) -> Iterator[Path]:
 
 
 def _listed(folder: Path, runs: Path) -> Iterator[ListedRun]:
-    names = _read(folder / run_folder.TOGETHER)
+    names = _read(folder / TOGETHER)
     for each in [folder / str(name) for name in names] if isinstance(names, list) else [folder]:
-        plan = _read(each / run_folder.PLAN)
+        plan = _read(each / PLAN)
         if isinstance(plan, dict):
-            yield _run(str(each.relative_to(runs)), plan, _read(each / run_folder.SUMMARY))
+            yield _run(str(each.relative_to(runs)), plan, _read(each / RunFolder.summary.name))
 
 
 def _run(run: str, plan: Mapping[str, Any], summary: Any) -> ListedRun:
@@ -64,6 +64,6 @@ def _run(run: str, plan: Mapping[str, Any], summary: Any) -> ListedRun:
 def _read(path: Path) -> Any:
     """The content of a run's file; None if there is none that can be read, as of a run under way."""
     try:
-        return run_folder.read_json(path)
+        return read_json(path)
     except RunError:
         return None

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -23,18 +22,18 @@ from typing import TYPE_CHECKING, Any
 from lab.checkers import Claim, Outcome, worst
 from lab.errors import InputError, LabError, RunError
 from lab.load.progress import Progress
-from lab.runs import folder as run_folder
-from lab.runs.clock import Began
+from lab.runs.documents import Began
 from lab.runs.drive import judge_run, plan_for, problem_of_driver, save_evidence, save_plan, save_surroundings
-from lab.runs.folder import EVIDENCE, evidence_in
+from lab.runs.folder import PLAN, TOGETHER, RunFolder, create, new_run_folder
 from lab.runs.load_metrics import counting
-from lab.runs.probing import probing
 from lab.runs.seal import provide_key, seal, verify
+from lab.runs.unit_evidence import probing
+from lab.runs.version import machine_versions
 
 if TYPE_CHECKING:
     from lab.load.plan import LoadPlan
     from lab.runs.drive import LoadOptions, RunContext
-    from lab.runs.judging import RunResult
+    from lab.runs.judging import Objectives, RunResult
     from lab.runtime.cancellation import CancelToken
 
 
@@ -76,16 +75,13 @@ def runs_in(folder: Path) -> list[Path]:
     Raises:
         RunError: there is no run, or the list of those runs cannot be read, or was changed since.
     """
-    path = folder / run_folder.TOGETHER
-    if not path.exists():
-        if not (folder / run_folder.PLAN).exists():
+    run = RunFolder(folder)
+    if not (folder / TOGETHER).exists():
+        if not (folder / PLAN).exists():
             raise RunError(f"{folder}: there is no run; `lab runs` lists them, and `lab load` makes one")
         return [folder]
-    verify(folder, EVIDENCE)
-    names = run_folder.read_json(path)
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise RunError(f"{path}: no list of runs; name the folder of runs that were driven in parallel")
-    return [folder / name for name in names]
+    verify(run)
+    return [folder / name for name in run.together]
 
 
 def drive_parallel(
@@ -107,12 +103,13 @@ def drive_parallel(
         UnitError: a driver failed, this one before all others; the other runs were cancelled. Their evidence is saved.
     """
     plans = _plans(options, context)
-    folder = run_folder.new_run_folder(context.runs)
-    run_folder.create(folder)
-    (folder / run_folder.TOGETHER).write_text(json.dumps(list(plans)))
+    folder = new_run_folder(context.runs)
+    create(folder)
+    RunFolder(folder).together = list(plans)
+    runs = {name: RunFolder(folder / name) for name in plans}
     for name, plan in plans.items():
-        (folder / name).mkdir()
-        save_plan(folder / name, plan, context)
+        runs[name].path.mkdir()
+        save_plan(runs[name], plan, context)
     registered = context.registrations()
     began = Began.now()
     seen: dict[str, Progress] = {}
@@ -129,11 +126,11 @@ def drive_parallel(
         status = 1
         try:
             # Beside its folder, in which a container's log would overwrite it.
-            with probing(folder / name, context.state, plan), (folder / f"{name}.log").open("w") as errors:
+            with probing(runs[name], context.state, plan), (folder / f"{name}.log").open("w") as errors:
                 status = context.runtime.run_driver(
                     folder / name, plan.caller, report, cancel_token=cancel_token, errors=errors
                 )
-            if problem := problem_of_driver(folder / name, status):
+            if problem := problem_of_driver(runs[name], status):
                 problems.append(problem)
         except Exception as error:  # noqa: BLE001 (raised below, once evidence is saved)
             problems.append(error)
@@ -148,9 +145,12 @@ def drive_parallel(
         }
         _wait(list(drivers.values()), cancel_token)
     save = partial(save_evidence, context=context, registered=registered, began=began)
-    statuses = [driver.result() for driver in drivers.values()]
+    ended = [
+        (runs[name], driver.result(), each.objectives)
+        for (name, driver), each in zip(drivers.items(), options, strict=True)
+    ]
     try:
-        results = _judged(folder, dict(zip(plans, zip(options, statuses, strict=True), strict=True)), context, save)
+        results = _judged(RunFolder(folder), ended, context, save)
     except (LabError, OSError) as error:
         if not problems:
             raise
@@ -161,31 +161,32 @@ def drive_parallel(
 
 
 def _judged(
-    folder: Path,
-    runs: Mapping[str, tuple[LoadOptions, int]],
+    together: RunFolder,
+    runs: Sequence[tuple[RunFolder, int, Objectives]],
     context: RunContext,
-    save: Callable[[Path], object],
+    save: Callable[[RunFolder], object],
 ) -> list[RunResult]:
     """Saves and seals what there is of all runs, and returns the results of those whose drivers came to their end.
 
     Args:
-        folder: of all runs.
-        runs: name of each run → its options, and its driver's exit status.
+        together: the folder of all runs.
+        runs: each run, its driver's exit status, and what is asked of it.
         context: the lab.
-        save: saves the evidence in the folder of a run.
+        save: saves the evidence of a run.
     """
-    for name in runs:
-        save(folder / name)
-        run_folder.save_versions(folder / name, context.state, context.runtime.versions())
-    save_surroundings(folder, context)
+    for run, _, _ in runs:
+        save(run)
+        run.versions = machine_versions(context.runtime.versions())
+    save_surroundings(together, context)
+    together.spec = context.spec
     key = provide_key(context.units.parent)
-    seal(folder, EVIDENCE, key)
+    seal(together, key)
     results = []
-    for name, (options, status) in runs.items():
-        if problem_of_driver(folder / name, status):
-            seal(folder / name, evidence_in(folder / name), key)
+    for run, status, objectives in runs:
+        if problem_of_driver(run, status):
+            seal(run, key)
         else:
-            results.append(judge_run(folder / name, status, options.objectives, key))
+            results.append(judge_run(run, status, objectives, key))
     return results
 
 

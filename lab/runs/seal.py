@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from lab.errors import RunError
 from lab.reading import open_regular, read_json
+
+if TYPE_CHECKING:
+    from lab.runs.folder import RunFolder
 
 SEAL = "seal.json"
 UNSEALED = "unsealed: nothing shows whether its files were changed since the run"
@@ -48,32 +50,29 @@ def forget_key(lab: Path) -> None:
     (lab / _KEY).unlink(missing_ok=True)
 
 
-def seal(folder: Path, names: Iterable[str], key: Ed25519PrivateKey) -> None:
-    """Writes the seal of a run's folder over those of these files that exist, and the public key beside the folder."""
+def seal(run: RunFolder, key: Ed25519PrivateKey) -> None:
+    """Writes the seal of a run's folder over those of its files that exist, and the public key beside the folder."""
     public = key.public_key().public_bytes_raw()
     fingerprint = _fingerprint(public)
-    beside = folder.parent / _PUBLIC.format(fingerprint)
-    beside.write_text(public.hex())
+    (run.path.parent / _PUBLIC.format(fingerprint)).write_text(public.hex())
     sealed: dict[str, Any] = {
         "key": fingerprint,
         "public": public.hex(),
-        "files": {name: _digest(folder / name) for name in names if (folder / name).exists()},
+        "files": {name: _digest(run.path / name) for name in run.sealed if (run.path / name).exists()},
     }
     document = {**sealed, "signature": key.sign(_canonical(sealed)).hex()}
-    (folder / SEAL).write_text(json.dumps(document, indent=1))
+    (run.path / SEAL).write_text(json.dumps(document, indent=1))
 
 
-def verify(folder: Path, names: Iterable[str]) -> str:
+def verify(run: RunFolder) -> str:
     """Returns in words how a run's folder is sealed; :data:`UNSEALED` for one from before its lab had a key.
 
-    Args:
-        folder: of the run.
-        names: of all files that can be evidence: one that exists must be sealed.
+    Every file that can be evidence, if it exists, must be sealed.
 
     Raises:
         RunError: a file is not as it was sealed, or the seal is forged; names the file.
     """
-    path = folder / SEAL
+    folder, path = run.path, run.path / SEAL
     known = {key.name for parent in folder.resolve().parents[:2] for key in parent.glob(_PUBLIC.format("*"))}
     if not path.exists():
         if known:
@@ -86,7 +85,7 @@ def verify(folder: Path, names: Iterable[str]) -> str:
             raise RunError(f"{file}: is missing, and was there when the run was sealed; restore it")
         if _digest(file) != digest:
             raise RunError(f"{file}: was changed after the run was sealed; restore it")
-    for name in names:
+    for name in run.sealed:
         if name not in files and (folder / name).exists():
             raise RunError(f"{folder / name}: was put in after the run was sealed; remove it")
     if not known:

@@ -6,7 +6,7 @@ from lab.lab import Lab
 from lab.report import read_run, render
 from lab.report.conditions import conditions
 from lab.runs import LoadOptions, background_load
-from lab.runs.registrations import registrations_in
+from lab.runs.folder import RunFolder
 
 
 def test_a_kill_during_a_run_is_marked_where_it_happened(lab: Lab) -> None:
@@ -25,7 +25,7 @@ def test_a_kill_during_a_run_is_marked_where_it_happened(lab: Lab) -> None:
     assert f"{replica} killed" in render([run])
     assert f"{replica} kill" in conditions(run)["faults"]
     assert result.verdicts == run.result.verdicts
-    known = registrations_in(result.folder)
+    known = RunFolder(result.folder).registrations
     assert known is not None
     left, back = (each for each in known.replicas if each.replica == replica)
     assert left.until_ns is not None

@@ -11,7 +11,7 @@ from lab.checkers import Outcome
 from lab.lab import Lab
 from lab.runs import LoadOptions, RunResult
 from lab.runs.background_load import background_load
-from lab.runs.folder import spools_in
+from lab.runs.folder import RunFolder
 from lab.waiting import eventually
 from tests.lab_command import run_lab
 from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, known, write_spec
@@ -52,7 +52,7 @@ def test_what_was_published_last_stays_in_force_until_the_next_publish(lab: Lab,
         lab.units.start("control-plane")
         eventually("all nodes are back", lambda: connected(lab), within=WITHIN, until=before.issubset)
         assert "the control plane has no revision: nodes keep the last one" in run_lab(lab, "status").stdout
-        going_on = [each for each in lab.runs.iterdir() if not each.is_symlink() and spools_in(each)]
+        going_on = [each for each in lab.runs.iterdir() if not each.is_symlink() and RunFolder(each).spools]
         so_far = {each: outcome_of("routing", lab.judge_so_far(each)) for each in going_on}
         assert list(so_far.values()) == [Outcome.VALID] * len(TOPOLOGIES), so_far
     results = [each.result() for each in runs]

@@ -16,8 +16,7 @@ from lab.errors import UnitError
 from lab.lab import Lab
 from lab.load.progress import Progress
 from lab.runs import LoadOptions, ParallelResult, judge, runs_in
-from lab.runs.evidence import missing_in
-from lab.runs.folder import EVIDENCE, HISTORY
+from lab.runs.folder import RunFolder
 from lab.runs.seal import verify
 from lab.runtime.cancellation import CancelToken
 from lab.waiting import eventually
@@ -84,6 +83,7 @@ def test_a_driver_that_died_is_named_first(load: tuple[Lab, Load]) -> None:
     folders: list[Path] = runs_in(lab.runs / "latest")
     assert len(folders) == len(TOPOLOGIES)
     for folder in folders:
-        assert (folder / HISTORY).exists()
-        assert "the control plane at " in missing_in(folder)
-        assert "sealed by key" in verify(folder, EVIDENCE)
+        run = RunFolder(folder)
+        assert (folder / RunFolder.history.name).exists()
+        assert "the control plane at " in run.missing["revisions.json"]
+        assert "sealed by key" in verify(run)

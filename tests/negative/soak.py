@@ -32,11 +32,10 @@ from typing import Any
 from lab.checkers import Claim, Outcome
 from lab.errors import LabError
 from lab.faults import AuditLog
-from lab.history.arrivals import read_arrivals
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.runs import LoadOptions, ParallelResult
 from lab.runs.events import Event, append_event, of_unit
-from lab.runs.folder import ARRIVALS
+from lab.runs.folder import RunFolder
 from lab.runtime.state import LabState
 from tests.negative.cases.keys import KEYS
 from tests.negative.cases.text import TEXT
@@ -179,7 +178,8 @@ def _missing_acts(log: AuditLog, injected: list[str]) -> list[str]:
 
 def _arrivals(result: ParallelResult) -> dict[str, list[float]]:
     """When each replica registered a request, Unix seconds."""
-    found = {arrival for run in result.runs for arrival in read_arrivals(run.folder / ARRIVALS)[0]}
+    known = (RunFolder(run.folder).arrivals for run in result.runs)
+    found = {arrival for each in known if each for arrival in each.requests}
     by_replica: dict[str, list[float]] = {}
     for each in found:
         by_replica.setdefault(each.replica, []).append(each.arrived_ns / 1e9)

@@ -1,19 +1,17 @@
 """Records, revisions and folders of runs to report on."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lab.client import Endpoints
-from lab.history import Record, write_parquet
-from lab.history.arrivals import write_arrivals
+from lab.history import Record
+from lab.history.arrivals import Arrivals
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.routing import headers
 from lab.runs.events import Event
-from lab.runs.folder import ARRIVALS, HISTORY, PLAN, REVISIONS, RUN_EVENTS
+from lab.runs.folder import PLAN, RunFolder
 from lab.topologies import TOPOLOGIES
 from tests.checkers import builders
 
@@ -75,10 +73,9 @@ def write_run(
     plan = LoadPlan(**values)
     write_plan(plan, folder / PLAN)
     records = [make_record(each) for each in range(400)] if records is None else records
-    write_parquet(records, folder / HISTORY)
+    run = RunFolder(folder)
+    run.history = records
     via = ", ".join(map(headers.via, TOPOLOGIES[plan.topology].between))
-    write_arrivals(folder / ARRIVALS, builders.arrivals_of(records, via), {})
-    (folder / REVISIONS).write_text(json.dumps(revisions))
-    (folder / "versions.json").write_text(json.dumps(versions))
-    (folder / RUN_EVENTS).write_text(json.dumps([asdict(event) for event in events]))
+    run.arrivals = Arrivals(builders.arrivals_of(records, via), {})
+    run.revisions, run.versions, run.events = revisions, versions, events
     return folder

@@ -13,8 +13,7 @@ from lab.checkers import CHECKERS
 from lab.history import write_parquet
 from lab.report import read_run, render
 from lab.runs import judge
-from lab.runs.folder import ARRIVALS, HISTORY, SUMMARY
-from lab.runs.judging import write_summary
+from lab.runs.folder import HISTORY, RunFolder
 from tests.lab_command import run_lab
 from tests.report.builders import make_record, make_revision, write_run
 
@@ -86,11 +85,12 @@ def test_all_violations_are_in_the_document(folder: Path) -> None:
 
 
 def test_a_report_judges_again_and_reads_no_verdict(folder: Path) -> None:
-    write_summary(judge(folder))
+    run = RunFolder(folder)
+    run.summary = judge(folder).to_document()
     before = read_run(folder).result
-    summary = json.loads((folder / SUMMARY).read_text())
+    summary = run.summary
     summary["verdict"], summary["verdicts"] = "valid", []
-    (folder / SUMMARY).write_text(json.dumps(summary))
+    run.summary = summary
 
     assert read_run(folder).result == before
     assert before.outcome == "invalid"
@@ -104,7 +104,7 @@ def test_a_history_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(pyarrow.parquet, "ParquetFile", _counting(pyarrow.parquet.ParquetFile, read))
 
     read_run(folder)
-    assert read == [folder / HISTORY, folder / ARRIVALS]
+    assert read == [folder / HISTORY, folder / RunFolder.arrivals.name]
 
 
 def _counting(function: Callable[..., Any], read: list[Path]) -> Callable[..., Any]:

@@ -14,12 +14,12 @@ import pytest
 from lab.checkers import ArrivalGap, FaultWindow
 from lab.errors import RunError
 from lab.history import Record
-from lab.history.arrivals import NOT_RECORDED, Arrival, ArrivalCoverage, read_arrivals, write_arrivals
+from lab.history.arrivals import NOT_RECORDED, Arrival, ArrivalCoverage, Arrivals
 from lab.history.record import FIELD_TYPES, FIELDS
 from lab.roles import Port, Unit
-from lab.runs.arrival_evidence import save_arrivals
-from lab.runs.evidence import arrivals_in
-from lab.runs.folder import ARRIVALS
+from lab.runs.evidence import gaps_in
+from lab.runs.folder import RunFolder
+from lab.runs.unit_evidence import arrivals_at
 from lab.transport import listen, new_server
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 
@@ -27,6 +27,7 @@ KEY = "rows.v2"
 BLANK = {name: kind() for name, kind in zip(FIELDS, FIELD_TYPES, strict=True)}
 NOWHERE = Unit("rows-b", "model", (), Port("127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:1"))
 FROM_NS = 1_000
+ARRIVALS = RunFolder.arrivals.name
 
 
 def record(request_id: str, shadow: str = KEY, replica: str = "") -> Record:
@@ -84,9 +85,10 @@ async def start() -> AsyncIterator[Start]:
         yield start_one
 
 
-async def saved(folder: Path, units: list[Unit], *records: Record) -> tuple[list[Arrival], dict[str, ArrivalCoverage]]:
-    await asyncio.to_thread(save_arrivals, folder, units, records, since_ns=0)
-    return read_arrivals(folder / ARRIVALS)
+async def saved(folder: Path, units: list[Unit], *records: Record) -> Arrivals:
+    run = RunFolder(folder)
+    run.arrivals = await asyncio.to_thread(arrivals_at, units, records, since_ns=0)
+    return RunFolder(folder).arrivals or Arrivals([], {})
 
 
 async def test_all_that_a_replica_received_is_kept_with_what_it_can_say(start: Start, tmp_path: Path) -> None:
@@ -99,14 +101,16 @@ async def test_all_that_a_replica_received_is_kept_with_what_it_can_say(start: S
 
 async def test_what_an_earlier_release_has_saved_says_nothing_of_the_path(start: Start, tmp_path: Path) -> None:
     await saved(tmp_path, [await start([copy_of("r1")])], record("r1"))
+    run = RunFolder(tmp_path)
     table = pq.read_table(tmp_path / ARRIVALS)
     pq.write_table(table.drop_columns(["via"]), tmp_path / ARRIVALS)
-    [found], _ = read_arrivals(tmp_path / ARRIVALS)
+    assert run.arrivals
+    [found], _ = run.arrivals
     assert (found.status, found.via) == ("OK", NOT_RECORDED)
 
     pq.write_table(table.drop_columns(["status"]), tmp_path / ARRIVALS)
-    with pytest.raises(RunError, match="cannot be read as what replicas received"):
-        read_arrivals(tmp_path / ARRIVALS)
+    with pytest.raises(RunError, match="no column status; write what replicas received again"):
+        _ = run.arrivals
 
 
 async def test_copies_that_are_still_under_way_are_waited_for(start: Start, tmp_path: Path) -> None:
@@ -143,17 +147,8 @@ async def test_a_replica_that_cannot_be_asked_is_named(start: Start, tmp_path: P
     ],
 )
 def test_a_replica_that_lost_what_it_received_cannot_be_heard_about_it(
-    said: ArrivalCoverage, hit: str, arrival_gaps: ArrivalGap | None, tmp_path: Path
+    said: ArrivalCoverage, hit: str, arrival_gaps: ArrivalGap | None
 ) -> None:
-    write_arrivals(tmp_path / ARRIVALS, [], {"rows-a": said})
     events = [FaultWindow(f"{hit} killed", hit, 1_500, 2_000, kills=True)] if hit else []
 
-    assert arrivals_in(tmp_path, events, (FROM_NS, 9_000)) == ([], [arrival_gaps] if arrival_gaps else [])
-
-
-def test_without_the_file_no_replica_was_asked_and_another_file_is_an_error(tmp_path: Path) -> None:
-    assert arrivals_in(tmp_path, [], None) == (None, [])
-
-    (tmp_path / ARRIVALS).write_text("nonsense")
-    with pytest.raises(RunError, match=ARRIVALS):
-        arrivals_in(tmp_path, [], None)
+    assert gaps_in({"rows-a": said}, events, FROM_NS) == ([arrival_gaps] if arrival_gaps else [])

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from lab.checkers import Claim, Outcome
-from lab.load.clocks import unix_offset_ns
 from lab.runs import judge
-from lab.runs.clock import jump_in_words
-from lab.runs.folder import save_window
+from lab.runs.documents import Began, Window
+from lab.runs.folder import RunFolder
 from tests.report.builders import make_record, write_run
 
 HOUR_NS, RUN_NS = 3_600_000_000_000, 10_000_000_000
@@ -19,13 +18,13 @@ HOUR_NS, RUN_NS = 3_600_000_000_000, 10_000_000_000
 
 @pytest.mark.parametrize(("jump_ns", "how"), [(HOUR_NS, "3,600.0 s ahead"), (-HOUR_NS, "3,600.0 s back")])
 def test_a_jump_is_said_in_seconds(jump_ns: int, how: str) -> None:
-    assert how in jump_in_words(jump_ns, RUN_NS + jump_ns)
+    assert how in Window(0, RUN_NS + jump_ns, jump_ns).clock_jump
 
 
 def test_a_clock_that_is_kept_right_has_not_jumped() -> None:
-    assert jump_in_words(4_000_000, RUN_NS) == ""
-    assert jump_in_words(-300_000_000, 100 * RUN_NS) == ""
-    assert jump_in_words(unix_offset_ns() - unix_offset_ns(), RUN_NS) == ""
+    assert Window(0, RUN_NS, 4_000_000).clock_jump == ""
+    assert Window(0, 100 * RUN_NS, -300_000_000).clock_jump == ""
+    assert Window.since(Began.now()).clock_jump == ""
 
 
 @pytest.mark.parametrize("jump_ns", [HOUR_NS, -HOUR_NS])
@@ -34,10 +33,11 @@ def test_nothing_but_timing_is_judged_if_the_clock_was_set(tmp_path: Path, jump_
     lost = replace(record, done_ns=record.sent_ns - 1)
     folder = write_run(tmp_path, [lost, *(make_record(each) for each in range(1, 20))])
     began_ns = record.intended_ns
-    save_window(folder, from_ns=began_ns, until_ns=began_ns + RUN_NS)
+    run = RunFolder(folder)
+    run.window = Window(began_ns, began_ns + RUN_NS)
     steady = judge(folder)
     assert Outcome.INVALID in {each.outcome for each in steady.verdicts}
-    save_window(folder, from_ns=began_ns, until_ns=began_ns + RUN_NS + jump_ns, clock_jump_ns=jump_ns)
+    run.window = Window(began_ns, began_ns + RUN_NS + jump_ns, jump_ns)
 
     result = judge(folder)
 

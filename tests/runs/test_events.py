@@ -6,9 +6,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from lab.errors import RunError
 from lab.lab import DEFAULT_SPEC
 from lab.roles import Port, Unit
 from lab.runs.events import (
@@ -16,14 +13,14 @@ from lab.runs.events import (
     STEADY_NS,
     Event,
     append_event,
+    events_since,
     fault_windows,
     faults_in,
+    lab_events,
     of_unit,
-    run_events,
-    save_events,
     undone_ns,
 )
-from lab.runs.folder import RUN_EVENTS
+from lab.runs.folder import RunFolder
 from lab.spec import read_spec
 from lab.topologies import TOPOLOGIES
 from tests.events import event
@@ -45,15 +42,13 @@ OF_A_PLUGIN = Event(kind="tickle", target="a-0", past="tickled", undone_by="heal
 
 
 def test_a_run_keeps_its_events_and_earlier_ones_that_were_not_undone(tmp_path: Path) -> None:
-    lab, run = tmp_path / "lab", tmp_path / "run"
-    lab.mkdir()
-    run.mkdir()
     for each in (*BEFORE, *DURING):
-        append_event(lab, each)
+        append_event(tmp_path, each)
 
-    save_events(run, lab, from_ns=10)
+    run = RunFolder(tmp_path)
+    run.events = events_since(lab_events(tmp_path), 10)
 
-    assert [(each.kind, each.target) for each in run_events(run)] == [
+    assert [(each.kind, each.target) for each in run.events] == [
         ("pause", "b-0"),
         ("kill", "c-0"),
         ("resume", "b-0"),
@@ -69,32 +64,24 @@ def test_an_event_is_undone_by_the_next_that_undoes_it_on_the_same_unit() -> Non
 
 
 def test_a_lab_without_events_gives_a_run_without_events(tmp_path: Path) -> None:
-    save_events(tmp_path, tmp_path / "lab", from_ns=10)
+    run = RunFolder(tmp_path)
+    run.events = events_since(lab_events(tmp_path / "lab"), 10)
 
-    assert (tmp_path / RUN_EVENTS).exists()
-    assert run_events(tmp_path) == []
+    assert (tmp_path / RunFolder.events.name).exists()
+    assert run.events == []
     assert not (tmp_path / LAB_EVENTS).exists()
 
 
 def test_a_run_from_before_events_were_kept_has_none(tmp_path: Path) -> None:
-    assert run_events(tmp_path) == []
-
-
-@pytest.mark.parametrize("content", ["{", "{}x", '[{"kind": "kill"}]', '[{"target": "a-0"}]', "3", '["kill"]'])
-def test_a_broken_file_of_events_is_reported_in_one_line(content: str, tmp_path: Path) -> None:
-    (tmp_path / RUN_EVENTS).write_text(content)
-
-    with pytest.raises(RunError, match=RUN_EVENTS) as caught:
-        run_events(tmp_path)
-
-    assert "\n" not in str(caught.value)
+    assert RunFolder(tmp_path).events == ()
 
 
 def test_an_event_of_a_plugin_that_is_absent_is_read_with_its_own_words(tmp_path: Path) -> None:
     append_event(tmp_path, OF_A_PLUGIN)
-    save_events(tmp_path, tmp_path, from_ns=10)
+    run = RunFolder(tmp_path)
+    run.events = events_since(lab_events(tmp_path), 10)
 
-    (found,) = run_events(tmp_path)
+    (found,) = run.events
 
     assert found.text == "a-0 tickled"
     assert [fault.name for fault in faults_in([found], from_ns=10, until_ns=60)] == ["a-0 tickled"]
@@ -108,7 +95,7 @@ def test_a_file_from_before_events_had_words_is_read_with_the_words_of_its_time(
     ]
     (tmp_path / "marks.json").write_text(json.dumps(old))
 
-    found = run_events(tmp_path)
+    found = RunFolder(tmp_path).events
 
     assert [undone_ns(each, found) for each in found] == [1, None, 3, None, None, 6, None, None]
     assert [each.kind for each in found if each.is_fault] == ["kill", "slow", "partition"]

@@ -13,8 +13,8 @@ import pytest
 from lab.errors import RunError
 from lab.report.run import read_runs
 from lab.runs import judge, runs_in
-from lab.runs.folder import EVIDENCE, PLAN, PLANNED, REVISIONS
-from lab.runs.planned import save_planned
+from lab.runs.evidence import planned_in
+from lab.runs.folder import EVIDENCE, PLAN, RunFolder
 from tests.hostile_files import FILES, put
 from tests.report.builders import make_record, write_run
 
@@ -36,7 +36,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_run(tmp_path_factory.mktemp("run"), [make_record(each) for each in range(20)])
     for name, document in MORE.items():
         (folder / name).write_text(json.dumps(document))
-    save_planned(folder)
+    run = RunFolder(folder)
+    planned = planned_in(run)
+    assert planned
+    run.planned = planned.requests
     judge(folder)
     return folder
 
@@ -75,7 +78,7 @@ def test_no_file_of_a_run_hangs_its_judge(name: str, copy: Path) -> None:
 @pytest.mark.parametrize("name", ["plan.json", "revisions.json", "events.json", "versions.json", *MORE])
 def test_any_value_in_a_run_may_be_something_else(name: str, copy: Path) -> None:
     document = json.loads((copy / name).read_text())
-    (copy / PLANNED).unlink()  # so that the plan is read again
+    (copy / RunFolder.planned.name).unlink()  # so that the plan is read again
     choices = list(product(_paths(document), WRONG))
     for path, wrong in Random(name).sample(choices, min(SAMPLE, len(choices))):  # noqa: S311 (no secret)
         (copy / name).write_text(json.dumps(_with(document, path, wrong)))
@@ -83,9 +86,10 @@ def test_any_value_in_a_run_may_be_something_else(name: str, copy: Path) -> None
 
 
 def test_a_refused_plan_and_revisions_are_named(copy: Path) -> None:
+    revisions = RunFolder.revisions.name
     for name, content, says in (
         (PLAN, "/dev/zero", f"{copy / PLAN}: cannot be read: is not a regular file"),
-        (REVISIONS, "null", f"{copy / REVISIONS}: no list of revisions"),
+        (revisions, "null", f"{copy / revisions}: no list of revisions"),
     ):
         before = (copy / name).read_bytes()
         (copy / name).unlink()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from lab.client.admin_values import RevisionInfo
+from lab.runs.documents import revisions_of
 from lab.runs.evidence import SETTLING_NS, revisions_in_force
-from lab.runs.folder import REVISIONS, save_revisions
+from lab.runs.folder import RunFolder
 
 
 def _revision(number: int, **steps: int) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def _revision(number: int, **steps: int) -> dict[str, Any]:
 
 
 def _intervals(*revisions: dict[str, Any]) -> list[tuple[int, int, int | None]]:
-    return [(each.revision, each.from_ns, each.until_ns) for each in revisions_in_force(revisions)]
+    return [(each.revision, each.from_ns, each.until_ns) for each in revisions_in_force(revisions_of(revisions))]
 
 
 def test_the_only_revision_is_in_force_from_when_it_went_out() -> None:
@@ -52,9 +52,8 @@ def test_a_revision_that_is_still_going_out_is_in_force() -> None:
 
 
 def test_when_a_revision_converged_is_known_of_those_that_did() -> None:
-    found = revisions_in_force(
-        [_revision(1, loaded=5, converged=7), _revision(2, loaded=25, failed=33), _revision(3, loaded=50)]
-    )
+    revisions = [_revision(1, loaded=5, converged=7), _revision(2, loaded=25, failed=33), _revision(3, loaded=50)]
+    found = revisions_in_force(revisions_of(revisions))
 
     assert [each.converged_ns for each in found] == [7, None, None]
 
@@ -65,10 +64,13 @@ def test_revisions_of_before_and_after_a_run_are_in_order_and_those_of_after_cou
             RevisionInfo(number, "ada", comment, 0, in_force=True, steps=(), acknowledgements=(), document={})
             for number, comment in revisions
         ]
-        numbers = save_revisions(tmp_path, infos)
-        found = [(each["revision"], each["comment"]) for each in json.loads((tmp_path / REVISIONS).read_text())]
+        numbers = run.add_revisions(infos)
+        found = [(each.revision, each.comment) for each in run.revisions]
         assert numbers == [number for number, _ in found]
         return found
+
+    run = RunFolder(tmp_path)
+    run.revisions = []
 
     assert saved((2, "before")) == [(2, "before")]
     assert saved() == [(2, "before")]

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from lab.checkers import Claim, Outcome
-from lab.errors import RunError
 from lab.report.run import read_runs
 from lab.runs import judge
-from lab.runs.evidence import missing_in
-from lab.runs.folder import MISSING, save_missing
+from lab.runs.folder import RunFolder
 from tests.report.builders import make_record, write_run
 
 WHY = "the control plane at 127.0.0.1:1 does not answer (refused); see `lab status`"
@@ -21,7 +17,7 @@ def test_a_run_without_its_revisions_is_valid_in_nothing_but_timing_and_says_why
     folder = write_run(tmp_path, [make_record(each) for each in range(20)])
     complete = judge(folder)
     assert complete.missing == ""
-    save_missing(folder, {"revisions.json": WHY})
+    RunFolder(folder).missing = {"revisions.json": WHY}
 
     result = judge(folder)
 
@@ -31,10 +27,3 @@ def test_a_run_without_its_revisions_is_valid_in_nothing_but_timing_and_says_why
     assert Outcome.VALID not in {each.outcome for each in result.verdicts if each.claim is not Claim.TIMING}
     assert result.met == {}
     assert read_runs([folder])
-
-
-@pytest.mark.parametrize("content", ["[1]", "null", "3"])
-def test_something_else_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / MISSING).write_text(content)
-    with pytest.raises(RunError, match=MISSING):
-        missing_in(tmp_path)

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from lab.checkers import ProbeAnswer
-from lab.errors import RunError
 from lab.roles import Unit
 from lab.roles._unit import Port
-from lab.runs.probing import probed, probes_in
-
-
-def test_answers_are_read(tmp_path: Path) -> None:
-    assert probes_in(tmp_path) == []
-    (tmp_path / "probes.json").write_text('[["homepage-resolver", 5, 6, 1]]')
-    assert probes_in(tmp_path) == [ProbeAnswer("homepage-resolver", 5, 6, 1)]
-
-
-@pytest.mark.parametrize("text", ["3", "[[1, 2]]", '[["a", 1, 2, "x"]]'])
-def test_anything_else_is_an_error(tmp_path: Path, text: str) -> None:
-    (tmp_path / "probes.json").write_text(text)
-    with pytest.raises(RunError, match=r"probes.json: no answers to probes"):
-        probes_in(tmp_path)
+from lab.runs.unit_evidence import probed
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from lab.checkers import Registration, Registrations
 from lab.client import admin_values
-from lab.errors import RunError
-from lab.runs.folder import REGISTRATIONS
-from lab.runs.registrations import registrations_in, save_registrations
+from lab.runs.folder import RunFolder
 
 ASKED_NS = 100
 
@@ -22,8 +18,9 @@ def _known(since_ns: int, *replicas: tuple[str, int, int | None]) -> admin_value
 
 
 def _saved(folder: Path, before: list[admin_values.Registrations], after: list[admin_values.Registrations]) -> object:
-    save_registrations(folder, before, after, asked_ns=ASKED_NS)
-    return registrations_in(folder)
+    run = RunFolder(folder)
+    run.registrations = {"asked_ns": ASKED_NS, "before": before, "after": after}
+    return run.registrations
 
 
 def test_a_control_plane_that_lived_on_knows_all(tmp_path: Path) -> None:
@@ -55,12 +52,5 @@ def test_of_several_the_youngest_bounds_what_is_known(tmp_path: Path) -> None:
 
 
 def test_without_an_answer_or_a_file_nothing_is_known(tmp_path: Path) -> None:
-    assert registrations_in(tmp_path) is None
+    assert RunFolder(tmp_path).registrations is None
     assert _saved(tmp_path, [_known(1)], []) is None
-
-
-@pytest.mark.parametrize("content", ["[]", "{}", '{"asked_ns": 1, "before": [], "after": [{}]}'])
-def test_something_else_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / REGISTRATIONS).write_text(content)
-    with pytest.raises(RunError, match=REGISTRATIONS):
-        registrations_in(tmp_path)

@@ -18,10 +18,9 @@ from lab.client import Endpoints
 from lab.errors import RunError
 from lab.history import Record, read_parquet, write_parquet
 from lab.load.arrivals import Constant
-from lab.load.plan import LoadPlan, UseCase, write_plan
+from lab.load.plan import LoadPlan, UseCase
 from lab.runs import judge, runs_in
-from lab.runs.folder import COPIES, DRIVER, EVIDENCE, HISTORY, PLAN, REVISIONS, SUMMARY, TOGETHER, VERSIONS
-from lab.runs.judging import write_summary
+from lab.runs.folder import DRIVER, HISTORY, PLAN, TOGETHER, RunFolder
 from lab.runs.seal import SEAL, UNSEALED, forget_key, provide_key, seal
 from tests.report.builders import VERSIONS as SOME_VERSIONS
 from tests.report.builders import make_record, make_revision
@@ -29,6 +28,7 @@ from tests.report.builders import make_record, make_revision
 if TYPE_CHECKING:
     Edit = Callable[[list[Record]], list[Record]]
 
+COPIES, REVISIONS, SUMMARY = RunFolder.copies.name, RunFolder.revisions.name, RunFolder.summary.name
 YEAR_NS = 365 * 24 * 3600 * 1_000_000_000
 
 
@@ -51,12 +51,11 @@ def run(tmp_path: Path, key: Ed25519PrivateKey) -> Path:
         spool=folder / "history.jsonl",
         summary=folder / DRIVER,
     )
-    write_plan(plan, folder / PLAN)
-    write_parquet([make_record(number) for number in range(400)], folder / HISTORY)
-    (folder / REVISIONS).write_text(json.dumps([make_revision(1, loaded=1, converged=2)]))
-    (folder / VERSIONS).write_text(json.dumps(SOME_VERSIONS))
-    write_summary(judge(folder))
-    seal(folder, EVIDENCE, key)
+    run = RunFolder(folder)
+    run.plan, run.history = plan, [make_record(number) for number in range(400)]
+    run.revisions, run.versions = [make_revision(1, loaded=1, converged=2)], SOME_VERSIONS
+    run.summary = judge(folder).to_document()
+    seal(run, key)
     return folder
 
 
@@ -161,7 +160,7 @@ def test_an_edited_seal_does_not_fit_its_signature(run: Path) -> None:
 
 def test_a_seal_by_another_key_is_forged(run: Path) -> None:
     write_parquet(EDITS["an answer relabelled"](read_parquet(run / HISTORY)), run / HISTORY)
-    seal(run, EVIDENCE, Ed25519PrivateKey.generate())
+    seal(RunFolder(run), Ed25519PrivateKey.generate())
     document = json.loads((run / SEAL).read_text())
     (run.parent / f"evidence-{document['key']}.pub").unlink()
 
@@ -172,7 +171,7 @@ def test_a_seal_by_another_key_is_forged(run: Path) -> None:
 def test_a_name_of_another_key_is_forged(run: Path) -> None:
     other = Ed25519PrivateKey.generate()
     real = json.loads((run / SEAL).read_text())["key"]
-    seal(run, EVIDENCE, other)
+    seal(RunFolder(run), other)
     document = json.loads((run / SEAL).read_text())
     document["key"] = real
     document.pop("signature")
@@ -207,8 +206,8 @@ def test_a_run_that_was_moved_says_that_its_key_is_not_there(run: Path, tmp_path
 def test_the_list_of_parallel_runs_is_sealed(tmp_path: Path, key: Ed25519PrivateKey) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / TOGETHER).write_text('["mesh-homepage", "mesh-search"]')
-    seal(folder, EVIDENCE, key)
+    RunFolder(folder).together = ["mesh-homepage", "mesh-search"]
+    seal(RunFolder(folder), key)
     assert [each.name for each in runs_in(folder)] == ["mesh-homepage", "mesh-search"]
 
     (folder / TOGETHER).write_text('["mesh-homepage"]')

@@ -7,7 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,8 @@ from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.measure.pace import RoundPace
 from lab.runs import folder as run_folder
+from lab.runs.documents import merged
 from lab.runs.evidence import revisions_in_force
-from lab.runs.registrations import merged
 
 if TYPE_CHECKING:
     from lab.bench.harness.environment import Environment
@@ -156,10 +156,9 @@ class Driver:
         """Returns the evidence of a lab that is the same for all trials."""
         name = environment.lab.name
         if name not in self._known:
-            revisions = [asdict(each) for each in environment.lab.routes.history(tables=True)]
             self._known[name] = Evidence(
                 records=(),
-                revisions=revisions_in_force(revisions),
+                revisions=revisions_in_force(environment.lab.routes.history(tables=True)),
                 planned=0,
                 offered_rate=None,
                 registrations=merged((), environment.lab.registrations(), asked_ns=0),

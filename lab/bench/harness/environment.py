@@ -23,7 +23,7 @@ from lab.errors import UnitError
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.measure.findings import Ran
 from lab.roles import UNIX, Port, Unit
-from lab.runs.folder import machine_versions
+from lab.runs.version import machine_versions
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import LabState
 from lab.transport.security import PLAINTEXT

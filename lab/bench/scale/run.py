@@ -24,7 +24,7 @@ from lab.waiting import eventually
 if TYPE_CHECKING:
     from lab.bench.scale.scale_lab import ScaleLab
     from lab.bench.scale.traffic import Traffic
-    from lab.client.admin_values import PublishProgress
+    from lab.client.admin_values import PublishProgress, RevisionInfo
     from lab.measure.findings import Claim
 
 MOVE_S = 0.2
@@ -211,7 +211,7 @@ def _under_churn(
     return run.judged(_revisions(up, published))
 
 
-def _revisions(up: ScaleLab, published: Published) -> list[dict[str, Any]]:
+def _revisions(up: ScaleLab, published: Published) -> list[RevisionInfo]:
     """The control plane's record of each revision. It must hold the latest table exactly as it was published."""
     with up.admin() as admin:
         found = admin.revisions()
@@ -219,11 +219,7 @@ def _revisions(up: ScaleLab, published: Published) -> list[dict[str, Any]]:
     if {**published.latest, "tenants": {}} != {"tenants": {}, **held}:
         raise PublishError("the control plane holds another route table than was published; look at its log")
     return [
-        {
-            "revision": each.revision,
-            "steps": [{"phase": step.phase, "at_ns": step.at_ns} for step in each.steps],
-            "document": published.documents[each.revision],
-        }
+        replace(each, document=dict(published.documents[each.revision]))
         for each in found
         if each.revision in published.documents
     ]

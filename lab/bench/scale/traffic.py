@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lab.bench.scale.synthetic_deployment import CONTEXTS
 from lab.checkers import CHECKERS, Claim, Evidence, Outcome, check, combine
@@ -18,13 +18,14 @@ from lab.load.coordinator import BEGAN
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.roles import Port, Unit
-from lab.runs.evidence import abilities_of, drivers_in, revisions_in_force
-from lab.runs.folder import DRIVER, PLAN, SPOOL
+from lab.runs.evidence import abilities_of, revisions_in_force
+from lab.runs.folder import DRIVER, PLAN, SPOOL, RunFolder
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
     from lab.bench.scale.scale_lab import ScaleLab
     from lab.checkers import Driver, RevisionInForce, Verdict
+    from lab.client.admin_values import RevisionInfo
     from lab.history import Record
     from lab.load.summary import RunSummary
 
@@ -111,11 +112,11 @@ class TrafficRun:
         if missing := [name for name in self._plans if not (self._folder / name / DRIVER).exists()]:
             raise UnitError(f"the driver ended early, without {missing[0]}: {self._up.runtime.last_words(_UNIT)}")
 
-    def judged(self, revisions: Sequence[Mapping[str, Any]]) -> Traffic:
+    def judged(self, revisions: Sequence[RevisionInfo]) -> Traffic:
         """Returns the traffic, judged by ``revisions``, see :func:`lab.runs.evidence.revisions_in_force`."""
-        tables = revisions_in_force([dict(each) for each in revisions])
+        tables = revisions_in_force(revisions)
         records = {name: read_spool(self._folder / name / SPOOL) for name in self._plans}
-        return judge(self._plans, records, tables, drivers_in(self._folder))
+        return judge(self._plans, records, tables, RunFolder(self._folder).driver.drivers)
 
     def _has_begun(self) -> bool:
         if self._has_ended():

@@ -18,7 +18,7 @@ from lab.load.arrivals import Constant
 from lab.load.plan import OPEN_LOOP, read_plan, write_plan
 from lab.load.progress import Progress
 from lab.plugins.locust.plan import EXAMPLE
-from lab.runs.folder import plan_of
+from lab.runs.folder import RunFolder
 from tests.load.builders import GatedServer, load_plan
 from tests.load.driven import DEADLINE_S, children, completed, ended, outcome_of, progress_of, running
 from tests.plugins.locust.builders import by_locust
@@ -245,7 +245,7 @@ def test_its_part_of_a_plan_comes_back_from_the_file_also_as_older_labs_wrote_it
     plan = load_plan(tmp_path, engine=replace(locust, files={"locustfile.py": Path("locustfile.py")}))
     write_plan(plan, tmp_path / "plan.json")
 
-    assert read_plan(tmp_path / "plan.json").engine == plan_of(tmp_path).engine == locust
+    assert read_plan(tmp_path / "plan.json").engine == RunFolder(tmp_path).plan.engine == locust
     document = orjson.loads((tmp_path / "plan.json").read_bytes())
     del document["engine"]
     for steering, engine in (
@@ -253,9 +253,9 @@ def test_its_part_of_a_plan_comes_back_from_the_file_also_as_older_labs_wrote_it
         (None, OPEN_LOOP),
     ):
         (tmp_path / "plan.json").write_bytes(orjson.dumps({**document, "steering": steering}))
-        assert plan_of(tmp_path).engine == engine
+        assert RunFolder(tmp_path).plan.engine == engine
     (tmp_path / "plan.json").write_bytes(orjson.dumps(document))
-    assert plan_of(tmp_path).engine == OPEN_LOOP
+    assert RunFolder(tmp_path).plan.engine == OPEN_LOOP
 
 
 async def test_a_run_ends_when_all_its_users_have_stopped(tmp_path: Path, server: GatedServer) -> None:

@@ -1,0 +1,140 @@
+"""Evidence that units give: resolvers are probed during a run, and all model replicas are asked after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+
+import grpc
+
+from lab.checkers import ProbeAnswer
+from lab.history.arrivals import Arrival, ArrivalCoverage, Arrivals
+from lab.roles.resolver import SHARED_RESOLVER
+from lab.topologies import TOPOLOGIES
+from lab.transport import open_blocking_channel
+from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc, stub_pb2, stub_pb2_grpc
+
+if TYPE_CHECKING:
+    from lab.history import Record
+    from lab.load.plan import LoadPlan
+    from lab.roles import Unit
+    from lab.runs.folder import RunFolder
+    from lab.runtime.state import LabState
+
+EVERY_S = 0.1
+"""Interval of a resolver's probes, seconds: ten requests a second, each without a payload."""
+
+_PROBE_TIMEOUT_S = 1.0
+
+# Copies are sent asynchronously: the last ones may be in flight when the last request is answered.
+_SETTLED_WITHIN_S = 3.0
+_ASK_AGAIN_S = 0.1
+_ASK_TIMEOUT_S = 5.0
+_ASKED_AT_ONCE = 8
+
+
+@contextmanager
+def probing(run: RunFolder, state: LabState, plan: LoadPlan) -> Iterator[None]:
+    """Probes the resolver that the run's requests ask, and writes its answers into the run's folder.
+
+    Nothing is written if none answered, nor where the topology asks no resolver: a probe would take processor time from
+    what is measured, and each answer of a gateway in the history has its revision.
+    """
+    stop = Event()
+    resolvers = probed(state.plan.units, plan.topology, plan.caller)
+    answers: list[ProbeAnswer] = []
+    threads = [Thread(target=_probe, args=(unit, plan, stop, answers), daemon=True) for unit in resolvers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        if answers:
+            run.probes = answers
+
+
+def probed(units: Iterable[Unit], topology: str, caller: str) -> list[Unit]:
+    """The resolvers that a caller's requests ask on a topology: its own, or the one that all share."""
+    roles, pods = TOPOLOGIES[topology].asks, (SHARED_RESOLVER, caller)
+    return [each for each in units if each.role in roles and each.pod in pods]
+
+
+def _probe(unit: Unit, plan: LoadPlan, stop: Event, answers: list[ProbeAnswer]) -> None:
+    request = resolver_pb2.ResolveRequest(use_case=plan.use_cases[0].name)
+    request.context.user_id, request.context.caller = "probe", plan.caller
+    with open_blocking_channel(unit.address) as channel:
+        resolve = resolver_pb2_grpc.ResolverStub(channel).Resolve
+        while not stop.wait(EVERY_S):
+            asked_ns = time.time_ns()
+            try:
+                decision = resolve(request, timeout=_PROBE_TIMEOUT_S)
+            except grpc.RpcError:
+                continue  # it is down or refuses: that is no word about a revision
+            answers.append(ProbeAnswer(unit.name, asked_ns, time.time_ns(), decision.revision))
+
+
+def arrivals_at(replicas: Iterable[Unit], records: Collection[Record], *, since_ns: int) -> Arrivals:
+    """Returns what the replicas received since then, once all copies have arrived and all requests have ended.
+
+    It needs no caller's word. It waits 3 s at most. A replica that answered a request and is gone by now is listed as
+    one that cannot be asked; one that was killed has forgotten, and one that keeps no more than its latest requests may
+    have dropped some.
+    """
+    marked = {record.request_id: record.shadow for record in records if record.shadow}
+    replicas = list(replicas)
+    give_up = time.monotonic() + _SETTLED_WITHIN_S
+    while True:
+        heard, arrivals = _ask_all(replicas, since_ns)
+        if _settled(marked, arrivals) or time.monotonic() >= give_up:
+            break
+        time.sleep(_ASK_AGAIN_S)
+    for name in sorted({record.replica for record in records} - {"", *heard}):
+        heard[name] = ArrivalCoverage(None, error="was no longer there when the run was over")
+    return Arrivals(arrivals, heard)
+
+
+def _settled(marked: Mapping[str, str], arrivals: Sequence[Arrival]) -> bool:
+    copies = {(each.request_id, each.routing_key) for each in arrivals if each.is_copy}
+    return copies.issuperset(marked.items()) and all(each.ended_ns for each in arrivals)
+
+
+def _ask_all(replicas: Sequence[Unit], since_ns: int) -> tuple[dict[str, ArrivalCoverage], list[Arrival]]:
+    with ThreadPoolExecutor(max_workers=_ASKED_AT_ONCE) as pool:
+        answers = list(pool.map(lambda replica: _ask(replica, since_ns), replicas))
+    heard = {replica.name: each for replica, (each, _) in zip(replicas, answers, strict=True)}
+    return heard, [arrival for _, arrivals in answers for arrival in arrivals]
+
+
+def _ask(replica: Unit, since_ns: int) -> tuple[ArrivalCoverage, list[Arrival]]:
+    arrivals: list[Arrival] = []
+    heard = ArrivalCoverage(None, error="gave no answer")
+    with open_blocking_channel(replica.address) as channel:
+        request = stub_pb2.ArrivalsRequest(since_ns=since_ns)
+        try:
+            for response in stub_pb2_grpc.StubControlStub(channel).Arrivals(request, timeout=_ASK_TIMEOUT_S):
+                heard = ArrivalCoverage(max(response.known_from_ns, heard.known_from_ns or 0), response.began_ns)
+                arrivals += [
+                    Arrival(
+                        each.request_id,
+                        replica.name,
+                        each.routing_key,
+                        each.is_copy,
+                        each.tenant,
+                        each.received.hex(),
+                        each.arrived_ns,
+                        each.ended_ns,
+                        each.status,
+                        each.via,
+                    )
+                    for each in response.arrivals
+                ]
+        except grpc.RpcError as error:
+            return ArrivalCoverage(None, error=f"cannot be asked: {error.details()}"), []
+    return heard, arrivals
