@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from docs.site.blocks import pages, write
 from docs.site.links import CHECKOUT
-from lab.bench.harness.bench import BENCHES
 from lab.checkers import CHECKERS
 from lab.faults import catalogue as fault_catalogue
+from lab.plugins.bench.harness.bench import BENCHES
 from lab.plugins.conform import CHECKS
 from lab.plugins.conform.forms import BY_ENVELOPE, BY_HEADER
 from lab.roles import ROLES, Placement

@@ -8,11 +8,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from lab.bench.suites.blast_radius import result
 from lab.errors import RunError
 from lab.measure.blast_radius import Ending
 from lab.measure.blast_rounds import Radius, Spread
 from lab.measure.single_run_intervals import Figure
+from lab.plugins.bench.suites.blast_radius import result
 from lab.report import is_of_benches, read_benches, read_runs, render, write_album
 from lab.report.blast_radius import doubts_of, heat_of, percent, table_of
 from lab.report.heat import HeatMap, Tile, spec_of_heat
