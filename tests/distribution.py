@@ -35,7 +35,7 @@ _SCOPES = (
         r"a lab to break, \1",
     ),
     (
-        re.compile(r"tests/plugins/bench/test_(?:balancing|benches|blast_radius|resolver|streaming)\.py::.*"),
+        re.compile(r"tests/plugins/bench/test_(?:benches|blast_radius)\.py::.*"),
         "the benches' lab",
     ),
     (re.compile(r"tests/notebooks/test_notebooks\.py::.*"), r"\g<0>"),

@@ -10,7 +10,7 @@ from docs.site.blocks import pages, write
 from docs.site.links import CHECKOUT
 from lab.checkers import CHECKERS
 from lab.faults import catalogue as fault_catalogue
-from lab.plugins.bench.harness.bench import BENCHES
+from lab.plugins.bench.harness.bench import BENCHES, Bench
 from lab.plugins.conform import CHECKS
 from lab.plugins.conform.forms import BY_ENVELOPE, BY_HEADER
 from lab.roles import ROLES, Placement
@@ -60,9 +60,13 @@ def tables() -> dict[str, str]:
             ("check", "what holds", "needs", "same test elsewhere"),
             ((f"`{each.name}`", each.claim, _needs(each), each.upstream) for each in CHECKS.values()),
         ),
-        "benches": _table(("bench", "question"), ((f"`{each.name}`", each.question) for each in BENCHES.values())),
+        "benches": _table(("bench", "question"), ((_named(each), each.question) for each in BENCHES.values())),
         "faults": fault_catalogue.table().strip(),
     }
+
+
+def _named(bench: Bench) -> str:
+    return f"`{bench.name}`, of `{bench.part_of}`" if bench.part_of else f"`{bench.name}`"
 
 
 def main() -> None:

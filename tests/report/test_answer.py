@@ -17,9 +17,9 @@ from lab.lab import Lab
 from lab.load.arrivals import Constant, Poisson
 from lab.load.plan import UseCase, read_plan
 from lab.report import ReportedBench, next_run, read_run, read_runs
-from lab.report.blast_radius import blasts
 from lab.report.cost import cost
 from lab.report.digits import difference, in_two_digits, with_interval
+from lab.report.fault_reach import blasts
 from lab.report.headline import Answer, answer
 from lab.report.run import ReportedRun
 from lab.runs import LoadOptions, runs_in

@@ -1,4 +1,4 @@
-"""REST or gRPC, L4 or L7: small versions of the benches ``encodings``, ``streaming`` and ``balancing``."""
+"""REST or gRPC, unary or streamed, L4 or L7: small measurements on one lab; the bench ``encodings`` is a larger one."""
 
 from __future__ import annotations
 
@@ -13,20 +13,10 @@ import orjson
 from lab.plugins.bench.harness.encoding_clients import EncodingClient, GrpcClient, JsonClient
 from lab.plugins.bench.harness.environment import Environment, cpu_seconds
 from lab.plugins.bench.harness.payloads import Payload, sized_payload, talk_payload
-from lab.plugins.bench.harness.scale_out import (
-    AFTER_S,
-    BEFORE_S,
-    INTERVALS_MS,
-    Round,
-    ScalableCluster,
-    measure,
-    share_between,
-)
 from lab.plugins.bench.harness.stubs import constant_latency
 from lab.plugins.bench.harness.variant import CALLER, CLUSTER, REPLICAS, USE_CASE
-from lab.plugins.bench.harness.vip import L4, L7, ReplicasFile, start_vip
-from lab.plugins.bench.suites.streaming import ITEM_MS, ITEMS, SERVICE_MS
 from lab.plugins.workshop.figures import Figure, show
+from lab.plugins.workshop.scale_out import AFTER_S, BEFORE_S, INTERVALS_MS, Round, measure, share_between
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.chart import Chart, Line
 from lab.report.palette import topology_style
@@ -41,6 +31,10 @@ if TYPE_CHECKING:
 
 GRPC, REST = "gRPC, protobuf", "REST, JSON"
 STYLES = {GRPC: "run-1", REST: "run-2"}
+
+ITEMS, ITEM_MS = 10, 4.0
+SERVICE_MS = ITEMS * ITEM_MS
+"""Service time of the stub; a stream gets an item after each tenth of it, so both kinds are the same work."""
 
 _ASKS, _TURNS = 40, 5
 _STEP_S = 0.4
@@ -170,14 +164,7 @@ async def grow(lab: Lab, *, rounds: int = 1) -> dict[str, list[Round]]:
     Returns:
         path → its rounds.
     """
-    environment = Environment(lab, lambda _: None)
-    replicas = ReplicasFile(lab.folder / "vip.json")
-    replicas.write(environment.replicas(CLUSTER))
-    vips = {
-        path: start_vip(environment, f"vip-{path.lower()}", template, replicas)
-        for path, template in (("L4", L4), ("L7", L7))
-    }
-    return await measure([ScalableCluster(environment, replicas, vips)], ["mesh"], rounds)
+    return await measure(Environment(lab, lambda _: None), ["mesh"], rounds)
 
 
 def spread_picture(seen: Mapping[str, Sequence[Round]]) -> Figure:

@@ -101,7 +101,7 @@ def test_too_few_rounds_are_named_with_the_number_that_tells() -> None:
         assert not each.samples or needed == each.samples
         assert each.samples or f"--rounds {needed} " in each.too_few(needed - 1)
     too_few = "3 rounds are too few to tell a difference from chance: take --rounds 14 or more"
-    assert too_few == BENCHES["recovery"].too_few(3)
+    assert too_few == BENCHES["blast-radius"].too_few(3)
 
 
 @pytest.fixture

@@ -13,31 +13,22 @@ from lab.plugins.bench.harness.environment import Environment
 from lab.plugins.bench.harness.result import BenchResult, Claim, ResultTable, State, exit_status
 from lab.plugins.bench.harness.variant import LoadPoint
 from lab.plugins.bench.suites import (
-    aa,
-    balancing,
     blast_radius,
     capacity,
     convergence,
     decomposition,
-    driver,
     encodings,
     gateway_throughput,
-    known_delay,
     large_table,
     multiplexing,
     on_demand,
-    resolver,
-    routing,
-    second_opinion,
-    streaming,
     throughput,
     tracing,
+    trust,
 )
-from lab.routing.compiled import Router
-from lab.routing.document import RouteTable
 from tests.missing import missing
 
-ELSEWHERE = {each.BENCH.name for each in (streaming, balancing, blast_radius, resolver, capacity)}
+ELSEWHERE = {blast_radius.BENCH.name, capacity.BENCH.name}
 """Benches that have a file of tests of their own, with a run among them."""
 
 
@@ -117,30 +108,21 @@ def test_a_table_with_a_cell_too_few_is_refused() -> None:
         ResultTable(title="t", columns=("a", "b"), rows=[], numbers=("c",))
 
 
-def test_the_routing_bench_measures_a_valid_table_at_its_worst_place() -> None:
-    document = routing._document()
-    RouteTable.from_document({**document, "use_cases": dict(list(document["use_cases"].items())[-50:])})
-    choice = Router.of_document(document).resolve("Large", routing._LAST)
-    assert (choice.rule, len(choice.alternatives), choice.parameters["beam"]) == ("last", 2, 2)
-    assert len(document["use_cases"]) == routing.USE_CASES + 1
-
-
 @pytest.fixture(scope="module")
 def short(environment: Environment) -> Iterator[Environment]:
     """The environment, with every bench short."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (driver, gateway_throughput, throughput):
+        for module in (trust, gateway_throughput, throughput):
             patch.setattr(module, "SECONDS", 0.1)
         points = tuple(LoadPoint(payload, rate=100, requests=10) for payload in (400, 27_000))
-        for module in (topology_rounds, tracing, second_opinion):
+        for module in (topology_rounds, tracing, trust):
             patch.setattr(module, "LOAD_POINTS", points)
-        patch.setattr(known_delay, "DELAYS_MS", (10.0,))
-        patch.setattr(aa, "RUNS", 1)
+        patch.setattr(trust, "DELAYS_MS", (10.0,))
+        patch.setattr(trust, "RUNS", 1)
         patch.setattr(multiplexing, "SECONDS", 0.2)
-        patch.setattr(driver, "BUSY_RPS", 500.0)
+        patch.setattr(trust, "BUSY_RPS", 500.0)
         patch.setattr(encodings, "SECONDS", 0.02)
         patch.setattr(encodings, "LEAST_REQUESTS", 3)
-        patch.setattr(routing, "USE_CASES", 100)
         patch.setattr(convergence, "PUBLISHES", 2)
         for module in (large_table, on_demand):
             patch.setattr(module, "CHANGES", 2)
@@ -154,7 +136,7 @@ def short(environment: Environment) -> Iterator[Environment]:
 @pytest.mark.parametrize("name", [name for name in BENCHES if name not in ELSEWHERE])
 def test_a_bench_measures_each_variant_once_a_round(short: Environment, name: str) -> None:
     result = measure(BENCHES[name], short, 2)
-    if name == second_opinion.BENCH.name and not h2load.H2Load.is_there():
+    if name == trust.SECOND_OPINION.name and not h2load.H2Load.is_there():
         assert result.missing == [h2load.NOT_MEASURED]
         missing("h2load")
 

@@ -119,7 +119,7 @@ def test_the_bench_shows_which_callers_a_fault_reaches(
         (["topologies", "--faults", "sidecar-killed"], "--faults: bench topologies has no such option; only blast-rad"),
         (
             ["driver", "--topologies", "mesh"],
-            "--topologies: bench driver has no such option; only balancing, blast-radi",
+            "--topologies: bench driver has no such option; only blast-radius, cap",
         ),
         (["blast-radius", "--faults", "flood"], "--faults: 'flood' is not known; there are gateway-killed"),
         (["blast-radius", "--topologies", "mesh,loop"], "--topologies: 'loop' is not known; there are direct"),

@@ -16,7 +16,7 @@ from lab.cli.output import console, print_json, result_table, say
 from lab.errors import InputError, LabError
 from lab.measure.pace import in_words
 from lab.plugins.bench.commands.claims import in_bold, show_claim
-from lab.plugins.bench.harness.bench import BENCHES, ROUNDS, TOPOLOGIES_OPTION, Bench, measure
+from lab.plugins.bench.harness.bench import BENCHES, ROUNDS, TOPOLOGIES_OPTION, Bench, benches_named, measure
 from lab.plugins.bench.harness.environment import open_environment
 from lab.plugins.bench.harness.result import BenchResult, exit_status
 from lab.report.picture import file_name, to_svg, write_pictures
@@ -27,7 +27,9 @@ _YARDSTICK = "direct"  # in the lab of every bench, whichever topologies it comp
 
 
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="Benches; all by default.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Benches, or groups of them, such as trust; all by default.")
+    ] = None,
     rounds: Annotated[
         int | None,
         typer.Option(
@@ -48,7 +50,7 @@ def bench(
 
     Which callers does a fault reach? lab bench blast-radius --topologies gateway,mesh --faults sidecar-killed
     """
-    benches = [BENCHES[name] for name in names or BENCHES]
+    benches = list(dict.fromkeys(each for name in names or BENCHES for each in benches_named(name)))
     given = {keyword: text for keyword, text in options.items() if text}
     values = {each.name: _values_for(each, given) for each in benches}
     chosen = next(iter(values.values())).get(TOPOLOGIES_OPTION.keyword, [])
@@ -150,8 +152,8 @@ def _show(result: BenchResult) -> None:
 def _describe_benches() -> None:
     """Adds the options of every bench to the command, and their questions to its help."""
     with_options(bench, _option_parameters())
-    questions = "\n".join(f"{name}: {each.question}" for name, each in BENCHES.items())
-    bench.__doc__ = f"{inspect.getdoc(bench)}\n\n\b\n{questions}"
+    questions = "\n\n".join(f"{each.title}: {each.question}" for each in BENCHES.values())
+    bench.__doc__ = f"{inspect.getdoc(bench)}\n\n{questions}"
 
 
 _describe_benches()

@@ -57,6 +57,7 @@ class Bench:
     Attributes:
         name: as the command line has it, e.g. ``blast-radius``.
         question: one line that says what it measures, as a question.
+        part_of: name of a group; ``lab bench GROUP`` measures all benches of it, and the bench of that name.
         run: ``(environment, rounds, **options)`` → result. Of the options it gets those that the user gave, each a list
             of values. It raises :class:`lab.errors.UnitError` if an answer was wrong: then there is nothing to measure.
         rounds: number of rounds if the user gives none.
@@ -72,6 +73,12 @@ class Bench:
     options: tuple[Option, ...] = ()
     controls: int = 0
     samples: int = 0
+    part_of: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name, with that of its group: ``aa (trust)``."""
+        return f"{self.name} ({self.part_of})" if self.part_of else self.name
 
     def too_few(self, rounds: int) -> str:
         """Why so many rounds cannot tell a difference from chance; empty if they can."""
@@ -83,6 +90,15 @@ class Bench:
 
 BENCHES = Registry(Bench, package="lab.plugins.bench.suites", group="routing_lab.benches", noun="bench")
 """Every bench that there is: the lab's, other distributions', and those of plugin files."""
+
+
+def benches_named(name: str) -> list[Bench]:
+    """The bench of a name with all that are part of it.
+
+    Raises:
+        InputError: there is none.
+    """
+    return [each for each in BENCHES.values() if name in (each.name, each.part_of)] or [BENCHES[name]]
 
 
 def measure(bench: Bench, environment: Environment, rounds: int, **options: Sequence[str]) -> BenchResult:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from lab.measure.compare import median
 from lab.report.scales import size
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from lab.client import Endpoints
-    from lab.measure.compare import Interval
     from lab.plugins.bench.harness.environment import Environment
-
-Round = TypeVar("Round")
 
 CALLER, USE_CASE, API, CLUSTER = "playback", "UpNext", "ranking.v1", "ml-cluster-5"
 MODEL, VERSION = "up-next", "v1"
@@ -74,16 +70,3 @@ def one_of_each_path(names: Iterable[str]) -> list[str]:
     for name in names:
         first.setdefault(TOPOLOGIES[name].roles, name)
     return list(first.values())
-
-
-def extreme_path(
-    seen: Mapping[str, Sequence[Round]],
-    paths: Iterable[str],
-    figure: Callable[[Round], float],
-    *,
-    choose: Callable[..., str] = max,
-) -> tuple[str, Interval]:
-    """Returns the path with the greatest median of a figure over its rounds, or the least, and that median."""
-    medians = {path: median(map(figure, seen[path])) for path in paths}
-    path = choose(medians, key=lambda each: medians[each].estimate)
-    return path, medians[path]

@@ -14,13 +14,13 @@ from lab.plugins.bench.harness.charts import MIXED
 from lab.plugins.bench.harness.fault_runner import CLUSTER, HOLD_S, RATE, STEADY_S, Reach, bench_faults, run_faults
 from lab.plugins.bench.harness.result import BenchResult, Claim
 from lab.plugins.bench.harness.variant import one_of_each_path
-from lab.report.blast_radius import EXPLAINED, doubts_of, heat_of, table_of
+from lab.report.fault_reach import EXPLAINED, doubts_of, heat_of, table_of
 from lab.routing.checks import references
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from lab.measure.blast_rounds import Radius
     from lab.plugins.bench.harness.environment import Environment
+    from lab.runs.fault_rounds import Radius
 
 
 def run(

@@ -294,6 +294,7 @@ def _shares(servers: Mapping[Cell, Mapping[str, Sequence[float]]]) -> ResultTabl
 
 BENCH = Bench(
     name="multiplexing",
+    part_of="encodings",
     question="What does sharing one HTTP/2 connection cost, and how much of gRPC's cost is Python's server?",
     run=run,
     controls=1,

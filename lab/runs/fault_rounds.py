@@ -1,20 +1,25 @@
-"""The rounds of one fault and topology, put together to figures with n and intervals."""
+"""The blast radii of faults over the rounds in runs of the same time: figures with n and intervals."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lab.history import UNSENT, read_parquet
 from lab.measure import single_run_intervals
-from lab.measure.blast_radius import SLO, Ending
+from lab.measure.hit_requests import SLO, Ending, blast
+from lab.runs.events import faults_in, run_events
+from lab.runs.folder import HISTORY, plan_of
 
 if TYPE_CHECKING:
-    from lab.measure.blast_radius import Blast
+    from lab.history import Record
+    from lab.measure.hit_requests import Blast, Fault
     from lab.measure.single_run_intervals import Figure
 
 
@@ -124,3 +129,54 @@ def radius(topology: str, rounds: Sequence[Blast]) -> Radius:
         heal=Spread.of(each.heal_s for each in known),
         budget=sum(each.window_failed for each in known) / (window * (1 - SLO)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelRuns:
+    """Runs of the same time, and the faults that they met.
+
+    Attributes:
+        records: by topology, of all callers.
+        callers: by topology, those that sent.
+        faults: in order of time.
+    """
+
+    records: dict[str, list[Record]]
+    callers: dict[str, list[str]]
+    faults: Sequence[Fault]
+
+    def radii(self, faults: Sequence[Fault] = ()) -> list[Radius]:
+        """Returns the blast radius of each fault and topology; faults of one name are put together.
+
+        Args:
+            faults: to use instead of :attr:`faults`, e.g. with other names.
+        """
+        rounds: dict[tuple[str, str], list[Blast]] = {}
+        for fault in faults or self.faults:
+            for topology, records in self.records.items():
+                rounds.setdefault((fault.name, topology), []).append(blast(records, fault, self.callers[topology]))
+        return [radius(topology, of) for (_, topology), of in rounds.items()]
+
+
+def parallel_runs(folders: Sequence[Path]) -> ParallelRuns:
+    """Reads the folders of runs that were driven at the same time.
+
+    Raises:
+        RunError: something is missing or cannot be read.
+    """
+    records: dict[str, list[Record]] = {}
+    callers: dict[str, list[str]] = {}
+    for folder in folders:
+        plan = plan_of(folder)
+        records.setdefault(plan.topology, []).extend(read_parquet(folder / HISTORY))
+        callers.setdefault(plan.topology, []).append(plan.caller)
+    everything = [record for of in records.values() for record in of]
+    if not everything:
+        return ParallelRuns(records, callers, ())
+    stopped = (record.intended_ns for record in everything if record.status == UNSENT)
+    faults = faults_in(
+        run_events(folders[0]),
+        from_ns=min(record.intended_ns for record in everything),
+        until_ns=min(stopped, default=max(record.intended_ns for record in everything)),
+    )
+    return ParallelRuns(records, callers, faults)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lab.history import UNSENT, Record
-from lab.measure.blast_radius import LEAST_REQUESTS, NOTICED_MS, SLO, SLOWER, Blast, Ending, Fault, blast
-from lab.measure.blast_rounds import Spread, radius
+from lab.measure.hit_requests import LEAST_REQUESTS, NOTICED_MS, SLO, SLOWER, Blast, Ending, Fault, blast
+from lab.runs.fault_rounds import Spread, radius
 from tests.checkers.builders import make_record
 
 MS = 1_000_000
