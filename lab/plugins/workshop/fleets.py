@@ -45,7 +45,7 @@ def fleets(demand: Demand, costs: Costs, assumed: Assumptions) -> list[Fleet]:
 
 
 def as_figure(found: ResultTable, caption: str = "") -> Figure:
-    """A table of figures."""
+    """A result's table as a figure of the notebook, its title capitalised."""
     return table(found.title.capitalize(), found.columns, found.written(), caption)
 
 

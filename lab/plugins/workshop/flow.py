@@ -109,7 +109,7 @@ class DrawnEdge:
 
 @dataclass(frozen=True, slots=True)
 class DrawnFlow:
-    """A flow with its layout."""
+    """A flow with the size and place, in SVG units, of all that it shows."""
 
     title: str
     width: float

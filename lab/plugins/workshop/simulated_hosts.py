@@ -28,7 +28,7 @@ _CONTEXT = {"user_id": "u1", "device": "web", "country": "DE", "segment": "adult
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request."""
+    """One request: its use case, where it went, and its milliseconds."""
 
     use_case: str
     routing_key: str

@@ -48,7 +48,7 @@ class OpenLoopTrial:
 
 
 class Driver:
-    """A driver process."""
+    """A driver process that :func:`start_driver` has started; it has one trial at a time."""
 
     def __init__(self, process: subprocess.Popen[str], folder: Path, environment: Environment) -> None:
         self.pid = process.pid

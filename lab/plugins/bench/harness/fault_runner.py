@@ -106,7 +106,7 @@ class BenchFault:
         return self.role in TOPOLOGIES[topology].between
 
     def inject(self, lab: Lab, victims: list[str]) -> Fault:
-        """Injects the fault."""
+        """Injects the fault; healing the one that is returned ends it."""
         return lab.faults.inject(self.kind, self.target or victims[0])
 
 
@@ -124,7 +124,7 @@ class NodeFault(BenchFault):
         return True
 
     def inject(self, lab: Lab, victims: list[str]) -> Fault:
-        """Injects the fault."""
+        """Injects the fault; healing the one that is returned ends it."""
         nodes = spread(LabState.of(lab.folder).plan, NODES)
         return lab.faults.inject(self.kind, next(node for node in nodes if nodes[node] == victims), nodes=NODES)
 

@@ -181,8 +181,6 @@ def validate(say: Callable[[str], None], rounds: int, effort: Effort | None = No
 
 
 class _Run:
-    """One validation."""
-
     def __init__(self, environment: Environment, driver: Driver, folder: Path, rounds: int, effort: Effort) -> None:
         self._environment, self._driver, self._folder = environment, driver, folder
         self._rounds, self._effort = rounds, effort

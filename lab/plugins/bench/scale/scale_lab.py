@@ -149,7 +149,6 @@ def _admin_of(sidecar: Unit) -> str:
 
 
 def _replica_port(site: ProcessSite) -> int:
-    """The port that all replicas have."""
     return int(site.port(HOST_ENVOY, "grpc").bind.rsplit(":", 1)[1])
 
 

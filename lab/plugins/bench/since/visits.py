@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +15,8 @@ from lab.errors import UnitError
 from lab.plugins.bench.harness import prebuilt_request
 from lab.plugins.bench.harness.variant import CALLER, USE_CASE
 from lab.runtime.process.family import family
-from lab.transport import open_channel
 
 if TYPE_CHECKING:
-    import grpc.aio
-
     from lab.plugins.bench.since.checkout import Checkout
 
     Seen = Mapping[str, Any]
@@ -147,27 +143,13 @@ def _busy_gateway(lab: _Lab) -> float:
     """Requests per second of its processor time that one gateway answers with many in flight."""
     address = _document(lab.checkout, "endpoints")["gateway"][0]
     gateway = replace(lab, units=[each for each in lab.units if each["address"] == address])
-    answered, cpu_ns = asyncio.run(_keep_busy(address, lambda: sum(gateway.cpu_ns().values())))
+    busy = prebuilt_request.keep_busy(
+        address,
+        400,
+        lambda: sum(gateway.cpu_ns().values()),
+        in_flight=_IN_FLIGHT,
+        seconds=_BUSY_S,
+        warm_up_s=_WARM_UP_S,
+    )
+    answered, _, cpu_ns = asyncio.run(busy)
     return answered / cpu_ns * _NS_PER_S
-
-
-async def _keep_busy(address: str, cpu_ns: Callable[[], int]) -> tuple[int, int]:
-    """Runs a closed loop; returns the number of answers after warm-up, and the processor time they took."""
-    payload = prebuilt_request.request(400)
-    count = 0
-    async with open_channel(address) as channel:
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(prebuilt_request.METHOD.path)
-        prebuilt_request.check_answer(address, await call(payload))
-        end = time.monotonic() + _WARM_UP_S + _BUSY_S
-
-        async def one_after_the_other() -> None:
-            nonlocal count
-            while time.monotonic() < end:
-                await call(payload)
-                count += 1
-
-        senders = asyncio.gather(*(one_after_the_other() for _ in range(_IN_FLIGHT)))
-        await asyncio.sleep(_WARM_UP_S)
-        before, warm = cpu_ns(), count
-        await senders
-        return count - warm, cpu_ns() - before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lab.measure.compare import interleave, median_ratio
@@ -14,11 +14,8 @@ from lab.plugins.bench.harness.environment import cpu_seconds
 from lab.plugins.bench.harness.result import BenchResult, Claim
 from lab.plugins.bench.harness.trials import Trials
 from lab.plugins.bench.harness.variant import CLUSTER
-from lab.transport import open_channel
 
 if TYPE_CHECKING:
-    import grpc.aio
-
     from lab.plugins.bench.harness.environment import Environment
 
 
@@ -41,9 +38,11 @@ def run(environment: Environment, rounds: int) -> BenchResult:
     for trial in trials:
         its_address, its_pid = proxies[trial.cell]
         with trial:
-            cpu_before, began = cpu_seconds(its_pid), time.monotonic()
-            answered = asyncio.run(_keep_busy(its_address))
-            seconds, cpu = time.monotonic() - began, cpu_seconds(its_pid) - cpu_before
+            answered, seconds, cpu = asyncio.run(
+                prebuilt_request.keep_busy(
+                    its_address, PAYLOAD_BYTES, partial(cpu_seconds, its_pid), in_flight=IN_FLIGHT, seconds=SECONDS
+                )
+            )
             trial.keep(rps=answered / seconds, per_core=answered / cpu)
     rps, per_core = ({name: trials.samples[name, figure] for name in proxies} for figure in ("rps", "per_core"))
     claims, controls = [], []
@@ -71,26 +70,6 @@ def run(environment: Environment, rounds: int) -> BenchResult:
             "client, proxy and model share the machine's cores; the ratio per core counts the proxy's own time alone",
         ],
     )
-
-
-async def _keep_busy(address: str) -> int:
-    """Runs a closed loop, and returns the number of answers."""
-    payload = prebuilt_request.request(PAYLOAD_BYTES)
-    answers: list[bytes] = []
-    async with open_channel(address) as channel:
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(prebuilt_request.METHOD.path)
-        end = time.monotonic() + SECONDS
-
-        async def one_after_the_other() -> int:
-            count = 0
-            while time.monotonic() < end:
-                answers[:] = [await call(payload)]
-                count += 1
-            return count
-
-        answered = sum(await asyncio.gather(*(one_after_the_other() for _ in range(IN_FLIGHT))))
-    prebuilt_request.check_answer(address, answers[0])
-    return answered
 
 
 BENCH = Bench(

@@ -131,7 +131,6 @@ class _Lanes:
         await rpc(self._messages[large])
 
     async def close(self) -> None:
-        """Closes all connections."""
         await asyncio.gather(self._http_1.close(), *(each.close() for each in self._channels))
 
 
