@@ -32,22 +32,22 @@ TESTS = CHECKOUT / "tests"
 _SERVER = """
 aiohttp.web asyncio.base_events asyncio.streams.start_ asyncio.subprocess grpc.aio._server.server grpc.server
 http.server multiprocessing nbclient socket socketserver subprocess
-doctor lab.cli.doctor lab.ops.doctor lab.bench.harness.metronome lab.console.actions lab.console.server
-lab.bench.since lab.load.coordinator.Shards lab.plugins.locust lab.roles._plan.plan lab.runs.version lab.runtime.ports
-lab.runtime.process lab.transport.rest_server.RestServer lab.transport.servers.listen models.proto.generate
-lab.runtime.choose tests.fuzz.targets tests.runtime.conftest.engine
+doctor lab.cli.doctor lab.ops.doctor lab.plugins.bench.harness.metronome lab.console.actions lab.console.server
+lab.plugins.bench.since lab.load.coordinator.Shards lab.plugins.locust lab.roles._plan.plan lab.runs.version
+lab.runtime.ports lab.runtime.process lab.transport.rest_server.RestServer lab.transport.servers.listen
+models.proto.generate lab.runtime.choose tests.fuzz.targets tests.runtime.conftest.engine
 tests.cli.test_hostile_options.test_a_hostile_file_is_refused tests.cli.test_load_rate.test_the_command_chooses
 """
 """Modules and functions that start servers or processes; all whose qualified names begin so."""
 _LABS = """
-docs.site.answers.lab_of_answers lab.bench.harness.environment.open_environment lab.bench.harness.validation
-lab.bench.scale.run lab.bench.scale.scale_lab.open_scale_lab lab.runtime.process.runtime.ProcessRuntime
-lab.runtime.process.starting lab.workshop.simulated_hosts
+docs.site.answers.lab_of_answers lab.plugins.bench.harness.environment.open_environment
+lab.plugins.bench.harness.validation lab.plugins.bench.scale.run lab.plugins.bench.scale.scale_lab.open_scale_lab
+lab.runtime.process.runtime.ProcessRuntime lab.runtime.process.starting lab.plugins.workshop.simulated_hosts
 """
 """Likewise, what brings labs up, beside :class:`lab.lab.Lab`."""
 _SLOW = """
-lab.bench lab.plugins.conform.controls nbclient tests.bench tests.browser tests.docs_pages.run_page tests.fuzz
-tests.mutants tests.negative tests.notebooks tests.runtime.conftest.engine
+lab.plugins.bench lab.plugins.conform.controls nbclient tests.browser tests.docs_pages.run_page tests.fuzz
+tests.plugins.bench tests.mutants tests.negative tests.notebooks tests.runtime.conftest.engine
 """
 """Likewise, what takes long where a test starts something."""
 _SLOW_VALUES = {"compose", "kubernetes"}

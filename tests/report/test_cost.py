@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from lab.bench.harness.result import BenchResult
 from lab.checkers import Claim, Outcome, Verdict
 from lab.load.arrivals import Constant
 from lab.measure.control import control
 from lab.measure.pace import Pace
+from lab.plugins.bench.harness.result import BenchResult
 from lab.report import ReportedBench, read_benches, read_runs, render
 from lab.report.cost import QUESTION, charts, cost
 from lab.report.run import ReportedRun
