@@ -109,7 +109,7 @@ fuzz-inputs: $(VENV)/with-dev  ## Feed N malformed files, arguments and messages
 kill9: $(VENV)/with-dev  ## Kill the control plane at POINTS steps of a publish; check that acknowledged revisions survive
 	@$(BIN)/python -m tests.controlplane.kill9 --points $(POINTS) $(ARGS)
 
-# Each worker has a lab of its own, and one under load takes most of two cores.
+# Each worker has its own lab, and one under load takes most of two cores.
 scenarios smoke: WORKERS = $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
 
 scenarios: $(VENV)/with-dev  ## Run the scenarios on their topologies; ARGS='--topology gateway,mesh' on these only
@@ -154,7 +154,7 @@ console: $(VENV)/ready  ## Start the lab, and show it live in the browser, where
 report: $(VENV)/ready  ## Write the report of a run as one HTML file
 	@$(LAB) report $(RUN) $(ARGS)
 
-# Notebooks move models, so they use a lab of their own. JupyterLab listens on 127.0.0.1 only, so root may start it;
+# Notebooks move models, so they use their own lab. JupyterLab listens on 127.0.0.1 only, so root may start it;
 # notebooks/.jupyter turns off its requests for news.
 notebooks: NAME := notebook
 notebooks: $(VENV)/with-notebooks  ## Open JupyterLab; the notebooks start their lab

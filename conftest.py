@@ -21,7 +21,7 @@ class Honest:
         self._failed = False
 
     def pytest_internalerror(self) -> None:
-        """Something failed that is no test."""
+        """Something failed that is not a test."""
         self._failed = True
 
     @pytest.hookimpl(trylast=True)

@@ -1,7 +1,7 @@
 """A tenant that floods its model with five times its capacity, and what that costs other tenants.
 
 Quiet and noisy stretches alternate within one run, so that drift of the machine cancels. The noisy tenant has a caller
-and a model of its own. Service time and concurrency limit make the model's capacity small, so that the flood exhausts
+and its own model. Service time and concurrency limit make the model's capacity small, so that the flood exhausts
 the model and not the processor, which all units share.
 """
 
@@ -206,7 +206,7 @@ def test_a_flooding_tenant_leaves_other_models_alone(
 def test_a_tenant_limit_leaves_room_for_others(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
-    """Without a limit of its own a tenant takes all places at a model; with one, the others lose nothing."""
+    """Without its own limit a tenant takes all places at a model; with one, the others lose nothing."""
     lab.routes.publish(_table(routes, tmp_path))
     tenants = {"tenant": (NOISY,) * 80 + OTHERS}
     load = load_on(topology, rate=415, use_cases=("HomepageRows",), duration_s=2, contexts=tenants)

@@ -1,4 +1,4 @@
-"""Proxies of others: each does what its topology declares, and nothing more.
+"""Third-party proxies: each does what its topology declares, and nothing more.
 
 They are not in the default lab: ``make proxies``, then ``make scenarios ARGS='--topology gateway-nginx'``.
 """

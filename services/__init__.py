@@ -1,4 +1,4 @@
-"""What runs as a process of its own: control plane, resolver, gateway, caller.
+"""What runs as its own process: control plane, resolver, gateway, caller.
 
 A service knows addresses, not where it runs: nothing here imports a runtime.
 """

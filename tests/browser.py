@@ -202,7 +202,7 @@ def installed() -> str:
 
 @contextmanager
 def chromium() -> Iterator[Page]:
-    """A tab of a Chromium of its own, which ends with it."""
+    """A tab of its own Chromium, which ends with it."""
     program = installed()
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home,

@@ -1,6 +1,6 @@
 """``python command_server.py FOLDER``: forks ``lab`` commands from one process that has imported what they need.
 
-Imports are most of what a short command costs. A command is still a process of its own, with its own arguments,
+Imports are most of what a short command costs. A command is still its own process, with its own arguments,
 environment, working directory, files and exit status; :mod:`tests.command_client` stands in for it where it is called.
 This process ends with its standard input and removes the folder; a command ends with its client.
 """

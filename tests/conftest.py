@@ -36,11 +36,11 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """For this process, and all that it starts without an environment of their own."""
+    """For this process, and all that it starts without their own environment."""
     os.environ["LAB_RUNTIME"] = "process"
     # A shell has what it runs in the background ignore Ctrl-C, and what that starts would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # An example that is slow because the machine is busy is no failure.
+    # An example that is slow because the machine is busy is not a failure.
     settings.register_profile("busy", settings(), deadline=None)
     settings.load_profile("busy")
     config.pluginmanager.register(tiers.Guard(), "guard")

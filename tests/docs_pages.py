@@ -22,7 +22,7 @@ _BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>sh|bash|shell|console)\b.*?\n(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
-# A busy machine may make a run's verdict unknown, which has a status of its own. What make does, it does to the
+# A busy machine may make a run's verdict unknown, which has its own status. What make does, it does to the
 # checkout, and for minutes: such a block says why it is not run.
 _PREAMBLE = """
 set -euo pipefail

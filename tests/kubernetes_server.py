@@ -52,8 +52,9 @@ _PATH = re.compile(
 )
 # Of the checks of tests/manifests.py, those that a real API server makes when an object is applied.
 _REFUSED = re.compile(
-    r"not a name|is not one$|does not select its own pods|is there \d+ times|is no port name|is no port$|no image$"
-    r"|which is no volume|handlers, not one|more \w+ than its limit|is no quantity|is no absolute path|is no host name"
+    r"not a name|is not one$|does not select its own pods|is there \d+ times|is no port name|is not a port$|no image$"
+    r"|which is not a volume|handlers, not one|more \w+ than its limit|is not a quantity|"
+    r"is not an absolute path|is not a host name"
     r"|among several|container's$|need restartPolicy|set by the cluster|needs completions|needs an indexed Job"
 )
 _FORBIDDEN = re.compile(r"may run as root|may gain privileges|keeps capabilities|no seccomp profile|is not restricted")

@@ -39,7 +39,7 @@ clusters:
 """
 TWO_REPLICAS = ROUTES.replace("replicas: 1", "replicas: 2")
 
-# Two callers, each with a use case, a model and a cluster of its own; one of them owns a tenant.
+# Two callers, each with a use case, a model and its own cluster; one of them owns a tenant.
 TWO_CALLERS_SPEC = """
 topologies = ["gateway", "gateway-header", "mesh", "proxyless"]
 routes = "routes.yaml"

@@ -98,9 +98,9 @@ def _objects(objects: Sequence[Manifest]) -> Iterator[str]:  # noqa: C901 (one p
         yield from _labels(_title(each), metadata)
         for key, content in {**each.get("data", {}), **each.get("stringData", {})}.items():
             if not _CONFIG_KEY.fullmatch(key):
-                yield f"{_title(each)}: {key!r} is no key"
+                yield f"{_title(each)}: {key!r} is not a key"
             if not isinstance(content, str):
-                yield f"{_title(each)}: {key} is no text"
+                yield f"{_title(each)}: {key} is not text"
         if sum(len(str(content)) for content in each.get("data", {}).values()) > _LIMIT_BYTES:
             yield f"{_title(each)}: larger than 1 MiB"
 
@@ -128,10 +128,10 @@ def _workload(workload: Manifest, objects: Sequence[Manifest]) -> Iterator[str]:
     if workload["kind"] == "Job":
         yield from _job(title, spec)
     if workload["kind"] == "StatefulSet" and spec["serviceName"] not in _headless(objects):
-        yield f"{title}: serviceName {spec['serviceName']} is no headless Service"
+        yield f"{title}: serviceName {spec['serviceName']} is not a headless Service"
     yield from _pod(title, pod, objects)
     if "subdomain" in pod and pod["subdomain"] not in _headless(objects):
-        yield f"{title}: subdomain {pod['subdomain']} is no headless Service"
+        yield f"{title}: subdomain {pod['subdomain']} is not a headless Service"
     for spread in pod.get("topologySpreadConstraints", []):
         if not _selects(spread["labelSelector"]["matchLabels"], labels):
             yield f"{title}: its spread does not count its own pods"
@@ -143,7 +143,7 @@ def _workload(workload: Manifest, objects: Sequence[Manifest]) -> Iterator[str]:
     yield from _unique(title, "port number", numbers)
     for container in pod.get("initContainers", []):
         if container.get("restartPolicy") != "Always":
-            yield f"{title}: {container['name']} is no sidecar: restartPolicy is not Always"
+            yield f"{title}: {container['name']} is not a sidecar: restartPolicy is not Always"
         elif "startupProbe" not in container:
             yield f"{title}: {container['name']}: traffic would not wait for it without a startupProbe"
     for container in containers:
@@ -190,7 +190,7 @@ def _pod(title: str, pod: Manifest, objects: Sequence[Manifest]) -> Iterator[str
     if pod.get("enableServiceLinks") is not False:
         yield f"{title}: gets variables of other Services"
     if "hostname" in pod and not _DNS_LABEL.fullmatch(pod["hostname"]):
-        yield f"{title}: {pod['hostname']!r} is no host name"
+        yield f"{title}: {pod['hostname']!r} is not a host name"
 
 
 def _container(title: str, container: Manifest) -> Iterator[str]:  # noqa: C901 (one plain check after another)
@@ -207,9 +207,9 @@ def _container(title: str, container: Manifest) -> Iterator[str]:  # noqa: C901 
         yield f"{title}: runs as root"
     for port in container.get("ports", []):
         if not _PORT_NAME.fullmatch(port.get("name", "")):
-            yield f"{title}: {port.get('name')!r} is no port name"
+            yield f"{title}: {port.get('name')!r} is not a port name"
         if not 0 < port["containerPort"] < 1 << 16:
-            yield f"{title}: {port['containerPort']} is no port"
+            yield f"{title}: {port['containerPort']} is not a port"
     for name in _PROBES:
         if name in container:
             yield from _probe(f"{title}: {name}", container[name], container)
@@ -241,9 +241,9 @@ def _resources(title: str, resources: Manifest) -> Iterator[str]:
     for kind, read in amounts.items():
         for name, quantity in resources.get(kind, {}).items():
             if name not in _RESOURCES:
-                yield f"{title}: {name} is no resource"
+                yield f"{title}: {name} is not a resource"
             elif not (match := _QUANTITY.fullmatch(str(quantity))):
-                yield f"{title}: {quantity} is no quantity"
+                yield f"{title}: {quantity} is not a quantity"
             else:
                 read[name] = Decimal(match[1]) * _UNITS[match[2] or ""]
         for name in ("cpu", "memory"):
@@ -283,9 +283,9 @@ def _volumes(  # noqa: C901 (one plain check after another)
         yield from _unique(f"{title}: {container['name']}", "mount", paths)
     for container_name, mount in mounts:
         if not mount["mountPath"].startswith("/") or ":" in mount["mountPath"]:
-            yield f"{title}: {container_name}: {mount['mountPath']} is no absolute path"
+            yield f"{title}: {container_name}: {mount['mountPath']} is not an absolute path"
         if mount["name"] not in names:
-            yield f"{title}: {container_name} mounts {mount['name']}, which is no volume"
+            yield f"{title}: {container_name} mounts {mount['name']}, which is not a volume"
         elif "subPath" in mount and mount["subPath"] not in (keys[mount["name"]] or ()):
             yield f"{title}: {container_name} mounts {mount['subPath']}, which is not in {mount['name']}"
 
@@ -320,7 +320,7 @@ def _services(objects: Sequence[Manifest]) -> Iterator[str]:
             if len(ports) > 1 and not port.get("name"):
                 yield f"{title}: a port without a name, among several"
             if not 0 < port["port"] < 1 << 16:
-                yield f"{title}: {port['port']} is no port"
+                yield f"{title}: {port['port']} is not a port"
             target = port.get("targetPort", port["port"])
             for pod in pods:
                 known = _ports_of(pod)

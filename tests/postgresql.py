@@ -84,7 +84,7 @@ class Server:
 
 @contextmanager
 def running_server() -> Iterator[Server]:
-    """A server in a folder of its own, which is gone afterwards."""
+    """A server in its own folder, which is gone afterwards."""
     found = programs()
     assert found is not None
     _remove_what_the_dead_have_left()

@@ -66,7 +66,7 @@ class Prometheus:
 
 @contextmanager
 def running_prometheus(configuration: Path, data: Path) -> Iterator[Prometheus]:
-    """A server with this configuration, on a port and with a folder of its own, for the block."""
+    """A server with this configuration, on a port and with its own folder, for the block."""
     port = free_port()
     command = [
         *(program("prometheus"), "--config.file", str(configuration), "--storage.tsdb.path", str(data)),

@@ -1,4 +1,4 @@
-"""Proxies of others, which a machine may lack (``make proxies`` installs them), with their renderers."""
+"""Third-party proxies, which a machine may lack (``make proxies`` installs them), with their renderers."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def test_a_last_line_that_only_lacks_its_newline_counts(tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "no JSON"),
         (b'{"sequence":1}', "dict"),
         (b"[1,2,3]", "array of 3"),
-        (b"[" + b",".join([b"true"] * len(FIELDS)) + b"]", "sequence: True is no int"),
+        (b"[" + b",".join([b"true"] * len(FIELDS)) + b"]", "sequence: True is not of type int"),
     ],
 )
 def test_any_other_bad_line_is_named(tmp_path: Path, line: bytes, says: str) -> None:

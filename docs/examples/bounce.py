@@ -1,4 +1,4 @@
-"""A fault of your own: restarts units at once, as a supervisor does with units that crash."""
+"""Your own fault: restarts units at once, as a supervisor does with units that crash."""
 
 from __future__ import annotations
 

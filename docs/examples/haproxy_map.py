@@ -1,4 +1,4 @@
-"""A render target of your own: a map file by which HAProxy finds the servers of a routing key."""
+"""Your own render target: a map file by which HAProxy finds the servers of a routing key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A topology with a unit of its own: a plain HTTP/2 reverse proxy, which routes on the header and parses nothing.
+"""A topology with its own unit: a plain HTTP/2 reverse proxy, which routes on the header and parses nothing.
 
 ``lab up --plugin docs/examples/http2_proxy.py --topology +http2-proxy``. It learns replicas from the stream of rules.
 """

@@ -1,4 +1,4 @@
-"""A checker of your own: did any request take longer than a user would wait?"""
+"""Your own checker: did any request take longer than a user would wait?"""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ ANSWERS = (
         threads=("istio/istio#58870", "envoyproxy/envoy#18364", "projectcontour/contour#5869"),
         command="lab load --topology mesh --use-case HomepageRows --payload 2000000 --rate 5 --duration 4 --streams 0",
         verdict="**They need not.** Envoy buffers a request that it mirrors, 1 MB by default, and drops the copy of "
-        "a larger one without an error. Here copies leave by a listener of their own, whose buffer holds a "
+        "a larger one without an error. Here copies leave by their own listener, whose buffer holds a "
         "whole request. Models count the copies that arrive, and the checker `shadow` compares them by size.",
         says=(r"correctness +shadow +valid +copies of eligible requests: over 1 MB (\d+)/\1 \(100",),
     ),

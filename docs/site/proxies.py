@@ -120,7 +120,7 @@ def _memory_of(proxy: str, keys: int) -> str:
         folder = Path(home) / "pki"
         Authority.create(folder, lifetime_s=3600, key_mode=0o600).issue(proxy, Identity(proxy, proxy), {"127.0.0.1"})
         security = {"LAB_SECURITY": "mtls", "LAB_IDENTITY": str(folder_of(folder, proxy))}
-        # In a process of its own, as a proxy's renderer leads a process group.
+        # In its own process, as a proxy's renderer leads a process group.
         argv = (sys.executable, "-m", "docs.site.proxies", proxy, str(keys))
         done = subprocess.run(
             argv, cwd=CHECKOUT, env={**os.environ, **security}, capture_output=True, text=True, check=False

@@ -143,7 +143,7 @@ class Abilities:
         reports_attempts: whether the caller learns the number of attempts.
         retries: whether it retries failed attempts.
         budgets_retries: whether it bounds retries by the table's budget.
-        limits_attempts: whether it ends an attempt at a time limit of its own.
+        limits_attempts: whether it ends an attempt at its own time limit.
         hedges: whether it starts a second attempt beside a slow first one.
         budgets_hedges: whether it bounds all hedges by it.
         ejects: whether a unit between caller and model leaves a replica alone that fails several times in a row.
@@ -241,7 +241,7 @@ class Evidence:
         availability_slo: share of requests that must be answered, 0 to 1, of the run and of each use case; None without
             such an objective.
         plan: the requests that were to be sent, computed without the driver's code; None if nothing planned them.
-        probes: answers of the run's resolvers to a question of their own.
+        probes: answers of the run's resolvers to their own question.
         shares: the replicas' expected shares of a version's requests, given how many there are; None if the lab's
             picker is not known.
         receipt_key: secret of the lab's replicas, for their receipts, see :mod:`lab.checkers.plain_models`.
@@ -303,7 +303,7 @@ class Evidence:
     def attempts(self) -> Mapping[str, Sequence[Arrival]]:
         """What model replicas received, copies left out, by request id.
 
-        What has no id is of another client, and each a request of its own: a request of this run that was never sent
+        What has no id is of another client, and each its own request: a request of this run that was never sent
         has no id, either.
         """
         by_request: defaultdict[str, list[Arrival]] = defaultdict(list)

@@ -29,7 +29,7 @@ def document_of(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         found = _value(text)
         if not isinstance(found, dict):
-            raise ValueError("a route table's text is no mapping")  # noqa: TRY004 (of what a text holds)
+            raise ValueError("a route table's text is not a mapping")  # noqa: TRY004 (of what a text holds)
         for section, entries in found.items():
             document.setdefault(section, {}).update(entries or {})
     use_cases = {name: {"timeout": _DEFAULT_TIMEOUT, **one} for name, one in document.get("use_cases", {}).items()}

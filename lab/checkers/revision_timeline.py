@@ -51,7 +51,7 @@ class RevisionInForce:
 
 
 class Decision(NamedTuple):
-    """What a caller learns of a decision, as far as it follows from rules. Clusters are no part of it."""
+    """What a caller learns of a decision, as far as it follows from rules. Clusters are not part of it."""
 
     status: str
     version: str

@@ -64,7 +64,7 @@ def objectives_of(claims: str, slo: str | None) -> Objectives:
     """
     names = [name.strip() for name in claims.split(",") if name.strip()]
     if not names or not set(names) <= set(Claim):
-        raise InputError(f"--claims: {claims!r} is no list of claims; write some of {','.join(Claim)}")
+        raise InputError(f"--claims: {claims!r} is not a list of claims; write some of {','.join(Claim)}")
     return Objectives(claims=tuple(map(Claim, names)), availability_slo=None if slo is None else availability_of(slo))
 
 

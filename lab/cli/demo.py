@@ -58,7 +58,7 @@ def demo(
     ] = "demo",
     as_json: Json = False,
 ) -> None:
-    """Demonstrate the lab in two minutes, without input, on a lab of its own; writes a report and its charts.
+    """Demonstrate the lab in two minutes, without input, on its own lab; writes a report and its charts.
 
     Exit status 1 if an act did not show what it claims.
 

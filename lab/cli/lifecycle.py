@@ -44,7 +44,7 @@ def up(
     ] = DEFAULT_SPEC,
     routes: Annotated[Path | None, typer.Option(help="First route table; the spec's by default.")] = None,
     topology: Annotated[
-        str, typer.Option(help="Topologies, with commas between, instead of the spec's; +NAME adds one.")
+        str, typer.Option(help="Topologies, comma-separated; replaces the spec's; +NAME adds one.")
     ] = "",
     picker: Annotated[
         str, typer.Option(metavar="NAME", help=f"Picks the replica: {', '.join(PICKERS)}. [default: the spec's]")

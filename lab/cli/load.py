@@ -240,7 +240,9 @@ def _named_topologies(text: str) -> list[str]:
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or len(set(names)) < len(names):
-        raise InputError(f"--topology: {text!r} is no list of different topologies; write one, or several with commas")
+        raise InputError(
+            f"--topology: {text!r} is not a list of different topologies; write one, or several with commas"
+        )
     return names
 
 

@@ -159,5 +159,5 @@ def availability_of(slo: str) -> float:
     """
     found = re.fullmatch(r"\s*availability\s*>=\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", slo)
     if found is None or not 0 < float(found[1]) <= ALL_PERCENT:
-        raise InputError(f"--slo: {slo!r} is no objective; write e.g. 'availability>=99.9%'")
+        raise InputError(f"--slo: {slo!r} is not an objective; write e.g. 'availability>=99.9%'")
     return float(found[1]) / ALL_PERCENT

@@ -1,6 +1,6 @@
 """Treats SIGTERM and SIGHUP, from ``kill``, a timeout or a closed terminal, like Ctrl-C.
 
-What a command does on Ctrl-C, such as taking down a lab of its own, it then does on these signals, too.
+What a command does on Ctrl-C, such as taking down its own lab, it then does on these signals, too.
 """
 
 from __future__ import annotations

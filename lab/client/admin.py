@@ -32,10 +32,10 @@ class AdminClient:
     Every method raises :class:`LabNotRunningError` if no control plane can be reached.
 
     Args:
-        address: ``host:port``, or several, with commas between. Requests go to the first that can be reached, except
+        address: ``host:port``, or several, comma-separated. Requests go to the first that can be reached, except
             for the status: each control plane lists only the nodes connected to itself, so all are asked.
         channels: cache to take the channel for status requests from, for callers that poll with a new client each
-            time; a channel of its own by default.
+            time; its own channel by default.
     """
 
     def __init__(self, address: str, channels: ChannelCache | None = None) -> None:

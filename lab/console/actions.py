@@ -51,7 +51,7 @@ class Action:
             value = values.get(name, "")
             if not value or value.startswith("-"):
                 raise InputError(
-                    f"{' '.join(self.command)}: {name}: {value!r} is no name; write one that does not begin with a dash"
+                    f"{' '.join(self.command)}: {name}: {value!r} is not a name; names do not begin with a dash"
                 )
             words.append(value)
         words += [f"--{name}={values[name]}" for name in self.options if values.get(name)]
@@ -93,7 +93,7 @@ class Actions:
             InputError: there is no such action, or a value does not fit.
         """
         if name not in ACTIONS:
-            raise InputError(f"{name!r} is no action; there are {', '.join(ACTIONS)}")
+            raise InputError(f"{name!r} is not an action; there are {', '.join(ACTIONS)}")
         words = ACTIONS[name].words(values)
         self._count += 1
         job = str(self._count)

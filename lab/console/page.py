@@ -26,7 +26,7 @@ def page() -> str:
 
 
 def page_with(everything: bytes) -> str:
-    """The page as a file of its own, with all that a board shows."""
+    """The page as its own file, with all that a board shows."""
     return _page(Markup(everything.decode().replace("<", "\\u003c")))  # noqa: S704 (JSON, which no tag can end)
 
 

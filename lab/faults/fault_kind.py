@@ -26,7 +26,7 @@ class FaultKind(ABC):
         name: by which it is injected.
         summary: what it does, in one line.
         past: what has happened to its target, for the time line: ``slowed down``. Empty if the fault consists of unit
-            operations (:class:`lab.faults.UnitOperations`), each of which is an event of its own.
+            operations (:class:`lab.faults.UnitOperations`), each of which is its own event.
         targets: what it can be aimed at, in words.
         runtimes: the runtimes that support it; all if empty.
         elsewhere: why others do not, and the alternative there.
@@ -119,7 +119,7 @@ def units_of(state: LabState, target: str) -> list[Unit]:
         roles = dict.fromkeys(unit.role for unit in units)
         names = ", ".join(unit.name for unit in units)
         raise InputError(
-            f"{target!r} is no unit, cluster or role of this lab; there are the units {names}; "
+            f"{target!r} is not an unit, cluster or role of this lab; there are the units {names}; "
             f"the clusters {', '.join(clusters)}; the roles {', '.join(roles)}"
         )
     return exact or found

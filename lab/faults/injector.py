@@ -187,7 +187,7 @@ class Injector:
         """Heals one fault, by handle or id, or all, the newest first; returns the ids of those that it healed.
 
         Raises:
-            InputError: it is no id.
+            InputError: it is not an id.
             LabError: one could not be healed; it stays on the list, and the others are healed.
         """
         which = fault if isinstance(fault, str) else fault.id
@@ -266,7 +266,7 @@ def _refuse_twice(kind: FaultKind, target: str, units: tuple[str, ...], others: 
 def _check_id(fault_id: str) -> None:
     kind, _, number = fault_id.rpartition("-")
     if not number.isdecimal() or kind not in FAULTS:
-        raise InputError(f"{fault_id!r} is no fault's id; write one that `lab fault list` shows, or all")
+        raise InputError(f"{fault_id!r} is not a fault's id; write one that `lab fault list` shows, or all")
 
 
 def _on(record: FaultRecord) -> str:

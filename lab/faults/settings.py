@@ -36,7 +36,7 @@ class Number:
         """Returns the value, checked.
 
         Raises:
-            InputError: it is no number, or out of bounds.
+            InputError: it is not a number, or out of bounds.
         """
         try:
             number = float(value)  # type: ignore[arg-type] # any value may come
@@ -104,7 +104,7 @@ def resolve(
     known = {each.name: each for each in settings}
     for name in given:
         if name not in known:
-            raise InputError(f"{name}: is no setting of this fault; there are {', '.join(known)}")
+            raise InputError(f"{name}: is not a setting of this fault; there are {', '.join(known)}")
     return {name: each.read({**levels[level], **given}.get(name, each.default)) for name, each in known.items()}
 
 

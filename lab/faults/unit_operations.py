@@ -105,7 +105,7 @@ class UnitOperations:
             self.context.runtime(state).rejoin(cut)
 
     def lose_node(self, node: str, units: Sequence[str]) -> None:
-        """Ends these units, which share a node, at the same time; the runtime also closes a node of its own."""
+        """Ends these units, which share a node, at the same time; the runtime also closes its own node."""
         state = self.context.state()
         runtime = self.context.runtime(state)
         with ExitStack() as stack:
@@ -163,7 +163,7 @@ class UnitOperations:
             The new replica's name.
 
         Raises:
-            InputError: the unit is no model replica, or there is no such cluster.
+            InputError: the unit is not a model replica, or there is no such cluster.
         """
         with exclusive(self.context.folder):
             state = self.context.state()
@@ -251,12 +251,12 @@ def _unit(state: LabState, name: str) -> Unit:
         return state.plan.unit(name)
     except KeyError:
         names = ", ".join(each.name for each in state.plan.units)
-        raise InputError(f"{name!r} is no unit of this lab; there are {names}") from None
+        raise InputError(f"{name!r} is not an unit of this lab; there are {names}") from None
 
 
 def _replicas(state: LabState, cluster: str) -> list[Unit]:
     found = [unit for unit in state.plan.units if unit.cluster == cluster]
     if not found:
         clusters = dict.fromkeys(unit.cluster for unit in state.plan.units if unit.cluster)
-        raise InputError(f"{cluster!r} is no cluster of this lab; there are {', '.join(clusters)}")
+        raise InputError(f"{cluster!r} is not a cluster of this lab; there are {', '.join(clusters)}")
     return found

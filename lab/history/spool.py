@@ -173,7 +173,7 @@ class SpoolTail:
 
 
 class _DamagedError(RunError):
-    """A line that is no record, as when its writer was killed."""
+    """A line that is not a record, as when its writer was killed."""
 
 
 class _Chain:
@@ -251,4 +251,4 @@ def _value(value: object, expected: type, where: str) -> str | int | float:
         return nan  # JSON has no NaN; orjson writes null
     if expected is float and type(value) is int:
         return float(value)
-    raise _DamagedError(f"{where}: {value!r} is no {expected.__name__}; did another version write it?")
+    raise _DamagedError(f"{where}: {value!r} is not of type {expected.__name__}; did another version write it?")

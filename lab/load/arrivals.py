@@ -253,7 +253,7 @@ def schedule(plan: ArrivalPlan, payload_bytes: int) -> Schedule:
 
     Args:
         plan: the arrival process.
-        payload_bytes: for arrivals without a size of their own.
+        payload_bytes: for arrivals without their own size.
 
     Raises:
         TraceError: see :func:`lab.load.trace.read_trace`.

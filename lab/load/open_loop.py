@@ -180,7 +180,7 @@ class RequestSender(ABC):
         )
 
     async def _send(self, sequence: int, spec: RequestSpec, payload: Payload, intended_ns: int) -> tuple[Outcome, int]:
-        """Sends one request, in a task of its own, and records it; returns its outcome and when it was done."""
+        """Sends one request, in its own task, and records it; returns its outcome and when it was done."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (for the type checker: a coroutine has a task)
         name, timeout_s, request_id = spec.use_case.name, self._plan.timeout_s, f"{self._id_prefix}-{sequence:08x}"

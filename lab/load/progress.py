@@ -73,7 +73,7 @@ class Progress:
         try:
             return cls(**orjson.loads(line))
         except (TypeError, orjson.JSONDecodeError) as error:
-            raise RunError(f"a driver's line is no progress: {line.strip()!r}") from error
+            raise RunError(f"a driver's line is not progress: {line.strip()!r}") from error
 
 
 def combined(several: Collection[Progress]) -> Progress:

@@ -2,7 +2,7 @@
 
 It sends the requests whose sequence number modulo N is K. With a folder of plans it sends all requests of every N-th
 plan. :mod:`lab.load.coordinator` controls it and describes its standard input and output. It ignores signals: the
-coordinator handles them. For a plan it has a spool of its own.
+coordinator handles them. For a plan it has its own spool.
 """
 
 from __future__ import annotations

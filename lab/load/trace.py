@@ -117,7 +117,7 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
 def _time_ns(cell: str, where: str) -> int:
     match = _TIME.fullmatch(cell.strip())
     if match is None:
-        raise TraceError(f"{where}: {TIME_COLUMN}: {_shown(cell)} is no time; write 2023-11-16 18:17:03.9799600")
+        raise TraceError(f"{where}: {TIME_COLUMN}: {_shown(cell)} is not a time; write 2023-11-16 18:17:03.9799600")
     seconds, fraction, zone = match.groups()
     try:
         moment = datetime.fromisoformat(seconds + (zone or "+00:00"))
@@ -130,7 +130,7 @@ def _time_ns(cell: str, where: str) -> int:
 
 def _payload_bytes(cell: str, where: str) -> int:
     if _TOKENS.fullmatch(cell.strip()) is None:
-        raise TraceError(f"{where}: {TOKENS_COLUMN}: {_shown(cell)} is no whole number; write how many tokens")
+        raise TraceError(f"{where}: {TOKENS_COLUMN}: {_shown(cell)} is not a whole number; write how many tokens")
     tokens = int(cell.strip())
     if tokens < 0:
         raise TraceError(f"{where}: {TOKENS_COLUMN}: {tokens} is negative; write how many tokens, 0 or more")

@@ -99,7 +99,7 @@ class LatencyHistogram:
         """The inverse of :meth:`encode`.
 
         Raises:
-            ValueError: it is no histogram, or one of another range or unit.
+            ValueError: it is not a histogram, or one of another range or unit.
         """
         histogram = cls()
         try:

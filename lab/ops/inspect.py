@@ -162,7 +162,7 @@ class LabEndpoints:
 
     @property
     def control_plane(self) -> str:
-        """Addresses of the control planes, with commas between."""
+        """Addresses of the control planes, comma-separated."""
         return ",".join(self.shared.addresses_of(CONTROL_PLANE))
 
 

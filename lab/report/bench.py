@@ -88,7 +88,7 @@ def read_benches(folder: Path) -> list[ReportedBench]:
     """Reads the results of one ``lab bench`` command, in the order of measurement.
 
     Raises:
-        RunError: a file cannot be read, or is no result of a bench.
+        RunError: a file cannot be read, or is not a result of a bench.
     """
     benches = []
     for path in sorted(folder.glob("*.json")):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TITLE = "Blast radius"
 BENCH = "blast-radius"
-"""The bench whose table and chart a report shows in a section of their own."""
+"""The bench whose table and chart a report shows in their own section."""
 
 UNKNOWN, NONE = "unknown", "–"
 

@@ -29,7 +29,7 @@ DARK: Mapping[str, str] = {
 """Colours that differ between a light and a dark page, by name."""
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b858f")
-"""Colours of what is no topology, in turn."""
+"""Colours of what is not a topology, in turn."""
 
 AMBER, GREEN, VERMILION, GREY = SERIES[4], SERIES[2], SERIES[1], SERIES[6]
 FAILED = "failed"
@@ -51,7 +51,7 @@ def topology_style(topology: str) -> str:
 
 
 def page_colour(name: str) -> str:
-    """A colour that follows the page, in CSS; a light one where the page sets none, as in a file of its own."""
+    """A colour that follows the page, in CSS; a light one where the page sets none, as in its own file."""
     return f"var(--{name}, {LIGHT[name]})"
 
 

@@ -73,14 +73,14 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
 
 
 def xds_cluster(control_planes: str) -> dict[str, str]:
-    """The control planes, ``host:port`` with commas between, as the template has them: endpoints and discovery."""
+    """The control planes, comma-separated ``host:port``, as the template has them: endpoints and discovery."""
     hosts = [address.rpartition(":")[0] for address in control_planes.split(",")]
     named = not all(host.replace(".", "").isdigit() for host in hosts)
     return {"discovery": "STRICT_DNS" if named else "STATIC", "control_planes": xds_endpoints(control_planes)}
 
 
 def xds_endpoints(addresses: str) -> str:
-    """The control planes, ``host:port`` with commas between, as endpoints of a bootstrap, which Envoy tries in turn."""
+    """The control planes, comma-separated ``host:port``, as endpoints of a bootstrap, which Envoy tries in turn."""
     return json.dumps([{"endpoint": {"address": envoy_address(each)}} for each in addresses.split(",")])
 
 

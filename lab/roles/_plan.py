@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def control_plane(self) -> str:
-        """Where programs on this machine reach the control plane; of several all, with commas between."""
+        """Where programs on this machine reach the control plane; of several all, comma-separated."""
         return ",".join(unit.address for unit in self.with_role(CONTROL_PLANE))
 
 

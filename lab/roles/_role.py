@@ -118,11 +118,11 @@ class Layout:
         return [CONTROL_PLANE, *(f"{CONTROL_PLANE}-{number}" for number in range(2, self.spec.control_planes + 1))]
 
     def control_plane(self, unit: str) -> str:
-        """Address of the control plane for a unit; of several all, with commas between, in the unit's own order."""
+        """Address of the control plane for a unit; of several all, comma-separated, in the unit's own order."""
         return ",".join(self.site.port(name, "grpc").inside for name in _in_turn(self.control_planes, unit))
 
     def names_of(self, test: Callable[[Role], bool]) -> str:
-        """Names of this lab's roles that pass a test, with commas between, as services' options take them."""
+        """Names of this lab's roles that pass a test, comma-separated, as services' options take them."""
         return ",".join(role.name for role in self.roles if test(role))
 
     def request_log(self, unit: str) -> dict[str, str]:
@@ -153,7 +153,7 @@ class Layout:
         """The addresses of all units that a caller may connect to.
 
         Args:
-            caller: its name; of several control planes each caller gets an order of its own.
+            caller: its name; of several control planes each caller gets its own order.
             seen: picks the address of a port, e.g. that for programs on this machine.
         """
         by_role: dict[str, list[str]] = {}

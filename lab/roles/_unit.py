@@ -57,7 +57,7 @@ class Site(Protocol):
         """``host:port`` of this machine for a unit's port."""
 
     def advertised(self, port: Port) -> str:
-        """``ip:port`` under which the unit itself registers a port of its own."""
+        """``ip:port`` under which the unit itself registers its own port."""
 
     def port_beside(self, unit: str, pod: str, number: int) -> Port:
         """Addresses of the gRPC port of a unit that believes the callers of its own pod without a certificate.

@@ -40,7 +40,7 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
 
 
 def _aliases(ports: Sequence[Port]) -> tuple[str, ...]:
-    """All orders of several control planes' addresses, with commas between; clients know all of them by such a name."""
+    """All orders of several control planes' addresses, comma-separated; clients know all of them by such a name."""
     if len(ports) == 1:
         return ()
     orders = [rotated(ports, first) for first in range(len(ports))]

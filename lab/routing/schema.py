@@ -38,7 +38,7 @@ Bound = Annotated[int, whole("a bound", 1, _MOST)]
 Statuses = Annotated[
     list[Annotated[str, WithJsonSchema({"enum": list(RETRIABLE)})]],
     ListOf("statuses"),
-    each_of(RETRIABLE, f"no status to try again after; known: {', '.join(RETRIABLE)}"),
+    each_of(RETRIABLE, f"not a status to retry on; known: {', '.join(RETRIABLE)}"),
 ]
 
 

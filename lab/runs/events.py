@@ -61,7 +61,7 @@ class Event:
         past: what has happened to the target: ``killed``; empty for steps.
         undone_by: kind of the event that undoes it, on the same target; empty if the change is permanent.
         role: of the unit, if nothing beside it is affected; else empty.
-        pod: caller in whose pod the unit is; empty if it is in no caller's, or the target is no unit.
+        pod: caller in whose pod the unit is; empty if it is in no caller's, or the target is not an unit.
         from_ns: when it began, Unix nanoseconds.
         until_ns: when it was done, Unix nanoseconds.
     """
@@ -144,7 +144,7 @@ def faults_in(events: Sequence[Event], *, from_ns: int, until_ns: int) -> list[F
     """Returns the faults of a run, one after the other. Faults that overlap count as one.
 
     Args:
-        events: of the run; permanent changes and steps are no faults.
+        events: of the run; permanent changes and steps are not faults.
         from_ns: when the run began.
         until_ns: when it ended, which also ends a fault that was not undone by then.
     """

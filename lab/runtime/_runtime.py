@@ -224,7 +224,7 @@ class Runtime(ABC):
         """
 
     def endpoints_of_drivers(self, caller: str, endpoints: Endpoints) -> Endpoints:
-        """The caller's addresses as several drivers reach them, each of which may be in a pod of its own."""
+        """The caller's addresses as several drivers reach them, each of which may be in its own pod."""
         del caller
         return endpoints
 

@@ -37,7 +37,7 @@ def run_here(
         environment: of the driver; this process's own if None.
     """
     command = [*PYTHON, "-m", "lab.load.driver", str(run / PLAN_FILE)]
-    # In a session of its own, as a terminal's Ctrl-C would reach it a second time.
+    # In its own session, as a terminal's Ctrl-C would reach it a second time.
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, start_new_session=True
     ) as program:

@@ -17,7 +17,7 @@ USUAL_PORTS = {"grpc": 9000, "rest": 9080, "admin": 9003}
 
 
 class PodSite(RuntimeSite):
-    """Every pod has a network of its own, so all use the same port numbers."""
+    """Every pod has its own network, so all use the same port numbers."""
 
     def port_beside(self, unit: str, pod: str, number: int) -> Port:
         """A port like any other: only the pod's own containers share its loopback."""

@@ -63,7 +63,7 @@ class Capabilities:
         deadlines: the model learns how much time is left.
         retries: failed attempts are retried.
         retry_budget: retries are limited to a share of the requests.
-        per_try_timeout: each attempt has a timeout of its own.
+        per_try_timeout: each attempt has its own timeout.
         attempts_reported: the caller learns the number of attempts.
         hedging: a second attempt starts beside a slow first one.
         hedge_budget: all of these count against the budget of retries.

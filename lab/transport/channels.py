@@ -1,6 +1,6 @@
 """Opens channels to one address, or balanced over several.
 
-A unit has its credentials from its environment. The ``lab`` command, a notebook or a test is no unit and may use
+A unit has its credentials from its environment. The ``lab`` command, a notebook or a test is not an unit and may use
 several labs, so its credentials depend on the address: code that opens a lab registers the lab's addresses here.
 """
 
@@ -206,7 +206,7 @@ def open_channel(
 def open_blocking_channel(address: str, security: Security | None = None, peer: str = "") -> grpc.Channel:
     """A channel for code without an event loop: the command line, notebooks, tests. Its certificate is not rotated.
 
-    It has a connection of its own, so the backoff of other channels does not delay it. A connection attempt may take
+    It has its own connection, so the backoff of other channels does not delay it. A connection attempt may take
     4 s; if no process listens, it fails at once.
 
     Args:

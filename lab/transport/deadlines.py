@@ -34,7 +34,7 @@ async def answer_of(call: Call[_Message], timeout_s: float) -> _Message:
     Raises:
         grpc.aio.AioRpcError: it failed, or gRPC did not end it in time.
     """
-    # A timer of its own, as asyncio.timeout() takes several times as long, for each request of a driver or a gateway.
+    # Its own timer, as asyncio.timeout() takes several times as long, for each request of a driver or a gateway.
     is_late = False
 
     def end() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PATH = "/metrics"
 """Where metrics are served, over HTTP."""
 _TIMEOUT_S = 2.0  # of a connection; one is served at a time, so that many cost no memory
-# A page in a browser reaches a loopback port by a name of its own, which then resolves to 127.0.0.1.
+# A page in a browser reaches a loopback port by its own name, which then resolves to 127.0.0.1.
 _HOST = re.compile(r"(localhost|[0-9.]+|\[[0-9a-fA-F:.]+\])(:\d+)?")
 _RETRIES = 2
 _registry: CollectorRegistry | None = None
@@ -59,7 +59,7 @@ def expose(name: str, text: str, read: Callable[[], float | Mapping[Any, float]]
         name: a counter's ends with ``_total``, all others are gauges.
         text: what it counts.
         read: the value; with labels, values by tuples of the labels' values.
-        labels: names of the labels; what a request says is no value of any.
+        labels: names of the labels; what a request says is not a value of any.
     """
     if _registry is not None:
         _registry.register(Reading(name, text, read, labels))

@@ -221,7 +221,7 @@ def _end(span: Span, code: str, *, is_error: bool, at_ns: int | None = None) -> 
 
 
 class _Rpc:
-    """An RPC; each call within a span gets a span of its own, and carries it in its headers."""
+    """An RPC; each call within a span gets its own span, and carries it in its headers."""
 
     __slots__ = ("_attributes", "_ends", "_name", "_rpc", "_tracer")
 
@@ -278,7 +278,7 @@ class _ServerSpans(grpc.aio.ServerInterceptor):
                 unsampled.enter(dropped)
                 return handler  # type: ignore[no-any-return]
         span = self._begun(method, metadata, parent, _SYSTEM)
-        # gRPC runs each RPC in a task of its own, with which this ends.
+        # gRPC runs each RPC in its own task, with which this ends.
         contexts.attach(trace.set_span_in_context(span))
         wrap = self._streaming if handler.response_streaming else self._unary
         return with_behaviour(handler, wrap(span, handler))

@@ -48,7 +48,7 @@ def open_xds_channel(control_plane: str, caller: str, security: Security | None 
 
     Args:
         control_plane: ``host:port`` of its xDS API; several with commas, if they serve the same resources.
-        caller: that the process acts as; each process of a caller is a node of its own.
+        caller: that the process acts as; each process of a caller is its own node.
         security: credentials; this process's own by default.
 
     Raises:

@@ -34,7 +34,7 @@ class HostRegistration:
         hosted.on_change = self._report_soon
 
     def _report_soon(self) -> None:
-        # The attribute is read on each call: every stream has an event of its own.
+        # The attribute is read on each call: every stream has its own event.
         self._changed.set()
 
     async def run(self) -> NoReturn:

@@ -136,7 +136,7 @@ def _as_model_version(key: str) -> str:
 
 
 class AdmissionQueue:
-    """Limits and counts requests. Shadow copies have a queue of their own, so they take no place from requests.
+    """Limits and counts requests. Shadow copies have their own queue, so they take no place from requests.
 
     Attributes:
         in_flight: admitted and not yet answered.

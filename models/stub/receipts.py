@@ -76,7 +76,7 @@ def payload_seen(wire: bytes) -> bytes:
     of the result.
 
     Raises:
-        ValueError: this is no protobuf message.
+        ValueError: this is not a protobuf message.
     """
     checksum = size = start = at = 0
     view, end = memoryview(wire), len(wire)

@@ -114,7 +114,7 @@ class _Link:
 
     def report_soon(self) -> None:
         """Sends a report soon."""
-        # The attribute is read on each call: every stream has an event of its own.
+        # The attribute is read on each call: every stream has its own event.
         self._changed.set()
 
     async def _session(self) -> None:

@@ -1,6 +1,6 @@
 """The pytest plugin that runs scenarios: options, which cases run, in which order, and what a failure reports.
 
-By default each xdist worker brings up a lab of its own and takes it down. With ``--lab NAME`` scenarios run, one after
+By default each xdist worker brings up its own lab and takes it down. With ``--lab NAME`` scenarios run, one after
 the other, against a lab that is up. Scenarios outside this folder run with ``pytest -p scenarios.framework.plugin``.
 """
 
@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     asked, known = asked_topologies(config), ",".join(known_topologies())
     for name in asked:
         if name not in known_topologies():
-            raise pytest.UsageError(f"--topology: {name!r} is no topology of the scenarios; write some of {known}")
+            raise pytest.UsageError(f"--topology: {name!r} is not a topology of the scenarios; write some of {known}")
     if not asked:
         raise pytest.UsageError(f"--topology: is empty; write some of {known}")
     from_controller: dict[str, Any] = getattr(config, "workerinput", {})

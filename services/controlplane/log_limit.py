@@ -74,7 +74,7 @@ def drop_beginning(descriptor: int, most: int = MOST_BYTES, kept: int = KEPT_BYT
     """Drops the beginning of a log that has become too large, and says so in its place.
 
     Args:
-        descriptor: of the log, which is open for appending. Nothing is done if it is no file.
+        descriptor: of the log, which is open for appending. Nothing is done if it is not a file.
         most: its largest size, bytes.
         kept: how much of its end stays, bytes.
     """

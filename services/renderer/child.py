@@ -35,7 +35,7 @@ def path_of(program: str) -> str | None:
 
 
 class Child:
-    """A proxy's process, in this process's group, with a folder of its own.
+    """A proxy's process, in this process's group, with its own folder.
 
     Not asyncio's: that forks, and gRPC's threads forbid it.
 

@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 class Renderer:
     """Renders rule sets for one proxy.
 
-    Each configuration has a routing key of its own that leads back to this process. The proxy follows a configuration
-    once a request with that key comes through: on a connection of its own, by mTLS on both sides. A new certificate
+    Each configuration has its own routing key that leads back to this process. The proxy follows a configuration
+    once a request with that key comes through: on its own connection, by mTLS on both sides. A new certificate
     counts as followed once the proxy presents it.
 
     Args:

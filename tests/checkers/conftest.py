@@ -9,5 +9,5 @@ from tests.checkers.builders import two_versions
 
 @pytest.fixture
 def document() -> dict[str, Any]:
-    """A table of its own for a test that changes it."""
+    """Its own table for a test that changes it."""
     return two_versions()

@@ -20,9 +20,9 @@ def test_claims_and_objective_are_parsed() -> None:
 @pytest.mark.parametrize(
     ("claims", "slo", "message"),
     [
-        ("", None, "--claims: '' is no list of claims; write some of correctness,availability,timing"),
-        ("truth", None, "--claims: 'truth' is no list of claims"),
-        ("timing", "latency<=5ms", "--slo: 'latency<=5ms' is no objective; write e.g. 'availability>=99.9%'"),
+        ("", None, "--claims: '' is not a list of claims; write some of correctness,availability,timing"),
+        ("truth", None, "--claims: 'truth' is not a list of claims"),
+        ("timing", "latency<=5ms", "--slo: 'latency<=5ms' is not an objective; write e.g. 'availability>=99.9%'"),
         ("timing", "availability>=0%", "--slo: "),
         ("timing", "availability>=101%", "--slo: "),
     ],

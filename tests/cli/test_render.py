@@ -130,7 +130,7 @@ def test_one_target_of_a_folder_of_routes_names_the_file_of_each_part(tmp_path: 
         ),
         (
             ["prometheus", "--slo", "99"],
-            "lab: --slo: '99' is no objective; write e.g. 'availability>=99.9%'",
+            "lab: --slo: '99' is not an objective; write e.g. 'availability>=99.9%'",
         ),
         (["gateway-api", "--out"], "lab: Option '--out' requires an argument."),
         ([], "lab: Missing argument 'TARGET'."),

@@ -1,4 +1,4 @@
-"""A caller in a process of its own: ``python -m tests.client.one_caller RESOLVER SIDECAR``.
+"""A caller in its own process: ``python -m tests.client.one_caller RESOLVER SIDECAR``.
 
 It begins a request every millisecond, and prints for each when it began, by the system's monotonic clock, and the
 revision that answered it, or why none did.

@@ -69,7 +69,7 @@ async def test_a_frozen_gateway_holds_no_call_beyond_the_timeout(
     async with answered(control_plane, model, ask) as (client, relay):
         relay.freeze()
 
-        # Without a deadline of its own, it would end UNAVAILABLE once pings find the connection dead.
+        # Without its own deadline, it would end UNAVAILABLE once pings find the connection dead.
         deadline = (grpc.StatusCode.DEADLINE_EXCEEDED, "HomepageRows: no answer within 1250 ms")
         assert await failed(ask(client)) == deadline
 

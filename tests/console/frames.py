@@ -119,7 +119,7 @@ def _console(up: ScaleLab) -> Iterator[tuple[int, str]]:
     """The process of ``lab console`` and its address."""
     command = [str(LAB), "console", "--json", "--no-browser", "--name", up.lab.name]
     home = {"LAB_HOME": str(up.lab.folder.parent.parent)}
-    # In a session of its own, as a terminal's Ctrl-C would reach it beside the SIGTERM below.
+    # In its own session, as a terminal's Ctrl-C would reach it beside the SIGTERM below.
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, **home}, start_new_session=True
     ) as server:
@@ -186,7 +186,7 @@ def measure(up: ScaleLab, *, seconds: float, rate: float, picture: Path | None) 
 
 
 def main() -> int:
-    """Measures in a lab of its own, and prints the verdict."""
+    """Measures in its own lab, and prints the verdict."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rate", type=float, default=500)

@@ -47,9 +47,9 @@ def test_a_button_is_a_command(action: str, values: dict[str, str], words: list[
 @pytest.mark.parametrize(
     ("action", "values", "says"),
     [
-        ("inject", {"kind": "kill", "target": "--for=1"}, "fault inject: target: '--for=1' is no name"),
-        ("inject", {"kind": "kill"}, "fault inject: target: '' is no name"),
-        ("publish", {"file": "-"}, "routes publish: file: '-' is no name"),
+        ("inject", {"kind": "kill", "target": "--for=1"}, "fault inject: target: '--for=1' is not a name"),
+        ("inject", {"kind": "kill"}, "fault inject: target: '' is not a name"),
+        ("publish", {"file": "-"}, "routes publish: file: '-' is not a name"),
         ("load", {"plugin": "evil.py"}, "load: has no plugin"),
     ],
 )

@@ -27,7 +27,7 @@ from tests.lab_command import json_of, run_lab
 from tests.labs import ROUTES, lab_up, write_spec
 
 TOPOLOGIES = ("gateway", "mesh")
-# A busy machine is no fault; a rule, so that there is one to explain; and a version to roll out.
+# A busy machine is not a fault; a rule, so that there is one to explain; and a version to roll out.
 PATIENT_ROUTES = (
     ROUTES.replace("2s", "10s")
     .replace(

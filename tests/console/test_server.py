@@ -105,7 +105,7 @@ def test_an_unknown_action_is_refused_by_name(control: Console) -> None:
     status, said = act(control, {"action": "down", "values": {}})
 
     assert status == 400
-    assert b"'down' is no action; there are inject, heal," in said
+    assert b"'down' is not an action; there are inject, heal," in said
 
 
 def test_a_console_without_control_cannot_act(console: Console) -> None:

@@ -1,4 +1,4 @@
-"""A real control plane on a port of its own, and nodes that play their parts over real gRPC."""
+"""A real control plane on its own port, and nodes that play their parts over real gRPC."""
 
 from __future__ import annotations
 

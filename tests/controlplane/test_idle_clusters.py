@@ -187,7 +187,7 @@ async def test_a_copy_finds_the_cluster_of_its_shadow_again(tmp_path: Path) -> N
 async def test_no_request_fails_while_clusters_come_and_go(tmp_path: Path) -> None:
     async with place(tmp_path, IDLE_S) as lab:
         over = asyncio.Event()
-        # About as often as a cluster is let go, each at a time of its own: some requests race with every step.
+        # About as often as a cluster is let go, each at its own time: some requests race with every step.
         asking = [
             asyncio.create_task(lab.keep_asking(key, IDLE_S + 0.07 * number, over)) for number, key in enumerate(KEYS)
         ]

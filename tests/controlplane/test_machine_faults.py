@@ -145,7 +145,7 @@ async def test_what_cannot_be_stored_half_way_is_put_back_everywhere(
 
 def test_a_disk_that_is_really_full_loses_nothing(tmp_path: Path) -> None:
     if shutil.which("unshare") is None or os.geteuid() != 0:
-        missing("a small disk of its own: it needs root, and unshare")
+        missing("its own small disk: it needs root, and unshare")
     script = """
 import sys
 from pathlib import Path

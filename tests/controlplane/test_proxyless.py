@@ -41,7 +41,7 @@ async def model(control_plane: ControlPlane) -> AsyncIterator[Model]:
 
 @asynccontextmanager
 async def proxyless(control_plane: ControlPlane, caller: str = "homepage") -> AsyncIterator[grpc.aio.Channel]:
-    """A node of its own, as a process would be."""
+    """Its own node, as a process would be."""
     told = json.dumps(xds.bootstrap(control_plane.address, caller))
     options = (("grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config", told),)
     async with grpc.aio.insecure_channel("xds:///models", options=options) as channel:

@@ -115,7 +115,7 @@ def test_every_request_that_is_drawn_is_copied_and_no_other(chained: Lab, topolo
     assert sorted(marked) == sorted(each.request_id for each in copies)
     assert {each.routing_key for each in copies} == {"cw-ranker.v3"}
     after = counts(chained, "ml-cluster-2")
-    # The copies, a warm-up's perhaps among them, are no requests of the shadow's own: nobody asked for it.
+    # The copies, a warm-up's perhaps among them, are not requests of the shadow's own: nobody asked for it.
     assert len(marked) <= after.copies - before.copies <= len(marked) + 1
     assert after.requests == before.requests
 

@@ -26,7 +26,7 @@ OURS, THEIRS = ("cw-ranker.v1", "ContinueWatchingRanking"), ("search-ranker.v1",
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Two callers, each with a model of its own, and certificates."""
+    """Two callers, each with its own model, and certificates."""
     folder = tmp_path_factory.mktemp("outside")
     spec = write_spec(folder, TWO_CALLERS_SPEC, TWO_CALLERS_ROUTES)
     with lab_up(folder, spec=spec, topologies=["proxyless"], security="mtls") as lab:

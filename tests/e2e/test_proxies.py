@@ -1,4 +1,4 @@
-"""Proxies of others, each behind its renderer, in one lab: they route as the lab's own, and change under load."""
+"""Third-party proxies, each behind its renderer, in one lab: they route as the lab's own, and change under load."""
 
 from __future__ import annotations
 

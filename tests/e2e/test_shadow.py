@@ -124,7 +124,7 @@ def test_a_copy_arrives_whole_and_the_answer_is_the_asked_ones(
         assert rank(name, SHADOW, floats=floats).answered_by.version == "v1"
         rank(f"not-{name}", floats=floats)
 
-    # A message that is not whole is no message: gRPC would not have handed it on.
+    # A message that is not whole is not a message: gRPC would not have handed it on.
     arrive(copies, *names)
     assert len(names) == len([each for each in copies() if each.startswith(f"whole-{floats}-")])
     assert not [each for each in copies() if each.startswith("not-")]

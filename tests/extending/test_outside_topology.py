@@ -1,4 +1,4 @@
-"""One file outside the project adds a topology with a unit of its own, and everything that derives from topologies."""
+"""One file outside the project adds a topology with its own unit, and everything that derives from topologies."""
 
 from __future__ import annotations
 

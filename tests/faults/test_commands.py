@@ -97,18 +97,22 @@ def test_a_mistake_on_the_command_line_is_one_line(lab: Lab, arguments: tuple[st
         (
             ("kill", "nobody"),
             {},
-            r"'nobody' is no unit, cluster or role of this lab; there are the units control-plane",
+            r"'nobody' is not an unit, cluster or role of this lab; there are the units control-plane",
         ),
         (("kill",), {}, r"kill: needs a target: a unit, or a share of a model cluster or of a role"),
         (("slow", "homepage"), {}, r"homepage: is a caller; name a model cluster, e.g. ml-cluster-1, or a replica"),
         (("slow", A), {"level": "grave"}, r"level: 'grave' is not known; use light, medium, severe"),
         (("slow", A), {"for_s": -1}, r"--for: -1: use seconds above 0"),
         (("partition", A), {}, r"partition \S+: not on the process runtime, where all .* one loopback; use `pause`"),
-        (("control-plane-loss", A), {}, r"control-plane-loss: '\S+' is no target; leave it out, or kill"),
+        (("control-plane-loss", A), {}, r"control-plane-loss: '\S+' is not a target; leave it out, or kill"),
         (("flood", "noisy"), {"caller": "nobody"}, r"caller: 'nobody' is not in this lab; there are homepage"),
         (("flood", "noisy"), {"use_case": "No"}, r"use_case: homepage may not call 'No'; it may call Con"),
         (("flood", "noisy"), {"topology": "direct"}, r"topology: 'direct' is not up; there are gateway, mesh"),
-        (("bad-push", "letters"), {}, r"bad-push: 'letters' is no target; use clusters, rules, stale-rules or model"),
+        (
+            ("bad-push", "letters"),
+            {},
+            r"bad-push: 'letters' is not a target; use clusters, rules, stale-rules or model",
+        ),
     ],
 )
 def test_what_cannot_be_injected_is_said_in_one_line_and_changes_nothing(
@@ -168,7 +172,7 @@ def test_one_that_cannot_be_healed_stays_and_does_not_hold_up_the_others(lab: La
 
 def test_heal_refuses_an_unknown_id(lab: Lab) -> None:
     assert refusal(run_lab(lab, "fault", "heal", "everything")) == (
-        "lab: 'everything' is no fault's id; write one that `lab fault list` shows, or all"
+        "lab: 'everything' is not a fault's id; write one that `lab fault list` shows, or all"
     )
 
 

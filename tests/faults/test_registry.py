@@ -45,7 +45,7 @@ def test_each_that_does_not_consist_of_unit_operations_says_what_happened_to_its
     ("name", "level", "given", "message"),
     [
         ("slow", "grave", {}, r"^level: 'grave' is not known; use light, medium, severe$"),
-        ("slow", "light", {"speed": 1}, r"^speed: is no setting of this fault; there are ms, sigma, share$"),
+        ("slow", "light", {"speed": 1}, r"^speed: is not a setting of this fault; there are ms, sigma, share$"),
         ("slow", "light", {"ms": "fast"}, r"^ms: 'fast' is out of range; use 1 to 60000: milliseconds"),
         ("error", "light", {"rate": 2}, r"^rate: 2 is out of range; use 0.001 to 1: share of requests that fail"),
         ("error", "light", {"rate": "nan"}, r"^rate: 'nan' is out of range"),

@@ -76,7 +76,7 @@ def try_mutants(work: tuple[str, int, int]) -> tuple[int, int]:
     """Gives a target mutants; returns how many, and how many it did not bear, which the corpus then has."""
     name, seed, count = work
     target, random, found = TARGETS[name], Random(seed), 0  # noqa: S311 (nothing secret)
-    target.take(target.seeds[0])  # what is made once is no part of an input's time
+    target.take(target.seeds[0])  # what is made once is not part of an input's time
     for _ in range(count):
         data = mutant(random, target.seeds)
         try:

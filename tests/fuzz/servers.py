@@ -75,7 +75,7 @@ METHODS = [
 
 
 class Servers:
-    """The servers, on a loop of their own; they end with the process."""
+    """The servers, on their own loop; they end with the process."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -92,7 +92,7 @@ class Servers:
         """Sends bytes to a method.
 
         Raises:
-            AssertionError: a traceback was logged, the error is no status of the lab's, or a call hangs.
+            AssertionError: a traceback was logged, the error is not a status of the lab's, or a call hangs.
         """
         code, details = self._run(self._call(target, message)).result(10 * HANG_S)
         assert code is not grpc.StatusCode.DEADLINE_EXCEEDED, f"{target.server} {target.path}: no answer in {HANG_S} s"

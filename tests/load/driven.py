@@ -1,4 +1,4 @@
-"""A driver as a process of its own, as the runtimes start it, for the tests that look at it from outside."""
+"""A driver as its own process, as the runtimes start it, for the tests that look at it from outside."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ DEADLINE_S = 60
 
 @contextlib.asynccontextmanager
 async def running(plan: LoadPlan) -> AsyncIterator[asyncio.subprocess.Process]:
-    """In a session of its own, so that a test may signal its whole group."""
+    """In its own session, so that a test may signal its whole group."""
     path = plan.summary.with_name("plan.json")
     write_plan(plan, path)
     process = await driver_of(path)

@@ -74,7 +74,7 @@ def test_a_progress_line_gives_back_the_progress() -> None:
 
     assert Progress.from_line(progress.to_line()) == progress
     for line in ("", "noise", "[]", '{"sent": 1}'):
-        with pytest.raises(RunError, match="no progress"):
+        with pytest.raises(RunError, match="not progress"):
             Progress.from_line(line)
 
 

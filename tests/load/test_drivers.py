@@ -29,7 +29,7 @@ from tests.missing import missing
 
 USE_CASES = (UseCase("ContinueWatchingRanking", "ranking.v1"), UseCase("HomepageRows", "ranking.v1"))
 LONG = Constant(40, 600)
-# A time namespace of its own, as on another machine; the Unix clock is the machine's.
+# Its own time namespace, as on another machine; the Unix clock is the machine's.
 ELSEWHERE = ("unshare", "--user", "--map-root-user", "--time", "--fork", "--kill-child", "--monotonic")
 AHEAD_S = 3 * 3_600
 

@@ -134,7 +134,7 @@ def rank_request(model: str = "", version: str = "", titles: int = 10, user: str
 
 @dataclass(frozen=True, slots=True)
 class ReplicaProcess:
-    """A replica in a process of its own."""
+    """A replica in its own process."""
 
     process: subprocess.Popen[str]
     address: str

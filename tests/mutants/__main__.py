@@ -38,7 +38,7 @@ judged by `lab check` of the lab without the bug. *Caught by* names the checkers
 violations; *the lab itself* is what a command of the copy said that the bug stopped. `make mutants ARGS="--page"`
 plants all and writes this page; it does not write it if a bug escaped or a drill failed.
 
-Edits of a run's files are a class of their own: records, plan, revisions and marks are sealed while the run is written,
+Edits of a run's files are their own class: records, plan, revisions and marks are sealed while the run is written,
 and `lab check` refuses a run whose seal is broken (`tests/runs/test_seal.py` tries them).
 """
 ALSO = ("tests", "scenarios")

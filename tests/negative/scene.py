@@ -109,7 +109,7 @@ class Scene:
         return Wire(self.units[unit], None if unit.endswith("sidecar") else tls_context(security or self.security()))
 
     def ask(self, unit: str, *headers: Header, body: bytes | None = None) -> Answer:
-        """One call, on a connection of its own."""
+        """One call, on its own connection."""
         with self.connect(unit) as wire:
             return wire.ask(*headers, body=rank() if body is None else body)
 

@@ -6,7 +6,7 @@ draws a fault; twice the machine starves. In the end the verdict, by five claims
 - no wrong answer, as ``lab check`` finds;
 - no attack got through;
 - the memory of every unit is flat but for the requests that a replica keeps as evidence, and so are its descriptors;
-- the audit log has every act of the soak, and every refusal of an attacker who would publish: in an entry of its own,
+- the audit log has every act of the soak, and every refusal of an attacker who would publish: in its own entry,
   or counted as left out.
 
 Exit status 0 if all hold. The record is ``soak.json`` in the run's folder.
@@ -68,7 +68,7 @@ _FAULTS: tuple[tuple[str, str, Mapping[str, Any], float], ...] = (
 
 
 def attacks() -> list[Case]:
-    """Those that are refused in any lab, by a status and a reason of their own, and without waiting for a log."""
+    """Those that are refused in any lab, by a status and their own reason, and without waiting for a log."""
     refused = [case for case in (*KEYS, *TEXT) if case.status in {"INVALID_ARGUMENT", "PERMISSION_DENIED"}]
     return [case for case in refused if case.by != "ml-cluster-2-a"]
 

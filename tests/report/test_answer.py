@@ -103,7 +103,7 @@ def test_a_bench_says_what_the_gateway_costs_over_the_mesh(tmp_path: Path) -> No
         "Gateway +1.5 ms [1.5, 1.5] over mesh at 27 KB, 100 rps, p50 of 10 rounds."
     )
     late = bench_of(tmp_path, added, cells, paces={"gateway, 27 KB, 100 rps": LATE})
-    assert "at 27 KB, 500 rps, p50 of" in top_of([], [late]).sentence, "what is in doubt is no headline"
+    assert "at 27 KB, 500 rps, p50 of" in top_of([], [late]).sentence, "what is in doubt is not a headline"
     late = bench_of(tmp_path, added, cells, paces={f"mesh, {cell}": LATE for cell in cells})
     assert (
         "p50, not to be trusted: this machine was busy, try `lab bench topologies --rounds"

@@ -83,7 +83,7 @@ BAD = [
     ("idempotent: true\nhedge: {after: 2s}", "hedge.after", "2s is not shorter than the use case's timeout, 2s"),
     ("retries: {per_try: 3s}", "retries.per_try", "3s is not shorter than the use case's timeout, 2s; shorten it"),
     ("retries: {on: [internal], per_try: 1s}", "retries.per_try", "add 'unavailable' to 'on'"),
-    ("retries: {on: [aborted]}", "retries.on", "'aborted' is no status to try again after; known: unavailable"),
+    ("retries: {on: [aborted]}", "retries.on", "'aborted' is not a status to retry on; known: unavailable"),
     ("retries: {attempts: 1}", "retries.attempts", "1 is not a number of attempts; write a whole number from 2 to 5"),
     ("breaker: {}", "breaker", "bounds nothing; add one of 'requests', 'connections' and 'pending'"),
     ("outliers: {at_most: 0}", "outliers.at_most", "0 is not a percent; write a whole number from 1 to 100"),

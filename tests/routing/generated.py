@@ -15,7 +15,7 @@ from lab.routing.schema import CONTEXT_FIELDS
 REQUESTS_PER_TABLE = 200
 
 # Few values each, so that conditions often hold; and most look alike, so that none passes for another: by case, blanks
-# around, an accent, and the same accent as a character of its own.
+# around, an accent, and the same accent as its own character.
 VALUES = {field: ["a", "A", " a", "ä", "a\u0308", "b"] for field in CONTEXT_FIELDS}
 USERS = [
     "user-{}",

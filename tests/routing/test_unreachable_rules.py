@@ -17,7 +17,7 @@ VERSIONS = {f"v{number}": {"cluster": "c"} for number in range(1, 12)}
 
 
 def table(rules: list[dict[str, Any]], callers: list[str] | None = None) -> dict[str, Any]:
-    """Each rule leads to a version of its own, so that who matched can be told."""
+    """Each rule leads to its own version, so that who matched can be told."""
     use_case = {"callers": callers or CALLERS, "api": "ranking.v1", "timeout": "1s", "default": "m@v1", "rules": rules}
     return {"use_cases": {"A": use_case}, "models": {"m": {"versions": VERSIONS}}, "clusters": {}}
 

@@ -17,7 +17,7 @@ from lab.runtime.compose import image
 
 NAME = "inference-routing-lab"
 
-# A network namespace of its own begins with a loopback that is down, and with nothing else.
+# Its own network namespace begins with a loopback that is down, and with nothing else.
 IN_A_ROOM_WITHOUT_NETWORK = """
 import fcntl, os, socket, struct, subprocess, sys
 UP, GET, SET = 0x1, 0x8913, 0x8914
@@ -36,7 +36,7 @@ for target in ("lab-up", "lab-down"):
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What somebody has on a machine that the archive was carried to."""
     made = tmp_path_factory.mktemp("made")
-    environment = {**os.environ, "DOCKER_HOST": f"unix://{made}/nobody.sock"}  # the image has a test of its own
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{made}/nobody.sock"}  # the image has its own test
     subprocess.run(
         [str(CHECKOUT / "compose" / "bundle.sh"), sys.executable, str(made)],
         cwd=CHECKOUT,

@@ -1,4 +1,4 @@
-"""Drivers in containers of their own, each with a network of its own, share one run."""
+"""Drivers in containers of their own, each with its own network, share one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxies of others in containers: they have an image of their own, and route as on the process runtime."""
+"""Third-party proxies in containers: they have their own image, and route as on the process runtime."""
 
 from __future__ import annotations
 

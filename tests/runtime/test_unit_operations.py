@@ -158,16 +158,16 @@ def test_another_versions_replica_at_the_address_of_a_dead_one_answers_for_its_o
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [
-        ("kill", ("nobody",), r"'nobody' is no unit of this lab; there are control-plane, "),
-        ("pause", ("nobody",), r"'nobody' is no unit"),
+        ("kill", ("nobody",), r"'nobody' is not an unit of this lab; there are control-plane, "),
+        ("pause", ("nobody",), r"'nobody' is not an unit"),
         (
             "scale",
             ("ml-cluster-9", 2),
-            r"'ml-cluster-9' is no cluster of this lab; there are ml-cluster-1, ml-cluster-2",
+            r"'ml-cluster-9' is not a cluster of this lab; there are ml-cluster-1, ml-cluster-2",
         ),
         ("scale", ("ml-cluster-1", 0), r"scale ml-cluster-1: 0 replicas: use 1 or more"),
         ("replace", ("homepage", "ml-cluster-1"), r"replace homepage: is a caller, not a model replica"),
-        ("replace", ("ml-cluster-1-a", "ml-cluster-9"), r"'ml-cluster-9' is no cluster"),
+        ("replace", ("ml-cluster-1-a", "ml-cluster-9"), r"'ml-cluster-9' is not a cluster"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line_and_changes_nothing(

@@ -22,7 +22,7 @@ FRAME_HEAD_BYTES = 9
 
 
 async def outcome(listen: str) -> str:
-    """How a request ends on a connection of its own, sent once the server's settings are here, as gRPC does."""
+    """How a request ends on its own connection, sent once the server's settings are here, as gRPC does."""
     host, _, port = listen.rpartition(":")
     client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
     client.initiate_connection()

@@ -1,4 +1,4 @@
-"""Were replicas that failed left alone as the table says, and did further attempts go to other replicas?"""
+"""Were replicas that failed ejected as the table says, and did further attempts go to other replicas?"""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def _violation(record: Record, message: str) -> Violation:
 
 CHECKER = Checker(
     name=NAME,
-    question="Were replicas that failed left alone as the table says, and did further attempts go to other replicas?",
+    question="Were replicas that failed ejected as the table says, and did further attempts go to other replicas?",
     subject="a replica that is to be ejected, or a further attempt",
     claim=Claim.AVAILABILITY,
     check=check,

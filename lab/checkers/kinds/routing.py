@@ -94,7 +94,7 @@ def _objection(record: Record, kind: str, rules: Sequence[Rules]) -> str:
             f"{who} did not compute this answer: item {record.item_id!r} of user {record.user_id!r} scores "
             f"{proof!r}, not {record.score!r}"
         )
-    # Streams have a checker of their own; runs of earlier releases have no digest.
+    # Streams have their own checker; runs of earlier releases have no digest.
     if record.items_digest and not record.streamed:
         right = answer_digest(rules[0].api(record.use_case), record.model, record.version, record.user_id)
         if record.items_digest != right:

@@ -50,7 +50,7 @@ class Drawing {
     this.words = svg("g", { "aria-hidden": "true" });
     this.svg = svg("svg", { viewBox: `0 0 ${WIDTH} ${this.height}`, role: "group", "aria-label": `Topology ${plan.name}` },
       this.lines, this.places, this.words);
-    // All edges without traffic are two paths in a layer of their own: there may be thousands, which are painted once.
+    // All edges without traffic are two paths in their own layer: there may be thousands, which are painted once.
     this.still = svg("svg", { viewBox: `0 0 ${WIDTH} ${this.height}`, class: "still", "aria-hidden": "true" });
     for (const [kind, style] of [["payload", "edge"], ["asks", "edge asks"]]) {
       const paths = Object.keys(plan.edges).filter((name) => plan.edges[name] === kind).map((name) => this.edge(name, kind)?.path ?? "");

@@ -160,7 +160,7 @@ function hear(message) {
 }
 
 const data = document.querySelector("#data");
-if (data) { // a file of its own: what it shows is in it, and there is nobody to ask
+if (data) { // its own file: what it shows is in it, and there is nobody to ask
   store.lab = {};
   hear(JSON.parse(data.textContent));
   store.lab = { ...store.lab, saved: true, control: false };

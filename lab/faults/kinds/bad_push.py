@@ -58,7 +58,7 @@ class BadPush(FaultKind):
             cluster = self._cluster(context)
             return [unit.name for unit in context.state().plan.units if unit.cluster == cluster]
         if target not in _OFFERS:
-            raise InputError(f"{self.name}: {target!r} is no target; use {', '.join(_OFFERS)} or {MODEL}")
+            raise InputError(f"{self.name}: {target!r} is not a target; use {', '.join(_OFFERS)} or {MODEL}")
         control_plane = context.control_plane()
         if control_plane is None:
             raise InputError(f"{self.name} {target}: the control plane does not answer; heal or start it first")

@@ -38,7 +38,7 @@ class ControlPlaneLoss(FaultKind):
         """Returns all control planes that run, as each of them knows all there is to know."""
         del settings
         if target != CONTROL_PLANE:
-            raise InputError(f"{self.name}: {target!r} is no target; leave it out, or kill or pause {target}")
+            raise InputError(f"{self.name}: {target!r} is not a target; leave it out, or kill or pause {target}")
         running = [unit.name for unit in context.control_planes()]
         if not running:
             how = context.states().get(CONTROL_PLANE, "absent")

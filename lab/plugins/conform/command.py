@@ -108,7 +108,7 @@ def _form(header: str, *, envelope: bool) -> ByHeader:
 
 def _name(header: str) -> str:
     if not header or not header.isascii() or not header.replace("-", "").isalnum() or header != header.lower():
-        raise InputError(f"--header: {header!r} is no name of a gRPC header; write e.g. {HEADER}")
+        raise InputError(f"--header: {header!r} is not a name of a gRPC header; write e.g. {HEADER}")
     if header.startswith("grpc-") or header.endswith("-bin"):
         raise InputError(f"--header: {header!r} is reserved by gRPC; choose another name")
     return header

@@ -111,7 +111,7 @@ def _argv(option: str, text: str) -> list[str]:
 
 
 async def _run(argv: list[str]) -> None:
-    """Runs a command in a process group of its own, which ends with it.
+    """Runs a command in its own process group, which ends with it.
 
     Raises:
         UnitError: it cannot be started, fails, or takes too long; with its last line.

@@ -77,7 +77,7 @@ def signed(received: Received) -> bytes:
 
 
 class Model:
-    """A server on a port of its own, which it keeps when it is stopped and started again.
+    """A server on its own port, which it keeps when it is stopped and started again.
 
     Attributes:
         address: ``ip:port``.

@@ -22,7 +22,7 @@ _WITHIN_S = 15.0
 
 
 class RenderedProxy:
-    """One proxy, in a process of its own: see :mod:`lab.plugins.conform.controls._by_table`.
+    """One proxy, in its own process: see :mod:`lab.plugins.conform.controls._by_table`.
 
     Args:
         proxy: name of its renderer, or ``envoy``.

@@ -198,7 +198,7 @@ class Stage:
         return new
 
     def channel(self) -> grpc.aio.Channel:
-        """A channel with a connection of its own, which the check closes."""
+        """A channel with its own connection, which the check closes."""
         return self.target.channel()
 
     async def close(self) -> None:

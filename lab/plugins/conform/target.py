@@ -26,7 +26,7 @@ _UNLIMITED: tuple[tuple[str, int], ...] = (
     ("grpc.max_metadata_size", 1 << 20),
     ("grpc.absolute_max_metadata_size", 1 << 20),
     ("grpc.enable_http_proxy", 0),
-    ("grpc.use_local_subchannel_pool", 1),  # each channel has a connection of its own
+    ("grpc.use_local_subchannel_pool", 1),  # each channel has its own connection
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
 )
@@ -82,7 +82,7 @@ class Target:
         return cls(_of_this_machine(host), int(port), tls, ca, cert, key, name or ("" if _is_ip(host) else host))
 
     def channel(self) -> grpc.aio.Channel:
-        """A channel with a connection of its own."""
+        """A channel with its own connection."""
         if not self.tls:
             return grpc.aio.insecure_channel(self.address, options=_UNLIMITED)
         files = (read_bytes(each) if each else None for each in (self.ca, self.key, self.cert))

@@ -1,4 +1,4 @@
-"""The lab on Kubernetes: each caller with its resolver and its Envoy a pod, and every other unit a pod of its own.
+"""The lab on Kubernetes: each caller with its resolver and its Envoy a pod, and every other unit its own pod.
 
 Here belongs everything that knows Kubernetes; ``lab.roles`` decides which units there are.
 """

@@ -1,4 +1,4 @@
-"""Runs several load drivers that share a run, each in a pod of its own, as an indexed Job.
+"""Runs several load drivers that share a run, each in its own pod, as an indexed Job.
 
 This machine coordinates them: one process for each pod executes the driver in it, over the API server, and has its
 input and output.

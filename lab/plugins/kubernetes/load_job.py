@@ -39,7 +39,7 @@ def _job(name: str, count: int, caller: Pod, setting: Setting) -> Iterator[Manif
     spec: dict[str, Any] = {
         **pod_defaults(setting, CALLER),
         "restartPolicy": "Never",
-        # With one process namespace, the container's program is no init process, which ignores signals.
+        # With one process namespace, the container's program is not an init process, which ignores signals.
         "shareProcessNamespace": True,
         "topologySpreadConstraints": [
             {

@@ -72,7 +72,7 @@ def namespace(setting: Setting) -> Manifest:
 
 
 def workload(pod: Pod, setting: Setting, *, replicas: int = 1) -> Manifest:
-    """The controller of one pod: it has a name, a certificate and a command of its own.
+    """The controller of one pod: it has a name, a certificate and its own command.
 
     A control plane keeps its volume when its pod is replaced. All others are replaced at once, elsewhere if their node
     is lost.

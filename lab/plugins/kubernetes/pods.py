@@ -22,7 +22,7 @@ HELD = "/tmp/held"  # noqa: S108 (within the container)
 """File that keeps a unit from starting, in labs that ``lab`` attends to."""
 STARTED_VARIABLE = "LAB_STARTED"
 """The same, of the unit's own processes only, by which they are found among all of the pod."""
-# The unit is no container's first process: a kill would end the container, which the cluster starts again only after a
+# The unit is not the first process of its container: a kill would end the container, which the cluster restarts after a
 # pause that doubles with each end. A unit that ends by itself ends its container, though. A signal interrupts `wait`.
 ATTENDED = f"""
 trap 'ending=1; [ -z "$unit" ] || kill -TERM "$unit"' TERM
@@ -42,7 +42,7 @@ VOLUME = "data"
 _CERTIFICATE_FILES = ("cert.pem", "key.pem", "ca.pem", "term.json")
 _READABLE = 0o440  # by the group of the pod's processes
 _STARTED_WITHIN_S = 120
-# A check is a process of its own, and thirty callers have ninety containers. No address depends on whether a caller is
+# A check is its own process, and thirty callers have ninety containers. No address depends on whether a caller is
 # ready.
 _CHECKED_EVERY_S, _CALLER_CHECKED_EVERY_S = 10, 30
 _PORT_NAME = 15  # characters, at most
@@ -65,7 +65,7 @@ def template(pod: Pod, setting: Setting) -> dict[str, Any]:
         "spec": {
             **pod_defaults(setting, pod.main.role),
             "hostname": pod.name,
-            # With one process namespace, a unit is no init process, which ignores signals that it does not handle.
+            # With one process namespace, a unit is not an init process, which ignores signals that it does not handle.
             "shareProcessNamespace": True,
             "topologySpreadConstraints": [
                 {

@@ -394,7 +394,7 @@ class KubernetesRuntime(Runtime):
             return run_driver(self._api, self._name_of(caller), run, on_line, errors=errors, cancel_token=cancel_token)
 
     def endpoints_of_drivers(self, caller: str, endpoints: Endpoints) -> Endpoints:
-        """With the address of the caller's pod for its loopback, as each driver has a pod of its own."""
+        """With the address of the caller's pod for its loopback, as each driver has its own pod."""
         with errors_in_one_line("drivers"):
             pod = self._api.pods().get(caller)
         address = pod.status.podIP if pod is not None and pod.status is not None else None

@@ -1,6 +1,6 @@
 """Loads locustfiles. ``python -m lab.plugins.locust.locustfile_loader FILE`` prints what one defines, or the error.
 
-A locustfile is a program, so it runs in a process of its own.
+A locustfile is a program, so it runs in its own process.
 """
 
 from __future__ import annotations

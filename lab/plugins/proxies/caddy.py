@@ -33,7 +33,7 @@ class Caddy(Child):
     It has its listening socket from here, as from systemd. Of itself, it makes another one for each configuration: the
     connections that wait at the previous one are lost.
 
-    Each configuration is a server of its own. A connection that becomes one of HTTP/2 just after its server was asked
+    Each configuration is its own server. A connection that becomes one of HTTP/2 just after its server was asked
     to end is never asked to go (golang/go#81153), so that server passes its requests on to the current one.
     """
 

@@ -96,7 +96,7 @@ def routes_of(source: Source, parent: Manifest) -> Routes:
 
 
 def kubernetes_names(use_cases: Iterable[str]) -> dict[str, str]:
-    """Use case → a name of its own for its objects: ``continue-watching-ranking``."""
+    """Use case → its own name for its objects: ``continue-watching-ranking``."""
     found: dict[str, str] = {}
     for use_case in use_cases:
         plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", use_case).lower()

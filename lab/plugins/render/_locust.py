@@ -128,7 +128,7 @@ def _deployment(
 
 
 def locust_test(plan: Plan, table: RouteTable, setting: Setting) -> list[Manifest]:
-    """A test for the official operator of Locust, in a namespace of its own; nothing for a lab with certificates.
+    """A test for the official operator of Locust, in its own namespace; nothing for a lab with certificates.
 
     A ``LocustTest`` has no volumes, for a caller's certificate, and no security context, which the lab's namespace asks
     for.

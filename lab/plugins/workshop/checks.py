@@ -144,7 +144,7 @@ def check_bug(run: RunResult, *, at_most: float = 0.05) -> ExerciseResult:
     """Notebook 5: a bug that the checkers find, though few requests meet it."""
     wrong = run.misrouted / max(run.summary.ok, 1)
     if run.summary.failed:
-        return not_yet("Requests failed. A bug that everyone sees is no challenge: let all requests be answered.")
+        return not_yet("Requests failed. A bug that everyone sees is not a challenge: let all requests be answered.")
     if not run.misrouted:
         return not_yet("Every answer was right. Does your bug change a field that rules read?")
     if wrong > at_most:

@@ -38,7 +38,7 @@ class Guess:
         """Takes a guess; the form's button does so too.
 
         Raises:
-            InputError: a name is missing or unknown, or a guess is no number or not among the choices.
+            InputError: a name is missing or unknown, or a guess is not a number or not among the choices.
         """
         if set(guess) != set(self.names):
             raise InputError(f"guess for each of {', '.join(self.names)}")

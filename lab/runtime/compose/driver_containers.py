@@ -81,7 +81,7 @@ class DriverContainers:
         return status
 
     def run_several(self, on_line: Callable[[str], None], count: int) -> int:
-        """Runs drivers that share the run, each with a network of its own; returns their coordinator's exit status.
+        """Runs drivers that share the run, each with its own network; returns their coordinator's exit status.
 
         The coordinator is a process of this machine, which talks with each driver over its container's input and
         output.
@@ -142,7 +142,7 @@ class DriverContainers:
                 PLUGINS: plugins_in(self._folder),
             },
             cpu_shares=_CPU_SHARES,
-            # A volume of its own, which is removed with the container: the records survive if this process is killed.
+            # Its own volume, which is removed with the container: the records survive if this process is killed.
             mounts=[Mount(_RUNS, None), *certificates],
             **network,
         ) as container:

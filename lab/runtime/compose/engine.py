@@ -134,7 +134,7 @@ def compose(
         UnitError: the command failed; the reason is in one line.
     """
     lines: list[str] = []
-    # In a session of its own, as a terminal's Ctrl-C would reach it a second time.
+    # In its own session, as a terminal's Ctrl-C would reach it a second time.
     with subprocess.Popen(
         [*_dies_with_parent(), "docker", "compose", *arguments],
         env={**os.environ, **environment},

@@ -1,7 +1,7 @@
-"""The image of all containers, and that of proxies of others, which is larger.
+"""The image of all containers, and that of third-party proxies, which is larger.
 
 Its tag is a hash of everything in it, so a container always runs the checkout's code. After a change the next lab
-builds a new image, which takes seconds, as the packages are in a layer of their own.
+builds a new image, which takes seconds, as the packages are in their own layer.
 """
 
 from __future__ import annotations

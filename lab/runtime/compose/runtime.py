@@ -284,7 +284,7 @@ class ComposeRuntime(Runtime):
             return drivers.run_one(on_line, pod[f"{caller}-pod"]) if count == 1 else drivers.run_several(on_line, count)
 
     def endpoints_of_drivers(self, caller: str, endpoints: Endpoints) -> Endpoints:
-        """With the pod's own address for its loopback, as each driver has a network of its own."""
+        """With the pod's own address for its loopback, as each driver has its own network."""
         return endpoints.from_another_pod(document.hosts_of(self._file.read_text())[caller])
 
     def kill_driver(self, run: Path) -> None:

@@ -1,6 +1,6 @@
 """Addresses and paths in a lab of containers.
 
-Every pod has an address of its own in the lab's network, and uses the same port numbers as every other pod. The
+Every pod has its own address in the lab's network, and uses the same port numbers as every other pod. The
 engine publishes each port on this machine's loopback.
 """
 
@@ -37,7 +37,7 @@ class ComposeSite(PodSite):
         Raises:
             UnitError: the network is full.
         """
-        del group  # each replica has an address of its own
+        del group  # each replica has its own address
         number = number or USUAL_PORTS[name]
         host = self._host(pod or unit)
         return Port(

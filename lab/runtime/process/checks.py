@@ -61,5 +61,5 @@ def _file_watches() -> int:
 
 def _target(link: Path) -> str:
     with suppress(OSError):  # closed meanwhile
-        return os.readlink(link)  # noqa: PTH115 (it is no path)
+        return os.readlink(link)  # noqa: PTH115 (it is not a path)
     return ""

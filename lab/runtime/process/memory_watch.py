@@ -35,7 +35,7 @@ def ceiling_mb() -> int:
     """The memory ceiling of each unit, MB, by :data:`CEILING`.
 
     Raises:
-        InputError: it is no whole number from 64 to 1,000,000.
+        InputError: it is not a whole number from 64 to 1,000,000.
     """
     text = os.environ.get(CEILING, str(_DEFAULT_MB))
     if not (re.fullmatch("[0-9]{1,9}", text) and _LEAST_MB <= int(text) <= _MOST_MB):

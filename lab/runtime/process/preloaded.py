@@ -63,7 +63,7 @@ def _write(place: range, text: str, end: bytes = b"\0") -> None:
 
 
 def _detach(log: str) -> None:
-    """Gives this process a session of its own, and the log for its output."""
+    """Gives this process its own session, and the log for its output."""
     os.setsid()
     for number, file, flags in ((0, os.devnull, os.O_RDONLY), (1, log, os.O_WRONLY | os.O_APPEND)):
         opened = os.open(file, flags)

@@ -1,4 +1,4 @@
-"""Starts the processes of units, each in a session of its own.
+"""Starts the processes of units, each in its own session.
 
 Imports are most of what a Python unit costs to start. Several that start together are forked from one process that has
 imported what they need; see :mod:`lab.runtime.process.preloaded`.

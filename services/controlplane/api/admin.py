@@ -173,7 +173,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
                     message.left_behind.extend(_nodes(subscribers, subscribers.behind_by_now))
             events.put_nowait(message)
 
-        # A task of its own, so that a caller that disconnects does not interrupt the publish.
+        # Its own task, so that a caller that disconnects does not interrupt the publish.
         task = asyncio.create_task(
             self._publisher.publish(
                 table_after,

@@ -36,12 +36,12 @@ METHODS = (
 """Paths of the RPCs that change something."""
 
 # Refused callers must not be able to fill the disk, nor hide one another: each identity has so many refusals a period.
-# The last of a period says that more are left out. An entry of its own says how many were: every few seconds, so that a
+# The last of a period says that more are left out. Its own entry says how many were: every few seconds, so that a
 # process that is killed loses few of them, or else the next refusal that is stored.
 _MOST_REFUSALS, _WITHIN_S = 60, 60.0
 REPORT_EVERY_S = 5.0
 """Between two entries that count an identity's refusals which were left out."""
-# Identities with a period of their own. All others share one: in plaintext an identity is an address.
+# Identities with their own period. All others share one: in plaintext an identity is an address.
 _MOST_IDENTITIES = 256
 _OTHERS = "others"
 

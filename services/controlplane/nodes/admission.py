@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_STREAMS = 64
-"""Streams of one identity, or of one node where none is proved. Each process of a caller is a node of its own."""
+"""Streams of one identity, or of one node where none is proved. Each process of a caller is its own node."""
 
 _MAX_REFUSED = 256
 _READ_EVERY_S = 1.0  # of the registry, in which another control plane may have admitted a node

@@ -235,7 +235,7 @@ class DeltaStream(NodeStream):
             self._removals = []
         if self._offer is not None:
             generation_of_offer, corrupt = self._offer
-            # It is no part of the state, so its refusal leaves nothing outstanding.
+            # It is not part of the state, so its refusal leaves nothing outstanding.
             result.append(self._message(CLUSTER, generation_of_offer, corrupt, tracked=False))
             self._offer = None
         self._progress.update(generation)
@@ -287,7 +287,7 @@ class DeltaStream(NodeStream):
             return "" if name in _EXTENSIONS else "there is no such filter"
         key = _key(type_url, name)
         if not is_routing_key(key) or (type_url == CLUSTER and not names.is_name_of(name, key)):
-            return "which is no routing key"
+            return "which is not a routing key"
         if key not in self._keys:
             if len(self._unknown) >= _MAX_UNKNOWN:
                 return f"{_MAX_UNKNOWN} names that lead nowhere are enough"

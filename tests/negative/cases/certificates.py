@@ -20,7 +20,7 @@ _DOORS = (
     ("proxyless", "control-plane"),
     ("proxyless", MODEL),
 )
-# What is asked of units that are no models and do not stand before one.
+# What is asked of units that are not models and do not stand before one.
 _OTHERS = {
     "control-plane": ("/control.v1.Admin/GetStatus", b""),
     "homepage-resolver": (

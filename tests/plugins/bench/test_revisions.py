@@ -19,7 +19,7 @@ RECORDED = Path(__file__).with_name("revisions-recorded.json")
 def made(
     rounds: int, *, scatter: float = 0.02, new: float = 1.0, again: float = 1.0, seed: int = 1
 ) -> list[list[float]]:
-    """Rounds of a figure, each at a speed of its own, as machines drift."""
+    """Rounds of a figure, each at its own speed, as machines drift."""
     draw = Random(seed)  # noqa: S311 (no secret)
     speeds = [math.exp(draw.gauss(0, 0.2)) for _ in range(rounds)]
     return [[by * speed * math.exp(draw.gauss(0, scatter)) for by in (1.0, new, again)] for speed in speeds]

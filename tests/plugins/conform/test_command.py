@@ -193,7 +193,7 @@ def test_an_address_that_is_none_or_elsewhere_is_refused(address: str, words: st
     ("options", "words"),
     [
         (("--checks", "sparkle"), "check 'sparkle' is not known; there are cancellation,"),
-        (("--header", "X Y"), "--header: 'X Y' is no name"),
+        (("--header", "X Y"), "--header: 'X Y' is not a name"),
         (("--header", "grpc-key"), "is reserved by gRPC"),
         (("--header", "x-key", "--envelope"), "a gateway reads no routing header"),
         (("--envelope", "--checks", "duplex"), "duplex is for proxies that route on a header; leave --envelope out"),

@@ -14,7 +14,7 @@ _MARK = "LAB_FAKE_POD"
 
 
 class LocalPods(NoKubelet):
-    """Each pod counts as running at once; what is executed in it has a folder of its own for ``/runs``."""
+    """Each pod counts as running at once; what is executed in it has its own folder for ``/runs``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

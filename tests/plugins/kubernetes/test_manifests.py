@@ -166,8 +166,14 @@ def _remove(made: list[Manifest], kind: str, name: str) -> None:
 Break = Callable[[list[Manifest]], Any]
 BROKEN: dict[str, tuple[Break, str]] = {
     "unknown field": (lambda m: _set(_pod(m), "hostnames", "x"), "hostnames"),
-    "unknown resource": (lambda m: _set(_caller(m)["resources"]["limits"], "memroy", "1Gi"), "memroy is no resource"),
-    "misspelt quantity": (lambda m: _set(_caller(m)["resources"]["limits"], "memory", "1 GB"), "1 GB is no quantity"),
+    "unknown resource": (
+        lambda m: _set(_caller(m)["resources"]["limits"], "memroy", "1Gi"),
+        "memroy is not a resource",
+    ),
+    "misspelt quantity": (
+        lambda m: _set(_caller(m)["resources"]["limits"], "memory", "1 GB"),
+        "1 GB is not a quantity",
+    ),
     "request over limit": (lambda m: _set(_caller(m)["resources"]["requests"], "cpu", "2"), "more cpu than its limit"),
     "no memory limit": (lambda m: _caller(m)["resources"]["limits"].pop("memory"), "limits name no memory"),
     "no image": (lambda m: _caller(m).pop("image"), "no image"),
@@ -192,9 +198,9 @@ BROKEN: dict[str, tuple[Break, str]] = {
         lambda m: _set(_service(m, "gateway-replicas")["ports"][0], "port", 80),
         "is not turned into grpc",
     ),
-    "port 70000": (lambda m: _set(_caller(m)["ports"][0], "containerPort", 70_000), "70000 is no port"),
-    "port name with an underscore": (lambda m: _set(_caller(m)["ports"][0], "name", "g_rpc"), "is no port name"),
-    "port name of 16 letters": (lambda m: _set(_caller(m)["ports"][0], "name", "g" * 16), "is no port name"),
+    "port 70000": (lambda m: _set(_caller(m)["ports"][0], "containerPort", 70_000), "70000 is not a port"),
+    "port name with an underscore": (lambda m: _set(_caller(m)["ports"][0], "name", "g_rpc"), "is not a port name"),
+    "port name of 16 letters": (lambda m: _set(_caller(m)["ports"][0], "name", "g" * 16), "is not a port name"),
     "same port twice": (
         lambda m: _pod(m)["initContainers"][0]["ports"].append(_caller(m)["ports"][0]),
         "port grpc is there 2 times",
@@ -219,7 +225,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "old API version": (lambda m: _set(found(m, "Deployment", "homepage"), "apiVersion", "apps/v1beta1"), "apiVersion"),
     "mount of no volume": (
         lambda m: _set(_caller(m)["volumeMounts"][0], "name", "nothing"),
-        "mounts nothing, which is no volume",
+        "mounts nothing, which is not a volume",
     ),
     "volume that nobody mounts": (
         lambda m: _pod(m)["volumes"].append({"name": "idle", "emptyDir": {}}),
@@ -256,7 +262,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
         lambda m: _set(_caller(m)["readinessProbe"]["exec"], "command", ["healthcheck", "grpc", "9999"]),
         "where the container does not listen",
     ),
-    "sidecar that is none": (lambda m: _pod(m)["initContainers"][0].pop("restartPolicy"), "is no sidecar"),
+    "sidecar that is none": (lambda m: _pod(m)["initContainers"][0].pop("restartPolicy"), "is not a sidecar"),
     "sidecar without startup probe": (
         lambda m: _pod(m)["initContainers"][0].pop("startupProbe"),
         "traffic would not wait",
@@ -280,7 +286,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "variables of Services": (lambda m: _pod(m).pop("enableServiceLinks"), "gets variables of other Services"),
     "missing service account": (lambda m: _remove(m, "ServiceAccount", "caller"), "service account caller is not"),
     "undefined variable": (lambda m: _caller(m)["args"].append("$(NODE)"), "uses the variable NODE"),
-    "subdomain without service": (lambda m: _remove(m, "Service", "gateway-replicas"), "is no headless Service"),
+    "subdomain without service": (lambda m: _remove(m, "Service", "gateway-replicas"), "is not a headless Service"),
     "spread of other pods": (
         lambda m: _set(
             _pod(m)["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"], "lab.internal/group", "x"

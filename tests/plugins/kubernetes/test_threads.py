@@ -1,4 +1,4 @@
-"""Several drivers ask the API server at the same time, each in a thread of its own."""
+"""Several drivers ask the API server at the same time, each in its own thread."""
 
 from __future__ import annotations
 

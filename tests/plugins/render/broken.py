@@ -98,7 +98,7 @@ ISTIO = [
     ),
     Broken("a destination without a host", "VirtualService", (*_HTTP, "route", 0, "destination", "host"), DELETE),
     Broken("a weight as text", "VirtualService", (*_HTTP, "route", 0, "weight"), "half"),
-    Broken("a port as a number of its own", "VirtualService", (*_HTTP, "route", 0, "destination", "port"), 9000),
+    Broken("a port as its own number", "VirtualService", (*_HTTP, "route", 0, "destination", "port"), 9000),
     Broken("an unknown field of retries", "VirtualService", (*_HTTP, "retries", "budget"), 20),
     Broken("headers to set as a list", "VirtualService", (*_HTTP, "headers"), {"request": {"set": ["x-routing-key"]}}),
     Broken("an unknown protocol's mode of TLS", "DestinationRule", (*_POLICY, "tls", "mode"), "MTLS"),
@@ -143,7 +143,7 @@ LINKERD = [
     Broken("a Service without ports", "Service", ("spec", "ports"), []),
     Broken("an unknown field of a Service", "Service", ("spec", "backends"), []),
     Broken("a port name that is too long", "Service", ("spec", "ports", 0, "name"), "grpc-of-the-models"),
-    Broken("an annotation that is no text", "GRPCRoute", ("metadata", "annotations"), {"retry.linkerd.io/limit": 2}),
+    Broken("an annotation that is not text", "GRPCRoute", ("metadata", "annotations"), {"retry.linkerd.io/limit": 2}),
 ]
 _SERVICE = ("services", 0)
 _ROUTE = (*_SERVICE, "routes", 0)

@@ -41,7 +41,7 @@ def bench(
     as_json: Json = False,
     **options: str,
 ) -> None:
-    """Measure claims about cost against their yardsticks, in a lab of its own.
+    """Measure claims about cost against their yardsticks, in its own lab.
 
     Exit status 1 if a claim does not hold; 2 if one is undecided (its interval holds the bound, the driver was
     late, the A/A control disagrees) or a trial failed. Ctrl-C ends the rounds, and keeps what was measured.

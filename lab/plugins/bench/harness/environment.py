@@ -1,4 +1,4 @@
-"""The environment a bench runs in: a lab of its own that is up, and units started beside it as yardsticks."""
+"""The environment a bench runs in: its own lab that is up, and units started beside it as yardsticks."""
 
 from __future__ import annotations
 

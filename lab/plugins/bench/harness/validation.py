@@ -270,7 +270,7 @@ def _point(
 
 @contextmanager
 def _service_times(environment: Environment) -> Iterator[None]:
-    """Models with service times and queues. Each replica has a seed of its own: equal draws would make them one."""
+    """Models with service times and queues. Each replica has its own seed: equal draws would make them one."""
     with ExitStack() as stack:
         for number, address in enumerate(environment.replicas(CLUSTER), start=1):
             behaviour = stub_pb2.Behaviour(

@@ -52,7 +52,7 @@ class SyntheticDeployment:
 
 
 def generate(*, clusters: int, callers: int, use_cases: int, seed: int = 1, port: int = 0) -> SyntheticDeployment:
-    """Generates a deployment. Each replica has an address of its own in 127.0.0.0/8, and all have the same port.
+    """Generates a deployment. Each replica has its own address in 127.0.0.0/8, and all have the same port.
 
     Raises:
         InputError: a number is out of range.

@@ -160,7 +160,7 @@ def _build(folder: Path, commit: str) -> None:
 
 
 def _run(command: Sequence[str | Path], folder: Path, more: dict[str, str]) -> tuple[int, str, str]:
-    """Runs a command in a session of its own, so that Ctrl-C reaches it only from here, and it cleans up first."""
+    """Runs a command in its own session, so that Ctrl-C reaches it only from here, and it cleans up first."""
     environment = {name: value for name, value in os.environ.items() if not _OURS.match(name)} | more
     with subprocess.Popen(
         command,

@@ -209,5 +209,5 @@ class _Round:
             raise self._seen[key]
         value = figure.pick(self._seen[key])
         if not (math.isfinite(value) and value > 0):
-            raise UnitError(f"{value:g} {figure.unit} is no measurement above 0")
+            raise UnitError(f"{value:g} {figure.unit} is not a measurement above 0")
         return value

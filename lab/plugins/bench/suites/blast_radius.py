@@ -42,7 +42,7 @@ def run(
         notes=[
             (
                 f"n = {rounds} rounds, {requests:,} requests: each caller sends {RATE:g} rps by each topology, "
-                "Poisson arrivals, by a driver of its own"
+                "Poisson arrivals, by its own driver"
             ),
             f"{STEADY_S:g} s without faults before each fault, which lasts {HOLD_S:g} s",
             f"evidence: {runs.folder}",

@@ -119,7 +119,7 @@ def measure_costs(
 def measure_costs_now(
     say: Callable[[str], None], payload_bytes: int, rounds: int, topologies: Sequence[str] = ()
 ) -> Costs:
-    """Measures costs in a lab of its own, and keeps the result in a folder that :func:`read_costs` reads."""
+    """Measures costs in its own lab, and keeps the result in a folder that :func:`read_costs` reads."""
     with open_environment(say) as environment:
         found = environment.recorded(lambda: measure_costs(environment, [payload_bytes], rounds, topologies), rounds)
     folder = new_run_folder(CHECKOUT / "runs" / "bench")

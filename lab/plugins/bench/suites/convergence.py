@@ -63,7 +63,7 @@ clusters:
 
 
 def run(outer: Environment, rounds: int) -> BenchResult:
-    """Publishes repeatedly in a lab of its own while a client probes every sidecar and gateway."""
+    """Publishes repeatedly in its own lab while a client probes every sidecar and gateway."""
     publishes = max(rounds, PUBLISHES)
     with open_small_environment(outer.say, _SPEC, _ROUTES) as inner:
         samples = uvloop.run(_measure(inner.within(outer), publishes))

@@ -36,7 +36,7 @@ _NS_PER_MS = 1e6
 
 
 def run(environment: Environment, rounds: int) -> BenchResult:
-    """Publishes a large table to a control plane of its own, then changes one use case after the other."""
+    """Publishes a large table to its own control plane, then changes one use case after the other."""
     changes = max(rounds, CHANGES)
     address = environment.address("large-control-plane")
     registry = environment.path("large-control-plane", "registry.sqlite")

@@ -64,7 +64,7 @@ LOAD_POINT = LoadPoint(400, rate=100, requests=30)
 
 
 def aa(environment: Environment, rounds: int) -> BenchResult:
-    """Measures ``direct`` twice a round, and takes every ``rounds`` rounds as a run of its own."""
+    """Measures ``direct`` twice a round, and takes every ``rounds`` rounds as its own run."""
     endpoints = environment.state.plan.clients[CALLER]
     variants = [Variant(name, DIRECT, endpoints) for name in (DIRECT, AGAIN)]
     measured = measure(environment, variants, [LOAD_POINT], RUNS * rounds, measured_twice=(DIRECT, AGAIN))

@@ -1,4 +1,4 @@
-"""An Envoy of its own: all that a table of routes may ask for, in files of xDS that Envoy watches."""
+"""Its own Envoy: all that a table of routes may ask for, in files of xDS that Envoy watches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each key has a model of its own."""
+"""Each key has its own model."""
 
 from __future__ import annotations
 

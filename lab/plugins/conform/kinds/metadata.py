@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lab.plugins.conform.stage import Stage
 
 _KEY = "conform-metadata.v1"
-# Names of the upstream test; a binary value that is no text, and two values of one name.
+# Names of the upstream test; a binary value that is not text, and two values of one name.
 _SENT: tuple[tuple[str, str | bytes], ...] = (
     ("x-grpc-test-echo-initial", "test_initial_metadata_value"),
     ("x-grpc-test-echo-trailing-bin", b"\xab\xab\xab\x00\xff"),
