@@ -8,7 +8,7 @@ from pathlib import Path
 
 from docs.examples import own_command
 from lab.lab import Lab
-from tests.lab_command import LAB
+from tests.lab_command import LAB, run_lab
 
 
 def installed(folder: Path, name: str) -> dict[str, str]:
@@ -41,3 +41,16 @@ def test_a_name_of_the_labs_is_refused(tmp_path: Path) -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "lab: command 'up' from outside has the name of one of the lab's; rename it\n"
+
+
+def test_it_may_have_a_name_of_two_words(tmp_path: Path) -> None:
+    done = run(installed(tmp_path, "callers list"), "callers", "list", "--help")
+
+    assert done.returncode == 0
+    assert "Usage: lab callers list" in done.stdout
+
+
+def test_one_that_judges_runs_says_by_status_3_that_it_could_not() -> None:
+    for mistake in (["--clusters", "0"], ["--plugin", "/nonexistent.py"]):
+        assert run_lab(None, "scale", *mistake).returncode == 3
+    assert run_lab(None, "capacity", "--payload", "none").returncode == 1

@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from lab.errors import InputError
 from lab.measure.compare import exactly, median
 from lab.measure.control import control
 from lab.plugins.bench.harness import bench
-from lab.plugins.bench.harness.bench import BENCHES, ROUNDS, Bench, measure
+from lab.plugins.bench.harness.bench import BENCHES, ROUNDS, Bench, benches_named, measure
 from lab.plugins.bench.harness.environment import Environment
 from lab.plugins.bench.harness.metronome import LATE_MS, Beats, metronome, p99_of
 from lab.plugins.bench.harness.result import BenchResult, Claim, State
@@ -93,6 +94,18 @@ def test_a_metronome_counts_how_late_it_is() -> None:
     assert p99_of([0.001] * 99 + [0.5]) == 500.0
     assert p99_of([0.001] * 199 + [0.5]) == 1.0
     assert p99_of([]) == 0.0
+
+
+def test_a_group_is_all_that_is_part_of_it_and_an_arm_is_itself() -> None:
+    names = {group: [each.name for each in benches_named(group)] for group in ("trust", "encodings", "aa")}
+
+    assert names == {
+        "trust": ["aa", "driver", "known-delay", "second-opinion"],
+        "encodings": ["encodings", "multiplexing"],
+        "aa": ["aa"],
+    }
+    with pytest.raises(InputError, match="'sockets' is not known"):
+        benches_named("sockets")
 
 
 def test_too_few_rounds_are_named_with_the_number_that_tells() -> None:
