@@ -6,10 +6,11 @@ The request log has one line of JSON a request, written in batches to cost reque
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,7 +23,7 @@ from google.protobuf import text_format
 from lab.errors import LabError
 from lab.plain_text import printable
 from lab.transport import tracing
-from lab.transport.handlers import failure_of, with_behaviour
+from lab.transport.handlers import failure_of, kind_of, with_behaviour
 from lab.transport.security import peer_identity
 
 if TYPE_CHECKING:
@@ -235,17 +236,26 @@ class Audited(grpc.aio.ServerInterceptor):
         methods: paths of the RPCs to record, ``/control.v1.Admin/Publish``. Each takes one request.
         journal: stores the acts.
         describe: summary of a request; its text form by default.
+        all_refusals: also records each call of any other RPC that ends with PERMISSION_DENIED. It costs each call a
+            moment, so not on the data path.
     """
 
     def __init__(
-        self, unit: str, methods: Collection[str], journal: Journal, describe: Summarise | None = None
+        self,
+        unit: str,
+        methods: Collection[str],
+        journal: Journal,
+        describe: Summarise | None = None,
+        *,
+        all_refusals: bool = False,
     ) -> None:
         self._unit, self._methods, self._journal = unit, frozenset(methods), journal
+        self._all_refusals = all_refusals
         self._describe = describe or in_one_line
 
     def refused(self, method: str, context: Context, code: grpc.StatusCode, reason: str) -> None:
         """Records a caller that was refused before its request was read, if it is refused for its identity."""
-        if method in self._methods and code is grpc.StatusCode.PERMISSION_DENIED:
+        if (method in self._methods or self._all_refusals) and code is grpc.StatusCode.PERMISSION_DENIED:
             self._journal.refused(self._act(method, context, ""), reason)
 
     async def intercept_service(
@@ -256,11 +266,32 @@ class Audited(grpc.aio.ServerInterceptor):
         """See gRPC."""
         handler: Any = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method not in self._methods:
-            return handler  # type: ignore[no-any-return]
+        if handler is None:
+            return None
+        if method not in self._methods:
+            return with_behaviour(handler, self._watched(method, handler)) if self._all_refusals else handler
         if handler.response_streaming:
             return with_behaviour(handler, self._streaming(method, handler.unary_stream))
         return with_behaviour(handler, self._unary(method, handler.unary_unary))
+
+    def _watched(self, method: str, handler: Any) -> Any:
+        behave = getattr(handler, kind_of(handler))
+
+        async def one(request: Any, context: Context) -> Any:
+            try:
+                return await behave(request, context)
+            finally:
+                self.refused(method, context, context.code(), str(context.details()))
+
+        async def several(request: Any, context: Context) -> AsyncIterator[Any]:
+            try:
+                async with aclosing(behave(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+            finally:
+                self.refused(method, context, context.code(), str(context.details()))
+
+        return several if inspect.isasyncgenfunction(behave) else one
 
     def _unary(self, method: str, handle: Any) -> Any:
         async def behaviour(request: Any, context: Context) -> Any:

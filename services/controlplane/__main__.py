@@ -100,7 +100,7 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     publisher.restore()
     expose_metrics(publisher)
     audit_log = AuditLog(registry)
-    audited = Audited("control-plane", METHODS, audit_log, described)
+    audited = Audited("control-plane", METHODS, audit_log, described, all_refusals=True)
     admission = Admission(registry, arguments.nodes)
     admitted = admits(rules=arguments.rules_for, xds=arguments.xds_for, load_reports=arguments.load_reports_from)
     server, _ = new_server(keepalive=True, admits=admitted, audit=audited)

@@ -15,6 +15,8 @@ from typing import Any
 
 import grpc
 import pytest
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from lab.errors import LabError
 from lab.lab import Lab
@@ -276,7 +278,7 @@ class TestAudit:
         assert "revision 999 does not exist" in refused["reason"]
 
     @pytest.mark.parametrize("unit", ["homepage", "homepage-sidecar", "gateway-1", "ml-cluster-1-a"])
-    def test_every_other_units_attempt_to_change_something_is_refused_and_logged(self, lab: Lab, unit: str) -> None:
+    def test_every_other_units_attempt_at_what_it_may_not_do_is_refused_and_logged(self, lab: Lab, unit: str) -> None:
         revision = lab.routes.show().revision
         with (
             open_blocking_channel(lab.endpoints().control_plane, as_unit(lab, unit)) as channel,
@@ -288,6 +290,7 @@ class TestAudit:
                 "Publish": lambda: next(admin.Publish(admin_pb2.PublishRequest())),
                 "PublishChange": lambda: next(admin.PublishChange(admin_pb2.PublishChangeRequest())),
                 "Rollback": lambda: next(admin.Rollback(admin_pb2.RollbackRequest(revision=1))),
+                "GetStatus": lambda: admin.GetStatus(admin_pb2.GetStatusRequest()),
                 "Offer": lambda: faults.Offer(faults_pb2.OfferRequest()),
                 "Restate": lambda: faults.Restate(faults_pb2.RestateRequest()),
                 "SetBehaviour": lambda: control.SetBehaviour(stub_pb2.Behaviour(error_rate=1)),
@@ -297,6 +300,12 @@ class TestAudit:
                 code, reason = refusal(attempt)
                 assert code is grpc.StatusCode.PERMISSION_DENIED
                 assert reason.endswith("for the operator only")
+            node = base_pb2.Node(id="search-sidecar", cluster="search")
+            ads = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+            asked = iter([discovery_pb2.DeltaDiscoveryRequest(node=node)])
+            code, _ = refusal(lambda: next(ads.DeltaAggregatedResources(asked)))
+            assert code is grpc.StatusCode.PERMISSION_DENIED
+            attempts["DeltaAggregatedResources"] = lambda: None
 
         who = Identities(lab.folder).certificates([unit])[unit].uri
 

@@ -93,7 +93,7 @@ class NodeStream(ABC):
         refusal = printable(request.error_detail.message, MAX_CHARACTERS) if request.HasField("error_detail") else None
         generation = self._progress.answered(request.response_nonce, refusal, of_all=of_all)
         if refusal is not None:
-            log.error("%r refused generation %d: %r", self.subscriber.node, generation, refusal)
+            log.error("%r refused generation %d: %.300r", self.subscriber.node, generation, refusal)
         return refusal is None
 
     def _forget(self, type_url: str, name: str) -> None:
