@@ -76,6 +76,8 @@ chromium:        ## Install Chromium, for tests of pages
 $(SETUP):
 	@.ci/setup $@
 
+# They only compute: a third worker would find nothing free.
+test-unit: WORKERS = 2
 test-unit: $(VENV)/with-dev  ## Run the tests that start no server and no process
 	@$(BIN)/pytest tests -n $(WORKERS) -m unit $(ARGS)
 
@@ -143,7 +145,7 @@ bench-since: $(VENV)/ready  ## Compare this checkout's speed and memory with REV
 	@$(BIN)/lab bench since $(REV) $(ARGS)
 
 bench-since-planted: $(VENV)/with-dev  ## Plant slowdowns in a copy of this checkout, which lab bench since must find
-	@$(BIN)/python -m tests.bench.planted_slowdowns $(ARGS)
+	@$(BIN)/python -m tests.plugins.bench.planted_slowdowns $(ARGS)
 
 console: $(VENV)/ready  ## Start the lab, and show it live in the browser, where a click breaks a unit; Ctrl-C ends the page
 	@$(LAB) up --runtime $(RUNTIME)

@@ -5,8 +5,10 @@ Units of tests are processes, also where a Docker engine answers; tests that are
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -28,6 +30,9 @@ from tests.missing import missing
 from tests.postgresql import Server, programs, running_server
 
 _LOG_LINES = 40
+
+# jsonschema's own checkers of IRIs, which no schema here asks for, take a second to import.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None: cannot be imported
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,6 +60,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Gives each test its tier, and lets those that take long begin first."""
     tiers.mark(items)
     items.sort(key=lambda item: place_of(item.nodeid))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Without garbage collection, which would look again and again at what stays, and later leaves that out."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

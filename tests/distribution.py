@@ -9,11 +9,11 @@ from xdist.scheduler import LoadScopeScheduling
 LONG_ONES_FIRST = (
     "e2e",
     "notebooks",
-    "bench",
+    "plugins/bench",
     "test_docs.py",
     "runtime",
     "docs",
-    "workshop",
+    "plugins/workshop",
     "faults",
     "negative",
     "scenarios",
@@ -34,7 +34,10 @@ _SCOPES = (
         re.compile(r"tests/runtime/test_(?:faults|unit_operations)\.py::.*\[(process|compose)\b.*"),
         r"a lab to break, \1",
     ),
-    (re.compile(r"tests/bench/test_(?:balancing|benches|blast_radius|resolver|streaming)\.py::.*"), "the benches' lab"),
+    (
+        re.compile(r"tests/plugins/bench/test_(?:benches|blast_radius)\.py::.*"),
+        "the benches' lab",
+    ),
     (re.compile(r"tests/notebooks/test_notebooks\.py::.*"), r"\g<0>"),
 )
 """Which tests go together, unless it is those of a module, as a rule: pattern of their ids → name, from the match."""
@@ -42,8 +45,8 @@ _SCOPES = (
 
 def place_of(nodeid: str) -> int:
     """Where in the order a test belongs."""
-    room = re.split("/|::", nodeid.removeprefix("tests/"), maxsplit=1)[0]
-    return LONG_ONES_FIRST.index(room) if room in LONG_ONES_FIRST else len(LONG_ONES_FIRST)
+    rooms = (number for number, room in enumerate(LONG_ONES_FIRST) if re.match(f"tests/{room}(/|::)", nodeid))
+    return next(rooms, len(LONG_ONES_FIRST))
 
 
 class ByLab(LoadScopeScheduling):  # type: ignore[misc]  # xdist carries no types

@@ -19,8 +19,8 @@ def test_every_named_folder_and_module_exists() -> None:
         ("tests/runtime/test_unit_operations.py::test_it[process]", "a lab to break, process"),
         ("tests/runtime/test_faults.py::test_it[compose-kill]", "a lab to break, compose"),
         ("tests/runtime/test_bundle.py::test_it", "tests/runtime/test_bundle.py"),
-        ("tests/bench/test_resolver.py::test_it", "the benches' lab"),
-        ("tests/bench/test_aa.py::test_it", "tests/bench/test_aa.py"),
+        ("tests/plugins/bench/test_blast_radius.py::test_it", "the benches' lab"),
+        ("tests/plugins/bench/test_trust.py::test_it", "tests/plugins/bench/test_trust.py"),
         ("tests/notebooks/test_notebooks.py::test_it[4]", "tests/notebooks/test_notebooks.py::test_it[4]"),
     ],
 )

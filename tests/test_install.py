@@ -31,7 +31,7 @@ NEEDS |= {"services/controlplane/registry/postgres.py": "postgres"}
 NEEDS |= {
     "lab/plugins/render/grafana.py": "grafana",
     "lab/testing.py": "testing",
-    "lab/workshop/": "notebooks",
+    "lab/plugins/workshop/": "notebooks",
     "lab/plugins/kubernetes/": "kubernetes",
 }
 # What comes along with Jinja, Pydantic, Docker's client, Locust, ipykernel and lightkube.

@@ -32,27 +32,31 @@ TESTS = CHECKOUT / "tests"
 _SERVER = """
 aiohttp.web asyncio.base_events asyncio.streams.start_ asyncio.subprocess grpc.aio._server.server grpc.server
 http.server multiprocessing nbclient socket socketserver subprocess
-doctor lab.cli.doctor lab.ops.doctor lab.bench.harness.metronome lab.console.actions lab.console.server
-lab.bench.since lab.load.coordinator.Shards lab.plugins.locust lab.roles._plan.plan lab.runs.version lab.runtime.ports
-lab.runtime.process lab.transport.rest_server.RestServer lab.transport.servers.listen models.proto.generate
-lab.runtime.choose tests.fuzz.targets tests.runtime.conftest.engine
+doctor lab.cli.doctor lab.ops.doctor lab.plugins.bench.harness.metronome lab.console.actions lab.console.server
+lab.plugins.bench.since lab.load.coordinator.Shards lab.plugins.locust lab.roles._plan.plan lab.runs.version
+lab.runtime.ports lab.runtime.process lab.transport.rest_server.RestServer lab.transport.servers.listen
+models.proto.generate lab.runtime.choose tests.fuzz.targets tests.runtime.conftest.engine
 tests.cli.test_hostile_options.test_a_hostile_file_is_refused tests.cli.test_load_rate.test_the_command_chooses
 """
 """Modules and functions that start servers or processes; all whose qualified names begin so."""
 _LABS = """
-docs.site.answers.lab_of_answers lab.bench.harness.environment.open_environment lab.bench.harness.validation
-lab.bench.scale.run lab.bench.scale.scale_lab.open_scale_lab lab.runtime.process.runtime.ProcessRuntime
-lab.runtime.process.starting lab.workshop.simulated_hosts
+docs.site.answers.lab_of_answers lab.plugins.bench.harness.environment.open_environment
+lab.plugins.bench.harness.validation lab.plugins.bench.scale.run lab.plugins.bench.scale.scale_lab.open_scale_lab
+lab.runtime.process.runtime.ProcessRuntime lab.runtime.process.starting lab.plugins.workshop.simulated_hosts
 """
 """Likewise, what brings labs up, beside :class:`lab.lab.Lab`."""
 _SLOW = """
-lab.bench lab.plugins.conform.controls nbclient tests.bench tests.browser tests.docs_pages.run_page tests.fuzz
-tests.mutants tests.negative tests.notebooks tests.runtime.conftest.engine
+lab.plugins.bench lab.plugins.conform.controls nbclient tests.browser tests.docs_pages.run_page tests.fuzz
+tests.plugins.bench tests.mutants tests.negative tests.notebooks tests.runtime.conftest.engine
 """
 """Likewise, what takes long where a test starts something."""
 _SLOW_VALUES = {"compose", "kubernetes"}
 """Likewise, of a test's parameters; and names of third-party proxies where those are started."""
 _LAB = "lab.lab.Lab"
+_PROXIES = "tests.proxies"
+_LISTS = {each: tuple(each.split()) for each in (_SERVER, _LABS, _SLOW, _PROXIES)}
+_PLAIN = str | int | float | None
+"""Types of values that name nothing."""
 
 TIERS = ("unit", "server", "lab", "slow")
 
@@ -74,29 +78,38 @@ def _tier_of(item: pytest.Function) -> str:
     manager = item.session._fixturemanager
     fixtures = [*item._fixtureinfo.name2fixturedefs.values(), *(manager.getfixturedefs(each, item) for each in texts)]
     functions = (item.function, *(each[-1].func for each in fixtures if each))
-    names = frozenset[str]().union(*map(_named_by, functions), *map(_names_from, values))
-    return tier_of_names(names, texts)
+    objects = (each for each in values if not isinstance(each, _PLAIN))
+    found = frozenset[str]().union(*map(_found_by, functions), *map(_found, map(_names_from, objects)))
+    return _tier(found, texts)
 
 
 def tier_of_names(names: frozenset[str], values: AbstractSet[str] = frozenset()) -> str:
     """The tier of code that names these, with these values of parameters."""
-    is_lab = names >= {_LAB, "up"} or _any_begins(names, _LABS)
-    if not is_lab and not names >= {_LAB, "down"} and not _any_begins(names, _SERVER):
+    return _tier(_found(names), values)
+
+
+def _tier(found: frozenset[str], values: AbstractSet[str]) -> str:
+    is_lab = found >= {_LAB, "up"} or _LABS in found
+    if not is_lab and not found >= {_LAB, "down"} and _SERVER not in found:
         return "unit"
-    slow_values = _SLOW_VALUES | (GATEWAYS.keys() if _any_begins(names, "tests.proxies") else set())
-    if _any_begins(names, _SLOW) or values & slow_values:
+    slow_values = _SLOW_VALUES | (GATEWAYS.keys() if _PROXIES in found else set())
+    if _SLOW in found or values & slow_values:
         return "slow"
     return "lab" if is_lab else "server"
 
 
-def _any_begins(names: Iterable[str], beginnings: str) -> bool:
-    begin = tuple(beginnings.split())
-    return any(name.startswith(begin) for name in names if "." in name or name in begin)
+def _found(names: frozenset[str]) -> frozenset[str]:
+    """What of these decides a tier, and the lists that have one of them."""
+    return names & {_LAB, "up", "down"} | {each for each in _LISTS if _any_begins(names, _LISTS[each])}
 
 
 @cache
-def _named_by(function: Callable[..., Any]) -> frozenset[str]:
-    return _names_from(function)
+def _found_by(function: Callable[..., Any]) -> frozenset[str]:
+    return _found(_names_from(function))
+
+
+def _any_begins(names: Iterable[str], begin: tuple[str, ...]) -> bool:
+    return any(name.startswith(begin) for name in names if "." in name or name in begin)
 
 
 def _names_from(start: object) -> frozenset[str]:

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from lab.bench.harness.bench import Bench, Option
-from lab.bench.harness.prebuilt_request import METHOD, check_answer, request
-from lab.bench.harness.result import BenchResult, Claim
-from lab.bench.harness.trials import Trials
-from lab.bench.harness.variant import CLUSTER
 from lab.measure.compare import interleave, median_ratio
+from lab.plugins.bench.harness.bench import Bench, Option
+from lab.plugins.bench.harness.prebuilt_request import METHOD, check_answer, request
+from lab.plugins.bench.harness.result import BenchResult, Claim
+from lab.plugins.bench.harness.trials import Trials
+from lab.plugins.bench.harness.variant import CLUSTER
 from lab.transport import open_blocking_channel
 
 if TYPE_CHECKING:
     import grpc
 
-    from lab.bench.harness.environment import Environment
+    from lab.plugins.bench.harness.environment import Environment
 
 REUSED, NEW = "reused", "new"
 SIZES = {"400B": 400, "27KB": 27_000}

@@ -6,10 +6,12 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from inspect import getfile
 from pathlib import Path
 from typing import Any
 
 from docs.site.links import CHECKOUT
+from lab.plugins.bench.harness.bench import BENCHES
 from lab.runs.version import CHANGED
 
 # What a bench starts as processes, and so does not import.
@@ -30,9 +32,8 @@ def is_changed(ran: Mapping[str, Any]) -> bool:
 
 def code_of(bench: str) -> list[str]:
     """Returns what a bench measures: its module with all that it imports of the project, and what it starts."""
-    suite = CHECKOUT / "lab" / "bench" / "suites" / f"{bench.replace('-', '_')}.py"
     seen: set[Path] = set()
-    open_ = [suite if suite.exists() else CHECKOUT / "docs" / "site" / f"{bench}.py"]
+    open_ = [Path(getfile(BENCHES[bench].run)) if bench in BENCHES else CHECKOUT / "docs" / "site" / f"{bench}.py"]
     while open_:
         path = open_.pop()
         if path not in seen:

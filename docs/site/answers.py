@@ -123,8 +123,7 @@ ANSWERS = (
         threads=("dapr/dapr#1444", "traefik/traefik#6069", "knative/serving#6681"),
         command="lab load --topology mesh --use-case UpNext --rate 50 --duration 3",
         verdict="**Because a load balancer of connections balances connections**, and gRPC keeps one. Envoy balances "
-        "requests: both replicas of the cluster answered. `lab bench balancing` compares the two, also with replicas "
-        "that come later.",
+        "requests: both replicas of the cluster answered. Notebook 2, *Two ways to talk*, adds a replica under load.",
         says=(r"correctness +identity +valid +\d+ answers by 2 replicas",),
     ),
     Answer(

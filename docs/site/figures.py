@@ -26,15 +26,14 @@ from docs.site.age import commit_of, is_changed
 from docs.site.blocks import marked, pages, write
 from docs.site.links import CHECKOUT, PAGES
 from docs.site.measuring import Measured, bound_of, failing, figures_of, measure, slug
-from lab.bench.harness.bench import ROUNDS
 from lab.errors import LabError
 from lab.measure.findings import GROUND, in_two_digits, written
+from lab.plugins.bench.harness.bench import BENCHES, ROUNDS
 from lab.runs.version import machine_versions
 
 FIGURES = PAGES / "figures.json"
 TABLES = PAGES / "records" / "figures.md"
 PICTURES = PAGES / "figures"
-SUITES = CHECKOUT / "lab" / "bench" / "suites"
 # What is measured without a bench, by its number of rounds if it has any.
 OTHERS: dict[str, Callable[[int], dict[str, Any]]] = {
     "memory": lambda _: memory.measure(),
@@ -51,8 +50,8 @@ _NOTHING = "*Not measured yet: run `make figures`.*"
 def quoted_benches() -> list[str]:
     """Returns the benches of which a page quotes a figure, or has the block."""
     names = {name for page in pages() for name in marked(page, "figure", "block")}
-    suites = {name.removeprefix("figures.").partition(".")[0] for name in names}
-    return sorted(each for each in suites if (SUITES / f"{each.replace('-', '_')}.py").exists())
+    benches = {name.removeprefix("figures.").partition(".")[0] for name in names}
+    return sorted(benches & BENCHES.keys())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from docs.site.links import CHECKOUT
-from lab.bench.harness.bench import BENCHES
-from lab.bench.since.checkout import end
 from lab.errors import UnitError
 from lab.measure.findings import State
+from lab.plugins.bench.harness.bench import BENCHES
+from lab.plugins.bench.since.checkout import end
 
 STEPS = (30, 60)
 """Rounds of a bench of which a claim is undecided; the last is the most."""

@@ -17,12 +17,12 @@ import psutil
 from docs.site.links import CHECKOUT
 from docs.site.measuring import lab_json
 from docs.site.tables import proxied
-from lab.capacity.costs import TITLE
 from lab.errors import UnitError
 from lab.identity import Identity
 from lab.lab import Lab
 from lab.measure.compare import median_difference
 from lab.measure.findings import in_its_interval
+from lab.plugins.capacity.costs import TITLE
 from lab.transport import listen, new_server
 from scenarios.framework.moves import last_old_ms, move_there_and_back
 from scenarios.framework.steps import load_on, under_load

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from docs.site.measuring import lab_json
-from lab.bench.scale.run import DEFAULT
+from lab.plugins.bench.scale.run import DEFAULT
 
 _COMMAND = (
     f"lab scale --clusters {DEFAULT.clusters} --callers {DEFAULT.callers} --use-cases {DEFAULT.use_cases} "

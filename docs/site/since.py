@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from docs.site.links import PAGES
-from lab.bench.since import visits
-from lab.bench.since.accepted import HISTORY
-from lab.bench.since.figures import FIGURES
+from lab.plugins.bench.since import visits
+from lab.plugins.bench.since.accepted import HISTORY
+from lab.plugins.bench.since.figures import FIGURES
 from lab.report.chart import Chart, Line
 from lab.report.palette import SERIES, style_of
 from lab.report.picture import to_svg

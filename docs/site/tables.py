@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from docs.site.blocks import pages, write
 from docs.site.floors import floors, other_contracts
 from docs.site.links import CHECKOUT, PAGES
-from lab.bench.harness.bench import BENCHES
 from lab.checkers import CHECKERS
 from lab.faults import catalogue as fault_catalogue
+from lab.plugins.bench.harness.bench import BENCHES, Bench
 from lab.plugins.conform import CHECKS
 from lab.plugins.conform.forms import BY_ENVELOPE, BY_HEADER
 from lab.roles import ROLES, Placement
@@ -62,7 +62,7 @@ def tables() -> dict[str, str]:
             ("check", "what holds", "needs", "same test elsewhere"),
             ((f"`{each.name}`", each.claim, _needs(each), each.upstream) for each in CHECKS.values()),
         ),
-        "benches": _table(("bench", "question"), ((f"`{each.name}`", each.question) for each in BENCHES.values())),
+        "benches": _table(("bench", "question"), ((_named(each), each.question) for each in BENCHES.values())),
         "evidence": _table(
             ("file", "what it has", "since"),
             ((f"`{each.name}`", each.holds, each.since) for each in FILES.values()),
@@ -83,6 +83,10 @@ def _decisions() -> Iterator[str]:
     for path in sorted((PAGES / "decisions").glob("0*.md")):
         title = path.read_text().partition("\n")[0].lstrip("# ")
         yield f"- [{title}]({path.name})"
+
+
+def _named(bench: Bench) -> str:
+    return f"`{bench.name}`, of `{bench.part_of}`" if bench.part_of else f"`{bench.name}`"
 
 
 def main() -> None:

@@ -29,8 +29,8 @@ from lab.errors import InputError, LabError
 from lab.plain_text import printable
 from lab.registry import PLUGINS, add_plugins, restore_plugins
 
-_JUDGING = {"load", "check", "report", "scale"}
-"""Commands that judge runs, and say by status 1 that a verdict is invalid."""
+JUDGING = {"load", "check", "report"}
+"""Commands that judge runs, and say by status 1 that a verdict is invalid; the module of one from outside adds it."""
 _NOT_JUDGED = 3
 _MAX_LINE = 2_000
 
@@ -54,10 +54,6 @@ COMMANDS: Mapping[str, str] = {
     "console": "console",
     "report": "report",
     "compare": "report",
-    "bench": "bench",
-    "bench since": "since",
-    "capacity": "capacity",
-    "scale": "scale",
     "scenarios": "scenarios",
     "routes": "routes",
     "fault": "fault",
@@ -96,7 +92,7 @@ class _Commands(TyperGroup):
         return list(commands())
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if (name := " ".join(args[:2])) in COMMANDS:  # a command of two words
+        if args[0] not in COMMANDS and (name := " ".join(args[:2])) in commands():  # a command of two words
             args = [name, *args[2:]]
         return super().resolve_command(ctx, args)
 
@@ -118,7 +114,7 @@ def _found(name: str) -> Any:
     """The function of a command, or the commands of one noun."""
     if name in COMMANDS:
         module = import_module(f"lab.cli.{COMMANDS[name]}")
-        return getattr(module, "app", None) or getattr(module, name.rpartition(" ")[2])
+        return getattr(module, "app", None) or getattr(module, name)
     entry = commands()[name]
     assert entry is not None  # noqa: S101 (it is none of this package's)
     try:
@@ -178,21 +174,19 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = _plugins_first([argument for argument in arguments if argument != "--debug"])
-    command = next((each for each in arguments if each in COMMANDS), "")
-    if command == "down":
+    if _command(arguments) == "down":
         _go_first()
-    failed = _NOT_JUDGED if command in _JUDGING else 1
     try:
         with interrupted_by_signals():
             status = app(arguments, prog_name="lab", standalone_mode=False)
     except typer.TyperException as error:
         if debug:
             raise
-        _fail(getattr(error, "format_message", error.__str__)(), failed)
+        _fail(getattr(error, "format_message", error.__str__)(), _failed(arguments))
     except (LabError, OSError) as error:
         if debug:
             raise
-        _fail(_in_words(error), failed)
+        _fail(_in_words(error), _failed(arguments))
     except KeyboardInterrupt:
         if debug:
             raise
@@ -200,6 +194,16 @@ def main() -> None:
     if status == _INTERRUPTED:
         _fail("interrupted", _INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return next((each for each in arguments if each in COMMANDS or each in JUDGING), "")
+
+
+def _failed(arguments: Sequence[str]) -> int:
+    with suppress(Exception):  # one from outside is in JUDGING once it is imported
+        _found(next(each for each in arguments if each in commands()))
+    return _NOT_JUDGED if _command(arguments) in JUDGING else 1
 
 
 def _in_words(error: Exception) -> str:

@@ -109,20 +109,13 @@ def load(
         str | None,
         typer.Option(help=f"{OPEN_LOOP.name} by default, or the one whose options are given; see above."),
     ] = None,
-    processes: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=MAX_PROCESSES,
-            help="Driver processes, among which requests are divided if one core is not enough.",
-        ),
-    ] = 1,
     drivers: Annotated[
         int,
         typer.Option(
             min=1,
             max=MAX_PROCESSES,
-            help="Drivers that share the requests, each with clock and records of its own; see docs/load.md.",
+            help="Drivers that share the requests, if one core is not enough: each with its clock and records, see "
+            "docs/load.md.",
         ),
     ] = 1,
     find_knee: Annotated[
@@ -180,7 +173,6 @@ def load(
         streams=streams if streams is not None else _STREAMS * driven.as_drawn,
         edge_every=_EDGE_EVERY if edge_every is None else edge_every,
         engine=driven,
-        processes=processes,
         drivers=drivers,
         objectives=objectives_of(claims, slo),
     )

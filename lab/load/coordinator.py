@@ -1,11 +1,11 @@
-"""Coordinates the processes that share a run: starts them, sets the start time, sums their results, ends them.
+"""Coordinates the drivers that share a run: starts them, sets the start time, sums their results, ends them.
 
 Each is a :mod:`lab.load.shard` in its own process group, so that Ctrl-C reaches only the coordinator, which forwards
 it. Shards read commands from standard input, one per line (``go START_NS UNIX_OFFSET_NS``, ``clock``, ``stop WHO``,
 ``end``), and exit when it closes, so they never outlive the coordinator. Their standard output is JSON lines, each an
 object with one key: ``ready``, ``counts``, ``clock``, ``result`` or ``error``.
 
-Several *drivers* may be elsewhere: the file :data:`COMMANDS` beside the plan says how to start each, with its input and
+They may be elsewhere: the file :data:`COMMANDS` beside the plan says how to start each, with its input and
 output here. Clocks are measured before and after the run. A driver that dies, or is silent for too long, does not take
 the run with it: its report says so, and the verdict follows from that.
 """
@@ -27,7 +27,6 @@ import orjson
 
 from lab import PYTHON
 from lab.errors import RunError
-from lab.history import SpoolWriter
 from lab.load.clocks import PINGS, Clock, DriverReport, Sample, clock_fields, clock_of
 from lab.load.open_loop import NS, Start
 from lab.load.progress import Counts, ProgressLines, each_second, rate_between, summed
@@ -42,7 +41,7 @@ LEAD_NS = 100_000_000  # between "go" and the start of the schedule: every shard
 BREAK_OFF_S = 30.0  # for the other shards to end gracefully when one has died
 LOST_S = 10.0  # without a report, after which a driver is taken for lost
 COMMANDS = "drivers.json"
-"""Name of the file with the drivers of a plan, each a pair of name and command; without it, they are processes here."""
+"""Name of the file with the drivers of a plan, each a pair of name and command; without it, they are here."""
 PLANS = "*/plan.json"
 """The plans of a folder that run together."""
 BEGAN = "began"
@@ -57,27 +56,27 @@ _PID = "{pid}"  # in a name, until the process has one
 
 
 async def coordinate(plan: LoadPlan, path: Path, report: Callable[[Progress], None]) -> DriverSummary:
-    """Runs the plan in several processes or drivers. SIGINT and SIGTERM abort the run.
+    """Runs the plan by its drivers. SIGINT and SIGTERM abort the run.
 
     Args:
-        plan: the plan; its spool must not exist.
+        plan: the plan; its spools must not exist.
         path: the plan's file.
         report: called with the progress once a second and once at the end.
 
     Raises:
-        RunError: a process failed or died, or a driver before the start, or all drivers. The others were stopped
-            gracefully, and all have ended.
+        RunError: a driver failed before the start, or all failed. The others were stopped gracefully, and all have
+            ended.
     """
-    shards = Shards(_commands(plan, path), are_drivers=plan.drivers > 1)
-    if plan.drivers == 1:
-        with SpoolWriter(plan.spool):
-            pass  # shards append to it
+    spools = [plan.spool_of(driver) for driver in range(plan.drivers)]
+    if there := [each for each in spools if each.exists()]:
+        raise RunError(f"{there[0]}: already exists; name a spool that does not exist")
+    shards = Shards(_commands(plan, path))
     try:
         return await shards.run(report)
     finally:
         if not shards.started:
-            for driver in range(plan.drivers):
-                plan.spool_of(driver).unlink(missing_ok=True)  # no request was sent, so it is empty
+            for each in spools:
+                each.unlink(missing_ok=True)  # no request was sent, so it is empty
 
 
 async def coordinate_plans(folder: Path, drivers: int, report: Callable[[Progress], None]) -> DriverSummary:
@@ -91,20 +90,19 @@ async def coordinate_plans(folder: Path, drivers: int, report: Callable[[Progres
     Raises:
         RunError: as :func:`coordinate` does.
     """
-    shards = Shards(_shards(folder, drivers, "driver"), are_drivers=True)
-    return await shards.run(report, began=folder / BEGAN)
+    return await Shards(_shards(folder, drivers)).run(report, began=folder / BEGAN)
 
 
 def _commands(plan: LoadPlan, path: Path) -> list[tuple[str, list[str]]]:
     """Name and command of each shard."""
     if (file := path.with_name(COMMANDS)).exists():
         return [(name, command) for name, command in json.loads(file.read_text())]
-    return _shards(path, *((plan.drivers, "driver") if plan.drivers > 1 else (plan.processes, "process")))
+    return _shards(path, plan.drivers)
 
 
-def _shards(path: Path, count: int, noun: str) -> list[tuple[str, list[str]]]:
+def _shards(path: Path, count: int) -> list[tuple[str, list[str]]]:
     shard = [*PYTHON, "-m", "lab.load.shard", str(path)]
-    return [(f"{noun} {number + 1} of {count} (pid {_PID})", [*shard, f"{number}/{count}"]) for number in range(count)]
+    return [(f"driver {number + 1} of {count} (pid {_PID})", [*shard, f"{number}/{count}"]) for number in range(count)]
 
 
 class ShardProcess:
@@ -243,15 +241,14 @@ class Shards:
 
     Args:
         commands: name and command of each.
-        are_drivers: whether they are drivers, each with a clock of its own.
 
     Attributes:
         processes: the shards started so far.
         started: whether they were sent the start time.
     """
 
-    def __init__(self, commands: Sequence[tuple[str, Sequence[str]]], *, are_drivers: bool) -> None:
-        self._commands, self._are_drivers = commands, are_drivers
+    def __init__(self, commands: Sequence[tuple[str, Sequence[str]]]) -> None:
+        self._commands = commands
         self._stops: list[str] = []
         self._listening: set[asyncio.Task[None]] = set()
         self._closing: list[asyncio.Task[None]] = []
@@ -287,7 +284,7 @@ class Shards:
         finally:
             await self.kill()
         results = [each.result.by_clock(each.ahead_ns) for each in self.processes if each.result is not None]
-        return combine(results, [each.report() for each in self.processes] if self._are_drivers else [])
+        return combine(results, [each.report() for each in self.processes])
 
     async def start(self) -> None:
         """Starts the processes."""
@@ -299,8 +296,7 @@ class Shards:
                 start_new_session=True,
                 limit=_LINE_BYTES,
             )
-            of = "" if self._are_drivers else " of the driver"
-            shard = ShardProcess(process, name.replace(_PID, str(process.pid)) + of)
+            shard = ShardProcess(process, name.replace(_PID, str(process.pid)))
             self.processes.append(shard)
             self._listening.add(asyncio.create_task(shard.listen()))
             self._closing.append(asyncio.create_task(shard.close()))
@@ -326,9 +322,8 @@ class Shards:
     async def _all_ready(self) -> None:
         for shard in self.processes:
             await shard.ready.wait()
-        if self._are_drivers:
-            for shard in self.processes:  # in turn, as they share this machine's processors at least at this end
-                shard.before = await shard.measure_clock()
+        for shard in self.processes:  # in turn, as they share this machine's processors at least at this end
+            shard.before = await shard.measure_clock()
 
     def go(self, start: Start) -> None:
         """Sends the start time."""
@@ -347,19 +342,18 @@ class Shards:
         """Returns when all have reported their results and ended.
 
         Raises:
-            RunError: a process did not, or no driver did. The others were stopped, and have ended or had
+            RunError: no driver did. Where one did not, the others were stopped, and have ended or had
                 :data:`BREAK_OFF_S` to do so.
         """
         others = self._listening
         while others and not any(task.exception() for task in self._listening if task.done()):
             _, others = await asyncio.wait(others, timeout=_POLL_S, return_when=asyncio.FIRST_EXCEPTION)
-            if self._are_drivers:
-                for shard in self.processes:
-                    shard.watch()
+            for shard in self.processes:
+                shard.watch()
         if others:
             self.stop("driver")
             await asyncio.wait(others, timeout=BREAK_OFF_S)
-        if self._are_drivers and any(shard.result for shard in self.processes):
+        if any(shard.result for shard in self.processes):
             return
         for task in self._listening - others:
             task.result()

@@ -4,9 +4,9 @@ It prints one JSON line of progress per second (:mod:`lab.load.progress`), and w
 and its own summary to the plan's summary file. SIGINT and SIGTERM abort the run: no more requests are sent, those in
 flight may finish, the rest is recorded as unsent. The exit status is 0 if every planned request has a record.
 
-The plan names its engine, see :mod:`lab.load.engines`. That of the open loop coordinates a plan with several processes
-or drivers (:mod:`lab.load.coordinator`); each of these is a :mod:`lab.load.shard`. If one of several drivers fails, it
-writes the summary of the rest, and says so.
+The plan names its engine, see :mod:`lab.load.engines`. That of the open loop coordinates a plan with several drivers
+(:mod:`lab.load.coordinator`), each a :mod:`lab.load.shard`. If one of them fails, it writes the summary of the rest,
+and says so.
 
 ``python -m lab.load.driver FOLDER [DRIVERS]``, with ``<name>/plan.json``, runs several plans: for many callers with
 little traffic each. They are divided among that many drivers, one by default. All start together when the last has

@@ -42,7 +42,7 @@ async def drive(
         return Start.soon()
 
     take = OpenLoop.take_progress
-    share = drive_share(plan, schedule, client, stop, lambda loop: report(take(loop)), soon, new_spool=True)
+    share = drive_share(plan, schedule, client, stop, lambda loop: report(take(loop)), soon)
     return combine([await share])
 
 
@@ -53,8 +53,6 @@ async def drive_share(
     stop: Stop,
     report: Callable[[OpenLoop], None],
     start: Callable[[], Awaitable[Start]],
-    *,
-    new_spool: bool,
 ) -> ShardResult:
     """Does one process's share of a run, as :func:`drive` does for all of it.
 
@@ -65,12 +63,11 @@ async def drive_share(
         stop: as for :func:`drive`.
         report: called with the loop once a second and once at the end.
         start: called when this process is ready; returns the start time.
-        new_spool: creates the spool, which must not exist; otherwise it must exist.
     """
     try:
         warm_up_errors: dict[str, str] = {}
         await _unless_stopped(stop, warm_up(plan, client, warm_up_errors))
-        with SpoolWriter(plan.spool, new=new_spool) as spool:
+        with SpoolWriter(plan.spool) as spool:
             loop = OpenLoop(plan, schedule, client, spool, stop)
             begin = await start()
             reporting = asyncio.create_task(each_second(begin.at_ns, lambda: report(loop)))
@@ -131,7 +128,7 @@ async def drive_plans(
             loops[number] = loop
             report(summed([each.take_counts() for each in loops.values()]))
 
-        return await drive_share(plan, plan.schedule(), connect(plan), stop, report_all, common_start, new_spool=True)
+        return await drive_share(plan, plan.schedule(), connect(plan), stop, report_all, common_start)
 
     results = await asyncio.gather(*(drive_one(number, plan) for number, plan in enumerate(plans)))
     for plan, result in zip(plans, results, strict=True):  # only now: its percentiles would delay the others' requests

@@ -52,7 +52,6 @@ _WHOLE = {
     "seed": SEED,
     "users": USERS,
     "tear_every": COUNT,
-    "processes": Range(1, MAX_PROCESSES),
     "drivers": Range(1, MAX_PROCESSES),
     "streams": PERCENT,
     "edge_every": COUNT,
@@ -191,7 +190,6 @@ class LoadPlan:
         traffic_origin: ``artificial``, or ``real`` to look like users' traffic, unless ``contexts`` says otherwise.
         tear_every: tears one request in this many, see :class:`lab.load.steps.TearEvery`; 0 for none.
         engine: which engine drives the run, and how.
-        processes: number of processes that share the requests, for rates that one core cannot send on time.
         drivers: number of drivers that share the requests, each with clock and records of its own, as on several
             machines.
         streams: percent of the requests of APIs with a streaming method that are sent as streams.
@@ -214,7 +212,6 @@ class LoadPlan:
     traffic_origin: str = "artificial"
     tear_every: int = 0
     engine: EnginePlan = OPEN_LOOP
-    processes: int = 1
     drivers: int = 1
     streams: int = 0
     edge_every: int = 0
@@ -251,10 +248,8 @@ class LoadPlan:
             f"in topology {self.topology} the caller does not make header and body; use another topology",
         )
 
-        _check(min(self.processes, self.drivers) == 1, "drivers", "each has one process; leave the processes out")
         engine = self.engine
-        for name in () if engine.as_drawn else ("processes", "drivers"):
-            _check(getattr(self, name) == 1, name, f"not for engine {engine.name}; leave them out")
+        _check(engine.as_drawn or self.drivers == 1, "drivers", f"not for engine {engine.name}; leave them out")
         _check(
             engine.workers <= self.users,
             "users",

@@ -1,8 +1,8 @@
-"""One of several processes that share a run: ``python -m lab.load.shard PLAN.json K/N``, for K from 0 to N - 1.
+"""One of several drivers that share a run: ``python -m lab.load.shard PLAN.json K/N``, for K from 0 to N - 1.
 
 It sends the requests whose sequence number modulo N is K. With a folder of plans it sends all requests of every N-th
 plan. :mod:`lab.load.coordinator` controls it and describes its standard input and output. It ignores signals: the
-coordinator handles them. If it is one of several drivers, it has a spool of its own.
+coordinator handles them. For a plan it has a spool of its own.
 """
 
 from __future__ import annotations
@@ -110,7 +110,6 @@ def work_of(path: Path, share: Share) -> Work:
         stop,
         lambda loop: send(counts=loop.take_counts()),
         start,
-        new_spool=plan.drivers > 1,
     )
 
 

@@ -72,10 +72,9 @@ def _driver(plan: LoadPlan) -> str:
         return f"{plan.drivers} drivers"
     engine = plan.engine
     named = () if engine.name == OPEN_LOOP.name else (engine.name,)
-    processes = "1 process" if plan.processes == 1 else f"{plan.processes} processes"
     settings = (f"{name} {value}" for name, value in engine.settings.items())
     files = (f"{name} {_digest(path)}" for name, path in engine.files.items())
-    return ", ".join((*named, f"{engine.workers} workers" if engine.workers else processes, *settings, *files))
+    return ", ".join((*named, f"{engine.workers} workers" if engine.workers else "1 process", *settings, *files))
 
 
 def _digest(path: Path) -> str:

@@ -20,8 +20,8 @@ from lab.report.sections import latency
 
 if TYPE_CHECKING:
     from lab.report.bench import ReportedBench
-    from lab.report.blast_radius import BlastView
     from lab.report.cost import Cost, Headline
+    from lab.report.fault_reach import BlastView
     from lab.report.picture import AnyChart
     from lab.report.run import ReportedRun
 

@@ -63,7 +63,6 @@ def _options(plan: LoadPlan) -> Iterator[str]:
         ("--users", plan.users, usual.users),
         ("--seed", plan.seed, usual.seed),
         ("--tear-every", plan.tear_every, usual.tear_every),
-        ("--processes", plan.processes, usual.processes),
         ("--drivers", plan.drivers, usual.drivers),
         ("--streams", plan.streams, _STREAMS),
         ("--edge-every", plan.edge_every, _EDGE_EVERY),

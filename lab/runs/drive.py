@@ -68,7 +68,6 @@ class LoadOptions:
         seed: of all draws.
         timeout_s: of a request, seconds.
         tear_every: tears one request in this many on purpose; 0 for none.
-        processes: number of driver processes, which share the requests.
         drivers: number of drivers that share the requests, each with clock and records of its own.
         streams: percent of requests that are sent as streams, where the API can; none unless asked for, because a
             measurement compares single responses.
@@ -94,7 +93,6 @@ class LoadOptions:
     seed: int = 0
     timeout_s: float = 10.0
     tear_every: int = 0
-    processes: int = 1
     drivers: int = 1
     streams: int = 0
     edge_every: int = 0
@@ -207,7 +205,6 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
         timeout_s=options.timeout_s,
         tear_every=options.tear_every,
         engine=options.engine,
-        processes=options.processes,
         drivers=options.drivers,
         streams=options.streams,
         edge_every=edge_every,

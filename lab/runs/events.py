@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers import FaultWindow
-from lab.measure.blast_radius import Fault
+from lab.measure.hit_requests import Fault
 from lab.reading import read_text
 from lab.roles import CONTROL_PLANE
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
 from lab.identity import TRUST_DOMAIN
-from lab.transport.handlers import WrapsHandlers, kind_of, with_behaviour
+from lab.transport.handlers import MALFORMED, WrapsHandlers, kind_of, tolerant, with_behaviour
 from lab.transport.security import Security, is_operator, peer_identity
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ MAX_HEADER_BYTES = 16 * 1024
 several frames (tried with 100 KB against 16, by raw HTTP/2)."""
 
 _DENIED, _TOO_MUCH = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED
+_MALFORMED = grpc.StatusCode.INVALID_ARGUMENT
 
 
 def roles_in(text: str) -> tuple[str, ...]:
@@ -34,7 +35,7 @@ def roles_in(text: str) -> tuple[str, ...]:
 
 
 class Guard(WrapsHandlers):
-    """Refuses calls by identity and by size of headers.
+    """Refuses calls by identity, by size of headers, and of bytes that are not a message of the method.
 
     Args:
         admits: full name of a service → roles that may call it. Services that are not named, such as health, are open
@@ -62,7 +63,10 @@ class Guard(WrapsHandlers):
 
     def wrap(self, method: str, handler: Handler) -> Handler:
         """The handler, behind the checks."""
-        return _guarded(handler, lambda context: self.refusal(method, context, context.invocation_metadata() or ()))
+        malformed = _MALFORMED, f"{_service_of(method)}: the bytes are not a message of {method.rpartition('/')[2]}"
+        return _guarded(
+            handler, lambda context: self.refusal(method, context, context.invocation_metadata() or ()), malformed
+        )
 
 
 def guard_of(
@@ -100,22 +104,39 @@ def _why_denied(service: str, context: Context, admits: Mapping[str, Collection[
     return f"{service}: not for {identity.uri}; for {' and '.join(sorted(roles)) or 'the operator'} only"
 
 
-def _guarded(handler: Handler, refusal: Callable[[Context], Refusal | None]) -> Handler:
+def _guarded(handler: Handler, refusal: Callable[[Context], Refusal | None], malformed: Refusal) -> Handler:
     behaviour = getattr(handler, kind_of(handler))
+    if handler.request_streaming:
+
+        def answers_to(requests: Any, context: Context) -> Any:
+            return behaviour(_well_formed(requests, context, malformed), context)
+
+    else:
+        answers_to = behaviour
+
+    async def check(request: Any, context: Context) -> None:
+        if reason := refusal(context) or (malformed if request is MALFORMED else None):
+            await context.abort(*reason)
 
     async def one(request: Any, context: Context) -> Any:
-        if reason := refusal(context):
-            await context.abort(*reason)
-        return await behaviour(request, context)
+        await check(request, context)
+        return await answers_to(request, context)
 
     async def several(request: Any, context: Context) -> Any:
-        if reason := refusal(context):
-            await context.abort(*reason)
-        answers = behaviour(request, context)
+        await check(request, context)
+        answers = answers_to(request, context)
         if inspect.isawaitable(answers):  # the handler writes its answers itself
             await answers
             return
         async for answer in answers:
             yield answer
 
-    return with_behaviour(handler, several if handler.response_streaming else one)
+    behaviour_of = several if handler.response_streaming else one
+    return with_behaviour(handler, behaviour_of, tolerant(handler.request_deserializer))
+
+
+async def _well_formed(requests: AsyncIterable[Any], context: Context, malformed: Refusal) -> AsyncIterator[Any]:
+    async for request in requests:
+        if request is MALFORMED:
+            await context.abort(*malformed)
+        yield request

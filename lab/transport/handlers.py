@@ -47,11 +47,33 @@ def kind_of(handler: grpc.RpcMethodHandler[Any, Any]) -> str:
     return f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if handler.response_streaming else 'unary'}"
 
 
-def with_behaviour(handler: Any, behaviour: Any) -> grpc.RpcMethodHandler[Any, Any]:
-    """A handler of the same kind, with the same messages and another behaviour."""
+def with_behaviour(handler: Any, behaviour: Any, read: Any = None) -> grpc.RpcMethodHandler[Any, Any]:
+    """A handler of the same kind, with the same messages and another behaviour, and if given, another deserialiser."""
     make = getattr(grpc, f"{kind_of(handler)}_rpc_method_handler")
-    made: grpc.RpcMethodHandler[Any, Any] = make(behaviour, handler.request_deserializer, handler.response_serializer)
+    read = read or handler.request_deserializer
+    made: grpc.RpcMethodHandler[Any, Any] = make(behaviour, read, handler.response_serializer)
     return made
+
+
+class Malformed:
+    """In place of a request whose bytes are not a message of its method; gRPC itself would answer UNKNOWN."""
+
+
+MALFORMED = Malformed()
+
+
+def tolerant(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """A deserialiser that returns :data:`MALFORMED` in place of an error."""
+    if deserialise is None:
+        return None
+
+    def read(wire: bytes) -> Any:
+        try:
+            return deserialise(wire)
+        except Exception:  # noqa: BLE001 (of protobuf's implementations, and of a unit's own reader)
+            return MALFORMED
+
+    return read
 
 
 def failure_of(context: Any) -> str:

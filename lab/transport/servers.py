@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import math
 import signal
 import sys
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 import uvloop
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from lab.errors import LabError, UnitError
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from lab.transport.rpc_logs import Audited
 
 MAX_STREAMS = 4096
-_GRPC_LOGGER = "grpc._cython.cygrpc"
 
 _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -101,20 +98,12 @@ def new_server(
         options = (*options, ("grpc.max_connection_age_grace_ms", round(part_s * 1_000)))
     if max_connection_age_s:
         options = (*options, ("grpc.max_connection_age_ms", round(max_connection_age_s * 1_000)))
-    logging.getLogger(_GRPC_LOGGER).addFilter(_one_line)
     server = grpc.aio.server(interceptors=list(interceptors), options=options)
     if handlers:
         server.add_generic_rpc_handlers(tuple(handlers))
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     return server, healthy
-
-
-def _one_line(record: logging.LogRecord) -> bool:
-    """Drops the traceback of bytes that are no message of the method: any client could fill the log with it."""
-    if record.exc_info and isinstance(record.exc_info[1], DecodeError):
-        record.exc_info = None
-    return True
 
 
 def enable_reflection(server: grpc.aio.Server, service_names: Sequence[str]) -> None:

@@ -23,7 +23,8 @@ def _judged(offsets: Sequence[float], kind: str = "poisson", rate: float = RATE)
         make_record(number, intended_ns=START_NS + round(offset * NS)) for number, offset in enumerate(sorted(offsets))
     ]
     # A run longer than its arrivals, so that all of them count.
-    return arrivals.check(make_evidence(records, plan=PlannedRun([], kind, rate, round(2 * len(records) / rate * NS))))
+    plan = PlannedRun([], kind, rate, round(2 * len(records) / rate * NS))
+    return arrivals.check(make_evidence(records, plan=plan, arrivals=[]))
 
 
 def _outcome(offsets: Sequence[float], kind: str = "poisson", rate: float = RATE) -> str:

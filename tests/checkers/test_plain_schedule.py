@@ -68,15 +68,15 @@ def _by_the_driver(plan: LoadPlan, share: Share) -> dict[int, PlannedRequest]:
 @pytest.mark.parametrize("arrivals", ARRIVALS, ids=str)
 @pytest.mark.parametrize("use_cases", [(RANKING,), (RANKING, FRAUD, RANKING)], ids=len)
 @pytest.mark.parametrize("contexts", [{}, CONTEXTS], ids=len)
-@pytest.mark.parametrize(("processes", "streams"), [(1, 0), (3, 30)])
+@pytest.mark.parametrize(("drivers", "streams"), [(1, 0), (3, 30)])
 def test_both_implementations_plan_the_same(
-    tmp_path: Path, arrivals: Any, use_cases: tuple[UseCase, ...], contexts: Any, processes: int, streams: int
+    tmp_path: Path, arrivals: Any, use_cases: tuple[UseCase, ...], contexts: Any, drivers: int, streams: int
 ) -> None:
     (tmp_path / "trace.csv").write_text(TRACE)
     if isinstance(arrivals, Trace):
         arrivals = Trace(str(tmp_path / arrivals.path), arrivals.speedup, arrivals.limit)
     plan = load_plan(
-        tmp_path, arrivals=arrivals, use_cases=use_cases, contexts=contexts, processes=processes, seed=5, users=77
+        tmp_path, arrivals=arrivals, use_cases=use_cases, contexts=contexts, drivers=drivers, seed=5, users=77
     )
     cases = (
         EdgeCase(use_cases[-1].name, {"user_id": "Ü 7", "country": "de"}),
@@ -84,7 +84,7 @@ def test_both_implementations_plan_the_same(
         EdgeCase(use_cases[0].name, {"tenant": " batch"}),
     )
     plan = replace(plan, streams=streams, edge_every=4, edge_cases=cases[: streams // 10])
-    shares = [_by_the_driver(plan, Share(first, processes)) for first in range(processes)]
+    shares = [_by_the_driver(plan, Share(first, drivers)) for first in range(drivers)]
     asked = dict(sorted(pair for share in shares for pair in share.items()))
 
     requests = list(planned_requests(_document(plan, tmp_path), TRACE.splitlines(keepends=True)))

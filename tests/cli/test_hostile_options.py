@@ -71,9 +71,12 @@ WRONG_TEXTS = st.one_of(
 )
 
 
-def parameters(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+PARSER = get_group(app)
+"""Parses for all tests here: a parser makes each command again that it is first asked for."""
+
+
+def parameters(command: Any = PARSER, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """The parameters of the whole parser, each with its command."""
-    command = get_group(app) if command is None else command
     yield from ((path, each) for each in command.params)
     if hasattr(command, "list_commands"):
         for name in command.list_commands(None):
@@ -109,6 +112,7 @@ def lab(*arguments: str) -> str:
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["lab", *arguments])
+        patch.setattr("lab.cli.app", PARSER)
         patch.setenv("LAB_NAME", NO_LAB)
         patch.setattr(sys.stderr, "write", said.append)
         with memory_limit(), pytest.raises(SystemExit) as ended:

@@ -25,12 +25,12 @@ from typing import Any
 
 import psutil
 
-from lab.bench.harness.environment import cpu_seconds
-from lab.bench.harness.metronome import metronome
-from lab.bench.scale.scale_lab import ScaleLab, open_scale_lab
-from lab.bench.scale.traffic import TrafficRun
 from lab.measure.findings import State
 from lab.ops import headroom
+from lab.plugins.bench.harness.environment import cpu_seconds
+from lab.plugins.bench.harness.metronome import metronome
+from lab.plugins.bench.scale.scale_lab import ScaleLab, open_scale_lab
+from lab.plugins.bench.scale.traffic import TrafficRun
 from lab.runs.folder import TOGETHER, create, new_run_folder
 from lab.runs.version import lab_version
 from lab.waiting import eventually

@@ -14,11 +14,11 @@ from docs.site.age import code_of, outdated
 from docs.site.figures import changes, quoted_benches, read, say, texts
 from docs.site.measuring import MORE_S, STEPS, Measured, failing, figures_of, measure, more_rounds
 from lab import CHECKOUT
-from lab.bench.harness.result import BenchResult, Claim, Ran, ResultTable
-from lab.bench.harness.topology_rounds import LOAD_POINTS
-from lab.capacity.costs import TITLE
 from lab.errors import InputError
 from lab.measure.compare import Interval
+from lab.plugins.bench.harness.result import BenchResult, Claim, Ran, ResultTable
+from lab.plugins.bench.harness.topology_rounds import LOAD_POINTS
+from lab.plugins.capacity.costs import TITLE
 
 A_FIGURE = {
     "text": "mesh / direct, p50",
@@ -295,9 +295,9 @@ def test_a_claim_that_does_not_hold_fails_the_command_and_is_named(
 
 def test_the_code_of_a_bench_is_its_module_and_all_that_it_uses() -> None:
     code = code_of("encodings")
-    assert {"services", "lab/bench/suites/encodings.py", "lab/transport/channels.py"} <= set(code)
-    assert "lab/bench/suites/topologies.py" not in code
-    assert {"lab/bench/scale/changes.py", "lab/bench/scale/goals.py"} <= set(code_of("scale"))
+    assert {"services", "lab/plugins/bench/suites/encodings.py", "lab/transport/channels.py"} <= set(code)
+    assert "lab/plugins/bench/suites/topologies.py" not in code
+    assert {"lab/plugins/bench/scale/changes.py", "lab/plugins/bench/scale/goals.py"} <= set(code_of("scale"))
 
 
 def test_figures_are_old_if_their_code_has_changed_or_their_commit_is_unknown() -> None:

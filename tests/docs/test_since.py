@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from docs.site.since import GROUPS, NOTHING, block, costs, draw, history
-from lab.bench.since.accepted import keep
-from lab.bench.since.figures import FIGURES
-from lab.bench.since.rounds import Result
+from lab.plugins.bench.since.accepted import keep
+from lab.plugins.bench.since.figures import FIGURES
+from lab.plugins.bench.since.rounds import Result
 
 COMMITS = (("a", "b"), ("b", "c"))
 

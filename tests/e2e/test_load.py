@@ -57,10 +57,10 @@ def test_load_prints_its_figures_as_json(lab: Lab) -> None:
     assert figures["ok"] > 0
 
 
-def test_several_processes_do_what_one_does(lab: Lab) -> None:
+def test_several_drivers_do_what_one_does(lab: Lab) -> None:
     options = ("load", "--topology", "mesh", "--rate", "100", "--duration", "2", "--tear-every", "20", "--json")
 
-    results = [run_lab(lab, *options, "--processes", number) for number in ("1", "2")]
+    results = [run_lab(lab, *options, "--drivers", number) for number in ("1", "2")]
 
     figures = [json.loads(result.stdout) for result in results]
     histories = [

@@ -16,10 +16,10 @@ import pytest
 from lab.errors import UnitError
 from lab.lab import Lab
 from lab.load.progress import Progress
-from lab.measure.blast_radius import LEAST_REQUESTS
+from lab.measure.hit_requests import LEAST_REQUESTS
 from lab.report import is_of_benches, read_runs, render
 from lab.runs import LoadOptions, runs_in
-from lab.runs.blast_radius import parallel_runs
+from lab.runs.fault_rounds import parallel_runs
 from lab.runs.folder import SPOOL
 from lab.runtime.cancellation import CancelToken
 from lab.waiting import eventually

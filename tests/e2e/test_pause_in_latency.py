@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 from threading import Thread
 
-from lab.bench.harness.senders import keep_busy
 from lab.history import SpoolWriter, read_spool
 from lab.lab import Lab
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.load.summary import latency_histogram
+from lab.plugins.bench.harness.senders import keep_busy
 from lab.runs import LoadOptions
 from lab.runtime.state import LabState
 from lab.topologies import open_client

@@ -9,16 +9,16 @@ import pytest
 import typer
 
 from lab import CHECKOUT
-from lab.bench.since.rounds import Result
 from lab.cli import COMMANDS, app, commands, roll, trace
-from lab.cli.bench import _show as show_bench
-from lab.cli.capacity import _show as show_capacity
 from lab.cli.output import Table, console
-from lab.cli.since import _show as show_since
 from lab.client.traces import Span
 from lab.lab import Lab
 from lab.ops.roll.conditions import Evidence, Figures, Judgement, Standing
 from lab.ops.roll.executor import Outcome, RollResult, StepResult
+from lab.plugins.bench.commands.bench import _show as show_bench
+from lab.plugins.bench.commands.capacity import _show as show_capacity
+from lab.plugins.bench.commands.since import _show as show_since
+from lab.plugins.bench.since.rounds import Result
 from lab.plugins.conform import Result as ConformResult
 from lab.plugins.conform import Verdict
 from lab.plugins.conform import command as conform

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from lab.history import Record, read_spool
 from lab.load.plan import LoadPlan, write_plan
 from lab.load.progress import Progress
 
@@ -75,3 +76,13 @@ async def completed(plan: LoadPlan) -> str:
 def children(process: asyncio.subprocess.Process) -> list[psutil.Process]:
     """The processes that it has started."""
     return psutil.Process(process.pid).children()
+
+
+def recorded(plan: LoadPlan) -> list[Record]:
+    """The records of all spools, in the order of the plan."""
+    found = [record for spool in spools(plan) for record in read_spool(spool)]
+    return sorted(found, key=lambda record: record.sequence)
+
+
+def spools(plan: LoadPlan) -> list[Path]:
+    return [spool for number in range(plan.drivers) if (spool := plan.spool_of(number)).exists()]

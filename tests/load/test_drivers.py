@@ -1,9 +1,7 @@
 """Several drivers that share a run, each with clock and records of its own: together they do what one would."""
 
-import asyncio
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -17,17 +15,16 @@ import pytest
 
 from lab.checkers import Driver, Outcome
 from lab.checkers.kinds import drivers as checker
-from lab.history import Record, SpoolWriter, read_spool, values_of
+from lab.history import SpoolWriter, values_of
 from lab.load.arrivals import Constant, Poisson
 from lab.load.clocks import Sample, clock_of
 from lab.load.coordinator import COMMANDS
-from lab.load.mix import Mix
 from lab.load.open_loop import NS
 from lab.load.plan import LoadPlan, UseCase
 from lab.load.summary import summarize
 from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record
 from tests.load.builders import GatedServer, load_plan
-from tests.load.driven import children, completed, ended, outcome_of, progress_of, running
+from tests.load.driven import children, completed, ended, outcome_of, progress_of, recorded, running
 from tests.missing import missing
 
 USE_CASES = (UseCase("ContinueWatchingRanking", "ranking.v1"), UseCase("HomepageRows", "ranking.v1"))
@@ -35,12 +32,6 @@ LONG = Constant(40, 600)
 # A time namespace of its own, as on another machine; the Unix clock is the machine's.
 ELSEWHERE = ("unshare", "--user", "--map-root-user", "--time", "--fork", "--kill-child", "--monotonic")
 AHEAD_S = 3 * 3_600
-
-
-def recorded(plan: LoadPlan) -> list[Record]:
-    """The records of all spools, in the order of the plan."""
-    found = [record for number in range(plan.drivers) for record in read_spool(plan.spool_of(number))]
-    return sorted(found, key=lambda record: record.sequence)
 
 
 def reports(plan: LoadPlan) -> list[dict[str, Any]]:
@@ -53,29 +44,6 @@ def judged(plan: LoadPlan) -> tuple[Outcome, str]:
     verdict = checker.check(make_evidence([], drivers=found))
     assert verdict is not None
     return verdict.outcome, verdict.summary
-
-
-@pytest.mark.parametrize("drivers", [1, 2, 4])
-async def test_merged_records_are_those_of_one_driver(tmp_path: Path, server: GatedServer, drivers: int) -> None:
-    plan = load_plan(
-        tmp_path, server.address, arrivals=Poisson(200, 2.5, 1), use_cases=USE_CASES, users=7, drivers=drivers
-    )
-
-    await completed(plan)
-
-    records, schedule, alone = recorded(plan), plan.schedule(), Mix(plan)
-    asked = [(record.use_case, record.user_id) for record in records]
-    planned = [(ask.use_case.name, ask.context["user_id"]) for ask in (alone.draw() for _ in schedule.offsets_ns)]
-    assert [record.sequence for record in records] == list(range(len(schedule)))
-    assert [record.intended_ns - records[0].intended_ns for record in records] == [
-        offset - schedule.offsets_ns[0] for offset in schedule.offsets_ns
-    ]
-    assert asked == planned
-    assert len({record.request_id for record in records}) == len(schedule)
-    assert len(reports(plan)) == (drivers if drivers > 1 else 0)
-    if drivers > 1:
-        assert sum(each["planned"] for each in reports(plan)) == len(schedule)
-        assert all(plan.spool_of(number).exists() for number in range(drivers))
 
 
 @pytest.mark.parametrize("drivers", [1, 2, 4])
@@ -153,18 +121,6 @@ async def test_a_driver_that_cannot_begin_ends_the_run(tmp_path: Path, server: G
     assert "nowhere" in err
     assert len(err.splitlines()) == 1
     assert not [number for number in range(2) if plan.spool_of(number).exists()]
-
-
-async def test_an_interrupt_reaches_every_driver(tmp_path: Path, server: GatedServer) -> None:
-    plan = load_plan(tmp_path, server.address, arrivals=LONG, drivers=2)
-    async with running(plan) as process:
-        await progress_of(process)
-        process.send_signal(signal.SIGINT)
-        code, _, _ = await asyncio.wait_for(ended(process), 60)
-
-    assert code == 0
-    assert [record.sequence for record in recorded(plan)] == list(range(len(plan.schedule())))
-    assert judged(plan)[0] == Outcome.VALID
 
 
 def test_the_clock_is_read_from_the_quickest_answer() -> None:

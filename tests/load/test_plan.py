@@ -28,7 +28,7 @@ def test_the_json_form_gives_back_the_same_plan(tmp_path: Path, arrivals: Any) -
             direct={"A": DirectTarget("m", "v1", ("127.0.0.1:5", "127.0.0.1:6"))},
         ),
         traffic_origin="real",
-        processes=2,
+        drivers=2,
         streams=10,
         edge_every=7,
         edge_cases=(EdgeCase("B", {"user_id": "Ü", "country": " US"}),),
@@ -52,16 +52,16 @@ def test_names_without_a_folder_mean_files_beside_the_plan_wherever_that_is_carr
     assert read.arrivals == Trace(str(carried / "trace.csv"))
 
 
-def test_a_plan_from_before_there_were_tears_processes_and_streams_has_none_one_and_none(tmp_path: Path) -> None:
+def test_a_plan_from_before_there_were_tears_drivers_and_streams_has_none_one_and_none(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     write_plan(load_plan(tmp_path), path)
     document = orjson.loads(path.read_bytes())
-    newer = ("tear_every", "processes", "drivers", "streams", "edge_every", "edge_cases")
+    newer = ("tear_every", "drivers", "streams", "edge_every", "edge_cases")
     path.write_bytes(orjson.dumps({k: v for k, v in document.items() if k not in newer}))
 
     read = read_plan(path)
 
-    assert (read.tear_every, read.processes, read.drivers, read.streams) == (0, 1, 1, 0)
+    assert (read.tear_every, read.drivers, read.streams) == (0, 1, 0)
 
 
 def test_streams_follow_from_the_seed_and_the_sequence_number(tmp_path: Path) -> None:
@@ -89,10 +89,8 @@ def test_streams_follow_from_the_seed_and_the_sequence_number(tmp_path: Path) ->
         ({"timeout_s": 0.0}, "timeout_s"),
         ({"traffic_origin": "fake"}, "'real' or 'artificial'"),
         ({"contexts": {"traffic_origin": ("real", "fake")}}, "traffic_origin: 'fake' is not known; write 'real'"),
-        ({"processes": 0}, "processes: 0 is out of range: use 1 to 64"),
-        ({"processes": 65}, "processes: 65"),
+        ({"drivers": 0}, "drivers: 0 is out of range: use 1 to 64"),
         ({"drivers": 65}, "drivers: 65"),
-        ({"drivers": 2, "processes": 2}, "drivers: each has one process; leave the processes out"),
     ],
 )
 def test_values_that_will_not_do_are_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:

@@ -1,18 +1,17 @@
-"""Several processes that share a run: together they do what one would, and none of them is left behind."""
+"""Several drivers that share a run: together they do what one would, and none of them is left behind."""
 
 import asyncio
 import os
 import signal
 import sys
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import orjson
 import psutil
 import pytest
 
-from lab.history import UNSENT, read_spool
+from lab.history import UNSENT
 from lab.load.arrivals import Constant, Poisson, Share
 from lab.load.coordinator import ShardProcess, Shards
 from lab.load.mix import Mix
@@ -21,7 +20,7 @@ from lab.load.plan import UseCase
 from lab.load.progress import Progress
 from lab.load.steps import TearEvery
 from tests.load.builders import GatedServer, load_plan
-from tests.load.driven import DEADLINE_S, children, completed, ended, outcome_of, progress_of, running
+from tests.load.driven import DEADLINE_S, children, completed, ended, outcome_of, progress_of, recorded, running, spools
 from tests.waiting import eventually
 
 USE_CASES = (UseCase("ContinueWatchingRanking", "ranking.v1"), UseCase("HomepageRows", "ranking.v1"))
@@ -78,15 +77,15 @@ async def gone(processes: list[psutil.Process]) -> bool:
     return not alive
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-async def test_together_they_do_what_one_would(tmp_path: Path, server: GatedServer, processes: int) -> None:
+@pytest.mark.parametrize("drivers", [2, 3])
+async def test_together_they_do_what_one_would(tmp_path: Path, server: GatedServer, drivers: int) -> None:
     plan = load_plan(
-        tmp_path, server.address, arrivals=Poisson(400, 2.5, 1), use_cases=USE_CASES, users=7, processes=processes
+        tmp_path, server.address, arrivals=Poisson(400, 2.5, 1), use_cases=USE_CASES, users=7, drivers=drivers
     )
 
     out = await completed(plan)
 
-    records = sorted(read_spool(plan.spool), key=lambda record: record.sequence)
+    records = recorded(plan)
     schedule, alone = plan.schedule(), Mix(plan)
     assert list(range(len(schedule))) == [record.sequence for record in records]
     assert {record.status for record in records} == {"OK"}
@@ -99,7 +98,7 @@ async def test_together_they_do_what_one_would(tmp_path: Path, server: GatedServ
     summary = orjson.loads(plan.summary.read_bytes())
     assert tuple(
         summary[name] for name in ("processes", "planned", "ok", "failed", "stopped_by", "warm_up_errors")
-    ) == (processes, len(schedule), len(schedule), 0, "", {})
+    ) == (drivers, len(schedule), len(schedule), 0, "", {})
     assert schedule.offered_rps == pytest.approx(summary["offered"])
     assert summary["schedule_delay_max_ms"] >= summary["schedule_delay_p50_ms"] > 0
     assert summary["cpu_s"] > 0
@@ -125,7 +124,7 @@ def has_come(shard: ShardProcess, second: float) -> bool:
 
 
 async def test_their_rates_add_up_whenever_each_reports() -> None:
-    shards = Shards([(name, [sys.executable, "-c", _SHARD]) for name in ("prompt", "late")], are_drivers=False)
+    shards = Shards([(name, [sys.executable, "-c", _SHARD]) for name in ("prompt", "late")])
     await shards.start()
     prompt, late = shards.processes
 
@@ -147,19 +146,19 @@ async def test_their_rates_add_up_whenever_each_reports() -> None:
 
 
 async def test_more_processes_than_requests_do_no_harm(tmp_path: Path, server: GatedServer) -> None:
-    plan = load_plan(tmp_path, server.address, arrivals=Constant(2, 1), processes=3)
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(2, 1), drivers=3)
 
     await completed(plan)
 
-    assert sorted(record.sequence for record in read_spool(plan.spool)) == [0, 1]
+    assert sorted(record.sequence for record in recorded(plan)) == [0, 1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("processes", "to_all"), [(1, False), (2, False), (2, True)])
+@pytest.mark.parametrize(("drivers", "to_all"), [(1, False), (2, False), (2, True)])
 async def test_a_signal_ends_all_with_every_request_accounted_for(
-    tmp_path: Path, server: GatedServer, number: signal.Signals, processes: int, *, to_all: bool
+    tmp_path: Path, server: GatedServer, number: signal.Signals, drivers: int, *, to_all: bool
 ) -> None:
-    plan = load_plan(tmp_path, server.address, arrivals=LONG, processes=processes)
+    plan = load_plan(tmp_path, server.address, arrivals=LONG, drivers=drivers)
 
     async with running(plan) as process:
         await progress_of(process)
@@ -178,7 +177,7 @@ async def test_a_signal_ends_all_with_every_request_accounted_for(
 
     assert (code, err) == (0, "")
     assert await gone(members)
-    records = read_spool(plan.spool)
+    records = recorded(plan)
     summary = orjson.loads(plan.summary.read_bytes())
     assert sorted(record.sequence for record in records) == list(range(LONG_REQUESTS))
     assert (number.name, LONG_REQUESTS, 0) == (summary["stopped_by"], summary["planned"], summary["failed"])
@@ -189,7 +188,7 @@ async def test_a_signal_ends_all_with_every_request_accounted_for(
 
 
 async def test_a_signal_before_the_start_ends_all_with_nothing_sent(tmp_path: Path, server: GatedServer) -> None:
-    plan = load_plan(tmp_path, server.address, arrivals=LONG, processes=2)
+    plan = load_plan(tmp_path, server.address, arrivals=LONG, drivers=2)
     server.gate.clear()
     server.waiting_for = 1
 
@@ -199,35 +198,13 @@ async def test_a_signal_before_the_start_ends_all_with_nothing_sent(tmp_path: Pa
         code, _, err = await ended(process)
 
     assert (code, err) == (0, "")
-    assert {record.status for record in read_spool(plan.spool)} == {UNSENT}
-
-
-async def test_a_killed_process_is_named_and_the_others_are_broken_off(tmp_path: Path, server: GatedServer) -> None:
-    plan = load_plan(tmp_path, server.address, arrivals=LONG, processes=3)
-
-    async with running(plan) as process:
-        progress = await progress_of(process, until=lambda progress: progress.done >= ENOUGH)
-        members = children(process)
-        victim = next(member for member in members if "1/3" in member.cmdline())
-        victim.kill()
-        code, _, err = await ended(process)
-
-    assert (code, len(err.splitlines())) == (1, 1)
-    assert f"process 2 of 3 (pid {victim.pid})" in err
-    assert "was killed by SIGKILL" in err
-    assert await gone(members)
-    sequences = {record.sequence for record in read_spool(plan.spool)}
-    assert sequences >= set(chain(range(0, LONG_REQUESTS, 3), range(2, LONG_REQUESTS, 3))), (
-        "the others have records of all"
-    )
-    assert sum(sequence % 3 == 1 for sequence in sequences) >= progress.done // 3 // 2 > 0
-    assert not plan.summary.exists()
+    assert {record.status for record in recorded(plan)} == {UNSENT}
 
 
 async def test_a_process_killed_in_the_warm_up_is_named_and_leaves_no_spool(
     tmp_path: Path, server: GatedServer
 ) -> None:
-    plan = load_plan(tmp_path, server.address, processes=2)
+    plan = load_plan(tmp_path, server.address, drivers=2)
     server.gate.clear()
     server.waiting_for = 2
 
@@ -238,16 +215,16 @@ async def test_a_process_killed_in_the_warm_up_is_named_and_leaves_no_spool(
         code, _, err = await ended(process)
 
     assert (code, len(err.splitlines())) == (1, 1)
-    assert f"(pid {members[0].pid}) of the driver was killed by SIGKILL" in err
+    assert f"driver 1 of 2 (pid {members[0].pid}) was killed by SIGKILL" in err
     assert await gone(members)
-    assert not plan.spool.exists()
+    assert not spools(plan)
 
 
-@pytest.mark.parametrize(("processes", "count"), [(1, 0), (2, 2)])
+@pytest.mark.parametrize(("drivers", "count"), [(1, 0), (2, 2)])
 async def test_a_killed_driver_leaves_its_records_and_no_process(
-    tmp_path: Path, server: GatedServer, processes: int, count: int
+    tmp_path: Path, server: GatedServer, drivers: int, count: int
 ) -> None:
-    plan = load_plan(tmp_path, server.address, arrivals=LONG, processes=processes)
+    plan = load_plan(tmp_path, server.address, arrivals=LONG, drivers=drivers)
 
     async with running(plan) as process:
         progress = await progress_of(process, until=lambda progress: progress.done >= ENOUGH)
@@ -259,12 +236,12 @@ async def test_a_killed_driver_leaves_its_records_and_no_process(
     assert code == -signal.SIGKILL
     assert len(members) == count
     # Records of the instant before that line may not have been flushed.
-    assert len(read_spool(plan.spool)) >= progress.done // 2 > 0
+    assert len(recorded(plan)) >= progress.done // 2 > 0
     assert not plan.summary.exists()
 
 
 async def test_a_leader_that_is_killed_in_the_warm_up_leaves_nobody(tmp_path: Path, server: GatedServer) -> None:
-    plan = load_plan(tmp_path, server.address, processes=2)
+    plan = load_plan(tmp_path, server.address, drivers=2)
     server.gate.clear()
     server.waiting_for = 2
 
@@ -277,24 +254,24 @@ async def test_a_leader_that_is_killed_in_the_warm_up_leaves_nobody(tmp_path: Pa
     assert len(members) == 2
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-async def test_an_unknown_topology_is_one_line_and_leaves_no_spool(tmp_path: Path, processes: int) -> None:
+@pytest.mark.parametrize("drivers", [1, 2])
+async def test_an_unknown_topology_is_one_line_and_leaves_no_spool(tmp_path: Path, drivers: int) -> None:
     endpoints = load_plan(tmp_path, "127.0.0.1:1").endpoints
-    plan = load_plan(tmp_path, topology="nowhere", endpoints=endpoints, processes=processes)
+    plan = load_plan(tmp_path, topology="nowhere", endpoints=endpoints, drivers=drivers)
 
     code, _, err = await outcome_of(plan)
 
     assert (code, len(err.splitlines())) == (1, 1)
     assert "'nowhere' is not known" in err
-    assert not plan.spool.exists()
+    assert not spools(plan)
 
 
 async def test_the_spool_of_another_run_is_left_alone(tmp_path: Path) -> None:
-    plan = load_plan(tmp_path, "127.0.0.1:1", processes=2)
-    plan.spool.write_text("evidence")
+    plan = load_plan(tmp_path, "127.0.0.1:1", drivers=2)
+    plan.spool_of(1).write_text("evidence")
 
     code, _, err = await outcome_of(plan)
 
     assert (code, len(err.splitlines())) == (1, 1)
-    assert "does not exist" in err
-    assert plan.spool.read_text() == "evidence"
+    assert "already exists" in err
+    assert plan.spool_of(1).read_text() == "evidence"

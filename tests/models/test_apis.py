@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.bench.harness import payloads
+from lab.plugins.bench.harness import payloads
 from models.apis import API_BY_REQUEST, APIS, METHODS, Api
 from models.proto.ranking.v1 import ranking_pb2
 

@@ -22,8 +22,8 @@ WITHIN = timedelta(seconds=60)
 CONTROLS = "controls.ipynb"
 # As in notebooks 3 and 5, without a lab.
 CELLS = (
-    """from lab.workshop import Guess, guesses, slider
-from lab.workshop.users import users_picture
+    """from lab.plugins.workshop import Guess, guesses, slider
+from lab.plugins.workshop.users import users_picture
 guess = Guess("Added to direct", ["gateway", "mesh"], unit="ms")
 guess""",
     """guess.unlock()

@@ -17,9 +17,9 @@ from markupsafe import Markup
 from lab.errors import LabError
 from lab.lab import Lab
 from lab.ops.reaper import Reaper
+from lab.plugins.workshop import Figure, WorkshopLab, slider
+from lab.plugins.workshop.slider import Pending
 from lab.waiting import eventually
-from lab.workshop import Figure, WorkshopLab, slider
-from lab.workshop.slider import Pending
 from tests.notebooks.processes import await_nothing_left, processes_of
 
 TIMEOUT_S = 60.0
@@ -43,7 +43,7 @@ def kernel() -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
 def bringing_up(spec: Path) -> str:
     return (
         "from pathlib import Path\n"
-        "from lab.workshop import WorkshopLab\n"
+        "from lab.plugins.workshop import WorkshopLab\n"
         "lab = WorkshopLab()\n"
         f"lab.up(spec=Path({str(spec)!r}))\n"
     )
@@ -157,7 +157,8 @@ def test_a_dial_draws_anew_where_it_stops(lab: Lab) -> None:
             if message["msg_type"] in ("display_data", "update_display_data"):
                 shown.append(message["content"]["data"]["text/plain"])
 
-        shows = "from lab.workshop import slider, Figure; slider('n', [1, 2, 3], lambda n: Figure(str(n), ''), at=2)"
+        shows = "from lab.plugins.workshop import slider, Figure\n"
+        shows += "slider('n', [1, 2, 3], lambda n: Figure(str(n), ''), at=2)"
         finds = "from ipywidgets.widgets.widget import _instances as all_widgets"
         moves = "next(each for each in all_widgets.values() if hasattr(each, 'options')).value = 3"
         for code in (shows, f"{finds}; {moves}"):

@@ -7,7 +7,7 @@ import nbformat
 from nbconvert import HTMLExporter
 
 from lab import CHECKOUT
-from lab.workshop.users import users_picture
+from lab.plugins.workshop.users import users_picture
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

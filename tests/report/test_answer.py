@@ -17,9 +17,9 @@ from lab.lab import Lab
 from lab.load.arrivals import Constant, Poisson
 from lab.load.plan import UseCase, read_plan
 from lab.report import ReportedBench, next_run, read_run, read_runs
-from lab.report.blast_radius import blasts
 from lab.report.cost import cost
 from lab.report.digits import difference, in_two_digits, with_interval
+from lab.report.fault_reach import blasts
 from lab.report.headline import Answer, answer
 from lab.report.run import ReportedRun
 from lab.runs import LoadOptions, runs_in
@@ -176,7 +176,7 @@ def test_a_difference_whose_interval_holds_zero_is_about_zero(interval: tuple[fl
             "contexts": {"tenant": ("ads", "ads", "kids"), "device": ("tv",)},
             "use_cases": (UseCase("Rows", "ranking.v1"),),
         },
-        {"tear_every": 9, "processes": 2, "streams": 0, "edge_every": 0},
+        {"tear_every": 9, "streams": 0, "edge_every": 0},
         {"drivers": 3},
     ],
 )
@@ -205,5 +205,5 @@ def test_the_command_repeats_the_run(changes: dict[str, Any], tmp_path: Path, mo
     assert options.arrivals == plan.arrivals.kind
     assert options.use_cases == (() if len(plan.use_cases) > 1 else ("Rows",))
     drawn = ("caller", "payload_bytes", "users", "seed", "contexts")
-    same = (*drawn, "tear_every", "processes", "drivers", "streams", "edge_every")
+    same = (*drawn, "tear_every", "drivers", "streams", "edge_every")
     assert {name: getattr(options, name) for name in same} == {name: getattr(plan, name) for name in same}

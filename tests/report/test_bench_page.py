@@ -7,11 +7,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from lab.bench.harness.result import BenchResult, Claim, Ran, ResultTable
 from lab.errors import RunError
 from lab.measure.compare import Interval
 from lab.measure.control import control
 from lab.measure.pace import Pace
+from lab.plugins.bench.harness.result import BenchResult, Claim, Ran, ResultTable
 from lab.report import is_of_benches, read_benches, read_run, render
 from lab.report.chart import Chart, Line
 from lab.report.picture import scripts, to_svg
@@ -141,7 +141,7 @@ def test_the_command_writes_every_chart_as_an_image(folder: Path, tmp_path: Path
 
 
 def test_the_command_prints_tables_and_keeps_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from lab.cli import bench  # noqa: PLC0415 (its console is made for this very output)
+    from lab.plugins.bench.commands import bench  # noqa: PLC0415 (its console is made for this very output)
 
     bench._keep(RESULT, tmp_path)
     bench._show(RESULT)

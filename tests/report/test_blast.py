@@ -8,16 +8,16 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from lab.bench.suites.blast_radius import result
 from lab.errors import RunError
-from lab.measure.blast_radius import Ending
-from lab.measure.blast_rounds import Radius, Spread
+from lab.measure.hit_requests import Ending
 from lab.measure.single_run_intervals import Figure
+from lab.plugins.bench.suites.blast_radius import result
 from lab.report import is_of_benches, read_benches, read_runs, render, write_album
-from lab.report.blast_radius import doubts_of, heat_of, percent, table_of
+from lab.report.fault_reach import doubts_of, heat_of, percent, table_of
 from lab.report.heat import HeatMap, Tile, spec_of_heat
 from lab.report.picture import scripts, to_svg
 from lab.runs.events import Event
+from lab.runs.fault_rounds import Radius, Spread
 from lab.runs.folder import TOGETHER
 from lab.runs.parallel import runs_in
 from tests.events import event

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.bench.harness.result import ResultTable
+from lab.plugins.bench.harness.result import ResultTable
 from lab.report import read_benches, read_runs, write_report
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.picture import to_svg

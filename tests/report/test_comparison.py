@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.bench.harness.result import BenchResult, Claim, Ran
 from lab.measure.compare import Interval
+from lab.plugins.bench.harness.result import BenchResult, Claim, Ran
 from lab.report import compare_runs, read_runs, render
 from tests.lab_command import run_lab
 from tests.report.builders import make_record, write_run

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from lab.bench.scale.synthetic_deployment import generate
 from lab.errors import RouteTableError
+from lab.plugins.bench.scale.synthetic_deployment import generate
 from lab.routing.document import Source, as_json, read_sources
 from lab.routing.yaml_nodes import MAX_DEPTH, parse
 

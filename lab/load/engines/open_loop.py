@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 async def _run(plan: LoadPlan, path: Path) -> None:
-    if plan.processes > 1 or plan.drivers > 1:
+    if plan.drivers > 1:
         raise_priority()
         summary = await coordinate(plan, path, print_progress)
         write_summary(plan.summary, summary)

@@ -164,7 +164,7 @@ def requests_of(url: str) -> int:
         (["--engine", "open-loop", "--workers", "2"], "--workers: is for --engine locust, not for open-loop"),
         (["--engine", "locust", "--ui-port", "9000"], "there is no UI"),
         (["--engine", "locust", "--workers", "5", "--users", "4"], "each needs at least one user"),
-        (["--engine", "locust", "--processes", "2"], "not for engine locust"),
+        (["--engine", "locust", "--drivers", "2"], "not for engine locust"),
     ],
 )
 def test_a_steered_load_that_cannot_be_is_one_line_and_leaves_no_folder(lab: Lab, mistake: list[str], why: str) -> None:

@@ -1,8 +1,9 @@
 """Holds what an interpreter of a dialect reads in rendered documents against the route table, on generated requests."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -60,9 +61,19 @@ def to(document: Mapping[str, Any], reference: str) -> tuple[str, str]:
     return document["models"][model]["versions"][version]["cluster"], f"{model}.{version}"
 
 
-def agrees(target: str, interpret: Interpreter, number: int = REQUESTS) -> tuple[int, int]:
-    """Compares answers on at least this many requests; returns how many were decided by rules, and how many refused."""
-    compared = by_rules = refusals = 0
+class Case(NamedTuple):
+    """A request, what a resolver adds to its headers, and what the table decides."""
+
+    use_case: str
+    context: Mapping[str, str]
+    sent: Mapping[str, str]
+    decision: plain.Expected
+
+
+@cache
+def drawn(number: int) -> list[tuple[dict[str, Any], list[Case]]]:
+    """Tables with at least this many requests, the same for every target."""
+    found: list[tuple[dict[str, Any], list[Case]]] = []
 
     @seed(28)
     @settings(
@@ -73,25 +84,34 @@ def agrees(target: str, interpret: Interpreter, number: int = REQUESTS) -> tuple
         phases=[Phase.generate],
     )
     @given(tables(), st.integers(0, 1 << 32))
-    def compare(document: dict[str, Any], requests_seed: int) -> None:
-        nonlocal compared, by_rules, refusals
+    def draw(document: dict[str, Any], requests_seed: int) -> None:
+        cases = [
+            Case(use_case, context, headers_of(use_case, context), plain.decide(document, use_case, context))
+            for use_case, context, _ in requests(requests_seed)
+        ]
+        found.append((document, cases))
+
+    draw()
+    assert sum(len(cases) for _, cases in found) >= number
+    return found
+
+
+def agrees(target: str, interpret: Interpreter, number: int = REQUESTS) -> tuple[int, int]:
+    """Compares answers on at least this many requests; returns how many were decided by rules, and how many refused."""
+    by_rules = refusals = 0
+    for document, cases in drawn(number):
         rendering = render(target, document)
         documents = documents_of(rendering)
         refused = {each.path for each in rendering.unexpressed if each.instead == REFUSED}
-        for use_case, context, _ in requests(requests_seed):
-            compared += 1
-            decision = plain.decide(document, use_case, context)
-            sent = headers_of(use_case, context)
+        for use_case, context, sent, decision in cases:
             if decision.status == "OK":  # a resolver has decided: only the key counts, no other header
                 key = f"{decision.model}.{decision.version}"
                 found = interpret(documents, Request(SERVICE, METHOD, {**sent, HEADER: key}))
-                assert found == {(decision.cluster, key): 100}, (use_case, context)
+                assert found == {(decision.cluster, key): 100}, (document, use_case, context)
             if not context.get("override"):
                 wanted = expected(document, use_case, context, refused)
-                assert interpret(documents, Request(SERVICE, METHOD, sent)) == wanted, (use_case, context)
+                found = interpret(documents, Request(SERVICE, METHOD, sent))
+                assert found == wanted, (document, use_case, context)
                 by_rules += bool(wanted)
                 refusals += decision.status == "OK" and not wanted
-
-    compare()
-    assert compared >= number
     return by_rules, refusals

@@ -49,7 +49,6 @@ class _Rendered:
         await self._renderer.put_in_force(rules_of(table))
 
     async def stop(self, within_s: float) -> None:
-        """Ends it."""
         await self._proxy.stop(within_s)
         await self._probed.stop(0)
 

@@ -84,7 +84,6 @@ class _Replica:
         Thread(target=self._watch, daemon=True).start()
 
     def end(self) -> None:
-        """Ends the registration."""
         self._ended.set()
 
     def _watch(self) -> None:

@@ -1,0 +1,182 @@
+"""Traffic of all callers through a lab of thousands of clusters, judged by the checkers of any run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.checkers import CHECKERS, Claim, Evidence, Outcome, check, combine
+from lab.errors import UnitError
+from lab.history import UNSENT, read_spool
+from lab.load.arrivals import Poisson
+from lab.load.coordinator import BEGAN
+from lab.load.plan import LoadPlan, UseCase, write_plan
+from lab.load.summary import summarize
+from lab.plugins.bench.scale.synthetic_deployment import CONTEXTS
+from lab.roles import Port, Unit
+from lab.runs.evidence import abilities_of, revisions_in_force
+from lab.runs.folder import DRIVER, PLAN, SPOOL, RunFolder
+from lab.waiting import eventually
+
+if TYPE_CHECKING:
+    from lab.checkers import Driver, RevisionInForce, Verdict
+    from lab.client.admin_values import RevisionInfo
+    from lab.history import Record
+    from lab.load.summary import RunSummary
+    from lab.plugins.bench.scale.scale_lab import ScaleLab
+
+_UNIT = "drivers"
+_WARM_UP = timedelta(seconds=120)
+_GRACE_S = 60
+_CHECKERS_BY_CALLER = ("accounting", "driver")
+_CHECKERS_OF_ALL = ("routing", "answered", "staleness", "tear", "origin", "drivers")
+_TIMEOUT_S = 5.0
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The judged traffic.
+
+    Attributes:
+        summary: of all requests.
+        verdicts: on all callers together, and those on single callers that are not valid.
+        misrouted: number of answers that no rule allowed.
+        clusters: number of clusters that answered.
+        callers: number of callers that got an answer.
+        failures: status and message of failed requests → how many, the most frequent first.
+    """
+
+    summary: RunSummary
+    verdicts: tuple[Verdict, ...]
+    misrouted: int
+    clusters: int
+    callers: int
+    failures: Mapping[str, int]
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of all verdicts but those on timing, which concern latency alone."""
+        return combine(each for each in self.verdicts if each.claim is not Claim.TIMING)
+
+
+class TrafficRun:
+    """Traffic of all callers, sent by some drivers at ``rate`` requests per second together; it has begun.
+
+    Each driver sends the requests of some callers. Each caller has a folder below ``folder``, which is the lab's own by
+    default.
+
+    Raises:
+        UnitError: the driver ended during warm-up.
+    """
+
+    def __init__(
+        self, up: ScaleLab, *, rate: float, seconds: float, seed: int, drivers: int = 1, folder: Path | None = None
+    ) -> None:
+        self._up, self._folder = up, folder or up.lab.folder / "traffic"
+        self._plans: dict[str, LoadPlan] = {}
+        known, callers = up.deployment.document["use_cases"], up.state.plan.callers
+        for number, (caller, endpoints) in enumerate(sorted(callers.items()), start=seed):
+            self._plans[caller] = LoadPlan(
+                topology="mesh",
+                caller=caller,
+                use_cases=tuple(UseCase(name, known[name]["api"]) for name in up.deployment.popularity[caller]),
+                arrivals=Poisson(rate / len(callers), seconds, seed=number),
+                endpoints=endpoints,
+                # Relative to the folder of the plan, where the driver writes them.
+                spool=Path(SPOOL),
+                summary=Path(DRIVER),
+                seed=number,
+                contexts=CONTEXTS,
+                timeout_s=_TIMEOUT_S,
+            )
+            (self._folder / caller).mkdir(parents=True)
+            write_plan(self._plans[caller], self._folder / caller / PLAN)
+        up.say(f"warming up {len(callers)} callers")
+        argv = ("python", "-m", "lab.load.driver", str(self._folder), str(drivers))
+        self._running = dict(up.runtime.start([Unit(_UNIT, _UNIT, argv, Port("", "", ""), pod=_UNIT)]))
+        eventually("all callers are warm", self._has_begun, within=_WARM_UP)
+
+    def wait(self) -> None:
+        """Returns when every caller has sent everything.
+
+        Raises:
+            UnitError: the driver ended early.
+        """
+        longest_s = max(plan.schedule().duration_ns for plan in self._plans.values()) / 1e9
+        eventually("the traffic has ended", self._has_ended, within=timedelta(seconds=longest_s + _GRACE_S))
+        if missing := [name for name in self._plans if not (self._folder / name / DRIVER).exists()]:
+            raise UnitError(f"the driver ended early, without {missing[0]}: {self._up.runtime.last_words(_UNIT)}")
+
+    def judged(self, revisions: Sequence[RevisionInfo]) -> Traffic:
+        """Returns the traffic, judged by ``revisions``, see :func:`lab.runs.evidence.revisions_in_force`."""
+        tables = revisions_in_force(revisions)
+        records = {name: read_spool(self._folder / name / SPOOL) for name in self._plans}
+        return judge(self._plans, records, tables, RunFolder(self._folder).driver.drivers)
+
+    def _has_begun(self) -> bool:
+        if self._has_ended():
+            raise UnitError(f"the driver ended during warm-up: {self._up.runtime.last_words(_UNIT)}")
+        return (self._folder / BEGAN).exists()
+
+    def _has_ended(self) -> bool:
+        return self._up.runtime.states(self._running)[_UNIT] == "exited"
+
+
+def judge(
+    plans: Mapping[str, LoadPlan],
+    records: Mapping[str, Sequence[Record]],
+    tables: Sequence[RevisionInForce],
+    drivers: Sequence[Driver] = (),
+) -> Traffic:
+    """Returns the traffic, judged.
+
+    Args:
+        plans: by caller.
+        records: by caller.
+        tables: the revisions that were in force.
+        drivers: that shared the plans.
+    """
+    verdicts = [
+        verdict
+        for name, plan in plans.items()
+        for verdict in _check(records[name], [plan], [], (), _CHECKERS_BY_CALLER)
+        if verdict.outcome is not Outcome.VALID
+    ]
+    everything = [record for each in records.values() for record in each]
+    verdicts += _check(everything, list(plans.values()), tables, drivers, _CHECKERS_OF_ALL)
+    answered = [record for record in everything if record.status == "OK"]
+    failed = Counter(f"{each.status}: {each.message}" for each in everything if each.status not in {"OK", UNSENT})
+    return Traffic(
+        summarize(everything, None, came_due=sum(len(plan.schedule()) for plan in plans.values())),
+        tuple(verdicts),
+        sum(len(each.violations) for each in verdicts if each.checker == "routing"),
+        len({record.cluster for record in answered}),
+        len({record.caller for record in answered}),
+        dict(failed.most_common(_SHOWN)),
+    )
+
+
+def _check(
+    records: Sequence[Record],
+    plans: Sequence[LoadPlan],
+    tables: Sequence[RevisionInForce],
+    drivers: Sequence[Driver],
+    names: Sequence[str],
+) -> list[Verdict]:
+    schedules = [plan.schedule() for plan in plans]
+    evidence = Evidence(
+        records=records,
+        revisions=tables,
+        planned=sum(map(len, schedules)),
+        offered_rate=sum(each.offered_rps or 0.0 for each in schedules),
+        topology=plans[0].topology,
+        timeout_s=_TIMEOUT_S,
+        abilities=abilities_of(plans[0], {}),
+        drivers=drivers,
+    )
+    return check(evidence, [CHECKERS[name] for name in names])
