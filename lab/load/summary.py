@@ -133,36 +133,31 @@ def merged(results: Sequence[ShardResult]) -> ShardResult:
 
 def combine(results: Sequence[ShardResult], drivers: Sequence[DriverReport] = ()) -> DriverSummary:
     """The driver's summary from the results of its processes, one or more; times of all must be on one clock."""
-    start_ns = min(each.start_ns for each in results)
-    offered = [each.offered for each in results if each.offered is not None]
-    planned, sent, ok = (sum(getattr(each, name) for each in results) for name in ("planned", "sent", "ok"))
-    delays = LatencyHistogram()
-    for each in results:
-        delays.add(each.schedule_delays)
-    delay = delays.percentiles()
+    whole = merged(results)
+    delay = whole.schedule_delays.percentiles()
     return DriverSummary(
-        planned=planned,
-        sent=sent,
-        ok=ok,
-        failed=sent - ok,
-        unsent=planned - sent,
-        stopped_by=next((each.stopped_by for each in results if each.stopped_by), ""),
-        offered=sum(offered) if offered else None,
+        planned=whole.planned,
+        sent=whole.sent,
+        ok=whole.ok,
+        failed=whole.sent - whole.ok,
+        unsent=whole.planned - whole.sent,
+        stopped_by=whole.stopped_by,
+        offered=whole.offered,
         achieved_rate=achieved_rate(
-            sent,
-            start_ns=start_ns,
-            planned_end_ns=min(each.planned_end_ns for each in results),
-            last_sent_ns=max(each.last_sent_ns for each in results),
+            whole.sent,
+            start_ns=whole.start_ns,
+            planned_end_ns=whole.planned_end_ns,
+            last_sent_ns=whole.last_sent_ns,
         ),
-        wall_s=max(0, max(each.end_ns for each in results) - start_ns) / NS,
+        wall_s=max(0, whole.end_ns - whole.start_ns) / NS,
         cpu_s=sum(each.cpu_s for each in results),
-        niceness=max(each.niceness for each in results),
+        niceness=whole.niceness,
         schedule_delay_p50_ms=delay.p50_ms,
         schedule_delay_p90_ms=delay.p90_ms,
         schedule_delay_p99_ms=delay.p99_ms,
         schedule_delay_p999_ms=delay.p999_ms,
         schedule_delay_max_ms=delay.max_ms,
-        warm_up_errors={name: why for each in results for name, why in each.warm_up_errors.items()},
+        warm_up_errors=whole.warm_up_errors,
         processes=len(results),
         drivers=drivers,
     )
