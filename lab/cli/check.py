@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,13 @@ import typer
 from lab.checkers import CHECKERS, Claim
 from lab.checkers import DEFAULT_CLAIMS as _DEFAULT_CLAIMS
 from lab.cli.options import Json, availability_of
+from lab.cli.output import say
 from lab.cli.verdicts import finish
 from lab.errors import InputError
 from lab.registry import add_plugins
 from lab.runs import Objectives, ParallelResult, judge, runs_in
+from lab.runs.folder import RunFolder
+from lab.runs.seal import verify
 
 Claims = Annotated[
     str,
@@ -37,11 +41,20 @@ def check(
     ] = None,
     claims: Claims = DEFAULT_CLAIMS,
     slo: Slo = None,
+    key: Annotated[
+        str,
+        typer.Option(metavar="FINGERPRINT", help="Key that must have signed the run, as lab load printed it."),
+    ] = "",
+    expect: Annotated[str, typer.Option(metavar="ID", help="Id that the run must have: the name of its folder.")] = "",
+    unsealed: Annotated[bool, typer.Option("--unsealed", help="Accept a run that nobody has signed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Judge a run from its folder alone; needs no lab.
 
-    Exit status 0: the claims asked for are valid, 1: one is invalid, 2: one is unknown, 3: the folder cannot be judged.
+    Exit status 0: the claims asked for are valid, 1: one is invalid, 2: one is unknown, or nobody whom you know vouches
+    for the run, 3: the folder cannot be judged, or is not what --key and --expect say.
+
+    The keys of your own labs are known. For somebody else's run, ask that person for the fingerprint.
 
     Example: lab check runs/default/latest
 
@@ -52,8 +65,20 @@ def check(
     runs = runs_in(folder)
     for file in checker or ():
         add_checker(file)
-    judged = tuple(judge(each, objectives=objectives) for each in runs)
-    finish(judged[0] if runs == [folder] else ParallelResult(folder, judged), as_json=as_json)
+    key = _fingerprint(key)
+    together = None if runs == [folder] else verify(RunFolder(folder), key=key, expect=expect)
+    judged = tuple(judge(each, objectives=objectives, key=key, expect="" if together else expect) for each in runs)
+    seals = [*([together] if together else []), *(each.seal for each in judged)]
+    for seal in () if as_json else seals:
+        say(seal.title)
+    doubts = [seal.doubt for seal in seals if seal.doubt and not (unsealed and not seal.key)]
+    finish(ParallelResult(folder, judged) if together else judged[0], as_json=as_json, doubts=doubts)
+
+
+def _fingerprint(text: str) -> str:
+    if text and not re.fullmatch(r"[0-9a-f]{64}", text.strip().lower()):
+        raise InputError(f"--key: {text!r} is not a fingerprint; write the 64 hexadecimal digits that lab load printed")
+    return text.strip().lower()
 
 
 def objectives_of(claims: str, slo: str | None) -> Objectives:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from lab.checkers import Claim, Outcome
-from lab.cli.output import console, print_json, table
+from lab.cli.output import console, print_json, say, table
 from lab.cli.progress import milliseconds
 from lab.runs import ParallelResult
 
@@ -26,10 +26,10 @@ _SHOWN_VIOLATIONS = 10  # of each checker
 STYLES: Mapping[str, str] = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
 
 
-def finish(result: RunResult | ParallelResult, *, as_json: bool) -> NoReturn:
-    """Prints a result and raises ``typer.Exit`` with its status."""
+def finish(result: RunResult | ParallelResult, *, as_json: bool, doubts: Sequence[str] = ()) -> NoReturn:
+    """Prints a result, and why a reader cannot rely on it, and raises ``typer.Exit`` with the status."""
     if as_json:
-        print_json(result.to_document())
+        print_json({**result.to_document(), **({"doubts": list(doubts)} if doubts else {})})
     elif isinstance(result, ParallelResult):
         for each in result.runs:
             console.print(f"[bold]{escape(each.folder.name)}[/bold]")
@@ -37,7 +37,9 @@ def finish(result: RunResult | ParallelResult, *, as_json: bool) -> NoReturn:
         console.print(f"\nall together: [{STYLES[result.outcome]}]{result.outcome}[/]  {result.folder}")
     else:
         _show(result)
-    raise typer.Exit(EXIT_STATUS[result.outcome])
+    for doubt in doubts:
+        say(doubt)
+    raise typer.Exit(EXIT_STATUS[result.outcome] or (EXIT_STATUS[Outcome.UNKNOWN] if doubts else 0))
 
 
 def _show(result: RunResult) -> None:

@@ -17,7 +17,7 @@ from lab.load.summary import RunSummary, summarize
 from lab.routing.bulk_allocation import gc_disabled
 from lab.runs.evidence import evidence_of
 from lab.runs.folder import RunFolder
-from lab.runs.seal import UNSEALED, verify
+from lab.runs.seal import UNSEALED, Seal, verify
 
 if TYPE_CHECKING:
     from lab.checkers import Evidence
@@ -92,7 +92,7 @@ class RunResult:
         folder: the run's.
         summary: its figures.
         verdicts: one for each checker.
-        seal: how its evidence is sealed, in words.
+        seal: who vouches for its evidence.
         asked: the claims that decide its outcome.
         wrong: number of answers to which a checker of correctness objects.
         met: requests by what they met: rules, conditions, cells, edges, fallbacks; see :mod:`lab.checkers.coverage`.
@@ -102,7 +102,7 @@ class RunResult:
     folder: Path
     summary: RunSummary
     verdicts: tuple[Verdict, ...]
-    seal: str = UNSEALED
+    seal: Seal = UNSEALED
     asked: tuple[Claim, ...] = DEFAULT_CLAIMS
     wrong: int = 0
     met: Mapping[str, int] = field(default_factory=dict)
@@ -181,7 +181,8 @@ class RunResult:
             "misrouted": self.misrouted,
             "torn": self.torn,
             "met": dict(self.met),
-            "seal": self.seal,
+            "seal": str(self.seal),
+            "signed": {name: value for name, value in asdict(self.seal).items() if value and name != "known"},
             "verdict": str(self.outcome),
             "claims": {str(claim): str(outcome) for claim, outcome in self.claims.items()},
             "verdicts": [
@@ -206,7 +207,12 @@ def round_rate_below(rate: float) -> float:
 
 
 def judge(
-    folder: Path, records: Sequence[Record] | None = None, *, objectives: Objectives = DEFAULT_OBJECTIVES
+    folder: Path,
+    records: Sequence[Record] | None = None,
+    *,
+    objectives: Objectives = DEFAULT_OBJECTIVES,
+    key: str = "",
+    expect: str = "",
 ) -> RunResult:
     """Judges a run by its folder, and by nothing else. The evidence must be as it was sealed.
 
@@ -214,18 +220,20 @@ def judge(
         folder: of the run.
         records: its history, if the caller has read it already.
         objectives: what is asked of it.
+        key: see :func:`lab.runs.seal.verify`, as for ``expect``.
+        expect: id that the run must have.
 
     Raises:
         RunError: a file is missing, cannot be read, or is not as it was sealed.
     """
     run = RunFolder(folder)
-    sealed = verify(run)
+    sealed = verify(run, key=key, expect=expect)
     with run.intact(), gc_disabled():
         return judged(folder, evidence_of(run, records), sealed, objectives)
 
 
 def judged(
-    folder: Path, evidence: Evidence, sealed: str = UNSEALED, objectives: Objectives = DEFAULT_OBJECTIVES
+    folder: Path, evidence: Evidence, sealed: Seal = UNSEALED, objectives: Objectives = DEFAULT_OBJECTIVES
 ) -> RunResult:
     """Returns the figures and verdicts of a run whose evidence has been gathered."""
     evidence = replace(evidence, availability_slo=objectives.availability_slo)

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from lab.checkers import Claim
 from lab.cli import main
 from lab.client import Endpoints
 from lab.errors import RunError
 from lab.history import Record, read_parquet, write_parquet
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase
-from lab.runs import judge, runs_in
+from lab.runs import Objectives, judge, runs_in
 from lab.runs.folder import DRIVER, HISTORY, PLAN, TOGETHER, RunFolder
-from lab.runs.seal import SEAL, UNSEALED, forget_key, provide_key, seal
+from lab.runs.seal import SEAL, UNSEALED, Seal, fingerprint_of, forget_key, provide_key, seal
+from lab.runs.version import lab_version
 from tests.report.builders import VERSIONS as SOME_VERSIONS
 from tests.report.builders import make_record, make_revision
 
@@ -40,7 +42,7 @@ def key(tmp_path: Path) -> Ed25519PrivateKey:
 @pytest.fixture
 def run(tmp_path: Path, key: Ed25519PrivateKey) -> Path:
     """The folder of a good run of 400 requests, sealed."""
-    folder = tmp_path / "runs" / "lab" / "20231114T221320.000Z"
+    folder = tmp_path / "runs" / "lab" / "20231114T221320.000000Z"
     folder.mkdir(parents=True)
     plan = LoadPlan(
         topology="mesh",
@@ -99,12 +101,27 @@ EDITS: dict[str, Edit] = {
 }
 
 
-def test_a_sealed_run_is_judged_and_says_by_which_key(run: Path, key: Ed25519PrivateKey) -> None:
-    (beside,) = run.parent.glob("evidence-*.pub")
-    assert beside.read_text() == key.public_key().public_bytes_raw().hex()
+def test_a_sealed_run_is_judged_and_says_by_which_key_and_which_run_it_is(run: Path, key: Ed25519PrivateKey) -> None:
     result = judge(run)
-    assert result.seal == f"sealed by key {beside.stem.removeprefix('evidence-')}"
-    assert result.to_document()["seal"] == result.seal
+
+    assert result.seal == Seal(
+        key=fingerprint_of(key),
+        known=True,
+        run=run.name,
+        lab="lab",
+        command=Path(sys.argv[0]).name,
+        commit=lab_version(),
+    )
+    assert result.to_document()["seal"] == f"sealed by key {fingerprint_of(key)}"
+    assert result.to_document()["signed"]["run"] == run.name
+
+
+def test_a_reader_sees_first_which_run_it_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _exit_status("check", run)
+
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith(f"· run {run.name} of lab lab, ")
+    assert lab_version() in first
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
@@ -158,14 +175,80 @@ def test_an_edited_seal_does_not_fit_its_signature(run: Path) -> None:
         judge(run)
 
 
-def test_a_seal_by_another_key_is_forged(run: Path) -> None:
-    write_parquet(EDITS["an answer relabelled"](read_parquet(run / HISTORY)), run / HISTORY)
-    seal(RunFolder(run), Ed25519PrivateKey.generate())
-    document = json.loads((run / SEAL).read_text())
-    (run.parent / f"evidence-{document['key']}.pub").unlink()
+OTHER = Ed25519PrivateKey.generate()
+FOREIGN = fingerprint_of(OTHER)
 
-    with pytest.raises(RunError, match="which is not one of those beside the lab's runs"):
-        judge(run)
+
+def test_a_run_that_is_sealed_anew_is_signed_by_an_unknown_key(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_parquet(read_parquet(run / HISTORY), run / HISTORY)
+    seal(RunFolder(run), OTHER)
+
+    assert _exit_status("check", run, "--claims", "availability") == 2
+    assert f"signed by an unknown key; --key {FOREIGN}" in capsys.readouterr().err
+    assert _exit_status("check", run, "--claims", "availability", "--key", FOREIGN) == _without_doubt(run)
+
+
+def _without_doubt(run: Path) -> int:
+    """The exit status by the claims alone."""
+    return {"valid": 0, "invalid": 1, "unknown": 2}[
+        judge(run, objectives=Objectives(claims=(Claim.AVAILABILITY,))).outcome
+    ]
+
+
+def test_another_key_than_the_one_that_is_asked_for_is_refused(
+    run: Path, key: Ed25519PrivateKey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _exit_status("check", run, "--key", FOREIGN) == 3
+    assert f"is signed by key {fingerprint_of(key)}, and not by {FOREIGN}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["x", FOREIGN[:16], FOREIGN + "0"], ids=["a word", "short", "long"])
+def test_a_fingerprint_is_whole(text: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_status("check", run, "--key", text) == 3
+    assert "is not a fingerprint; write the 64 hexadecimal digits" in capsys.readouterr().err
+
+
+def test_another_run_than_the_one_that_is_asked_for_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_status("check", run, "--expect", "20231114T221321.000000Z") == 3
+    assert f"is of run {run.name}, and not of 20231114T221321.000000Z" in capsys.readouterr().err
+    assert _exit_status("check", run, "--expect", run.name) != 3
+
+
+def test_an_old_run_under_the_name_of_another_is_refused(run: Path) -> None:
+    moved = run.with_name("20231114T221321.000000Z")
+    run.rename(moved)
+    with pytest.raises(RunError, match=f"is of run {run.name}, under the name of another"):
+        judge(moved)
+    judge(moved.rename(moved.with_name("kept")))
+
+
+@pytest.mark.parametrize("option", [("--key", FOREIGN), ("--expect", "x")], ids=["key", "id"])
+def test_without_a_seal_nothing_is_as_asked_for(
+    option: tuple[str, str], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / SEAL).unlink()
+    assert _exit_status("check", run, *option) == 3
+    assert f"{run / SEAL}: is missing" in capsys.readouterr().err
+
+
+def test_an_unsealed_run_is_unknown_unless_that_is_accepted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = _without_doubt(run)
+    (run / SEAL).unlink()
+
+    assert _exit_status("check", run, "--claims", "availability") == 2
+    assert "unsealed: nothing shows whether its files were changed" in capsys.readouterr().err
+    assert _exit_status("check", run, "--claims", "availability", "--unsealed") == status
+
+
+def test_a_seal_of_an_earlier_release_is_verified_and_does_not_say_which_run_it_is(
+    run: Path, key: Ed25519PrivateKey
+) -> None:
+    document = json.loads((run / SEAL).read_text())
+    old = {"key": document["key"][:16], "public": document["public"], "files": document["files"]}
+    signed = json.dumps(old, sort_keys=True, separators=(",", ":")).encode()
+    (run / SEAL).write_text(json.dumps({**old, "signature": key.sign(signed).hex()}))
+
+    assert judge(run).seal == Seal(key=fingerprint_of(key), known=True)
 
 
 def test_a_name_of_another_key_is_forged(run: Path) -> None:
@@ -188,19 +271,6 @@ def test_a_run_of_a_lab_without_a_key_is_judged_and_says_so(run: Path, tmp_path:
     moved.parent.mkdir(parents=True)
 
     assert judge(run.rename(moved)).seal == UNSEALED
-
-
-def test_a_seal_that_was_removed_is_missed(run: Path) -> None:
-    (run / SEAL).unlink()
-
-    with pytest.raises(RunError, match=rf"{run / SEAL}: is missing"):
-        judge(run)
-
-
-def test_a_run_that_was_moved_says_that_its_key_is_not_there(run: Path, tmp_path: Path) -> None:
-    moved = run.rename(tmp_path / "moved")
-
-    assert judge(moved).seal.endswith("which is not beside the run")
 
 
 def test_the_list_of_parallel_runs_is_sealed(tmp_path: Path, key: Ed25519PrivateKey) -> None:
