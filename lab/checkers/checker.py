@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.checkers.verdict import Claim
 
@@ -22,6 +22,9 @@ class Checker:
         question: that it answers about a run, in one sentence.
         subject: what a run must contain to be judged, e.g. ``a shadow``; empty for a checker that judges every run.
         claim: what its verdicts are about.
+        gather: collects evidence that no other file of a run has, as JSON data, from the
+            :class:`lab.runs.RunContext` of a run that has just ended. It is saved and sealed with the run, and is in
+            :attr:`Evidence.gathered`.
         check: judges a run by its evidence. Only a checker with a subject may return None: the run does not contain
             the subject at all. If the run contains too little of it, the verdict is unknown.
     """
@@ -30,4 +33,5 @@ class Checker:
     question: str
     subject: str = ""
     claim: Claim = Claim.CORRECTNESS
+    gather: Callable[[Any], Any] | None = None
     check: Callable[[Evidence], Verdict | None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.checkers.revision_timeline import RevisionTimeline
 from lab.pickers import even_shares
@@ -246,6 +246,7 @@ class Evidence:
             picker is not known.
         receipt_key: secret of the lab's replicas, for their receipts, see :mod:`lab.checkers.plain_models`.
         drivers: that shared the requests, if there were several.
+        gathered: by checkers with evidence of their own, by their names; see :attr:`Checker.gather`.
         missing: why some evidence could not be saved when the run ended, in words; empty if all is there. The revisions
             are not known then.
         clock_jump: by how much the driver's clock was set during the run and what that means, in words; empty if it
@@ -275,6 +276,7 @@ class Evidence:
     shares: Callable[[int], Sequence[float]] | None = even_shares
     receipt_key: str = ""
     drivers: Sequence[Driver] = ()
+    gathered: Mapping[str, Any] = field(default_factory=dict)
     missing: str = ""
     clock_jump: str = ""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.checkers import CHECKERS
 from lab.errors import InputError, LabNotRunningError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.plan import CHOSEN_FIELDS, OPEN_LOOP, EdgeCase, EnginePlan, LoadPlan, UseCase
@@ -244,7 +245,18 @@ def save_evidence(
     records = run.save_history()
     save_lab(run, context, records, registered, from_ns=began.unix_ns)
     run.arrivals = arrivals_at(context.replicas(), records, since_ns=began.unix_ns)
+    gather(run, context)
     return records
+
+
+def gather(run: RunFolder, context: RunContext) -> None:
+    """Saves what checkers gather; what one cannot gather is missing, with the reason."""
+    for checker in CHECKERS.values():
+        if checker.gather is not None:
+            try:
+                run.gathered = {checker.name: checker.gather(context)}
+            except Exception as error:  # noqa: BLE001 (of code from outside)
+                run.missing = {**run.missing, f"evidence of {checker.name}": f"{type(error).__name__}: {error}"}
 
 
 def save_lab(

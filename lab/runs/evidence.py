@@ -63,6 +63,7 @@ def evidence_of(run: RunFolder, records: Sequence[Record] | None = None) -> Evid
         drivers=driver.drivers,
         missing="; ".join(f"{name} could not be saved: {why}" for name, why in run.missing.items()),
         clock_jump=window.clock_jump,
+        gathered=run.gathered,
     )
 
 

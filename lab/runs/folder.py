@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
@@ -49,6 +49,7 @@ PLAN, DRIVER, TRACE, HISTORY, TOGETHER = "plan.json", "driver.json", "trace.csv"
 MALFORMED = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
 """Errors of code that takes apart a document of another shape."""
 
+_GATHERED = "gathered-{}.json"
 _REQUIRED: Any = object()
 _PLANNED = RowFormat(PlannedRequest, "planned requests")
 
@@ -196,9 +197,22 @@ class RunFolder:
     def sealed(self) -> list[str]:
         """Names of all files that are sealed where they exist, those of the plan's engine among them."""
         try:
-            return [*EVIDENCE, *map(str, self.plan_document["engine"]["files"])]
+            files = [*map(str, self.plan_document["engine"]["files"])]
         except (RunError, *MALFORMED):  # a run from before plans named their engine, or none
-            return [*EVIDENCE]
+            files = []
+        return [*EVIDENCE, *files, *sorted(each.name for each in self.path.glob(_GATHERED.format("*")))]
+
+    @property
+    def gathered(self) -> dict[str, Any]:
+        """What checkers have gathered, by their names; to set it writes a file each."""
+        before, after = _GATHERED.split("{}")
+        files = self.path.glob(_GATHERED.format("*"))
+        return {each.name.removeprefix(before).removesuffix(after): read_json(each) for each in files}
+
+    @gathered.setter
+    def gathered(self, found: Mapping[str, Any]) -> None:
+        for checker, document in found.items():
+            (self.path / _GATHERED.format(checker)).write_text(json.dumps(document))
 
     @property
     def spools(self) -> list[Path]:
