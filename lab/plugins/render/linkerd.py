@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lab.plugins.render._grpc_routes import PORT, Manifest, Routes, routes_of
 from lab.plugins.render._target import Rendering, Source, Target, yaml_of
 from lab.plugins.render._timeouts import exceeded_timeouts
-from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, unexpressed_settings
+from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, unexpressed_security, unexpressed_settings
 from lab.plugins.render.istio import duration
 from lab.routing.compiled import Router
 
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 SERVICE = "models"
 """The Service that callers connect to."""
 _COMMENT = f"""\
-Callers in the mesh connect to Service {SERVICE}; their proxies send requests straight to Services of model clusters.
-Linkerd encrypts between its own proxies and opens no TLS to others: models must listen in plaintext."""
+Callers in the mesh connect to Service {SERVICE}; their proxies send requests straight to Services of model clusters."""
 _MAX_MATCHES_OF_RULE = 8
 """Of the definition of GRPCRoute that Linkerd installs, which is older than the current one."""
+_TLS = Limitation(
+    "Linkerd opens TLS only between its own proxies, with its own certificates",
+    "its proxies speak plaintext to the models, which must listen so",
+)
 REASONS: Reasons = {
     **CORE,
     "retries.budget": Limitation("Linkerd limits retries of a request, not those in flight", "no budget"),
@@ -51,6 +54,7 @@ def _render(source: Source) -> Rendering:
     _annotate(source, routes)
     files = {"service.yaml": yaml_of([service], _COMMENT), "routes.yaml": yaml_of(routes.routes)}
     unexpressed = (
+        *unexpressed_security(source, _TLS),
         *routes.unexpressed,
         *exceeded_timeouts(source.table),
         *unexpressed_settings(source.table.document, REASONS),
