@@ -58,10 +58,12 @@ def render(
 ) -> None:
     """Render a route table for a program that people already run, or the lab for kubernetes; needs no lab.
 
-    Standard error lists each part of the table that the target cannot express, with its line, the reason, and what the
-    rendering does instead.
+    Standard error lists each part of the table, or of the lab's security, that the target cannot express: a line with
+    its field, the reason, and what the rendering does instead. With --strict, exit 1 if there is one.
 
     Example: lab render gateway-api --out rendered
+
+    Only if nothing is lost: lab render istio --strict --out rendered
 
     The lab itself: lab render kubernetes --out rendered --image registry.example/lab@sha256:…
     """
@@ -74,12 +76,13 @@ def render(
     image = image or os.environ.get(IMAGE_VARIABLE, "")
     rendering = chosen.render(Source(read, table, image, objective))
     tree = tree_of(sources)
-    listed = [_listed(each, table, tree) for each in _in_order(rendering.unexpressed, tree)]
+    of_spec = "--security" if security else str(spec_file(spec))
+    listed = [_listed(each, table, tree, of_spec) for each in _in_order(rendering.unexpressed, tree)]
     if strict and listed:
         _say_all(listed)
         first = listed[0]
         raise InputError(
-            f"{first['file']}:{first['line']}: {first['field']}: {target} cannot express this"
+            f"{_place(first)}: {target} cannot express this"
             f"{f' and {len(listed) - 1} more' if listed[1:] else ''}: {first['reason']}; leave --strict out to render "
             "the rest"
         )
@@ -119,8 +122,9 @@ def _shortened(files: Iterable[str]) -> list[str]:
     return sorted({f"{first}/" if rest else first for first, _, rest in (name.partition("/") for name in files)})
 
 
-def _listed(part: Unexpressed, table: RouteTable, tree: Node) -> dict[str, Any]:
-    file, line = tree.locate(part.path)
+def _listed(part: Unexpressed, table: RouteTable, tree: Node, of_spec: str) -> dict[str, Any]:
+    """The part as a mapping; ``of_spec`` names the spec, whose parts have no line."""
+    file, line = (of_spec, None) if part.in_spec else tree.locate(part.path)
     at = part.path[:_RULE]
     is_rule = at[0] == "use_cases" and len(at) == _RULE and at[2] == "rules"
     rule = table.document["use_cases"][at[1]]["rules"][at[3]]["name"] if is_rule else ""
@@ -137,11 +141,17 @@ def _listed(part: Unexpressed, table: RouteTable, tree: Node) -> dict[str, Any]:
 def _say_all(listed: Sequence[Mapping[str, Any]]) -> None:
     for each in listed:
         rule = f" ({each['rule']})" if each["rule"] else ""
-        say(escape(f"{each['file']}:{each['line']}: {each['field']}{rule}: {each['reason']}; {each['instead']}"))
+        say(escape(f"{_place(each)}{rule}: {each['reason']}; {each['instead']}"))
+
+
+def _place(listed: Mapping[str, Any]) -> str:
+    line = "" if listed["line"] is None else f":{listed['line']}"
+    return f"{listed['file']}{line}: {listed['field']}"
 
 
 def _in_order(parts: Sequence[Unexpressed], tree: Node) -> list[Unexpressed]:
-    return sorted(parts, key=lambda each: tree.locate(each.path))
+    """The parts of the spec, then those of the table by file and line."""
+    return sorted(parts, key=lambda each: ("", 0) if each.in_spec else tree.locate(each.path))
 
 
 def _together(rendering: Rendering) -> str:

@@ -8,6 +8,7 @@ is added on the way to the model.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,6 +28,7 @@ from lab.plugins.render._decisions import (
     meet,
 )
 from lab.plugins.render._target import REFUSED, Source, Unexpressed
+from lab.plugins.render._timeouts import timeouts_of_keys
 from lab.plugins.render._unexpressed import expressed_otherwise
 from lab.routing.compiled import Router
 from lab.routing.keys import HEADER
@@ -35,6 +37,7 @@ from models.apis import APIS
 
 if TYPE_CHECKING:
     from lab.routing.document import RouteTable
+    from lab.routing.resilience import Policy
     from lab.routing.rules import UseCase
 
 Manifest = dict[str, Any]
@@ -51,48 +54,69 @@ _MOST_CUBES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
+class KeyRoutes:
+    """Routes of routing keys with the same settings.
+
+    Attributes:
+        names: of the routes.
+        policy: resilience settings of the keys, None if there are none.
+        timeout_s: of the requests, seconds; None without timeouts, or if no use case is answered by these keys.
+    """
+
+    names: Sequence[str]
+    policy: Policy | None
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Routes:
     """The GRPCRoutes of a route table.
 
     Attributes:
         routes: manifests.
-        of_use_case: use case → names of its routes: of its rules, and of keys that have its resilience settings.
+        of_use_case: use case → name of the route with its rules.
+        of_keys: the routes of keys, by their settings.
         unexpressed: rules that they do not express.
     """
 
     routes: Sequence[Manifest]
-    of_use_case: Mapping[str, Sequence[str]]
+    of_use_case: Mapping[str, str]
+    of_keys: Sequence[KeyRoutes]
     unexpressed: Sequence[Unexpressed]
 
 
-def routes_of(source: Source, parent: Manifest) -> Routes:
+def routes_of(
+    source: Source, parent: Manifest, *, has_timeouts: bool = True, max_matches_of_rule: int = MAX_MATCHES_OF_RULE
+) -> Routes:
     """The GRPCRoutes of a route table, attached to a parent.
 
     Routes of keys match the gRPC service, routes of use cases do not. The former therefore take precedence, and a
-    request that has a routing key is not decided a second time.
+    request that has a routing key is not decided a second time. With timeouts, keys of one route have the same timeout.
     """
     table, router = source.table, Router.of_document(source.table.document)
     names, grants = kubernetes_names(router.use_cases), grants_of(table)
     unexpressed: list[Unexpressed] = []
     routes: list[Manifest] = []
-    of_use_case: dict[str, list[str]] = {name: [names[name]] for name in router.use_cases}
-    for use_case, keys in _by_settings(table).items():
+    of_keys: list[KeyRoutes] = []
+    numbers: Counter[str] = Counter()
+    for (use_case, timeout_s), keys in _by_settings(table, timeouts_of_keys(table) if has_timeouts else {}).items():
         prefix = f"keys-of-{names[use_case]}" if use_case else "keys"
-        for number, start in enumerate(range(0, len(keys), MAX_RULES), 1):
-            name = f"{prefix}-{number}"
+        mine: list[str] = []
+        for start in range(0, len(keys), MAX_RULES):
+            numbers[prefix] += 1
+            mine.append(f"{prefix}-{numbers[prefix]}")
             rules = [_rule_of_key(table, key, grants[key]) for key in keys[start : start + MAX_RULES]]
-            routes.append(_route(name, parent, rules))
-            if use_case:
-                of_use_case[use_case].append(name)
+            routes.append(_route(mine[-1], parent, rules))
+        of_keys.append(KeyRoutes(mine, router.use_cases[use_case].policy if use_case else None, timeout_s))
     for name, each in router.use_cases.items():
         unexpressed += expressed_otherwise(each, table.document)
         try:
-            rules = _rules(table, each, entries_of(each))
+            rules = _rules(table, each, entries_of(each), max_matches_of_rule)
         except TooManyError as error:
             unexpressed.append(Unexpressed(("use_cases", name), str(error), REFUSED))
             rules = [{"matches": [{"headers": [_header(USE_CASE_HEADER, name)]}]}]
         routes.append(_route(names[name], parent, rules))
-    return Routes(routes, of_use_case, unexpressed)
+    return Routes(routes, names, of_keys, unexpressed)
 
 
 def kubernetes_names(use_cases: Iterable[str]) -> dict[str, str]:
@@ -107,17 +131,17 @@ def kubernetes_names(use_cases: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _by_settings(table: RouteTable) -> dict[str, list[str]]:
-    """A use case → the routing keys that have its resilience settings; empty text → those without any."""
+def _by_settings(table: RouteTable, timeouts: Mapping[str, float]) -> dict[tuple[str, float | None], list[str]]:
+    """A use case and a timeout → the routing keys that have its resilience settings; empty text → those without any."""
     owner = {
         key: name
         for name, use_case in Router.of_document(table.document).use_cases.items()
         if use_case.policy is not None
         for key in use_case.answering
     }
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[str, float | None], list[str]] = {}
     for key in table.versions:
-        found.setdefault(owner.get(key, ""), []).append(key)
+        found.setdefault((owner.get(key, ""), timeouts.get(key)), []).append(key)
     return found
 
 
@@ -129,7 +153,7 @@ def _rule_of_key(table: RouteTable, key: str, grant: Grant) -> Manifest:
     return {"matches": matches, "backendRefs": [_backend(table, key)]}
 
 
-def _rules(table: RouteTable, use_case: UseCase, entries: Sequence[Entry]) -> list[Manifest]:
+def _rules(table: RouteTable, use_case: UseCase, entries: Sequence[Entry], max_matches_of_rule: int) -> list[Manifest]:
     """The rules of a use case.
 
     Raises:
@@ -139,9 +163,9 @@ def _rules(table: RouteTable, use_case: UseCase, entries: Sequence[Entry]) -> li
     found: list[Manifest] = []
     for group, cubes in zip(groups, _closed([[each.where for each in group] for group in groups]), strict=True):
         matches = [_match(use_case.name, where) for cube in cubes for where in exact(cube)]
-        starts = range(0, len(matches), MAX_MATCHES_OF_RULE)
+        starts = range(0, len(matches), max_matches_of_rule)
         to = _to(table, group[0].shares)
-        found += [{"matches": matches[start : start + MAX_MATCHES_OF_RULE], **to} for start in starts]
+        found += [{"matches": matches[start : start + max_matches_of_rule], **to} for start in starts]
     if (number := sum(len(rule["matches"]) for rule in found)) > MAX_MATCHES:
         raise TooManyError(f"its rules need {number} matches, and a GRPCRoute holds {MAX_MATCHES}")
     if len(found) > MAX_RULES:

@@ -44,17 +44,19 @@ REFUSED = "its requests without a routing key are refused"
 
 @dataclass(frozen=True, slots=True)
 class Unexpressed:
-    """A part of the route table that a target cannot express.
+    """A part of the route table, or of the lab's spec, that a target cannot express.
 
     Attributes:
         path: of the part, keys and indices from the top of the table; its end may be a field that is left out there.
         reason: why the target cannot express it.
         instead: what the rendering does with the requests or setting.
+        in_spec: whether the path is one of the spec, ``security.mode``, and not of the table.
     """
 
     path: Path
     reason: str
     instead: str
+    in_spec: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Rendering:
 
     Attributes:
         files: name → text; a name may begin with folders, ``base/pods.yaml``.
-        unexpressed: parts of the route table that the files do not express, each with its reason.
+        unexpressed: parts of the route table and of the spec that the files do not express, each with its reason.
     """
 
     files: Mapping[str, str]

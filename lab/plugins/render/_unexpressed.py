@@ -1,11 +1,11 @@
-"""Parts of route tables that proxies cannot express, with the reasons that targets share."""
+"""Parts of route tables and specs that proxies cannot express, with the reasons that targets share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lab.plugins.render._target import Unexpressed
+from lab.plugins.render._target import Source, Unexpressed
 
 if TYPE_CHECKING:
     from lab.routing.checks import Path
@@ -60,6 +60,12 @@ def unexpressed_settings(document: Mapping[str, Any], reasons: Reasons) -> Itera
         yield from (Unexpressed(("clusters", name, "failover"), *failover) for name in standing_in)
     if limits := reasons.get("tenants"):
         yield from (Unexpressed(("tenants", tenant), *limits) for tenant in document.get("tenants", {}))
+
+
+def unexpressed_security(source: Source, why: Limitation) -> Iterator[Unexpressed]:
+    """Mutual TLS between the proxy and the models, where the lab has it and the target does not."""
+    if source.mtls:
+        yield Unexpressed(("security", "mode"), *why, in_spec=True)
 
 
 def expressed_otherwise(use_case: UseCase, document: Mapping[str, Any]) -> Iterator[Unexpressed]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lab.plugins.render._target import REFUSED, Rendering, Source, Target, Unexpressed, yaml_of
-from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, unexpressed_settings
+from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, unexpressed_security, unexpressed_settings
 from lab.routing.compiled import Router
 from lab.routing.keys import HEADER
 from lab.routing.uses import policies_of
@@ -30,8 +30,19 @@ _EVERY = range(5, 301)
 _UNHEALTHY = range(2, 11)
 _COMMENT = """\
 API Gateway has no gRPC upstream, so this is a load balancer: its listener's rules route on the routing key.
-Register the replicas of each model cluster in its target group. The load balancer presents no certificate to them and
-checks none of theirs."""
+Register the replicas of each model cluster in its target group."""
+_TLS = Limitation(
+    "a load balancer presents no certificate to its targets and checks none of theirs",
+    "it encrypts, and models that ask for a certificate refuse its connections",
+)
+_CASE = Limitation(
+    "a load balancer compares values of headers without regard to case",
+    "a routing key in capitals also reaches its cluster",
+)
+_TOO_MANY = Limitation(
+    f"a load balancer has {MOST_RULES} listener rules, each for up to {MOST_VALUES} keys of one cluster",
+    "requests with its routing key are refused",
+)
 _DECIDES = Limitation(
     "a load balancer sets no header, so replicas with several versions cannot tell which is meant; "
     "API Gateway has no gRPC upstream",
@@ -60,7 +71,7 @@ def _render(source: Source) -> Rendering:
         for cluster, keys in by_cluster.items()
         for start in range(0, len(keys), MOST_VALUES)
     ]
-    for priority, (cluster, keys) in enumerate(rules, 1):
+    for priority, (cluster, keys) in enumerate(rules[:MOST_RULES], 1):
         resources[f"Rule{priority}"] = _rule(priority, cluster, keys)
     template = {
         "AWSTemplateFormatVersion": "2010-09-09",
@@ -69,10 +80,12 @@ def _render(source: Source) -> Rendering:
         "Resources": resources,
     }
     unexpressed = (
+        *unexpressed_security(source, _TLS),
+        Unexpressed(("models",), *_CASE),
         *_rules_of(table),
         *unexpressed_settings(table.document, REASONS),
         *_bounds(table, policies),
-        *_many(rules),
+        *(_without_rule(table, key) for _, keys in rules[MOST_RULES:] for key in keys),
     )
     return Rendering({"load-balancer.yaml": yaml_of([template], _COMMENT)}, unexpressed)
 
@@ -102,10 +115,9 @@ def _bounds(table: RouteTable, policies: Mapping[str, Policy | None]) -> Iterato
             yield Unexpressed(("use_cases", name, "slow_start"), *(alone if shared else bounds))
 
 
-def _many(rules: Sequence[Any]) -> Iterator[Unexpressed]:
-    if len(rules) > MOST_RULES:
-        reason = f"needs {len(rules)} listener rules, and a load balancer has {MOST_RULES} unless AWS raises the quota"
-        yield Unexpressed(("models",), reason, "all rules are there, and AWS refuses the template")
+def _without_rule(table: RouteTable, key: str) -> Unexpressed:
+    version = table.versions[key]
+    return Unexpressed(("models", version.model, "versions", version.version), *_TOO_MANY)
 
 
 def _policies(table: RouteTable) -> dict[str, Policy | None]:

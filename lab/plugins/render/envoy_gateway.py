@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lab.plugins.render._grpc_routes import AUTHORITY, Manifest, backend_tls, routes_of
+from lab.plugins.render._grpc_routes import AUTHORITY, Manifest, Routes, backend_tls, routes_of
 from lab.plugins.render._target import Rendering, Source, Target, yaml_of
+from lab.plugins.render._timeouts import exceeded_timeouts
 from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, unexpressed_settings
 from lab.plugins.render.gateway_api import GATEWAY, gateway
 from lab.plugins.render.istio import budget, duration, retry_on
@@ -31,17 +32,18 @@ def _render(source: Source) -> Rendering:
     files = {
         "gateway.yaml": yaml_of(_gateway(source), "Model clusters are Services of their names, port 9000."),
         "routes.yaml": yaml_of(routes.routes),
-        "policies.yaml": yaml_of(
-            policy
-            for use_case in Router.of_document(source.table.document).use_cases.values()
-            for policy in _policies(routes.of_use_case[use_case.name], use_case.timeout_s, use_case.policy)
-        ),
+        "policies.yaml": yaml_of(_policies(source, routes)),
     }
     if source.mtls:
         files["backend-tls.yaml"] = yaml_of(
             backend_tls(source.table.clusters), f"ca.crt of ConfigMap {AUTHORITY}: the authority of the models."
         )
-    return Rendering(files, (*routes.unexpressed, *unexpressed_settings(source.table.document, REASONS)))
+    unexpressed = (
+        *routes.unexpressed,
+        *exceeded_timeouts(source.table),
+        *unexpressed_settings(source.table.document, REASONS),
+    )
+    return Rendering(files, unexpressed)
 
 
 def _gateway(source: Source) -> Iterator[Manifest]:
@@ -77,23 +79,24 @@ def _gateway(source: Source) -> Iterator[Manifest]:
         }
 
 
-def _policies(names: Sequence[str], timeout_s: float, policy: Policy | None) -> Iterator[Manifest]:
-    """The policies of a use case's routes; a request with a routing key has its timeout from the caller."""
-    own, *of_keys = names
-    resilience = _resilience(policy) if policy is not None else {}
-    yield _policy(own, [own], {"timeout": {"http": {"requestTimeout": duration(timeout_s)}}, **resilience})
-    if of_keys and resilience:
-        yield _policy(f"keys-of-{own}", of_keys, resilience)
+def _policies(source: Source, routes: Routes) -> Iterator[Manifest]:
+    """The policies of use cases' routes, then those of keys' routes."""
+    for use_case in Router.of_document(source.table.document).use_cases.values():
+        yield from _policy([routes.of_use_case[use_case.name]], use_case.timeout_s, use_case.policy)
+    for of_keys in routes.of_keys:
+        yield from _policy(of_keys.names, of_keys.timeout_s, of_keys.policy)
 
 
-def _policy(name: str, routes: Sequence[str], settings: Manifest) -> Manifest:
-    targets = [{"group": "gateway.networking.k8s.io", "kind": "GRPCRoute", "name": route} for route in routes]
-    return {
-        "apiVersion": API,
-        "kind": "BackendTrafficPolicy",
-        "metadata": {"name": name},
-        "spec": {"targetRefs": targets, **settings},
-    }
+def _policy(routes: Sequence[str], timeout_s: float | None, policy: Policy | None) -> Iterator[Manifest]:
+    timeout = {"timeout": {"http": {"requestTimeout": duration(timeout_s)}}} if timeout_s is not None else {}
+    if settings := {**timeout, **(_resilience(policy) if policy is not None else {})}:
+        targets = [{"group": "gateway.networking.k8s.io", "kind": "GRPCRoute", "name": route} for route in routes]
+        yield {
+            "apiVersion": API,
+            "kind": "BackendTrafficPolicy",
+            "metadata": {"name": routes[0]},
+            "spec": {"targetRefs": targets, **settings},
+        }
 
 
 def _resilience(policy: Policy) -> Manifest:

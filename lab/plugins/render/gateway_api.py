@@ -38,7 +38,7 @@ def gateway(source: Source, gateway_class: str) -> Manifest:
 
 
 def _render(source: Source) -> Rendering:
-    routes = routes_of(source, {"name": GATEWAY})
+    routes = routes_of(source, {"name": GATEWAY}, has_timeouts=False)
     files = {
         "gateway.yaml": yaml_of(
             [gateway(source, "inference")],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lab.identity.names import TRUST_DOMAIN, host_name
 from lab.plugins.render._decisions import USE_CASE_HEADER, Cube, Entry, TooManyError, entries_of, header_of, in_header
 from lab.plugins.render._target import REFUSED, Rendering, Source, Target, Unexpressed, yaml_of
+from lab.plugins.render._timeouts import exceeded_timeouts, timeouts_of_keys
 from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, expressed_otherwise, unexpressed_settings
 from lab.routing.compiled import Router
 from lab.routing.keys import HEADER
@@ -46,9 +47,9 @@ REASONS: Reasons = {
 
 def _render(source: Source) -> Rendering:
     table = source.table
-    policies = policies_of(table)
-    routes = [_route_of_key(key, policies.get(key)) for key in table.versions]
-    unexpressed: list[Unexpressed] = []
+    policies, timeouts = policies_of(table), timeouts_of_keys(table)
+    routes = [_route_of_key(key, timeouts.get(key), policies.get(key)) for key in table.versions]
+    unexpressed = [*exceeded_timeouts(table)]
     for use_case in Router.of_document(table.document).use_cases.values():
         unexpressed += expressed_otherwise(use_case, table.document)
         try:
@@ -71,11 +72,12 @@ def _render(source: Source) -> Rendering:
     return Rendering(files, (*unexpressed, *unexpressed_settings(table.document, REASONS)))
 
 
-def _route_of_key(key: str, policy: Policy | None) -> Manifest:
+def _route_of_key(key: str, timeout_s: float | None, policy: Policy | None) -> Manifest:
     return {
         "name": key,
         "match": [{"headers": {HEADER: {"exact": key}}}],
         "route": [{"destination": _destination(key)}],
+        **({"timeout": duration(timeout_s)} if timeout_s is not None else {}),
         "retries": _retries(policy),
     }
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from lab.plugins.render._decisions import USE_CASE_HEADER, Cube, Entry, TooManyError, entries_of, header_of, in_header
 from lab.plugins.render._target import REFUSED, Rendering, Source, Target, Unexpressed, yaml_of
-from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, expressed_otherwise, unexpressed_settings
+from lab.plugins.render._unexpressed import (
+    CORE,
+    Limitation,
+    Reasons,
+    expressed_otherwise,
+    unexpressed_security,
+    unexpressed_settings,
+)
 from lab.routing.compiled import Router
 from lab.routing.keys import HEADER
 from lab.routing.uses import policies_of
@@ -20,11 +27,10 @@ PORT = 9000
 _COMMENT = """\
 Start Kong with KONG_ROUTER_FLAVOR=expressions: its other routers compare headers without regard to case.
 A request with a routing key goes to its model version; any other is decided by its headers."""
-_TLS_COMMENT = """\
-Models check certificates: Kong reads its own from the environment (LAB_CERT, LAB_KEY), and the authority of the models
-from KONG_LUA_SSL_TRUSTED_CERTIFICATE."""
-_CERTIFICATE = "5d0a4a0e-6d9c-4a57-9d5e-0f6f2f1c1a01"
-"""Any id, by which services name the certificate."""
+_TLS = Limitation(
+    "a Kong service has tls_verify and client_certificate for https only, and Kong refuses them for grpcs",
+    "Kong encrypts, but presents no certificate and verifies none, so models that ask for one refuse its connections",
+)
 _SPLIT = Limitation("a Kong route has one service, and cannot add a routing key for each of several", REFUSED)
 _CONNECTS = Limitation("Kong tries again only if it cannot connect, whatever the status", "retries of connections")
 REASONS: Reasons = {
@@ -66,12 +72,13 @@ def _render(source: Source) -> Rendering:
     priorities = {route["name"]: len(routes) - number for number, route in enumerate(routes)}
     document = {
         "_format_version": "3.0",
-        **({"certificates": [_certificate()]} if source.mtls else {}),
         "services": [_service(source, key, policies.get(key), _with(priorities, to[key])) for key in table.versions],
         **({"routes": _with(priorities, refused)} if refused else {}),
     }
-    text = yaml_of([document], _COMMENT + (f"\n{_TLS_COMMENT}" if source.mtls else ""))
-    return Rendering({"kong.yaml": text}, (*unexpressed, *unexpressed_settings(table.document, REASONS)))
+    settings = unexpressed_settings(table.document, REASONS)
+    return Rendering(
+        {"kong.yaml": yaml_of([document], _COMMENT)}, (*unexpressed_security(source, _TLS), *unexpressed, *settings)
+    )
 
 
 def _entries(use_case: UseCase) -> tuple[list[Entry], list[Unexpressed]]:
@@ -113,13 +120,8 @@ def _service(source: Source, key: str, policy: Policy | None, routes: Sequence[_
         "host": source.table.versions[key].cluster,
         "port": PORT,
         "retries": retries,
-        **({"tls_verify": True, "client_certificate": {"id": _CERTIFICATE}} if source.mtls else {}),
         "routes": list(routes),
     }
-
-
-def _certificate() -> dict[str, str]:
-    return {"id": _CERTIFICATE, "cert": "{vault://env/lab-cert}", "key": "{vault://env/lab-key}"}
 
 
 TARGET = Target("kong", "a declarative file with gRPC services and routes by header", _render)

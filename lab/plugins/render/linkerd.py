@@ -6,18 +6,24 @@ from typing import TYPE_CHECKING
 
 from lab.plugins.render._grpc_routes import PORT, Manifest, Routes, routes_of
 from lab.plugins.render._target import Rendering, Source, Target, yaml_of
-from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, unexpressed_settings
+from lab.plugins.render._timeouts import exceeded_timeouts
+from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, unexpressed_security, unexpressed_settings
 from lab.plugins.render.istio import duration
 from lab.routing.compiled import Router
 
 if TYPE_CHECKING:
-    from lab.routing.resilience import Retries
+    from lab.routing.resilience import Policy, Retries
 
 SERVICE = "models"
 """The Service that callers connect to."""
 _COMMENT = f"""\
-Callers in the mesh connect to Service {SERVICE}; their proxies send requests straight to Services of model clusters.
-Linkerd encrypts between its own proxies and opens no TLS to others: models must listen in plaintext."""
+Callers in the mesh connect to Service {SERVICE}; their proxies send requests straight to Services of model clusters."""
+_MAX_MATCHES_OF_RULE = 8
+"""Of the definition of GRPCRoute that Linkerd installs, which is older than the current one."""
+_TLS = Limitation(
+    "Linkerd opens TLS only between its own proxies, with its own certificates",
+    "its proxies speak plaintext to the models, which must listen so",
+)
 REASONS: Reasons = {
     **CORE,
     "retries.budget": Limitation("Linkerd limits retries of a request, not those in flight", "no budget"),
@@ -37,7 +43,8 @@ REASONS: Reasons = {
 
 
 def _render(source: Source) -> Rendering:
-    routes = routes_of(source, {"group": "", "kind": "Service", "name": SERVICE, "port": PORT})
+    parent = {"group": "", "kind": "Service", "name": SERVICE, "port": PORT}
+    routes = routes_of(source, parent, max_matches_of_rule=_MAX_MATCHES_OF_RULE)
     service: Manifest = {
         "apiVersion": "v1",
         "kind": "Service",
@@ -46,24 +53,35 @@ def _render(source: Source) -> Rendering:
     }
     _annotate(source, routes)
     files = {"service.yaml": yaml_of([service], _COMMENT), "routes.yaml": yaml_of(routes.routes)}
-    return Rendering(files, (*routes.unexpressed, *unexpressed_settings(source.table.document, REASONS)))
+    unexpressed = (
+        *unexpressed_security(source, _TLS),
+        *routes.unexpressed,
+        *exceeded_timeouts(source.table),
+        *unexpressed_settings(source.table.document, REASONS),
+    )
+    return Rendering(files, unexpressed)
 
 
 def _annotate(source: Source, routes: Routes) -> None:
     """Adds timeouts and retries, which are annotations of a route."""
     by_name = {route["metadata"]["name"]: route for route in routes.routes}
     for use_case in Router.of_document(source.table.document).use_cases.values():
-        own, *of_keys = routes.of_use_case[use_case.name]
-        retries = _retries(use_case.policy.retries) if use_case.policy and use_case.policy.retries else {}
-        by_name[own]["metadata"]["annotations"] = {
-            "timeout.linkerd.io/request": duration(use_case.timeout_s),
-            **retries,
-        }
-        for name in of_keys if retries else ():
-            by_name[name]["metadata"]["annotations"] = retries
+        annotations = _annotations(use_case.timeout_s, use_case.policy)
+        by_name[routes.of_use_case[use_case.name]]["metadata"]["annotations"] = annotations
+    for of_keys in routes.of_keys:
+        if annotations := _annotations(of_keys.timeout_s, of_keys.policy):
+            for name in of_keys.names:
+                by_name[name]["metadata"]["annotations"] = annotations
 
 
-def _retries(retries: Retries) -> dict[str, str]:
+def _annotations(timeout_s: float | None, policy: Policy | None) -> dict[str, str]:
+    timeout = {"timeout.linkerd.io/request": duration(timeout_s)} if timeout_s is not None else {}
+    return {**timeout, **_retries(policy.retries if policy else None)}
+
+
+def _retries(retries: Retries | None) -> dict[str, str]:
+    if retries is None:
+        return {}
     return {
         "retry.linkerd.io/grpc": ",".join(retries.on),
         "retry.linkerd.io/limit": str(retries.attempts - 1),

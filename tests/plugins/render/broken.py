@@ -140,6 +140,7 @@ ENVOY_GATEWAY = [
 ]
 LINKERD = [
     *(each for each in GATEWAY_API if each.kind == "GRPCRoute"),
+    Broken("9 matches in a rule", "GRPCRoute", (*_RULE, "matches"), lambda matches: matches[:1] * 9),
     Broken("a Service without ports", "Service", ("spec", "ports"), []),
     Broken("an unknown field of a Service", "Service", ("spec", "backends"), []),
     Broken("a port name that is too long", "Service", ("spec", "ports", 0, "name"), "grpc-of-the-models"),
@@ -154,7 +155,8 @@ KONG = [
     Broken("a service without a host", "", (*_SERVICE, "host"), DELETE),
     Broken("an unknown field of a service", "", (*_SERVICE, "timeout"), 250),
     Broken("a protocol that carries no gRPC", "", (*_SERVICE, "protocol"), "tcp"),
-    Broken("a certificate by name", "", (*_SERVICE, "client_certificate"), {"name": "lab"}),
+    Broken("a client certificate for gRPC", "", (*_SERVICE, "client_certificate"), {"id": "5d0a4a0e"}),
+    Broken("verification of a gRPC service", "", (*_SERVICE, "tls_verify"), value=True),
     Broken("a path of a gRPC service", "", (*_SERVICE, "path"), "/"),
     Broken("a route without an expression", "", (*_ROUTE, "expression"), DELETE),
     Broken("headers beside an expression", "", (*_ROUTE, "headers"), {"x-routing-key": ["a"]}),

@@ -39,7 +39,15 @@ def checks_of(document: Mapping[str, Any]) -> tuple[Callable[[Documents], list[s
     group = str(document.get("apiVersion", "")).partition("/")[0]
     if group == "networking.istio.io":
         return by_kubernetes_models, by_cloudcoil
-    return (by_kubernetes_models,) if group == "gateway.networking.k8s.io" else (by_own_schema,)
+    if group != "gateway.networking.k8s.io":
+        return (by_own_schema,)
+    return (by_kubernetes_models, by_own_schema) if is_of_service(document) else (by_kubernetes_models,)
+
+
+def is_of_service(document: Mapping[str, Any]) -> bool:
+    """Whether it is a route that a mesh follows: Linkerd's."""
+    parents = document.get("spec", {}).get("parentRefs", [])
+    return document.get("kind") == "GRPCRoute" and any(parent.get("kind") == "Service" for parent in parents)
 
 
 def by_kubernetes_models(documents: Documents) -> list[str]:

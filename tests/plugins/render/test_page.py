@@ -31,6 +31,13 @@ def test_a_setting_that_the_page_says_is_expressed_is_not_listed(target: str) ->
         assert (cell == "no") <= ((field,) in listed), (field, cell)
 
 
+@pytest.mark.parametrize("target", HEADINGS[1:])
+def test_the_page_says_which_targets_have_mutual_tls(target: str) -> None:
+    listed = {each.path for each in render(target, EVERYTHING).unexpressed if each.in_spec}
+
+    assert listed == (set() if cells(target)["mutual TLS to models"] == "yes" else {("security", "mode")})
+
+
 def test_the_page_has_all_targets_of_proxies() -> None:
     assert set(HEADINGS[1:]) <= set(TARGETS)
     assert {"aws", "envoy-gateway", "gateway-api", "istio", "kong", "linkerd"} <= set(HEADINGS)
