@@ -76,6 +76,8 @@ chromium:        ## Install Chromium, for tests of pages
 $(SETUP):
 	@.ci/setup $@
 
+# They only compute: a third worker would find nothing free.
+test-unit: WORKERS = 2
 test-unit: $(VENV)/with-dev  ## Run the tests that start no server and no process
 	@$(BIN)/pytest tests -n $(WORKERS) -m unit $(ARGS)
 

@@ -148,6 +148,12 @@ def test_runs_that_differ_in_more_are_not_compared(changes: dict[str, Any], name
     (refusal,) = found.refusals
     assert re.match(r"Run 2 gateway(, \w+)? is not compared with run 1 direct", refusal)
     assert named in refusal
+
+
+def test_a_refusal_is_on_the_page(tmp_path: Path) -> None:
+    runs = read_runs([run_of(tmp_path, "direct", 1.0), run_of(tmp_path, "gateway", 3.0, seed=7)])
+
+    (refusal,) = cost(runs, []).refusals
     assert refusal in render(runs)
 
 

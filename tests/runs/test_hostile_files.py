@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lab.checkers import coverage
 from lab.errors import RunError
 from lab.report.run import read_runs
 from lab.runs import judge, runs_in
@@ -28,6 +29,12 @@ MORE = {
     "registrations.json": {"asked_ns": 1, "before": [], "after": [{"since_ns": 1, "replicas": []}]},
     "published.json": {"1": [["r.yaml", "use_cases: {}\nmodels: {}\nclusters: {}\n"]]},
 }
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that is wrong for one of the requests that a checker draws by a run's plan is wrong for each."""
+    monkeypatch.setattr(coverage, "DRAWN", 100)
 
 
 @pytest.fixture(scope="module")
