@@ -24,8 +24,8 @@ from lab.lab import Lab
 from lab.ops.reaper import reaping
 from lab.registry import PLUGINS
 from tests import tiers
-from tests.distribution import ByLab, place_of
-from tests.labs import unique_lab, write_spec
+from tests.distribution import ByLab, order_of
+from tests.labs import SharedLabs, unique_lab, write_spec
 from tests.missing import missing
 from tests.postgresql import Server, programs, running_server
 
@@ -44,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("busy", settings(), deadline=None)
     settings.load_profile("busy")
     config.pluginmanager.register(tiers.Guard(), "guard")
+    config.pluginmanager.register(SharedLabs(), "shared-labs")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -59,7 +60,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLab | None
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Gives each test its tier, and lets those that take long begin first."""
     tiers.mark(items)
-    items.sort(key=lambda item: place_of(item.nodeid))
+    items.sort(key=lambda item: order_of(item.nodeid))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -112,6 +113,14 @@ def _own_plugins() -> Iterator[None]:
         os.environ.pop(PLUGINS, None)
     else:
         os.environ[PLUGINS] = before
+
+
+@pytest.fixture(scope="session")
+def shared_labs(pytestconfig: pytest.Config) -> SharedLabs:
+    """The labs that several modules share."""
+    found = pytestconfig.pluginmanager.getplugin("shared-labs")
+    assert isinstance(found, SharedLabs)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,13 @@ _SCOPES = (
 """Which tests go together, unless it is those of a module, as a rule: pattern of their ids → name, from the match."""
 
 
+def order_of(nodeid: str) -> tuple[int, bool, str]:
+    """By what tests are sorted: those that share a lab stand together, in front of the others of their folder."""
+    scope = scope_of(nodeid)
+    is_module = scope == nodeid.partition("::")[0]
+    return place_of(nodeid), is_module, "" if is_module else scope
+
+
 def place_of(nodeid: str) -> int:
     """Where in the order a test belongs."""
     rooms = (number for number, room in enumerate(LONG_ONES_FIRST) if re.match(f"tests/{room}(/|::)", nodeid))

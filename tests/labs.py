@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from lab.client.admin_values import ControlPlaneStatus
 from lab.client.call import CallOutcome
 from lab.errors import CallError
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.runtime.compose.engine import connect
+from tests.distribution import scope_of
 
 SPEC = """
 topologies = ["gateway", "mesh"]
@@ -87,6 +89,39 @@ def lab_up(folder: Path, *, spec: Path = DEFAULT_SPEC, runtime: str = "process",
         yield lab
     finally:
         lab.down()
+
+
+class SharedLabs:
+    """Labs that stand as long as the next test is of those that share them, see :mod:`tests.distribution`."""
+
+    def __init__(self) -> None:
+        self._up = ExitStack()
+        self._labs: dict[str, Lab] = {}
+
+    @contextmanager
+    def lab(self, name: str, bring_up: Callable[[], AbstractContextManager[Lab]]) -> Iterator[Lab]:
+        """One of them, brought up unless it stands; the block leaves it as it was."""
+        if name not in self._labs:
+            self._labs[name] = self._up.enter_context(bring_up())
+        lab = self._labs[name]
+        before = _condition(lab)
+        yield lab
+        assert _condition(lab) == before, f"{name} is not as it was before these tests"
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+        """Takes them down after the last test that shares them."""
+        try:
+            return (yield)
+        finally:
+            if nextitem is None or scope_of(nextitem.nodeid) != scope_of(item.nodeid):
+                self._labs.clear()
+                self._up.close()
+
+
+def _condition(lab: Lab) -> dict[str, Any]:
+    """Its units, the route table in force and the faults."""
+    return {"units": states(lab), "table": lab.routes.show().document, "faults": lab.faults.active()}
 
 
 def processes_of(lab: Lab, unit: str = "") -> list[psutil.Process]:

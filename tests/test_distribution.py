@@ -1,7 +1,7 @@
 import pytest
 
 from lab import CHECKOUT
-from tests.distribution import DEFAULT_LAB, LONG_ONES_FIRST, place_of, scope_of
+from tests.distribution import DEFAULT_LAB, LONG_ONES_FIRST, order_of, scope_of
 
 TESTS = CHECKOUT / "tests"
 
@@ -36,4 +36,10 @@ def test_those_that_take_long_go_first() -> None:
         "test_c.py",
     ]
 
-    assert sorted(found, key=place_of) == [found[2], found[1], found[0], found[3]]
+    assert sorted(found, key=order_of) == [found[2], found[1], found[0], found[3]]
+
+
+def test_those_that_share_a_lab_stand_together() -> None:
+    found = [f"tests/e2e/test_{name}.py::test_it" for name in ("authorisation", "chain", "draining", "shadow")]
+
+    assert sorted(found, key=order_of) == [found[1], found[3], found[0], found[2]]

@@ -41,7 +41,11 @@ def test_a_file_is_read_up_to_its_bound_and_a_growing_one_whole(tmp_path: Path) 
 
 def test_an_error_has_its_line_where_it_is_known(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    for content, line in ((b"1\n2\n\xff", f"{path}:3"), (b"{\n]", f"{path}:2"), (b"[" * 1_000, str(path))):
+    for content, line in (
+        (b"1\n2\n\xff", f"{path}:3"),
+        (b"{\n]", f"{path}:2"),
+        (b"[" * 1_000 + b"]" * 1_000, str(path)),
+    ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r".") as caught:
             reading.read_json(path)

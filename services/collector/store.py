@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,12 +42,15 @@ class SpanStore:
         try:
             path.touch(_PRIVATE)
             path.chmod(_PRIVATE)
-            self._file = sqlite3.connect(path, isolation_level=None)
-            # A trace that a crash of the machine loses is no harm.
-            self._file.executescript(f"PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; {_TABLE}")
-            self._spans, self._bytes = self._file.execute(
-                "SELECT count(*), coalesce(sum(bytes), 0) FROM spans"
-            ).fetchone()
+            with ExitStack() as if_it_fails:
+                self._file = sqlite3.connect(path, isolation_level=None)
+                if_it_fails.callback(self._file.close)
+                # A trace that a crash of the machine loses is no harm.
+                self._file.executescript(f"PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; {_TABLE}")
+                self._spans, self._bytes = self._file.execute(
+                    "SELECT count(*), coalesce(sum(bytes), 0) FROM spans"
+                ).fetchone()
+                if_it_fails.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise UnitError(f"{path}: cannot keep spans: {error}") from None
 

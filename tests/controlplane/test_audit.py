@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_the_latest_are_shown_oldest_first(log: AuditLog) -> None:
 def test_the_log_is_append_only(log: AuditLog, file: Path, statement: str) -> None:
     log.end(log.begin(ACT), "OK", "")
 
-    with sqlite3.connect(file) as other, pytest.raises(sqlite3.Error, match="append-only"):
+    with closing(sqlite3.connect(file)) as other, pytest.raises(sqlite3.Error, match="append-only"):
         other.execute(statement)
 
 

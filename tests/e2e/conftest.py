@@ -1,4 +1,4 @@
-"""Labs that are really up, as local processes, for one module at a time: an idle one takes half a core."""
+"""The default lab, really up, as local processes, while the modules that share it run: idle it takes half a core."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 from lab import CHECKOUT
 from lab.lab import Lab
-from tests.labs import lab_up
+from tests.labs import SharedLabs, lab_up
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(shared_labs: SharedLabs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The default lab."""
-    with lab_up(tmp_path_factory.mktemp("default-lab")) as lab:
+    with shared_labs.lab("the default lab", lambda: lab_up(tmp_path_factory.mktemp("default-lab"))) as lab:
         yield lab
 
 

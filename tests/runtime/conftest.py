@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import docker
@@ -13,7 +14,7 @@ from lab.lab import Lab
 from lab.runtime.compose import engine as docker_engine
 from lab.runtime.compose import image
 from lab.runtime.compose.engine import obstacle
-from tests.labs import lab_up, write_spec
+from tests.labs import SharedLabs, lab_up, write_spec
 from tests.missing import missing
 
 ROUTES = """
@@ -66,10 +67,16 @@ def compose_lab(own_lab: Lab, mini_spec: Path) -> Lab:
 
 
 @pytest.fixture(scope="module", params=["process", "compose"])
-def lab_to_break(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab_to_break(
+    request: pytest.FixtureRequest, shared_labs: SharedLabs, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
     """A small lab on each runtime; a test repairs what it breaks."""
     if request.param == "compose":
         request.getfixturevalue("engine")
-    home = tmp_path_factory.mktemp("to-break")
-    with lab_up(home, spec=write_spec(home, routes=ROUTES), runtime=request.param) as lab:
+
+    def bring_up() -> AbstractContextManager[Lab]:
+        home = tmp_path_factory.mktemp("to-break")
+        return lab_up(home, spec=write_spec(home, routes=ROUTES), runtime=request.param)
+
+    with shared_labs.lab(f"a lab to break, {request.param}", bring_up) as lab:
         yield lab

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -35,45 +36,44 @@ def exported(*spans: trace_pb2.Span, service: str = "model") -> ExportTraceServi
 
 
 def test_the_oldest_make_room_by_number(tmp_path: Path) -> None:
-    store = SpanStore(tmp_path / "spans", most_spans=3)
+    with closing(SpanStore(tmp_path / "spans", most_spans=3)) as store:
+        for number in range(10):
+            store.add([stored(number)])
 
-    for number in range(10):
-        store.add([stored(number)])
-
-    assert kept(store, 10) == [7, 8, 9]
+        assert kept(store, 10) == [7, 8, 9]
 
 
 def test_the_oldest_make_room_by_bytes(tmp_path: Path) -> None:
-    store = SpanStore(tmp_path / "spans", most_bytes=1_000)
+    with closing(SpanStore(tmp_path / "spans", most_bytes=1_000)) as store:
+        store.add(stored(number, size=400) for number in range(10))
 
-    store.add(stored(number, size=400) for number in range(10))
-
-    assert kept(store, 10) == [8, 9]
+        assert kept(store, 10) == [8, 9]
 
 
 def test_a_collector_that_returns_has_its_spans_and_its_limits(tmp_path: Path) -> None:
-    first = SpanStore(tmp_path / "spans", most_spans=3)
-    first.add(map(stored, range(3)))
-    first.close()
+    with closing(SpanStore(tmp_path / "spans", most_spans=3)) as first:
+        first.add(map(stored, range(3)))
 
-    store = SpanStore(tmp_path / "spans", most_spans=3)
-    store.add([stored(3)])
+    with closing(SpanStore(tmp_path / "spans", most_spans=3)) as store:
+        store.add([stored(3)])
 
-    assert kept(store, 4) == [1, 2, 3]
+        assert kept(store, 4) == [1, 2, 3]
 
 
 def test_a_trace_is_found_by_request_and_by_trace(tmp_path: Path) -> None:
-    store = SpanStore(tmp_path / "spans")
-    store.add([StoredSpan("a" * 32, "r-1", b"1"), StoredSpan("a" * 32, "", b"2"), StoredSpan("b" * 32, "r-2", b"3")])
+    with closing(SpanStore(tmp_path / "spans")) as store:
+        store.add(
+            [StoredSpan("a" * 32, "r-1", b"1"), StoredSpan("a" * 32, "", b"2"), StoredSpan("b" * 32, "r-2", b"3")]
+        )
 
-    assert store.find("r-1") == store.find("a" * 32) == [b"1", b"2"]
-    assert store.find("r-3") == []
+        assert store.find("r-1") == store.find("a" * 32) == [b"1", b"2"]
+        assert store.find("r-3") == []
 
 
 def test_the_file_is_private_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     file = tmp_path / "spans"
     file.touch(0o644)
-    SpanStore(file)
+    SpanStore(file).close()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
     file.write_bytes(b"not a database" * 100)
