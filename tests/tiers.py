@@ -46,8 +46,8 @@ lab.runtime.process.starting lab.workshop.simulated_hosts
 """
 """Likewise, what brings labs up, beside :class:`lab.lab.Lab`."""
 _SLOW = """
-lab.bench lab.plugins.conform.controls nbclient tests.bench tests.browser tests.docs_pages.run_page tests.fuzz
-tests.mutants tests.negative tests.notebooks tests.runtime.conftest.engine
+lab.bench lab.plugins.conform.controls nbclient tests.bench tests.browser tests.docs_pages.run_page tests.e2e.test_demo
+tests.fuzz tests.mutants tests.negative tests.notebooks tests.runtime.conftest.engine tests.runtime.test_bundle
 """
 """Likewise, what takes long where a test starts something."""
 _SLOW_VALUES = {"compose", "kubernetes"}
