@@ -21,13 +21,14 @@ N       ?= 1000000
 ROUNDS  ?=
 MINUTES ?= 30
 SEED    ?= 1
+COVER   ?= not slow
 REV     ?=
 
 # Images of Python often set it. Without bytecode each process compiles all that it imports, at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test test-unit test-all audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page soak console-frames bench bench-aa bench-since bench-since-planted console report notebooks lint format hooks lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test test-unit test-all coverage audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page soak console-frames bench bench-aa bench-since bench-since-planted console report notebooks lint format hooks lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-22s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +90,10 @@ test: test-all  ## Run all tests but those of browsers, containers, notebooks, b
 test-all: $(VENV)/with-dev  ## Run the whole test suite, with lint in parallel
 	@$(AGAIN) --no-print-directory lint >&2 & lint=$$!; $(BIN)/pytest tests -n $(WORKERS) $(TIERS) $(ARGS); status=$$?; \
 	  wait $$lint || { echo "make $@: lint failed: see above, or run make lint" >&2; exit 1; }; exit $$status
+
+coverage: $(VENV)/with-dev  ## Run the tests of make test and show which lines they cover; COVER=unit, server, lab or all
+	@rm -f .coverage*; $(BIN)/coverage run -m pytest tests -n $(WORKERS) $(if $(filter all,$(COVER)),,-m "$(COVER)") $(ARGS); \
+	  status=$$?; $(BIN)/coverage combine --quiet; $(BIN)/coverage report --skip-covered --sort=cover; exit $$status
 
 audit: $(VENV)/with-dev  ## Check the pinned packages for known vulnerabilities; needs the network, or ADVISORIES
 ifeq ($(ADVISORIES),)

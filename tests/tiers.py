@@ -46,8 +46,9 @@ lab.runtime.process.runtime.ProcessRuntime lab.runtime.process.starting lab.plug
 """
 """Likewise, what brings labs up, beside :class:`lab.lab.Lab`."""
 _SLOW = """
-lab.plugins.bench lab.plugins.conform.controls nbclient tests.browser tests.docs_pages.run_page tests.fuzz
-tests.plugins.bench tests.mutants tests.negative tests.notebooks tests.runtime.conftest.engine
+lab.plugins.bench lab.plugins.conform.controls nbclient tests.browser tests.docs_pages.run_page tests.e2e.test_demo
+tests.fuzz tests.mutants tests.negative tests.notebooks tests.plugins.bench tests.runtime.conftest.engine
+tests.runtime.test_bundle
 """
 """Likewise, what takes long where a test starts something."""
 _SLOW_VALUES = {"compose", "kubernetes"}

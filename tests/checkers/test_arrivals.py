@@ -20,7 +20,8 @@ RATE = 100.0
 
 def _judged(offsets: Sequence[float], kind: str = "poisson", rate: float = RATE) -> Verdict | None:
     records = [
-        make_record(number, intended_ns=START_NS + round(offset * NS)) for number, offset in enumerate(sorted(offsets))
+        make_record(number, intended_ns=START_NS + round(offset * NS), received="", score=0.0)
+        for number, offset in enumerate(sorted(offsets))
     ]
     # A run longer than its arrivals, so that all of them count.
     plan = PlannedRun([], kind, rate, round(2 * len(records) / rate * NS))
