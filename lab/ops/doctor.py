@@ -10,17 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 from packaging.requirements import Requirement
 
 from lab import CHECKOUT
 from lab.runtime import RUNTIMES
-from lab.runtime.finding import finding, first_line
-
-if TYPE_CHECKING:
-    from lab.runtime.finding import Finding
+from lab.runtime.finding import Finding, finding, first_line
 
 MACHINE, EXTRAS = "machine", "extras"
 

@@ -6,17 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.errors import RouteTableError
-from lab.routing.checks import clashing, error_of, problems
+from lab.routing.checks import Problem, clashing, error_of, problems
 from lab.routing.difference import Derivation, Difference, difference, same
 from lab.routing.document import KNOWN_APIS, RouteTable, Source, with_defaults
 from lab.routing.keys import routing_key
 from lab.routing.yaml_nodes import Node, parse
-
-if TYPE_CHECKING:
-    from lab.routing.checks import Problem
 
 
 def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:

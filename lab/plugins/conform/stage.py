@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from lab.plugins.conform.models import ID_BYTES, Script
+from lab.plugins.conform.models import ID_BYTES, Model, Script
 from lab.plugins.conform.table import Route, document
 
 if TYPE_CHECKING:
     from lab.plugins.conform.control import Control
     from lab.plugins.conform.forms import ByHeader, Metadata
-    from lab.plugins.conform.models import Model
     from lab.plugins.conform.target import Target
 
 TIMEOUT_S = 5.0

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import PublishError
-from services.controlplane.nodes.assignments import NOTHING, Version
+from services.controlplane.nodes.assignments import NOTHING, Assignment, Version
 
 if TYPE_CHECKING:
     from lab.routing.uses import Grant
-    from services.controlplane.nodes.assignments import Assignment
     from services.controlplane.nodes.registration_log import RegistrationLog
 
 log = logging.getLogger(__name__)

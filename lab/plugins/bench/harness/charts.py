@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from lab.measure.compare import median
-from lab.measure.findings import State, written
+from lab.measure.compare import Interval, median
+from lab.measure.findings import Claim, State, written
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.chart import Chart, Line
 from lab.report.palette import style_of
-from lab.report.scales import linear, logarithmic
-
-if TYPE_CHECKING:
-    from lab.measure.compare import Interval
-    from lab.measure.findings import Claim
-    from lab.report.scales import Scale
+from lab.report.scales import Scale, linear, logarithmic
 
 _MOST = 2.5  # times the greatest estimate; an interval that reaches further ends in an arrow
 
