@@ -171,9 +171,9 @@ class Stage:
         )
         return send(metadata=self.form.metadata(key, ()), timeout=timeout)
 
-    async def calls(self, key: str | None, number: int, *, at_once: int = 20, **options: Any) -> list[Answer]:
+    async def calls(self, key: str | None, number: int, **options: Any) -> list[Answer]:
         """Sends many requests with a key; see :meth:`call`."""
-        return await self.each((self.call(key, **options) for _ in range(number)), at_once=at_once)
+        return await self.each(self.call(key, **options) for _ in range(number))
 
     async def each(self, calls: Iterable[Awaitable[Answer]], *, at_once: int = 20) -> list[Answer]:
         """The answers to these calls, of which this many are in flight."""
