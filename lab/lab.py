@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from lab import folder_of, keep_files_private
 from lab import home as home_of_labs
-from lab.client.call import call
+from lab.client.call import CallOutcome, call
 from lab.errors import InputError
-from lab.faults import Injector, UnitOperations
+from lab.faults import AuditLog, Injector, UnitOperations
 from lab.identity.user import author
 from lab.ops import inspect
 from lab.ops import traces as traces_of
 from lab.ops.bringup import bring_up
 from lab.ops.certificates import Certificates
-from lab.ops.roll.executor import execute
+from lab.ops.roll.executor import RollOptions, RollProgress, RollResult, execute
 from lab.ops.roll.interrupts import InterruptHandler
 from lab.ops.routes import Routes
 from lab.ops.teardown import take_down
 from lab.roles import CALLER
-from lab.runs import RunContext, drive, drive_parallel
+from lab.runs import LoadOptions, ParallelResult, RunContext, RunResult, drive, drive_parallel
 from lab.runs.interim import judge_so_far
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.context import LabContext
@@ -32,13 +32,9 @@ from lab.spec import SIZES, override, read_spec, spec_file
 
 if TYPE_CHECKING:
     from lab.client.admin_values import ControlPlaneStatus, ListedNode, Registrations
-    from lab.client.call import CallOutcome
     from lab.client.traces import Span
-    from lab.faults import AuditLog
     from lab.load.progress import Progress
     from lab.ops.inspect import LabEndpoints, LabStatus, LogLine
-    from lab.ops.roll.executor import RollOptions, RollProgress, RollResult
-    from lab.runs import LoadOptions, ParallelResult, RunResult
 
 DEFAULT_SPEC = SIZES["default"]
 

@@ -14,17 +14,14 @@ import math
 import struct
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import orjson
 from google.protobuf import json_format
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from lab.errors import CallError
-
-if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor
 
 _SHOWN = 40
 _WELL_KNOWN = "google.protobuf."

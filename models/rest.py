@@ -22,14 +22,12 @@ from lab.errors import CallError
 from lab.routing.headers import REQUEST_ID
 from lab.transport import tracing
 from lab.transport.channels import MAX_MESSAGE_BYTES
-from lab.transport.rest_server import HttpReply, TooLargeError
-from models.apis import APIS
+from lab.transport.rest_server import HttpReply, HttpRequest, TooLargeError
+from models.apis import APIS, Api, Method
 from models.json_mapping import from_document, parse_object, serialise
 
 if TYPE_CHECKING:
     from lab.transport.authorization import Guard
-    from lab.transport.rest_server import HttpRequest
-    from models.apis import Api, Method
 
     Handler = Callable[[Any, Any], Awaitable[Any]]
     Metadata = Sequence[tuple[str, str]]

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import grpc.aio
 
 from lab.errors import RouteTableError
-from lab.routing.compiled import Router, Version
-from lab.routing.limits import limits_of
+from lab.routing.compiled import Choice, Router, Version
+from lab.routing.limits import Limit, limits_of
 from lab.routing.rules import policies as policies_of
 from lab.transport import expose, open_channel
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
-    from lab.routing.compiled import Choice
-    from lab.routing.limits import Limit
     from lab.routing.resilience import Policy
 
 T = TypeVar("T")

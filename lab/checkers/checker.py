@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lab.checkers.verdict import Claim
+from lab.checkers.verdict import Claim, Verdict
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
-    from lab.checkers.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,11 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from lab.checkers.plain import passed
-from lab.checkers.revision_timeline import reference
+from lab.checkers.revision_timeline import Rules, reference
 from lab.measure.binomial import sigmas, tail
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence, RequestMix
-    from lab.checkers.revision_timeline import Rules
     from lab.history import Record
 
 DRAWN = 4_000

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lab.checkers.revision_timeline import RevisionTimeline
+from lab.checkers.revision_timeline import RevisionInForce, RevisionTimeline, Rules
 from lab.pickers import even_shares
 
 if TYPE_CHECKING:
     from lab.checkers.plain_policy import Quota
     from lab.checkers.plain_schedule import PlannedRun
-    from lab.checkers.revision_timeline import RevisionInForce, Rules
     from lab.history import Record
     from lab.history.arrivals import Arrival
 

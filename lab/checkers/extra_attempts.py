@@ -12,10 +12,9 @@ from functools import cached_property
 from math import floor
 from typing import TYPE_CHECKING, NamedTuple
 
-from lab.checkers.evidence import CLOCKS_NS
+from lab.checkers.evidence import CLOCKS_NS, Evidence
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Evidence
     from lab.checkers.plain_policy import Policy
     from lab.history import Record
     from lab.history.arrivals import Arrival

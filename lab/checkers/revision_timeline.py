@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from lab.checkers.draws import Draw, draws_of, marked
 from lab.checkers.plain import Expected, decide, fallbacks, fields_read, parameters_of, passed, shadow_of
 from lab.checkers.plain_policy import Policy, Quota, policy_of, quota_of, seconds_of
-from lab.history import UNSENT
-
-if TYPE_CHECKING:
-    from lab.history import Record
+from lab.history import UNSENT, Record
 
 _CONTEXT_FIELDS = (
     *("user_id", "device", "country", "segment", "surface", "caller", "tenant", "traffic_origin"),

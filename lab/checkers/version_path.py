@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lab.checkers.evidence import CLOCKS_NS
+from lab.checkers.evidence import CLOCKS_NS, Abilities, FaultWindow
 from lab.checkers.extra_attempts import Owed
 from lab.checkers.plain_policy import FALLS_BACK
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Abilities, FaultWindow
     from lab.checkers.revision_timeline import Rules
     from lab.history import Record
     from lab.history.arrivals import Arrival

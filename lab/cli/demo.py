@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import grpc
 import typer
@@ -32,12 +32,9 @@ from lab.lab import Lab
 from lab.ops.roll.conditions import parse_conditions
 from lab.ops.roll.executor import RollOptions
 from lab.report import read_runs, write_album, write_report
-from lab.runs import LoadOptions, background_load
+from lab.runs import LoadOptions, RunResult, background_load
 from lab.waiting import eventually
 from services.caller.pages import PAGES
-
-if TYPE_CHECKING:
-    from lab.runs import RunResult
 
 _TOPOLOGIES = ("direct", "gateway", "mesh")
 _ROUTES = CHECKOUT / "routes.yaml"

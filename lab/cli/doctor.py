@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
@@ -11,11 +10,8 @@ from rich.table import Table
 from lab import home
 from lab.cli.options import Json
 from lab.cli.output import console, print_json
-from lab.ops.doctor import EXTRAS, MACHINE, examine
+from lab.ops.doctor import EXTRAS, MACHINE, Diagnosis, examine
 from lab.runtime import RUNTIMES
-
-if TYPE_CHECKING:
-    from lab.ops.doctor import Diagnosis
 
 _SIGNS = {"ok": "[green]✓[/green]", "hint": "[yellow]![/yellow]", "lacks": "[bold red]✗[/bold red]"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,12 +13,9 @@ from lab.cli import completion
 from lab.cli.options import Json, Name, read_pairs
 from lab.cli.output import console, print_json, say, table
 from lab.errors import InputError, LabNotRunningError
-from lab.faults import FAULTS, Visible
+from lab.faults import FAULTS, Fault, Observation, Visible
 from lab.faults.catalogue import document_of, levels_in_words
 from lab.lab import Lab
-
-if TYPE_CHECKING:
-    from lab.faults import Fault, Observation
 
 _POLL_S = 0.1
 _SEEN_WITHIN_S = 3.0

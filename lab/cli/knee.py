@@ -6,13 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.cli.output import console, print_json, say, table
-from lab.runs.knee import Knee, Step, find_knee
+from lab.runs.knee import Knee, Objective, Step, find_knee
 
 if TYPE_CHECKING:
     from lab.checkers import Outcome
     from lab.lab import Lab
     from lab.runs import LoadOptions
-    from lab.runs.knee import Objective
 
 _FIGURES = ("asked rps", "achieved", "answered", "p50 ms", "p99 ms", "late p99 ms")
 

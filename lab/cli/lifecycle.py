@@ -15,7 +15,7 @@ from rich.text import Text
 from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, with_options
 from lab.cli.output import console, print_json, say, table
 from lab.lab import DEFAULT_SPEC, Lab
-from lab.ops.inspect import roles_beside_callers
+from lab.ops.inspect import LabEndpoints, LabStatus, roles_beside_callers
 from lab.pickers import PICKERS
 from lab.runtime import RUNTIMES
 from lab.runtime import options as runtime_options
@@ -23,7 +23,6 @@ from lab.transport.security import PLAINTEXT
 
 if TYPE_CHECKING:
     from lab.client.admin_values import ControlPlaneStatus
-    from lab.ops.inspect import LabEndpoints, LabStatus
 
 _STYLES = {"running": "green", "paused": "yellow", "stalled": "bold red", "exited": "bold red", "absent": "yellow"}
 _AUTO = [each.name for each in sorted(RUNTIMES.values(), key=lambda each: -each.priority) if each.priority >= 0]

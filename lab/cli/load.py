@@ -21,16 +21,14 @@ from lab.cli.verdicts import EXIT_STATUS, finish
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.load.engines import ENGINES
-from lab.load.plan import MAX_PROCESSES, OPEN_LOOP
+from lab.load.plan import MAX_PROCESSES, OPEN_LOOP, EnginePlan
 from lab.load.trace import MAX_PAYLOAD_BYTES
-from lab.runs import LoadOptions, ParallelResult
+from lab.runs import LoadOptions, ParallelResult, RunResult
 from lab.runs.drive import DEFAULT_CONTEXTS
 from lab.runs.knee import ANSWERED, SLOWER, Objective
 
 if TYPE_CHECKING:
-    from lab.load.plan import EnginePlan
     from lab.load.progress import Progress
-    from lab.runs import RunResult
 
 
 _ALL = "all"

@@ -13,13 +13,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from rich.console import ConsoleOptions, RenderResult
-
     from lab.measure.findings import ResultTable
 
 # A file or a pipe has no window whose width would matter: tables are as wide as their cells.

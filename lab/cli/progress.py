@@ -10,12 +10,11 @@ from rich.live import Live
 from rich.text import Text
 
 from lab.cli.output import progress_console, table
-from lab.load.progress import combined
+from lab.load.progress import Progress, combined
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from lab.load.progress import Progress
     from lab.load.summary import RunSummary
 
 _BAR, _SPARKS = 12, 12

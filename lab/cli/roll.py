@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -14,11 +14,8 @@ from lab.cli.output import console, print_json, progress_console, say, table
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.ops.roll.conditions import DEFAULT_CONDITIONS, parse_conditions
-from lab.ops.roll.executor import Outcome, RollOptions
+from lab.ops.roll.executor import Outcome, RollOptions, RollProgress, RollResult, StepResult
 from lab.runs import LoadOptions
-
-if TYPE_CHECKING:
-    from lab.ops.roll.executor import RollProgress, RollResult, StepResult
 
 _FIGURES = ("requests", "old requests", "failed", "p99 ms", "old p99 ms", "misrouted")
 _MARKS = {"met": "[bold red]ABORT[/]", "not met": "[green]OK[/]", "unknown": "[yellow]unknown[/]"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import grpc
 import typer
@@ -12,11 +12,8 @@ from rich.text import Text
 
 from lab.cli.options import Json, Name
 from lab.cli.output import console, print_json, table
-from lab.client.traces import in_order
+from lab.client.traces import Span, in_order
 from lab.lab import Lab
-
-if TYPE_CHECKING:
-    from lab.client.traces import Span
 
 _BAR = 20
 _SHOWN = {

@@ -13,11 +13,10 @@ from rich.text import Text
 from lab.checkers import Claim, Outcome
 from lab.cli.output import console, print_json, say, table
 from lab.cli.progress import milliseconds
-from lab.runs import ParallelResult
+from lab.runs import ParallelResult, RunResult
 
 if TYPE_CHECKING:
     from lab.load.summary import RunSummary
-    from lab.runs import RunResult
 
 EXIT_STATUS = {Outcome.VALID: 0, Outcome.INVALID: 1, Outcome.UNKNOWN: 2}
 _PLACES = ("use case", "rule", "default", "condition", "negation", "cell", "edge", "fallback", "override")

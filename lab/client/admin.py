@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import grpc
 
 from lab.client.admin_values import Act, ControlPlaneStatus, ListedNode, PublishProgress, Registrations, RevisionInfo
 from lab.errors import InputError, LabError, LabNotRunningError, PublishError, StaleRevisionError
-from lab.transport import open_blocking_channel
+from lab.transport import ChannelCache, open_blocking_channel
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
-
-if TYPE_CHECKING:
-    from lab.transport import ChannelCache
 
 Tables: TypeAlias = dict[tuple[int, int], dict[str, Any]]
 """Cache of route tables by revision and its creation time, since each lab counts from 1; a table never changes."""

@@ -7,12 +7,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from models.proto.control.v1 import admin_pb2
+from models.proto.control.v1 import acts_pb2, admin_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
-
-    from models.proto.control.v1 import acts_pb2
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,29 +7,23 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
 
-from lab.client.rpc_channel import explained
+from lab.client.rpc_channel import RpcChannel, explained
 from lab.client.shadow_sender import ShadowSender
-from lab.client.strategies import GATEWAY_GRACE_S
+from lab.client.strategies import GATEWAY_GRACE_S, Strategy
 from lab.errors import CallError, ResolverUnreachableError
 from lab.plain_text import require_header_value
 from lab.routing import headers
 from lab.routing.attempts import AnswerMetadata, RequestAttempts
 from lab.routing.keys import SHADOW_HEADER
 from lab.transport import answer_of, items_of
-from lab.transport.tracing import request_span
-from models.apis import API_BY_REQUEST
+from lab.transport.tracing import RequestSpan, request_span
+from models.apis import API_BY_REQUEST, Api, InferenceRequest, Method
 from models.context import write_context
-
-if TYPE_CHECKING:
-    from lab.client.rpc_channel import RpcChannel
-    from lab.client.strategies import Strategy
-    from lab.transport.tracing import RequestSpan
-    from models.apis import Api, InferenceRequest, Method
 
 DefaultAnswer = Callable[[str, Any, Mapping[str, str]], Any]
 BeforeSend = Callable[[RequestAttempts], Awaitable[None]]

@@ -10,19 +10,17 @@ import grpc
 import grpc.aio
 
 from lab.errors import CallError, ResolverUnreachableError
-from lab.routing.attempts import Decision, Target
+from lab.routing.attempts import Decision, RequestAttempts, Target
 from lab.routing.headers import REQUEST_ID
 from lab.routing.keys import HEADER
 from lab.routing.rules import Shadow
-from lab.transport import answer_of, open_channel
+from lab.transport import Security, answer_of, open_channel
 from models.context import write_context
 from models.proto.control.v1 import resolver_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
-    from lab.routing.attempts import RequestAttempts
-    from lab.transport import Security
 
 RESOLVE_TIMEOUT_S = 1.0
 _MAX_INTERNED = 4_096

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 import grpc.aio
 
-from lab.client.endpoints import Endpoints
+from lab.client.endpoints import DirectTarget, Endpoints
 from lab.client.leases import Lease, LeaseKey, Leases, Watch, lease_key
-from lab.client.resolver import RESOLVE_TIMEOUT_S
+from lab.client.resolver import RESOLVE_TIMEOUT_S, ResolvedDecision, ResolverClient
 from lab.client.rpc_channel import RpcChannel
 from lab.errors import CallError, ResolverUnreachableError
-from lab.routing.attempts import Decision, Target
+from lab.routing.attempts import Decision, RequestAttempts, Target
 from lab.routing.headers import ENVELOPE
 from lab.routing.keys import HEADER, TENANT_HEADER, routing_key, tenant_in_header
 from lab.transport import Security, answer_of
@@ -29,10 +29,7 @@ from models.proto.control.v1 import gateway_pb2
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
-    from lab.client.endpoints import DirectTarget
-    from lab.client.resolver import ResolvedDecision, ResolverClient
     from lab.client.rpc_channel import Metadata
-    from lab.routing.attempts import RequestAttempts
     from models.apis import InferenceRequest
 
 Encode = Callable[["InferenceRequest", Mapping[str, str]], tuple[bytes, "Metadata"]]

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 from lab.roles import CALLER, MODEL, ROLES, Placement
 from lab.routing.document import RouteTable
 from lab.routing.uses import keys_for
-from lab.topologies import TOPOLOGIES
+from lab.topologies import TOPOLOGIES, Topology
 
 if TYPE_CHECKING:
     from lab.history import Record
-    from lab.topologies import Topology
 
 # A gRPC library's own words for a connection that it could not open, or that broke.
 _NO_CONNECTION = re.compile(

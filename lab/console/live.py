@@ -16,7 +16,7 @@ from lab.console.one_request import find, story
 from lab.console.traffic import Traffic
 from lab.errors import InputError, LabError, LabNotRunningError, RunError
 from lab.history import SpoolTail
-from lab.runs import judge
+from lab.runs import RunResult, judge
 from lab.runs.events import lab_events
 from lab.runs.folder import PLAN, RunFolder
 from lab.runtime.state import LabState
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from lab.faults.state import FaultRecord
     from lab.lab import Lab
     from lab.load.plan import LoadPlan
-    from lab.runs import RunResult
 
 POLL_S = 0.1
 """Interval at which records are read."""

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from math import floor, log
 from typing import TYPE_CHECKING, Any
 
-from lab.history import UNSENT
+from lab.history import UNSENT, Record
 
 if TYPE_CHECKING:
     from lab.console.drawing import Drawing, Hops
-    from lab.history import Record
 
 TICK_NS = 250_000_000
 """Length of one interval."""

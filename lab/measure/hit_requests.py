@@ -17,13 +17,9 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-from lab.history import UNSENT
+from lab.history import UNSENT, Record
 from lab.measure.binomial import least_trials, sigmas, tail
-
-if TYPE_CHECKING:
-    from lab.history import Record
 
 SLOWER = 3.0
 """A request is slow above this multiple of the steady p99."""

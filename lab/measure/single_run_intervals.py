@@ -22,12 +22,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from lab.measure.binomial import tail
-from lab.measure.compare import CONFIDENCE
+from lab.measure.compare import CONFIDENCE, Interval
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-    from lab.measure.compare import Interval
 
     Ranged: TypeAlias = "Figure | Interval"
 

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.plain import decide
 from lab.client.admin import AdminClient
-from lab.client.call import call
+from lab.client.call import CallOutcome, call
 from lab.errors import CallError, LabError, LabNotRunningError, SpecError, UnitError
 from lab.faults import Injector
 from lab.identity.user import author
 from lab.ops.teardown import clean_up
 from lab.registry import keep_plugins
-from lab.roles import CONTROL_PLANE, StartingLab, plan, roles_of
-from lab.routing.document import RouteTable, read_sources, sources_of
+from lab.roles import CONTROL_PLANE, Role, StartingLab, plan, roles_of
+from lab.routing.document import RouteTable, Source, read_sources, sources_of
 from lab.routing.headers import DEFAULT
 from lab.runs.published import keep_published
 from lab.runs.seal import provide_key
-from lab.runtime import choose, configure, make_runtime
+from lab.runtime import Runtime, choose, configure, make_runtime
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState
@@ -36,10 +36,6 @@ from lab.waiting import eventually
 from services.caller.pages import PAGES
 
 if TYPE_CHECKING:
-    from lab.client.call import CallOutcome
-    from lab.roles import Role
-    from lab.routing.document import Source
-    from lab.runtime import Runtime
     from lab.runtime.context import LabContext
     from lab.spec import LabSpec
 

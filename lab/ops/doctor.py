@@ -10,17 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 from packaging.requirements import Requirement
 
 from lab import CHECKOUT
 from lab.runtime import RUNTIMES
-from lab.runtime.finding import finding, first_line
-
-if TYPE_CHECKING:
-    from lab.runtime.finding import Finding
+from lab.runtime.finding import Finding, finding, first_line
 
 MACHINE, EXTRAS = "machine", "extras"
 
@@ -30,6 +26,7 @@ _GIB = 2**30
 _ENOUGH_GIB, _MIN_GIB = 3.0, 1.5
 _DISK_GIB = 2.0
 _OPEN_FILES = 1024
+_SHOWN = 3
 _ENOUGH_CORES = 2
 
 
@@ -134,6 +131,6 @@ def _packages_off_lock(lock: Path) -> Iterator[str]:
                 yield wanted.name
 
 
-def _some(names: list[str], show: int = 3) -> str:
-    more = len(names) - show
-    return ", ".join(names[:show]) + (f" and {more} more" if more > 0 else "")
+def _some(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -14,9 +14,9 @@ from lab.client import Endpoints
 from lab.errors import InputError, LabNotRunningError
 from lab.faults import AuditLog, Journal
 from lab.identity import OPERATOR
-from lab.roles import ACCESS_LOG, CALLER, CONTROL_PLANE, LOAD, MODEL, ROLES, Placement
+from lab.roles import ACCESS_LOG, CALLER, CONTROL_PLANE, LOAD, MODEL, ROLES, Placement, Plan, Role, Unit
 from lab.runtime.identities import Identities
-from lab.runtime.state import Running
+from lab.runtime.state import LabState, Running
 from lab.topologies import TOPOLOGIES
 from lab.transport import metrics
 from lab.transport.security import MTLS
@@ -24,10 +24,8 @@ from lab.transport.xds import bootstrap
 
 if TYPE_CHECKING:
     from lab.client.admin_values import ControlPlaneStatus, Registrations
-    from lab.roles import Plan, Role, Unit
     from lab.runtime import Runtime
     from lab.runtime.context import LabContext
-    from lab.runtime.state import LabState
 
 # Units flush their logs at least this often, so the last lines may still be missing from the file.
 _FLUSH_INTERVAL_S = 0.3

@@ -6,13 +6,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from lab.client.traces import find_spans
+from lab.client.traces import Span, find_spans
 from lab.errors import InputError
 from lab.ops import inspect
 from lab.roles import COLLECTOR
 
 if TYPE_CHECKING:
-    from lab.client.traces import Span
     from lab.runtime.context import LabContext
     from lab.spec import TracesSpec
 

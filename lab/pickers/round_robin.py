@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING
 
-from lab.pickers._picker import ENVOY, GATEWAY, GRPC, GRPC_XDS, Picker
-
-if TYPE_CHECKING:
-    from lab.pickers._picker import Pick
+from lab.pickers._picker import ENVOY, GATEWAY, GRPC, GRPC_XDS, Pick, Picker
 
 
 def _in_turn() -> Pick:

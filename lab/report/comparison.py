@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import RunError
 from lab.measure import compare
-from lab.measure.single_run_intervals import difference, ratio
+from lab.measure.single_run_intervals import Figure, difference, ratio
 from lab.report.conditions import conditions, differing, in_words
 
 if TYPE_CHECKING:
     from lab.measure.findings import Ran
-    from lab.measure.single_run_intervals import Figure
     from lab.report.bench import ReportedBench
     from lab.report.run import ReportedRun
 

@@ -9,12 +9,11 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from lab.load.arrivals import arrivals_to_document
-from lab.load.plan import OPEN_LOOP
+from lab.load.plan import OPEN_LOOP, LoadPlan
 from lab.reading import read_bytes
 from lab.report.scales import size
 
 if TYPE_CHECKING:
-    from lab.load.plan import LoadPlan
     from lab.report.run import ReportedRun
 
 SUBJECT = "topology"

@@ -20,13 +20,12 @@ from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.conditions import HARMLESS, conditions, differing, in_words
 from lab.report.digits import difference
 from lab.report.palette import topology_style
-from lab.report.run import origins
+from lab.report.run import ReportedRun, origins
 from lab.report.scales import linear
 from lab.topologies import TOPOLOGIES, compared_as
 
 if TYPE_CHECKING:
     from lab.report.bench import ReportedBench
-    from lab.report.run import ReportedRun
 
 QUESTION = "What does the gateway cost me at my payload and rate?"
 

@@ -13,14 +13,13 @@ from lab.measure.hit_requests import NOTICED_MS, SLO, SLOWER, Ending
 from lab.report.digits import in_two_digits
 from lab.report.heat import HeatMap, Tile
 from lab.report.sections.timeline import panels
-from lab.runs.fault_rounds import parallel_runs
+from lab.runs.fault_rounds import Radius, Spread, parallel_runs
 from lab.runs.folder import TOGETHER
 
 if TYPE_CHECKING:
     from lab.report.bench import ReportedBench
     from lab.report.chart import Chart
     from lab.report.run import ReportedRun
-    from lab.runs.fault_rounds import Radius, Spread
 
 TITLE = "Blast radius"
 BENCH = "blast-radius"

@@ -14,13 +14,12 @@ from lab.checkers import Claim, Outcome
 from lab.measure.control import rounds_to_tell
 from lab.report import next_run
 from lab.report.conditions import conditions
-from lab.report.cost import doubts_of
+from lab.report.cost import Cost, Headline, doubts_of
 from lab.report.digits import in_two_digits, with_interval
 from lab.report.sections import latency
 
 if TYPE_CHECKING:
     from lab.report.bench import ReportedBench
-    from lab.report.cost import Cost, Headline
     from lab.report.fault_reach import BlastView
     from lab.report.picture import AnyChart
     from lab.report.run import ReportedRun

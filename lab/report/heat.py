@@ -42,7 +42,6 @@ class HeatMap:
         tiles: by row, then by column.
         name: of its files; made from the title if empty.
         note: what a reader must know to read it, e.g. n and what the intervals are.
-        x_title: what the columns are.
 
     Raises:
         ValueError: there is not one tile for each row and column, or a value is not 0 to 1.
@@ -54,7 +53,6 @@ class HeatMap:
     tiles: Sequence[Sequence[Tile]]
     name: str = ""
     note: str = ""
-    x_title: str = ""
 
     def __post_init__(self) -> None:
         if [len(row) for row in self.tiles] != [len(self.columns)] * len(self.rows):
@@ -96,7 +94,7 @@ def spec_of_heat(chart: HeatMap) -> Spec:
             "x": {
                 "field": "column",
                 "type": "ordinal",
-                "title": chart.x_title or None,
+                "title": None,
                 "sort": list(chart.columns),
                 "scale": bands,
                 "axis": {"orient": "top", "labelAngle": 0, **names},

@@ -18,18 +18,14 @@ from lab.measure.findings import written
 from lab.report import palette
 from lab.report.comparison import compare_runs
 from lab.report.conditions import in_words
-from lab.report.cost import QUESTION, charts, cost
-from lab.report.fault_reach import BENCH, TITLE, blasts
-from lab.report.headline import answer
-from lab.report.picture import chart_markup, file_name, scripts, to_svg, write_pictures
+from lab.report.cost import QUESTION, Cost, charts, cost
+from lab.report.fault_reach import BENCH, TITLE, BlastView, blasts
+from lab.report.headline import Answer, answer
+from lab.report.picture import AnyChart, chart_markup, file_name, scripts, to_svg, write_pictures
 from lab.report.sections import SECTIONS
 
 if TYPE_CHECKING:
     from lab.report.bench import ReportedBench
-    from lab.report.cost import Cost
-    from lab.report.fault_reach import BlastView
-    from lab.report.headline import Answer
-    from lab.report.picture import AnyChart
     from lab.report.run import ReportedRun
 
 _LONG = 100

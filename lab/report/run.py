@@ -12,23 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lab.checkers import Claim, Outcome
-from lab.history import UNSENT
+from lab.history import UNSENT, Columns
 from lab.load.summary import OK
 from lab.measure.findings import GROUND
 from lab.measure.latency import NS_PER_MS
-from lab.measure.single_run_intervals import quantiles, share
+from lab.measure.single_run_intervals import Figure, quantiles, share
 from lab.report.palette import SERIES, style_of, topology_style
-from lab.runs import judge
+from lab.runs import RunResult, judge
 from lab.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lab.client.admin_values import RevisionInfo
-    from lab.history import Columns
     from lab.load.plan import LoadPlan
-    from lab.measure.single_run_intervals import Figure
-    from lab.runs import RunResult
     from lab.runs.events import Event
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}

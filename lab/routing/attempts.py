@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lab.routing import headers
 from lab.routing.buckets import is_shadowed
 from lab.routing.keys import HEADER, SHADOW_HEADER
-from lab.routing.resilience import FALLS_BACK
+from lab.routing.resilience import FALLS_BACK, RetryBudget
 
 if TYPE_CHECKING:
-    from lab.routing.resilience import RetryBudget
     from lab.routing.rules import Shadow
 
     Headers = tuple[tuple[str, str], ...]

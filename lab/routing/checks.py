@@ -17,12 +17,11 @@ from lab.routing.durations import seconds
 from lab.routing.resilience import SETTINGS, Policy, has_settings
 from lab.routing.schema import DEFAULT_TIMEOUT, RESERVED_RULES, Table
 from lab.routing.unreachable_rules import Steps, unreachable
-from lab.routing.yaml_nodes import dotted, shown
+from lab.routing.yaml_nodes import Node, dotted, shown
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    from lab.routing.yaml_nodes import Node
 
 Path = tuple[str | int, ...]
 

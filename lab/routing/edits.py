@@ -6,26 +6,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.errors import RouteTableError
-from lab.routing.checks import clashing, error_of, problems
+from lab.routing.checks import Problem, clashing, error_of, problems
 from lab.routing.difference import Derivation, Difference, difference, same
 from lab.routing.document import KNOWN_APIS, RouteTable, Source, with_defaults
 from lab.routing.keys import routing_key
 from lab.routing.yaml_nodes import Node, parse
 
-if TYPE_CHECKING:
-    from lab.routing.checks import Problem
 
-
-def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
+def with_use_cases(table: RouteTable, sources: Mapping[str, Source]) -> RouteTable:
     """The table with these use cases in place of those of the same names; shares everything else with ``table``.
 
     Args:
         table: not modified.
         sources: name → the content of its entry in a route table.
-        apis: inference APIs that a use case may name.
 
     Raises:
         RouteTableError: all problems by source and line.
@@ -34,13 +30,13 @@ def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: It
         return table
     root, section = _tree("use_cases", sources, "use case")
     # A use case depends only on what it refers to, and on use cases of the same experiments.
-    alone = problems({**root.value, **_referred_to(table, root.value)}, frozenset(apis))
+    alone = problems({**root.value, **_referred_to(table, root.value)}, KNOWN_APIS)
     before = table.document["use_cases"]
     replaced = [before[name] for name in section.value if name in before]
     agreements = None if alone else table.agreements.after(replaced, section.value.values())
     if agreements is None:
         # The remedies list all known names, so the problems are those of the whole table.
-        found = problems({**table.document, "use_cases": section.value}, frozenset(apis))
+        found = problems({**table.document, "use_cases": section.value}, KNOWN_APIS)
         own = [each for each in found if each.path[:1] == ("use_cases",)]
         raise _error_of(own or clashing(section.value, before), root, sources)
     document = {**table.document, "use_cases": {**before, **with_defaults(section.value)}}
@@ -56,7 +52,7 @@ def with_changes(table: RouteTable, *, use_cases: Mapping[str, Source], models: 
     return replace(after, derivation=Derivation(table.document, reduce(or_, steps, Difference())))
 
 
-def with_models(table: RouteTable, sources: Mapping[str, Source], *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
+def with_models(table: RouteTable, sources: Mapping[str, Source]) -> RouteTable:
     """The table with these models in place of those of the same names; shares everything else with ``table``.
 
     Arguments and errors as for :func:`with_use_cases`.
@@ -67,13 +63,13 @@ def with_models(table: RouteTable, sources: Mapping[str, Source], *, apis: Itera
     before = table.document["models"]
     changed = {**before, **section.value}
     found = problems(
-        {"models": section.value, "clusters": _named(table.document["clusters"], section.value)}, frozenset(apis)
+        {"models": section.value, "clusters": _named(table.document["clusters"], section.value)}, KNOWN_APIS
     )
     if found or any(
         before[name]["versions"].keys() - model["versions"] for name, model in section.value.items() if name in before
     ):
         # An error message, and finding users of a removed version, need the whole table.
-        found = problems({**table.document, "models": changed}, frozenset(apis))
+        found = problems({**table.document, "models": changed}, KNOWN_APIS)
     if found:
         raise _error_of(found, root, sources)
     document = {**table.document, "models": changed}

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.routing.rules import OVERRIDE_RULE, shown
+from lab.routing.rules import OVERRIDE_RULE, Conditions, Rule, UseCase, shown
 
 if TYPE_CHECKING:
     from lab.routing.compiled import Choice, Router
-    from lab.routing.rules import Conditions, Rule, UseCase
 
 _VALUES_SHOWN = 5
 _PLAIN = re.compile(r"[\w.-]{1,80}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lab.errors import InputError, LabError
 from lab.identity import OPERATOR, Identity
 from lab.identity import folder as folders
-from lab.roles import ROLES
+from lab.roles import ROLES, Unit
 from lab.transport import Security
 from lab.transport.channels import Entry, register
 from lab.transport.security import MTLS
@@ -22,7 +22,6 @@ from lab.transport.security import MTLS
 if TYPE_CHECKING:
     from lab.identity.authority import Authority
     from lab.identity.folder import CertificateInfo
-    from lab.roles import Unit
 
 # Not among the units' logs, which outlive a lab that failed.
 _FOLDER = "pki"

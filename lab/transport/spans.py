@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -17,10 +17,10 @@ from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from lab.errors import CallError
@@ -33,14 +33,8 @@ from lab.transport import unsampled
 from lab.transport.handlers import failure_of, with_behaviour
 from lab.transport.observed_channel import CallEnds, ObservedChannel
 from lab.transport.security import Security
-from lab.transport.trace_settings import MAX_ATTRIBUTE_CHARACTERS
+from lab.transport.trace_settings import MAX_ATTRIBUTE_CHARACTERS, TraceSettings
 from lab.transport.unsampled import UnsampledRequest
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
-    from opentelemetry.trace import Span, Tracer
-
-    from lab.transport.trace_settings import TraceSettings
 
 _MOST_ATTRIBUTES = 32
 _EXPORT_INTERVAL_MS = 500

@@ -19,12 +19,11 @@ import grpc.aio
 from lab.errors import SpecError
 from lab.identity import folder as identity
 from lab.transport.call_tracking import without_cycles
-from lab.transport.channels import DATA_KEEPALIVE, OPTIONS, any_of, resolve_peer
+from lab.transport.channels import DATA_KEEPALIVE, OPTIONS, Option, any_of, resolve_peer
 from lab.transport.rpc_metrics import counted
 from lab.transport.tracing import traced
 
 if TYPE_CHECKING:
-    from lab.transport.channels import Option
     from lab.transport.security import Security
 
 LISTENER = "models"

@@ -11,10 +11,9 @@ import grpc.aio
 
 from lab.errors import InputError
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from models.stub.behaviour import Behaviour, ConstantLatency, LoadDependentLatency, LognormalLatency
+from models.stub.behaviour import Behaviour, ConstantLatency, LiveBehaviour, LoadDependentLatency, LognormalLatency
 
 if TYPE_CHECKING:
-    from models.stub.behaviour import LiveBehaviour
     from models.stub.connection_churn import Churn
     from models.stub.serving import RequestHandler
     from models.stub.versions import Versions

@@ -14,11 +14,10 @@ from zlib import crc32
 
 import grpc
 
-from models.apis import APIS
+from models.apis import APIS, InferenceRequest, Method
 from models.context import TEXT_FIELDS, origin_name
 
 if TYPE_CHECKING:
-    from models.apis import InferenceRequest, Method
     from models.proto.serving.v1 import serving_pb2
 
 DIGEST_BYTES = 8

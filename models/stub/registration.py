@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import grpc.aio
 
 from lab.transport import open_channel, set_within
-from models.proto.control.v1 import replicas_pb2_grpc
+from models.proto.control.v1 import acts_pb2, replicas_pb2, replicas_pb2_grpc
 from models.stub.journal import Journal
 
 if TYPE_CHECKING:
-    from models.proto.control.v1 import acts_pb2, replicas_pb2
     from models.stub.versions import Versions
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 from lab.routing.keys import COPY, COPY_HEADER, HEADER
 from lab.transport import RestServer, enable_reflection, expose, guard_of, is_serving, listen, new_server, serve_metrics
 from lab.transport.rpc_logs import Audited, LogsRequests, RequestLog
-from models.apis import METHODS
+from models.apis import METHODS, InferenceRequest
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2
 from models.proto.ranking.v1 import ranking_pb2
@@ -29,7 +29,6 @@ from models.stub.serving import Fraud, Ranking, RequestHandler
 from models.stub.versions import Identity, Versions
 
 if TYPE_CHECKING:
-    from models.apis import InferenceRequest
     from models.rest import Handler
     from models.stub.options import Options
 

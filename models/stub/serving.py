@@ -17,7 +17,7 @@ from lab.routing.headers import VIA
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, TENANT_HEADER, routing_key, tenant_in_header
 from lab.routing.rules import shown
 from lab.transport import is_operator, peer_identity
-from models.apis import API_BY_REQUEST
+from models.apis import API_BY_REQUEST, InferenceRequest
 from models.context import read_envelope
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -28,7 +28,6 @@ from models.stub.journal import ArrivalJournal
 from models.stub.receipts import Receipts
 
 if TYPE_CHECKING:
-    from models.apis import InferenceRequest
     from models.stub.behaviour import LiveBehaviour
     from models.stub.versions import Versions
 

@@ -18,17 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.client import Endpoints
 from lab.errors import SpecError
 from lab.reading import read_json
 from lab.topologies import TOPOLOGIES
 from models.apis import APIS
-from services.caller.pages import PAGES
-
-if TYPE_CHECKING:
-    from services.caller.pages import Plan
+from services.caller.pages import PAGES, Plan
 
 _PAYLOAD_BYTES = 400
 _FIELDS = frozenset({"topologies", "endpoints", "apis", "page", "payload_bytes"})

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from lab.routing import headers
-from models.apis import API_BY_REQUEST
+from models.apis import API_BY_REQUEST, Method
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
     import grpc.aio
-
-    from models.apis import Method
 
     _Context = grpc.aio.ServicerContext[Any, Any]
 

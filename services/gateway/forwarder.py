@@ -17,30 +17,25 @@ from lab.errors import CallerNotAllowedError, NoDecisionError, UnknownUseCaseErr
 from lab.plain_text import printable
 from lab.routing import headers
 from lab.routing.compiled import Router
-from lab.routing.rules import shown
+from lab.routing.rules import UseCase, shown
 from lab.transport import answer_of, expose, items_of, proved_caller
-from models.apis import METHODS
+from models.apis import METHODS, Method
 from models.context import read_envelope
-from services.gateway.forms import opaque, parsed
+from services.gateway.forms import Form, opaque, parsed
 from services.gateway.hedging import first_answer
-from services.gateway.replicas import FullError
+from services.gateway.replicas import FullError, Replicas
 from services.gateway.request import FailedError, GatewayRequest, decision_of
 from services.gateway.stream_headers import StreamHeaders
-from services.gateway.tenant_quota import NotItsTenantError, OverLimitError
+from services.gateway.tenant_quota import Limiter, NotItsTenantError, OverLimitError, TenantQuota
 from services.rules import DecisionCache, RuleSet
 
 if TYPE_CHECKING:
     from lab.routing.attempts import Decision
-    from lab.routing.rules import UseCase
     from lab.transport.rpc_logs import RequestLog
-    from models.apis import Method
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.channel_pool import Connection
-    from services.gateway.forms import Form
     from services.gateway.pool import Backend, Pool
-    from services.gateway.replicas import Replicas
     from services.gateway.shadow_sender import PoolShadowSender
-    from services.gateway.tenant_quota import Limiter, TenantQuota
 
     _Context = grpc.aio.ServicerContext[Any, Any]
 

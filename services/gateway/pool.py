@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from lab.pickers import DEFAULT_PICKER, PICKERS
+from lab.pickers import DEFAULT_PICKER, PICKERS, Picker
 from lab.routing.resilience import Policy
 from services.gateway.channel_pool import ChannelPool, Connection
 from services.gateway.replicas import Replicas, peer_of
 
 if TYPE_CHECKING:
-    from lab.pickers import Picker
     from services.rules import RuleSet
 
 _CONNECT_TIMEOUT_S = 0.5

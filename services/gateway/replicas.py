@@ -10,20 +10,14 @@ import asyncio
 import random
 import time
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from lab.pickers import DEFAULT_PICKER, GATEWAY, PICKERS
-from lab.routing.resilience import RetryBudget
-from services.gateway.channel_pool import Connection
-
-if TYPE_CHECKING:
-    from lab.pickers import Pick, Picker
-    from lab.routing.resilience import Health, Hedge, Policy
-    from services.gateway.channel_pool import ChannelPool
+from lab.pickers import DEFAULT_PICKER, GATEWAY, PICKERS, Pick, Picker
+from lab.routing.resilience import Health, Hedge, Policy, RetryBudget
+from services.gateway.channel_pool import ChannelPool, Connection
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _CHECK_REQUEST = health_pb2.HealthCheckRequest().SerializeToString()

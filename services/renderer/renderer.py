@@ -19,10 +19,9 @@ from lab.identity.folder import CERTIFICATE
 from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.routing.keys import HEADER, routing_key
 from lab.transport import Security, open_channel
-from services.renderer.proxy import Configuration, Upstream
+from services.renderer.proxy import Configuration, Proxy, Upstream
 
 if TYPE_CHECKING:
-    from services.renderer.proxy import Proxy
     from services.rules import RuleSet
 
 PROBE = "renderer-probe"

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from lab.errors import CallerNotAllowedError, UnknownUseCaseError, UnknownVersionError
 from lab.plain_text import printable, require_plain
 from lab.routing import headers
-from lab.routing.compiled import Router
+from lab.routing.compiled import Choice, Router
 from lab.transport import expose, proved_caller
 from models.context import read_context
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
@@ -20,7 +20,6 @@ from services.resolver.watchers import WatcherLateError, Watchers
 from services.rules import DecisionCache, RuleSet, model_config
 
 if TYPE_CHECKING:
-    from lab.routing.compiled import Choice
     from lab.routing.resilience import Policy
 
     _ResolveContext = grpc.aio.ServicerContext[resolver_pb2.ResolveRequest, resolver_pb2.Decision]

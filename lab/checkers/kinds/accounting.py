@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
-from lab.history import UNSENT
+from lab.history import UNSENT, Record
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
-    from lab.history import Record
 
 NAME = "accounting"
 

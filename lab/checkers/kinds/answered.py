@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 from lab.checkers.checker import Checker
 from lab.checkers.coverage import LEAST_EXPECTED, too_little
 from lab.checkers.plain_policy import FALLS_BACK
-from lab.checkers.revision_timeline import by_model
+from lab.checkers.revision_timeline import Rules, by_model
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
-from lab.history import UNSENT
+from lab.history import UNSENT, Record
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Abilities, Evidence, FaultWindow
-    from lab.checkers.revision_timeline import Rules
-    from lab.history import Record
 
 NAME = "answered"
 

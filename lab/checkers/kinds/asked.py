@@ -8,14 +8,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.plain_schedule import ANY, ONE_OF_THE_USERS, PlannedRequest
+from lab.checkers.plain_schedule import ANY, ONE_OF_THE_USERS, PlannedRequest, PlannedRun
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
-from lab.history import UNSENT
+from lab.history import UNSENT, Record
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
-    from lab.checkers.plain_schedule import PlannedRun
-    from lab.history import Record
 
 NAME = "asked"
 

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import cluster_of
+from lab.checkers.evidence import Evidence, cluster_of
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.pickers import even_shares
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Evidence
     from lab.history import Record
 
 NAME = "balance"

@@ -9,16 +9,14 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import CLOCKS_NS
-from lab.checkers.revision_timeline import request
+from lab.checkers.evidence import CLOCKS_NS, Evidence
+from lab.checkers.revision_timeline import Rules, request
 from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.checkers.version_path import LOST
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Evidence
     from lab.checkers.plain import Expected
     from lab.checkers.plain_policy import Policy
-    from lab.checkers.revision_timeline import Rules
     from lab.history import Record
     from lab.history.arrivals import Arrival
 

@@ -9,14 +9,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.revision_timeline import by_chosen_model, reference, request
+from lab.checkers.revision_timeline import Rules, by_chosen_model, reference, request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.measure.binomial import in_words, sigmas, tail
 
 if TYPE_CHECKING:
     from lab.checkers.draws import Draw
     from lab.checkers.evidence import Evidence
-    from lab.checkers.revision_timeline import Rules
     from lab.history import Record
 
 NAME = "churn"

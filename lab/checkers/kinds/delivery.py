@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.plain_models import PARTS, config_digest, context_digest, parts_of, payload_digest
-from lab.checkers.revision_timeline import by_model, context_of, reference
+from lab.checkers.revision_timeline import Rules, by_model, context_of, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
-    from lab.checkers.revision_timeline import Rules
     from lab.history import Record
 
 NAME = "delivery"

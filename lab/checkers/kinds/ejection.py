@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import CLOCKS_NS, cluster_of
+from lab.checkers.evidence import CLOCKS_NS, Evidence, cluster_of
 from lab.checkers.revision_timeline import request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.checkers.version_path import TEAR
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Evidence
     from lab.checkers.plain_policy import Ejection
     from lab.history import Record
     from lab.history.arrivals import Arrival

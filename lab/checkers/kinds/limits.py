@@ -9,15 +9,13 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import CLOCKS_NS, cluster_of
+from lab.checkers.evidence import CLOCKS_NS, Evidence, cluster_of
 from lab.checkers.revision_timeline import request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
-from lab.history import UNSENT
+from lab.history import UNSENT, Record
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Evidence
     from lab.checkers.plain_policy import Quota
-    from lab.history import Record
     from lab.history.arrivals import Arrival
 
 NAME = "limits"

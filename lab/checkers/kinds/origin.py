@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import by_model
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
-from lab.history import NONE_SEEN
+from lab.history import NONE_SEEN, Record
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
-    from lab.history import Record
 
 NAME = "origin"
 

@@ -8,19 +8,16 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import CLOCKS_NS, cluster_of
+from lab.checkers.evidence import CLOCKS_NS, Evidence, FaultWindow, cluster_of
 from lab.checkers.extra_attempts import Extra, ExtraAttempts
 from lab.checkers.late_timers import LateTimers
-from lab.checkers.revision_timeline import request
+from lab.checkers.revision_timeline import Rules, request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.checkers.version_path import EARLY_NS, LOST, TEAR, VersionPath, is_longer
-from lab.history import UNSENT
+from lab.history import UNSENT, Record
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Evidence, FaultWindow
     from lab.checkers.plain_policy import Policy
-    from lab.checkers.revision_timeline import Rules
-    from lab.history import Record
     from lab.history.arrivals import Arrival
 
 NAME = "policy"

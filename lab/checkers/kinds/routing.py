@@ -10,12 +10,11 @@ from lab.checkers.checker import Checker
 from lab.checkers.plain_models import answer_digest, score_of
 from lab.checkers.revision_timeline import Rules, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
-from lab.history import UNSENT
+from lab.history import UNSENT, Record
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
     from lab.checkers.plain import Expected
-    from lab.history import Record
 
 NAME = "routing"
 

@@ -9,12 +9,11 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.revision_timeline import by_chosen_model, request
+from lab.checkers.revision_timeline import Rules, by_chosen_model, request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
-    from lab.checkers.revision_timeline import Rules
     from lab.history import Record
 
 NAME = "shadow"

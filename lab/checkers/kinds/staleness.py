@@ -8,14 +8,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, reference
+from lab.checkers.revision_timeline import RevisionTimeline, Rules, by_chosen_model, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
-from lab.history import UNSENT
+from lab.history import UNSENT, Record
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
-    from lab.checkers.revision_timeline import Rules
-    from lab.history import Record
 
 NAME = "staleness"
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import CLOCKS_NS
+from lab.checkers.evidence import CLOCKS_NS, Evidence
 from lab.checkers.late_timers import LateTimers
 from lab.checkers.plain_models import TITLES, items_digest, ranked
 from lab.checkers.revision_timeline import RevisionTimeline, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
-from lab.history import UNSENT
-
-if TYPE_CHECKING:
-    from lab.checkers.evidence import Evidence
-    from lab.history import Record
+from lab.history import UNSENT, Record
 
 NAME = "streams"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError, LabError, StaleRevisionError
 from lab.history import read_parquet
-from lab.ops.roll.conditions import PATIENCE, Evidence, Figures, Judgement, Standing, enough
+from lab.ops.roll.conditions import PATIENCE, Condition, Evidence, Figures, Judgement, Standing, enough
 from lab.ops.roll.plan import ALL, RollPlan, plan_roll
 from lab.ops.roll.probe import balanced, figures, is_drawn, probe_load
 from lab.routing.compiled import Router
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from lab.client.admin import AdminClient
     from lab.client.admin_values import PublishProgress
     from lab.load.progress import Progress
-    from lab.ops.roll.conditions import Condition
     from lab.ops.roll.interrupts import InterruptHandler
     from lab.runs import LoadOptions, RunResult
 

@@ -14,14 +14,13 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
-from lab.history import UNSENT
+from lab.history import UNSENT, Record
 from lab.load.plan import EdgeCase
 from lab.ops.roll.conditions import WINDOW_NS, Figures
 from lab.routing.keys import routing_key
 from lab.routing.schema import CONTEXT_FIELDS
 
 if TYPE_CHECKING:
-    from lab.history import Record
     from lab.ops.roll.plan import RollPlan
     from lab.routing.compiled import Router
     from lab.runs import LoadOptions

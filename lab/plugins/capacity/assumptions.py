@@ -39,6 +39,11 @@ class Quantity:
         return asdict(self)
 
 
+def computed(value: float, unit: str, source: str) -> Quantity:
+    """A figure that a formula gives; ``source`` is the formula."""
+    return Quantity(float(value), unit, Origin.COMPUTED, source)
+
+
 @dataclass(frozen=True, slots=True)
 class Assumption:
     """One assumption.

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lab.measure.findings import ResultTable
-from lab.plugins.capacity.assumptions import Assumptions, Origin, Quantity
+from lab.plugins.capacity.assumptions import Assumptions, Origin, Quantity, computed
 from lab.plugins.capacity.fleet import Demand, Fleet, fleet
 from lab.roles import ROLES
 from lab.topologies import TOPOLOGIES
@@ -77,9 +77,9 @@ def cluster_capacity(topology: str, nodes: int, demand: Demand, costs: Costs, as
     struck = 1 - (1 - 1 / nodes) ** its.hops.value
     return ClusterCapacity(
         topology=topology,
-        rps=_computed(rps, "rps", "the highest whose cores and memory fit the nodes"),
-        rps_after_loss=_computed(after_loss, "rps", "the same with one node less"),
-        struck=_computed(struck, "share", "1 - (1 - 1 / nodes) ^ hops: each hop ends on any node"),
+        rps=computed(rps, "rps", "the highest whose cores and memory fit the nodes"),
+        rps_after_loss=computed(after_loss, "rps", "the same with one node less"),
+        struck=computed(struck, "share", "1 - (1 - 1 / nodes) ^ hops: each hop ends on any node"),
         bound=bound,
         parts=_requests(topology, its),
     )
@@ -110,11 +110,11 @@ def _requests(topology: str, its: Fleet) -> list[PodRequests]:
         PodRequests(
             part=part.part,
             containers=part.instances,
-            cpu=_computed(
+            cpu=computed(
                 1_000 * _up_to(part.cores.value / part.instances.value), "millicores", "cores / containers, rounded up"
             ),
-            cpu_limit=_computed(1_000 * _role(topology, part.part).cpus, "millicores", "of its role"),
-            memory=_computed(_memory_mb(topology, part.part), "MiB", "of its role"),
+            cpu_limit=computed(1_000 * _role(topology, part.part).cpus, "millicores", "of its role"),
+            memory=computed(_memory_mb(topology, part.part), "MiB", "of its role"),
         )
         for part in its.parts
     ]
@@ -167,7 +167,3 @@ def cluster_table(found: Iterable[ClusterCapacity], nodes: int) -> ResultTable:
     columns = ("topology", "rps", "used up first", "part", "containers", "cpu: request / limit", "memory: both")
     title = f"what {nodes:,} nodes carry, models not counted ({Origin.COMPUTED})"
     return ResultTable(title=title, columns=columns, rows=rows, numbers=("rps", *columns[4:]))
-
-
-def _computed(value: float, unit: str, source: str) -> Quantity:
-    return Quantity(float(value), unit, Origin.COMPUTED, source)

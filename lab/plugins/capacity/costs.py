@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lab.errors import InputError
-from lab.plugins.capacity.assumptions import Origin, Quantity
+from lab.plugins.capacity.assumptions import Origin, Quantity, computed
 
 TITLE = "CPU seconds per 1,000 requests, median over rounds"
 """Title of the tables in which benches keep costs."""
@@ -66,9 +66,7 @@ class Costs:
         above = next((place for place, (size, _) in enumerate(known) if size > payload_bytes), len(known) - 1)
         (low, cost), (high, more) = known[max(above, 1) - 1 : max(above, 1) + 1]
         value = cost + (more - cost) * (payload_bytes - low) / (high - low)
-        return Quantity(
-            max(value, 0.0), "s", Origin.COMPUTED, f"on the line through {low} and {high} B: {self._source}"
-        )
+        return computed(max(value, 0.0), "s", f"on the line through {low} and {high} B: {self._source}")
 
 
 def costs_of(document: Any, where: str) -> Costs:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
-from lab.plugins.capacity.assumptions import Assumptions, Origin, Quantity
+from lab.plugins.capacity.assumptions import Assumptions, Origin, Quantity, computed
 from lab.roles import ROLES, Placement
 from lab.topologies import TOPOLOGIES
 
@@ -192,27 +192,27 @@ def fleet(topology: str, demand: Demand, costs: Costs, assumed: Assumptions) -> 
     return Fleet(
         topology=topology,
         parts=parts,
-        cores=_computed(sum(part.cores.value for part in parts), "cores", "sum of its parts"),
-        instances=_computed(sum(instances.values()), "processes", "sum of its parts"),
-        hops=_computed(path.hops, "hops", "caller, model and central parts each run on machines of their own"),
-        hop_ms=_computed(path.hops * assumed["hop-ms"], "ms", "hops × hop-ms"),
-        wire=_computed(
+        cores=computed(sum(part.cores.value for part in parts), "cores", "sum of its parts"),
+        instances=computed(sum(instances.values()), "processes", "sum of its parts"),
+        hops=computed(path.hops, "hops", "caller, model and central parts each run on machines of their own"),
+        hop_ms=computed(path.hops * assumed["hop-ms"], "ms", "hops × hop-ms"),
+        wire=computed(
             demand.rps * path.hops * hop_bytes * 8 / _GIGA, "Gbit/s", "rps × hops × (payload + answer-bytes) × 8"
         ),
-        usd_cores=_computed(usd_cores, "USD", "CPU seconds / utilisation × core-hour / 3600 × 10^6"),
-        usd_wire=_computed(usd_wire, "USD", "hops × cross-zone × (payload + answer-bytes) × gigabyte × 10^6"),
-        usd=_computed(usd_cores + usd_wire, "USD", "cores and wire together"),
-        balancers=_computed(instances[path.balancer], "processes", f"instances of its {path.balancer}"),
-        connections=_computed(
+        usd_cores=computed(usd_cores, "USD", "CPU seconds / utilisation × core-hour / 3600 × 10^6"),
+        usd_wire=computed(usd_wire, "USD", "hops × cross-zone × (payload + answer-bytes) × gigabyte × 10^6"),
+        usd=computed(usd_cores + usd_wire, "USD", "cores and wire together"),
+        balancers=computed(instances[path.balancer], "processes", f"instances of its {path.balancer}"),
+        connections=computed(
             instances[path.balancer] * replicas,
             "connections",
             "balancers × all models' replicas",
         ),
-        struck=_computed(
+        struck=computed(
             1 / instances[between], "of all requests", "1 / processes of the part between caller and model"
         ),
-        reached=_computed(demand.callers if path.central else 1, "callers", "all callers of a central part; else one"),
-        lost=_computed(
+        reached=computed(demand.callers if path.central else 1, "callers", "all callers of a central part; else one"),
+        lost=computed(
             demand.rps / instances[between] * assumed["noticed-s"],
             "requests",
             "rps × share × noticed-s, without retries",
@@ -235,8 +235,8 @@ def _parts(
         PartOfFleet(
             part,
             each[part],
-            _computed(cores[part], "cores", "rps × CPU seconds / utilisation"),
-            _computed(counted[part][0], "processes", counted[part][1]),
+            computed(cores[part], "cores", "rps × CPU seconds / utilisation"),
+            computed(counted[part][0], "processes", counted[part][1]),
         )
         for part in path.parts
     ]
@@ -248,7 +248,3 @@ def _option(field: str) -> str:
 
 def _up(value: float) -> int:
     return max(1, math.ceil(value - 1e-9))  # rounding must not add an instance
-
-
-def _computed(value: float, unit: str, source: str) -> Quantity:
-    return Quantity(float(value), unit, Origin.COMPUTED, source)

@@ -45,7 +45,7 @@ class Survey:
         """To be shown, in this order."""
         computed = [parts_table(self.fleets), fleets_table(self.fleets), breaks_table(self.fleets)]
         of = f"{self.demand.clusters:,} clusters of {self.outlook.replicas} × {self.demand.slots} slots"
-        simulated = [tails_table(self.tails, of), losses_table(self.losses, "each in its zone")]
+        simulated = [tails_table(self.tails, of), losses_table(self.losses)]
         return [assumptions_table(self.demand, self.assumed), *computed, *(simulated if self.tails else [])]
 
     def notes(self) -> list[str]:

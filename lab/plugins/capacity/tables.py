@@ -101,8 +101,8 @@ def tails_table(tails: Iterable[Tail], of: str) -> ResultTable:
     return ResultTable(title=title, columns=columns, rows=rows, numbers=columns[2:])
 
 
-def losses_table(losses: Iterable[Loss], of: str) -> ResultTable:
-    """Losses when a zone dies; ``of`` describes the zones."""
+def losses_table(losses: Iterable[Loss]) -> ResultTable:
+    """Losses when a zone dies."""
     rows = [
         (
             f"{100 * each.busy:g} %",
@@ -114,7 +114,7 @@ def losses_table(losses: Iterable[Loss], of: str) -> ResultTable:
         for each in losses
     ]
     columns = ("slots busy", "retries", "failed until noticed", "p99 before, ms", "p99 after, ms")
-    title = f"a third of each cluster's replicas dies, {of} {_SIMULATED}"
+    title = f"a third of each cluster's replicas dies, each in its zone {_SIMULATED}"
     return ResultTable(title=title, columns=columns, rows=rows, numbers=columns[2:])
 
 

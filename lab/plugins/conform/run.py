@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 
 from lab.errors import InputError, LabError, UnitError
 from lab.plugins.conform.check import Check, Finding, Result, failed, unknown
-from lab.plugins.conform.forms import BY_HEADER
+from lab.plugins.conform.forms import BY_HEADER, ByHeader
 from lab.plugins.conform.kinds import CHECKS
-from lab.plugins.conform.models import Model
+from lab.plugins.conform.models import Model, Script
 from lab.plugins.conform.stage import TIMEOUT_S, Stage
 
 if TYPE_CHECKING:
     from lab.plugins.conform.control import Control
-    from lab.plugins.conform.forms import ByHeader
-    from lab.plugins.conform.models import Script
     from lab.plugins.conform.target import Target
 
 FIRST_PORT = 19_400

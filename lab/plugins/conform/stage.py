@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from lab.plugins.conform.models import ID_BYTES, Script
+from lab.plugins.conform.models import ID_BYTES, Model, Script
 from lab.plugins.conform.table import Route, document
 
 if TYPE_CHECKING:
     from lab.plugins.conform.control import Control
     from lab.plugins.conform.forms import ByHeader, Metadata
-    from lab.plugins.conform.models import Model
     from lab.plugins.conform.target import Target
 
 TIMEOUT_S = 5.0
@@ -172,9 +171,9 @@ class Stage:
         )
         return send(metadata=self.form.metadata(key, ()), timeout=timeout)
 
-    async def calls(self, key: str | None, number: int, *, at_once: int = 20, **options: Any) -> list[Answer]:
+    async def calls(self, key: str | None, number: int, **options: Any) -> list[Answer]:
         """Sends many requests with a key; see :meth:`call`."""
-        return await self.each((self.call(key, **options) for _ in range(number)), at_once=at_once)
+        return await self.each(self.call(key, **options) for _ in range(number))
 
     async def each(self, calls: Iterable[Awaitable[Answer]], *, at_once: int = 20) -> list[Answer]:
         """The answers to these calls, of which this many are in flight."""

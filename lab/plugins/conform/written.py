@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lab.plain_text import printable
-from lab.plugins.conform.check import Verdict
-
-if TYPE_CHECKING:
-    from lab.plugins.conform.check import Result
+from lab.plugins.conform.check import Result, Verdict
 
 _SUITE, _MAX_TEXT = "lab conform", 2_000
 

@@ -6,14 +6,10 @@ Here belongs everything that knows Kubernetes; ``lab.roles`` decides which units
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lab.errors import InputError
 from lab.plugins.kubernetes.options import OPTIONS_FILE, configure
-from lab.runtime._runtime import RuntimeKind, RuntimeOption
-
-if TYPE_CHECKING:
-    from lab.runtime._runtime import Runtime
+from lab.runtime._runtime import Runtime, RuntimeKind, RuntimeOption
 
 
 def _make(folder: Path, security: str) -> Runtime:

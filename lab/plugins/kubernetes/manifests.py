@@ -71,14 +71,14 @@ def namespace(setting: Setting) -> Manifest:
     return made
 
 
-def workload(pod: Pod, setting: Setting, *, replicas: int = 1) -> Manifest:
+def workload(pod: Pod, setting: Setting) -> Manifest:
     """The controller of one pod: it has a name, a certificate and its own command.
 
     A control plane keeps its volume when its pod is replaced. All others are replaced at once, elsewhere if their node
     is lost.
     """
     spec: dict[str, Any] = {
-        "replicas": replicas,
+        "replicas": 1,
         "selector": {"matchLabels": selector(setting, pod=pod.name)},
         "template": template(pod, setting),
     }

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lab.bounds import PORT, Range
 from lab.load.engines import Engine, Option
-from lab.load.plan import MAX_PROCESSES
+from lab.load.plan import MAX_PROCESSES, LoadPlan
 from lab.plugins.locust.plan import NAME, UI_PORT, plan_of, read_before_names
-
-if TYPE_CHECKING:
-    from lab.load.plan import LoadPlan
 
 
 def _run(plan: LoadPlan, file: Path) -> None:

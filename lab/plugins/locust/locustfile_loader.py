@@ -34,39 +34,37 @@ class Locustfile:
         return any(not user.paced_by_plan() for user in self.users)
 
 
-def read_locustfile(path: Path, name: str = "") -> Locustfile:
+def read_locustfile(path: Path) -> Locustfile:
     """Runs a locustfile, and returns its users.
 
     Args:
         path: the file.
-        name: its name in errors; the path if empty.
 
     Raises:
         InputError: it cannot be read or run, or has no users; names file and line.
     """
-    name = name or str(path)
     if not path.is_file():
-        raise InputError(f"{name}: there is no such file; name a locustfile")
+        raise InputError(f"{path}: there is no such file; name a locustfile")
     try:
         read_text(path, MAX_SMALL_BYTES)
         found = load_locustfile(str(path.resolve()))[0]
     except SyntaxError as error:
-        raise InputError(f"{error.filename or name}:{error.lineno or 1}: no Python: {error.msg}") from error
+        raise InputError(f"{error.filename or path}:{error.lineno or 1}: no Python: {error.msg}") from error
     except LabError as error:
-        raise InputError(f"{name}:{_line_of(error, path)}: {error}") from error
+        raise InputError(f"{path}:{_line_of(error, path)}: {error}") from error
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"{name}:{_line_of(error, path)}: it cannot be run: {reason}") from error
+        raise InputError(f"{path}:{_line_of(error, path)}: it cannot be run: {reason}") from error
     users = tuple(user for user in found.values() if issubclass(user, LabUser))
     if not users:
         others = f" (found {', '.join(found)})" if found else ""
         raise InputError(
-            f"{name}:1: has no class of users{others}; derive one from lab.plugins.locust.LabUser and give it a @task"
+            f"{path}:1: has no class of users{others}; derive one from lab.plugins.locust.LabUser and give it a @task"
         )
     for user in users:
         if not user.tasks:
             line = _line_of_class(user, path)
-            raise InputError(f"{name}:{line}: {user.__name__} has nothing to do; mark one of its methods with @task")
+            raise InputError(f"{path}:{line}: {user.__name__} has nothing to do; mark one of its methods with @task")
     return Locustfile(users)
 
 

@@ -7,15 +7,13 @@ from heapq import heappop, heappush
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from lab.load.open_loop import BURST, NEVER, RequestSender
-from lab.load.outcome import NEVER_SENT
+from lab.load.open_loop import BURST, NEVER, RequestSender, Start, Stop
+from lab.load.outcome import NEVER_SENT, LoadClient, Outcome
 
 if TYPE_CHECKING:
     from lab.history import SpoolWriter
     from lab.load.arrivals import Share
     from lab.load.mix import Payload, RequestSpec
-    from lab.load.open_loop import Start, Stop
-    from lab.load.outcome import LoadClient, Outcome
     from lab.load.plan import LoadPlan
     from lab.plugins.locust.pacing import DueRequest
 

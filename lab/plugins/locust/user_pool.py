@@ -13,20 +13,25 @@ from gevent.hub import Waiter
 from locust.exception import StopUser
 
 from lab.errors import InputError, LabError
-from lab.load.mix import Mix, Payloads, RequestSpec
-from lab.load.plan import CHOSEN_FIELDS
+from lab.load.mix import Mix, Payload, Payloads, RequestSpec
+from lab.load.plan import CHOSEN_FIELDS, LoadPlan
 from lab.load.progress import NS_PER_MS
-from lab.plugins.locust.pacing import NS, ClosedLoopPacing, RatePacing, ScheduledPacing, sequence_numbers
+from lab.plugins.locust.pacing import (
+    NS,
+    ClosedLoopPacing,
+    DueRequest,
+    Pacing,
+    RatePacing,
+    ScheduledPacing,
+    sequence_numbers,
+)
 from lab.plugins.locust.sender import QueuedRequest
 
 if TYPE_CHECKING:
     from locust.env import Environment
 
     from lab.load.arrivals import Schedule, Share
-    from lab.load.mix import Payload
     from lab.load.outcome import Outcome
-    from lab.load.plan import LoadPlan
-    from lab.plugins.locust.pacing import DueRequest, Pacing
 
 _FIELDS = ("user_id", *CHOSEN_FIELDS)
 

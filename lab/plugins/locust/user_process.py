@@ -24,7 +24,7 @@ from lab.errors import LabError
 from lab.history import SpoolWriter
 from lab.load.arrivals import Share
 from lab.load.open_loop import Start, Stop
-from lab.load.plan import read_plan
+from lab.load.plan import LoadPlan, read_plan
 from lab.load.steps import connect, raise_priority, warm_up
 from lab.plugins.locust.locustfile_loader import read_locustfile
 from lab.plugins.locust.loop_thread import LoopThread
@@ -36,7 +36,6 @@ from lab.plugins.locust.user import LabUser
 from lab.plugins.locust.user_pool import UserPool
 
 if TYPE_CHECKING:
-    from lab.load.plan import LoadPlan
     from lab.load.summary import ShardResult
 
 MASTER_HOST = "127.0.0.1"

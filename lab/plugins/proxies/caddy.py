@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 
@@ -13,10 +13,7 @@ from lab.errors import UnitError
 from lab.identity import OPERATOR, TRUST_DOMAIN
 from lab.routing.keys import HEADER, PATTERN
 from services.renderer.child import Child
-from services.renderer.proxy import ProxyRenderer, Upstream
-
-if TYPE_CHECKING:
-    from services.renderer.proxy import Configuration
+from services.renderer.proxy import Configuration, ProxyRenderer, Upstream
 
 _REMEDY = "`make proxies`, or pip install 'inference-routing-lab[proxies]'"
 _FILE, _SOCKET = "caddy.json", "admin.sock"

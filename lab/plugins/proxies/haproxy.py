@@ -7,16 +7,12 @@ import signal
 from itertools import count, islice
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
 
 from lab.errors import UnitError
 from lab.routing.keys import HEADER, PATTERN
 from services.renderer.admitted import TWO_URIS, admitted
 from services.renderer.child import Child
-from services.renderer.proxy import ProxyRenderer
-
-if TYPE_CHECKING:
-    from services.renderer.proxy import Configuration, Upstream
+from services.renderer.proxy import Configuration, ProxyRenderer, Upstream
 
 _REMEDY = "`make proxies`, or install haproxy 3.0 or later"
 _FILE, _SOCKET, _MAP, _IDENTITY, _AUTHORITIES = "haproxy.cfg", "runtime.sock", "keys.map", "identity.pem", "ca.pem"

@@ -17,7 +17,6 @@ from functools import cache
 from hashlib import blake2s
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -26,10 +25,7 @@ from lab.identity.folder import AUTHORITIES, CERTIFICATE, CURRENT, KEY
 from lab.routing.keys import PATTERN
 from services.renderer.admitted import TWO_URIS, admitted
 from services.renderer.child import Child, path_of
-from services.renderer.proxy import ProxyRenderer
-
-if TYPE_CHECKING:
-    from services.renderer.proxy import Configuration, Upstream
+from services.renderer.proxy import Configuration, ProxyRenderer, Upstream
 
 _FILE, _SOCKET, _SCRIPT = "nginx.conf", "keys.sock", Path(__file__).with_suffix(".js")
 _REMEDY = "`make proxies`, or install nginx 1.25.1 or later and its module for njs 0.8 or later"

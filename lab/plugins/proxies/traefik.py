@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.routing.keys import HEADER
 from services.renderer.child import Child
-from services.renderer.proxy import ProxyRenderer
-
-if TYPE_CHECKING:
-    from services.renderer.proxy import Configuration, Upstream
+from services.renderer.proxy import Configuration, ProxyRenderer, Upstream
 
 _REMEDY = "`make proxies`, or pip install 'inference-routing-lab[proxies]'"
 _FILE, _SCRATCH = "dynamic.yaml", "scratch"

@@ -96,4 +96,4 @@ def losses_picture(seen: Sequence[Loss]) -> Figure:
 
 def losses_rows(seen: Sequence[Loss]) -> Figure:
     """The same, with the tail before and after."""
-    return as_figure(losses_table(seen, "each in its zone"))
+    return as_figure(losses_table(seen))

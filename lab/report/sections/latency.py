@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lab.report.chart import Chart, Line
-from lab.report.run import PERCENTILES, origins
+from lab.report.run import PERCENTILES, ReportedRun, origins
 from lab.report.scales import logarithmic, nines_of, percentiles
-
-if TYPE_CHECKING:
-    from lab.report.run import ReportedRun
 
 _POINTS = 200
 _LEAST_MS = 1e-3  # a logarithmic axis has no 0

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lab.report.chart import Chart, Line, Mark
-from lab.report.scales import linear, logarithmic
-from lab.runs.events import undone_ns
+from lab.report.scales import Scale, linear, logarithmic
+from lab.runs.events import Event, undone_ns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lab.report.run import ReportedRun
-    from lab.report.scales import Scale
-    from lab.runs.events import Event
 
 _NS = 1e9
 _MOST_BINS = 60

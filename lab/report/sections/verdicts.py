@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.load.arrivals import arrivals_to_document
+from lab.load.arrivals import ArrivalPlan, arrivals_to_document
 
 if TYPE_CHECKING:
-    from lab.load.arrivals import ArrivalPlan
     from lab.load.plan import LoadPlan
     from lab.report.run import ReportedRun
 

@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.runtime._runtime import RuntimeKind
+from lab.runtime._runtime import Runtime, RuntimeKind
 
 if TYPE_CHECKING:
-    from lab.runtime._runtime import Runtime
     from lab.runtime.finding import Finding
 
 COMPOSE_FILE = "compose.yaml"

@@ -14,20 +14,18 @@ from lab.plain_text import MAX_CHARACTERS, printable, require_plain
 from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.edits import sharing, with_changes
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
-from services.controlplane.api.audit import timestamp
+from services.controlplane.api.audit import AuditLog, timestamp
 from services.controlplane.api.nodes import listed
-from services.controlplane.registry.records import ENDS
+from services.controlplane.registry.records import ENDS, Acknowledgement, Event, Phase, StoredRevision
 
 if TYPE_CHECKING:
     from google.protobuf import timestamp_pb2
 
-    from services.controlplane.api.audit import AuditLog
     from services.controlplane.nodes.admission import Admission
     from services.controlplane.nodes.registration_log import Registration
     from services.controlplane.nodes.subscribers import Subscriber, Subscribers
     from services.controlplane.publishing.phase_progress import PhaseProgress
     from services.controlplane.publishing.publisher import Publisher
-    from services.controlplane.registry.records import Acknowledgement, Event, Phase, StoredRevision
 
     Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -18,12 +18,11 @@ from google.protobuf import timestamp_pb2
 from lab.plain_text import MAX_CHARACTERS, printable
 from lab.transport.rpc_logs import REFUSED, Act, in_one_line
 from models.proto.control.v1 import acts_pb2, admin_pb2, faults_pb2
-from services.controlplane.registry.revisions import best_effort
+from services.controlplane.registry.revisions import Registry, best_effort
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from services.controlplane.registry.revisions import Registry
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,11 @@ from lab.plain_text import MAX_CHARACTERS, printable, require_plain
 from lab.routing.uses import Grant
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
-from services.controlplane.nodes.membership import HOST_TIMEOUT_S, Member
+from services.controlplane.nodes.membership import HOST_TIMEOUT_S, Member, Membership
 
 if TYPE_CHECKING:
     from services.controlplane.api.audit import AuditLog
     from services.controlplane.nodes.assignments import Version
-    from services.controlplane.nodes.membership import Membership
 
     Context = grpc.aio.ServicerContext[Any, Any]
 

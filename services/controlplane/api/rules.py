@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -12,12 +12,8 @@ from lab.identity import Identity
 from lab.plain_text import require_plain
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
-from services.controlplane.nodes.admission import Claim, NodeRefusedError
-from services.controlplane.publishing.rules_feed import MAX_REVISION, LeftBehindError
-
-if TYPE_CHECKING:
-    from services.controlplane.nodes.admission import Admission
-    from services.controlplane.publishing.rules_feed import RulesFeed
+from services.controlplane.nodes.admission import Admission, Claim, NodeRefusedError
+from services.controlplane.publishing.rules_feed import MAX_REVISION, LeftBehindError, RulesFeed
 
 
 class RulesServicer(rules_pb2_grpc.RulesServicer):

@@ -20,11 +20,10 @@ from lab.errors import InputError, LabError
 from lab.transport import is_operator
 from lab.transport.xds import ROLE as PROXYLESS
 from lab.transport.xds import is_node_of
-from services.controlplane.registry.revisions import best_effort
+from services.controlplane.registry.revisions import Registry, best_effort
 
 if TYPE_CHECKING:
     from lab.identity import Identity
-    from services.controlplane.registry.revisions import Registry
 
 log = logging.getLogger(__name__)
 

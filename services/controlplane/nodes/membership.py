@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import PublishError
-from services.controlplane.nodes.assignments import NOTHING, Version
+from services.controlplane.nodes.assignments import NOTHING, Assignment, Version
 
 if TYPE_CHECKING:
     from lab.routing.uses import Grant
-    from services.controlplane.nodes.assignments import Assignment
     from services.controlplane.nodes.registration_log import RegistrationLog
 
 log = logging.getLogger(__name__)
@@ -71,8 +70,6 @@ class _Stream:
     Attributes:
         timeout_s: how long its members stay registered after a report, seconds.
         deadline: when its members are removed without another report, on the event loop's clock.
-        is_open: whether the stream is connected; false for members kept from a snapshot, or after this process was
-            frozen.
         names: its members.
         unsent: clusters whose assignment has not been sent on it.
         wake: set when there is something to send.
@@ -80,7 +77,6 @@ class _Stream:
 
     timeout_s: float
     deadline: float
-    is_open: bool = True
     names: set[Name] = field(default_factory=set)
     unsent: set[str] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -157,7 +153,7 @@ class Membership:
     def remember(self, members: Iterable[Member]) -> None:
         """Keeps these replicas registered for a grace period after a restart of the control plane."""
         members = list(members)
-        stream = self._new_stream(RESTART_GRACE_S + len(members) * _GRACE_A_REPLICA_S, is_open=False)
+        stream = self._new_stream(RESTART_GRACE_S + len(members) * _GRACE_A_REPLICA_S)
         for member in members:
             if member.replica not in self._clusters[member.cluster]:
                 self._put(stream, member)
@@ -308,7 +304,6 @@ class Membership:
                     yield self._revision, held
         finally:
             reader.cancel()
-            stream.is_open = False
             if self._was_frozen():
                 # Replicas that gave up on this suspended process reconnect in a moment.
                 stream.deadline = asyncio.get_running_loop().time() + RESTART_GRACE_S
@@ -345,8 +340,8 @@ class Membership:
             changed.add(member.cluster)
         await self._notify(changed)
 
-    def _new_stream(self, timeout_s: float, *, is_open: bool = True) -> _Stream:
-        stream = _Stream(timeout_s, asyncio.get_running_loop().time() + timeout_s, is_open)
+    def _new_stream(self, timeout_s: float) -> _Stream:
+        stream = _Stream(timeout_s, asyncio.get_running_loop().time() + timeout_s)
         self._streams.add(stream)
         return stream
 

@@ -9,16 +9,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from lab.routing.difference import difference
-from lab.routing.document import RouteTable
-from lab.routing.uses import Uses
+from lab.routing.document import ModelVersion, RouteTable
+from lab.routing.uses import Grant, Uses
 from services.controlplane.nodes.assignments import NOTHING, Assignment, Version
-
-if TYPE_CHECKING:
-    from lab.routing.document import ModelVersion
-    from lab.routing.uses import Grant
 
 T = TypeVar("T")
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.errors import PublishError, RegistryError, StaleRevisionError
-from services.controlplane.registry.records import ENDS, Event, Phase
+from services.controlplane.registry.records import ENDS, Acknowledgement, Event, Phase, StoredEvent
 
 if TYPE_CHECKING:
-    from services.controlplane.registry.records import Acknowledgement, StoredEvent
     from services.controlplane.registry.revisions import Registry
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,6 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from lab.errors import PublishError, RegistryError, StaleRevisionError
 from lab.routing.difference import difference
@@ -29,15 +28,11 @@ from lab.routing.document import RouteTable
 from lab.routing.edits import sharing
 from services.controlplane.nodes.membership import Member
 from services.controlplane.publishing.fleet import Fleet
-from services.controlplane.publishing.peers import LOST_S, FollowerSync, LeaderSync, Peers, follow
+from services.controlplane.publishing.peers import LOST_S, FollowerSync, LeaderSync, Peers, PhaseSync, follow
 from services.controlplane.publishing.phase_progress import PhaseProgress, Report, reporting
 from services.controlplane.publishing.replica_snapshot import ReplicaSnapshot
 from services.controlplane.registry.records import Acknowledgement, Event, Phase
-from services.controlplane.registry.revisions import best_effort
-
-if TYPE_CHECKING:
-    from services.controlplane.publishing.peers import PhaseSync
-    from services.controlplane.registry.revisions import Registry
+from services.controlplane.registry.revisions import Registry, best_effort
 
 log = logging.getLogger(__name__)
 

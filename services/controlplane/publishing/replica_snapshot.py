@@ -7,11 +7,10 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from services.controlplane.registry.records import StoredReplica
-from services.controlplane.registry.revisions import best_effort
+from services.controlplane.registry.revisions import Registry, best_effort
 
 if TYPE_CHECKING:
     from services.controlplane.nodes.membership import Member
-    from services.controlplane.registry.revisions import Registry
 
 # Saving waits for the disk, and the snapshot is only used for a moment after a restart.
 _SAVE_EVERY_S = 0.1

@@ -7,19 +7,16 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
 from lab.plain_text import MAX_CHARACTERS, printable
 from lab.routing.difference import difference, same
-from lab.routing.document import RouteTable
+from lab.routing.document import ModelVersion, RouteTable
 from models.proto.control.v1 import rules_pb2
 from services.controlplane.nodes.subscribers import Subscriber, Subscribers
 from services.controlplane.xds.resources import endpoint_set_name
-
-if TYPE_CHECKING:
-    from lab.routing.document import ModelVersion
 
 T = TypeVar("T")
 

@@ -7,12 +7,9 @@ A diff has the shape of a document: section → name → entry, or None for a re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lab.routing.difference import changed_entries, same
-
-if TYPE_CHECKING:
-    from lab.routing.difference import Difference
+from lab.routing.difference import Difference, changed_entries, same
 
 Document = dict[str, dict[str, Any]]
 

@@ -17,7 +17,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from lab.routing.keys import is_routing_key
 from services.controlplane.xds import names
-from services.controlplane.xds.identity import plaintext
+from services.controlplane.xds.identity import TransportSocket, plaintext
 from services.controlplane.xds.idle import IdleClusters
 from services.controlplane.xds.key_guard import NAME as KEY_LIST
 from services.controlplane.xds.names import NAME as NAMES
@@ -31,14 +31,12 @@ from services.controlplane.xds.resources import (
     endpoints,
     split_endpoint_set_name,
 )
-from services.controlplane.xds.store import NodeStream
+from services.controlplane.xds.store import NodeStream, ResourceStore
 from services.controlplane.xds.tenants import NAME as TENANTS
 
 if TYPE_CHECKING:
     from services.controlplane.nodes.subscribers import Subscriber
-    from services.controlplane.xds.identity import TransportSocket
     from services.controlplane.xds.progress import Subscription
-    from services.controlplane.xds.store import ResourceStore
 
 log = logging.getLogger(__name__)
 

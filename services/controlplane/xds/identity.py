@@ -22,12 +22,11 @@ from lab.identity.envoy import IDENTITY, TRUSTED
 from lab.transport import is_operator
 from lab.transport.xds import CERTIFICATES
 from lab.transport.xds import ROLE as PROXYLESS
-from services.controlplane.xds.resources import packed
+from services.controlplane.xds.resources import Resource, packed
 
 if TYPE_CHECKING:
     from google.protobuf import any_pb2
 
-    from services.controlplane.xds.resources import Resource
 
 _SOCKET = "envoy.transport_sockets.tls"
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from services.controlplane.xds.resources import ENDPOINTS
+from services.controlplane.xds.resources import ENDPOINTS, Resource
 
 if TYPE_CHECKING:
     from services.controlplane.nodes.subscribers import Subscriber
-    from services.controlplane.xds.resources import Resource
 
 Name = tuple[str, str]
 """Type and name of a resource."""

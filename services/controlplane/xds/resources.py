@@ -26,7 +26,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.matcher.v3 import string_pb2
 from google.protobuf import any_pb2, duration_pb2, json_format, wrappers_pb2
 
-from lab.pickers import DEFAULT_PICKER, ENVOY, GRPC_XDS, PICKERS, Cannot
+from lab.pickers import DEFAULT_PICKER, ENVOY, GRPC_XDS, PICKERS, Cannot, Picker
 from lab.routing.keys import COPY, COPY_HEADER, HEADER
 from lab.transport.xds import LISTENER as LISTENER_NAME
 from services.controlplane.xds import policies
@@ -34,7 +34,6 @@ from services.controlplane.xds import policies
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from lab.pickers import Picker
     from lab.routing.resilience import Policy
 
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
-from envoy.service.discovery.v3 import ads_pb2_grpc
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from envoy.service.load_stats.v3 import lrs_pb2, lrs_pb2_grpc
 from google.protobuf import duration_pb2
 
 from lab.plain_text import require_plain
 from lab.transport import peer_identity
 from lab.transport.xds import ROLE as PROXYLESS
-from services.controlplane.nodes.admission import Claim, NodeRefusedError
+from services.controlplane.nodes.admission import Admission, Claim, NodeRefusedError
 from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.identity import EnvoyTls, GrpcTls, caller_of, identity_mismatch, plaintext
@@ -26,10 +26,8 @@ from services.controlplane.xds.sotw import SotwStream
 
 if TYPE_CHECKING:
     from envoy.config.core.v3 import base_pb2
-    from envoy.service.discovery.v3 import discovery_pb2
 
     from lab.identity import Identity
-    from services.controlplane.nodes.admission import Admission
     from services.controlplane.xds.store import NodeStream, ResourceStore
 
     Context = grpc.aio.ServicerContext[Any, Any]

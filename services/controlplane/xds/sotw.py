@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lab.transport.xds import LISTENER as LISTENER_NAME
-from services.controlplane.xds.identity import plaintext
-from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER, endpoints, split_endpoint_set_name
-from services.controlplane.xds.store import NodeStream
+from services.controlplane.xds.identity import TransportSocket, plaintext
+from services.controlplane.xds.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    Resource,
+    endpoints,
+    split_endpoint_set_name,
+)
+from services.controlplane.xds.store import NodeStream, ResourceStore
 
 if TYPE_CHECKING:
     from services.controlplane.nodes.subscribers import Subscriber
-    from services.controlplane.xds.identity import TransportSocket
-    from services.controlplane.xds.resources import Resource
-    from services.controlplane.xds.store import ResourceStore
 
 
 class SotwStream(NodeStream):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.plain_text import MAX_CHARACTERS, printable
-from services.controlplane.nodes.subscribers import Subscribers
+from services.controlplane.nodes.subscribers import Subscriber, Subscribers
 from services.controlplane.xds.key_guard import NAME as KEY_LIST
 from services.controlplane.xds.key_guard import key_list, shared_key_list
 from services.controlplane.xds.progress import Progress, Subscription
@@ -29,7 +29,6 @@ from services.controlplane.xds.tenants import tenant_limits
 
 if TYPE_CHECKING:
     from lab.routing.resilience import Policy
-    from services.controlplane.nodes.subscribers import Subscriber
     from services.controlplane.xds.identity import TransportSocket
 
 log = logging.getLogger(__name__)

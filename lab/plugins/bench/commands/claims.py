@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.cli.output import console
-from lab.measure.findings import State
+from lab.measure.findings import Claim, State
 
 if TYPE_CHECKING:
     from lab.measure.compare import Interval
-    from lab.measure.findings import Claim
 
 _STYLES = {State.HOLDS: "green", State.FAILS: "bold red", State.UNDECIDED: "bold yellow"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,10 +14,7 @@ from lab.cli.verdicts import EXIT_STATUS
 from lab.load.plan import MAX_PROCESSES
 from lab.measure.findings import State
 from lab.plugins.bench.commands.claims import show_claim
-from lab.plugins.bench.scale.run import DEFAULT, ScaleOptions, run
-
-if TYPE_CHECKING:
-    from lab.plugins.bench.scale.run import ScaleResult
+from lab.plugins.bench.scale.run import DEFAULT, ScaleOptions, ScaleResult, run
 
 JUDGING.add("scale")
 

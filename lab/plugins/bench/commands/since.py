@@ -16,14 +16,13 @@ from lab.cli.output import console, print_json, say, table
 from lab.errors import InputError
 from lab.plugins.bench.since.accepted import ACCEPTED, Accepted, Decision, accept, keep, require_clean
 from lab.plugins.bench.since.checkout import CACHE, commit_of, here, is_shallow, opened
-from lab.plugins.bench.since.figures import FIGURES, MEDIAN, START, TAIL
+from lab.plugins.bench.since.figures import FIGURES, MEDIAN, START, TAIL, Figure
 from lab.plugins.bench.since.revisions import Change
 from lab.plugins.bench.since.rounds import Result, measure
 from lab.runs.version import machine_versions
 
 if TYPE_CHECKING:
     from lab.measure.compare import Interval
-    from lab.plugins.bench.since.figures import Figure
 
 ROUNDS, MINUTES = 6, 55.0
 SHORT_ROUNDS, SHORT_MINUTES = 3, 5.0

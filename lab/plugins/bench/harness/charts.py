@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from lab.measure.compare import median
-from lab.measure.findings import State, written
+from lab.measure.compare import Interval, median
+from lab.measure.findings import Claim, State, written
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.chart import Chart, Line
 from lab.report.palette import style_of
-from lab.report.scales import linear, logarithmic
-
-if TYPE_CHECKING:
-    from lab.measure.compare import Interval
-    from lab.measure.findings import Claim
-    from lab.report.scales import Scale
+from lab.report.scales import Scale, linear, logarithmic
 
 _MOST = 2.5  # times the greatest estimate; an interval that reaches further ends in an arrow
 
@@ -32,11 +26,9 @@ def chart_of_medians(
     samples: Mapping[str, Sequence[float]],
     *,
     styles: Mapping[str, str] | None = None,
-    bounds: Sequence[Bound] = (),
-    name: str = "medians",
 ) -> BarChart:
     """Returns one bar per variant of the samples: the median over the rounds with its interval."""
-    return chart_of_grouped_medians(title, unit, {"": samples}, styles=styles, bounds=bounds, name=name)
+    return chart_of_grouped_medians(title, unit, {"": samples}, styles=styles)
 
 
 def chart_of_grouped_medians(
@@ -45,8 +37,6 @@ def chart_of_grouped_medians(
     groups: Mapping[str, Mapping[str, Sequence[float]]],
     *,
     styles: Mapping[str, str] | None = None,
-    bounds: Sequence[Bound] = (),
-    name: str = "medians",
 ) -> BarChart:
     """Returns the same for groups of variants, each under its own heading; a variant's colour is its place's."""
     figures = {
@@ -54,7 +44,7 @@ def chart_of_grouped_medians(
     }
     rounds = max((figure.rounds for group in figures.values() for figure in group.values()), default=0)
     note = f"Medians over n = {rounds} rounds, with 95 % intervals; an arrow marks one that is cut off."
-    return chart_of_bars(title, unit, figures, styles=styles, bounds=bounds, name=name, note=note)
+    return chart_of_bars(title, unit, figures, styles=styles, name="medians", note=note)
 
 
 def chart_of_bars(

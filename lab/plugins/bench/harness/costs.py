@@ -6,15 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lab.history import write_parquet
+from lab.history import Record, write_parquet
 from lab.measure.compare import interleave, typical
-from lab.plugins.bench.harness.driver_client import start_driver
-from lab.plugins.bench.harness.environment import cpu_seconds
+from lab.plugins.bench.harness.driver_client import Driver, start_driver
+from lab.plugins.bench.harness.environment import Environment, cpu_seconds
 from lab.plugins.bench.harness.result import ResultTable
 from lab.plugins.bench.harness.trials import Trials
-from lab.plugins.bench.harness.variant import CALLER, CLUSTER
+from lab.plugins.bench.harness.variant import CALLER, CLUSTER, Variant
 from lab.plugins.capacity import costs as table_format
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of
@@ -23,12 +22,6 @@ from lab.roles import CALLER as CALLER_ROLE
 from lab.roles import MODEL, ROLES
 from lab.runs import folder as run_folder
 from lab.runtime.process.family import family
-
-if TYPE_CHECKING:
-    from lab.history import Record
-    from lab.plugins.bench.harness.driver_client import Driver
-    from lab.plugins.bench.harness.environment import Environment
-    from lab.plugins.bench.harness.variant import Variant
 
 IN_FLIGHT = 16
 _RPS = "rps"

@@ -12,24 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import CHECKOUT, PYTHON
-from lab.checkers import CHECKERS, Claim, Evidence, Outcome, check
+from lab.checkers import CHECKERS, Claim, Evidence, Outcome, Verdict, check
 from lab.errors import UnitError
-from lab.history import read_spool
-from lab.load.arrivals import Constant
+from lab.history import Record, read_spool
+from lab.load.arrivals import ArrivalPlan, Constant, Schedule
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.measure.pace import RoundPace
-from lab.plugins.bench.harness.variant import API, CALLER, USE_CASE
+from lab.plugins.bench.harness.variant import API, CALLER, USE_CASE, LoadPoint, Variant
 from lab.runs import folder as run_folder
 from lab.runs.documents import merged
 from lab.runs.evidence import revisions_in_force
 
 if TYPE_CHECKING:
-    from lab.checkers import Verdict
-    from lab.history import Record
-    from lab.load.arrivals import ArrivalPlan, Schedule
     from lab.plugins.bench.harness.environment import Environment
-    from lab.plugins.bench.harness.variant import LoadPoint, Variant
 
 _LOG = "driver.log"
 _TIMEOUT_S = 10.0

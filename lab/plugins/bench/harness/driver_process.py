@@ -24,7 +24,7 @@ from lab.errors import LabError, UnitError
 from lab.history import SpoolWriter
 from lab.load.mix import Payloads
 from lab.load.open_loop import NS, OpenLoop, Stop
-from lab.load.plan import read_plan
+from lab.load.plan import LoadPlan, read_plan
 from lab.load.steps import raise_priority
 from lab.plugins.bench.harness.senders import keep_busy
 from lab.topologies import open_client
@@ -33,7 +33,6 @@ from lab.transport.security import MTLS, Security
 
 if TYPE_CHECKING:
     from lab.client import Client
-    from lab.load.plan import LoadPlan
 
 WARM_UP_CALLS = 20
 NICENESS = -15

@@ -15,10 +15,10 @@ from lab.client.admin import AdminClient
 from lab.errors import LabError, UnitError
 from lab.measure.compare import interleave
 from lab.plugins.bench.harness.trials import Trials
-from lab.roles import CONTROL_PLANE, MODEL, ROLES, Placement
-from lab.runs import LoadOptions
+from lab.roles import CONTROL_PLANE, MODEL, ROLES, Placement, Plan, Role
+from lab.runs import LoadOptions, ParallelResult
 from lab.runs.drive import DEFAULT_CONTEXTS
-from lab.runs.fault_rounds import parallel_runs
+from lab.runs.fault_rounds import Radius, parallel_runs
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.placement import spread
 from lab.runtime.state import LabState
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from lab.lab import Lab
     from lab.load.progress import Progress
     from lab.plugins.bench.harness.environment import Environment
-    from lab.roles import Plan, Role
-    from lab.runs import ParallelResult
-    from lab.runs.fault_rounds import Radius
 
 CALLER, CLUSTER = "homepage", "ml-cluster-1"
 """The caller whose sidecar and resolver are hit, and the cluster whose replicas are."""

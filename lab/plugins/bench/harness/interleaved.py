@@ -15,26 +15,20 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.history import write_parquet
-from lab.measure.compare import interleave
-from lab.measure.control import control
+from lab.history import Record, write_parquet
+from lab.measure.compare import Interval, interleave
+from lab.measure.control import Control, control
 from lab.measure.findings import ResultTable, in_its_interval
-from lab.measure.pace import pace_of
+from lab.measure.pace import RoundPace, pace_of
 from lab.plugins.bench.harness.charts import chart_of_grouped_medians
 from lab.plugins.bench.harness.driver_client import OpenLoopTrial, start_driver
-from lab.plugins.bench.harness.result import BenchResult
+from lab.plugins.bench.harness.result import BenchResult, Claim
 from lab.plugins.bench.harness.trials import Trials
-from lab.plugins.bench.harness.variant import fastest_of_each_size
+from lab.plugins.bench.harness.variant import LoadPoint, Variant, fastest_of_each_size
 from lab.runs import folder as run_folder
 
 if TYPE_CHECKING:
-    from lab.history import Record
-    from lab.measure.compare import Interval
-    from lab.measure.control import Control
-    from lab.measure.pace import RoundPace
     from lab.plugins.bench.harness.environment import Environment
-    from lab.plugins.bench.harness.result import Claim
-    from lab.plugins.bench.harness.variant import LoadPoint, Variant
     from lab.report.bars import BarChart
     from lab.report.picture import AnyChart
 

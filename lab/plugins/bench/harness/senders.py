@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 
 from lab.errors import CallError
 from lab.load.mix import Mix, Payloads
-from lab.load.outcome import Recorder, answered, failed
+from lab.load.outcome import LoadClient, Recorder, answered, failed
 from models.apis import APIS
 
 if TYPE_CHECKING:
     from lab.client import Client
     from lab.history import SpoolWriter
-    from lab.load.outcome import LoadClient
     from lab.load.plan import LoadPlan
 
 

@@ -9,12 +9,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from string import Template
-from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
 from lab.client import Endpoints
-from lab.plugins.bench.harness.environment import open_small_environment
-from lab.plugins.bench.harness.interleaved import measure
+from lab.plugins.bench.harness.environment import Environment, open_small_environment
+from lab.plugins.bench.harness.interleaved import Rounds, measure
 from lab.plugins.bench.harness.variant import (
     CALLER,
     CLUSTER,
@@ -27,10 +26,6 @@ from lab.plugins.bench.harness.variant import (
 from lab.roles._envoy import envoy_address, xds_endpoints
 from lab.runtime.identities import Identities
 from lab.transport.security import MTLS, PLAINTEXT
-
-if TYPE_CHECKING:
-    from lab.plugins.bench.harness.environment import Environment
-    from lab.plugins.bench.harness.interleaved import Rounds
 
 DIRECT, AGAIN, STATIC = "direct", "direct again", "static-envoy"
 

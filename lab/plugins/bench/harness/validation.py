@@ -13,33 +13,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-from lab.history import write_parquet
-from lab.load.arrivals import NS, Constant, Poisson
+from lab.history import Record, write_parquet
+from lab.load.arrivals import NS, ArrivalPlan, Constant, Poisson
 from lab.measure.compare import interleave, quantile_ratio
-from lab.measure.pace import pace_of
-from lab.plugins.bench.harness.driver_client import start_driver
-from lab.plugins.bench.harness.environment import open_small_environment
+from lab.measure.pace import Pace, pace_of
+from lab.plugins.bench.harness.driver_client import Driver, OpenLoopTrial, start_driver
+from lab.plugins.bench.harness.environment import Environment, open_small_environment
 from lab.plugins.bench.harness.interleaved import REPEATS, repeated_if_late
 from lab.plugins.bench.harness.result import Claim, ResultTable
 from lab.plugins.bench.harness.stubs import behaving
 from lab.plugins.bench.harness.trials import Trials
 from lab.plugins.bench.harness.variant import CALLER, CLUSTER, REPLICAS, ROUTES, Variant
 from lab.plugins.capacity.prediction import Alone, predict
-from lab.plugins.capacity.queues import Cluster
+from lab.plugins.capacity.queues import Cluster, Floats
 from lab.runs import folder as run_folder
 from models.proto.control.v1 import stub_pb2
-
-if TYPE_CHECKING:
-    from lab.history import Record
-    from lab.load.arrivals import ArrivalPlan
-    from lab.measure.pace import Pace
-    from lab.plugins.bench.harness.driver_client import Driver, OpenLoopTrial
-    from lab.plugins.bench.harness.environment import Environment
-    from lab.plugins.capacity.queues import Floats
 
 _Key: TypeAlias = tuple[str, float]
 """Topology and utilisation."""

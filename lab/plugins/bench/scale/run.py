@@ -15,8 +15,8 @@ from lab.errors import LabNotRunningError, PublishError
 from lab.load.progress import nearest_rank
 from lab.plugins.bench.scale.changes import Churn, Published, moves
 from lab.plugins.bench.scale.goals import goals
-from lab.plugins.bench.scale.scale_lab import HOST_ENVOY, MODEL_HOST, open_scale_lab
-from lab.plugins.bench.scale.traffic import TrafficRun
+from lab.plugins.bench.scale.scale_lab import HOST_ENVOY, MODEL_HOST, ScaleLab, open_scale_lab
+from lab.plugins.bench.scale.traffic import Traffic, TrafficRun
 from lab.roles import CONTROL_PLANE
 from lab.roles.resolver import SHARED_RESOLVER
 from lab.waiting import eventually
@@ -24,8 +24,6 @@ from lab.waiting import eventually
 if TYPE_CHECKING:
     from lab.client.admin_values import PublishProgress, RevisionInfo
     from lab.measure.findings import Claim
-    from lab.plugins.bench.scale.scale_lab import ScaleLab
-    from lab.plugins.bench.scale.traffic import Traffic
 
 MOVE_S = 0.2
 """Time for a move under traffic: twice what one may take at the 99th percentile without."""

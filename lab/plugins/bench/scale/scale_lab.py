@@ -30,7 +30,7 @@ from lab.plugins.bench.scale.synthetic_deployment import SyntheticDeployment, ge
 from lab.roles import Plan, Port, Unit, plan
 from lab.roles._envoy import admin_view
 from lab.routing.document import RouteTable
-from lab.runtime.process import ProcessRuntime
+from lab.runtime.process import ProcessRuntime, ProcessSite
 from lab.runtime.state import STATE_FILE, LabState
 from lab.spec import CallerSpec, LabSpec, SecuritySpec
 from lab.transport import open_blocking_channel
@@ -38,7 +38,6 @@ from lab.transport.security import PLAINTEXT
 from models.proto.control.v1 import host_pb2, host_pb2_grpc
 
 if TYPE_CHECKING:
-    from lab.runtime.process import ProcessSite
     from models.stub.versions import Identity
 
 MODEL_HOST, HOST_ENVOY = "model-host", "model-host-envoy"

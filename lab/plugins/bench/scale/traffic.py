@@ -9,13 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.checkers import CHECKERS, Claim, Evidence, Outcome, check, combine
+from lab.checkers import CHECKERS, Claim, Driver, Evidence, Outcome, RevisionInForce, Verdict, check, combine
 from lab.errors import UnitError
-from lab.history import UNSENT, read_spool
+from lab.history import UNSENT, Record, read_spool
 from lab.load.arrivals import Poisson
 from lab.load.coordinator import BEGAN
 from lab.load.plan import LoadPlan, UseCase, write_plan
-from lab.load.summary import summarize
+from lab.load.summary import RunSummary, summarize
 from lab.plugins.bench.scale.synthetic_deployment import CONTEXTS
 from lab.roles import Port, Unit
 from lab.runs.evidence import abilities_of, revisions_in_force
@@ -23,10 +23,7 @@ from lab.runs.folder import DRIVER, PLAN, SPOOL, RunFolder
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
-    from lab.checkers import Driver, RevisionInForce, Verdict
     from lab.client.admin_values import RevisionInfo
-    from lab.history import Record
-    from lab.load.summary import RunSummary
     from lab.plugins.bench.scale.scale_lab import ScaleLab
 
 _UNIT = "drivers"

@@ -13,21 +13,16 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import StatisticsError, median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 from pydantic import TypeAdapter
 
 from lab.errors import InputError, LabError, UnitError
-from lab.plugins.bench.since.checkout import AbsentError
-from lab.plugins.bench.since.figures import FIGURES
+from lab.plugins.bench.since.checkout import AbsentError, Checkout
+from lab.plugins.bench.since.figures import FIGURES, Figure
 from lab.plugins.bench.since.revisions import PLACES, Change, Comparison, compare
 from lab.reading import read_json
-
-if TYPE_CHECKING:
-    from lab.plugins.bench.since.checkout import Checkout
-    from lab.plugins.bench.since.figures import Figure
-
 
 _FAILURES = (LabError, OSError, StatisticsError, grpc.RpcError)
 

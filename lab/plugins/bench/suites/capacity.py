@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,26 +17,20 @@ from lab.errors import InputError, LabError
 from lab.measure.findings import written
 from lab.plugins.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.plugins.bench.harness.costs import IN_FLIGHT, measure
-from lab.plugins.bench.harness.environment import open_environment
+from lab.plugins.bench.harness.environment import Environment, open_environment
 from lab.plugins.bench.harness.result import BenchResult
-from lab.plugins.bench.harness.validation import BOUNDS, validate
+from lab.plugins.bench.harness.validation import BOUNDS, Validation, validate
 from lab.plugins.bench.harness.variant import CALLER, Variant
 from lab.plugins.capacity.assumptions import Assumptions
-from lab.plugins.capacity.costs import costs_of
+from lab.plugins.capacity.costs import Costs, costs_of
 from lab.plugins.capacity.fleet import Demand
 from lab.plugins.capacity.services import mean_s
-from lab.plugins.capacity.survey import survey
+from lab.plugins.capacity.survey import Survey, survey
 from lab.reading import read_json
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.scales import linear, size
 from lab.runs.folder import create, new_run_folder
 from models.stub.behaviour import parse_latency
-
-if TYPE_CHECKING:
-    from lab.plugins.bench.harness.environment import Environment
-    from lab.plugins.bench.harness.validation import Validation
-    from lab.plugins.capacity.costs import Costs
-    from lab.plugins.capacity.survey import Survey
 
 COSTS = "processor-time"
 """Name of the measurement that ``lab capacity`` makes itself."""

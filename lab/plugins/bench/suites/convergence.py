@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from lab.client import Endpoints
+from lab.client import Client, Endpoints
 from lab.client.admin import AdminClient
 from lab.measure.compare import median, quantile
 from lab.plugins.bench.harness.bench import Bench
-from lab.plugins.bench.harness.environment import open_small_environment
+from lab.plugins.bench.harness.environment import Environment, open_small_environment
 from lab.plugins.bench.harness.result import BenchResult, Claim
 from lab.plugins.bench.harness.senders import all_ready
 from lab.plugins.bench.harness.trials import Trials
@@ -23,9 +23,7 @@ from lab.topologies import open_client
 from models.apis import APIS
 
 if TYPE_CHECKING:
-    from lab.client import Client
     from lab.client.admin_values import PublishProgress
-    from lab.plugins.bench.harness.environment import Environment
 
 PUBLISHES = 200
 """Fewest samples for any number of rounds: a 99th percentile needs a hundred."""

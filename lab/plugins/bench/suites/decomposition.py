@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lab.measure.compare import median_difference, median_ratio
+from lab.measure.compare import Interval, median_difference, median_ratio
 from lab.measure.pace import pace_of
 from lab.plugins.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.plugins.bench.harness.charts import chart_of_bars
-from lab.plugins.bench.harness.interleaved import DOUBTFUL
+from lab.plugins.bench.harness.interleaved import DOUBTFUL, Rounds
 from lab.plugins.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.plugins.bench.harness.topology_rounds import (
     DIRECT,
@@ -26,9 +26,7 @@ from lab.report.scales import size
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from lab.measure.compare import Interval
     from lab.plugins.bench.harness.environment import Environment
-    from lab.plugins.bench.harness.interleaved import Rounds
     from lab.plugins.bench.harness.variant import LoadPoint
     from lab.report.bars import BarChart
 

@@ -8,24 +8,25 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import orjson
 import uvloop
 
 from lab.errors import UnitError
-from lab.measure.compare import interleave, median, median_ratio
+from lab.measure.compare import Interval, interleave, median, median_ratio
 from lab.measure.control import control
 from lab.measure.findings import in_its_interval
 from lab.measure.latency import LatencyHistogram
 from lab.plugins.bench.harness.bench import Bench
 from lab.plugins.bench.harness.charts import MIXED, chart_of_bars
-from lab.plugins.bench.harness.encoding_clients import GrpcClient, JsonClient, LibraryJsonClient
-from lab.plugins.bench.harness.environment import cpu_seconds
+from lab.plugins.bench.harness.encoding_clients import EncodingClient, GrpcClient, JsonClient, LibraryJsonClient
+from lab.plugins.bench.harness.environment import Environment, cpu_seconds
 from lab.plugins.bench.harness.payloads import (
     JSON_BYTES_CLAIMED,
     PROTOBUF_BYTES_CLAIMED,
+    Payload,
     json_bytes,
     protobuf_bytes,
     sized_payload,
@@ -38,12 +39,6 @@ from lab.report.bars import BarChart, Bound
 from lab.transport.relay import relay_to
 from models.json_mapping import from_document, parse
 from models.proto.ranking.v1 import ranking_pb2
-
-if TYPE_CHECKING:
-    from lab.measure.compare import Interval
-    from lab.plugins.bench.harness.encoding_clients import EncodingClient
-    from lab.plugins.bench.harness.environment import Environment
-    from lab.plugins.bench.harness.payloads import Payload
 
 SIZES = {"0.4 KB": 400, "27 KB": 27_000, "0.5 MB": 500_000}
 SECONDS = 0.3

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
 
 from lab.measure.compare import interleave, median_ratio
 from lab.measure.control import control
 from lab.plugins.bench.harness import prebuilt_request
 from lab.plugins.bench.harness.bench import Bench
-from lab.plugins.bench.harness.environment import cpu_seconds
+from lab.plugins.bench.harness.environment import Environment, cpu_seconds
 from lab.plugins.bench.harness.result import BenchResult, Claim
 from lab.plugins.bench.harness.trials import Trials
 from lab.plugins.bench.harness.variant import CLUSTER
-
-if TYPE_CHECKING:
-    from lab.plugins.bench.harness.environment import Environment
-
 
 SECONDS = 2.0
 IN_FLIGHT = 32

@@ -31,7 +31,7 @@ from lab.plugins.bench.harness import prebuilt_request
 from lab.plugins.bench.harness.bench import Bench
 from lab.plugins.bench.harness.charts import MIXED
 from lab.plugins.bench.harness.encoding_clients import JsonClient
-from lab.plugins.bench.harness.environment import cpu_seconds
+from lab.plugins.bench.harness.environment import Environment, cpu_seconds
 from lab.plugins.bench.harness.h2load import NOT_MEASURED, H2Load, data_bytes
 from lab.plugins.bench.harness.payloads import sized_payload
 from lab.plugins.bench.harness.result import BenchResult, Claim, ResultTable
@@ -40,15 +40,12 @@ from lab.plugins.bench.harness.topology_rounds import static_envoy
 from lab.plugins.bench.harness.trials import Trials
 from lab.plugins.bench.harness.variant import API, CLUSTER
 from lab.transport import open_channel
-from lab.transport.relay import relay_to
+from lab.transport.relay import Relay, relay_to
 from models.apis import APIS
 from models.rest import resource_path
 
 if TYPE_CHECKING:
     import grpc.aio
-
-    from lab.plugins.bench.harness.environment import Environment
-    from lab.transport.relay import Relay
 
     Cell: TypeAlias = tuple[str, str]
 

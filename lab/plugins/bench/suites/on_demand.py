@@ -24,7 +24,7 @@ from lab.measure.compare import interleave, median, median_ratio, typical
 from lab.measure.control import control
 from lab.plugins.bench.harness.bench import Bench, Option
 from lab.plugins.bench.harness.charts import MIXED, chart_of_lines
-from lab.plugins.bench.harness.environment import allocated_mb, xds_bytes
+from lab.plugins.bench.harness.environment import Environment, allocated_mb, xds_bytes
 from lab.plugins.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.plugins.bench.harness.trials import Trials
 from lab.plugins.bench.harness.variant import CLUSTER, MODEL, VERSION
@@ -42,7 +42,6 @@ from services.controlplane.xds.service import Discovery
 from services.controlplane.xds.store import ResourceStore
 
 if TYPE_CHECKING:
-    from lab.plugins.bench.harness.environment import Environment
     from lab.report.chart import Chart
 
 SIZES = (10, 100, 1_000, 10_000)

@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lab.measure.compare import added_ratio, median_difference, median_ratio, typical
+from lab.measure.compare import Interval, added_ratio, median_difference, median_ratio, typical
 from lab.plugins.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.plugins.bench.harness.charts import chart_of_lines
-from lab.plugins.bench.harness.interleaved import DOUBTFUL
+from lab.plugins.bench.harness.interleaved import DOUBTFUL, Rounds
 from lab.plugins.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.plugins.bench.harness.topology_rounds import (
     AGAIN,
@@ -24,9 +24,7 @@ from lab.report.scales import payloads
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from lab.measure.compare import Interval
     from lab.plugins.bench.harness.environment import Environment
-    from lab.plugins.bench.harness.interleaved import Rounds
     from lab.plugins.bench.harness.variant import LoadPoint
     from lab.report.chart import Chart
 

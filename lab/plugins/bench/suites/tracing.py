@@ -7,18 +7,15 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lab.measure.compare import median_difference, median_ratio
+from lab.measure.compare import Interval, median_difference, median_ratio
 from lab.plugins.bench.harness.bench import Bench
-from lab.plugins.bench.harness.environment import open_small_environment
-from lab.plugins.bench.harness.interleaved import DOUBTFUL, measure
+from lab.plugins.bench.harness.environment import Environment, open_small_environment
+from lab.plugins.bench.harness.interleaved import DOUBTFUL, Rounds, measure
 from lab.plugins.bench.harness.result import BenchResult, Claim
 from lab.plugins.bench.harness.variant import CALLER, ROUTES, LoadPoint, Variant
 
 if TYPE_CHECKING:
-    from lab.measure.compare import Interval
     from lab.measure.findings import ResultTable
-    from lab.plugins.bench.harness.environment import Environment
-    from lab.plugins.bench.harness.interleaved import Rounds
 
 TOPOLOGIES = ("mesh", "gateway")
 RATES = {"1 %": 0.01, "100 %": 1.0}

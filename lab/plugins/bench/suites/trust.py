@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.errors import UnitError
 from lab.measure.compare import (
@@ -28,9 +28,9 @@ from lab.measure.pace import pace_of
 from lab.plugins.bench.harness import prebuilt_request
 from lab.plugins.bench.harness.bench import Bench
 from lab.plugins.bench.harness.charts import MIXED
-from lab.plugins.bench.harness.environment import open_small_environment
+from lab.plugins.bench.harness.environment import Environment, open_small_environment
 from lab.plugins.bench.harness.h2load import NOT_MEASURED, H2Load
-from lab.plugins.bench.harness.interleaved import DOUBTFUL, measure
+from lab.plugins.bench.harness.interleaved import DOUBTFUL, Rounds, measure
 from lab.plugins.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.plugins.bench.harness.stubs import constant_latency
 from lab.plugins.bench.harness.topology_rounds import AGAIN, DIRECT, variants_of
@@ -47,12 +47,7 @@ from lab.plugins.bench.harness.variant import (
 )
 from lab.runs import LoadOptions
 from lab.runs.folder import DRIVER
-from lab.topologies import TOPOLOGIES
-
-if TYPE_CHECKING:
-    from lab.plugins.bench.harness.environment import Environment
-    from lab.plugins.bench.harness.interleaved import Rounds
-    from lab.topologies import Topology
+from lab.topologies import TOPOLOGIES, Topology
 
 _TRUST = "trust"
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lab.plugins.conform.control import Control
-from lab.plugins.conform.controls._lab_configured import Published, cluster_of
+from lab.plugins.conform.control import Control, Document
+from lab.plugins.conform.controls._lab_configured import Clusters, Published, cluster_of
 from lab.plugins.conform.forms import BY_HEADER, CALLER
 from lab.plugins.conform.table import CONDITIONS, METHOD, SHADOW, STICKY, WEIGHTS
-
-if TYPE_CHECKING:
-    from lab.plugins.conform.control import Document
-    from lab.plugins.conform.controls._lab_configured import Clusters
 
 _BY_KEY = "it routes on the key alone; a resolver decides before"
 _CANNOT = {

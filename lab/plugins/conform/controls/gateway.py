@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lab.plugins.conform.control import Control
-from lab.plugins.conform.controls._lab_configured import Published, cluster_of
+from lab.plugins.conform.control import Control, Document
+from lab.plugins.conform.controls._lab_configured import Clusters, Published, cluster_of
 from lab.plugins.conform.forms import BY_ENVELOPE, CALLER
 from lab.plugins.conform.table import CONDITIONS
-
-if TYPE_CHECKING:
-    from lab.plugins.conform.control import Document
-    from lab.plugins.conform.controls._lab_configured import Clusters
 
 _CANNOT = {CONDITIONS: "each use case has a default version, so no request of it matches nothing"}
 

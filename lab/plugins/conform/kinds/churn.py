@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
 
-from lab.plugins.conform.check import Check, failed, passed
+from lab.plugins.conform.check import Check, Finding, failed, passed
 from lab.plugins.conform.forms import USER
-from lab.plugins.conform.stage import FOLLOWS_WITHIN_S
+from lab.plugins.conform.stage import FOLLOWS_WITHIN_S, Stage
 from lab.plugins.conform.table import Backend, Route
-
-if TYPE_CHECKING:
-    from lab.plugins.conform.check import Finding
-    from lab.plugins.conform.stage import Stage
 
 _KEY = "conform-churn.v1"
 _USERS, _SIGMAS = 200, 4.5

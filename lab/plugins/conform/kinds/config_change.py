@@ -6,15 +6,11 @@ import asyncio
 import math
 import time
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from lab.plugins.conform.check import Check, failed, passed
-from lab.plugins.conform.stage import FOLLOWS_WITHIN_S
+from lab.plugins.conform.check import Check, Finding, failed, passed
+from lab.plugins.conform.stage import FOLLOWS_WITHIN_S, Answer, Stage
 from lab.plugins.conform.table import route
-
-if TYPE_CHECKING:
-    from lab.plugins.conform.check import Finding
-    from lab.plugins.conform.stage import Answer, Stage
 
 _KEY = "conform-change.v1"
 _CHANGES, _SETTLES_S = 8, 0.3

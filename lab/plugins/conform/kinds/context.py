@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.plugins.conform.check import Check, failed, passed
+from lab.plugins.conform.check import Check, Finding, failed, passed
 from lab.plugins.conform.forms import BY_ENVELOPE, REGION, TIER, USER
 from lab.plugins.conform.table import route
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
-    from lab.plugins.conform.check import Finding
     from lab.plugins.conform.stage import Stage
 
 _KEY = "conform-context.v1"

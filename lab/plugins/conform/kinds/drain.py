@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 
-from lab.plugins.conform.check import Check, failed, passed
-from lab.plugins.conform.models import signed
-from lab.plugins.conform.stage import TIMEOUT_S
+from lab.plugins.conform.check import Check, Finding, failed, passed
+from lab.plugins.conform.models import Received, signed
+from lab.plugins.conform.stage import TIMEOUT_S, Stage
 from lab.plugins.conform.table import route
-
-if TYPE_CHECKING:
-    from lab.plugins.conform.check import Finding
-    from lab.plugins.conform.models import Received
-    from lab.plugins.conform.stage import Stage
 
 _KEY = "conform-drain.v1"
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
-from lab.plugins.conform.check import Check, failed, passed
+from lab.plugins.conform.check import Check, Finding, failed, passed
 from lab.plugins.conform.forms import BY_HEADER
 from lab.plugins.conform.table import route
 
 if TYPE_CHECKING:
-    from lab.plugins.conform.check import Finding
     from lab.plugins.conform.models import Received
     from lab.plugins.conform.stage import Stage
 

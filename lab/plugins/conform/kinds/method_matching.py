@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.plugins.conform.check import Check, failed, passed
+from lab.plugins.conform.check import Check, Finding, failed, passed
 from lab.plugins.conform.forms import ANSWER, BY_HEADER, OTHER
 from lab.plugins.conform.table import Backend, Route
 
 if TYPE_CHECKING:
-    from lab.plugins.conform.check import Finding
     from lab.plugins.conform.stage import Stage
 
 _KEY = "conform-method.v1"

@@ -6,13 +6,11 @@ import os
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from lab.plugins.conform.check import Check, failed, passed
-from lab.plugins.conform.models import signed
+from lab.plugins.conform.check import Check, Figure, Finding, failed, passed
+from lab.plugins.conform.models import Received, signed
 from lab.plugins.conform.table import route
 
 if TYPE_CHECKING:
-    from lab.plugins.conform.check import Figure, Finding
-    from lab.plugins.conform.models import Received
     from lab.plugins.conform.stage import Stage
 
 _KEY = "conform-payload.v1"

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from lab.plugins.conform.check import Check, failed, passed
-from lab.plugins.conform.stage import FOLLOWS_WITHIN_S
+from lab.plugins.conform.check import Check, Finding, failed, passed
+from lab.plugins.conform.stage import FOLLOWS_WITHIN_S, Stage
 from lab.plugins.conform.table import route
-
-if TYPE_CHECKING:
-    from lab.plugins.conform.check import Finding
-    from lab.plugins.conform.stage import Stage
 
 _KEY, _NEW = "conform-removed.v1", "conform-added.v1"
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from lab.plugins.conform.check import Check, failed, passed
+from lab.plugins.conform.check import Check, Finding, failed, passed
 from lab.plugins.conform.table import route
 
 if TYPE_CHECKING:
-    from lab.plugins.conform.check import Finding
     from lab.plugins.conform.models import Received, Script
     from lab.plugins.conform.stage import Stage
 

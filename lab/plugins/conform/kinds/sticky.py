@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lab.plugins.conform.check import Check, failed, passed
+from lab.plugins.conform.check import Check, Finding, failed, passed
 from lab.plugins.conform.forms import USER
 from lab.plugins.conform.table import Backend, Route
 
 if TYPE_CHECKING:
-    from lab.plugins.conform.check import Finding
     from lab.plugins.conform.stage import Stage
 
 _KEY = "conform-sticky.v1"

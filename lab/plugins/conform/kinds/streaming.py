@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
-from lab.plugins.conform.check import Check, failed, passed
-from lab.plugins.conform.stage import TIMEOUT_S
+from lab.plugins.conform.check import Check, Finding, failed, passed
+from lab.plugins.conform.stage import TIMEOUT_S, Stage
 from lab.plugins.conform.table import route
 
 if TYPE_CHECKING:
-    from lab.plugins.conform.check import Finding
     from lab.plugins.conform.models import Received
-    from lab.plugins.conform.stage import Stage
 
 _KEY = "conform-streaming.v1"
 _MESSAGES, _LONG = 5, 100_000

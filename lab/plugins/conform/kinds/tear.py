@@ -6,15 +6,10 @@ import asyncio
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-from lab.plugins.conform.check import Check, failed, passed, unknown
-from lab.plugins.conform.stage import FOLLOWS_WITHIN_S
+from lab.plugins.conform.check import Check, Finding, failed, passed, unknown
+from lab.plugins.conform.stage import FOLLOWS_WITHIN_S, Stage
 from lab.plugins.conform.table import route
-
-if TYPE_CHECKING:
-    from lab.plugins.conform.check import Finding
-    from lab.plugins.conform.stage import Stage
 
 _ONE, _TWO = "conform-tear.v1", "conform-tear.v2"
 _BEFORE = {_ONE: "a", _TWO: "b"}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.plugins.conform.check import Check, failed, passed
+from lab.plugins.conform.check import Check, Finding, failed, passed
 from lab.plugins.conform.table import route
 
 if TYPE_CHECKING:
-    from lab.plugins.conform.check import Finding
     from lab.plugins.conform.stage import Stage
 
 _KNOWN, _UNKNOWN = "conform-known.v1", "conform-nobody.v9"
