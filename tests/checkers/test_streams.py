@@ -11,7 +11,15 @@ from lab.checkers.kinds.answered import check as check_answered
 from lab.checkers.kinds.streams import check
 from lab.history import Record
 from models.proto.serving.v1 import serving_pb2
-from tests.checkers.builders import START_NS, best_first, items_of, make_evidence, make_record, two_versions
+from tests.checkers.builders import (
+    START_NS,
+    arrivals_of,
+    best_first,
+    items_of,
+    make_evidence,
+    make_record,
+    two_versions,
+)
 
 
 def stream(sequence: int = 0, **changes: Any) -> Record:
@@ -109,3 +117,21 @@ def test_a_first_item_comes_after_its_request_reached_the_model_and_before_the_e
     record = replace(record, done_ns=record.sent_ns + 100_000_000)
     outcome, message = verdict_of(record)
     assert (outcome, "a stream's first item came" in message) == (Outcome.INVALID if wrong else Outcome.VALID, wrong)
+
+
+@pytest.mark.parametrize("ahead_ms", [-4, 0, 4])
+@pytest.mark.parametrize(("first_item_ms", "wrong"), [(0.000001, True), (1.5, False)])
+def test_a_first_item_before_its_request_arrived_is_found_as_far_as_clocks_agree(
+    first_item_ms: float, ahead_ms: float, *, wrong: bool
+) -> None:
+    on_the_way_ms = 1.0
+    late_ns = round((on_the_way_ms + ahead_ms) * 1e6)
+    records = [replace(stream(number), first_item_ns=round(first_item_ms * 1e6)) for number in range(20)]
+    records = [replace(each, done_ns=each.sent_ns + 100_000_000) for each in records]
+    arrivals = [each._replace(arrived_ns=each.arrived_ns + late_ns) for each in arrivals_of(records)]
+    fastest = arrivals[0]._replace(arrived_ns=arrivals[0].arrived_ns - 500_000)
+
+    verdict = check(make_evidence(records, arrivals=[fastest, *arrivals[1:]]))
+
+    assert verdict is not None
+    assert ("before its model had the request" in str(verdict.violations)) == (wrong and ahead_ms >= 0)

@@ -21,9 +21,9 @@ from lab.history import Record, read_parquet, write_parquet
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase
 from lab.runs import Objectives, judge, runs_in
+from lab.runs import seal as seals
 from lab.runs.folder import DRIVER, HISTORY, PLAN, TOGETHER, RunFolder
 from lab.runs.seal import SEAL, UNSEALED, Seal, fingerprint_of, forget_key, provide_key, seal
-from lab.runs.version import lab_version
 from tests.report.builders import VERSIONS as SOME_VERSIONS
 from tests.report.builders import make_record, make_revision
 
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 
 COPIES, REVISIONS, SUMMARY = RunFolder.copies.name, RunFolder.revisions.name, RunFolder.summary.name
 YEAR_NS = 365 * 24 * 3600 * 1_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def version(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of the lab; git need not be asked."""
+    monkeypatch.setattr(seals, "lab_version", lambda: "1.3.0 (1a2b3c4d5e6f)")
+    return "1.3.0 (1a2b3c4d5e6f)"
 
 
 @pytest.fixture
@@ -101,7 +108,9 @@ EDITS: dict[str, Edit] = {
 }
 
 
-def test_a_sealed_run_is_judged_and_says_by_which_key_and_which_run_it_is(run: Path, key: Ed25519PrivateKey) -> None:
+def test_a_sealed_run_is_judged_and_says_by_which_key_and_which_run_it_is(
+    run: Path, key: Ed25519PrivateKey, version: str
+) -> None:
     result = judge(run)
 
     assert result.seal == Seal(
@@ -110,18 +119,18 @@ def test_a_sealed_run_is_judged_and_says_by_which_key_and_which_run_it_is(run: P
         run=run.name,
         lab="lab",
         command=Path(sys.argv[0]).name,
-        commit=lab_version(),
+        commit=version,
     )
     assert result.to_document()["seal"] == f"sealed by key {fingerprint_of(key)}"
     assert result.to_document()["signed"]["run"] == run.name
 
 
-def test_a_reader_sees_first_which_run_it_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reader_sees_first_which_run_it_is(run: Path, version: str, capsys: pytest.CaptureFixture[str]) -> None:
     _exit_status("check", run)
 
     first = capsys.readouterr().err.splitlines()[0]
     assert first.startswith(f"· run {run.name} of lab lab, ")
-    assert lab_version() in first
+    assert version in first
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)

@@ -28,13 +28,15 @@ def check(evidence: Evidence) -> Verdict | None:
     revision, seen context and receipt of the first item, which the other checkers judge. Of a stream that failed, the
     items that had come are the best ones of a version that the rules allow.
 
-    A model spreads its time evenly over the items. The first one comes after the model has received the request, and
-    does not come late each time, see :mod:`lab.checkers.late_timers`, as it does if a proxy keeps items back.
+    A model spreads its time evenly over the items. The first one comes after the model has received the request, as far
+    as all requests show how the clocks agree, and does not come late each time, see :mod:`lab.checkers.late_timers`, as
+    it does if a proxy keeps items back.
 
     Returns:
         None if no request was sent as a stream; unknown if none was answered.
     """
     timeline, first_items = evidence.timeline, LateTimers(evidence, evidence.attempts)
+    ahead_ns = _ahead_ns(evidence)
     counts: Counter[str] = Counter()
     wrong: list[Violation] = []
     for record in evidence.records:
@@ -44,7 +46,7 @@ def check(evidence: Evidence) -> Verdict | None:
         counts["complete"] += record.status == "OK"
         counts["items"] += len(record.items.split())
         message = _objection(record) if record.status == "OK" else _objection_to_begun(record, timeline)
-        if message := message or _first_item(record, evidence, first_items):
+        if message := message or _first_item(record, evidence, first_items, ahead_ns.get(record.replica, CLOCKS_NS)):
             wrong.append(Violation(NAME, record.sequence, record.request_id, message))
     for record, message in first_items.late():
         wrong.append(Violation(NAME, record.sequence, record.request_id, message))
@@ -88,14 +90,31 @@ def _allowed(record: Record, timeline: RevisionTimeline) -> Iterator[list[str]]:
             yield [title for title, _ in ranked(each.model, each.version, record.user_id)]
 
 
-def _first_item(record: Record, evidence: Evidence, first_items: LateTimers) -> str:
+def _ahead_ns(evidence: Evidence) -> dict[str, int]:
+    """Returns by how much each replica's clock can be ahead of the driver's: nothing arrives before it was sent.
+
+    Several drivers have clocks that differ, and a record does not say which was its own.
+    """
+    if evidence.drivers:
+        return {}
+    sent_ns = {record.request_id: record.sent_ns for record in evidence.records}
+    ahead_ns: dict[str, int] = {}
+    for request, arrivals in evidence.attempts.items():
+        if request in sent_ns:
+            for each in arrivals:
+                most_ns = ahead_ns.get(each.replica, CLOCKS_NS)
+                ahead_ns[each.replica] = max(0, min(most_ns, each.arrived_ns - sent_ns[request]))
+    return ahead_ns
+
+
+def _first_item(record: Record, evidence: Evidence, first_items: LateTimers, ahead_ns: int) -> str:
     """Returns when the first item came, in words, if that cannot be, else an empty text; notes the time."""
     received = [each for each in evidence.attempts.get(record.request_id, ()) if each.replica == record.replica]
     if record.status != "OK" or not received:
         return ""
     last = received[-1]
     after_ns = record.sent_ns + record.first_item_ns - last.arrived_ns
-    if after_ns < -CLOCKS_NS or record.first_item_ns > record.done_ns - record.sent_ns:
+    if after_ns < -ahead_ns or record.first_item_ns > record.done_ns - record.sent_ns:
         return f"a stream's first item came {-after_ns / _MS:.1f} ms before its model had the request, or after its end"
     took_ns = last.ended_ns - last.arrived_ns
     if last.status == "OK" and took_ns >= _SHORTEST_NS:
