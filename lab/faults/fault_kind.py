@@ -119,7 +119,7 @@ def units_of(state: LabState, target: str) -> list[Unit]:
         roles = dict.fromkeys(unit.role for unit in units)
         names = ", ".join(unit.name for unit in units)
         raise InputError(
-            f"{target!r} is not an unit, cluster or role of this lab; there are the units {names}; "
+            f"{target!r} is not a unit, cluster or role of this lab; there are the units {names}; "
             f"the clusters {', '.join(clusters)}; the roles {', '.join(roles)}"
         )
     return exact or found

@@ -251,7 +251,7 @@ def _unit(state: LabState, name: str) -> Unit:
         return state.plan.unit(name)
     except KeyError:
         names = ", ".join(each.name for each in state.plan.units)
-        raise InputError(f"{name!r} is not an unit of this lab; there are {names}") from None
+        raise InputError(f"{name!r} is not a unit of this lab; there are {names}") from None
 
 
 def _replicas(state: LabState, cluster: str) -> list[Unit]:

@@ -47,5 +47,5 @@ class Certificates:
     def _holders(self, unit: str) -> list[str]:
         names = [*(each.name for each in self._context.state().plan.units), OPERATOR]
         if unit and unit not in names:
-            raise InputError(f"{unit!r} is not an unit of this lab; there are {', '.join(names)}")
+            raise InputError(f"{unit!r} is not a unit of this lab; there are {', '.join(names)}")
         return [unit] if unit else names

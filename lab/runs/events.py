@@ -61,7 +61,7 @@ class Event:
         past: what has happened to the target: ``killed``; empty for steps.
         undone_by: kind of the event that undoes it, on the same target; empty if the change is permanent.
         role: of the unit, if nothing beside it is affected; else empty.
-        pod: caller in whose pod the unit is; empty if it is in no caller's, or the target is not an unit.
+        pod: caller in whose pod the unit is; empty if it is in no caller's, or the target is not a unit.
         from_ns: when it began, Unix nanoseconds.
         until_ns: when it was done, Unix nanoseconds.
     """

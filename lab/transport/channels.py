@@ -1,6 +1,6 @@
 """Opens channels to one address, or balanced over several.
 
-A unit has its credentials from its environment. The ``lab`` command, a notebook or a test is not an unit and may use
+A unit has its credentials from its environment. The ``lab`` command, a notebook or a test is not a unit and may use
 several labs, so its credentials depend on the address: code that opens a lab registers the lab's addresses here.
 """
 

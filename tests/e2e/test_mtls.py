@@ -230,7 +230,7 @@ def test_the_command_shows_and_rotates_certificates(lab: Lab) -> None:
     [rotated] = json_of(run_lab(lab, "pki", "rotate", "gateway-1", "--json"))["certificates"]
     assert (rotated["unit"], rotated["serial"] != by_unit["gateway-1"]["serial"]) == ("gateway-1", True)
 
-    assert "'nobody' is not an unit of this lab" in refusal(run_lab(lab, "pki", "rotate", "nobody"))
+    assert "'nobody' is not a unit of this lab" in refusal(run_lab(lab, "pki", "rotate", "nobody"))
 
 
 def test_a_lab_in_plaintext_has_no_certificates_and_says_what_to_do(own_lab: Lab, mini_spec: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_mistake_on_the_command_line_is_one_line(lab: Lab, arguments: tuple[st
         (
             ("kill", "nobody"),
             {},
-            r"'nobody' is not an unit, cluster or role of this lab; there are the units control-plane",
+            r"'nobody' is not a unit, cluster or role of this lab; there are the units control-plane",
         ),
         (("kill",), {}, r"kill: needs a target: a unit, or a share of a model cluster or of a role"),
         (("slow", "homepage"), {}, r"homepage: is a caller; name a model cluster, e.g. ml-cluster-1, or a replica"),

@@ -158,8 +158,8 @@ def test_another_versions_replica_at_the_address_of_a_dead_one_answers_for_its_o
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [
-        ("kill", ("nobody",), r"'nobody' is not an unit of this lab; there are control-plane, "),
-        ("pause", ("nobody",), r"'nobody' is not an unit"),
+        ("kill", ("nobody",), r"'nobody' is not a unit of this lab; there are control-plane, "),
+        ("pause", ("nobody",), r"'nobody' is not a unit"),
         (
             "scale",
             ("ml-cluster-9", 2),

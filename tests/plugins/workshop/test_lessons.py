@@ -52,7 +52,7 @@ def test_search_is_cut_off_when_the_shared_replicas_are_dead(lab: WorkshopLab) -
 
     assert check_victims(lab, replicas).right
     assert "mesh: search" in check_victims(lab, ["search-sidecar"]).words
-    assert "no unit" in check_victims(lab, ["nobody"]).words
+    assert "not a unit" in check_victims(lab, ["nobody"]).words
     assert not check_victims(lab, []).right
     assert cut_off(watch(lab, TOPOLOGIES, seconds=0)) == {"gateway": [], "mesh": []}
 
