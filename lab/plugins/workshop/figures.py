@@ -101,7 +101,7 @@ def beside(*figures: Figure) -> Figure:
     return Figure("", body)
 
 
-def guesses(guess: Guess, measured: Mapping[str, float | Interval]) -> Figure:
+def guesses(guess: Guess, measured: Mapping[str, float | Interval], title: str = "") -> Figure:
     """A figure of a guess beside measurements, a group for each name, and in words what was measured."""
     groups = []
     for name, value in measured.items():
@@ -112,7 +112,7 @@ def guesses(guess: Guess, measured: Mapping[str, float | Interval]) -> Figure:
         groups.append(BarGroup(name, bars))
     ends = [end for group in groups for bar in group.bars for end in (bar.value, bar.low, bar.high) if end is not None]
     axis = linear(guess.unit, max(ends) or 1.0, low=min(ends))
-    return show(BarChart(guess.question, axis, groups), in_words(measured, guess.unit))
+    return show(BarChart(title or guess.question, axis, groups), in_words(measured, guess.unit))
 
 
 def in_words(measured: Mapping[str, float | Interval], unit: str) -> str:

@@ -171,7 +171,7 @@ def test_what_one_lacks_is_not_comparable_and_what_fails_is_a_gap() -> None:
     }
     assert len(tried) == 1
     assert result.missing[0] == "round 1 of 2, dead, new: it died"
-    assert sum("no measurement above 0" in gap for gap in result.missing) == len(PLACES) - 1
+    assert sum("not a measurement above 0" in gap for gap in result.missing) == len(PLACES) - 1
 
 
 def test_ctrl_c_keeps_what_was_measured_and_time_ends_rounds() -> None:
