@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,11 +34,10 @@ class First:
         """The unit, once it runs."""
 
         def found() -> list[psutil.Process]:
-            return [
-                each
-                for each in psutil.Process(self.process.pid).children()
-                if each.environ().get(STARTED_VARIABLE) == NAME
-            ]
+            with suppress(psutil.NoSuchProcess):  # one that has just ended, a zombie among them
+                children = psutil.Process(self.process.pid).children()
+                return [each for each in children if each.environ().get(STARTED_VARIABLE) == NAME]
+            return []
 
         return eventually("the unit runs", found, within=WITHIN, until=bool)[0]
 
