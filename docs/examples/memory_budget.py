@@ -1,4 +1,4 @@
-"""Your own checker, with evidence of its own: how much memory did each unit have at the end of the run?"""
+"""Your own checker, with its own evidence: how much memory did each unit have at the end of the run?"""
 
 from __future__ import annotations
 

@@ -245,7 +245,7 @@ class Evidence:
             picker is not known.
         receipt_key: secret of the lab's replicas, for their receipts, see :mod:`lab.checkers.plain_models`.
         drivers: that shared the requests, if there were several.
-        gathered: by checkers with evidence of their own, by their names; see :attr:`Checker.gather`.
+        gathered: by checkers with their own evidence, by their names; see :attr:`Checker.gather`.
         missing: why some evidence could not be saved when the run ended, in words; empty if all is there. The revisions
             are not known then.
         clock_jump: by how much the driver's clock was set during the run and what that means, in words; empty if it

@@ -9,8 +9,8 @@ PAGE = "LAB_FROM_PAGE"
 """Environment variable of commands that the console's page runs."""
 
 
-def user() -> str:
-    """The user's name, from the kernel, as environment variables can be set to anything; ``uid 7`` without a name."""
+def _user() -> str:
+    # From the kernel, as environment variables can be set to anything.
     uid = os.getuid()
     try:
         return pwd.getpwuid(uid).pw_name
@@ -19,5 +19,5 @@ def user() -> str:
 
 
 def author() -> str:
-    """The user, and whether they used the console's page."""
-    return f"{user()} by the console's page" if os.environ.get(PAGE) else user()
+    """The user's name, ``uid 7`` without one, and whether they used the console's page."""
+    return f"{_user()} by the console's page" if os.environ.get(PAGE) else _user()

@@ -30,7 +30,8 @@ SECTIONS = ("use_cases", "models", "clusters")
 OPTIONAL_SECTIONS = ("tenants",)
 """Sections that are left out of a document if empty."""
 
-_SECTION = re.compile(rf"""^[ \t{{,"']*({"|".join((*SECTIONS, *OPTIONAL_SECTIONS))})["']?[ \t]*:""", re.MULTILINE)
+_ALL_SECTIONS = (*SECTIONS, *OPTIONAL_SECTIONS)
+_SECTION = re.compile(rf"""^[ \t{{,"']*({"|".join(_ALL_SECTIONS)})["']?[ \t]*:""", re.MULTILINE)
 
 
 class Source(NamedTuple):
@@ -162,7 +163,7 @@ def _read(sources: Sequence[Source], apis: frozenset[str]) -> RouteTable:
 
 def _parsed(source: Source) -> Node | None:
     """The tree of a text. Errors do not quote one without sections: it may be a file that only its owner can read."""
-    names = ", ".join((*SECTIONS, *OPTIONAL_SECTIONS))
+    names = ", ".join(_ALL_SECTIONS)
     refused = RouteTableError(f"is not a route table: has none of {names}; name another file", file=source.name, line=1)
     try:
         root = parse(source.text, source.name)
@@ -171,7 +172,7 @@ def _parsed(source: Source) -> Node | None:
             raise refused from None
         raise
     content = root.value if root is not None else None
-    if content and (not isinstance(content, dict) or not content.keys() & {*SECTIONS, *OPTIONAL_SECTIONS}):
+    if content and (not isinstance(content, dict) or not content.keys() & {*_ALL_SECTIONS}):
         raise refused
     return root
 
@@ -183,7 +184,7 @@ def tree_of(sources: Sequence[Source]) -> Node:
 
 
 def _sections(document: Mapping[str, Any]) -> dict[str, Any]:
-    sections = {section: document.get(section, {}) for section in (*SECTIONS, *OPTIONAL_SECTIONS)}
+    sections = {section: document.get(section, {}) for section in _ALL_SECTIONS}
     return {**sections, "use_cases": with_defaults(sections["use_cases"])}
 
 

@@ -15,7 +15,7 @@ import shlex
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -75,13 +75,9 @@ class Seal:
         """Which run it is, in one line."""
         if not self.run:
             return f"a run that does not say which it is, {self}"
-        began, ended = (f"{datetime.fromtimestamp(each / 1e9, UTC):%Y-%m-%d %H:%M:%S}" for each in self.window)
+        window = self.from_ns, self.until_ns
+        began, ended = (f"{datetime.fromtimestamp(each / 1e9, UTC):%Y-%m-%d %H:%M:%S}" for each in window)
         return f"run {self.run} of lab {self.lab}, {began} to {ended} UTC, by `{self.command}` at {self.commit}, {self}"
-
-    @property
-    def window(self) -> tuple[int, int]:
-        """Beginning and end of the run, Unix nanoseconds."""
-        return self.from_ns, self.until_ns
 
     @property
     def doubt(self) -> str:
@@ -94,7 +90,7 @@ class Seal:
 
 
 UNSEALED = Seal()
-_IDENTITY = ("run", "lab", "command", "commit", "from_ns", "until_ns")
+_IDENTITY = [each.name for each in fields(Seal) if each.name not in {"key", "known"}]
 
 
 def provide_key(lab: Path) -> Ed25519PrivateKey:

@@ -114,16 +114,17 @@ def _guarded(handler: Handler, refusal: Callable[[Context], Refusal | None], mal
     else:
         answers_to = behaviour
 
-    async def check(request: Any, context: Context) -> None:
-        if reason := refusal(context) or (malformed if request is MALFORMED else None):
-            await context.abort(*reason)
+    def reason_against(request: Any, context: Context) -> Refusal | None:
+        return refusal(context) or (malformed if request is MALFORMED else None)
 
     async def one(request: Any, context: Context) -> Any:
-        await check(request, context)
+        if reason := reason_against(request, context):
+            await context.abort(*reason)
         return await answers_to(request, context)
 
     async def several(request: Any, context: Context) -> Any:
-        await check(request, context)
+        if reason := reason_against(request, context):
+            await context.abort(*reason)
         answers = answers_to(request, context)
         if inspect.isawaitable(answers):  # the handler writes its answers itself
             await answers

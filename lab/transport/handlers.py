@@ -55,11 +55,8 @@ def with_behaviour(handler: Any, behaviour: Any, read: Any = None) -> grpc.RpcMe
     return made
 
 
-class Malformed:
-    """In place of a request whose bytes are not a message of its method; gRPC itself would answer UNKNOWN."""
-
-
-MALFORMED = Malformed()
+MALFORMED = object()
+"""In place of a request whose bytes are not a message of its method; gRPC itself would answer UNKNOWN."""
 
 
 def tolerant(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:

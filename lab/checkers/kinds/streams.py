@@ -35,14 +35,14 @@ def check(evidence: Evidence) -> Verdict | None:
     Returns:
         None if no request was sent as a stream; unknown if none was answered.
     """
+    streams = [record for record in evidence.records if record.streamed and record.status != UNSENT]
+    if not streams:
+        return None
     timeline, first_items = evidence.timeline, LateTimers(evidence, evidence.attempts)
     ahead_ns = _ahead_ns(evidence)
     counts: Counter[str] = Counter()
     wrong: list[Violation] = []
-    for record in evidence.records:
-        if not record.streamed or record.status == UNSENT:
-            continue
-        counts["sent"] += 1
+    for record in streams:
         counts["complete"] += record.status == "OK"
         counts["items"] += len(record.items.split())
         message = _objection(record) if record.status == "OK" else _objection_to_begun(record, timeline)
@@ -50,9 +50,7 @@ def check(evidence: Evidence) -> Verdict | None:
             wrong.append(Violation(NAME, record.sequence, record.request_id, message))
     for record, message in first_items.late():
         wrong.append(Violation(NAME, record.sequence, record.request_id, message))
-    if not counts["sent"]:
-        return None
-    summary = f"{counts['complete']} of {counts['sent']} streams are complete, {counts['items']} items in all"
+    summary = f"{counts['complete']} of {len(streams)} streams are complete, {counts['items']} items in all"
     if wrong:
         return Verdict(NAME, Outcome.INVALID, f"{len(wrong)} streams are wrong; {summary}", tuple(wrong))
     return Verdict(NAME, Outcome.VALID if counts["complete"] else Outcome.UNKNOWN, summary)
