@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from inspect import getfile
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,12 @@ def code_of(bench: str) -> list[str]:
     return [*_STARTED, *sorted(each for each in files if not each.startswith(_STARTED))]
 
 
-def _imported(path: Path) -> Iterator[Path]:
+@cache
+def _imported(path: Path) -> tuple[Path, ...]:
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[Path]:
     for node in ast.walk(ast.parse(path.read_text())):
         names: list[str] = []
         if isinstance(node, ast.Import):

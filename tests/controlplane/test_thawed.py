@@ -6,7 +6,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from services.controlplane.nodes.membership import GAVE_UP_S, HEARTBEAT_TIMEOUT_S, RESTART_GRACE_S, Member, Membership
+import pytest
+
+from services.controlplane.nodes import membership as module
+from services.controlplane.nodes.membership import HEARTBEAT_TIMEOUT_S, Member, Membership
 from services.controlplane.nodes.registration_log import RegistrationLog
 from tests.waiting import eventually
 
@@ -23,11 +26,16 @@ async def _serve(membership: Membership) -> None:
         pass
 
 
-async def test_a_replica_is_not_taken_for_dead_while_it_registers_again_with_a_control_plane_that_was_frozen() -> None:
+async def test_a_replica_is_not_taken_for_dead_while_it_registers_again_with_a_control_plane_that_was_frozen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gave_up_s, grace_s = 0.3, 1.2
+    monkeypatch.setattr(module, "GAVE_UP_S", gave_up_s)
+    monkeypatch.setattr(module, "RESTART_GRACE_S", grace_s)
     membership = Membership(lambda _: None, RegistrationLog(time.time_ns), {})
     tasks = [asyncio.create_task(work) for work in (_serve(membership), membership.reap())]
     await eventually("it is registered", lambda: membership.members, until=[REPLICA].__eq__)
-    time.sleep(2 * GAVE_UP_S)  # noqa: ASYNC251 (freezes the whole event loop, as SIGSTOP does)
+    time.sleep(2 * gave_up_s)  # noqa: ASYNC251 (freezes the whole event loop, as SIGSTOP does)
     thawed = time.monotonic()
     await eventually("it is gone", lambda: membership.members, until=[].__eq__)
     kept_s = time.monotonic() - thawed
@@ -35,4 +43,4 @@ async def test_a_replica_is_not_taken_for_dead_while_it_registers_again_with_a_c
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
-    assert HEARTBEAT_TIMEOUT_S < RESTART_GRACE_S <= kept_s
+    assert HEARTBEAT_TIMEOUT_S < grace_s <= kept_s

@@ -41,26 +41,30 @@ _REPLICAS, _CLUSTERS, _REQUESTS, _WARM = 5, 100, 600, 150
 _FEW = 60_000
 
 
-def p99_ms(latency: Latency, busy: float, slots: int, policy: str, *, seed: int = 0) -> float:
-    """The p99 of waiting and service, ms, at a utilisation; ``policy`` is one of :data:`POLICIES`."""
+def p99s_ms(latency: Latency, busy: Sequence[float], slots: int, policy: str, *, seed: int = 0) -> list[float]:
+    """The p99 of waiting and service, ms, at each utilisation; ``policy`` is one of :data:`POLICIES`."""
     random = np.random.default_rng(seed)
     services_s = draw_s(latency, (_REQUESTS, _CLUSTERS), random)
-    rate = busy * _REPLICAS * slots / mean_s(latency)
+    rate = _REPLICAS * slots / mean_s(latency)
     arrivals_s = poisson(rate, services_s.shape, random)
     balancing, balancers = POLICIES[policy]
     cluster = Cluster(replicas=_REPLICAS, slots=slots, balancing=balancing, balancers=balancers)
-    outcome = simulate(arrivals_s, services_s, cluster, random)
-    return 1e3 * float(np.quantile(outcome.latency_s[_WARM:], 0.99))
+    # All utilisations side by side, as lanes of one simulation: the same arrivals, slower.
+    slower = np.hstack([arrivals_s / each for each in busy])
+    outcome = simulate(slower, np.tile(services_s, len(busy)), cluster, random)
+    by_busy = np.split(outcome.latency_s[_WARM:], len(busy), axis=1)
+    return [1e3 * float(np.quantile(each, 0.99)) for each in by_busy]
 
 
 def tails_picture(latency: Latency, slots: int) -> Figure:
     """The p99 over utilisation, one line for each balancing policy."""
+    percents = [100 * each for each in BUSY]
     lines = [
-        Line(policy, style_of(number), [(100 * busy, p99_ms(latency, busy, slots, policy)) for busy in BUSY], dots=True)
+        Line(policy, style_of(number), [*zip(percents, p99s_ms(latency, BUSY, slots, policy), strict=True)], dots=True)
         for number, policy in enumerate(POLICIES, 1)
     ]
     most = max(value for line in lines for _, value in line.points)
-    x, y = linear("slots busy, %", 100 * BUSY[-1]), linear("p99 of queue and service, ms", most)
+    x, y = linear("slots busy, %", percents[-1]), linear("p99 of queue and service, ms", most)
     note = (
         f"Computed by simulation: {_CLUSTERS} clusters of {_REPLICAS} replicas, each serving {slots} at once; "
         f"service takes {1e3 * mean_s(latency):.0f} ms in the mean, assumed."

@@ -4,23 +4,28 @@ https://developer.konghq.com/gateway/routing/expressions/: of all routes whose e
 highest priority counts. A comparison with a header that the request lacks does not hold.
 """
 
+import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, TypeAlias
 
 from tests.plugins.render.dialects.answer import Answer, Request
 
 TOKEN = re.compile(r'\s*(&&|\|\||==|!=|~|\^=|=\^|\(|\)|"(?:[^"\\])*"|[a-z_.0-9]+)')
+COMPARISONS: Mapping[str, Callable[[str, str], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "~": lambda value, pattern: re.search(pattern, value) is not None,
+}
+Condition: TypeAlias = Callable[[Request], bool]
 
 
 def answer(documents: Sequence[Mapping[str, Any]], request: Request) -> Answer:
     [document] = documents
     found = []
     for service, route in routes(document):
-        tokens = TOKEN.findall(route["expression"])
-        assert "".join(tokens) == re.sub(r"\s", "", route["expression"]), route["expression"]
-        if "grpcs" in route["protocols"] and disjunction(tokens, request):
-            assert not tokens
+        if "grpcs" in route["protocols"] and condition(route["expression"])(request):
             found.append((route["priority"], service, route))
     if not found:
         return {}
@@ -45,39 +50,38 @@ def routes(document: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Map
         yield {}, route
 
 
-def disjunction(tokens: list[str], request: Request) -> bool:
-    result = conjunction(tokens, request)
+@cache
+def condition(expression: str) -> Condition:
+    tokens = TOKEN.findall(expression)
+    assert "".join(tokens) == re.sub(r"\s", "", expression), expression
+    parsed = disjunction(tokens)
+    assert not tokens
+    return parsed
+
+
+def disjunction(tokens: list[str]) -> Condition:
+    parts = [conjunction(tokens)]
     while tokens and tokens[0] == "||":
         tokens.pop(0)
-        result = conjunction(tokens, request) or result
-    return result
+        parts.append(conjunction(tokens))
+    return lambda request: any(part(request) for part in parts)
 
 
-def conjunction(tokens: list[str], request: Request) -> bool:
-    result = term(tokens, request)
+def conjunction(tokens: list[str]) -> Condition:
+    parts = [term(tokens)]
     while tokens and tokens[0] == "&&":
         tokens.pop(0)
-        result = term(tokens, request) and result
-    return result
+        parts.append(term(tokens))
+    return lambda request: all(part(request) for part in parts)
 
 
-def term(tokens: list[str], request: Request) -> bool:
+def term(tokens: list[str]) -> Condition:
     first = tokens.pop(0)
     if first == "(":
-        result = disjunction(tokens, request)
+        result = disjunction(tokens)
         assert tokens.pop(0) == ")"
         return result
-    operator, literal = tokens.pop(0), tokens.pop(0)[1:-1]
+    holds, literal = COMPARISONS[tokens.pop(0)], tokens.pop(0)[1:-1]
     assert first.startswith("http.headers.")
     name = first.removeprefix("http.headers.").replace("_", "-")
-    if name not in request.headers:
-        return False
-    value = request.headers[name]
-    match operator:
-        case "==":
-            return value == literal
-        case "!=":
-            return value != literal
-        case "~":
-            return re.search(literal, value) is not None
-    raise AssertionError(operator)
+    return lambda request: name in request.headers and holds(request.headers[name], literal)
