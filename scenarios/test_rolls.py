@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.ops.roll.conditions import DEFAULT_CONDITIONS, parse_conditions
+from lab.ops.roll.executor import RollOptions
 from lab.routing.document import read_path
 from models.proto.control.v1 import stub_pb2
 from scenarios.framework.steps import (
@@ -117,6 +119,32 @@ def test_a_roll_without_make_before_break_is_caught(scenario: Scenario, topology
     assert result.outcome == "invalid", result.folder
     with pytest.raises(AssertionError):
         assert_all_answered_rightly(result)
+
+
+@pytest.mark.long
+@pytest.mark.scenario(takes_s=90)
+@pytest.mark.timeout(600)
+def test_a_roll_in_the_steps_of_the_help_reaches_the_new_version(
+    scenario: Scenario, topology: str, routes: Path
+) -> None:
+    """A version that is as good as the old one gets through all steps, by all conditions."""
+    lab = scenario.lab
+    lab.routes.publish(routes)
+    options = RollOptions(
+        model=MODEL,
+        to="v2",
+        steps=(1, 10, 50, 100),
+        hold_s=10.0,
+        conditions=parse_conditions(DEFAULT_CONDITIONS),
+        use_case=None,
+        force=False,
+        probe=load_on(topology, rate=100, users=10_000),
+    )
+    with scenario.step("Roll by 1, 10, 50 and 100 %"):
+        result = lab.roll(options)
+
+    assert result.outcome == "completed", result.reason
+    assert [each.percent for each in result.steps] == [1, 10, 50, 100]
 
 
 @pytest.mark.long

@@ -13,12 +13,13 @@ from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, Topology
 from lab.cli.output import console, print_json, progress_console, say, table
 from lab.errors import InputError
 from lab.lab import Lab
-from lab.ops.roll.conditions import DEFAULT_CONDITIONS, parse_conditions
+from lab.ops.roll.conditions import DEFAULT_CONDITIONS, Judgement, Standing, parse_conditions
 from lab.ops.roll.executor import Outcome, RollOptions, RollProgress, RollResult, StepResult
 from lab.runs import LoadOptions
 
 _FIGURES = ("requests", "old requests", "failed", "p99 ms", "old p99 ms", "misrouted")
 _MARKS = {"met": "[bold red]ABORT[/]", "not met": "[green]OK[/]", "unknown": "[yellow]unknown[/]"}
+_NO_WORSE = "[yellow]no worse[/]"  # over the limit, like what it is compared with
 
 
 def roll(
@@ -100,8 +101,13 @@ def _tell(progress: RollProgress, status: Status) -> None:
 
 
 def _line(step: StepResult) -> str:
-    verdicts = "".join(f"\n         {_MARKS[each.standing]}: {each}" for each in step.judgements)
+    verdicts = "".join(f"\n         {_mark(each)}: {each}" for each in step.judgements)
     return f"{step.percent:3} %  revision {step.revision}, measured share {step.share:.1%} of {step.drawn}{verdicts}"
+
+
+def _mark(judgement: Judgement) -> str:
+    is_no_worse = judgement.standing is Standing.NOT_MET and judgement.found.over
+    return _NO_WORSE if is_no_worse else _MARKS[judgement.standing]
 
 
 def _finish(result: RollResult) -> None:
@@ -111,12 +117,13 @@ def _finish(result: RollResult) -> None:
             step.revision,
             f"{step.share:.1%}",
             step.evidence.new.requests,
-            step.evidence.old.requests,
+            old.requests,
             step.evidence.new.errors,
-            *(f"{each.p99_ms:.2f}" if each.latencies_ms else "" for each in (step.evidence.new, step.evidence.old)),
+            *(f"{each.p99_ms:.2f}" if each.latencies_ms else "" for each in (step.evidence.new, old)),
             "" if step.evidence.misroutes is None else step.evidence.misroutes,
         )
         for step in result.steps
+        for old in [(step.evidence.before or step.evidence).old]
     ]
     if rows:
         headings = ("step", "revision", "measured share", *_FIGURES)

@@ -5,7 +5,16 @@ from random import Random
 import pytest
 
 from lab.errors import InputError
-from lab.ops.roll.conditions import DEFAULT_CONDITIONS, Evidence, Figures, Standing, _tail, enough, parse_conditions
+from lab.ops.roll.conditions import (
+    DEFAULT_CONDITIONS,
+    WINDOW_NS,
+    Evidence,
+    Figures,
+    Standing,
+    _tail,
+    enough,
+    parse_conditions,
+)
 
 
 def judge(text: str, seen: Evidence) -> Standing:
@@ -38,7 +47,8 @@ def test_an_error_rate_of_zero_is_met_by_a_single_error() -> None:
 
 
 def latencies(*values: float) -> Figures:
-    return Figures(len(values), 0, sorted(values))
+    """Answers, one in each window."""
+    return Figures.of(0, [(number * WINDOW_NS, value) for number, value in enumerate(values)])
 
 
 @pytest.mark.parametrize(
@@ -47,7 +57,8 @@ def latencies(*values: float) -> Figures:
         (latencies(*[1.0] * 100), latencies(*[1.0] * 100), Standing.UNKNOWN),
         (latencies(*[1.0] * 300), latencies(*[1.0] * 300), Standing.NOT_MET),
         (latencies(*[2.0] * 100), latencies(*[1.0] * 100), Standing.MET),
-        (latencies(*[2.0] * 5), latencies(*[1.0] * 100), Standing.MET),
+        (latencies(*[2.0] * 10), latencies(*[1.0] * 100), Standing.MET),
+        (latencies(*[2.0] * 5), latencies(*[1.0] * 100), Standing.UNKNOWN),  # five windows may well be chance
         (latencies(*[1.0] * 5), latencies(*[1.0] * 100), Standing.UNKNOWN),
         (latencies(*[1.0] * 29, 9.0), latencies(*[1.0] * 100), Standing.UNKNOWN),
         (latencies(*[1.0] * 299, 9.0), latencies(*[1.0] * 100), Standing.NOT_MET),
@@ -113,11 +124,16 @@ def test_other_conditions_are_refused(text: str) -> None:
 WINDOWS, EACH = 100, 20
 
 
-def by_window(late_in: dict[int, int]) -> Figures:
-    """Twenty answers a window, each of 10 ms but for some late ones; ``late_in`` has their number by window."""
-    late = sum(late_in.values())
-    values = [10.0] * (WINDOWS * EACH - late) + [100.0] * late
-    return Figures(len(values), 0, values, {each: 100.0 if each in late_in else 10.0 for each in range(WINDOWS)})
+def by_window(late_in: dict[int, int], *, each: int = EACH) -> Figures:
+    """Some answers a window, each of 10 ms but for some late ones; ``late_in`` has their number by window."""
+    return Figures.of(
+        0,
+        [
+            (window * WINDOW_NS + number, 100.0 if number < late_in.get(window, 0) else 10.0)
+            for window in range(WINDOWS)
+            for number in range(each)
+        ],
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,10 +150,54 @@ def test_bursts_of_a_busy_machine_do_not_abort(late_in: dict[int, int], standing
 
 
 def test_bursts_are_undecided_until_more_requests_were_seen() -> None:
-    few = Figures(300, 0, [10.0] * 280 + [100.0] * 20, {0: 10.0, 1: 100.0})
-    old = Figures(300, 0, [10.0] * 300, {0: 10.0, 1: 10.0})
+    few = Figures(300, 0, [10.0] * 280 + [100.0] * 20, {0: [10.0], 1: [100.0]})
+    old = Figures(300, 0, [10.0] * 300, {0: [10.0], 1: [10.0]})
 
     assert judge("p99>1.5x", Evidence(new=few, old=old)) is Standing.UNKNOWN
+
+
+def test_a_control_with_fewer_requests_is_late_in_as_many_windows() -> None:
+    busy = dict.fromkeys(range(0, WINDOWS, 2), 1)  # one of the first answers, in every other window
+    calm = Evidence(old=by_window({}), other=by_window({}, each=5))
+    evidence = Evidence(new=by_window(busy), other=by_window(busy, each=5), before=calm)
+
+    assert judge("p99>1.5x", evidence) is Standing.NOT_MET
+
+
+REQUESTS, A_CONTROL, SECONDS = 150, 50, 10
+
+
+def step(random: Random, *, times: float = 1.0, busy: float = 1.0, before: Evidence | None = None) -> Evidence:
+    """Ten seconds of a log-normal model, on a machine that at times holds all up; as busy as in the mean, or more."""
+    bursts = [(random.uniform(0, SECONDS), random.expovariate(1 / 0.03 / busy)) for _ in range(int(3 * busy))]
+
+    def served(rate: int, times: float) -> Figures:
+        answered = []
+        for _ in range(rate * SECONDS):
+            due = random.uniform(0, SECONDS)
+            held = sum(max(0.0, at + lasts - due) for at, lasts in bursts if at <= due)
+            ms = times * random.lognormvariate(1.0, 0.4) * busy**0.5 + 1e3 * held
+            answered.append((int(due * 1e9), ms))
+        return Figures.of(0, answered)
+
+    new = served(REQUESTS if before else REQUESTS // 2, times)
+    old = served(0 if before else REQUESTS // 2, 1.0)
+    return Evidence(new, old, served(A_CONTROL, 1.0), before)
+
+
+def test_the_same_version_is_no_slower_at_100_percent_and_one_of_twice_the_time_is_found() -> None:
+    random = Random(9)  # noqa: S311 (not security-relevant)
+
+    def aborts(steps: int, times: float, *busy: float) -> int:
+        """Of so many last steps; the machine is as busy at the step before as the first of ``busy``, then as any."""
+        return sum(
+            judge("p99>1.5x", step(random, times=times, busy=random.choice(busy), before=step(random, busy=busy[0])))
+            is Standing.MET
+            for _ in range(steps)
+        )
+
+    assert aborts(60, 1.0, 1.0, 0.5, 4.0) <= 1
+    assert aborts(20, 2.0, 0.3) >= 19
 
 
 @pytest.mark.parametrize(
@@ -164,4 +224,4 @@ def test_a_rate_above_the_limit_is_set_against_the_old_version(old_errors: int, 
     [condition] = parse_conditions("error-rate>1%")
     evidence = Evidence(new=Figures(1_200, 360), old=Figures(1_200, old_errors), late=True)
 
-    assert condition.judge(evidence).because == f"error rate of the new version 30 % > 1 %, {against}"
+    assert condition.judge(evidence).found.because == f"error rate of the new version 30 % > 1 %, {against}"

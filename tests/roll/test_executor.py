@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from lab.ops.roll import executor
-from lab.ops.roll.conditions import PATIENCE, Evidence, Figures, enough, parse_conditions
+from lab.ops.roll.conditions import PATIENCE, WINDOW_NS, Evidence, Figures, Standing, enough, parse_conditions
 from lab.ops.roll.executor import Outcome, RollOptions, RollResult, execute
 from lab.runs import LoadOptions
 from tests.roll.test_figures import DOCUMENT
@@ -74,31 +74,38 @@ def test_a_version_without_any_request_is_not_waited_for_forever(monkeypatch: py
     assert sum(seconds) >= PATIENCE
 
 
-FAST, SLOW = Figures(1_200, 0, [10.0] * 1_200), Figures(1_200, 0, [100.0] * 1_200)
-BOTH_FAST = Evidence(new=FAST, old=FAST)
+def answers(first: int, ms: float) -> Figures:
+    """Twelve hundred answers in sixty windows, from a window on."""
+    return Figures.of(0, [((first * 6 + number) * WINDOW_NS // 20, ms) for number in range(1_200)])
+
+
+FAST, SLOW = answers(0, 10.0), answers(0, 100.0)
+BEFORE = Evidence(new=FAST, old=FAST, other=FAST)
 
 
 @pytest.mark.parametrize(
-    ("late", "outcome"), [(False, Outcome.ABORTED), (True, Outcome.COMPLETED)], ids=["in time", "driver late"]
+    ("other", "outcome", "warned"),
+    [
+        (FAST, Outcome.ABORTED, False),
+        (SLOW, Outcome.COMPLETED, False),
+        (Figures(), Outcome.COMPLETED, True),
+    ],
+    ids=["other use cases are fast", "other use cases are slow, too", "no other use case"],
 )
-def test_at_100_percent_a_busy_machine_is_no_slow_version(
-    monkeypatch: pytest.MonkeyPatch, *, late: bool, outcome: Outcome
+def test_at_100_percent_the_new_version_is_compared_with_other_use_cases(
+    monkeypatch: pytest.MonkeyPatch, other: Figures, outcome: Outcome, *, warned: bool
 ) -> None:
-    result, seconds = rolled(monkeypatch, BOTH_FAST, at_100=Evidence(new=SLOW, late=late), conditions="p99>1.5x")
+    at_100 = Evidence(new=SLOW, other=other)
+    result, seconds = rolled(monkeypatch, BEFORE, at_100=at_100, conditions="p99>1.5x")
 
     assert result.outcome is outcome, result.reason
-    assert not late or sum(seconds) >= PATIENCE  # it has waited for a quiet moment
+    last = result.steps[-1].judgements[0]
+    assert warned == (last.standing is Standing.UNKNOWN), last
+    assert not warned or len(seconds) == len(result.steps)  # one probe each: more would show nothing new
 
 
-def test_late_probes_have_counts_but_no_latencies() -> None:
-    late = Evidence(new=SLOW, old=SLOW, late=True).timely()
-
-    assert (late.new.requests, late.new.latencies_ms) == (1_200, ())
-    assert Evidence(new=FAST).with_more(late).new.p99_ms == 10.0
-
-
-def test_what_no_step_has_judged_stays_undecided_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    busy = Evidence(new=SLOW, late=True)
-    result, _ = rolled(monkeypatch, busy, conditions="p99>1.5x")
+def test_with_nothing_to_compare_a_step_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, seconds = rolled(monkeypatch, Evidence(new=SLOW), conditions="p99>1.5x")
 
     assert result.reason.startswith("at 50 %: undecided: p99>1.5x (the old version answered only 0 requests")
+    assert len(seconds) == 1

@@ -42,7 +42,8 @@ def record(number: int, **changes: Any) -> Record:
 
 
 def test_every_request_counts_for_the_version_that_the_rules_sent_it_to() -> None:
-    new, old = figures([record(number) for number in range(1_000)], *at(50))
+    seen = figures([record(number) for number in range(1_000)], *at(50))
+    new, old = seen.new, seen.old
 
     assert new.requests + old.requests == 1_000
     assert abs(new.requests - 500) <= 5 * 250**0.5
@@ -58,19 +59,25 @@ def test_failures_and_answers_by_somebody_else_are_errors_of_the_version_chosen(
         record(4, status=UNSENT, source=""),
     ]
 
-    new, old = figures(spoiled, *at(100))
+    seen = figures(spoiled, *at(100))
 
-    assert (new.requests, new.errors, old.requests) == (4, 3, 0)
-    assert list(new.latencies_ms) == [4.0]
+    assert (seen.new.requests, seen.new.errors, seen.old.requests) == (4, 3, 0)
+    assert list(seen.new.latencies_ms) == [4.0]
 
 
 def test_before_the_first_step_all_is_the_old_version() -> None:
-    new, old = figures([record(number, segment="kids") for number in range(10)], *at(0))
+    seen = figures([record(number, segment="kids") for number in range(10)], *at(0))
 
-    assert (new.requests, old.requests, old.p99_ms) == (0, 10, 10.0)
+    assert (seen.new.requests, seen.old.requests, seen.old.p99_ms) == (0, 10, 10.0)
 
 
 def test_what_the_roll_leaves_alone_says_nothing_of_it() -> None:
-    new, old = figures([record(number, device="tv") for number in range(10)], *at(50))
+    seen = figures([record(number, device="tv") for number in range(10)], *at(50))
 
-    assert (new.requests, old.requests) == (0, 0)
+    assert (seen.new.requests, seen.old.requests, seen.other.requests) == (0, 0, 0)
+
+
+def test_another_use_case_is_what_the_new_version_is_compared_with() -> None:
+    seen = figures([record(number, use_case="Search") for number in range(10)], *at(100))
+
+    assert (seen.new.requests, seen.other.requests, seen.other.p99_ms) == (0, 10, 10.0)

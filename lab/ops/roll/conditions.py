@@ -5,19 +5,23 @@ cases (exact binomial tail). It is not met if :func:`enough` requests were seen 
 Otherwise it is unknown. With enough requests, a version whose true share is five times the limit meets the condition
 in nine of ten cases (the test's power).
 
-A busy machine makes requests of both versions late, in bursts, or fail. So a latency condition is met only if, in
-addition, the new version was late in more of the windows of 0.2 s than the old one (sign test, one of a hundred cases
-again); and while the driver is late, an error rate only if the new version failed more often than the old one.
+A busy machine makes all requests late, in bursts, or fail. So a latency condition is met only if, in addition, the new
+version was late in more of the windows of 0.2 s than the *control*, with equally many requests of both in each window
+(sign test, one of a thousand cases); and while the driver is late, an error rate only if the new version failed more
+often than the control. The control is the old version; at 100 %, where that gets no requests, another use case by the
+same path, and what is late for each is found by the step before.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cache
+from itertools import chain
+from typing import Any
 
 from lab.errors import InputError
 
@@ -25,6 +29,7 @@ DEFAULT_CONDITIONS = "error-rate>1%,p99>1.5x,misroutes>0"
 
 _LEAST = 20
 _SIGNIFICANT = 0.01
+_SIGNIFICANT_WINDOWS = 0.001
 _POWER = 0.9
 _TIMES_WORSE = 5
 _P99_SHARE = 0.01
@@ -44,40 +49,47 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Counts and latencies of the requests that the rules sent to one version.
+    """Counts and latencies of requests: of those that the rules sent to one version, or of a control.
 
     Attributes:
         requests: number of requests.
-        errors: number of those that it did not answer.
-        latencies_ms: of those that it answered, sorted, in ms.
-        slowest_ms: the longest of them in each window of :data:`WINDOW_NS` in which any was due, by window.
+        errors: number of those that were not answered by it.
+        latencies_ms: of those that were, sorted, in ms.
+        by_window_ms: the same in the order in which they were due, by window of :data:`WINDOW_NS`.
     """
 
     requests: int = 0
     errors: int = 0
     latencies_ms: Sequence[float] = field(default=(), repr=False)
-    slowest_ms: Mapping[int, float] = field(default_factory=dict, repr=False)
+    by_window_ms: Mapping[int, Sequence[float]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, errors: int, answered_ms: Iterable[tuple[int, float]]) -> Figures:
+        """Figures of answers, each with the time at which it was due, ns, and its latency, ms."""
+        windows: dict[int, list[float]] = {}
+        for due_ns, ms in sorted(answered_ms):
+            windows.setdefault(due_ns // WINDOW_NS, []).append(ms)
+        latencies_ms = sorted(chain.from_iterable(windows.values()))
+        return cls(len(latencies_ms) + errors, errors, latencies_ms, windows)
 
     @property
     def p99_ms(self) -> float:
         """99th percentile by nearest rank, ms; 0 if it answered none."""
         return self.latencies_ms[-(-len(self.latencies_ms) * 99 // 100) - 1] if self.latencies_ms else 0.0
 
+    @property
+    def error_rate(self) -> float:
+        """Share of requests that failed, 0 to 1; 0 without requests."""
+        return self.errors / self.requests if self.requests else 0.0
+
     def with_more(self, other: Figures) -> Figures:
-        """The sum of both."""
+        """The sum of both, which were at different times."""
         return Figures(
             self.requests + other.requests,
             self.errors + other.errors,
             sorted([*self.latencies_ms, *other.latencies_ms]),
-            {
-                window: max(self.slowest_ms.get(window, 0.0), other.slowest_ms.get(window, 0.0))
-                for window in self.slowest_ms.keys() | other.slowest_ms.keys()
-            },
+            {**self.by_window_ms, **other.by_window_ms},
         )
-
-    def counts(self) -> Figures:
-        """The figures without latencies."""
-        return Figures(self.requests, self.errors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +98,26 @@ class Evidence:
 
     Attributes:
         new: figures of the new version.
-        old: figures of the old versions; at 100 % those of the previous step.
+        old: figures of the old versions.
+        other: figures of another use case by the same path, which the rollout does not change.
+        before: at 100 %, where the old version gets no requests: the step before.
         misroutes: number of answers that no rule allowed; None if that is unknown.
         judged: number of requests whose answers were judged for that.
-        late: whether the driver was late, as on a busy machine: latencies of two times cannot be compared then.
+        late: whether the driver was late, as on a busy machine.
     """
 
     new: Figures = Figures()
     old: Figures = Figures()
+    other: Figures = Figures()
+    before: Evidence | None = None
     misroutes: int | None = 0
     judged: int = 0
     late: bool = False
+
+    @property
+    def control(self) -> Figures:
+        """What the new version is compared with at the same time."""
+        return self.other if self.before else self.old
 
     def with_more(self, other: Evidence) -> Evidence:
         """The sum of both."""
@@ -104,36 +125,62 @@ class Evidence:
         return Evidence(
             self.new.with_more(other.new),
             self.old.with_more(other.old),
+            self.other.with_more(other.other),
+            self.before,
             None if unknown else (self.misroutes or 0) + (other.misroutes or 0),
             self.judged + other.judged,
             self.late or other.late,
         )
 
-    def timely(self) -> Evidence:
-        """The evidence without latencies, if the driver was late."""
-        return replace(self, new=self.new.counts(), old=self.old.counts()) if self.late else self
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a condition measured.
+
+    Attributes:
+        because: the figures, in words.
+        requests: number of requests that it was judged by.
+        over: whether the new version is over the limit, though perhaps no worse than the control.
+        settled: whether more requests like these cannot change the standing.
+    """
+
+    standing: Standing
+    because: str
+    requests: int
+    over: bool = False
+    settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The result of judging one condition, and the figures behind it.
+    """The result of judging one condition.
 
     Attributes:
-        requests: number of requests that it was judged by.
         power: probability, 0 to 1, that this many requests reveal a version of the share ``bad``.
         bad: five times the limit, as a share of requests, 1 % at least.
+        compares: whether the condition is one between versions.
     """
 
     condition: str
-    standing: Standing
-    because: str
-    requests: int
+    found: Finding
     power: float
     bad: float
+    compares: bool
+
+    @property
+    def standing(self) -> Standing:
+        """Of the condition."""
+        return self.found.standing
 
     def __str__(self) -> str:
         """In words, e.g. ``error rate of the new version 0 % ≤ 1 %; n = 1,012, power 100 % against 5 %``."""
-        return f"{self.because}; n = {self.requests:,}, power {percent(self.power)} against {percent(self.bad)}"
+        found = self.found
+        return f"{found.because}; n = {found.requests:,}, power {percent(self.power)} against {percent(self.bad)}"
+
+    def to_document(self) -> dict[str, Any]:
+        """As ``lab roll --json`` prints it."""
+        found = asdict(self.found)
+        return {"condition": self.condition, **found, "power": self.power, "bad": self.bad}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +191,19 @@ class Condition:
         text: as it was written, e.g. ``error-rate>1%``.
         limit: the number in it.
         share: the limit as a share of requests, 0 to 1.
-        measure: judges a step's evidence by limit and share: the standing, the figures behind it, and the number of
-            requests.
+        measure: judges a step's evidence by limit and share.
     """
 
     text: str
     limit: float
     share: float
-    measure: Callable[[Evidence, float, float], tuple[Standing, str, int]]
+    measure: Callable[[Evidence, float, float], Finding]
 
     def judge(self, evidence: Evidence) -> Judgement:
         """Judges the evidence of a step."""
-        standing, because, requests = self.measure(evidence, self.limit, self.share)
-        return Judgement(self.text, standing, because, requests, _power(requests, self.share), _bad(self.share))
+        found = self.measure(evidence, self.limit, self.share)
+        power, bad = _power(found.requests, self.share), _bad(self.share)
+        return Judgement(self.text, found, power, bad, self.measure is _p99_ratio)
 
 
 def percent(share: float) -> str:
@@ -164,29 +211,28 @@ def percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share < _ROUNDED_UP else f"{100 * share:.0f} %"
 
 
-def _error_rate(evidence: Evidence, limit: float, share: float) -> tuple[Standing, str, int]:
+def _error_rate(evidence: Evidence, limit: float, share: float) -> Finding:
     """``error-rate>1%``: the new version fails more than this share of its requests."""
-    new, old = evidence.new, evidence.old
-    failed = new.errors / new.requests if new.requests else 0.0
-    because = f"error rate of the new version {percent(failed)} {'>' if failed > share else '≤'} {limit:g} %"
+    new, control = evidence.new, evidence.control
+    over = new.error_rate > share
+    because = f"error rate of the new version {percent(new.error_rate)} {'>' if over else '≤'} {limit:g} %"
     standing = _standing(new.errors, new.requests, share)
-    if failed > share and evidence.late and old.requests:
-        no_worse = (
-            _tail(new.errors, new.errors + old.errors, new.requests / (new.requests + old.requests)) >= _SIGNIFICANT
-        )
-        because += f", {'not clearly worse than' if no_worse else 'worse than'} the old version's "
-        because += percent(old.errors / old.requests)
+    if over and evidence.late and control.requests:
+        every = new.requests + control.requests
+        no_worse = _tail(new.errors, new.errors + control.errors, new.requests / every) >= _SIGNIFICANT
+        because += f", {'not clearly worse than' if no_worse else 'worse than'} {_control_of(evidence)}'s "
+        because += percent(control.error_rate)
         if no_worse:
-            standing = _as_bad_as_the_old(new.requests, share)
-    return standing, because, new.requests
+            standing = _as_bad_as_the_control(new.requests, share)
+    return Finding(standing, because, new.requests, over, settled=standing is not Standing.UNKNOWN)
 
 
-def _p99_ratio(evidence: Evidence, times: float, share: float) -> tuple[Standing, str, int]:
+def _p99_ratio(evidence: Evidence, times: float, share: float) -> Finding:
     """``p99>1.5x``: more than 1 % of answers take longer than 1.5 times the old version's p99."""
-    new, old = evidence.new, evidence.old
+    new, old = evidence.new, (evidence.before or evidence).old
     answered = len(new.latencies_ms)
-    if len(old.latencies_ms) < _LEAST:
-        return Standing.UNKNOWN, f"the old version answered only {len(old.latencies_ms)} requests", answered
+    if missing := _nothing_to_compare(evidence, share):
+        return Finding(Standing.UNKNOWN, missing[0], answered, settled=missing[1])
     late = sum(each > times * old.p99_ms for each in new.latencies_ms)
     over = late / answered if answered else 0.0
     because = (
@@ -194,26 +240,59 @@ def _p99_ratio(evidence: Evidence, times: float, share: float) -> tuple[Standing
         f"{'>' if over > share else '≤'} {percent(share)} took longer than {times:g} times that"
     )
     standing = _standing(late, answered, share)
-    if over <= share:
-        return standing, because, answered
-    windows = new.slowest_ms.keys() & old.slowest_ms.keys()
-    if windows:  # both versions got requests at the same time
-        limit_ms = times * old.p99_ms
-        only_new = sum(old.slowest_ms[each] <= limit_ms < new.slowest_ms[each] for each in windows)
-        only_old = sum(new.slowest_ms[each] <= limit_ms < old.slowest_ms[each] for each in windows)
-        because += f"; in {only_new} of {len(windows)} windows only the new version did, in {only_old} only the old one"
-        if _tail(only_new, only_new + only_old, 0.5) >= _SIGNIFICANT:
-            standing = _as_bad_as_the_old(answered, share)
-    return standing, because, answered
+    if over > share:
+        limits_ms = times * old.p99_ms, times * (evidence.before.other if evidence.before else old).p99_ms
+        windows, only_new, only_control = _late_windows(new, evidence.control, limits_ms)
+        because += f"; in {only_new} of {windows} windows only the new version did, in {only_control} only "
+        because += f"{_control_of(evidence)} (n = {len(evidence.control.latencies_ms):,})"
+        if _tail(only_new, only_new + only_control, 0.5) >= _SIGNIFICANT_WINDOWS:
+            standing = _as_bad_as_the_control(answered, share)
+    return Finding(standing, because, answered, over > share, settled=standing is not Standing.UNKNOWN)
 
 
-def _misroutes(evidence: Evidence, most: float, _share: float) -> tuple[Standing, str, int]:
+def _control_of(evidence: Evidence) -> str:
+    return "other use cases" if evidence.before else "the old version"
+
+
+def _nothing_to_compare(evidence: Evidence, share: float) -> tuple[str, bool] | None:
+    """Why latencies cannot be compared yet, and whether more requests will not help; None if they can be."""
+    before = evidence.before
+    old = (before or evidence).old
+    if len(old.latencies_ms) < _LEAST:
+        return f"the old version answered only {len(old.latencies_ms)} requests", bool(before) or not old.requests
+    if before:
+        if not evidence.other.requests:
+            return "no other use case to compare with gets requests at the same time", True
+        least = min(len(evidence.other.latencies_ms), len(before.other.latencies_ms))
+        if least < enough(share):
+            settled = len(before.other.latencies_ms) == least
+            return f"other use cases, to compare with, had only {least} answers of {enough(share)}", settled
+    return None
+
+
+def _late_windows(new: Figures, control: Figures, limits_ms: tuple[float, float]) -> tuple[int, int, int]:
+    """How many windows have answers of both; in how many only the new version was late, and only the control.
+
+    In each window equally many answers of both count, the first ones: more would more often have a late one.
+    """
+    windows = new.by_window_ms.keys() & control.by_window_ms.keys()
+    only_new = only_control = 0
+    for window in windows:
+        pairs = list(zip(new.by_window_ms[window], control.by_window_ms[window], strict=False))
+        is_late = [max(values) > limit for values, limit in zip(zip(*pairs, strict=True), limits_ms, strict=True)]
+        only_new += is_late == [True, False]
+        only_control += is_late == [False, True]
+    return len(windows), only_new, only_control
+
+
+def _misroutes(evidence: Evidence, most: float, _share: float) -> Finding:
     """``misroutes>0``: answers that no rule in force allowed."""
     found = evidence.misroutes
     if found is None:
-        return Standing.UNKNOWN, "the routing checker could not judge every answer", evidence.judged
+        because = "the routing checker could not judge every answer"
+        return Finding(Standing.UNKNOWN, because, evidence.judged, settled=False)
     standing, sign = (Standing.MET, ">") if found > most else (Standing.NOT_MET, "≤")
-    return standing, f"{found} misrouted {sign} {most:g}", evidence.judged
+    return Finding(standing, f"{found} misrouted {sign} {most:g}", evidence.judged, found > most)
 
 
 _FORMS = (
@@ -251,8 +330,8 @@ def _standing(bad: int, total: int, limit: float) -> Standing:
     return Standing.UNKNOWN
 
 
-def _as_bad_as_the_old(total: int, limit: float) -> Standing:
-    """Both versions have a share over the limit, as on a busy machine: more requests may tell them apart."""
+def _as_bad_as_the_control(total: int, limit: float) -> Standing:
+    """Both have a share over the limit, as on a busy machine: more requests may tell them apart."""
     return Standing.NOT_MET if total >= PATIENCE * enough(limit) else Standing.UNKNOWN
 
 

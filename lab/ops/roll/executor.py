@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -132,9 +132,10 @@ class RollResult:
                     "share": step.share,
                     "drawn": step.drawn,
                     "new": _figures(step.evidence.new),
-                    "old": _figures(step.evidence.old),
+                    "old": _figures((step.evidence.before or step.evidence).old),
+                    "other": _figures(step.evidence.other),
                     "misroutes": step.evidence.misroutes,
-                    "verdicts": [asdict(each) for each in step.judgements],
+                    "verdicts": [each.to_document() for each in step.judgements],
                     "runs": list(step.runs),
                 }
                 for step in self.steps
@@ -167,7 +168,7 @@ def execute(
     document = before.document or {}
     plan = plan_roll(document, model=options.model, to=options.to, steps=options.steps, use_case=options.use_case)
     _check_is_served(document, plan, {each.cluster for each in admin.status().replicas})
-    probe = probe_load(options.probe, plan, callers)
+    probe = probe_load(options.probe, document, plan, callers)
     roll = _Roll(options, plan, document, before.revision, admin, author, probe, load, interrupts, progress)
     return roll.run()
 
@@ -187,8 +188,7 @@ class _Roll:
     interrupts: InterruptHandler
     progress: Callable[[RollProgress], None]
     steps: list[StepResult] = field(default_factory=list)
-    _old: Evidence = field(default_factory=Evidence)
-    _held: set[str] = field(default_factory=set)
+    _before: Evidence = field(default_factory=Evidence)
     _runs: int = 0
 
     def run(self) -> RollResult:
@@ -196,7 +196,7 @@ class _Roll:
         try:
             if self.plan.steps[0] == ALL:
                 # At 100 % no old version is left to compare with.
-                self._old = self._probe_once(0, min(PROBE_S, self.options.hold_s))[0].timely()
+                self._before = self._probe_once(0, min(PROBE_S, self.options.hold_s))[0]
             for percent in self.plan.steps:
                 self._step(percent)
         except StaleRevisionError as error:
@@ -221,21 +221,17 @@ class _Roll:
                 progress=lambda published: self._warn(percent, published),
             )
         self.steps.append(StepResult(percent=percent, revision=self.revision))
-        evidence, judgements = self._hold(percent)
-        late = percent == ALL and (evidence.late or self._old.late)
-        self._old = evidence
+        judgements = self._hold(percent)
+        self._before = self.steps[-1].evidence
         self.progress(RollProgress(percent=percent, doing="judged", result=self.steps[-1]))
-        met = [each for each in judgements if each.standing is Standing.MET]
-        unknown = [each for each in judgements if each.standing is Standing.UNKNOWN]
-        if late and (held := [each for each in unknown if each.condition in self._held]):
-            unknown = [each for each in unknown if each not in held]
-            warning = (
-                f"{_listed(held)}: not judged at {ALL} %: this machine is busy, and the old version gets no requests"
-            )
-            self.progress(RollProgress(percent=percent, doing="judged", warning=warning))
-        self._held |= {each.condition for each in judgements if each.standing is Standing.NOT_MET}
-        if met:
+        if met := [each for each in judgements if each.standing is Standing.MET]:
             raise _Abort(f"at {percent} %: {_listed(met)}")
+        unknown = [each for each in judgements if each.standing is Standing.UNKNOWN]
+        if percent == ALL and (not_compared := [each for each in unknown if each.compares]):
+            # Without an old version beside the new one, that the two differ is no reason to go back.
+            unknown = [each for each in unknown if not each.compares]
+            warning = f"not judged at {ALL} %: {_listed(not_compared)}"
+            self.progress(RollProgress(percent=percent, doing="judged", warning=warning))
         if unknown and not self.options.force:
             raise _Abort(f"at {percent} %: undecided: {_listed(unknown)}; give a wider limit, or --force")
 
@@ -244,42 +240,40 @@ class _Roll:
             warning = f"{each.role} {each.node} is left behind: {each.error}"
             self.progress(RollProgress(percent=percent, doing="publishing", warning=warning))
 
-    def _hold(self, percent: int) -> tuple[Evidence, list[Judgement]]:
-        """Observes a step for one hold at least, until no condition is unknown or more requests would not help.
-
-        Returns the evidence, its latencies only of those probes that were in time, and the judgements.
-        """
-        evidence, timely, hold_s = Evidence(), Evidence(), self.options.hold_s
-        needed = max((enough(each.share) for each in self.options.conditions), default=0)
+    def _hold(self, percent: int) -> tuple[Judgement, ...]:
+        """Observes a step for one hold at least, until no condition is unknown or more requests would not help."""
+        hold_s, conditions = self.options.hold_s, self.options.conditions
+        evidence = Evidence(before=self._before if percent == ALL else None)
+        judgements: tuple[Judgement, ...] = ()
+        needed = max((enough(each.share) for each in conditions), default=0)
         observed_s, drawn_new, drawn_old = 0.0, 0, 0
         while True:
             seen = evidence.new.requests
             # Half of the probe's requests are for the new version, if nothing is known yet.
             missing_s = max(0, needed - seen) / (seen / observed_s if seen else self.probe.rate / 2)
-            if seen >= needed and any(each.standing is Standing.UNKNOWN for each in self.steps[-1].judgements):
+            doing = f"{seen} of {needed} requests to the new version"
+            if seen >= needed and (open_ := [each.condition for each in judgements if not each.found.settled]):
                 missing_s = PROBE_S  # undecided by enough requests: each probe costs some seconds besides its load
+                doing = f"{seen} requests to the new version, and {', '.join(open_)} is undecided"
             duration_s = min(PROBE_S, max(hold_s - observed_s, missing_s, _LEAST_S))
             busy = "; the machine is busy" if evidence.late else ""
-            doing = f"{seen} of {needed} requests to the new version{busy}"
-            more, (new, old) = self._probe_once(percent, duration_s, doing)
+            more, (new, old) = self._probe_once(percent, duration_s, doing + busy)
             observed_s, drawn_new, drawn_old = observed_s + duration_s, drawn_new + new, drawn_old + old
-            evidence, timely = evidence.with_more(more), timely.with_more(more.timely())
-            # At 100 % the old version gets no traffic: compare with the previous step, if both were in time.
-            compared = evidence if percent != ALL else replace(timely, old=self._old.old)
-            judgements = [condition.judge(compared) for condition in self.options.conditions]
+            evidence = evidence.with_more(more)
+            judgements = tuple(condition.judge(evidence) for condition in conditions)
             self.steps[-1] = replace(
                 self.steps[-1],
-                evidence=compared,
+                evidence=evidence,
                 share=drawn_new / (drawn_new + drawn_old) if drawn_new else 0.0,
                 drawn=drawn_new + drawn_old,
-                judgements=tuple(judgements),
+                judgements=judgements,
             )
-            standings = {each.standing for each in judgements}
-            if Standing.MET in standings or (observed_s >= hold_s and Standing.UNKNOWN not in standings):
-                return timely, judgements
+            is_met = any(each.standing is Standing.MET for each in judgements)
+            if is_met or (observed_s >= hold_s and all(each.found.settled for each in judgements)):
+                return judgements
             in_vain = not evidence.new.requests or evidence.new.requests >= PATIENCE * needed
             if in_vain and observed_s >= PATIENCE * hold_s:
-                return timely, judgements
+                return judgements
 
     def _probe_once(self, percent: int, duration_s: float, doing: str = "") -> tuple[Evidence, tuple[int, int]]:
         """Drives load once, as many requests for the new version as for the old.
@@ -299,14 +293,15 @@ class _Roll:
         if self.steps:
             self.steps[-1] = replace(self.steps[-1], runs=(*self.steps[-1].runs, str(result.folder)))
         records = list(read_parquet(result.folder / "history.parquet"))
-        new, old = figures(records, router, self.plan)
-        of_new, of_old = figures(filter(is_drawn, records), router, self.plan)
+        seen = figures(records, router, self.plan)
+        drawn = figures(filter(is_drawn, records), router, self.plan)
         routing = next(each for each in result.verdicts if each.checker == "routing")
         misroutes = None if routing.outcome == "unknown" else result.misrouted
         late = any(each.checker == "driver" and each.outcome != "valid" for each in result.verdicts)
-        if late and new.errors + old.errors:  # the load may be too much for a busy machine
+        if late and seen.new.errors + seen.old.errors:  # the load may be too much for a busy machine
             self.probe = replace(self.probe, rate=max(_LEAST_RATE, self.probe.rate / 2))
-        return Evidence(new, old, misroutes, len(records), late), (of_new.requests, of_old.requests)
+        evidence = replace(seen, misroutes=misroutes, judged=len(records), late=late)
+        return evidence, (drawn.new.requests, drawn.old.requests)
 
     def _document_at(self, percent: int) -> dict[str, Any]:
         return {**self.document, "use_cases": {**self.document["use_cases"], **self.plan.use_cases(percent)}}

@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
 from lab.history import UNSENT, Record
 from lab.load.plan import EdgeCase
-from lab.ops.roll.conditions import WINDOW_NS, Figures
+from lab.ops.roll.conditions import Evidence, Figures
 from lab.routing.keys import routing_key
 from lab.routing.schema import CONTEXT_FIELDS
 
@@ -31,8 +31,14 @@ _CASES = 100
 _MOST_TRIES = 20_000
 
 
-def probe_load(probe: LoadOptions, plan: RollPlan, callers: Collection[str]) -> LoadOptions:
-    """The load to drive: as the named caller, else as the one that may call most of the changed use cases."""
+def probe_load(
+    probe: LoadOptions, document: Mapping[str, Any], plan: RollPlan, callers: Collection[str]
+) -> LoadOptions:
+    """The load to drive: as the named caller, else as the one that may call most of the changed use cases.
+
+    Requests of one other use case go along, if the caller may call one: what happens to it at the same time is not the
+    new version's doing. Its default is not on the new version's cluster.
+    """
     asks = {caller: [name for name, each in plan.before.items() if caller in each["callers"]] for caller in callers}
     caller = probe.caller or max(asks, key=lambda each: len(asks[each]), default="")
     if not asks.get(caller):
@@ -40,7 +46,23 @@ def probe_load(probe: LoadOptions, plan: RollPlan, callers: Collection[str]) -> 
             f"--caller: {caller or 'no caller of this lab'} may call none of the use cases that are rolled "
             f"({', '.join(plan.before)}), so there would be no evidence"
         )
-    return replace(probe, caller=caller, use_cases=tuple(asks[caller]))
+    rolled = tuple(asks[caller])
+    # As many drawn requests as all use cases that are rolled: a quarter of all, as the other half is chosen.
+    return replace(probe, caller=caller, use_cases=(*rolled, *_others(document, plan, caller)[:1] * len(rolled)))
+
+
+def _others(document: Mapping[str, Any], plan: RollPlan, caller: str) -> list[str]:
+    """Use cases that the caller may call and the rollout does not touch; the furthest apart and most alike first."""
+    models, versions = document["models"], document["models"][plan.model]["versions"]
+    rolled = {each["cluster"] for each in versions.values()}
+    apis = {each["api"] for each in plan.before.values()}
+    found = {}
+    for name, each in document["use_cases"].items():
+        model, _, version = each["default"].partition("@")
+        cluster = models[model]["versions"][version]["cluster"]
+        if caller in each["callers"] and name not in plan.before and cluster != versions[plan.to]["cluster"]:
+            found[name] = (cluster in rolled, each["api"] not in apis)
+    return sorted(found, key=found.__getitem__)
 
 
 def balanced(probe: LoadOptions, router: Router, plan: RollPlan) -> LoadOptions:
@@ -87,30 +109,27 @@ def _is_new(use_case: str, context: Mapping[str, str], router: Router, plan: Rol
     return versions.get(choice.routing_key)
 
 
-def figures(records: Iterable[Record], router: Router, plan: RollPlan) -> tuple[Figures, Figures]:
-    """Figures of the new version and of the old ones, for the requests that the rules sent to each.
+def figures(records: Iterable[Record], router: Router, plan: RollPlan) -> Evidence:
+    """Figures of the new version and of the old ones, for the requests that the rules sent to each, and of the others.
 
     The router says which version a request was for, since a failed one does not. An answer from a fallback, or the
     caller's own default, counts as a failure of the chosen version.
     """
-    counts: dict[bool, list[float]] = {True: [], False: []}
-    slowest: dict[bool, dict[int, float]] = {True: {}, False: {}}
-    errors = {True: 0, False: 0}
+    answered: dict[str, list[tuple[int, float]]] = {"new": [], "old": [], "other": []}
+    errors = dict.fromkeys(answered, 0)
     for record in records:
         if record.status == UNSENT:
             continue
-        context = {name: getattr(record, name) for name in CONTEXT_FIELDS}
-        is_new = _is_new(record.use_case, context, router, plan)
-        if is_new is None:
-            continue
+        side = "other"
+        if record.use_case in plan.before:
+            context = {name: getattr(record, name) for name in CONTEXT_FIELDS}
+            is_new = _is_new(record.use_case, context, router, plan)
+            if is_new is None:
+                continue
+            side = "new" if is_new else "old"
         if record.status == "OK" and record.source == "model":
-            ms, window = (record.done_ns - record.intended_ns) / _NS_PER_MS, record.intended_ns // WINDOW_NS
-            counts[is_new].append(ms)
-            slowest[is_new][window] = max(ms, slowest[is_new].get(window, 0.0))
+            answered[side].append((record.intended_ns, (record.done_ns - record.intended_ns) / _NS_PER_MS))
         else:
-            errors[is_new] += 1
-    new, old = (
-        Figures(len(counts[each]) + errors[each], errors[each], sorted(counts[each]), slowest[each])
-        for each in (True, False)
-    )
-    return new, old
+            errors[side] += 1
+    new, old, other = (Figures.of(errors[side], answered[side]) for side in ("new", "old", "other"))
+    return Evidence(new, old, other)
