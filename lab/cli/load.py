@@ -119,7 +119,8 @@ def load(
     find_knee: Annotated[
         bool,
         typer.Option(
-            "--find-knee", help="Raise the rate from --rate on until the objective or the driver breaks, and say which."
+            "--find-knee",
+            help="From --rate on, find the rate at which the objective or the driver breaks, and say which.",
         ),
     ] = False,
     p99_ms: Annotated[

@@ -1,4 +1,4 @@
-"""Finds the highest rate that a lab and its driver sustain: steps the rate up, and says what breaks first."""
+"""Finds the highest rate that a lab and its driver sustain, and says what breaks above it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 STEP = 1.5
 """Factor from each rate to the next, until one breaks."""
+DOWN = 2.0
+"""Divisor from each rate to the next below, where the first one breaks, until one holds."""
+MOST_DOWN = 5
+"""Rates below the first one that are tried."""
 HALVINGS = 2
 """Rates between the last that held and the first that broke, each in the middle of what is left."""
 ANSWERED = 0.999
 """Share of requests that must be answered, unless another objective is given."""
 SLOWER = 5.0
-"""Factor by which the p99 may exceed that of the first rate, unless a bound is given."""
+"""Factor by which the p99 may exceed that of the first rate that held, unless a bound is given."""
 
 
 _OF_RECORDS = ("accounting", "drivers")
@@ -44,7 +48,8 @@ class Objective:
 
     Attributes:
         answered: share of requests that must be answered, 0 to 1.
-        p99_ms: bound of the 99th percentile, from the intended times; None for :data:`SLOWER` times the first rate's.
+        p99_ms: bound of the 99th percentile, from the intended times; None for :data:`SLOWER` times that of the
+            first rate that held.
     """
 
     answered: float = ANSWERED
@@ -84,7 +89,7 @@ class Knee:
 
     @property
     def holds(self) -> float:
-        """The highest rate below all that broke; 0 if the first one did."""
+        """The highest rate that held; 0 if none did."""
         return max((step.rate for step in self.steps if not step.broken), default=0.0)
 
     @property
@@ -138,6 +143,8 @@ def find_knee(
 ) -> Knee:
     """Raises the rate until one breaks, then halves what is left between the last two.
 
+    Where the first rate breaks, lowers it until one holds; but not where answers are wrong, which no rate excuses.
+
     Args:
         run: drives a run at a rate, requests per second, and judges it.
         rate: the first.
@@ -149,8 +156,9 @@ def find_knee(
 
     def holds(at: float) -> bool:
         bound = objective
-        if bound.p99_ms is None and steps:
-            bound = replace(objective, p99_ms=SLOWER * steps[0].p99_ms)
+        if bound.p99_ms is None:
+            first = next((step.p99_ms for step in steps if not step.broken), None)
+            bound = replace(objective, p99_ms=first and SLOWER * first)
         steps.append(step_of(at, run(at), bound))
         on_step(steps[-1])
         return not steps[-1].broken
@@ -160,6 +168,13 @@ def find_knee(
         if bad >= highest:
             return Knee(steps)
         good, bad = bad, min(highest, bad * STEP)
+    for _ in range(0 if good else MOST_DOWN):
+        if steps[-1].broken is Broken.ROUTING or bad / DOWN < RATE.low:
+            break
+        if holds(bad / DOWN):
+            good = bad / DOWN
+            break
+        bad /= DOWN
     for _ in range(HALVINGS if good else 0):
         middle = (good + bad) / 2
         good, bad = (middle, bad) if holds(middle) else (good, middle)

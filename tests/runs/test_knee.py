@@ -115,11 +115,31 @@ def test_nothing_that_breaks_is_no_knee() -> None:
     assert knee.sentence == "Nothing breaks up to 1000 rps; start higher: `--rate 1000`."
 
 
-def test_a_first_rate_that_breaks_is_not_halved() -> None:
-    knee, tried = found(answers_to=50)
+def test_below_a_first_rate_that_breaks_rates_are_lowered_until_one_holds() -> None:
+    knee, tried = found(answers_to=30)
 
-    assert (knee.holds, tried) == (0, [100])
-    assert knee.sentence.startswith("no rate holds, and 100 break the objective")
+    assert (knee.holds, tried) == (25, [100, 50, 25, 37.5, 31.25])
+    assert knee.sentence.startswith("25 rps hold, and 31.25 break the objective")
+
+
+def test_the_p99_is_compared_with_that_of_the_first_rate_that_held() -> None:
+    knee, _ = found(answers_to=60, fast_to=30)
+
+    assert knee.steps[1].p99_ms == knee.steps[-1].p99_ms == 200
+    assert (knee.holds, knee.first_broken) == (50, knee.steps[-1])
+
+
+def test_five_lower_rates_are_tried() -> None:
+    knee, tried = found(answers_to=1)
+
+    assert (knee.holds, tried) == (0, [100, 50, 25, 12.5, 6.25, 3.125])
+    assert knee.sentence.startswith("no rate holds, and 3.125 break the objective")
+
+
+def test_wrong_answers_are_not_looked_for_at_lower_rates() -> None:
+    knee, tried = found(right_to=30)
+
+    assert (knee.outcome, tried) == (Outcome.INVALID, [100])
 
 
 def test_each_step_is_reported_as_it_ends() -> None:
