@@ -35,7 +35,7 @@ with_uv() {
   [ -n "$name" ] || uv --no-deps --no-build-isolation --editable .
 }
 with_pip() {
-  say "uv cannot install these packages: pip does, which takes about a minute"
+  say "installing with pip instead of uv: the same packages, a minute slower"
   pip install --require-hashes --requirement requirements.lock
   pip install --no-deps --no-build-isolation --editable .
   touch "$everything"

@@ -24,6 +24,8 @@ from lab.ops.routes import Routes
 from lab.ops.teardown import take_down
 from lab.roles import CALLER
 from lab.runs import LoadOptions, ParallelResult, RunContext, RunResult, drive, drive_parallel
+from lab.runs.drive import use_cases_of
+from lab.runs.enough import requests_to_judge
 from lab.runs.interim import judge_so_far
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.context import LabContext
@@ -259,6 +261,19 @@ class Lab:
         state = LabState.of(self.folder)
         _check(state, options.topology, options.caller)
         return drive(options, self._run_context(state), progress, cancel_token)
+
+    def duration_to_judge(self, options: LoadOptions) -> tuple[float, str]:
+        """How long a load must be, in seconds at its rate, so that each share of the table in force can be judged.
+
+        The second is the share that needs most, in words; 0 and no words without a split or an experiment.
+
+        Raises:
+            InputError: the options do not fit the lab or its route table.
+        """
+        _check(LabState.of(self.folder), options.topology, options.caller)
+        document = self.routes.show().document or {"use_cases": {}}
+        requests, share = requests_to_judge(document, options, [each.name for each in use_cases_of(options, document)])
+        return requests / options.rate, share
 
     def load_parallel(
         self,

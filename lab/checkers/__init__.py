@@ -24,7 +24,7 @@ from lab.checkers.evidence import (
 )
 from lab.checkers.kinds import CHECKERS
 from lab.checkers.revision_timeline import RevisionInForce
-from lab.checkers.verdict import DEFAULT_CLAIMS, Claim, Outcome, Verdict, Violation, by_claim, combine, worst
+from lab.checkers.verdict import DEFAULT_CLAIMS, Claim, Outcome, TooFew, Verdict, Violation, by_claim, combine, worst
 
 __all__ = [
     "CHECKERS",
@@ -42,6 +42,7 @@ __all__ = [
     "Registrations",
     "RequestMix",
     "RevisionInForce",
+    "TooFew",
     "Verdict",
     "Violation",
     "by_claim",

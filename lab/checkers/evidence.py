@@ -99,6 +99,11 @@ class FaultWindow:
     role: str = ""
 
     @property
+    def clause(self) -> str:
+        """After *while*: ``ml-cluster-1-a was killed``."""
+        return f"{self.target} was{self.text.removeprefix(self.target)}"
+
+    @property
     def closes(self) -> bool:
         """Whether it may close connections with requests in flight."""
         return not self.statuses
@@ -245,6 +250,7 @@ class Evidence:
             picker is not known.
         receipt_key: secret of the lab's replicas, for their receipts, see :mod:`lab.checkers.plain_models`.
         drivers: that shared the requests, if there were several.
+        stopped: whether a person or program stopped the driver before the end of its schedule.
         gathered: by checkers with their own evidence, by their names; see :attr:`Checker.gather`.
         missing: why some evidence could not be saved when the run ended, in words; empty if all is there. The revisions
             are not known then.
@@ -275,6 +281,7 @@ class Evidence:
     shares: Callable[[int], Sequence[float]] | None = even_shares
     receipt_key: str = ""
     drivers: Sequence[Driver] = ()
+    stopped: bool = False
     gathered: Mapping[str, Any] = field(default_factory=dict)
     missing: str = ""
     clock_jump: str = ""

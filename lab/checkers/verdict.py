@@ -45,6 +45,19 @@ class Violation:
 
 
 @dataclass(frozen=True, slots=True)
+class TooFew:
+    """What a run is too small to judge.
+
+    Attributes:
+        what: in words, e.g. ``too few users to judge the 5 % arm of …``.
+        times: how many times as many requests would be enough, about.
+    """
+
+    what: str
+    times: float
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """One checker's judgement of one run.
 
@@ -52,6 +65,7 @@ class Verdict:
         summary: one line with the counts that it rests on, or the reason why it is unknown.
         violations: all of them, in the order of the records; not empty exactly if the outcome is invalid.
         claim: what it is about; :func:`lab.checkers.check` sets the checker's.
+        too_few: what it leaves open for want of requests alone. If that makes it unknown, the others decide the claim.
     """
 
     checker: str
@@ -59,6 +73,12 @@ class Verdict:
     summary: str
     violations: tuple[Violation, ...] = ()
     claim: Claim = Claim.CORRECTNESS
+    too_few: TooFew | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is unknown for want of requests alone."""
+        return self.outcome is Outcome.UNKNOWN and self.too_few is not None
 
     def __post_init__(self) -> None:
         if bool(self.violations) != (self.outcome is Outcome.INVALID):
@@ -71,9 +91,9 @@ def combine(verdicts: Iterable[Verdict]) -> Outcome:
 
 
 def by_claim(verdicts: Iterable[Verdict]) -> dict[Claim, Outcome]:
-    """Returns the outcome of each claim; a claim without any verdict is unknown."""
-    verdicts = list(verdicts)
-    return {claim: combine(each for each in verdicts if each.claim is claim) for claim in Claim}
+    """Returns the outcome of each claim; a claim without any verdict that decides it is unknown."""
+    deciding = [each for each in verdicts if not each.is_open]
+    return {claim: combine(each for each in deciding if each.claim is claim) for claim in Claim}
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:

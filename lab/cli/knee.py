@@ -6,10 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.cli.output import console, print_json, say, table
-from lab.report.chart import Chart, Line
-from lab.report.palette import style_of
-from lab.report.picture import to_svg, write_pictures
-from lab.report.scales import linear
 from lab.runs.knee import Knee, Objective, Step, find_knee
 
 if TYPE_CHECKING:
@@ -23,27 +19,15 @@ _FIGURES = ("asked rps", "achieved", "answered", "p50 ms", "p99 ms", "late p99 m
 def knee(lab: Lab, options: LoadOptions, objective: Objective, *, as_json: bool) -> Outcome:
     """Runs the steps, says each on standard error, prints what was found, and returns its outcome."""
     found = find_knee(lambda rate: lab.load(replace(options, rate=rate)), options.rate, objective, _say)
-    svg = to_svg(_chart(found), f"lab load --find-knee on {options.topology}")
-    drawn = write_pictures(svg, found.steps[-1].run_dir / "knee")
+    from lab.report.knee import draw  # noqa: PLC0415 (it takes half a second)
+
+    drawn = draw(found, options.topology, found.steps[-1].run_dir / "knee")
     if as_json:
         print_json({**found.to_document(), "charts": [str(each) for each in drawn]})
     else:
         _show(found)
         say(f"chart: {drawn[-1]}")
     return found.outcome
-
-
-def _chart(found: Knee) -> Chart:
-    """The p99 over the offered rate: the rates that held, and those that broke."""
-    steps = sorted(found.steps, key=lambda step: step.rate)
-    lines = [
-        Line(label, style_of(number), [(step.rate, step.p99_ms) for step in of_kind], dots=True)
-        for number, (label, broken) in enumerate((("holds", False), ("breaks", True)), 1)
-        if (of_kind := [step for step in steps if bool(step.broken) is broken])
-    ]
-    x = linear("offered rate, requests per second", steps[-1].rate)
-    y = linear("p99, ms", max(step.p99_ms for step in steps) or 1.0)
-    return Chart("p99 over the offered rate", x, y, lines, note=found.sentence)
 
 
 def _say(step: Step) -> None:

@@ -15,8 +15,8 @@ from lab.cli.knee import knee
 from lab.cli.options import ALL_PERCENT, DEFAULT_TOPOLOGY, Json, Name, completed_by, read_pairs, with_options
 from lab.cli.output import progress_console
 from lab.cli.progress import load_shown
+from lab.cli.rate import LONGEST_S, SHORTEST_S, choose, choose_duration
 from lab.cli.rate import RATE as IDLE_RATE
-from lab.cli.rate import choose
 from lab.cli.verdicts import EXIT_STATUS, finish
 from lab.errors import InputError
 from lab.lab import Lab
@@ -53,7 +53,14 @@ def load(
             help=f"Requests per second; what this machine can take, {IDLE_RATE:g} at most, if left out.",
         ),
     ] = None,
-    duration: Annotated[float, typer.Option(min=SECONDS.low, max=SECONDS.high, help="Seconds.")] = 10.0,
+    duration: Annotated[
+        float | None,
+        typer.Option(
+            min=SECONDS.low,
+            max=SECONDS.high,
+            help=f"Seconds; if left out, {SHORTEST_S:g} to {LONGEST_S:g}, by the table's smallest share.",
+        ),
+    ] = None,
     arrivals: Annotated[str, typer.Option(help="poisson, constant or trace:FILE.")] = "poisson",
     speedup: Annotated[
         float, typer.Option(min=SPEEDUP.low, max=SPEEDUP.high, help="Play a trace this many times faster.")
@@ -160,7 +167,7 @@ def load(
         caller=callers[0],
         use_cases=tuple(use_case or ()),
         rate=chosen.rate,
-        duration_s=duration,
+        duration_s=duration or SHORTEST_S,
         arrivals=arrivals,
         speedup=speedup,
         limit=limit,
@@ -187,6 +194,9 @@ def load(
     if p99_ms is not None:
         raise InputError("--p99-ms: is an objective of --find-knee; add that, or leave the bound out")
     several = [replace(each, topology=one) for one in topologies for each in _each_with_its_own(options, callers)]
+    if duration is None and is_open_loop:
+        duration_s = choose_duration(map(lab.duration_to_judge, several), chosen.said)
+        several = [replace(each, duration_s=duration_s) for each in several]
     ui_to_show = driven.ui_port
     result: RunResult | ParallelResult
     with load_shown() as shown:
@@ -212,7 +222,7 @@ def load(
             result = lab.load_parallel(several, progress=show_all)
             shown.finish({each.folder.name: each.summary for each in result.runs})
         else:
-            result = lab.load(options, progress=show)
+            result = lab.load(several[0], progress=show)
             shown.finish({options.caller: result.summary})
     finish(result, as_json=as_json)
 

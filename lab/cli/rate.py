@@ -1,14 +1,18 @@
-"""The rate of an open loop where none is given, and how busy the machine is as a run starts."""
+"""Rate and duration of an open loop where none are given, and how busy the machine is as a run starts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import ceil
 
 from lab.cli.output import say
 from lab.ops import headroom
 
 RATE = 100.0
 """Requests per second, on a machine that is idle."""
+SHORTEST_S, LONGEST_S = 10.0, 30.0
+"""Bounds of a duration that is not given, seconds."""
 
 
 @dataclass
@@ -32,6 +36,24 @@ def choose(given: float | None, *, payload_bytes: int, callers: int, is_open_loo
         return Choice(RATE if given is None else given, said)
     rate = machine.rate(payload_bytes=payload_bytes, callers=callers)
     return Choice(rate, [*said, f"no --rate is given: {rate:g} rps fit this machine now; `--rate {rate:g}` repeats it"])
+
+
+def choose_duration(needed: Iterable[tuple[float, str]], said: list[str]) -> float:
+    """The duration in which each share of the table can be judged, seconds, within bounds.
+
+    Args:
+        needed: seconds that each run needs, with the share that needs most, in words.
+        said: gets a line if the duration is longer than usual.
+    """
+    longest_s, share = max(needed)
+    duration_s = min(LONGEST_S, max(SHORTEST_S, ceil(longest_s)))
+    if longest_s > LONGEST_S:
+        said.append(
+            f"no --duration is given: {duration_s:g} s; `--duration {ceil(longest_s)}` would judge {share}, too"
+        )
+    elif duration_s > SHORTEST_S:
+        said.append(f"no --duration is given: {duration_s:g} s, so that {share} can be judged")
+    return duration_s
 
 
 _WARNING = "; latencies may describe it, not the lab"

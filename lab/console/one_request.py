@@ -30,6 +30,7 @@ def find(request_id: str, folders: Iterable[Path]) -> Record:
         InputError: none of them has it.
         RunError: a folder cannot be read.
     """
+    folders = list(folders)
     for folder in folders:
         run = RunFolder(folder)
         if run.spools:
@@ -41,7 +42,10 @@ def find(request_id: str, folders: Iterable[Path]) -> Record:
         for record in records:
             if record.request_id == request_id:
                 return record
-    raise InputError(f"request {request_id!r}: none of the runs on this page has it; take an id from a run's history")
+    names = ", ".join(each.name for each in folders)
+    raise InputError(
+        f"request {request_id!r} is in none of the runs {names or 'here'}; take an id from a run's history"
+    )
 
 
 def story(

@@ -22,6 +22,8 @@ NO_ROUNDS = (
     "difference between them. Arms of one bench, measured in the same rounds, are better evidence."
 )
 
+SAME_TIME = "Both were sent at the same time, so each also waited for the processor time that the other took."
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -132,12 +134,13 @@ def compare_runs(a: ReportedRun, b: ReportedRun) -> Comparison:
     ]
     if not figures:
         warnings.append("There is nothing to compare: one of the two sent no request.")
+    together = a.start_ns < b.until_ns and b.start_ns < a.until_ns
     return Comparison(
         a=f"{a.plan.topology}, {a.folder}",
         b=f"{b.plan.topology}, {b.folder}",
         figures=figures,
         differs=differing(conditions(a), conditions(b)),
-        warnings=[*warnings, NO_ROUNDS],
+        warnings=[*warnings, SAME_TIME if together else NO_ROUNDS],
     )
 
 

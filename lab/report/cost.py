@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.checkers import Claim
+from lab.checkers import Claim, Outcome
 from lab.measure import single_run_intervals
 from lab.measure.compare import median, median_difference
 from lab.measure.findings import written
@@ -120,11 +120,19 @@ class Headline:
     @property
     def text(self) -> str:
         """E.g. ``Gateway +1.6 ms [1.0, 2.2] over mesh at 27 KB, 100 rps, p50``; of a bench with its rounds."""
-        figure = difference(*self.added.values, unit="ms")
         rest = "" if self.added.is_clear or self.added.doubts else ": no difference shown"
         rounds = f" of {self.row.count} rounds" if self.bench and not self.added.doubts else ""
         where = f"{self.row.payload}, {self.row.rate.partition(',')[0]}, {self.row.percentile}{rounds}"
-        return f"{self.topology.capitalize()} {figure} over {self.over} at {where}{rest}"
+        return f"{self.topology.capitalize()} {self._figure} over {self.over} at {where}{rest}"
+
+    @property
+    def short(self) -> str:
+        """E.g. ``+5.6 ms [5.1, 6.0] at 4 MB, 10 rps``, after that of another payload."""
+        return f"{self._figure} at {self.row.payload}, {self.row.rate.partition(',')[0]}"
+
+    @property
+    def _figure(self) -> str:
+        return difference(*self.added.values, unit="ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,22 +163,26 @@ class CostTable:
         return list(dict.fromkeys(doubt for row in self.rows for each in row.added.values() for doubt in each.doubts))
 
     @property
-    def headline(self) -> Headline | None:
-        """What the gateway costs over the mesh, else the first column over the base; None without columns.
+    def headlines(self) -> Sequence[Headline]:
+        """What the gateway costs over the mesh, else the first column over the base; one for each payload.
 
-        Of several payloads and rates it takes one that is not in doubt, if there is one, near the payload of a
-        ranking request, at the lowest rate.
+        Of several rates it takes one that is not in doubt, if there is one, else the lowest. First come those that are
+        not in doubt, by how near they are to the payload of a ranking request.
         """
         if not self.topologies:
-            return None
-        found = []
+            return ()
+        found: list[Headline] = []
         for row in (row for row in self.rows if row.percentile == _PERCENTILES[0]):
             asked = next(
                 topology for topology in self.topologies if topology in row.added
             )  # the gateway, if it is there
             over, added = (MESH, row.gateway_over_mesh) if row.gateway_over_mesh else (self.base, row.added[asked])
             found.append(Headline(topology=asked, over=over, added=added, row=row, bench=self.bench))
-        return min(found, key=lambda each: (bool(each.added.doubts), _far(each.row)), default=None)
+        found.sort(key=lambda each: (bool(each.added.doubts), _far(each.row)))
+        best: dict[str, Headline] = {}
+        for each in found:
+            best.setdefault(each.row.payload, each)
+        return list(best.values())
 
     @property
     def answer(self) -> str:
@@ -386,8 +398,9 @@ def _added(run: ReportedRun, base: ReportedRun, percentile: str) -> Added:
 
 def doubts_of(run: ReportedRun) -> list[str]:
     """Why a run's latencies are no evidence."""
-    if run.result.outcome != "valid":
-        return [f"run {run.label} is {run.result.outcome}"]
+    claims = run.result.claims
+    if doubts := [run.result.doubt(claim) for claim in run.result.asked if claims[claim] is not Outcome.VALID]:
+        return [f"run {run.label}: {doubts[0]}"]
     return [] if run.is_timed else [f"run {run.label}: {run.result.doubt(Claim.TIMING)}"]
 
 

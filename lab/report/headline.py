@@ -71,11 +71,10 @@ def answer(
     untimed = list(_doubts(runs, timing=True))
     if radii and not found.tables:
         return Answer(sentence=_sentence(radii[0].headline, runs), doubts=doubts, charts=list(_of_radii(radii)))
-    headline = next((each for table in found.tables if (each := table.headline)), None)
-    if headline is not None:
-        of_bench = next((bench for bench in benches if bench.name == headline.bench), None)
+    if headlines := next((table.headlines for table in found.tables if table.headlines), None):
+        of_bench = next((bench for bench in benches if bench.name == headlines[0].bench), None)
         charts = _curve(runs) if of_bench is None else _of_bench(of_bench)
-        return Answer(sentence=_cost(headline, runs, of_bench), doubts=doubts, charts=list(charts))
+        return Answer(sentence=_cost(headlines, runs, of_bench), doubts=doubts, charts=list(charts))
     if benches:
         claims = "; ".join(f"{bench.name}: {bench.counts}" for bench in benches)
         return Answer(sentence=_sentence(claims, runs), doubts=[*doubts, *untimed], charts=list(_of_bench(benches[0])))
@@ -94,7 +93,7 @@ def _sentence(said: str, runs: Sequence[ReportedRun], doubt: str = "") -> str:
     """What is said, how far it can be trusted, and whether the answers were right; first, if they were not."""
     counted, is_right = answers_in_words(runs)
     if doubt:
-        said = f"{said}, not to be trusted: {doubt}"
+        said = f"{said}; treat ± as a guess: {doubt}"
     parts = [part for part in ((said, counted) if is_right else (counted, said)) if part]
     if doubt:
         return " ".join(f"{_capital(part)}." for part in parts)
@@ -124,7 +123,8 @@ def answers_in_words(runs: Sequence[ReportedRun]) -> tuple[str, bool]:
         return f"the routing is wrong, though none of {right:,} answers is by itself{lost}", False
     if Outcome.UNKNOWN in outcomes:
         return f"{right:,} answers, not shown to be right{lost}", False
-    return f"all {right:,} answers right{lost}", True
+    too_few = {each.too_few.what.partition(":")[0] for run in runs for each in run.result.verdicts if each.too_few}
+    return "; ".join([f"all {right:,} answers right{lost}", *sorted(too_few)]), True
 
 
 def _doubts(runs: Sequence[ReportedRun], *, timing: bool = False) -> Iterator[str]:
@@ -142,10 +142,12 @@ def _doubts(runs: Sequence[ReportedRun], *, timing: bool = False) -> Iterator[st
 # -- what the gateway costs ------------------------------------------------------------------------------------------
 
 
-def _cost(headline: Headline, runs: Sequence[ReportedRun], bench: ReportedBench | None = None) -> str:
-    if headline.added.doubts:
-        return _sentence(headline.text, runs, "; ".join(_of_rounds(headline, bench) if bench else _of_runs(runs)))
-    return _sentence(headline.text, runs)
+def _cost(headlines: Sequence[Headline], runs: Sequence[ReportedRun], bench: ReportedBench | None = None) -> str:
+    first = headlines[0]
+    text = "; ".join([first.text, *(each.short for each in headlines[1:])])
+    if first.added.doubts:
+        return _sentence(text, runs, "; ".join(_of_rounds(first, bench) if bench else _of_runs(runs)))
+    return _sentence(text, runs)
 
 
 def _of_runs(runs: Sequence[ReportedRun]) -> list[str]:

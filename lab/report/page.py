@@ -91,9 +91,7 @@ class _Part:
 
 def render(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench] = ()) -> str:
     """The report as HTML, including its styles, charts and scripts."""
-    subjects = [f"bench {bench.name}" for bench in benches] + [f"run {run.label}" for run in runs]
-    if len(subjects) > _MANY:
-        subjects = [f"{len(of)} {what}" for of, what in ((benches, "benches"), (runs, "runs")) if of]
+    subjects = _subjects(runs, benches)
     found, radii = cost(runs, benches), blasts(runs, benches)
     top = answer(runs, benches, found, radii)
     body = templates.get_template("sections.html").render(
@@ -104,6 +102,21 @@ def render(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench] = ()) -
     )
     page = templates.get_template("page.html")
     return page.render(subjects=subjects, body=Markup(body))  # noqa: S704 (a template has escaped it)
+
+
+def _subjects(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> str:
+    """What the report is about, as its title: ``Gateway and mesh, 2 runs``."""
+    named = {"bench": [bench.name for bench in benches], "run": [run.plan.topology for run in runs]}
+    parts = []
+    for what, names in named.items():
+        different = list(dict.fromkeys(names))
+        listed = ", ".join(different[:-1]) + f" and {different[-1]}" if len(different) > 1 else "".join(different)
+        if len(different) > _MANY:
+            listed = f"{len(different)} {'topologies' if what == 'run' else 'benches'}"
+        if names:
+            many = "es" if what == "bench" else "s"
+            parts.append(f"{listed}, {len(names)} {what}{many * (len(names) > 1)}")
+    return "; ".join(parts)[:1].upper() + "; ".join(parts)[1:]
 
 
 def _without(benches: Sequence[ReportedBench], top: Answer) -> list[ReportedBench]:

@@ -106,6 +106,11 @@ class ReportedRun:
         return f"{path.parent.name}/{path.name}"
 
     @property
+    def until_ns(self) -> int:
+        """When the last request was due, Unix nanoseconds; 0 if there is no record."""
+        return int(self.history.numbers("intended_ns").max()) if len(self.history) else 0
+
+    @property
     def origin(self) -> str:
         """Where its figures are from, for captions of charts."""
         return origins([self])

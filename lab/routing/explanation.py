@@ -133,7 +133,7 @@ def _why(rule: Rule, context: Mapping[str, str], choice: Choice) -> str:
     share = next(share for share in rule.draw.shares if share.first <= (choice.bucket or 0) < share.end)
     drawn = (
         f"{_value(context, rule.draw.unit)}: bucket {choice.bucket} is among {share.first} to {share.end - 1} "
-        f"of {share.name}"
+        f"of {'' if '@' in share.name else 'cell '}{share.name}"
     )
     return drawn if words == _ALWAYS else f"{words}; {drawn}"
 

@@ -71,10 +71,17 @@ class Window:
 
 
 class DriverCounts(NamedTuple):
-    """What a driver's own summary says: the requests that came due, and of several drivers a report on each."""
+    """What a driver's own summary says.
+
+    Attributes:
+        planned: requests that came due.
+        drivers: of several drivers a report on each.
+        stopped: whether a signal stopped it before the end of its schedule.
+    """
 
     planned: int = 0
     drivers: Sequence[Driver] = ()
+    stopped: bool = False
 
 
 def window_of(document: Any) -> Window:
@@ -86,7 +93,7 @@ def driver_of(document: Any) -> DriverCounts:
     """Returns what a driver's own summary says."""
     names = [each.name for each in fields(Driver)]
     drivers = [Driver(**{name: each[name] for name in names}) for each in document.get("drivers", ())]
-    return DriverCounts(int(document["planned"]), drivers)
+    return DriverCounts(int(document["planned"]), drivers, bool(document.get("stopped_by")))
 
 
 def revisions_of(documents: Any) -> list[RevisionInfo]:

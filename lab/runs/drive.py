@@ -180,7 +180,7 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
         InputError: the options do not fit the lab or its route table, or the trace is invalid.
     """
     document = context.in_force().document or {}
-    use_cases = _use_cases(options, document)
+    use_cases = use_cases_of(options, document)
     edge_every = options.edge_every if options.engine.as_drawn else 0
     plan = LoadPlan(
         topology=options.topology,
@@ -356,7 +356,12 @@ def _edge_cases(
     return edge_cases(document, [each.name for each in use_cases], options.caller, options.contexts, fixed)
 
 
-def _use_cases(options: LoadOptions, document: Mapping[str, Any]) -> tuple[UseCase, ...]:
+def use_cases_of(options: LoadOptions, document: Mapping[str, Any]) -> tuple[UseCase, ...]:
+    """Returns the use cases of a load: those that are named, else all that the caller may use.
+
+    Raises:
+        InputError: one is not in the route table, or there are none.
+    """
     known = document["use_cases"]
     names = options.use_cases or tuple(name for name, entry in known.items() if options.caller in entry["callers"])
     for name in names:

@@ -61,6 +61,7 @@ def evidence_of(run: RunFolder, records: Sequence[Record] | None = None) -> Evid
         arrivals=arrivals.requests if arrivals else None,
         arrival_gaps=gaps,
         drivers=driver.drivers,
+        stopped=driver.stopped,
         missing="; ".join(f"{name} could not be saved: {why}" for name, why in run.missing.items()),
         clock_jump=window.clock_jump,
         gathered=run.gathered,

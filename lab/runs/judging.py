@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from math import floor, log10
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from lab.checkers.plain_schedule import PlannedRun
     from lab.history import Record
 
+_MARGIN = 1.2  # of requests: users come by chance
+_DURATION = re.compile(r" --duration[= ]\S+")
 _WORDS = {
     Claim.CORRECTNESS: {
         Outcome.VALID: "Routing: right",
@@ -132,7 +135,25 @@ class RunResult:
         """
         words = {claim: _WORDS[claim][outcome] for claim, outcome in self.claims.items()}
         doubts = {claim: self.doubt(claim) for claim in words}
-        return " ".join(f"{each}, {doubts[claim]}." if doubts[claim] else f"{each}." for claim, each in words.items())
+        said = [f"{each}, {doubts[claim]}." if doubts[claim] else f"{each}." for claim, each in words.items()]
+        return " ".join([*said, *self.open_questions])
+
+    @property
+    def open_questions(self) -> list[str]:
+        """What the run is too small to judge, each with a command that would."""
+        return [
+            f"Open: {each.too_few.what}; {self._longer(each.too_few.times)} would tell."
+            for each in self.verdicts
+            if each.too_few
+        ]
+
+    def _longer(self, times: float) -> str:
+        """A run so many times as long, as a command if this run was one."""
+        summary, command = self.summary, self.seal.command
+        if summary.offered is None or not command.startswith("lab load"):
+            return f"a run {ceil(times)} times as long"
+        duration_s = ceil(_MARGIN * times * summary.planned / summary.offered)
+        return f"`{_DURATION.sub('', command)} --duration {duration_s}`"
 
     def doubt(self, claim: Claim) -> str:
         """Why a claim is not valid, and what to do; empty if it is valid."""
@@ -191,6 +212,7 @@ class RunResult:
                     "claim": str(verdict.claim),
                     "outcome": str(verdict.outcome),
                     "summary": verdict.summary,
+                    **({"open": verdict.too_few.what} if verdict.too_few else {}),
                     "violations": [asdict(violation) for violation in verdict.violations],
                 }
                 for verdict in self.verdicts

@@ -61,6 +61,21 @@ def test_a_request_that_was_not_sent_is_unknown() -> None:
     assert (verdict.outcome, verdict.summary) == ("unknown", "2 planned, 2 recorded, 1 not sent")
 
 
+def test_a_run_that_was_stopped_is_judged_by_what_was_sent() -> None:
+    records = [make_record(0), make_record(1), make_record(2, status="UNSENT")]
+    verdict = accounting.check(make_evidence(records, stopped=True))
+    assert (verdict.outcome, verdict.summary) == (
+        "valid",
+        "3 planned, 3 recorded, 1 not sent, as the run was stopped after 0 s",
+    )
+
+
+@pytest.mark.parametrize("unsent", [(0,), (1,), (0, 1, 2)])
+def test_what_a_stop_does_not_explain_is_unknown(unsent: tuple[int, ...]) -> None:
+    records = [make_record(number, status="UNSENT" if number in unsent else "OK") for number in range(3)]
+    assert accounting.check(make_evidence(records, stopped=True)).outcome == "unknown"
+
+
 def test_an_empty_plan_is_unknown() -> None:
     assert accounting.check(make_evidence([])).outcome == "unknown"
 

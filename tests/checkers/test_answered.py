@@ -93,7 +93,7 @@ def test_failures_during_a_marked_fault_are_counted_and_named() -> None:
     verdict = _judge(_with_failures(range(100, 110)), fault_windows=[KILLED])
     assert (verdict.outcome, verdict.summary) == (
         "valid",
-        "190 answered, 10 failed; 10 failed while a-0 killed",
+        "190 answered, 10 failed; 10 failed while a-0 was killed",
     )
 
 

@@ -86,6 +86,17 @@ def test_with_too_few_users_nothing_is_shown_unless_it_is_wrong_already() -> Non
         assert (users, outcome) == (users, verdict.outcome)
 
 
+def test_with_too_few_users_it_says_how_many_it_needs() -> None:
+    small, large = split.check(counted(71, 7)), split.check(counted(143, 14))
+    assert small is not None
+    assert large is not None
+    assert (small.is_open, large.is_open, large.too_few) == (True, False, None)
+    assert small.too_few is not None
+    assert small.too_few.what.startswith("too few users to judge the 10 % arm of rule ")
+    assert small.too_few.what.endswith(": 71 of 143")
+    assert small.too_few.times == pytest.approx(143 / 71)
+
+
 def test_an_arm_without_weight_gets_nobody() -> None:
     weights = {"rows@v1": 100, "rows@v2": 0}
     verdicts = [split.check(counted(20, of_v2, weights)) for of_v2 in (0, 1)]
@@ -238,6 +249,7 @@ class TestRevisions:
         assert verdict is not None
         assert verdict.outcome == "valid"
         assert verdict.summary.startswith("1 of 2 draws")
+        assert verdict.too_few is None
 
 
 class TestShadow:

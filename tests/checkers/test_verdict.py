@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.checkers import Claim, Outcome, Verdict, Violation, by_claim, combine
+from lab.checkers import Claim, Outcome, TooFew, Verdict, Violation, by_claim, combine
 
 VIOLATION = Violation("c", 0, "r0", "wrong")
 
@@ -43,3 +43,11 @@ def test_claims_are_judged_apart_and_one_without_any_verdict_is_unknown() -> Non
         Claim.TIMING: Outcome.UNKNOWN,
     }
     assert by_claim([verdict(Outcome.INVALID), late])[Claim.CORRECTNESS] == Outcome.INVALID
+
+
+def test_a_verdict_that_lacks_requests_alone_decides_no_claim() -> None:
+    small = Verdict("split", Outcome.UNKNOWN, "", too_few=TooFew("too few users", 2.0))
+
+    assert by_claim([verdict(Outcome.VALID), small])[Claim.CORRECTNESS] == Outcome.VALID
+    assert by_claim([verdict(Outcome.UNKNOWN), small])[Claim.CORRECTNESS] == Outcome.UNKNOWN
+    assert by_claim([small])[Claim.CORRECTNESS] == Outcome.UNKNOWN

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lab.cli import app
+from lab.cli.rate import choose_duration
 from lab.lab import Lab
 from lab.load.progress import Progress
 from lab.ops import headroom
@@ -88,6 +89,7 @@ def test_the_command_chooses_a_rate_only_if_none_is_given(
         raise SystemExit
 
     monkeypatch.setattr(Lab, "load", load)
+    monkeypatch.setattr(Lab, "duration_to_judge", lambda *_: (0.0, ""))
     monkeypatch.setattr(headroom, "measure", lambda: BUSY)
     result = CliRunner().invoke(app, ["load", *options])
 
@@ -96,3 +98,18 @@ def test_the_command_chooses_a_rate_only_if_none_is_given(
     assert printed.count("machine was busy: 0.2 of 2 cores free") == 1
     assert said in printed
     assert ("no --rate" in printed) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("needed_s", "chosen_s", "said"),
+    [
+        (3.0, 10.0, []),
+        (17.2, 18.0, ["no --duration is given: 18 s, so that the 5 % arm can be judged"]),
+        (99.5, 30.0, ["no --duration is given: 30 s; `--duration 100` would judge the 5 % arm, too"]),
+    ],
+)
+def test_a_duration_is_as_long_as_the_smallest_share_needs(needed_s: float, chosen_s: float, said: list[str]) -> None:
+    lines: list[str] = []
+
+    assert choose_duration([(0.0, ""), (needed_s, "the 5 % arm")], lines) == chosen_s
+    assert lines == said

@@ -28,7 +28,7 @@ def test_a_record_is_found_while_its_run_goes_on_and_afterwards(tmp_path: Path) 
             of_another_driver.append(values_of(make_record(8)))
 
         assert [find(each, folders).sequence for each in ("r2", "r7", "r8")] == [2, 7, 8]
-        with pytest.raises(InputError, match="'r9': none of the runs on this page has it"):
+        with pytest.raises(InputError, match="'r9' is in none of the runs over, going-on;"):
             find("r9", folders)
 
 

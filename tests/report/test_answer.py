@@ -57,7 +57,7 @@ def test_a_busy_machine_is_in_the_sentence_with_what_to_do(tmp_path: Path) -> No
     runs = [with_verdict(runs[0], Claim.TIMING, Outcome.VALID), with_verdict(runs[1], Claim.TIMING, Outcome.UNKNOWN)]
 
     assert top_of(runs).sentence.endswith(
-        "p50, not to be trusted: this machine was busy; try `--rate 100`. All 800 answers right."
+        "p50; treat ± as a guess: this machine was busy; try `--rate 100`. All 800 answers right."
     )
 
 
@@ -100,15 +100,14 @@ def test_a_bench_says_what_the_gateway_costs_over_the_mesh(tmp_path: Path) -> No
     added = {(topology, cell): ms for cell in cells for topology, ms in (("gateway", 2.5), ("mesh", 1.0))}
 
     assert top_of([], [bench_of(tmp_path, added, cells)]).sentence == (
-        "Gateway +1.5 ms [1.5, 1.5] over mesh at 27 KB, 100 rps, p50 of 10 rounds."
+        "Gateway +1.5 ms [1.5, 1.5] over mesh at 27 KB, 100 rps, p50 of 10 rounds; "
+        "+1.5 ms [1.5, 1.5] at 400 B, 100 rps."
     )
     late = bench_of(tmp_path, added, cells, paces={"gateway, 27 KB, 100 rps": LATE})
     assert "at 27 KB, 500 rps, p50 of" in top_of([], [late]).sentence, "what is in doubt is not a headline"
     late = bench_of(tmp_path, added, cells, paces={f"mesh, {cell}": LATE for cell in cells})
-    assert (
-        "p50, not to be trusted: this machine was busy, try `lab bench topologies --rounds"
-        in top_of([], [late]).sentence
-    )
+    sentence = top_of([], [late]).sentence
+    assert "rps; treat ± as a guess: this machine was busy, try `lab bench topologies --rounds" in sentence
 
 
 def test_a_fault_says_whom_it_reached_and_shows_each_caller(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_runs_and_benches_share_a_page(folder: Path, tmp_path: Path) -> None:
 
     assert html.index('id="benches"') < html.index('id="verdicts"')
     assert "; cost: 1 claim holds, 1 does not hold, 1 undecided.</h1>" in html
-    assert "Report of bench cost, run 1 mesh<" in html
+    assert "Cost, 1 bench; mesh, 1 run<" in html
 
 
 def test_the_command_writes_every_chart_as_an_image(folder: Path, tmp_path: Path) -> None:

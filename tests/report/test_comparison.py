@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def noisy_run(home: Path, number: int, p50_ms: float, **changes: Any) -> Path:
 def test_a_difference_that_is_there_is_found_with_its_ratio(tmp_path: Path) -> None:
     a, b = read_runs([noisy_run(tmp_path, 1, 1.0), noisy_run(tmp_path, 2, 2.0, topology="gateway")])
 
-    found = compare_runs(a, b)
+    found = compare_runs(a, replace(b, start_ns=a.until_ns + 1))
 
     p50 = found.figures[0]
     assert (p50.name, p50.unit, p50.is_distinguishable, p50.verdict) == ("p50", "ms", True, "B is more")
@@ -31,6 +32,9 @@ def test_a_difference_that_is_there_is_found_with_its_ratio(tmp_path: Path) -> N
     assert p50.ratio.low <= 2.0 <= p50.ratio.high
     assert not found.differs  # the topology is the subject
     assert any("share no rounds" in warning for warning in found.warnings)
+    together = compare_runs(a, b).warnings
+    assert any("at the same time" in warning for warning in together)
+    assert not any("one after another" in warning for warning in together)
 
 
 def test_equal_runs_are_rarely_distinguishable(tmp_path: Path) -> None:
@@ -72,7 +76,7 @@ def test_the_command_prints_and_writes_the_comparison(tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    for found in ("p99.9, ms", "B is more", "also differs in: payload (400 B, 27 KB)", "share no rounds", "n = 400"):
+    for found in ("p99.9, ms", "B is more", "also differs in: payload (400 B, 27 KB)", "at the same time", "n = 400"):
         assert found in done.stdout
     assert 'id="comparison"' in (tmp_path / "two.html").read_text(encoding="utf-8")
 

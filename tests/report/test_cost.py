@@ -93,8 +93,8 @@ def test_a_bench_without_topologies_compares_its_yardsticks(tmp_path: Path) -> N
     (table,) = cost([], [bench_of(tmp_path, added, cells=(cell,))]).tables
 
     assert table.topologies == ["http2-proxy", "static-envoy"]
-    assert table.headline is not None
-    assert table.headline.text.startswith("Http2-proxy +0.75 ms")
+    [headline] = table.headlines
+    assert headline.text.startswith("Http2-proxy +0.75 ms")
     assert [each.text for each in table.rows[0].added.values()] == ["+0.750", "+0.250"]
 
 
@@ -175,7 +175,7 @@ def test_a_run_that_is_not_valid_is_no_answer(tmp_path: Path) -> None:
 
     (table,) = cost(runs, []).tables
 
-    assert list(table.doubts) == ["run 2 gateway is unknown"]
+    assert list(table.doubts) == ["run 2 gateway: correctness: ; try a longer `--duration`"]
     assert "What the gateway adds is unknown" in table.answer
 
 

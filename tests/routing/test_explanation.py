@@ -23,7 +23,7 @@ NOT_TRIED = "not tried, as {} matched before"
             {"device": "phone", "country": "NO", "user_id": "u1"},
             [
                 (False, "device is phone, not one of tv"),
-                (True, "country is NO; user_id is u1: bucket 1081 is among 0 to 7999 of 1"),
+                (True, "country is NO; user_id is u1: bucket 1081 is among 0 to 7999 of cell 1"),
                 (False, NOT_TRIED.format("ab-12345")),
             ],
         ),

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.checkers import Claim, Outcome, Verdict, Violation
+from lab.checkers import Claim, Outcome, TooFew, Verdict, Violation
 from lab.load.summary import summarize
 from lab.runs import RunResult
 from lab.runs.judging import Counts, round_rate_below, wrong_answers
+from lab.runs.seal import UNSEALED
 from tests.checkers.builders import make_record
 
 LATE = Verdict("driver", Outcome.UNKNOWN, "late", claim=Claim.TIMING)
@@ -34,6 +35,21 @@ def test_a_late_driver_is_said_in_words_with_a_rate_to_try() -> None:
         "Routing: right. Requests: some failed without a known cause, says the checker answered: lost. "
         "Latency: requests were sent on time."
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [
+        ("lab load --duration 3 --topology mesh", "`lab load --topology mesh --duration 1`"),
+        ("pytest", "a run 4 times as long"),
+    ],
+)
+def test_what_a_run_is_too_small_for_is_a_note_with_the_command_that_would_tell(command: str, remedy: str) -> None:
+    small = Verdict("split", Outcome.UNKNOWN, "", too_few=TooFew("too few users", 4.0))
+    result = replace(_run(RIGHT, ANSWERED, ON_TIME, small), seal=replace(UNSEALED, command=command))
+
+    assert result.outcome == "valid"
+    assert result.sentence.endswith(f"sent on time. Open: too few users; {remedy} would tell.")
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ def check(evidence: Evidence) -> Verdict:
         status that gRPC does not have, times that run backwards, lie outside the run or are further apart than the
         timeout and :data:`LATE_S`, or a topology, caller or routing key that the run does not have; or if a replica
         answered a request that has no record, though its driver recorded later ones. Unknown if it is
-        incomplete: records are missing, requests were not sent, or none was planned.
+        incomplete: records are missing, none was planned, or requests were not sent though nobody stopped the driver
+        before they were due.
     """
     violations: list[Violation] = []
     sequences: set[int] = set()
@@ -69,8 +70,25 @@ def check(evidence: Evidence) -> Verdict:
         summary += f", {unsent} not sent"
     if violations:
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} contradictions; {summary}", tuple(violations))
+    if unsent and _is_stopped(evidence):
+        summary += f", as the run was stopped after {_seconds(evidence):.0f} s"
+        unsent = 0
     incomplete = missing or unsent or not evidence.planned
     return Verdict(NAME, Outcome.UNKNOWN if incomplete else Outcome.VALID, summary)
+
+
+def _is_stopped(evidence: Evidence) -> bool:
+    """Whether all that was not sent was due after all that was, because the driver was stopped."""
+    sent = (each.intended_ns for each in evidence.records if each.status != UNSENT)
+    unsent = (each.intended_ns for each in evidence.records if each.status == UNSENT)
+    last = max(sent, default=None)
+    return evidence.stopped and last is not None and last <= min(unsent)
+
+
+def _seconds(evidence: Evidence) -> float:
+    """From the first request's time to the last one's that was sent."""
+    due = [each.intended_ns for each in evidence.records if each.status != UNSENT]
+    return (max(due) - min(due)) / 1e9 if due else 0.0
 
 
 def _lost(evidence: Evidence, ids: set[str]) -> list[Violation]:

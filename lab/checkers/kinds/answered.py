@@ -82,7 +82,7 @@ def check(evidence: Evidence) -> Verdict:
             if message := _objection(record, met, reasons, evidence):
                 violations.append(_violation(record, message))
             else:
-                excused[reasons[0].text] += 1
+                excused[reasons[0].clause] += 1
     if evidence.availability_slo is not None:
         violations += _below(evidence.availability_slo, answers, failures, {each.sequence for each in violations})
     missed = [*too_little(evidence, answered), *_untaken(evidence)]
@@ -211,7 +211,7 @@ def _objection(record: Record, met: Sequence[FaultWindow], reasons: Sequence[Fau
     fails_over = evidence.abilities.fails_over
     promises = (_promise(each, record, met, fails_over=fails_over) for each in evidence.timeline.during(record))
     promise = next(filter(None, promises), "")
-    return f"{failure} while {reasons[0].text}; {promise}" if promise else ""
+    return f"{failure} while {reasons[0].clause}; {promise}" if promise else ""
 
 
 def _promise(rules: Rules, record: Record, met: Sequence[FaultWindow], *, fails_over: bool) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import Rules, by_chosen_model, reference, request
-from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
+from lab.checkers.verdict import Claim, Outcome, TooFew, Verdict, Violation
 from lab.measure.binomial import in_words, sigmas, tail
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ def _objection(old: Rules, before: Record, new: Rules, after: Record, change: _W
 
 def _verdict(both: int, moved: int, changes: Sequence[str], violations: Sequence[Violation]) -> Verdict:
     if not both:
-        return Verdict(NAME, Outcome.UNKNOWN, "no unit was answered under two revisions in a row, so nothing is shown")
+        why = "no unit was answered under two revisions in a row"
+        return Verdict(NAME, Outcome.UNKNOWN, f"{why}, so nothing is shown", too_few=TooFew(why, 2.0))
     shown = [*changes[:_MOST_CHANGES], *([f"and {len(changes) - _MOST_CHANGES} more"] * (len(changes) > _MOST_CHANGES))]
     summary = "; ".join([f"{moved} moved of {both} units answered under two revisions in a row", *shown])
     if violations:

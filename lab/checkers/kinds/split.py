@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import by_chosen_model, reference
-from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
+from lab.checkers.verdict import Claim, Outcome, TooFew, Verdict, Violation
 from lab.measure.binomial import in_words, least_trials, sigmas, tail
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class _Tally:
     Attributes:
         name: in words.
         unit: that is hashed, in words.
+        revision: of the rules.
         weights: percent by arm.
         first: the first request of the draw.
         arms: by unit; empty for a unit that was never answered.
@@ -36,6 +37,7 @@ class _Tally:
 
     name: str
     unit: str
+    revision: int
     weights: Mapping[str, int]
     first: Record
     arms: dict[str, str] = field(default_factory=dict)
@@ -94,8 +96,8 @@ class _Share:
             seen += f" to {(self.count + self.lost) / self.units:.2%}"
             off = f"{least:.1f} to {in_words(most)}" if least < most else off
         return (
-            f"{self.tally.name}: {self.arm} has {self.count} of {self.units} {self.tally.unit}{lost} "
-            f"({seen}, expected {self.weight}%: {off} off)"
+            f"{self.tally.name}, revision {self.tally.revision}: {self.arm} has {self.count} of {self.units} "
+            f"{self.tally.unit}{lost} ({seen}, expected {self.weight}%: {off} off)"
         )
 
 
@@ -112,8 +114,8 @@ def check(evidence: Evidence) -> Verdict | None:
     the bound: 22 for halves, 294 for 5 %, 1,499 for 1 %. With fewer units, a share can be found wrong, but not right.
 
     Returns:
-        None if no request was drawn. Unknown if no draw had enough units, or if units without an answer could make the
-        difference.
+        None if no request was drawn. Unknown if no draw had enough units, which decides nothing, or if units without an
+        answer could make the difference.
     """
     tallies, drawn = _tallies(evidence)
     if not drawn:
@@ -132,7 +134,23 @@ def check(evidence: Evidence) -> Verdict | None:
     if violations:
         summary = f"{len(violations)} shares off by more than {SIGMAS} sigma; {summary}"
         return Verdict(NAME, Outcome.INVALID, summary, violations)
-    return Verdict(NAME, Outcome.VALID if judged else Outcome.UNKNOWN, summary)
+    too_few = _too_few(tallies, {tally.name for tally in judged})
+    return Verdict(NAME, Outcome.VALID if judged else Outcome.UNKNOWN, summary, too_few=too_few)
+
+
+def _too_few(tallies: Sequence[_Tally], judged: Collection[str]) -> TooFew | None:
+    """Which draw had too few units under each of its revisions; the one that needs most, of several."""
+    most: dict[str, _Tally] = {}
+    for tally in tallies:
+        if tally.name not in judged and len(tally.arms) >= len(most.get(tally.name, tally).arms):
+            most[tally.name] = tally
+    if not most:
+        return None
+    tally = max(most.values(), key=lambda one: _enough(one) / len(one.arms))
+    least = min(weight for weight in tally.weights.values() if weight)
+    units = "users" if "user_id" in tally.unit else tally.unit
+    what = f"too few {units} to judge the {least} % arm of {tally.name}: {len(tally.arms)} of {_enough(tally)}"
+    return TooFew(what, _enough(tally) / len(tally.arms))
 
 
 def _tallies(evidence: Evidence) -> tuple[list[_Tally], bool]:
@@ -153,15 +171,14 @@ def _tallies(evidence: Evidence) -> tuple[list[_Tally], bool]:
             if draw is not None and (evidence.request_mix is None or evidence.request_mix.draws(record)):
                 key = (rules.number, record.use_case, draw.rule)
                 if key not in tallies:
-                    name = f"{draw}, revision {rules.number}"
-                    tallies[key] = _Tally(name, f"units of {draw.unit}", draw.weights, record)
+                    tallies[key] = _Tally(str(draw), f"units of {draw.unit}", rules.number, draw.weights, record)
                 tallies[key].add(getattr(record, draw.unit), arm, record)
             if percent and copied is not None:
                 key = (rules.number, record.use_case, "")
                 if key not in tallies:
-                    name = f"shadow of {record.use_case}, revision {rules.number}"
                     weights = {_COPIED: percent, _NOT_COPIED: 100 - percent}
-                    tallies[key] = _Tally(name, "requests", weights, record)
+                    name = f"shadow of {record.use_case}"
+                    tallies[key] = _Tally(name, "requests", rules.number, weights, record)
                 is_copied = bool(record.shadow) or record.request_id in copied
                 tallies[key].add(record.request_id, _COPIED if is_copied else _NOT_COPIED, record)
     return list(tallies.values()), drawn

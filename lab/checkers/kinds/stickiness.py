@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import Rules, by_chosen_model, reference, request
-from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
+from lab.checkers.verdict import Claim, Outcome, TooFew, Verdict, Violation
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
@@ -57,7 +57,8 @@ def check(evidence: Evidence) -> Verdict | None:
     if violations:
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} by another version; {summary}", tuple(violations))
     if not again:
-        return Verdict(NAME, Outcome.UNKNOWN, f"no unit was answered twice under one revision; {summary}")
+        why = "no unit was answered twice under one revision"
+        return Verdict(NAME, Outcome.UNKNOWN, f"{why}; {summary}", too_few=TooFew(why, 2.0))
     return Verdict(NAME, Outcome.VALID, f"{summary}, always by the same version")
 
 

@@ -109,6 +109,8 @@ async def conform(
         for check in checks:
             say(f"{check.name}: {check.claim}")
             result = await _result(check, stage)
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise asyncio.CancelledError  # Ctrl-C came at a moment when the check gave a call up itself
             results.append(result)
             on_result(result)
     finally:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
 from lab.plugins.conform import CHECKS, ByEnvelope, ByHeader, Control, Options, Result, Target, conform
+from lab.plugins.conform.check import Finding, passed
 from lab.plugins.conform.kinds import tear
 from tests.plugins.conform.mutants import MUTANTS
 from tests.plugins.conform.proxy import Proxy
@@ -48,6 +50,26 @@ async def test_a_tear_is_unknown_if_a_connection_gets_no_answers(monkeypatch: py
     result = await result_of("header", "tear", "answers-on-two-connections")
 
     assert (result.verdict, "a connection got no answers" in result.reason) == ("unknown", True), result
+
+
+async def test_an_end_that_comes_while_a_check_gives_a_call_up_itself_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    began = asyncio.Event()
+
+    async def gives_up(*_: object) -> Finding:
+        began.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return passed()
+
+    monkeypatch.setattr("lab.plugins.conform.run._finding", gives_up)
+    run = asyncio.create_task(result_of("header", "cancellation"))
+    await began.wait()
+    run.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await run
 
 
 def test_every_check_catches_a_bug() -> None:
