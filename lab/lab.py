@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from lab import folder_of, keep_files_private
 from lab import home as home_of_labs
 from lab.client.call import CallOutcome, call
-from lab.errors import InputError
+from lab.errors import InputError, LabError
 from lab.faults import AuditLog, Injector, UnitOperations
 from lab.identity.user import author
 from lab.ops import inspect
 from lab.ops import traces as traces_of
 from lab.ops.bringup import bring_up
 from lab.ops.certificates import Certificates
+from lab.ops.one_request import find, story
 from lab.ops.roll.executor import RollOptions, RollProgress, RollResult, execute
 from lab.ops.roll.interrupts import InterruptHandler
 from lab.ops.routes import Routes
@@ -27,6 +29,8 @@ from lab.runs import LoadOptions, ParallelResult, RunContext, RunResult, drive, 
 from lab.runs.drive import use_cases_of
 from lab.runs.enough import requests_to_judge
 from lab.runs.interim import judge_so_far
+from lab.runs.listing import list_runs
+from lab.runs.parallel import runs_in
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.context import LabContext
 from lab.runtime.state import LabState
@@ -201,6 +205,28 @@ class Lab:
             InputError: no unit of this lab has logged it.
         """
         return inspect.logs(self._context, request_id)
+
+    def explain(self, request_id: str, folder: Path | None = None) -> dict[str, Any]:
+        """The story of one request of a run, as JSON; see :func:`lab.ops.one_request.story`. The lab need not be up.
+
+        Args:
+            request_id: of the request.
+            folder: of its run, or of simultaneous runs; None to look in all of this lab's, newest first.
+
+        Raises:
+            InputError: no run has it.
+            RunError: a run cannot be read.
+        """
+        listed = list_runs(self.runs) if folder is None else []
+        folders = [self.runs / each.run for each in listed] if folder is None else runs_in(folder)
+        run, record = find(request_id, folders)
+        table = next((each.document for each in run.revisions if each.revision == record.revision), None)
+        lines: list[LogLine] = []
+        logging: set[str] = set()
+        with suppress(LabError):  # it is down, or none of its units has logged it
+            logging = {unit.role for unit in LabState.of(self.folder).plan.units if unit.logs_requests}
+            lines = self.logs(request_id)
+        return story(record, table, lines, logging)
 
     def trace(self, name: str) -> list[Span]:
         """The spans of one request, by their start; the lab must have been brought up with ``traces``.

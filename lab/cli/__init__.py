@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, str] = {
     "endpoints": "lifecycle",
     "call": "call",
     "logs": "inspection",
+    "explain": "explain",
     "trace": "trace",
     "roll": "roll",
     "load": "load",

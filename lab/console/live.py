@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from lab.console.board import Board
 from lab.console.drawing import Drawing, DrawnUnit, drawable
-from lab.console.one_request import find, story
 from lab.console.traffic import Traffic
 from lab.errors import InputError, LabError, LabNotRunningError, RunError
 from lab.history import SpoolTail
+from lab.ops.one_request import find, story
 from lab.runs import RunResult, judge
 from lab.runs.events import lab_events
 from lab.runs.folder import PLAN, RunFolder
@@ -108,12 +108,12 @@ class Watcher:
                 self.board.post("lab", {"trouble": str(error)})
 
     def story(self, request_id: str) -> dict[str, Any]:
-        """The story of a request of the runs on the page; see :func:`lab.console.one_request.story`.
+        """The story of a request of the runs on the page; see :func:`lab.ops.one_request.story`.
 
         Raises:
             InputError: no run has it.
         """
-        record = find(request_id, list(self._runs))
+        _, record = find(request_id, list(self._runs))
         try:
             lines = self._lab.logs(request_id)
         except InputError:  # it reached no unit that logs

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from lab.console.board import Board
 from lab.console.drawing import Drawing, DrawnUnit
 from lab.console.live import JUDGED, revision_document, run_document, verdict_document
-from lab.console.one_request import find, story
 from lab.console.traffic import Traffic
 from lab.errors import RunError
+from lab.ops.one_request import find, story
 from lab.roles import CALLER, MODEL, ROLES
 from lab.runs import judge, runs_in
 from lab.runs.folder import RunFolder
@@ -45,12 +45,12 @@ class SavedRuns:
             self._post(folder, plans)
 
     def story(self, request_id: str) -> dict[str, Any]:
-        """The story of a request of these runs; see :func:`lab.console.one_request.story`.
+        """The story of a request of these runs; see :func:`lab.ops.one_request.story`.
 
         Raises:
             InputError: no run has it.
         """
-        record = find(request_id, [each.path for each in self._runs])
+        _, record = find(request_id, [each.path for each in self._runs])
         decided = self._revisions.get(record.revision)
         return story(record, decided.document if decided else None, [])
 

@@ -46,6 +46,7 @@ READS = {
     ("routes", "publish", "file"): (HERE,),
     ("routes", "set", "file"): ("UpNext", HERE),
     ("routes", "explain", "--file"): ("UpNext", HERE),
+    ("explain", "--run"): ("nobody-1", HERE),
     ("render", "--routes"): ("gateway-api", HERE),
     ("render", "--spec"): ("gateway-api", HERE),
 }

@@ -21,10 +21,11 @@ _REQUEST = ("request_id", "topology", "caller", "use_case", "user_id")
 _ANSWER = ("status", "message", "source", "model", "version", "cluster", "replica", "attempts", "shadow")
 _CONTEXT = ("device", "country", "segment", "surface", "tenant", "traffic_origin", "override")
 _NS, _NS_PER_MS = 1e9, 1e6
+_MOST_NAMED = 5
 
 
-def find(request_id: str, folders: Iterable[Path]) -> Record:
-    """Returns the record of a request in the folders of runs, which may still go on.
+def find(request_id: str, folders: Iterable[Path]) -> tuple[RunFolder, Record]:
+    """Returns the run that has a request, of those in some folders, which may still go on; and the request's record.
 
     Raises:
         InputError: none of them has it.
@@ -41,8 +42,8 @@ def find(request_id: str, folders: Iterable[Path]) -> Record:
             records = list(type(columns)(rows).records())
         for record in records:
             if record.request_id == request_id:
-                return record
-    names = ", ".join(each.name for each in folders)
+                return run, record
+    names = ", ".join(each.name for each in folders[:_MOST_NAMED]) + (", …" if len(folders) > _MOST_NAMED else "")
     raise InputError(
         f"request {request_id!r} is in none of the runs {names or 'here'}; take an id from a run's history"
     )

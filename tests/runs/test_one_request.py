@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.console.one_request import find, story
 from lab.errors import InputError
 from lab.history import Record, SpoolWriter, values_of, write_parquet
 from lab.ops.inspect import LogLine
+from lab.ops.one_request import find, story
 from lab.runs.folder import HISTORY, SPOOL
 from tests.checkers.builders import START_NS, make_record, two_versions
 
@@ -27,7 +27,13 @@ def test_a_record_is_found_while_its_run_goes_on_and_afterwards(tmp_path: Path) 
         with SpoolWriter((tmp_path / "going-on" / SPOOL).with_stem("history-2")) as of_another_driver:
             of_another_driver.append(values_of(make_record(8)))
 
-        assert [find(each, folders).sequence for each in ("r2", "r7", "r8")] == [2, 7, 8]
+        assert [
+            (run.path.name, record.sequence) for run, record in (find(each, folders) for each in ("r2", "r7", "r8"))
+        ] == [
+            ("over", 2),
+            ("going-on", 7),
+            ("going-on", 8),
+        ]
         with pytest.raises(InputError, match="'r9' is in none of the runs over, going-on;"):
             find("r9", folders)
 
