@@ -14,7 +14,11 @@ from pathlib import Path
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-"""The folder of this checkout: the route table, the Envoy templates, docs and runs."""
+"""The folder of this checkout, or the one in which the lab's wheel is installed."""
+
+_INSTALLED = Path(__file__).resolve().parent / "files"
+FILES = _INSTALLED if _INSTALLED.is_dir() else CHECKOUT
+"""The folder of the default spec, its route table and the Envoy templates, which a wheel has within the package."""
 
 
 PYTHON = (sys.executable, "-P")
@@ -22,8 +26,12 @@ PYTHON = (sys.executable, "-P")
 
 
 def home() -> Path:
-    """The folder in which labs keep their state and their runs: ``LAB_HOME``, else the checkout."""
-    return Path(os.environ.get("LAB_HOME", CHECKOUT))
+    """The folder in which labs keep their state and their runs: ``LAB_HOME``, else the checkout.
+
+    Of a lab that was installed from its wheel, it is ``routing-lab`` in the user's home.
+    """
+    named = os.environ.get("LAB_HOME")
+    return Path(named) if named else CHECKOUT if FILES == CHECKOUT else Path.home() / "routing-lab"
 
 
 def keep_files_private() -> None:

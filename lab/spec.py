@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from lab import CHECKOUT
+from lab import CHECKOUT, FILES
 from lab.bounds import COUNT, PORT, SECONDS
 from lab.errors import InputError, SpecError
 from lab.pickers import DEFAULT_PICKER, PICKERS, Cannot
@@ -31,7 +31,7 @@ from lab.topologies import TOPOLOGIES
 
 SIZES = {
     "mini": CHECKOUT / "lab" / "specs" / "mini.toml",
-    "default": CHECKOUT / "lab.toml",
+    "default": FILES / "lab.toml",
     "full": CHECKOUT / "lab" / "specs" / "full.toml",
 }
 """Specs that come with the lab, by size."""

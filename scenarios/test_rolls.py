@@ -124,9 +124,7 @@ def test_a_roll_without_make_before_break_is_caught(scenario: Scenario, topology
 @pytest.mark.long
 @pytest.mark.scenario(takes_s=90)
 @pytest.mark.timeout(600)
-def test_a_roll_in_the_steps_of_the_help_reaches_the_new_version(
-    scenario: Scenario, topology: str, routes: Path
-) -> None:
+def test_an_equal_version_rolls_through_all_steps(scenario: Scenario, topology: str, routes: Path) -> None:
     """A version that is as good as the old one gets through all steps, by all conditions."""
     lab = scenario.lab
     lab.routes.publish(routes)

@@ -56,6 +56,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "report",
     "compare": "report",
     "scenarios": "scenarios",
+    "new": "new",
     "routes": "routes",
     "fault": "fault",
     "pki": "pki",

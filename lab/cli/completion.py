@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from lab import CHECKOUT
+from lab import FILES
 from lab.errors import LabError
 from lab.faults import FAULTS
 from lab.lab import DEFAULT_SPEC, Lab
@@ -64,7 +64,7 @@ def injected() -> Iterable[str]:
 @_completing
 def use_cases() -> Iterable[str]:
     """Use cases of the default route table; reading the one in force would be slow if the control plane is down."""
-    return dict(read_path(CHECKOUT / "routes.yaml").document["use_cases"])
+    return dict(read_path(FILES / "routes.yaml").document["use_cases"])
 
 
 def _lab() -> Lab:

@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.panel import Panel
 
-from lab import CHECKOUT
+from lab import FILES
 from lab.checkers import Claim, Outcome
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_console, table
@@ -37,7 +37,7 @@ from lab.waiting import eventually
 from services.caller.pages import PAGES
 
 _TOPOLOGIES = ("direct", "gateway", "mesh")
-_ROUTES = CHECKOUT / "routes.yaml"
+_ROUTES = FILES / "routes.yaml"
 _BEFORE, _AFTER = "v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-5}"
 _FIRST_CALLS = {caller: page[0][0] for caller, page in PAGES.items()}
 """Caller → the use case that it calls first."""

@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, with_options
-from lab.cli.output import console, print_json, say, table
+from lab.cli.output import as_typed, console, print_json, say, table
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.ops.inspect import LabEndpoints, LabStatus, roles_beside_callers
 from lab.pickers import PICKERS
@@ -126,14 +126,14 @@ def up(
     option = "" if name == "default" else f" --name {name}"
     use_case, verified = calls[0].use_case, [each.topology for each in calls]
     topology = DEFAULT_TOPOLOGY if DEFAULT_TOPOLOGY in verified else verified[-1]
-    caller = next(iter(lab.endpoints().callers))
+    caller, command = next(iter(lab.endpoints().callers)), as_typed("lab")
     console.print(
         "\nTry next:\n"
-        f"  lab call {use_case} --topology {topology} --caller {caller} --user u1 "
+        f"  {command} call {use_case} --topology {topology} --caller {caller} --user u1 "
         f"--context device=tv --context country=US{option}\n"
-        f"  lab load --topology {topology} --rate 200 --duration 10{option}\n"
-        f"  lab routes explain {use_case} --caller {caller} --context device=tv{option}\n"
-        f"  lab status{option}",
+        f"  {command} load --topology {topology} --rate 200 --duration 10{option}\n"
+        f"  {command} routes explain {use_case} --caller {caller} --context device=tv{option}\n"
+        f"  {command} status{option}",
         markup=False,
         soft_wrap=True,
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -193,3 +195,12 @@ def silenced() -> Iterator[None]:
     finally:
         for each in consoles:
             each.file = None  # type: ignore[assignment] # the stream at that time
+
+
+def as_typed(program: str) -> str:
+    """A program of this environment, ``lab`` or ``pytest``, as a shell in this folder finds it."""
+    beside = Path(sys.executable).with_name(program)
+    found = shutil.which(program)
+    if not beside.exists() or (found and Path(found).resolve() == beside.resolve()):
+        return program
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)

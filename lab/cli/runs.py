@@ -10,7 +10,7 @@ from rich.text import Text
 from lab.bounds import COUNT
 from lab.checkers import Claim
 from lab.cli.options import Json, Name
-from lab.cli.output import console, print_json, table
+from lab.cli.output import as_typed, console, print_json, table
 from lab.cli.progress import milliseconds
 from lab.cli.verdicts import STYLES
 from lab.lab import Lab
@@ -47,7 +47,7 @@ def runs(
     console.print(table(headings, map(_row, shown), right=_FIGURES, optional=_OPTIONAL))
     if len(shown) < len(found):
         console.print(f"{len(found) - len(shown)} more: lab runs --last 0", markup=False)
-    console.print(f"\nlab report {folder / shown[0].run}", markup=False, soft_wrap=True)
+    console.print(f"\n{as_typed('lab')} report {folder / shown[0].run}", markup=False, soft_wrap=True)
 
 
 def _row(run: ListedRun) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from lab import FILES
 from lab.identity.envoy import sds_files, sockets_of
 from lab.roles._observed import envoy_observed
 from lab.roles._unit import ACCESS_LOG, UNIX, Port, Unit
@@ -15,7 +16,7 @@ from lab.routing.keys_in_lua import IN_BOOTSTRAP
 if TYPE_CHECKING:
     from lab.roles._role import Layout
 
-_TEMPLATE = Path(__file__).parents[2] / "envoy" / "by-routing-key.yaml"
+_TEMPLATE = FILES / "envoy" / "by-routing-key.yaml"
 _READ_ONLY = ("/ready", "/stats", "/config_dump", "/clusters", "/memory", "/server_info")
 _TYPES = "type.googleapis.com/envoy.extensions.filters"
 # The configuration comes from the control plane, as limits change with the route table; until then nobody is limited.

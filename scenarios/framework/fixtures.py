@@ -16,6 +16,7 @@ from lab.errors import DeadlineError
 from lab.lab import Lab
 from lab.ops.reaper import reaping
 from lab.topologies import TOPOLOGIES
+from scenarios.entry import asked_runtime
 from scenarios.framework import rerun
 from scenarios.framework.catalogue import MARK, default_topologies
 from scenarios.framework.machine_lock import MachineLock, open_lock
@@ -43,7 +44,7 @@ clusters:
 """
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def _reaper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Takes down every lab that this process has brought up, however the process ends."""
     with reaping(tmp_path_factory.getbasetemp()):
@@ -64,19 +65,20 @@ def lab(
     tmp_path_factory: pytest.TempPathFactory,
     machine_lock: MachineLock,
     topologies: list[str],
+    _reaper: None,
 ) -> Iterator[Lab]:
     """A lab that is up."""
-    name = request.config.getoption("--lab")
+    name = request.config.getoption("lab_name")
     if name is not None:
         if hasattr(request.config, "workerinput"):
-            pytest.exit("--lab shares one lab, and scenarios publish: run them one after the other, without -n")
+            pytest.exit("scenarios publish: on a lab that is up, run them one after the other, without -n")
         yield Lab(name)
         return
     always = [each.name for each in TOPOLOGIES.values() if each.in_default_lab and each.name not in topologies]
     lab = Lab(f"scenarios-{secrets.token_hex(3)}", home=tmp_path_factory.mktemp("lab"))
     try:
         with machine_lock.shared():
-            lab.up(runtime=request.config.getoption("--runtime"), topologies=[*always, *topologies])
+            lab.up(runtime=asked_runtime(request.config), topologies=[*always, *topologies])
         yield lab
     finally:
         lab.down()
@@ -94,7 +96,7 @@ def steady(lab: Lab, topologies: list[str]) -> SteadyState:
     return SteadyState.of(lab, topologies)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _in_turn(
     request: pytest.FixtureRequest,
     lab: Lab,  # noqa: ARG001 (it comes up before the lock is taken)
@@ -111,6 +113,13 @@ def runtime(lab: Lab) -> str:
 
 
 @pytest.fixture(autouse=True)
+def _scenario(request: pytest.FixtureRequest) -> None:
+    """Makes a scenario of every test that has the mark."""
+    if request.node.get_closest_marker(MARK):
+        request.getfixturevalue("scenario")
+
+
+@pytest.fixture
 def scenario(
     request: pytest.FixtureRequest,
     lab: Lab,

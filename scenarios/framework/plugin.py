@@ -1,7 +1,7 @@
 """The pytest plugin that runs scenarios: options, which cases run, in which order, and what a failure reports.
 
 By default each xdist worker brings up its own lab and takes it down. With ``--lab NAME`` scenarios run, one after
-the other, against a lab that is up. Scenarios outside this folder run with ``pytest -p scenarios.framework.plugin``.
+the other, against a lab that is up. It touches no test without the mark: see :mod:`scenarios.entry`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import CHECKOUT
+from lab import home
 from lab.runtime import choose
+from scenarios.entry import asked_runtime
 from scenarios.framework import rerun
 from scenarios.framework.catalogue import LONG, MARK, known_topologies, long_topologies, topologies_of
 from scenarios.framework.console import make_display
@@ -27,16 +27,8 @@ from scenarios.framework.verdicts import UNKNOWN
 pytest_plugins = ["scenarios.framework.fixtures"]
 
 _SESSION = "scenarios_session"
+_LIMIT_S = 120.0
 _SESSIONS_KEPT = 5  # one takes some 100 MB
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the options of the scenarios."""
-    parser.addoption("--runtime", default="auto", help="how units run: process, compose, or auto")
-    parser.addoption("--lab", default=None, help="name of a lab that is up, instead of bringing one up")
-    parser.addoption("--topology", default=None, help="topologies to run on, separated by commas")
-    parser.addoption("--long", action="store_true", help="run scenarios that take minutes, too")
-    parser.addoption("--runs", type=Path, default=CHECKOUT / "runs" / "scenarios", help="folder for the run folders")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,7 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--topology: is empty; write some of {known}")
     from_controller: dict[str, Any] = getattr(config, "workerinput", {})
     session = from_controller.get(_SESSION) or datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    config.stash[FOLDER] = config.getoption("--runs").resolve() / session
+    runs = config.getoption("lab_runs") or home() / "runs" / "scenarios"
+    config.stash[FOLDER] = runs.resolve() / session
     config.stash[DISPLAY] = make_display(from_controller.get("workerid"))
     config.pluginmanager.register(rerun)
 
@@ -79,9 +72,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrizes a scenario that takes ``topology`` by the topologies that were asked for and that it is about."""
-    if "topology" in metafunc.fixturenames:
-        mark = metafunc.definition.get_closest_marker(MARK)
-        about = topologies_of(mark.kwargs) if mark else None
+    mark = metafunc.definition.get_closest_marker(MARK)
+    if mark and "topology" in metafunc.fixturenames:
+        about = topologies_of(mark.kwargs)
         asked = asked_topologies(metafunc.config)
         metafunc.parametrize("topology", [name for name in asked if about is None or name in about])
 
@@ -93,17 +86,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Bringing the lab up has deadlines of its own, as it may build an image; it does not count as a scenario's time.
     """
     long_on = _long_on(config)
-    for item in items:
+    scenarios = [item for item in items if item.get_closest_marker(MARK)]
+    for item in scenarios:
         if _topology(item) in long_on(item):
             item.add_marker(LONG)
-        timeout = item.get_closest_marker("timeout")
-        limit_s = float(timeout.args[0] if timeout else config.getini("timeout"))
-        item.add_marker(pytest.mark.timeout(limit_s, func_only=True), append=False)
-    left_out = {item for item in items if not _is_wanted(item)}
+        if config.pluginmanager.has_plugin("timeout"):
+            timeout = item.get_closest_marker("timeout")
+            limit_s = float(timeout.args[0] if timeout else config.getini("timeout") or _LIMIT_S)
+            item.add_marker(pytest.mark.timeout(limit_s, func_only=True), append=False)
+    left_out = {item for item in scenarios if not _is_wanted(item)}
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
     items[:] = [item for item in items if item not in left_out]
     yield  # -m and -k deselect
-    if hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput") and all(item.get_closest_marker(MARK) for item in items):
         cases = Counter(map(_claim, items))
         items[:] = balanced_order(
             items,
@@ -118,12 +113,12 @@ def _is_wanted(item: pytest.Item) -> bool:
     config, mark = item.config, item.get_closest_marker(MARK)
     if hasattr(item, "callspec") and not isinstance(item.callspec.params.get("topology", ""), str):
         return False  # pytest's mark of an empty list: none of its topologies was asked for
-    if item.get_closest_marker(LONG) and not config.getoption("--long"):
+    if item.get_closest_marker(LONG) and not config.getoption("lab_long"):
         return False
     runtimes = mark.kwargs.get("runtimes") if mark else None
-    if runtimes is None or config.getoption("--lab") is not None:
+    if runtimes is None or config.getoption("lab_name") is not None:
         return True
-    return choose(config.getoption("--runtime"))[0] in runtimes
+    return choose(asked_runtime(config))[0] in runtimes
 
 
 def _topology(item: pytest.Item) -> str:
@@ -132,9 +127,9 @@ def _topology(item: pytest.Item) -> str:
 
 def _long_on(config: pytest.Config) -> Callable[[pytest.Item], Sequence[str]]:
     """Topologies on which a scenario counts as long; none where topologies or a lab were asked for by name."""
-    if config.getoption("--topology") is not None or config.getoption("--lab") is not None:
+    if config.getoption("lab_topology") is not None or config.getoption("lab_name") is not None:
         return lambda _: ()
-    on_this_runtime = long_topologies(choose(config.getoption("--runtime"))[0])
+    on_this_runtime = long_topologies(choose(asked_runtime(config))[0])
 
     def of(item: pytest.Item) -> Sequence[str]:
         mark = item.get_closest_marker(MARK)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
+from scenarios.framework.catalogue import MARK
 from scenarios.framework.verdicts import LateError
 
 _LATE = pytest.StashKey[str]()
@@ -32,7 +33,7 @@ def reason(item: pytest.Item) -> str:
 def may_rerun(item: pytest.Item) -> bool:
     """Whether this is the first run and other workers share the machine."""
     others = getattr(item.config, "workerinput", {}).get("workercount", 1) > 1
-    return others and not reason(item)
+    return others and item.get_closest_marker(MARK) is not None and not reason(item)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -18,5 +18,5 @@ ERROR = pytest.StashKey[BaseException]()
 
 def asked_topologies(config: pytest.Config) -> list[str]:
     """The topologies that ``--topology`` names, or those that scenarios run on by default."""
-    asked = config.getoption("--topology")
+    asked = config.getoption("lab_topology")
     return list(default_topologies()) if asked is None else list(dict.fromkeys(filter(None, asked.split(","))))

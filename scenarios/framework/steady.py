@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from lab import CHECKOUT
+from lab import FILES
 from lab.checkers.plain import decide
 from lab.client.call import call
 from lab.errors import CallError, LabError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lab.ops.inspect import LabStatus
     from lab.runs.events import Event
 
-ROUTES = CHECKOUT / "routes.yaml"
+ROUTES = FILES / "routes.yaml"
 WITHIN = timedelta(seconds=15)
 USE_CASE, CALLER, CONTEXT = "ContinueWatchingRanking", "homepage", {"user_id": "u1", "caller": "homepage"}
 

@@ -30,6 +30,7 @@ from lab.runtime.cancellation import CancelToken
 from lab.transport import ChannelCache, open_blocking_channel
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+from scenarios.entry import asked_runtime
 from scenarios.framework.verdicts import LateError, UnknownError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def own_lab(config: pytest.Config, folder: Path, spec: str, routes: str) -> Iter
     (folder / "lab.toml").write_text(spec)
     lab = Lab(f"own-{secrets.token_hex(3)}", home=folder)
     try:
-        lab.up(spec=folder / "lab.toml", runtime=config.getoption("--runtime"))
+        lab.up(spec=folder / "lab.toml", runtime=asked_runtime(config))
         yield lab
     finally:
         lab.down()

@@ -54,6 +54,7 @@ READS = {
 
 WRITES = {
     *(("report", "--output"), ("report", "--png"), ("compare", "--html"), ("render", "--out")),
+    ("new", "scenario", "folder"),
     ("console", "--export"),
     *(("conform", "--routes-out"), ("conform", "--junit"), ("conform", "--html")),
 }

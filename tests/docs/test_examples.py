@@ -133,12 +133,10 @@ def test_a_scenario_of_ones_own_runs_like_the_labs(whole_lab: Lab, tmp_path: Pat
         sys.executable,
         "-m",
         "pytest",
-        "-p",
-        "scenarios.framework.plugin",
         str(EXAMPLES / "test_two_revisions.py"),
     ]
-    command += ["--lab", whole_lab.name, "--topology", "mesh", "-q", "-p", "no:cacheprovider"]
-    command += ["--runs", str(tmp_path)]
+    command += ["--lab-name", whole_lab.name, "--lab-topology", "mesh", "-q", "-p", "no:cacheprovider"]
+    command += ["--lab-runs", str(tmp_path)]
     result = subprocess.run(
         command,
         cwd=CHECKOUT,

@@ -13,7 +13,7 @@ from lab.cli import COMMANDS, app, commands, roll, trace
 from lab.cli.output import Table, console
 from lab.client.traces import Span
 from lab.lab import Lab
-from lab.ops.roll.conditions import Evidence, Figures, Judgement, Standing
+from lab.ops.roll.conditions import Evidence, Figures, parse_conditions
 from lab.ops.roll.executor import Outcome, RollResult, StepResult
 from lab.plugins.bench.commands.bench import _show as show_bench
 from lab.plugins.bench.commands.capacity import _show as show_capacity
@@ -144,12 +144,13 @@ def test_tables_of_results_are_whole(
     conform._show("127.0.0.1:8080", [CONFORMANCE])
     trace._show([SPAN, replace(SPAN, span_id="2" * 16, parent_id=SPAN.span_id, unit="homepage-resolver")])
     figures = Figures(1200, 3, [1.5, 22.75])
+    evidence = Evidence(figures, figures)
     step = StepResult(
         percent=10,
         revision=1234,
         share=0.1,
-        evidence=Evidence(figures, figures, 0),
-        judgements=(Judgement("error-rate>1%", Standing.NOT_MET, "error rate 0.25 % ≤ 1 %", 1200, 1.0, 0.05),),
+        evidence=evidence,
+        judgements=tuple(each.judge(evidence) for each in parse_conditions("error-rate>1%")),
     )
     roll._finish(
         RollResult(

@@ -29,6 +29,8 @@ from scenarios.framework.steps import (
 
 VICTIM = "ml-cluster-1-a"
 
+pytestmark = pytest.mark.scenario(takes_s=1)
+
 def test_fine(scenario, lab, topology):
     with scenario.step("Drive some load"):
         lab.load(LoadOptions(topology=topology, caller="homepage", rate=50, duration_s=1))
@@ -92,8 +94,8 @@ def session(up: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Pat
     folder = tmp_path_factory.mktemp("session")
     (folder / "test_some.py").write_text(MODULE)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\ntimeout = 60\n")
-    options = ["-v", "-p", "scenarios.framework.plugin", folder, "--topology=mesh", f"--lab={up.name}"]
-    options += [f"--runs={folder / 'runs'}", f"--junitxml={folder / 'junit.xml'}"]
+    options = ["-v", folder, "--lab-topology=mesh", f"--lab-name={up.name}"]
+    options += [f"--lab-runs={folder / 'runs'}", f"--junitxml={folder / 'junit.xml'}"]
     home = str(up.folder.parent.parent)
     result = run_pytest(*options, cwd=CHECKOUT, imports=CHECKOUT, timeout_s=110, LAB_HOME=home)
     assert result.returncode == 1, result.stdout + result.stderr

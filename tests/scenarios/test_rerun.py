@@ -30,6 +30,8 @@ import pytest
 from scenarios.framework.rerun import reason
 from scenarios.framework.verdicts import LateError, UnknownError
 
+pytestmark = getattr(pytest.mark, "scenario")(takes_s=1)  # unseen by the entry point: there is no lab
+
 def say(*words):
     with open("said", "a") as file:
         print(os.environ["PYTEST_XDIST_WORKER"], *words, file=file)

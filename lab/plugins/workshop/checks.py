@@ -10,7 +10,7 @@ from itertools import product
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
-from lab import CHECKOUT
+from lab import FILES
 from lab.checkers.plain import decide
 from lab.errors import LabError
 from lab.plugins.bench.harness.payloads import json_bytes, protobuf_bytes
@@ -58,7 +58,7 @@ def check_phones_in_germany(document: Mapping[str, Any]) -> ExerciseResult:
     document = _as_published(document)
     if fault := _fault(document):
         return not_yet(fault)
-    before = read_path(CHECKOUT / "routes.yaml").document
+    before = read_path(FILES / "routes.yaml").document
     wanted = {("phone", "DE", "adults"): "v3"}  # children had it before
     seen = changed_cases(before, document)
     if seen == wanted:
@@ -129,7 +129,7 @@ def _wrong_share(document: Mapping[str, Any]) -> str:
 
 
 def _wrong_people(document: Mapping[str, Any]) -> str:
-    before = read_path(CHECKOUT / "routes.yaml").document
+    before = read_path(FILES / "routes.yaml").document
     for number in range(_SOME):
         for case, version in changed_cases(before, document, user_id=f"u{number}").items():
             context = {**dict(zip(_FIELDS, case, strict=True)), "caller": "homepage"}

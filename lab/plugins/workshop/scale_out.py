@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
-from lab import CHECKOUT
+from lab import FILES
 from lab.errors import CallError, UnitError
 from lab.plugins.bench.harness.senders import all_ready
 from lab.plugins.bench.harness.variant import API, CALLER, CLUSTER, MODEL, REPLICAS, USE_CASE, VERSION
@@ -149,7 +149,7 @@ def _start_vip(environment: Environment, name: str, replicas: Path) -> str:
     """Starts a VIP, which ends with the lab, and returns its address."""
     address = environment.address(name)
     host, port = address.rsplit(":", 1)
-    template = Template((CHECKOUT / "envoy" / f"{name}.yaml").read_text())
+    template = Template((FILES / "envoy" / f"{name}.yaml").read_text())
     environment.start_envoy(name, address, template.substitute(host=host, port=port, endpoints=replicas))
     return address
 

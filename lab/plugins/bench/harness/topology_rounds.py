@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from string import Template
 
-from lab import CHECKOUT
+from lab import FILES
 from lab.client import Endpoints
 from lab.plugins.bench.harness.environment import Environment, open_small_environment
 from lab.plugins.bench.harness.interleaved import Rounds, measure
@@ -107,5 +107,5 @@ def through_static_envoy(environment: Environment, name: str, address: str) -> E
 
 def static_envoy(address: str, endpoints: str = "") -> str:
     """Returns the configuration of an Envoy that listens at an address, with one static cluster."""
-    template = Template((CHECKOUT / "envoy" / "static.yaml").read_text())
+    template = Template((FILES / "envoy" / "static.yaml").read_text())
     return template.substitute(address=json.dumps(envoy_address(address)), endpoints=endpoints)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from lab import CHECKOUT
+from lab import FILES
 from lab.client.admin import AdminClient
 from lab.errors import UnitError
 from lab.lab import Lab
@@ -174,7 +174,7 @@ def _lay_out(spec: LabSpec, replicas: Iterable[Identity], site: ProcessSite) -> 
         pod=MODEL_HOST,
     )
     port, admin = site.port(HOST_ENVOY, "grpc"), site.port(HOST_ENVOY, "admin")
-    bootstrap = Template((CHECKOUT / "envoy" / "model-host.yaml").read_text()).substitute(
+    bootstrap = Template((FILES / "envoy" / "model-host.yaml").read_text()).substitute(
         port=_replica_port(site), host_socket=socket, **admin_view(site.socket(HOST_ENVOY, "admin"), admin.bind)
     )
     flags = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")

@@ -17,7 +17,7 @@ import grpc
 import psutil
 from envoy.service.discovery.v3 import ads_pb2_grpc
 
-from lab import CHECKOUT
+from lab import FILES
 from lab.errors import InputError
 from lab.identity.envoy import sockets_of
 from lab.measure.compare import interleave, median, median_ratio, typical
@@ -58,7 +58,7 @@ GROWS_AT_MOST = 1.15
 _KEY = routing_key(MODEL, VERSION)
 _READY_S, _ANSWER_S, _APPLY_S = 120.0, 5.0, 30.0
 _POLL_S = 0.005
-_TEMPLATE = CHECKOUT / "envoy" / "by-routing-key.yaml"
+_TEMPLATE = FILES / "envoy" / "by-routing-key.yaml"
 _ALL_CLUSTERS = "  cds_config: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 2s}\n"
 _STYLES = {ON_DEMAND: "run-1", EAGER: "run-2"}
 FIGURES: Mapping[str, str] = {
