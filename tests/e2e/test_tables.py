@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import typer
@@ -12,6 +13,7 @@ from lab import CHECKOUT
 from lab.cli import COMMANDS, app, commands, roll, trace
 from lab.cli.output import Table, console
 from lab.client.traces import Span
+from lab.history import read_parquet
 from lab.lab import Lab
 from lab.ops.roll.conditions import Evidence, Figures, parse_conditions
 from lab.ops.roll.executor import Outcome, RollResult, StepResult
@@ -41,6 +43,7 @@ BY_COMMAND = (
     ("compare", *RUNS),
     ("runs",),
     ("logs", "{request}"),
+    ("explain", "{sent}"),
 )
 CONFORMANCE = ConformResult(
     feature="header-conditions",
@@ -121,7 +124,8 @@ def test_a_window_shows_tables_whole(
     lab.faults.inject("slow", "ml-cluster-1", level="light")
     try:
         request = lab.call("ContinueWatchingRanking", topology="gateway", caller="homepage").request_id
-        app([part.format(a=runs[0], b=runs[1], request=request) for part in command], standalone_mode=False)
+        sent = read_parquet(Path(runs[0]) / "history.parquet")[0].request_id
+        app([part.format(a=runs[0], b=runs[1], request=request, sent=sent) for part in command], standalone_mode=False)
     except typer.Exit:
         pass
     finally:
