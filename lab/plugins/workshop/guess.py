@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
 from typing import Any
 
+from IPython import get_ipython
 from IPython.display import display
 
 from lab.errors import InputError
 
 SKIP = "LAB_GUESSES"
 """Environment variable: ``skip`` measures without guesses, for notebooks that are published."""
+
+AT_ONCE_S = 1.0
+"""Cells that run so soon after the form is shown run without a person between them, seconds."""
 
 
 class NoGuessYetError(InputError):
@@ -33,6 +38,7 @@ class Guess:
     def __init__(self, question: str, names: Sequence[str], *, unit: str = "", choices: Sequence[str] = ()) -> None:
         self.question, self.names, self.unit, self.choices = question, tuple(names), unit, tuple(choices)
         self.given: dict[str, Any] = {}
+        self._shown_at = float("-inf")
 
     def give(self, guess: Mapping[str, Any]) -> None:
         """Takes a guess; the form's button does so too.
@@ -45,14 +51,29 @@ class Guess:
         self.given = {name: self._read(name, value) for name, value in guess.items()}
 
     def unlock(self) -> dict[str, Any]:
-        """Returns the guess; nothing where guesses are skipped.
+        """Returns the guess; nothing where guesses are skipped, or where nobody could have guessed, which it says.
 
         Raises:
             NoGuessYetError: there is none yet.
         """
-        if not self.given and os.environ.get(SKIP) != "skip":
-            raise NoGuessYetError("Guess first: fill in the form above, press its button, and run this cell again.")
-        return self.given
+        if self.given or os.environ.get(SKIP) == "skip":
+            return self.given
+        if why := self._nobody_guesses():
+            print(f"Measured without a guess: {why}.")  # noqa: T201 (the cell's output)
+            return {}
+        raise NoGuessYetError(
+            "Guess first: fill in the form above, press its button, and run this cell again. "
+            f"`{SKIP}=skip` measures without guesses."
+        )
+
+    def _nobody_guesses(self) -> str:
+        """Why no person can have answered; empty if one can."""
+        shell = get_ipython()
+        if not getattr(getattr(shell, "kernel", None), "_allow_stdin", True):
+            return "the notebook runs by itself"
+        if time.monotonic() - self._shown_at < AT_ONCE_S:
+            return "its cells ran at once; guess above and run this cell again to compare"
+        return ""
 
     def _read(self, name: str, value: Any) -> Any:
         if self.choices:
@@ -68,6 +89,7 @@ class Guess:
         return f"[guess: {self.question}]"
 
     def _ipython_display_(self) -> None:
+        self._shown_at = time.monotonic()
         display(_form(self), metadata={"guess": self.question})  # type: ignore[no-untyped-call]
 
 

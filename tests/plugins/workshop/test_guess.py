@@ -29,6 +29,7 @@ def form(guess: Guess, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
 @pytest.fixture(autouse=True)
 def unpublished(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SKIP, raising=False)
+    monkeypatch.setattr(module, "AT_ONCE_S", 0.0)  # tests are quicker than people
 
 
 def test_without_a_guess_a_measurement_stops_with_one_line() -> None:
@@ -37,6 +38,42 @@ def test_without_a_guess_a_measurement_stops_with_one_line() -> None:
     with pytest.raises(NoGuessYetError, match="Guess first") as stopped:
         guess.unlock()
     assert stopped.value._render_traceback_() == [str(stopped.value)]
+
+
+class Shell:
+    """A notebook's shell, of which ``kernel`` says whether its user can be asked."""
+
+    def __init__(self, *, allow_stdin: bool) -> None:
+        self.kernel = self
+        self._allow_stdin = allow_stdin
+
+
+def test_a_notebook_that_runs_by_itself_measures_without_a_guess(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guess = Guess("How slow?", ["mesh"], unit="ms")
+
+    monkeypatch.setattr(module, "get_ipython", lambda: Shell(allow_stdin=True))
+    with pytest.raises(NoGuessYetError, match="LAB_GUESSES=skip"):
+        guess.unlock()
+
+    monkeypatch.setattr(module, "get_ipython", lambda: Shell(allow_stdin=False))
+    assert guess.unlock() == {}
+    assert capsys.readouterr().out == "Measured without a guess: the notebook runs by itself.\n"
+
+
+def test_cells_that_run_at_once_do_not_stop_at_a_guess(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guess = Guess("How slow?", ["mesh"], unit="ms")
+    form(guess, monkeypatch)
+
+    monkeypatch.setattr(module, "AT_ONCE_S", 60.0)
+    assert guess.unlock() == {}
+    assert "its cells ran at once; guess above" in capsys.readouterr().out
+    monkeypatch.setattr(module, "AT_ONCE_S", 0.0)
+    with pytest.raises(NoGuessYetError):
+        guess.unlock()
 
 
 def test_numbers_typed_into_the_form_unlock_it(monkeypatch: pytest.MonkeyPatch) -> None:
