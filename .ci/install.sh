@@ -21,6 +21,13 @@ get_uv() {
   sed -n '/^uv==/,/[^\\]$/p' requirements.lock > "$bin/../uv.txt"
   pip install --require-hashes --requirement "$bin/../uv.txt"
 }
+known() {
+  "$python" -c '
+import sys, tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))
+names = [*project["project"]["optional-dependencies"], "dev", "docs"]
+sys.exit(sys.argv[1] not in ["", *names] and f"no extra {sys.argv[1]!r}; there are " + ", ".join(names))' "$name"
+}
 with_uv() {
   get_uv || return 1
   index=$("$python" -m pip config list | sed -n "s/^[^=]*\.index-url='\(.*\)'$/\1/p" | head -n 1)
@@ -41,6 +48,7 @@ with_pip() {
   touch "$everything"
 }
 
+known || exit 1
 [ -n "$name" ] || rm -f "$everything"
 [ ! -e "$everything" ] || exit 0
 [ -z "$name" ] || say "installing the packages of '$name' (once, seconds)"

@@ -86,6 +86,7 @@ def venv(tmp_path: Path) -> Path:
     uv = f'echo "uv $* from $UV_DEFAULT_INDEX" >> {log}; test ! -e {tmp_path}/uv-fails'
     python = f"""
         case "$*" in
+          -c*) exec {sys.executable} "$@";;
           *"pip config list"*) echo "global.cert='x'"; echo "global.index-url='https://packages.example/simple'"; exit;;
           *uv.txt) test ! -e {tmp_path}/no-uv || exit 1; printf '#!/bin/sh\\n%s\\n' '{uv}' > {bin_folder}/uv
             chmod +x {bin_folder}/uv;;
@@ -111,6 +112,15 @@ LOCKED = "--require-hashes --constraint requirements.lock --requirement pyprojec
 EDITABLE = "--no-deps --no-build-isolation --editable ."
 PIP = "pip --quiet --disable-pip-version-check install "
 FROM = " from https://packages.example/simple"
+
+
+def test_an_extra_that_there_is_not_is_one_line(venv: Path) -> None:
+    command = [f"{CHECKOUT}/.ci/install.sh", f"{venv}/bin/python", "WRONG"]
+    ended = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == [f"no extra 'WRONG'; there are {', '.join([*EXTRAS, 'dev', 'docs'])}"]
+    assert not (venv.parent / "log").exists()
 
 
 def test_uv_installs_what_is_needed_and_an_extra_when_it_is_asked_for(venv: Path) -> None:

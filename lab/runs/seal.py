@@ -180,6 +180,8 @@ def verify(run: RunFolder, *, key: str = "", expect: str = "") -> Seal:
     """
     folder, path = run.path, run.path / SEAL
     if not path.exists():
+        if run.spools:
+            raise RunError(f"{folder}: is still running, or was killed; a run is sealed when it ends")
         if key or expect:
             raise RunError(f"{path}: is missing, so no key vouches for the run, and no id; restore it")
         return UNSEALED

@@ -22,7 +22,7 @@ from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase
 from lab.runs import Objectives, judge, runs_in
 from lab.runs import seal as seals
-from lab.runs.folder import DRIVER, HISTORY, PLAN, TOGETHER, RunFolder
+from lab.runs.folder import DRIVER, HISTORY, PLAN, SPOOL, TOGETHER, RunFolder
 from lab.runs.seal import SEAL, UNSEALED, Seal, fingerprint_of, forget_key, provide_key, seal
 from tests.report.builders import VERSIONS as SOME_VERSIONS
 from tests.report.builders import make_record, make_revision
@@ -302,3 +302,11 @@ def test_the_key_is_its_owners_alone_and_stays_until_the_lab_is_gone(tmp_path: P
 
     forget_key(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_goes_on_says_so(run: Path) -> None:
+    (run / SEAL).unlink()
+    (run / SPOOL).write_text("")
+
+    with pytest.raises(RunError, match="is still running, or was killed; a run is sealed when it ends"):
+        seals.verify(RunFolder(run))
