@@ -122,22 +122,27 @@ def arrivals_at(replicas: Iterable[Unit], records: Collection[Record], *, since_
     return Arrivals(arrivals, heard)
 
 
-def questions_at(resolvers: Iterable[Unit], *, since_ns: int) -> Questions:
+def questions_at(resolvers: Sequence[Unit], *, since_ns: int) -> Questions:
     """Returns what resolvers were asked since then."""
+    with ThreadPoolExecutor(max_workers=_ASKED_AT_ONCE) as pool:
+        answers = list(pool.map(lambda unit: _asked(unit, since_ns), resolvers))
+    known_from_ns = {unit.name: since for unit, (since, _) in zip(resolvers, answers, strict=True)}
+    return Questions([question for _, questions in answers for question in questions], known_from_ns)
+
+
+def _asked(resolver: Unit, since_ns: int) -> tuple[int | None, list[Question]]:
     asked: list[Question] = []
-    known_from_ns: dict[str, int | None] = {}
-    for unit in resolvers:
-        known_from_ns[unit.name] = None
-        with open_blocking_channel(unit.address) as channel:
-            journal = resolver_pb2_grpc.ResolverJournalStub(channel)
-            request = resolver_pb2.QuestionsRequest(since_ns=since_ns)
-            try:
-                for response in journal.Questions(request, timeout=_ASK_TIMEOUT_S):
-                    known_from_ns[unit.name] = response.known_from_ns
-                    asked += [Question(each.request_id, unit.name, each.asked_ns) for each in response.questions]
-            except grpc.RpcError:
-                known_from_ns[unit.name] = None
-    return Questions(asked, known_from_ns)
+    known_from_ns = None
+    with open_blocking_channel(resolver.address) as channel:
+        journal = resolver_pb2_grpc.ResolverJournalStub(channel)
+        request = resolver_pb2.QuestionsRequest(since_ns=since_ns)
+        try:
+            for response in journal.Questions(request, timeout=_ASK_TIMEOUT_S):
+                known_from_ns = response.known_from_ns
+                asked += [Question(each.request_id, resolver.name, each.asked_ns) for each in response.questions]
+        except grpc.RpcError:
+            return None, []
+    return known_from_ns, asked
 
 
 def _settled(marked: Mapping[str, str], arrivals: Sequence[Arrival]) -> bool:
