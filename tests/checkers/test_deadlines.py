@@ -53,6 +53,14 @@ def test_no_attempt_has_more_time_than_is_left(left_ms: tuple[int, ...], expecte
     assert outcome(judge(*left_ms)) == expected
 
 
+def test_an_attempt_that_comes_late_to_its_replica_has_the_time_of_its_sending() -> None:
+    [answered] = arrivals_of([RECORD])
+    answered = answered._replace(ended_ns=answered.arrived_ns + 100 * MS, remaining_ms=150)
+    late = answered._replace(replica="a-1", arrived_ns=answered.ended_ns + MS, remaining_ms=250, status="CANCELLED")
+    assert outcome(judge(arrivals=[answered, late])) == "valid"
+    assert outcome(judge(arrivals=[answered._replace(status="INTERNAL"), late])) == "invalid"
+
+
 def test_a_violation_says_what_was_left() -> None:
     verdict = judge(250, 240)
     assert verdict

@@ -97,6 +97,10 @@ def test_a_tear_or_a_fault_may_end_a_lease() -> None:
 def test_a_resolver_that_does_not_know_is_no_pass() -> None:
     assert outcome(judge(FIRST_OF_EACH_SECOND, since=None)) == "unknown"
     assert outcome(judge(FIRST_OF_EACH_SECOND, since=RECORDS[5].sent_ns)) == "unknown"
+    assert outcome(judge(range(60), UNLEASED, since=RECORDS[5].sent_ns)) == "valid"
+    assert outcome(judge(range(5, 60), UNLEASED, since=RECORDS[5].sent_ns)) == "valid"
+    assert outcome(judge(range(6, 60), UNLEASED, since=RECORDS[5].sent_ns)) == "invalid"
+    assert outcome(judge(range(60), UNLEASED, since=RECORDS[-1].sent_ns + 1)) == "unknown"
     fault = FaultWindow("resolver killed", OWN, RECORDS[5].sent_ns, None, kills=True)
     assert outcome(judge(FIRST_OF_EACH_SECOND, since=RECORDS[5].sent_ns, fault_windows=[fault])) == "nothing"
 

@@ -32,7 +32,7 @@ def check(evidence: Evidence) -> Verdict | None:
 
     Nothing may come without a deadline. No attempt may have more time left than the use case's timeout, by a revision
     in force; a topology that follows no rules has the timeout of the plan. A later attempt may not have the time again
-    that earlier ones took until they ended, except beside a hedge. Copies are not judged.
+    that earlier ones took until they failed, except beside a hedge. Copies are not judged.
 
     Returns:
         None if the topology does not pass deadlines on, or if the run is of an earlier release, which has no such
@@ -72,7 +72,9 @@ def _objections(
         if each.remaining_ms == NO_DEADLINE:
             yield f"{where} without a deadline"
             continue
-        over = (before.ended_ns for before in arrivals[:place] if not hedged and 0 < before.ended_ns < each.arrived_ns)
+        # One that was answered has no further attempt after it: this one had been sent before, to a late replica.
+        failed = (before for before in arrivals[:place] if not hedged and before.status != "OK")
+        over = (before.ended_ns for before in failed if 0 < before.ended_ns < each.arrived_ns)
         spent_ms = (max(over, default=arrivals[0].arrived_ns) - arrivals[0].arrived_ns) / _MS
         if timeout_ms and each.remaining_ms > (timeout_ms - spent_ms) * ROUNDED + SLACK_MS:
             used = f", of which earlier attempts took {spent_ms:.0f} ms" if spent_ms else ""

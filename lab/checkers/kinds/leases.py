@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
@@ -72,11 +72,12 @@ def check(evidence: Evidence) -> Verdict | None:
     ]
     summary = f"{len(evidence.records)} requests, {len(questions.asked)} questions"
     if can.asks and not violations:
-        if not _know_all(evidence, questions, own):
+        since_ns = _known_since(evidence, questions, own)
+        if since_ns is None:
             if any(each.target in own for each in evidence.fault_windows):
                 return None
             return Verdict(NAME, Outcome.UNKNOWN, "a resolver cannot say all that it was asked during the run")
-        violations, count = (_leased if can.leases else _unleased)(evidence, asked)
+        violations, count = _leased(evidence, asked) if can.leases else _unleased(evidence, asked, since_ns)
         if can.leases and not violations and count.leased < LEAST:
             return None
         summary = f"{summary}; {count.judged} judged"
@@ -88,11 +89,16 @@ def check(evidence: Evidence) -> Verdict | None:
     return Verdict(NAME, Outcome.VALID if evidence.records else Outcome.UNKNOWN, summary)
 
 
-def _know_all(evidence: Evidence, questions: Questions, own: Collection[str]) -> bool:
-    """Whether these resolvers can say all that they were asked since the first request."""
-    first_ns = min((record.sent_ns for record in evidence.records if record.sent_ns), default=0)
-    since_ns = [questions.known_from_ns.get(name) for name in own]
-    return all(since is not None and since <= first_ns for since in since_ns)
+def _known_since(evidence: Evidence, questions: Questions, own: Iterable[str]) -> int | None:
+    """Returns since when these resolvers know all that they were asked; None if that is not enough to judge.
+
+    A lease may be of any earlier request, so that where leases are used it must be all since the first.
+    """
+    since = [questions.known_from_ns.get(name) for name in own]
+    known = [each for each in since if each is not None]
+    sent_ns = [record.sent_ns for record in evidence.records if record.sent_ns]
+    latest_allowed = min(sent_ns, default=0) if evidence.abilities.leases else max(sent_ns, default=0)
+    return max(known) if len(known) == len(since) and max(known) <= latest_allowed else None
 
 
 class _Asked:
@@ -114,8 +120,8 @@ class _Asked:
         self.by_others = sum(bool(name) and name not in own for name in self.times_ns)
 
 
-def _unleased(evidence: Evidence, asked: _Asked) -> tuple[list[Violation], _Count]:
-    judged = [record for record in evidence.records if by_model(record)]
+def _unleased(evidence: Evidence, asked: _Asked, since_ns: int) -> tuple[list[Violation], _Count]:
+    judged = [record for record in evidence.records if by_model(record) and record.sent_ns >= since_ns]
     silent = [record for record in judged if record.request_id not in asked.times_ns]
     violations = [_violation(each, "was answered, and did not ask for a decision") for each in silent]
     return violations, _Count(len(judged), 0, 0)
