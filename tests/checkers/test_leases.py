@@ -103,6 +103,8 @@ def test_a_resolver_that_does_not_know_is_no_pass() -> None:
     assert outcome(judge(range(60), UNLEASED, since=RECORDS[-1].sent_ns + 1)) == "unknown"
     fault = FaultWindow("resolver killed", OWN, RECORDS[5].sent_ns, None, kills=True)
     assert outcome(judge(FIRST_OF_EACH_SECOND, since=RECORDS[5].sent_ns, fault_windows=[fault])) == "nothing"
+    cut_off = replace(fault, target="homepage")
+    assert outcome(judge((), since=None, fault_windows=[cut_off], caller="homepage")) == "nothing"
 
 
 def test_runs_without_this_evidence_are_not_judged() -> None:

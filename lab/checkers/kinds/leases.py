@@ -74,7 +74,8 @@ def check(evidence: Evidence) -> Verdict | None:
     if can.asks and not violations:
         since_ns = _known_since(evidence, questions, own)
         if since_ns is None:
-            if any(each.target in own for each in evidence.fault_windows):
+            # A fault of the caller may cut its own resolver off, too.
+            if any(each.target in {*own, *can.asks, evidence.caller} for each in evidence.fault_windows):
                 return None
             return Verdict(NAME, Outcome.UNKNOWN, "a resolver cannot say all that it was asked during the run")
         violations, count = _leased(evidence, asked) if can.leases else _unleased(evidence, asked, since_ns)
