@@ -16,6 +16,7 @@ from lab import CHECKOUT
 from lab.identity.envoy import sockets_of
 from lab.roles._envoy import envoy_address, xds_cluster
 from lab.roles._observed import NOT_OBSERVED
+from lab.routing import headers
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
 from tests.waiting import eventually
 
@@ -54,6 +55,7 @@ async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> A
         admin_address=loopback,
         **xds_cluster(control_plane),
         role="sidecar",
+        via=headers.via("sidecar", "sidecar"),
         shared="",
         tenants="",
         access_log=folder / f"{name}.access.log",

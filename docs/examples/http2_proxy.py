@@ -58,7 +58,7 @@ TOPOLOGY = Topology(
     path=("caller", NAME, "model"),
     asks=("resolver",),
     strategy=strategy,
-    capabilities=Capabilities(shadow=yes("the client sends the copies"), shadow_by="caller", draining=YES),
+    capabilities=Capabilities(leases=YES, shadow=yes("the client sends the copies"), shadow_by="caller", draining=YES),
     colour="#8c564b",
 )
 

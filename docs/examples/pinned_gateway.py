@@ -25,6 +25,7 @@ TOPOLOGY = replace(
     name="gateway-pinned",
     reason="each caller's requests meet the same replica",
     strategy=pinned,
+    takes_turns=False,
     colour="#8c564b",
     in_default_lab=False,
 )

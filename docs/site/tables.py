@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from docs.site.blocks import pages, write
 from docs.site.floors import floors, other_contracts
 from docs.site.links import CHECKOUT, PAGES
-from lab.checkers import CHECKERS
+from lab.checkers import CHECKERS, not_checked
 from lab.faults import catalogue as fault_catalogue
 from lab.plugins.bench.harness.bench import BENCHES, Bench
 from lab.plugins.conform import CHECKS
@@ -57,6 +57,14 @@ def tables() -> dict[str, str]:
         "checkers": _table(
             ("checker", "claim", "question", "judges"),
             ((f"`{each.name}`", each.claim, each.question, _judges(each)) for each in CHECKERS.values()),
+        ),
+        "not-checked": _table(
+            ("field", "why"),
+            (
+                (f"`{name}`", why)
+                for its in (not_checked.OF_RECORDS, not_checked.OF_ARRIVALS)
+                for name, why in its.items()
+            ),
         ),
         "conformance": _table(
             ("check", "what holds", "needs", "same test elsewhere"),

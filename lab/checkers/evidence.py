@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lab.checkers.plain_schedule import PlannedRun
     from lab.history import Record
     from lab.history.arrivals import Arrival
+    from lab.history.questions import Questions
 
 RECOVERY_NS = 2_000_000_000
 """Time after a fault in which clients, then proxies, connect again, each after half a second at most."""
@@ -144,7 +145,7 @@ class Abilities:
     Attributes:
         follows_rules: whether requests are routed by the route table in force.
         fails_over: whether it uses the failover clusters that the table names.
-        reports_attempts: whether the caller learns the number of attempts.
+        reports: fields of a record that the caller learns from the path.
         retries: whether it retries failed attempts.
         budgets_retries: whether it bounds retries by the table's budget.
         limits_attempts: whether it ends an attempt at its own time limit.
@@ -156,13 +157,20 @@ class Abilities:
         limits_concurrency: whether it limits their requests in flight.
         limiters: replicas of the unit that limits and retries, among which a tenant's limits are divided.
         between: roles of the units between caller and model.
-        marks_path: whether each of those units adds its role to the header ``via``.
+        takes_turns: whether requests go to several of those units of one role in turn.
+        marks_path: whether each of those units adds itself to the header ``via``.
+        reads_payload: whether one of them parses the payload.
+        asks: roles of the units that decide, and never see the payload.
+        leases: whether the caller reuses their decisions, for ``lease_s`` seconds, and for ``stale_s`` if they cannot
+            be reached.
+        deadlines: whether models learn how much time is left.
+        headers: names of the headers with which requests may come to models; None if they are not known.
         proves_callers: whether the limiter knows who asks: then each caller has quotas of its own.
     """
 
     follows_rules: bool = True
     fails_over: bool = False
-    reports_attempts: bool = False
+    reports: Collection[str] = ()
     retries: bool = False
     budgets_retries: bool = False
     limits_attempts: bool = False
@@ -174,7 +182,15 @@ class Abilities:
     limits_concurrency: bool = False
     limiters: int = 1
     between: Sequence[str] = ()
+    takes_turns: bool = True
     marks_path: bool = False
+    reads_payload: bool = False
+    asks: Sequence[str] = ()
+    leases: bool = False
+    lease_s: float = 0.0
+    stale_s: float = 0.0
+    deadlines: bool = False
+    headers: Collection[str] | None = None
     proves_callers: bool = False
 
 
@@ -242,6 +258,8 @@ class Evidence:
         arrivals: what model replicas received during the run, other callers' requests included; None if they were not
             asked.
         arrival_gaps: the replicas that cannot say all of it.
+        path_units: names of the units that the run's requests may pass or ask, by role; empty if they are not known.
+        questions: that resolvers were asked during the run; None if that is not known.
         availability_slo: share of requests that must be answered, 0 to 1, of the run and of each use case; None without
             such an objective.
         plan: the requests that were to be sent, computed without the driver's code; None if nothing planned them.
@@ -275,6 +293,8 @@ class Evidence:
     abilities: Abilities = Abilities()
     arrivals: Sequence[Arrival] | None = None
     arrival_gaps: Sequence[ArrivalGap] = ()
+    path_units: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    questions: Questions | None = None
     availability_slo: float | None = None
     plan: PlannedRun | None = None
     probes: Sequence[ProbeAnswer] = ()

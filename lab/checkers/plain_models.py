@@ -25,6 +25,9 @@ TITLES = tuple(f"t{number:02d}" for number in range(10))
 PAYMENT = "p01"
 """Id of the payment in a request of the driver."""
 
+ASKED: Mapping[str, tuple[str, ...]] = {"ranking.v1": TITLES, "fraud.v1": (PAYMENT,)}
+"""Ids of the items that a request of the driver asks about, by its API."""
+
 _TITLES = len(TITLES)
 
 
@@ -38,7 +41,11 @@ def score_of(model: str, version: str, user_id: str, item_id: str) -> float:
 @lru_cache(maxsize=20_000)
 def ranked(model: str, version: str, user_id: str) -> tuple[tuple[str, float], ...]:
     """Returns the titles of the driver's request with their scores, best first; of equal scores, the last title."""
-    scored = [(title, score_of(model, version, user_id, title)) for title in TITLES]
+    return _ranked(TITLES, model, version, user_id)
+
+
+def _ranked(ids: Iterable[str], model: str, version: str, user_id: str) -> tuple[tuple[str, float], ...]:
+    scored = [(item_id, score_of(model, version, user_id, item_id)) for item_id in ids]
     return tuple(sorted(scored, key=lambda each: (each[1], each[0]), reverse=True))
 
 
@@ -51,9 +58,7 @@ def items_digest(items: Iterable[tuple[str, float]], *said: str) -> str:
 @lru_cache(maxsize=20_000)
 def answer_digest(api: str, model: str, version: str, user_id: str) -> str:
     """Returns the digest of the answer that this model version must give the driver's request of this user."""
-    if api == "ranking.v1":
-        return items_digest(ranked(model, version, user_id))
-    return items_digest([(PAYMENT, score_of(model, version, user_id, PAYMENT))])
+    return items_digest(_ranked(ASKED[api], model, version, user_id))
 
 
 def parts_of(receipt: str) -> dict[str, str]:

@@ -12,7 +12,10 @@ from lab.history.parquet import RowFormat
 from lab.reading import parse_json
 
 NOT_RECORDED = "?"
-"""Value of ``via`` in runs of earlier releases."""
+"""Value of ``via`` and ``headers`` in runs of earlier releases."""
+
+NO_DEADLINE, NO_TIME_RECORDED = -1, -2
+"""Values of ``remaining_ms`` of a request without a deadline, and in runs of earlier releases."""
 
 _COVERAGE = "replicas"
 
@@ -28,6 +31,9 @@ class Arrival(NamedTuple):
         ended_ns: 0 if it was under way when the replica was asked.
         status: name of its gRPC status, ``CANCELLED`` if the caller left; empty if it was under way.
         via: header of the units that it had passed, see :data:`lab.routing.headers.VIA`; empty without one.
+        remaining_ms: time until its deadline, milliseconds; see :data:`NO_DEADLINE`.
+        headers: names of its headers in their order, blank between; :data:`NOT_RECORDED` also if they were too many.
+        values: digests of their values in the same order: CRC-32, 8 hexadecimal digits each.
     """
 
     request_id: str
@@ -40,6 +46,9 @@ class Arrival(NamedTuple):
     ended_ns: int
     status: str
     via: str = NOT_RECORDED
+    remaining_ms: int = NO_TIME_RECORDED
+    headers: str = NOT_RECORDED
+    values: str = ""
 
 
 class ArrivalCoverage(NamedTuple):
@@ -63,7 +72,7 @@ class Arrivals(NamedTuple):
     coverage: Mapping[str, ArrivalCoverage]
 
 
-_FORMAT = RowFormat(Arrival, "what replicas received", {"via": NOT_RECORDED})
+_FORMAT = RowFormat(Arrival, "what replicas received", Arrival._field_defaults)
 
 
 def write_arrivals(path: Path, arrivals: Arrivals) -> None:

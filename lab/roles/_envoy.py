@@ -11,12 +11,16 @@ from lab import FILES
 from lab.identity.envoy import sds_files, sockets_of
 from lab.roles._observed import envoy_observed
 from lab.roles._unit import ACCESS_LOG, UNIX, Port, Unit
+from lab.routing import headers
+from lab.routing.keys import COPY_HEADER
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
 
 if TYPE_CHECKING:
     from lab.roles._role import Layout
 
 _TEMPLATE = FILES / "envoy" / "by-routing-key.yaml"
+ENVOY_HEADERS = frozenset({headers.VIA, COPY_HEADER, "x-forwarded-proto", "x-forwarded-for"}) | headers.TRACE
+"""Names of headers that such an Envoy adds to a request, or to its copy."""
 _READ_ONLY = ("/ready", "/stats", "/config_dump", "/clusters", "/memory", "/server_info")
 _TYPES = "type.googleapis.com/envoy.extensions.filters"
 # The configuration comes from the control plane, as limits change with the route table; until then nobody is limited.
@@ -46,6 +50,7 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
         address=json.dumps(envoy_address(port.bind)),
         **xds_cluster(lab.control_plane(name)),
         role=role,
+        via=headers.via(role, name),
         shared="" if caller else "yes",
         access_log=site.path(name, ACCESS_LOG),
         secrets=folder,
@@ -58,7 +63,6 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
     argv = (
         "envoy",
         *("--config-path", site.path(name, "envoy.yaml")),
-        # The node's name is here and not in the file, so that sidecars with the same ports share one file.
         *("--service-node", name),
         *("--service-cluster", caller or name),
         # One thread, also for the central Envoy: a gateway, with which it is compared, has one, too.

@@ -45,7 +45,10 @@ class Role:
         probe: when a unit counts as ready.
         follows: what a unit receives from the control plane, which admits it to nothing else.
         calls_models: whether models admit it.
-        marks_path: whether its units add their role to the header ``via`` of each request.
+        marks_path: whether its units add themselves to the header ``via`` of each request, see
+            :func:`lab.routing.headers.via`.
+        passes_headers: whether they pass on the headers of a request that they do not know.
+        adds_headers: names of headers that they may add to a request for a model; None if that is not known.
         takes_plaintext_beside: whether it accepts plaintext from its own pod where connections are secured.
         read_log_line: parses a line of its access log; ``request_id`` is among the fields.
         port: number of its port in a container; units of one pod have different numbers.
@@ -64,6 +67,8 @@ class Role:
     follows: Follows = Follows.NOTHING
     calls_models: bool = False
     marks_path: bool = False
+    passes_headers: bool = True
+    adds_headers: frozenset[str] | None = None
     takes_plaintext_beside: bool = False
     read_log_line: Callable[[str], Mapping[str, Any]] = json.loads
     port: int = 9000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lab.roles._envoy import envoy
+from lab.roles._envoy import ENVOY_HEADERS, envoy
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role
@@ -30,5 +30,6 @@ ROLE = Role(
     follows=Follows.XDS,
     calls_models=True,
     marks_path=True,
+    adds_headers=ENVOY_HEADERS,
     memory_mb=512,
 )

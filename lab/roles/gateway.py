@@ -8,6 +8,8 @@ from lab.roles._follows import Follows
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role, python
 from lab.roles._unit import ACCESS_LOG, Unit
+from lab.routing.headers import REQUEST_ID, TRACE, VIA
+from lab.routing.keys import COPY_HEADER, HEADER
 
 _NAME = "gateway"
 
@@ -38,5 +40,7 @@ ROLE = Role(
     follows=Follows.RULES_AND_ENDPOINTS,
     calls_models=True,
     marks_path=True,
+    passes_headers=False,
+    adds_headers=frozenset({HEADER, COPY_HEADER, REQUEST_ID, VIA}) | TRACE,
     memory_mb=512,
 )

@@ -11,13 +11,13 @@ from lab.roles._unit import Unit
 
 SHARED_RESOLVER = "shared-resolver"
 """Name of the unit that all callers share."""
-_NAME, _PORT = "resolver", 9001
+RESOLVER, _PORT = "resolver", 9001
 
 
 def _units(lab: Layout, caller: str) -> Iterator[Unit]:
     if bool(caller) is (lab.spec.resolver == "shared"):
         return
-    name = f"{caller}-{_NAME}" if caller else SHARED_RESOLVER
+    name = f"{caller}-{RESOLVER}" if caller else SHARED_RESOLVER
     port = lab.site.port(name, "grpc", caller, _PORT)
     argv = python(
         "services.resolver",
@@ -29,11 +29,11 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
         max_stale=lab.spec.leases.max_stale_s,
         **lab.request_log(name),
     )
-    yield Unit(name, _NAME, argv, port, pod=caller or name, logs_requests=lab.spec.log_requests)
+    yield Unit(name, RESOLVER, argv, port, pod=caller or name, logs_requests=lab.spec.log_requests)
 
 
 ROLE = Role(
-    name=_NAME,
+    name=RESOLVER,
     title="Resolvers",
     placement=Placement.BESIDE_CALLER,
     units=_units,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lab.identity import sidecar_of
-from lab.roles._envoy import envoy
+from lab.roles._envoy import ENVOY_HEADERS, envoy
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role
@@ -32,6 +32,7 @@ ROLE = Role(
     follows=Follows.XDS,
     calls_models=True,
     marks_path=True,
+    adds_headers=ENVOY_HEADERS,
     takes_plaintext_beside=True,
     port=_PORT,
 )

@@ -1,7 +1,9 @@
 """Headers beside a request or an answer. The routing key's own is ``lab.routing.keys.HEADER``."""
 
+from lab.routing.keys import COPY_HEADER, HEADER, SHADOW_HEADER, TENANT_HEADER
+
 REQUEST_ID = "x-request-id"
-# Beside a request to a model: the roles of the units that it has passed, each by the unit itself (RFC 9110, 7.6.3).
+# Beside a request to a model: the units that it has passed, each by the unit itself (RFC 9110, 7.6.3).
 VIA = "via"
 # Beside a request to a gateway that does not parse the body: a serialised ``serving.v1.Envelope``.
 ENVELOPE = "x-envelope-bin"
@@ -24,6 +26,16 @@ PER_TRY, HEDGE = "x-per-try-ms", "x-hedge-ms"
 ENVOY_ATTEMPTS = "x-envoy-attempt-count"
 
 
-def via(role: str) -> str:
-    """What a unit of this role adds to :data:`VIA`: it received the request by HTTP/2."""
-    return f"2 {role}"
+TRACE = frozenset({"traceparent", "tracestate"})
+OF_GRPC = frozenset({"user-agent", "grpc-previous-rpc-attempts"})
+"""Names of headers that gRPC's own client adds, as far as a server sees them."""
+OF_CLIENT = frozenset({HEADER, SHADOW_HEADER, COPY_HEADER, TENANT_HEADER, REQUEST_ID, PER_TRY, HEDGE, ENVELOPE}) | TRACE
+"""Names of headers that the lab's client adds on some topology."""
+
+PARSED, PASSED_ON = "parsed", "passed on"
+"""How a gateway takes a request's body, as it says in :data:`VIA`."""
+
+
+def via(role: str, unit: str, form: str = "") -> str:
+    """What a unit adds to :data:`VIA`: it received the request by HTTP/2, and took its body in this form."""
+    return f"2 {role} ({'; '.join(filter(None, (unit, form)))})"

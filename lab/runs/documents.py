@@ -149,6 +149,11 @@ def texts_of(document: Any) -> dict[str, str]:
     return {str(name): str(text) for name, text in document.items()}
 
 
+def units_of(document: Any) -> dict[str, list[str]]:
+    """Returns names of units by role."""
+    return {str(role): [str(name) for name in _list(names)] for role, names in document.items()}
+
+
 def registrations_of(document: Any) -> Registrations | None:
     """Returns the registrations during a run; None if no control plane answered after it."""
     before, after = (list(map(_known, document[when])) for when in ("before", "after"))

@@ -14,6 +14,7 @@ from lab.errors import InputError, LabNotRunningError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.plan import CHOSEN_FIELDS, OPEN_LOOP, EdgeCase, EnginePlan, LoadPlan, UseCase
 from lab.load.progress import Progress
+from lab.roles.resolver import RESOLVER
 from lab.runs.documents import Began, Window
 from lab.runs.edge_cases import edge_cases
 from lab.runs.events import events_since, lab_events
@@ -23,7 +24,7 @@ from lab.runs.judging import DEFAULT_OBJECTIVES, Objectives, judge
 from lab.runs.load_metrics import counting
 from lab.runs.published import kept_texts
 from lab.runs.seal import provide_key, seal
-from lab.runs.unit_evidence import arrivals_at, probing
+from lab.runs.unit_evidence import arrivals_at, probing, questions_at, units_on_path
 from lab.runs.version import machine_versions
 
 if TYPE_CHECKING:
@@ -245,6 +246,10 @@ def save_evidence(
     records = run.save_history()
     save_lab(run, context, records, registered, from_ns=began.unix_ns)
     run.arrivals = arrivals_at(context.replicas(), records, since_ns=began.unix_ns)
+    units = context.state.plan.units
+    run.path_units = units_on_path(units, run.plan)
+    # Of all resolvers, as a caller may ask another than its own.
+    run.questions = questions_at([each for each in units if each.role == RESOLVER], since_ns=began.unix_ns)
     gather(run, context)
     return records
 

@@ -11,6 +11,7 @@ from lab.checkers.evidence import cluster_of
 from lab.checkers.plain_schedule import is_planned, planned_requests, planned_run
 from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.roles import ROLES
+from lab.routing.headers import OF_CLIENT, OF_GRPC
 from lab.runs.events import fault_windows
 from lab.topologies import TOPOLOGIES
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lab.history.arrivals import Arrival, ArrivalCoverage
     from lab.load.plan import LoadPlan
     from lab.runs.folder import RunFolder
+    from lab.topologies import Topology
 
 # A node acknowledges a revision on its main thread; Envoy's workers, and requests in flight there, switch a moment
 # later. For this time, an answer by the previous revision is right.
@@ -60,6 +62,8 @@ def evidence_of(run: RunFolder, records: Sequence[Record] | None = None) -> Evid
         abilities=abilities_of(plan, spec),
         arrivals=arrivals.requests if arrivals else None,
         arrival_gaps=gaps,
+        path_units=run.path_units,
+        questions=run.questions,
         drivers=driver.drivers,
         stopped=driver.stopped,
         missing="; ".join(f"{name} could not be saved: {why}" for name, why in run.missing.items()),
@@ -84,11 +88,11 @@ def abilities_of(plan: LoadPlan, spec: Mapping[str, Any]) -> Abilities:
     topology = TOPOLOGIES.get(plan.topology)
     if topology is None:
         return Abilities()
-    can = topology.capabilities
+    can, leases = topology.capabilities, spec.get("leases", {})
     return Abilities(
         follows_rules=bool(can.follows_rules),
         fails_over=bool(can.failover),
-        reports_attempts=bool(can.attempts_reported),
+        reports=topology.reports,
         retries=bool(can.retries),
         budgets_retries=bool(can.retry_budget),
         limits_attempts=bool(can.per_try_timeout),
@@ -100,9 +104,27 @@ def abilities_of(plan: LoadPlan, spec: Mapping[str, Any]) -> Abilities:
         limits_concurrency=bool(can.tenant_concurrency),
         limiters=max((len(plan.endpoints.by_role.get(role, ())) for role in topology.between), default=0) or 1,
         between=topology.between,
+        takes_turns=topology.takes_turns,
         marks_path=all(ROLES[role].marks_path for role in topology.between),
+        reads_payload=bool(can.reads_payload),
+        asks=topology.asks,
+        leases=bool(can.leases),
+        lease_s=leases.get("ttl_s", 0.0),
+        stale_s=leases.get("max_stale_s", 0.0),
+        deadlines=bool(can.deadlines),
+        headers=_headers(topology),
         proves_callers=spec.get("security", {}).get("mode") == "mtls",
     )
+
+
+def _headers(topology: Topology) -> frozenset[str] | None:
+    """Returns the names of the headers with which requests may come to models; None if a role does not say."""
+    names = OF_GRPC | OF_CLIENT
+    for role in (ROLES[each] for each in topology.between):
+        if role.adds_headers is None:
+            return None
+        names = (names if role.passes_headers else OF_GRPC) | role.adds_headers
+    return names
 
 
 def gaps_in(coverage: Mapping[str, ArrivalCoverage], events: Sequence[FaultWindow], from_ns: int) -> list[ArrivalGap]:

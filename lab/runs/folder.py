@@ -28,6 +28,7 @@ from lab.errors import InputError, RouteTableError, RunError
 from lab.history import read_columns, read_parquet, read_spool, write_parquet
 from lab.history.arrivals import Arrivals, read_arrivals, write_arrivals
 from lab.history.parquet import RowFormat
+from lab.history.questions import Questions, read_questions, write_questions
 from lab.load.arrivals import Trace
 from lab.load.engines import engine_before_names
 from lab.load.plan import read_plan, write_plan
@@ -174,6 +175,10 @@ class RunFolder:
     arrivals: File[Arrivals | None] = File(
         "arrivals.parquet", "requests that replicas received", "1.1", read_arrivals, write_arrivals, absent=None
     )
+    questions: File[Questions | None] = File(
+        "questions.parquet", "questions that resolvers were asked", "1.3", read_questions, write_questions, absent=None
+    )
+    path_units = _json("units.json", "units on the path by role", "1.3", documents.units_of, absent={})
     copies = _json("copies.json", "lists of copies by routing key", "0.2 to 1.0", documents.copies_of, absent=None)
     copies_error = File("copies.error", "reason for a lack of copies", "0.2 to 1.0", Path.read_text, absent="")
     events = _json("events.json", "list of events", "0.5", events_of, absent=(), indent=1, older="marks.json")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import grpc
 
 from lab.checkers import ProbeAnswer
-from lab.history.arrivals import Arrival, ArrivalCoverage, Arrivals
-from lab.roles.resolver import SHARED_RESOLVER
+from lab.history.arrivals import NOT_RECORDED, Arrival, ArrivalCoverage, Arrivals
+from lab.history.questions import Question, Questions
 from lab.topologies import TOPOLOGIES
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc, stub_pb2, stub_pb2_grpc
@@ -62,8 +62,30 @@ def probing(run: RunFolder, state: LabState, plan: LoadPlan) -> Iterator[None]:
 
 def probed(units: Iterable[Unit], topology: str, caller: str) -> list[Unit]:
     """The resolvers that a caller's requests ask on a topology: its own, or the one that all share."""
-    roles, pods = TOPOLOGIES[topology].asks, (SHARED_RESOLVER, caller)
-    return [each for each in units if each.role in roles and each.pod in pods]
+    asks = TOPOLOGIES[topology].asks
+    return [each for each in units if each.role in asks and _serves(each, caller)]
+
+
+def _serves(unit: Unit, caller: str) -> bool:
+    return unit.pod in (caller, unit.name)
+
+
+def units_on_path(units: Sequence[Unit], plan: LoadPlan) -> dict[str, list[str]]:
+    """Names of the units that a run's requests may pass or ask, by role: those at the plan's addresses.
+
+    A plan that goes through a relay has other addresses; then they are the caller's own units and the shared ones.
+    """
+    found = {}
+    for role in TOPOLOGIES[plan.topology].roles:
+        every = [each for each in units if each.role == role]
+        own = [each for each in every if _serves(each, plan.caller)]
+        there = set(plan.endpoints.by_role.get(role, ()))
+
+        def at(some: Sequence[Unit], there: set[str] = there) -> list[Unit]:
+            return [each for each in some if there & {each.port.inside, each.port.outside}]
+
+        found[role] = [each.name for each in at(own) or at(every) or own]
+    return found
 
 
 def _probe(unit: Unit, plan: LoadPlan, stop: Event, answers: list[ProbeAnswer]) -> None:
@@ -100,6 +122,29 @@ def arrivals_at(replicas: Iterable[Unit], records: Collection[Record], *, since_
     return Arrivals(arrivals, heard)
 
 
+def questions_at(resolvers: Sequence[Unit], *, since_ns: int) -> Questions:
+    """Returns what resolvers were asked since then."""
+    with ThreadPoolExecutor(max_workers=_ASKED_AT_ONCE) as pool:
+        answers = list(pool.map(lambda unit: _asked(unit, since_ns), resolvers))
+    known_from_ns = {unit.name: since for unit, (since, _) in zip(resolvers, answers, strict=True)}
+    return Questions([question for _, questions in answers for question in questions], known_from_ns)
+
+
+def _asked(resolver: Unit, since_ns: int) -> tuple[int | None, list[Question]]:
+    asked: list[Question] = []
+    known_from_ns = None
+    with open_blocking_channel(resolver.address) as channel:
+        journal = resolver_pb2_grpc.ResolverJournalStub(channel)
+        request = resolver_pb2.QuestionsRequest(since_ns=since_ns)
+        try:
+            for response in journal.Questions(request, timeout=_ASK_TIMEOUT_S):
+                known_from_ns = response.known_from_ns
+                asked += [Question(each.request_id, resolver.name, each.asked_ns) for each in response.questions]
+        except grpc.RpcError:
+            return None, []
+    return known_from_ns, asked
+
+
 def _settled(marked: Mapping[str, str], arrivals: Sequence[Arrival]) -> bool:
     copies = {(each.request_id, each.routing_key) for each in arrivals if each.is_copy}
     return copies.issuperset(marked.items()) and all(each.ended_ns for each in arrivals)
@@ -110,6 +155,10 @@ def _ask_all(replicas: Sequence[Unit], since_ns: int) -> tuple[dict[str, Arrival
         answers = list(pool.map(lambda replica: _ask(replica, since_ns), replicas))
     heard = {replica.name: each for replica, (each, _) in zip(replicas, answers, strict=True)}
     return heard, [arrival for _, arrivals in answers for arrival in arrivals]
+
+
+def _headers(response: stub_pb2.ArrivalsResponse, arrival: stub_pb2.Arrival) -> str:
+    return next(iter(response.forms[arrival.form : arrival.form + 1]), "") or NOT_RECORDED
 
 
 def _ask(replica: Unit, since_ns: int) -> tuple[ArrivalCoverage, list[Arrival]]:
@@ -132,6 +181,9 @@ def _ask(replica: Unit, since_ns: int) -> tuple[ArrivalCoverage, list[Arrival]]:
                         each.ended_ns,
                         each.status,
                         each.via,
+                        each.remaining_ms,
+                        _headers(response, each),
+                        each.values.hex(),
                     )
                     for each in response.arrivals
                 ]

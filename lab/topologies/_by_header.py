@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.client import Endpoints, ResolverClient, RpcChannel
 from lab.client.strategies import Leased
-from lab.topologies._topology import Capabilities, Topology
+from lab.topologies._topology import YES, Capabilities, Topology
 
 if TYPE_CHECKING:
     from lab.transport import Security
@@ -36,7 +37,7 @@ def by_header(role: str, proxy: str, *, reason: str, capabilities: Capabilities,
         path=("caller", role, "model"),
         asks=("resolver",),
         strategy=strategy,
-        capabilities=capabilities,
+        capabilities=replace(capabilities, leases=YES),
         colour=colour,
         in_default_lab=False,
         in_scenarios=False,

@@ -60,6 +60,7 @@ class Capabilities:
         shadow_limit_bytes: largest request that is copied; None if there is no limit.
         tenant_rates: requests per second of a tenant can be limited.
         tenant_concurrency: requests in flight of a tenant can be limited.
+        leases: a caller reuses a resolver's decision for as long as its lease lasts.
         deadlines: the model learns how much time is left.
         retries: failed attempts are retried.
         retry_budget: retries are limited to a share of the requests.
@@ -85,6 +86,7 @@ class Capabilities:
     shadow_limit_bytes: int | None = None
     tenant_rates: Support = NO
     tenant_concurrency: Support = NO
+    leases: Support = NO
     deadlines: Support = YES
     retries: Support = NO
     retry_budget: Support = NO
@@ -112,6 +114,7 @@ class Topology:
         path: roles that carry the payload, in order, from ``caller`` to ``model``.
         asks: roles that decide, and never see the payload.
         strategy: makes the client's strategy from the caller's name, the addresses, and credentials.
+        takes_turns: whether a caller's requests go to several units of one role in turn.
         picks_at: place that picks the replica, as pickers name it; if empty, the last role before the model.
         capabilities: what it supports.
         colour: ``#rrggbb``, the same in every chart.
@@ -127,6 +130,7 @@ class Topology:
     path: tuple[str, ...]
     asks: tuple[str, ...] = ()
     strategy: StrategyFactory
+    takes_turns: bool = True
     picks_at: str = ""
     capabilities: Capabilities
     colour: str
@@ -144,6 +148,13 @@ class Topology:
     def between(self) -> tuple[str, ...]:
         """Roles between caller and model that carry the payload."""
         return self.path[1:-1]
+
+    @property
+    def reports(self) -> frozenset[str]:
+        """Fields of a record that a caller learns from the path: with each answer, and with each failure of a model."""
+        can = self.capabilities
+        learns = {"revision": can.follows_rules, "attempts": can.attempts_reported, "shadow": can.shadow}
+        return frozenset(("routing_key", *(name for name, reported in learns.items() if reported)))
 
     @property
     def decides_at_caller(self) -> bool:

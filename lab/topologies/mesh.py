@@ -21,6 +21,7 @@ def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Le
 
 
 CAPABILITIES = Capabilities(
+    leases=YES,
     shadow=YES,
     shadow_by="sidecar",
     retries=yes("requests over 1 MiB are sent once"),

@@ -9,6 +9,7 @@ from lab.client import Endpoints, ResolverClient, RpcChannel
 from lab.client.strategies import Unleased
 from lab.pickers import ENVOY
 from lab.topologies import mesh
+from lab.topologies._topology import NO
 from lab.transport.channels import beside
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ TOPOLOGY = replace(
     reason="shows what leases save",
     route="`mesh`, asking the resolver on every call",
     strategy=strategy,
+    capabilities=replace(mesh.CAPABILITIES, leases=NO),
     picks_at=ENVOY,
     colour="#56b4e9",
     compared_as="",

@@ -29,6 +29,7 @@ TOPOLOGY = Topology(
     strategy=strategy,
     picks_at=GRPC_XDS,
     capabilities=Capabilities(
+        leases=YES,
         shadow=yes("the client sends the copies"),
         shadow_by="caller",
         retries=yes("pauses of 10 ms at least"),

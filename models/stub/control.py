@@ -101,6 +101,7 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
             yield stub_pb2.ArrivalsResponse(
                 known_from_ns=journal.known_from_ns,
                 began_ns=journal.began_ns,
+                forms=journal.forms,
                 arrivals=[
                     stub_pb2.Arrival(
                         request_id=arrival.request_id,
@@ -112,6 +113,9 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
                         ended_ns=ended_ns,
                         status=status,
                         via=arrival.via,
+                        remaining_ms=arrival.remaining_ms,
+                        form=arrival.form,
+                        values=arrival.values,
                     )
                     for arrival, ended_ns, status in found[start : start + _BATCH]
                 ],

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import accumulate, pairwise
+from operator import itemgetter
 from struct import Struct
 from time import time_ns
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from zlib import crc32
 
 import grpc
 from google.protobuf import timestamp_pb2
@@ -27,7 +30,13 @@ KEPT_ARRIVALS = 200_000
 _NUMBERS: dict[grpc.StatusCode, int] = {status: status.value[0] for status in grpc.StatusCode}
 _NAMES = {number: status.name for status, number in _NUMBERS.items()}
 _UNDER_WAY = 255
-_HEAD = Struct("<?IIII")  # is_copy, and the lengths of four texts
+_name = itemgetter(0)
+_MOST_FORMS, _MOST_HEADERS = 256, 64
+_UNKNOWN_FORM = 0
+NO_DEADLINE = -1
+# Whether it is a copy, the lengths of five texts, the time left in milliseconds, and the form.
+_HEAD = Struct("<?IIIIIqH")
+_DIGESTS = [Struct(f">{count}I") for count in range(_MOST_HEADERS + 1)]
 
 
 class Journal:
@@ -88,6 +97,9 @@ class Arrival(NamedTuple):
         receipt: see :mod:`models.stub.receipts`.
         is_copy: whether it is a shadow copy.
         via: header of the units that it has passed.
+        remaining_ms: time left until its deadline, milliseconds; :data:`NO_DEADLINE` if it has none.
+        form: number of the names of its headers in :attr:`ArrivalJournal.forms`.
+        values: digests of their values in the same order, CRC-32, 4 bytes each.
     """
 
     arrived_ns: int
@@ -97,21 +109,35 @@ class Arrival(NamedTuple):
     receipt: bytes
     is_copy: bool
     via: str
+    remaining_ms: int
+    form: int
+    values: bytes
+
+
+class _Form(NamedTuple):
+    """The latest headers of one form: its number, their values, and digests of these."""
+
+    number: int
+    values: list[Any]
+    digests: list[int]
 
 
 class ArrivalJournal:
     """The requests that a replica received and how each ended: evidence that no client, proxy or gateway can make up.
 
     Args:
-        kept: number of requests to keep, about 150 bytes each; older ones are dropped. 0 registers none.
+        kept: number of requests to keep, about 250 bytes each; older ones are dropped. 0 registers none.
 
     Attributes:
         began_ns: since when it registers requests, Unix nanoseconds.
+        forms: names of requests' headers, blank between; the first stands for all that are too many to keep.
     """
 
     def __init__(self, kept: int = KEPT_ARRIVALS) -> None:
         self._kept, self._count = kept, 0
         self.began_ns = time_ns()
+        self.forms = [""]
+        self._latest: dict[tuple[str, ...], _Form] = {}
         # One string of bytes for each, which takes a third of an object's memory; times and statuses are beside it, as
         # rings.
         self._arrivals: deque[bytes] = deque(maxlen=kept)
@@ -126,13 +152,19 @@ class ArrivalJournal:
         receipt: bytes,
         is_copy: bool,  # noqa: FBT001 (keywords would cost on every request)
         via: str,
+        remaining_s: float | None,
+        headers: Iterable[tuple[str, Any]],
     ) -> int:
         """Registers a request; returns its number."""
         if not self._kept:
             return -1
         number = self._count
         self._count = number + 1
-        self._arrivals.append(_packed(request_id, routing_key, tenant, receipt, is_copy, via))
+        remaining_ms = NO_DEADLINE if remaining_s is None else round(remaining_s * 1_000)
+        texts = request_id.encode(), routing_key.encode(), tenant.encode(), via.encode()
+        form, values = self._digested(headers)
+        head = _HEAD.pack(is_copy, *map(len, texts), len(receipt), remaining_ms, form)
+        self._arrivals.append(b"".join((head, *texts, receipt, values)))
         if number < self._kept:
             self._arrived_ns.append(time_ns())
             self._ended_ns.append(0)
@@ -141,6 +173,23 @@ class ArrivalJournal:
             place = number % self._kept
             self._arrived_ns[place], self._ended_ns[place], self._statuses[place] = time_ns(), 0, _UNDER_WAY
         return number
+
+    def _digested(self, headers: Iterable[tuple[str, Any]]) -> tuple[int, bytes]:
+        """The form of these headers, and a digest of each value: CRC-32, 4 bytes."""
+        in_order = sorted(headers, key=_name)  # proxies in Go send them in another order each time
+        names = tuple([name for name, _ in in_order])
+        form = self._latest.get(names)
+        if form is None:
+            if len(self.forms) >= _MOST_FORMS or len(names) > _MOST_HEADERS:
+                return _UNKNOWN_FORM, b""
+            form = self._latest[names] = _Form(len(self.forms), [b""] * len(names), [0] * len(names))
+            self.forms.append(" ".join(names))
+        number, latest, digests = form
+        for place, (_, value) in enumerate(in_order):
+            if value != latest[place]:  # most are the same each time
+                latest[place] = value
+                digests[place] = crc32(value if isinstance(value, bytes) else value.encode())
+        return number, _DIGESTS[len(digests)].pack(*digests)
 
     def end(self, number: int, status: grpc.StatusCode) -> None:
         """Registers how a request ended."""
@@ -164,23 +213,19 @@ class ArrivalJournal:
         ]
 
 
-def _packed(request_id: str, routing_key: str, tenant: str, receipt: bytes, is_copy: bool, via: str) -> bytes:  # noqa: FBT001 (as above)
-    texts = request_id.encode(), routing_key.encode(), tenant.encode(), via.encode()
-    return b"".join((_HEAD.pack(is_copy, *map(len, texts)), *texts, receipt))
-
-
 def _unpacked(packed: bytes, arrived_ns: int) -> Arrival:
-    is_copy, id_bytes, key_bytes, tenant_bytes, via_bytes = _HEAD.unpack_from(packed)
-    key_at = _HEAD.size + id_bytes
-    tenant_at = key_at + key_bytes
-    via_at = tenant_at + tenant_bytes
-    receipt_at = via_at + via_bytes
+    is_copy, *lengths, remaining_ms, form = _HEAD.unpack_from(packed)
+    ends = list(accumulate(lengths, initial=_HEAD.size))
+    request_id, routing_key, tenant, via, receipt = (packed[start:end] for start, end in pairwise(ends))
     return Arrival(
         arrived_ns=arrived_ns,
-        request_id=packed[_HEAD.size : key_at].decode(),
-        routing_key=packed[key_at:tenant_at].decode(),
-        tenant=packed[tenant_at:via_at].decode(),
-        receipt=packed[receipt_at:],
+        request_id=request_id.decode(),
+        routing_key=routing_key.decode(),
+        tenant=tenant.decode(),
+        receipt=receipt,
         is_copy=is_copy,
-        via=packed[via_at:receipt_at].decode(),
+        via=via.decode(),
+        remaining_ms=remaining_ms,
+        form=form,
+        values=packed[ends[-1] :],
     )

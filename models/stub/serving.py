@@ -114,7 +114,8 @@ class RequestHandler:
         """Registers a request; serve it within :meth:`ending`."""
         keys, is_copy, tenant = [], False, None
         via: list[str] = []
-        for name, value in context.invocation_metadata() or ():
+        headers = context.invocation_metadata() or ()
+        for name, value in headers:
             if name == HEADER:
                 keys.append(str(value))
             elif name == COPY_HEADER:
@@ -134,7 +135,11 @@ class RequestHandler:
         config = envelope.model_config
         key = keys[0] if keys else routing_key(config.model, config.version)
         passed = ", ".join(via)[:_KEPT]
-        number = self.journal.begin(envelope.request_id, key, envelope.context.tenant, receipt, is_copy, passed)
+        number = self.journal.begin(
+            *(envelope.request_id, key, envelope.context.tenant, receipt, is_copy, passed),
+            context.time_remaining(),
+            headers,
+        )
         return Received(number, keys, is_copy, tenant, receipt, objection)
 
     def admit(self, request: InferenceRequest, received: Received, context: Context) -> Admitted:

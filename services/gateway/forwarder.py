@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     _Context = grpc.aio.ServicerContext[Any, Any]
 
 _SHOWN = 60  # characters of a name that may be anything
-_VIA = (headers.VIA, headers.via("gateway"))
 LOG_FIELDS = ("request_id", "use_case", "caller", "routing_key", "revision", "status", "ms")
 _REFUSALS = {
     UnknownUseCaseError: grpc.StatusCode.NOT_FOUND,
@@ -71,6 +70,10 @@ class Forwarder(grpc.GenericRpcHandler):
         self, *, name: str, pool: Pool, access_log: RequestLog, shadows: PoolShadowSender, limiter: Limiter
     ) -> None:
         self._name = name
+        self._vias = {
+            is_parsed: (headers.VIA, headers.via("gateway", name, headers.PARSED if is_parsed else headers.PASSED_ON))
+            for is_parsed in (True, False)
+        }
         self._pool = pool
         self._access_log = access_log
         self._shadows = shadows
@@ -151,7 +154,7 @@ class Forwarder(grpc.GenericRpcHandler):
                         attempt = self._next(request)
                         its_headers.begin_attempt()
                         rpc = attempt.connection.channel.rpc(method, parsed=form.parsed)
-                        stream = self._send(request, rpc, method, request.remaining_s())
+                        stream = self._send(request, rpc, method, form, request.remaining_s())
                         failure: grpc.aio.AioRpcError | None = None
                         try:
                             async for response in items_of(stream, request.remaining_s()):
@@ -269,7 +272,7 @@ class Forwarder(grpc.GenericRpcHandler):
             if backend.budget is not None:
                 timeout_s = backend.budget.attempt_timeout_s(timeout_s)
             rpc = connection.channel.rpc(method, parsed=form.parsed)
-            response = await answer_of(self._send(request, rpc, method, timeout_s), timeout_s)
+            response = await answer_of(self._send(request, rpc, method, form, timeout_s), timeout_s)
             code = grpc.StatusCode.OK
         except grpc.aio.AioRpcError as error:
             code = error.code()
@@ -298,7 +301,7 @@ class Forwarder(grpc.GenericRpcHandler):
 
         return await first_answer(self._ask(request, attempt, method, form), second, hedge.after_s)
 
-    def _send(self, request: GatewayRequest, rpc: Any, method: Method, timeout_s: float) -> Any:
+    def _send(self, request: GatewayRequest, rpc: Any, method: Method, form: Form, timeout_s: float) -> Any:
         """Fills in the model's configuration, sends, and has the shadow's copy sent if one is due; returns the call."""
         attempts, envelope = request.attempts, request.envelope
         target = attempts.target
@@ -309,7 +312,7 @@ class Forwarder(grpc.GenericRpcHandler):
         call = rpc(
             payload,
             timeout=timeout_s,
-            metadata=(*target.headers, _VIA, (headers.REQUEST_ID, attempts.request_id)),
+            metadata=(*target.headers, self._vias[form.parsed], (headers.REQUEST_ID, attempts.request_id)),
         )
         if shadowed:
             self._shadows.copy(method, payload, routing_key=attempts.shadow, request_id=attempts.request_id)

@@ -50,7 +50,8 @@ class Configuration:
     @property
     def via(self) -> str:
         """What the proxy adds to the header :data:`~lab.routing.headers.VIA` of each request."""
-        return headers.via(self.node.partition("/")[0])
+        role, _, unit = self.node.partition("/")
+        return headers.via(role, unit)
 
     def names(self) -> dict[Upstream, str]:
         """A name for each distinct upstream that has replicas: ``u0``, ``u1`` and so on."""

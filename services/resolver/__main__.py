@@ -16,7 +16,9 @@ from services.resolver.service import LOG_FIELDS, RESOLVE, Resolver, described
 from services.rules import RuleSet, Subscriber, run_beside
 
 _GRACE_S = 2.0
-_SERVICE = resolver_pb2.DESCRIPTOR.services_by_name["Resolver"].full_name
+_RESOLVER, _JOURNAL = (
+    resolver_pb2.DESCRIPTOR.services_by_name[name].full_name for name in ("Resolver", "ResolverJournal")
+)
 
 _log = logging.getLogger("services.resolver")
 
@@ -51,9 +53,10 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     log = RequestLog(arguments.access_log, LOG_FIELDS)
     server, healthy = new_server(
         interceptors=[LogsRequests(log, [RESOLVE], described)] if arguments.access_log else (),
-        admits={_SERVICE: ("caller",)},
+        admits={_RESOLVER: ("caller",), _JOURNAL: ()},
     )
     resolver_pb2_grpc.add_ResolverServicer_to_server(resolver, server)
+    resolver_pb2_grpc.add_ResolverJournalServicer_to_server(resolver.journal, server)
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def apply(rules: RuleSet) -> None:

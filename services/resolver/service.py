@@ -16,6 +16,7 @@ from lab.routing.compiled import Choice, Router
 from lab.transport import expose, proved_caller
 from models.context import read_context
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
+from services.resolver.journal import Journal
 from services.resolver.watchers import WatcherLateError, Watchers
 from services.rules import DecisionCache, RuleSet, model_config
 
@@ -40,9 +41,13 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
         owner: caller that it runs beside and resolves for; None where callers share it, and requests name theirs.
         lease_ttl_s: for how long a decision may be reused, seconds.
         max_stale_s: the same while this resolver cannot be reached, seconds.
+
+    Attributes:
+        journal: the questions that it was asked.
     """
 
     def __init__(self, *, name: str, owner: str | None, lease_ttl_s: float, max_stale_s: float) -> None:
+        self.journal = Journal()
         self._name = name
         self._owner = owner
         self._ttl, self._max_stale = _duration(lease_ttl_s), _duration(max_stale_s)
@@ -60,6 +65,7 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
 
     async def Resolve(self, request: resolver_pb2.ResolveRequest, context: _ResolveContext) -> resolver_pb2.Decision:
         """Decides where a request goes."""
+        self.journal.asked(context.invocation_metadata() or ())
         decisions = self._decisions
         if not decisions.revision:
             reason = f"use case {request.use_case!r}: resolver {self._name} has no rules yet"

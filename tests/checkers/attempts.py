@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lab.history import Record
 
 MS = 1_000_000
-CAN = Abilities(reports_attempts=True, budgets_retries=True, budgets_hedges=True)
+CAN = Abilities(reports=("attempts",), budgets_retries=True, budgets_hedges=True)
 RETRIES = {"attempts": 3, "on": ["internal"], "at_least": 9}
 
 

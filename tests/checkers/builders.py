@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
+from zlib import crc32
 
 from lab.checkers import Evidence, Registration, Registrations, RevisionInForce
 from lab.checkers.plain import decide, shadow_of
@@ -24,6 +25,9 @@ START_NS = 1_700_000_000_000_000_000
 STEP_NS = 1_000_000
 RECEIPT_KEY = "5ec7e7"
 LATENCY_NS = 400_000
+VIA = "2 sidecar (homepage-sidecar)"
+REMAINING_MS = 200
+HEADERS = "via x-request-id x-routing-key"
 
 _OF_REQUESTS = ("caller", "user_id", "device", "country", "segment", "surface", "tenant", "override")
 _OF_RECEIPTS = (*_OF_REQUESTS, "traffic_origin", "request_id", "use_case", "model", "version", "payload_bytes")
@@ -183,7 +187,12 @@ def planned_of(records: Sequence[Record]) -> PlannedRun:
     return PlannedRun(requests, "constant", 1e9 / STEP_NS, len(records) * STEP_NS)
 
 
-def arrivals_of(records: Sequence[Record], via: str = "2 sidecar") -> list[Arrival]:
+def values_of(*values: str) -> str:
+    """The digests that a model keeps of the values of headers."""
+    return "".join(f"{crc32(value.encode()):08x}" for value in values)
+
+
+def arrivals_of(records: Sequence[Record], via: str = VIA) -> list[Arrival]:
     """What models received, if every answer is as it says: one attempt each, ended when its caller had the answer."""
     is_copy = False
     return [
@@ -198,6 +207,9 @@ def arrivals_of(records: Sequence[Record], via: str = "2 sidecar") -> list[Arriv
             each.done_ns,
             "OK",
             via,
+            REMAINING_MS,
+            HEADERS,
+            values_of(via, each.request_id, f"{each.model}.{each.version}"),
         )
         for each in records
         if each.status == "OK" and each.source != "default"

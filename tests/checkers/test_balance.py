@@ -116,3 +116,33 @@ def test_a_replica_that_a_fault_hit_needs_none(target: str) -> None:
 def test_a_replica_that_cannot_say_what_it_received_shows_nothing() -> None:
     assert outcome(judge("0" * 60, arrival_gaps=[ArrivalGap("a-1", None, "no answer")])) == "nothing"
     assert outcome(judge("0" * 60, arrivals=None)) == "nothing"
+
+
+def passed(turns: str, target: str = "", *, takes_turns: bool = True, **changes: Any) -> Verdict | None:
+    """The verdict on requests, each through the gateway of this number."""
+    records = [replace(make_record(number), sent_ns=START_NS + number * EVERY_NS) for number, _ in enumerate(turns)]
+    vias = [f"2 gateway (gateway-{turn}; parsed)" for turn in turns]
+    received = [each._replace(via=via) for each, via in zip(make_evidence(records).arrivals or (), vias, strict=True)]
+    faults = [FaultWindow("", target, 0, None, role="gateway" if target else "")] if target else []
+    units = {"gateway": ["gateway-1", "gateway-2"]}
+    can = Abilities(between=("gateway",), takes_turns=takes_turns)
+    evidence = make_evidence(records, arrivals=received, abilities=can, path_units=units, fault_windows=faults)
+    return balance.check(replace(evidence, **changes))
+
+
+def test_a_gateway_without_its_share_is_wrong() -> None:
+    verdict = passed("1" * 40)
+    assert verdict
+    assert [each.message for each in verdict.violations] == [
+        "gateway-2 passed on 0 of 40 attempts, though there are 2 of its role"
+    ]
+    assert outcome(passed("12" * 20)) == "valid"
+    assert outcome(passed("1" * 36 + "2" * 4)) == "invalid"
+    assert outcome(passed("1" * 35 + "2" * 5)) == "valid"
+
+
+def test_a_gateway_may_be_left_for_a_fault_and_few_requests_show_nothing() -> None:
+    assert outcome(passed("1" * 40, target="gateway-2")) == "nothing"
+    assert outcome(passed("1" * 39)) == "nothing"
+    assert outcome(passed("1" * 40, path_units={})) == "nothing"
+    assert outcome(passed("1" * 40, takes_turns=False)) == "nothing"

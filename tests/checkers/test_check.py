@@ -5,35 +5,21 @@ from typing import TYPE_CHECKING
 
 from lab.checkers import (
     CHECKERS,
-    Abilities,
     Checker,
     Claim,
-    Driver,
     Outcome,
-    ProbeAnswer,
-    RevisionInForce,
     Verdict,
     by_claim,
     check,
     combine,
 )
-from lab.checkers.kinds import balance
 from tests.checkers.builders import (
-    STEP_NS,
-    arrivals_of,
-    best_first,
-    copies_of,
-    items_of,
     make_evidence,
     make_record,
-    make_table,
-    obey,
-    planned_of,
 )
+from tests.checkers.whole_run import whole_run
 
 if TYPE_CHECKING:
-    import pytest
-
     from lab.checkers import Evidence
 
 
@@ -51,38 +37,8 @@ def test_an_empty_run_is_unknown_by_all_checkers() -> None:
     assert [one.outcome for one in check(make_evidence([]))] == [Outcome.UNKNOWN] * len(ALWAYS)
 
 
-def test_a_run_with_every_subject_is_judged_by_every_checker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that a table can say, one retry, and a revision that changes it while 40 users ask again and again."""
-    monkeypatch.setattr(balance, "LEAST_NS", STEP_NS)
-    shadows = ({"use": "rows@v4", "percent": percent} for percent in (20, 100))
-    settings = {"breaker": {"requests": 1_000}, "retries": {"on": ["internal"]}}
-    tables = [
-        make_table({"rows@v1": one, "rows@v2": 100 - one}, shadow=shadow, **settings)
-        | {"tenants": {"default": {"rate": 1_000}}}
-        for one, shadow in zip((50, 100), shadows, strict=True)
-    ]
-    records = [
-        obey(tables[number // 500], number, user_id=f"u{number % 40}", revision=1 + number // 500)
-        for number in range(1_000)
-    ]
-    records = [replace(each, replica=f"{each.cluster}-{each.sequence // 40 % 2}") for each in records]
-    records[0] = items_of(records[0], best_first(records[0]))
-    change = records[500].intended_ns
-    *_, last = arrivals_of(records)
-    failed = last._replace(replica=f"{records[-1].cluster}-0", arrived_ns=last.arrived_ns - 1, status="INTERNAL")
-    evidence = make_evidence(
-        records,
-        revisions=[
-            RevisionInForce(1, tables[0], 0, change, 1, kept=tables[0]),
-            RevisionInForce(2, tables[1], change, None, change + 1),
-        ],
-        plan=planned_of(records),
-        probes=[ProbeAnswer("homepage-resolver", change + 1, change + 2, 2)],
-        abilities=Abilities(limits_rates=True, breaks=True, between=("sidecar",), marks_path=True),
-        arrivals=[*arrivals_of(records), failed],
-        copies=copies_of({"rows.v4": [record.request_id for record in records if record.shadow]}, records),
-        drivers=[Driver(name="one", clock_ms=0.0, clock_error_ms=0.1, drift_ms=0.0, silent_s=1.0, problem="")],
-    )
+def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
+    evidence = whole_run()
     verdicts = check(evidence)
     assert [one.checker for one in verdicts] == list(CHECKERS)
     assert {one.checker: one.outcome for one in verdicts} == dict.fromkeys(CHECKERS, Outcome.VALID)

@@ -22,7 +22,7 @@ from models.context import write_context
 from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
 from models.stub.receipts import Receipts
-from tests.checkers.builders import RECEIPT_KEY, make_evidence, make_record, receipt_of, two_versions
+from tests.checkers.builders import RECEIPT_KEY, arrivals_of, make_evidence, make_record, receipt_of, two_versions
 
 if TYPE_CHECKING:
     from lab.history import Record
@@ -95,6 +95,26 @@ def test_every_copy_must_have_arrived_whole() -> None:
         Outcome.INVALID,
         "the shadow received another payload than was sent, or than the rules say",
     )
+
+
+@pytest.mark.parametrize(
+    ("received_as", "lost"),
+    [
+        ({}, ""),
+        ({"version": "v2"}, ""),  # of another version that was tried
+        ({"country": "other"}, "context"),
+        ({"payload_bytes": 1_310}, "payload"),
+    ],
+)
+def test_an_attempt_that_was_not_answered_is_judged(received_as: dict[str, Any], lost: str) -> None:
+    record = make_record(0)
+    [answered] = arrivals_of([record])
+    failed = answered._replace(replica="a-1", status="INTERNAL", received=receipt_of(make_record(0, **received_as)))
+
+    outcome, message = verdict_of(record, arrivals=[answered, failed])
+
+    said = f"a-1 received another {lost} than was sent, or than the rules say"
+    assert (outcome, message) == ((Outcome.INVALID, said) if lost else (Outcome.VALID, ""))
 
 
 def test_the_copy_of_a_torn_request_may_have_the_config_of_the_tear() -> None:

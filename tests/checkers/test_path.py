@@ -58,6 +58,32 @@ def test_one_request_by_another_path_is_a_violation(between: tuple[str, ...], vi
     assert [each.message for each in verdict.violations] == [f"request #1 (r1) came to {second.replica} {said}"]
 
 
+def hop(via: str, *, reads_payload: bool = False) -> list[str]:
+    """What is objected to requests that passed this unit, on a path of two gateways."""
+    units = {"gateway": ["gateway-1", "gateway-2"]}
+    can = Abilities(between=("gateway",), marks_path=True, reads_payload=reads_payload)
+    evidence = make_evidence(RECORDS[:1], arrivals=arrivals_of(RECORDS[:1], via), abilities=can, path_units=units)
+    verdict = path.check(evidence)
+    return [each.message.removeprefix("request #0 (r0) came to a-0 ") for each in verdict.violations] if verdict else []
+
+
+def test_a_unit_of_the_same_role_that_is_not_on_the_path_is_a_violation() -> None:
+    assert hop("2 gateway (gateway-2)") == []
+    assert hop("2 gateway (gateway-3)") == ["through gateway-3, not through gateway-1 or gateway-2"]
+    assert hop("2 gateway") == ["through a gateway without a name, not through gateway-1 or gateway-2"]
+
+
+def test_a_body_is_parsed_where_the_topology_parses_it_and_only_there() -> None:
+    said = {form: f"2 gateway (gateway-1{form})" for form in ("", "; parsed", "; passed on")}
+    assert [hop(via, reads_payload=True) for via in said.values()] == [
+        ["with a body that no unit says to have parsed; its topology parses bodies"],
+        [],
+        ["with a body that gateway-1 has passed on; its topology parses bodies"],
+    ]
+    assert hop(said["; passed on"]) == []
+    assert hop(said["; parsed"]) == ["with a body that gateway-1 has parsed; its topology passes on bodies"]
+
+
 def test_a_later_attempt_is_judged_as_the_first_one_is_and_a_copy_is_not() -> None:
     first, second, third = arrivals_of(RECORDS)
     copy, again = third._replace(is_copy=True, via=""), third._replace(via="2 gateway")

@@ -55,6 +55,14 @@ def test_requests_that_were_sent_before_the_driver_says_are_noticed() -> None:
     assert outcome(times.check(make_evidence(true, arrivals=arrivals))) == "valid"
 
 
+def test_no_replica_receives_a_request_after_it_has_ended_it() -> None:
+    [record] = took(100)
+    ended = arrival(record, ended_ns=record.sent_ns - 10 * MS)
+    verdict = times.check(make_evidence([record], arrivals=[ended]))
+    assert verdict
+    assert "ended it before it received it" in verdict.violations[0].message
+
+
 def test_clocks_are_compared_within_a_second() -> None:
     first, second = took(100, 100)
     second = replace(second, sent_ns=second.sent_ns + 2_000 * MS, done_ns=second.done_ns + 2_000 * MS)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+from zlib import crc32
+
 import grpc
 
-from models.stub.journal import ArrivalJournal
+from models.stub.journal import NO_DEADLINE, ArrivalJournal
 
 
-def add(journal: ArrivalJournal, number: int) -> int:
+def add(journal: ArrivalJournal, number: int, remaining_s: float | None = None, *headers: tuple[str, Any]) -> int:
+    more = (remaining_s, headers)
     is_copy, via = number % 2 == 1, "2 sidecar, 2 ü"[: 9 * (number % 3)]
-    return journal.begin(f"r{number}", "rows.v2", "kids", b"%d" % number, is_copy, via)
+    return journal.begin(f"r{number}", "rows.v2", "kids", b"%d" % number, is_copy, via, *more)
 
 
 def test_the_newest_are_kept_and_it_is_known_since_when() -> None:
@@ -45,3 +49,27 @@ def test_a_journal_that_keeps_none_registers_none() -> None:
     journal.end(add(journal, 0), grpc.StatusCode.OK)
 
     assert journal.since(0) == []
+
+
+def test_deadlines_and_digests_of_headers_are_kept() -> None:
+    journal = ArrivalJournal()
+    add(journal, 0, 0.25, ("x-request-id", "r0"), ("via", "2 a"), ("trace-bin", b"\xff"), ("via", "2 b"))
+    add(journal, 1, None, ("trace-bin", b"\xff"), ("via", "2 a"), ("via", "2 b"), ("x-request-id", "r1"))
+
+    (first, *_), (second, *_) = journal.since(0)
+
+    assert [each.remaining_ms for each in (first, second)] == [250, NO_DEADLINE]
+    assert {journal.forms[each.form] for each in (first, second)} == {"trace-bin via via x-request-id"}
+    values = [b"\xff", b"2 a", b"2 b"]
+    for each, own in ((first, b"r0"), (second, b"r1")):
+        assert each.values == b"".join(crc32(value).to_bytes(4, "big") for value in (*values, own))
+
+
+def test_forms_of_headers_that_are_too_many_are_not_kept() -> None:
+    journal = ArrivalJournal()
+    for number in range(1_000):
+        add(journal, number, None, (f"x-{number}", ""))
+    add(journal, 1_000, None, *[("x-0", "")] * 100)
+
+    assert len(journal.forms) < 1_000
+    assert [(journal.forms[each.form], each.values) for each, _, _ in journal.since(0)[-2:]] == [("", b"")] * 2

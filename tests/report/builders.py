@@ -75,7 +75,8 @@ def write_run(
     records = [make_record(each) for each in range(400)] if records is None else records
     run = RunFolder(folder)
     run.history = records
-    via = ", ".join(map(headers.via, TOPOLOGIES[plan.topology].between))
+    form = headers.PARSED if TOPOLOGIES[plan.topology].capabilities.reads_payload else ""
+    via = ", ".join(headers.via(role, role, form) for role in TOPOLOGIES[plan.topology].between)
     run.arrivals = Arrivals(builders.arrivals_of(records, via), {})
     run.revisions, run.versions, run.events = revisions, versions, events
     return folder

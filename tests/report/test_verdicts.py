@@ -58,7 +58,7 @@ def test_every_verdict_is_on_the_page_with_its_first_violations(folder: Path) ->
         assert f'<td class="whole">{verdict.checker}</td>' in html
     long = [verdict for verdict in run.result.verdicts if len(verdict.violations) > 20]
     # Its plan asks for other requests, too.
-    wrong = {"asked", "routing", "stickiness", "churn", "shadow", "staleness", "policy"}
+    wrong = {"asked", "routing", "stickiness", "churn", "shadow", "staleness", "policy", "reported"}
     assert wrong >= {verdict.checker for verdict in long} > set()
     assert html.count("of which the first 20") == len(long)
     assert html.count("<li><b>#") == sum(min(20, len(verdict.violations)) for verdict in run.result.verdicts)

@@ -14,7 +14,7 @@ import pytest
 from lab.checkers import ArrivalGap, FaultWindow
 from lab.errors import RunError
 from lab.history import Record
-from lab.history.arrivals import NOT_RECORDED, Arrival, ArrivalCoverage, Arrivals
+from lab.history.arrivals import NO_TIME_RECORDED, NOT_RECORDED, Arrival, ArrivalCoverage, Arrivals
 from lab.history.record import FIELD_TYPES, FIELDS
 from lab.roles import Port, Unit
 from lab.runs.evidence import gaps_in
@@ -44,6 +44,9 @@ def copy_of(request_id: str, status: str = "OK") -> stub_pb2.Arrival:
         ended_ns=7,
         status=status,
         via="2 sidecar",
+        remaining_ms=250,
+        form=1,
+        values=b"\0\0\0\1",
     )
 
 
@@ -59,7 +62,7 @@ class Replica(stub_pb2_grpc.StubControlServicer):
         del request, context
         arrivals = self._received.pop(0) if len(self._received) > 1 else self._received[0]
         for each in arrivals:
-            yield stub_pb2.ArrivalsResponse(known_from_ns=3, began_ns=2, arrivals=[each])
+            yield stub_pb2.ArrivalsResponse(known_from_ns=3, began_ns=2, forms=["", "via"], arrivals=[each])
 
 
 class Start(Protocol):
@@ -94,7 +97,7 @@ async def saved(folder: Path, units: list[Unit], *records: Record) -> Arrivals:
 async def test_all_that_a_replica_received_is_kept_with_what_it_can_say(start: Start, tmp_path: Path) -> None:
     arrivals, heard = await saved(tmp_path, [await start([copy_of("r1"), copy_of("r1")])], record("r1"))
 
-    arrival = Arrival("r1", "rows-a", KEY, True, "", "01", 5, 7, "OK", "2 sidecar")  # noqa: FBT003 (values in order)
+    arrival = Arrival("r1", "rows-a", KEY, True, "", "01", 5, 7, "OK", "2 sidecar", 250, "via", "00000001")  # noqa: FBT003 (values in order)
     assert arrivals == [arrival, arrival]
     assert heard == {"rows-a": ArrivalCoverage(3, 2)}
 
@@ -103,10 +106,11 @@ async def test_what_an_earlier_release_has_saved_says_nothing_of_the_path(start:
     await saved(tmp_path, [await start([copy_of("r1")])], record("r1"))
     run = RunFolder(tmp_path)
     table = pq.read_table(tmp_path / ARRIVALS)
-    pq.write_table(table.drop_columns(["via"]), tmp_path / ARRIVALS)
+    pq.write_table(table.drop_columns(["via", "remaining_ms", "headers", "values"]), tmp_path / ARRIVALS)
     assert run.arrivals
     [found], _ = run.arrivals
-    assert (found.status, found.via) == ("OK", NOT_RECORDED)
+    assert (found.status, found.via, found.headers) == ("OK", NOT_RECORDED, NOT_RECORDED)
+    assert found.remaining_ms == NO_TIME_RECORDED
 
     pq.write_table(table.drop_columns(["status"]), tmp_path / ARRIVALS)
     with pytest.raises(RunError, match="no column status; write what replicas received again"):

@@ -25,10 +25,12 @@ OTHER_SHAPES = {
     "planned.parquet": ["nonsense"],
     "probes.json": ["3", "[[1, 2]]", '[["a", 1, 2, "x"]]'],
     "published.json": ["[]", '{"one": []}', '{"1": [["a"]]}', '{"1": [["a", "- b"]]}'],
+    "questions.parquet": ["nonsense"],
     "registrations.json": ["[]", "{}", '{"asked_ns": 1, "before": [], "after": [{}]}'],
     "revisions.json": ["null", "[1]", '[{"revision": 1, "steps": []}]'],
     "spec.json": ["3", '{"security": 1}'],
     "together.json": ["[]", "{}", "[1]"],
+    "units.json": ["[]", '{"gateway": "gateway-1"}', "3"],
     "versions.json": ["3", "[]"],
     "window.json": ["{}", '{"from_ns": 1}'],
 }

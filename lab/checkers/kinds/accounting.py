@@ -151,6 +151,10 @@ def _impossible(record: Record, evidence: Evidence, keys: _Keys) -> str:
             return f"{name} {found!r}, and the plan has {planned!r} alone"
     if record.routing_key and record.routing_key not in keys:
         return f"routing key {record.routing_key!r} is in none of the run's tables"
+    if not record.streamed and (record.items or record.first_item_ns):
+        return "it was no stream, and has items of one"
+    if record.first_item_ns > max(record.done_ns - record.sent_ns, 0):
+        return f"its first item came {record.first_item_ns} ns after it was sent, and its end before"
     return "" if record.status == UNSENT else _impossible_times(record, evidence)
 
 

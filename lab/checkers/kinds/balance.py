@@ -1,13 +1,14 @@
-"""Did every replica that could serve a version get its share of the requests for it?"""
+"""Did every replica that could serve a version, and every unit on the way, get its share of the requests?"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import Evidence, cluster_of
+from lab.checkers.kinds.path import hops_in
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.pickers import even_shares
 
@@ -55,11 +56,13 @@ def check(evidence: Evidence) -> Verdict | None:
     the rules. At each version of which their cluster then received enough attempts for :data:`LEAST_EACH` of them to be
     a replica's share, within :data:`LEAST_NS` or more, it must have received :data:`LEAST_SHARE` of the share that the
     lab's picker gives it; where attempts failed or the table has a slow start, one attempt, as a proxy may have left a
-    replica for its failures, or begun with it late.
+    replica for its failures, or begun with it late. Several units of a role between caller and model, such as gateways,
+    must each have passed on :data:`LEAST_SHARE` of an even share of all attempts.
 
     Returns:
-        Invalid with a violation for each replica and version; unknown if the lab's picker is not. None without such a
-        version in a cluster of several replicas, or if nobody asked these what they received, which other checkers say.
+        Invalid with a violation for each replica and version, and for each unit; unknown if the lab's picker is not.
+        None without such a version in a cluster of several replicas and without such units, or if nobody asked models
+        what they received, which other checkers say.
     """
     arrived_ns, failed, last = _received(evidence)
     members, shares = _members(evidence), evidence.shares or even_shares
@@ -86,14 +89,49 @@ def check(evidence: Evidence) -> Verdict | None:
                 if abs(share * len(present) - 1) > _ROUNDING:
                     message += f" and the picker gives it {100 * share:.3g} % of them"
                 violations.append(Violation(NAME, last[place].sequence, last[place].request_id, message))
-    if not judged:
-        return None
-    if evidence.shares is None:
-        return Verdict(NAME, Outcome.UNKNOWN, "the lab's picker is not known here; name its plugin file")
+    between = _between(evidence)
+    violations = [*(violations if evidence.shares else ()), *(each for its in between.values() for each in its)]
     if violations:
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} shares are too small", tuple(violations))
+    if judged and evidence.shares is None:
+        return Verdict(NAME, Outcome.UNKNOWN, "the lab's picker is not known here; name its plugin file")
     versions = f"{len(judged)} version{'' if len(judged) == 1 else 's'}"
-    return Verdict(NAME, Outcome.VALID, f"every replica received its share of the attempts at {versions}")
+    shown = [f"every replica received its share of the attempts at {versions}"] if judged else []
+    shown += [f"every {role} its share of the requests" for role in between]
+    return Verdict(NAME, Outcome.VALID, ", and ".join(shown)) if shown else None
+
+
+def _between(evidence: Evidence) -> dict[str, list[Violation]]:
+    """Returns the units between caller and model that passed on too few attempts, for each role that can be judged.
+
+    Its units must be known, several, and hit by no marked fault; clients give them turns.
+    """
+    judged: dict[str, list[Violation]] = {}
+    hit = {each.target for each in evidence.fault_windows} | {each.role for each in evidence.fault_windows}
+    for role in evidence.abilities.between if evidence.abilities.takes_turns else ():
+        units = evidence.path_units.get(role, ())
+        if len(units) < 2 or hit & {role, *units}:  # noqa: PLR2004 (one has all)
+            continue
+        passed = [
+            (record, each.arrived_ns, hop.unit)
+            for record in evidence.records
+            for each in evidence.attempts.get(record.request_id, ())
+            for hop in hops_in(each.via)
+            if hop.role == role
+        ]
+        times_ns = [arrived_ns for _, arrived_ns, _ in passed]
+        if len(passed) < LEAST_EACH * len(units) or max(times_ns) - min(times_ns) < LEAST_NS:
+            continue
+        counts, last = Counter(unit for _, _, unit in passed), passed[-1][0]
+        judged[role] = [
+            Violation(
+                *(NAME, last.sequence, last.request_id),
+                f"{unit} passed on {counts[unit]} of {len(passed)} attempts, though there are {len(units)} of its role",
+            )
+            for unit in units
+            if counts[unit] < LEAST_SHARE * len(passed) / len(units)
+        ]
+    return judged
 
 
 def _received(
@@ -131,8 +169,8 @@ def _members(evidence: Evidence) -> dict[str, list[_Member]]:
 
 CHECKER = Checker(
     name=NAME,
-    question="Did every replica that could serve a version get its share of the requests for it?",
-    subject="20 attempts for each of several replicas",
+    question="Did every replica that could serve a version, and every unit on the way, get its share of the requests?",
+    subject="20 attempts for each of several replicas, or of several units of one role",
     claim=Claim.AVAILABILITY,
     check=check,
 )

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 NAME = "delivery"
 
+_OF_EVERY_ATTEMPT = ("context", "payload")
+
 
 def check(evidence: Evidence) -> Verdict:
     """Compares the receipts of answers and of shadow copies with what the plain interpreter expects.
 
     A receipt has a keyed digest of each of three parts. *context*: request id, use case and all fields of the request
     context, as sent. *config*: model, version and parameters that a revision in force gives this request; a copy has
-    those of the original request. *payload*: the rest of the request, as the driver builds it for this size.
+    those of the original request. *payload*: the rest of the request, as the driver builds it for this size. Context
+    and payload are compared of each attempt, also of those that were not answered.
 
     Returns:
         Invalid if a model received something else. Unknown if no model answered, or if some give no receipt, as servers
@@ -34,6 +37,11 @@ def check(evidence: Evidence) -> Verdict:
     counts: Counter[str] = Counter()
     for record in evidence.records:
         copies = evidence.copies_by_request.get(record.request_id, ())
+        for each in evidence.attempts.get(record.request_id, ()):
+            if each.received and each.received != record.received and evidence.receipt_key:
+                counts["attempts"] += 1
+                if lost := expected.lost(record, each.received, is_copy=False, of=_OF_EVERY_ATTEMPT):
+                    wrong.append(_violation(record, each.replica, lost))
         for what, receipt in [("answers", record.received)] * by_model(record) + [
             ("copies", receipt) for _, receipt in copies
         ]:
@@ -42,13 +50,16 @@ def check(evidence: Evidence) -> Verdict:
                 continue
             counts[what] += 1
             is_copy = what == "copies"
-            parts = parts_of(receipt)
-            allowed = expected.of(record, is_copy=is_copy)
-            if lost := [part for part in PARTS if part in allowed and parts[part] not in allowed[part]]:
-                who = "the shadow" if is_copy else f"{reference(record)} at {record.replica}"
-                message = f"{who} received another {', '.join(lost)} than was sent, or than the rules say"
-                wrong.append(Violation(NAME, record.sequence, record.request_id, message))
+            if lost := expected.lost(record, receipt, is_copy=is_copy):
+                wrong.append(
+                    _violation(record, "the shadow" if is_copy else f"{reference(record)} at {record.replica}", lost)
+                )
     return _verdict(counts, tuple(wrong))
+
+
+def _violation(record: Record, who: str, lost: Sequence[str]) -> Violation:
+    message = f"{who} received another {', '.join(lost)} than was sent, or than the rules say"
+    return Violation(NAME, record.sequence, record.request_id, message)
 
 
 class _Expected:
@@ -58,6 +69,11 @@ class _Expected:
         self._key = evidence.receipt_key
         self._timeline = evidence.timeline
         self._configs: dict[tuple[object, ...], str] = {}
+
+    def lost(self, record: Record, receipt: str, *, is_copy: bool, of: Sequence[str] = PARTS) -> list[str]:
+        """Returns the parts, of these, that are wrong in a receipt."""
+        parts, allowed = parts_of(receipt), self.of(record, is_copy=is_copy)
+        return [part for part in of if part in allowed and parts[part] not in allowed[part]]
 
     def of(self, record: Record, *, is_copy: bool) -> Mapping[str, Sequence[str]]:
         """Returns them by part; no config if no rule allows this version, which the checker of routing judges."""

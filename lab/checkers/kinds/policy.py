@@ -198,7 +198,7 @@ class _Run:
     def _number(
         self, record: Record, arrivals: Sequence[Arrival], rules: Sequence[Rules], *, explained: bool
     ) -> Iterator[str]:
-        if not self._can.reports_attempts or (record.status != "OK" and (explained or record.status in _CUT_OFF)):
+        if "attempts" not in self._can.reports or (record.status != "OK" and (explained or record.status in _CUT_OFF)):
             return
         came, reported = len(arrivals), record.attempts
         if came > reported and record.source != "default":  # which a caller gives without its gateway's report

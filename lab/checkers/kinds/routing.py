@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.plain_models import answer_digest, score_of
+from lab.checkers.evidence import MissingEvidenceError
+from lab.checkers.plain_models import ASKED, answer_digest, score_of
 from lab.checkers.revision_timeline import Rules, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT, Record
@@ -95,7 +96,9 @@ def _objection(record: Record, kind: str, rules: Sequence[Rules]) -> str:
         )
     # Streams have their own checker; runs of earlier releases have no digest.
     if record.items_digest and not record.streamed:
-        right = answer_digest(rules[0].api(record.use_case), record.model, record.version, record.user_id)
+        if (api := rules[0].api(record.use_case)) not in ASKED:
+            raise MissingEvidenceError(f"what a request of {api} asks about is not known to the checkers")
+        right = answer_digest(api, record.model, record.version, record.user_id)
         if record.items_digest != right:
             return f"{who} did not give this answer: it lacks an item, or has another item, order or score than it must"
     return ""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
+from lab.checkers.evidence import CLOCKS_NS
 from lab.checkers.revision_timeline import request
 from lab.checkers.verdict import Outcome, Verdict, Violation
 
@@ -29,12 +31,13 @@ def check(evidence: Evidence) -> Verdict | None:
     A request arrives after it was sent, and its answer comes after the model gave it. So in any second, a replica's
     clock is ahead of the driver's by at most the shortest way there, and behind it by at most the shortest way back.
     A request that came back sooner than the others allow was not answered, or they were not sent, when the driver says.
+    No replica receives a request after it has ended it.
 
     Returns:
         None if no replica could say when it received and ended an answered request.
     """
     judged = 0
-    violations: list[Violation] = []
+    violations = list(_backwards(evidence))
     for (replica, _), flights in sorted(_by_replica_and_window(evidence).items()):
         judged += len(flights)
         ahead_ns = min(there_ns for there_ns, _, _ in flights)
@@ -49,6 +52,14 @@ def check(evidence: Evidence) -> Verdict | None:
             NAME, Outcome.INVALID, f"{len(violations)} of {judged} answers came too early", tuple(violations)
         )
     return Verdict(NAME, Outcome.VALID, f"{judged} answers came after their models gave them") if judged else None
+
+
+def _backwards(evidence: Evidence) -> Iterator[Violation]:
+    for record in evidence.records:
+        for each in evidence.attempts.get(record.request_id, ()):
+            if 0 < each.ended_ns < each.arrived_ns - CLOCKS_NS:
+                message = f"{request(record)}: {each.replica} ended it before it received it"
+                yield Violation(NAME, record.sequence, record.request_id, message)
 
 
 def _by_replica_and_window(evidence: Evidence) -> dict[tuple[str, int], list[tuple[int, int, Record]]]:

@@ -12,6 +12,7 @@ import random
 import ssl
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -30,6 +31,7 @@ from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame
 
 BUCKETS, MIB, CANCEL, PREFIX = 10_000, 1 << 20, 8, 5
+GOLDEN = (5**0.5 - 1) / 2  # its multiples are spread evenly
 TORN_DECISIONS = 20  # some connection of four has asked for both keys by then
 CONTEXT = {1: "user_id", 3: "country", 4: "segment"}
 PASSED_ON = (DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived)
@@ -276,6 +278,8 @@ class Proxy:
         place = self.turn % len(addresses)
         if len(set(weights)) > 1 and "ignores-weights" not in self.bugs:
             whole, at = sum(weights), random.random()  # noqa: S311 (no secret)
+            if "shifts-weights" in self.bugs and weights == [70, 30]:
+                weights, at = [60, 40], self.turn * GOLDEN % 1  # whatever the draws: the check sees it in 99 % of runs
             if "sticky" in route and "not-sticky" not in self.bugs:
                 salt = str(weights) if "reshuffles" in self.bugs else ""
                 value = salt + dict(headers).get(route["sticky"], "")
@@ -296,7 +300,8 @@ class Proxy:
 
     async def _forward(self, caller: Side, stream: int, headers: Headers, model: Side, route: dict[str, Any]) -> None:
         events: asyncio.Queue[Any] = caller.streams[stream]
-        copy: asyncio.Queue[Any] | None = asyncio.Queue() if "shadow" in route else None
+        repeats = bool({"retries-failures", "sends-twice"} & self.bugs)
+        copy: asyncio.Queue[Any] | None = asyncio.Queue() if "shadow" in route or repeats else None
         if "ignores-deadlines" in self.bugs:
             headers = [each for each in headers if each[0] != "grpc-timeout"]
         if "strips-large-headers" in self.bugs:
@@ -306,10 +311,13 @@ class Proxy:
         model.streams[there] = asyncio.Queue()
         await model.headers(there, headers)
         requests = asyncio.create_task(self._requests(caller, stream, events, model, there, copy))
-        shadow = asyncio.create_task(self._shadow(route["shadow"]["address"], headers, copy)) if copy else None
+        shadow = None
+        if copy and not repeats:
+            shadow = asyncio.create_task(self._shadow(route["shadow"]["address"], headers, copy))
         if shadow and "waits-for-shadow" in self.bugs:
             await shadow
-        answers = asyncio.create_task(self._answers(model, there, caller, stream))
+        again = partial(self._shadow, route["backends"][0]["address"], headers, copy)
+        answers = asyncio.create_task(self._answers(model, there, caller, stream, again))
         requests.add_done_callback(lambda task: answers.cancel() if task.cancelled() or not task.result() else None)
         try:
             await answers
@@ -357,12 +365,15 @@ class Proxy:
                 await model.writer.drain()
                 return False
 
-    async def _answers(self, model: Side, there: int, caller: Side, stream: int) -> None:
+    async def _answers(self, model: Side, there: int, caller: Side, stream: int, again: Any) -> None:
         ended, held = False, list[bytes]()
         while not ended:
             event = await model.streams[there].get()
             if isinstance(event, ResponseReceived | TrailersReceived):
                 ended = event.stream_ended is not None
+                failed = any(name == "grpc-status" and value != "0" for name, value in self._texts(event.headers))
+                if ended and ("sends-twice" in self.bugs or ("retries-failures" in self.bugs and failed)):
+                    await again()
                 for data in held if ended else ():
                     await caller.data(stream, data)
                 trailing = isinstance(event, TrailersReceived) or ended
@@ -378,9 +389,12 @@ class Proxy:
                 caller.end(stream, reset=True)
                 return
 
+    def _texts(self, headers: Any) -> Headers:
+        return [(str(name), str(value)) for name, value in headers]
+
     def _passed_on(self, headers: Any, *, trailing: bool) -> Headers:
         own = (":status", "content-type", "grpc-status", "grpc-message")
-        found = [(str(name), str(value)) for name, value in headers]
+        found = self._texts(headers)
         if "drops-trailers" in self.bugs and trailing:
             found = [each for each in found if each[0] in own]
         if "drops-binary" in self.bugs and not trailing:
@@ -389,7 +403,7 @@ class Proxy:
             found = [(name, "13" if name == "grpc-status" and value not in "05" else value) for name, value in found]
         return found
 
-    async def _shadow(self, address: str, headers: Headers, copy: asyncio.Queue[Any]) -> None:
+    async def _shadow(self, address: str, headers: Headers, copy: Any) -> None:
         parts: list[bytes] = []
         while not isinstance(event := await copy.get(), StreamEnded):
             if not isinstance(event, DataReceived):

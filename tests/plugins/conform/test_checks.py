@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from math import exp, lgamma, log
 
 import pytest
 
 from lab.plugins.conform import CHECKS, ByEnvelope, ByHeader, Control, Options, Result, Target, conform
 from lab.plugins.conform.check import Finding, passed
-from lab.plugins.conform.kinds import tear
+from lab.plugins.conform.kinds import tear, weights
 from tests.plugins.conform.mutants import MUTANTS
 from tests.plugins.conform.proxy import Proxy
 
@@ -70,6 +71,17 @@ async def test_an_end_that_comes_while_a_check_gives_a_call_up_itself_is_not_los
 
     with pytest.raises(asyncio.CancelledError):
         await run
+
+
+def test_weights_that_are_ten_points_off_are_noticed_in_99_of_100_runs() -> None:
+    def chance(share: float, count: int) -> float:
+        ways = lgamma(weights.REQUESTS + 1) - lgamma(count + 1) - lgamma(weights.REQUESTS - count + 1)
+        return exp(ways + count * log(share) + (weights.REQUESTS - count) * log(1 - share))
+
+    counts = range(weights.REQUESTS + 1)
+    noticed = [count for count in counts if abs(count / weights.REQUESTS - 0.7) > weights.bound(0.7)]
+    assert sum(chance(0.6, count) for count in noticed) > 0.99
+    assert sum(chance(0.7, count) for count in noticed) < 1e-4
 
 
 def test_every_check_catches_a_bug() -> None:

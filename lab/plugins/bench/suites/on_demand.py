@@ -182,6 +182,7 @@ def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
         address=json.dumps(envoy_address(address)),
         **xds_cluster(place.control_plane),
         role="sidecar",
+        via="",
         shared="",
         tenants="",
         access_log="/dev/null",

@@ -26,29 +26,37 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from models.proto.serving.v1 import serving_pb2 as models_dot_proto_dot_serving_dot_v1_dot_serving__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&models/proto/control/v1/resolver.proto\x12\ncontrol.v1\x1a\x1egoogle/protobuf/duration.proto\x1a%models/proto/serving/v1/serving.proto\"O\n\x0eResolveRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12+\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1a.serving.v1.RequestContext\"l\n\x05Lease\x12\r\n\x05reads\x18\x01 \x03(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tmax_stale\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"Q\n\x0b\x41lternative\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12-\n\x0cmodel_config\x18\x02 \x01(\x0b\x32\x17.serving.v1.ModelConfig\".\n\x06Shadow\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12\x0f\n\x07percent\x18\x02 \x01(\r\"\xd9\x02\n\x08\x44\x65\x63ision\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12-\n\x0cmodel_config\x18\x02 \x01(\x0b\x32\x17.serving.v1.ModelConfig\x12 \n\x05lease\x18\x03 \x01(\x0b\x32\x11.control.v1.Lease\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04rule\x18\x06 \x01(\t\x12-\n\x0c\x61lternatives\x18\x07 \x03(\x0b\x32\x17.control.v1.Alternative\x12\"\n\x06shadow\x18\x08 \x01(\x0b\x32\x12.control.v1.Shadow\x12\x12\n\nfalls_back\x18\t \x01(\x08\x12#\n\x07headers\x18\n \x03(\x0b\x32\x12.control.v1.Header\x12\x0f\n\x07repeats\x18\x0b \x01(\x08\"%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\".\n\x0cWatchRequest\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04sent\x18\x02 \x01(\x01\"X\n\rWatchResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04sent\x18\x02 \x01(\x01\x12\'\n\x04hold\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration2\x89\x01\n\x08Resolver\x12;\n\x07Resolve\x12\x1a.control.v1.ResolveRequest\x1a\x14.control.v1.Decision\x12@\n\x05Watch\x12\x18.control.v1.WatchRequest\x1a\x19.control.v1.WatchResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&models/proto/control/v1/resolver.proto\x12\ncontrol.v1\x1a\x1egoogle/protobuf/duration.proto\x1a%models/proto/serving/v1/serving.proto\"$\n\x10QuestionsRequest\x12\x10\n\x08since_ns\x18\x01 \x01(\x03\"S\n\x11QuestionsResponse\x12\x15\n\rknown_from_ns\x18\x01 \x01(\x03\x12\'\n\tquestions\x18\x02 \x03(\x0b\x32\x14.control.v1.Question\"0\n\x08Question\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08\x61sked_ns\x18\x02 \x01(\x03\"O\n\x0eResolveRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12+\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1a.serving.v1.RequestContext\"l\n\x05Lease\x12\r\n\x05reads\x18\x01 \x03(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tmax_stale\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"Q\n\x0b\x41lternative\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12-\n\x0cmodel_config\x18\x02 \x01(\x0b\x32\x17.serving.v1.ModelConfig\".\n\x06Shadow\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12\x0f\n\x07percent\x18\x02 \x01(\r\"\xd9\x02\n\x08\x44\x65\x63ision\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12-\n\x0cmodel_config\x18\x02 \x01(\x0b\x32\x17.serving.v1.ModelConfig\x12 \n\x05lease\x18\x03 \x01(\x0b\x32\x11.control.v1.Lease\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04rule\x18\x06 \x01(\t\x12-\n\x0c\x61lternatives\x18\x07 \x03(\x0b\x32\x17.control.v1.Alternative\x12\"\n\x06shadow\x18\x08 \x01(\x0b\x32\x12.control.v1.Shadow\x12\x12\n\nfalls_back\x18\t \x01(\x08\x12#\n\x07headers\x18\n \x03(\x0b\x32\x12.control.v1.Header\x12\x0f\n\x07repeats\x18\x0b \x01(\x08\"%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\".\n\x0cWatchRequest\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04sent\x18\x02 \x01(\x01\"X\n\rWatchResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04sent\x18\x02 \x01(\x01\x12\'\n\x04hold\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration2\x89\x01\n\x08Resolver\x12;\n\x07Resolve\x12\x1a.control.v1.ResolveRequest\x1a\x14.control.v1.Decision\x12@\n\x05Watch\x12\x18.control.v1.WatchRequest\x1a\x19.control.v1.WatchResponse(\x01\x30\x01\x32]\n\x0fResolverJournal\x12J\n\tQuestions\x12\x1c.control.v1.QuestionsRequest\x1a\x1d.control.v1.QuestionsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'models.proto.control.v1.resolver_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RESOLVEREQUEST']._serialized_start=125
-  _globals['_RESOLVEREQUEST']._serialized_end=204
-  _globals['_LEASE']._serialized_start=206
-  _globals['_LEASE']._serialized_end=314
-  _globals['_ALTERNATIVE']._serialized_start=316
-  _globals['_ALTERNATIVE']._serialized_end=397
-  _globals['_SHADOW']._serialized_start=399
-  _globals['_SHADOW']._serialized_end=445
-  _globals['_DECISION']._serialized_start=448
-  _globals['_DECISION']._serialized_end=793
-  _globals['_HEADER']._serialized_start=795
-  _globals['_HEADER']._serialized_end=832
-  _globals['_WATCHREQUEST']._serialized_start=834
-  _globals['_WATCHREQUEST']._serialized_end=880
-  _globals['_WATCHRESPONSE']._serialized_start=882
-  _globals['_WATCHRESPONSE']._serialized_end=970
-  _globals['_RESOLVER']._serialized_start=973
-  _globals['_RESOLVER']._serialized_end=1110
+  _globals['_QUESTIONSREQUEST']._serialized_start=125
+  _globals['_QUESTIONSREQUEST']._serialized_end=161
+  _globals['_QUESTIONSRESPONSE']._serialized_start=163
+  _globals['_QUESTIONSRESPONSE']._serialized_end=246
+  _globals['_QUESTION']._serialized_start=248
+  _globals['_QUESTION']._serialized_end=296
+  _globals['_RESOLVEREQUEST']._serialized_start=298
+  _globals['_RESOLVEREQUEST']._serialized_end=377
+  _globals['_LEASE']._serialized_start=379
+  _globals['_LEASE']._serialized_end=487
+  _globals['_ALTERNATIVE']._serialized_start=489
+  _globals['_ALTERNATIVE']._serialized_end=570
+  _globals['_SHADOW']._serialized_start=572
+  _globals['_SHADOW']._serialized_end=618
+  _globals['_DECISION']._serialized_start=621
+  _globals['_DECISION']._serialized_end=966
+  _globals['_HEADER']._serialized_start=968
+  _globals['_HEADER']._serialized_end=1005
+  _globals['_WATCHREQUEST']._serialized_start=1007
+  _globals['_WATCHREQUEST']._serialized_end=1053
+  _globals['_WATCHRESPONSE']._serialized_start=1055
+  _globals['_WATCHRESPONSE']._serialized_end=1143
+  _globals['_RESOLVER']._serialized_start=1146
+  _globals['_RESOLVER']._serialized_end=1283
+  _globals['_RESOLVERJOURNAL']._serialized_start=1285
+  _globals['_RESOLVERJOURNAL']._serialized_end=1378
 # @@protoc_insertion_point(module_scope)

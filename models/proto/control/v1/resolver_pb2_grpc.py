@@ -144,3 +144,79 @@ class Resolver:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class ResolverJournalStub:
+    """For operators.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Questions = channel.unary_stream(
+                '/control.v1.ResolverJournal/Questions',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_resolver__pb2.QuestionsRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_resolver__pb2.QuestionsResponse.FromString,
+                _registered_method=True)
+
+
+class ResolverJournalServicer:
+    """For operators.
+    """
+
+    def Questions(self, request, context):
+        """The questions that the resolver was asked: the newest, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ResolverJournalServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Questions': grpc.unary_stream_rpc_method_handler(
+                    servicer.Questions,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_resolver__pb2.QuestionsRequest.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_resolver__pb2.QuestionsResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'control.v1.ResolverJournal', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('control.v1.ResolverJournal', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ResolverJournal:
+    """For operators.
+    """
+
+    @staticmethod
+    def Questions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/control.v1.ResolverJournal/Questions',
+            models_dot_proto_dot_control_dot_v1_dot_resolver__pb2.QuestionsRequest.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_resolver__pb2.QuestionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

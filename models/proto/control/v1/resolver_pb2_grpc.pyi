@@ -80,3 +80,34 @@ class ResolverServicer(metaclass=_abc_1.ABCMeta):
         """
 
 def add_ResolverServicer_to_server(servicer: ResolverServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class ResolverJournalStub:
+    """For operators."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ResolverJournalAsyncStub: ...
+    Questions: _grpc.UnaryStreamMultiCallable[_resolver_pb2.QuestionsRequest, _resolver_pb2.QuestionsResponse]
+    """The questions that the resolver was asked: the newest, oldest first."""
+
+@_typing.type_check_only
+class ResolverJournalAsyncStub(ResolverJournalStub):
+    """For operators."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Questions: _aio.UnaryStreamMultiCallable[_resolver_pb2.QuestionsRequest, _resolver_pb2.QuestionsResponse]  # type: ignore[assignment]
+    """The questions that the resolver was asked: the newest, oldest first."""
+
+class ResolverJournalServicer(metaclass=_abc_1.ABCMeta):
+    """For operators."""
+
+    @_abc_1.abstractmethod
+    def Questions(
+        self,
+        request: _resolver_pb2.QuestionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_resolver_pb2.QuestionsResponse], _abc.AsyncIterator[_resolver_pb2.QuestionsResponse]]:
+        """The questions that the resolver was asked: the newest, oldest first."""
+
+def add_ResolverJournalServicer_to_server(servicer: ResolverJournalServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -121,22 +121,28 @@ class ArrivalsResponse(_message.Message):
     KNOWN_FROM_NS_FIELD_NUMBER: _builtins.int
     ARRIVALS_FIELD_NUMBER: _builtins.int
     BEGAN_NS_FIELD_NUMBER: _builtins.int
+    FORMS_FIELD_NUMBER: _builtins.int
     known_from_ns: _builtins.int
     """Since when none is missing, Unix nanoseconds: older ones were dropped, or came before this process."""
     began_ns: _builtins.int
     """When this process began, Unix nanoseconds."""
     @_builtins.property
     def arrivals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Arrival]: ...
+    @_builtins.property
+    def forms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the headers of the arrivals above, blank between, each form once; see Arrival.form."""
+
     def __init__(
         self,
         *,
         known_from_ns: _builtins.int = ...,
         arrivals: _abc.Iterable[Global___Arrival] | None = ...,
         began_ns: _builtins.int = ...,
+        forms: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrivals", b"arrivals", "began_ns", b"began_ns", "known_from_ns", b"known_from_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrivals", b"arrivals", "began_ns", b"began_ns", "forms", b"forms", "known_from_ns", b"known_from_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,6 +161,9 @@ class Arrival(_message.Message):
     ENDED_NS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     VIA_FIELD_NUMBER: _builtins.int
+    REMAINING_MS_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     routing_key: _builtins.str
     """Of the header; without one, of the version in the body."""
@@ -172,6 +181,12 @@ class Arrival(_message.Message):
     """Name of the gRPC status with which it ended, CANCELLED if the caller left; empty while it is under way."""
     via: _builtins.str
     """In its header: the units that it has passed, by each unit itself."""
+    remaining_ms: _builtins.int
+    """Time left until its deadline when it arrived, milliseconds; -1 if it has none."""
+    form: _builtins.int
+    """Which of the response's forms has the names of its headers, in their order."""
+    values: _builtins.bytes
+    """Digests of their values in the same order, 4 bytes each: CRC-32, big endian."""
     def __init__(
         self,
         *,
@@ -184,10 +199,13 @@ class Arrival(_message.Message):
         ended_ns: _builtins.int = ...,
         status: _builtins.str = ...,
         via: _builtins.str = ...,
+        remaining_ms: _builtins.int = ...,
+        form: _builtins.int = ...,
+        values: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_ns", b"arrived_ns", "ended_ns", b"ended_ns", "is_copy", b"is_copy", "received", b"received", "request_id", b"request_id", "routing_key", b"routing_key", "status", b"status", "tenant", b"tenant", "via", b"via"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_ns", b"arrived_ns", "ended_ns", b"ended_ns", "form", b"form", "is_copy", b"is_copy", "received", b"received", "remaining_ms", b"remaining_ms", "request_id", b"request_id", "routing_key", b"routing_key", "status", b"status", "tenant", b"tenant", "values", b"values", "via", b"via"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
