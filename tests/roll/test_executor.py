@@ -104,6 +104,17 @@ def test_at_100_percent_the_new_version_is_compared_with_other_use_cases(
     assert not warned or len(seconds) == len(result.steps)  # one probe each: more would show nothing new
 
 
+def test_the_last_two_steps_last_until_the_control_is_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = Figures.of(0, [(number * WINDOW_NS, 10.0) for number in range(20)])
+    both = Evidence(new=FAST, old=FAST, other=few)
+    result, seconds = rolled(monkeypatch, both, at_100=Evidence(new=FAST, other=few), conditions="p99>1.5x")
+
+    assert result.outcome is Outcome.COMPLETED
+    assert [step.judgements[0].standing for step in result.steps] == [Standing.NOT_MET] * 2
+    assert all(len(step.evidence.other.latencies_ms) >= enough(0.01) for step in result.steps)
+    assert len(seconds) < PATIENCE * enough(0.01) / 20
+
+
 def test_with_nothing_to_compare_a_step_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     result, seconds = rolled(monkeypatch, Evidence(new=SLOW), conditions="p99>1.5x")
 

@@ -158,7 +158,7 @@ class Judgement:
     Attributes:
         power: probability, 0 to 1, that this many requests reveal a version of the share ``bad``.
         bad: five times the limit, as a share of requests, 1 % at least.
-        compares: whether the condition is one between versions.
+        compares: see there.
     """
 
     condition: str
@@ -203,7 +203,12 @@ class Condition:
         """Judges the evidence of a step."""
         found = self.measure(evidence, self.limit, self.share)
         power, bad = _power(found.requests, self.share), _bad(self.share)
-        return Judgement(self.text, found, power, bad, self.measure is _p99_ratio)
+        return Judgement(self.text, found, power, bad, self.compares)
+
+    @property
+    def compares(self) -> bool:
+        """Whether it compares versions."""
+        return self.measure is _p99_ratio
 
 
 def percent(share: float) -> str:

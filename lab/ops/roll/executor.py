@@ -255,6 +255,8 @@ class _Roll:
             if seen >= needed and (open_ := [each.condition for each in judgements if not each.found.settled]):
                 missing_s = PROBE_S  # undecided by enough requests: each probe costs some seconds besides its load
                 doing = f"{seen} requests to the new version, and {', '.join(open_)} is undecided"
+            if lacking := self._lacking(percent, evidence):
+                missing_s = max(missing_s, observed_s * lacking / evidence.other.requests)
             duration_s = min(PROBE_S, max(hold_s - observed_s, missing_s, _LEAST_S))
             busy = "; the machine is busy" if evidence.late else ""
             more, (new, old) = self._probe_once(percent, duration_s, doing + busy)
@@ -269,11 +271,21 @@ class _Roll:
                 judgements=judgements,
             )
             is_met = any(each.standing is Standing.MET for each in judgements)
-            if is_met or (observed_s >= hold_s and all(each.found.settled for each in judgements)):
+            is_over = observed_s >= hold_s and not self._lacking(percent, evidence)
+            if is_met or (is_over and all(each.found.settled for each in judgements)):
                 return judgements
             in_vain = not evidence.new.requests or evidence.new.requests >= PATIENCE * needed
+            in_vain = in_vain and not self._lacking(percent, evidence)
             if in_vain and observed_s >= PATIENCE * hold_s:
                 return judgements
+
+    def _lacking(self, percent: int, evidence: Evidence) -> int:
+        """Returns how many answers of the control are missing to compare the last step with the one before."""
+        needed = max((enough(each.share) for each in self.options.conditions if each.compares), default=0)
+        in_vain = not evidence.other.requests or evidence.other.requests >= PATIENCE * needed
+        if in_vain or percent not in self.plan.steps[-2:]:
+            return 0
+        return max(0, needed - len(evidence.other.latencies_ms))
 
     def _probe_once(self, percent: int, duration_s: float, doing: str = "") -> tuple[Evidence, tuple[int, int]]:
         """Drives load once, as many requests for the new version as for the old.
