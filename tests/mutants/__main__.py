@@ -1,7 +1,8 @@
 """``python -m tests.mutants [TEXT]``: plants every bug of the catalogue, or those whose name has the text, and judges.
 
 Each bug is put into a copy of the checkout; the copy's lab is driven by a drill, and its runs are judged by ``lab
-check`` of this checkout. A bug whose runs are all valid has escaped: exit status 1, as if a drill fails.
+check`` of this checkout. A bug whose runs are all valid has escaped; if a changed statement of it never ran, it was not
+met. Both are failures, as is a drill that fails: exit status 1.
 ``--also tests scenarios`` runs the copy's tests of the rooms that the bug is in, and its smoke scenarios on the bug's
 topology, and shows which notice it.
 """
@@ -27,6 +28,7 @@ from rich.table import Table
 
 from tests.mutants.catalogue import CHECKOUT, Mutant, catalogue, closed
 from tests.mutants.copies import copy_of, run_in
+from tests.mutants.marks import marked
 from tests.tools import run_tool
 
 PAGE = CHECKOUT / "docs" / "records" / "planted-bugs.md"
@@ -36,7 +38,7 @@ HEAD = """\
 Each bug of `tests/mutants/catalogue` was planted in a copy of the lab, the copy was driven by load, and its runs were
 judged by `lab check` of the lab without the bug. *Caught by* names the checkers that called a run invalid, with their
 violations; *the lab itself* is what a command of the copy said that the bug stopped. `make mutants ARGS="--page"`
-plants all and writes this page; it does not write it if a bug escaped or a drill failed.
+plants all and writes this page; it does not write it if a bug escaped or was not met, or a drill failed.
 
 Edits of a run's files are their own class: records, plan, revisions and marks are sealed while the run is written,
 and `lab check` refuses a run whose seal is broken (`tests/runs/test_seal.py` tries them).
@@ -57,6 +59,7 @@ class Caught:
             if nothing did.
         failed: why the drill failed, though the bug stops no command; empty if it did not.
         unknown: checkers of the bug's claim that could not tell.
+        unmet: the changed files of which some changed statement never ran.
         also: first test and first scenario that failed, by their kind in :data:`ALSO`; empty text if none did.
         took_s: seconds.
     """
@@ -65,30 +68,43 @@ class Caught:
     by: str = ""
     failed: str = ""
     unknown: str = ""
+    unmet: str = ""
     also: dict[str, str] = field(default_factory=dict)
     took_s: float = 0.0
 
+    @property
+    def end(self) -> str:
+        """Who caught it, or how the trial ended otherwise."""
+        return self.by or self.failed or (f"NOT MET: {self.unmet}" if self.unmet else "ESCAPED")
+
 
 @contextmanager
-def planted(mutant: Mutant, copy: Path) -> Iterator[None]:
-    """A copy with the bug in it, mended afterwards."""
-    if mutant.file:
-        (copy / mutant.file).write_text(mutant.mutated(CHECKOUT))
+def planted(mutant: Mutant, copy: Path) -> Iterator[dict[Path, str]]:
+    """A copy with the bug in it, mended afterwards; yields the marks of its changes, with their files."""
+    marks: dict[Path, str] = {}
+    for file, (text, places) in mutant.planted(CHECKOUT).items():
+        for place in sorted(places, reverse=True):
+            mark = copy / f"met-{len(marks)}"
+            mark.unlink(missing_ok=True)
+            if (with_mark := marked(text, place, mark) if file.endswith(".py") else None) is not None:
+                text, marks[mark] = with_mark, file  # noqa: PLW2901 (one mark after the other)
+        (copy / file).write_text(text)
     try:
-        yield
+        yield marks
     finally:
-        if mutant.file:
-            shutil.copyfile(CHECKOUT / mutant.file, copy / mutant.file)
+        for file in mutant.files:
+            shutil.copyfile(CHECKOUT / file, copy / file)
 
 
 def trial(mutant: Mutant, copy: Path, also: tuple[str, ...] = ()) -> Caught:
     """Plants one bug in a copy, drills it, and judges it."""
     began = time.monotonic()
     shutil.rmtree(copy / "runs", ignore_errors=True)
-    with planted(mutant, copy):
+    with planted(mutant, copy) as marks:
         done = run_in(copy, _DRILL_S, "-m", "tests.mutants.drill", mutant.drill, mutant.topology)
         others = {kind: _failed(copy, *_pytest_arguments(kind, mutant)) for kind in also}
-    caught = Caught(mutant, also=others, took_s=time.monotonic() - began)
+    unmet = ", ".join(dict.fromkeys(file for mark, file in marks.items() if not mark.exists()))
+    caught = Caught(mutant, unmet=unmet, also=others, took_s=time.monotonic() - began)
     if done.returncode:
         if mutant.stops and mutant.stops in done.stderr:
             return replace(caught, by=f"the lab itself: {mutant.stops}")
@@ -106,7 +122,7 @@ def _pytest_arguments(kind: str, mutant: Mutant) -> tuple[str, ...]:
     """Tests of every room on the path of the bug's file, or smoke scenarios on the bug's topology."""
     if kind == "scenarios":
         return "scenarios", "-m", "smoke", "--runtime", "process", "--topology", mutant.topology
-    rooms = [f"tests/{part}" for part in PurePath(mutant.file).parent.parts if (CHECKOUT / "tests" / part).is_dir()]
+    rooms = [f"tests/{part}" for part in PurePath(mutant.files[0]).parent.parts if (CHECKOUT / "tests" / part).is_dir()]
     return tuple(rooms) or ("tests/routing",)
 
 
@@ -159,7 +175,7 @@ def table_of(caught: list[Caught], also: tuple[str, ...]) -> tuple[list[str], li
             each.mutant.name,
             each.mutant.topology,
             each.mutant.drill,
-            each.by or each.failed or "nobody",
+            each.end,
             *(each.also[kind] or "-" for kind in also),
         ]
         for each in caught
@@ -182,6 +198,20 @@ def _markdown(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
+def _chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[Mutant]:
+    """Returns the bugs that these options choose."""
+    if options.page and (options.text or options.shard != "1/1"):
+        parser.error("--page is of all bugs: leave text and --shard out")
+    text = " ".join(options.text)
+    chosen = [each for each in catalogue() if text in f"{each.kind}: {each.name}"]
+    first, _, step = options.shard.partition("/")
+    if not (first.isdecimal() and step.isdecimal() and 1 <= int(first) <= int(step)):
+        parser.error(f"--shard: {options.shard!r} is not K/N with K from 1 to N, e.g. 2/4")
+    if not (of_shard := chosen[int(first) - 1 :: int(step)]):
+        parser.error(f"no bug has {text!r} in 'CLASS: NAME', as docs/records/planted-bugs.md lists them")
+    return of_shard
+
+
 def main() -> int:
     """Prints who caught what; returns 1 if a bug escaped or its drill failed, 2 if a lab without a bug is not valid."""
     parser = argparse.ArgumentParser(
@@ -192,15 +222,10 @@ def main() -> int:
     parser.add_argument("text", nargs="*", help="plant only bugs with this text in 'CLASS: NAME'")
     parser.add_argument("--jobs", type=int, default=1, help="bugs that are tried side by side, default 1")
     parser.add_argument("--also", nargs="+", choices=ALSO, default=(), help="show which tests, scenarios notice, too")
+    parser.add_argument("--shard", metavar="K/N", default="1/1", help="plant only every N-th bug, from the K-th on")
     parser.add_argument("--page", action="store_true", help="plant all bugs and write docs/records/planted-bugs.md")
     options = parser.parse_args()
-    if options.page and options.text:
-        parser.error("--page is of all bugs: leave the text out")
-    also, console = tuple(options.also), Console()
-    text = " ".join(options.text)
-    chosen = [each for each in catalogue() if text in f"{each.kind}: {each.name}"]
-    if not chosen:
-        parser.error(f"no bug has {text!r} in 'CLASS: NAME', as docs/records/planted-bugs.md lists them")
+    also, console, chosen = tuple(options.also), Console(), _chosen(parser, options)
     drills = sorted({(each.drill, each.topology) for each in chosen})
     controls = [Mutant(**{**asdict(NONE), "drill": drill, "topology": topology}) for drill, topology in drills]
     caught: list[Caught] = []
@@ -216,18 +241,19 @@ def main() -> int:
         for number, each in enumerate(trials(chosen, copies, also), start=1):
             caught.append(each)
             others = "".join(f"; {kind}: {name or '-'}" for kind, name in each.also.items())
-            found, name = each.by or each.failed or "ESCAPED", f"{each.mutant.kind}: {each.mutant.name}"
-            console.print(f"{number}/{len(chosen)} {name}: {found}{others} ({each.took_s:.0f} s)")
+            name = f"{each.mutant.kind}: {each.mutant.name}"
+            console.print(f"{number}/{len(chosen)} {name}: {each.end}{others} ({each.took_s:.0f} s)")
     columns, rows = table_of(caught, also)
     table = Table(*columns)
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    failed = sum(bool(each.failed) for each in caught)
-    escaped = sum(not each.by for each in caught) - failed
-    known = len(caught) - escaped - failed
-    console.print(f"{known} of {len(caught)} caught, {escaped} escaped, {failed} drills failed")
-    if escaped or failed:
+    missed = [each for each in caught if not each.by]
+    failed = sum(bool(each.failed) for each in missed)
+    unmet = sum(bool(each.unmet) and not each.failed for each in missed)
+    counts = f"{len(missed) - failed - unmet} escaped, {unmet} not met, {failed} drills failed"
+    console.print(f"{len(caught) - len(missed)} of {len(caught)} caught, {counts}")
+    if missed:
         return 1
     if options.page:
         PAGE.write_text(page(caught, also))

@@ -6,6 +6,7 @@ It runs in the copy of the lab that has the bug. A command that fails ends the d
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -53,9 +54,15 @@ def load(topology: str, meanwhile: Callable[[], object] = lambda: None, *more: s
         *more,
     ]
     with subprocess.Popen((*_LAB, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as driver:
-        time.sleep(seconds / 2)  # the middle of the load, whenever that is: nothing waits for it
+        assert driver.stderr is not None
+        said: list[str] = []
+        for line in driver.stderr:  # until the first answer
+            said.append(line)
+            if re.search(r"\b[1-9]\d* done", line):
+                break
+        time.sleep(seconds / 2)  # the middle of the load: nothing waits for it
         meanwhile()
-        _, errors = driver.communicate(timeout=_TIMEOUT_S)
+        errors = "".join([*said, driver.communicate(timeout=_TIMEOUT_S)[1]])
     if driver.returncode not in _JUDGED:
         sys.exit(f"lab {' '.join(arguments)}: {errors[-1000:]}")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.catalogue import CHECKOUT, Mutant, catalogue
+from tests.mutants.catalogue import CHECKOUT, Edit, Mutant, catalogue
 from tests.mutants.drill import DRILLS
+from tests.mutants.marks import marked
 
 ALL = catalogue()
 _RUFF = (Path(sys.executable).with_name("ruff"), "check", "--isolated", "--quiet", "--select", "E9,F821,F822,F823", "-")
@@ -22,8 +23,12 @@ def undefined(code: str) -> str:
 
 @pytest.mark.parametrize("mutant", ALL, ids=lambda each: f"{each.kind}: {each.name}")
 def test_a_bug_can_be_planted(mutant: Mutant) -> None:
-    assert mutant.mutated(CHECKOUT) != (CHECKOUT / mutant.file).read_text()
-    assert undefined(mutant.mutated(CHECKOUT)) == ""
+    for file, (text, places) in mutant.planted(CHECKOUT).items():
+        assert text != (CHECKOUT / file).read_text()
+        if file.endswith(".py"):
+            marks = [marked(text, place, Path("/mark")) for place in places]
+            assert None not in marks, "no statement there can be marked"
+            assert [undefined(each) for each in filter(None, marks)] == [""] * len(marks)
     assert mutant.drill in DRILLS
 
 
@@ -43,8 +48,30 @@ def test_a_bug_whose_place_has_changed_is_named() -> None:
         moved.mutated(CHECKOUT)
 
 
-def test_a_text_that_no_bug_has_is_refused() -> None:
-    command = [sys.executable, "-m", "tests.mutants", "none", "like", "this"]
+def test_several_changes_of_one_file_are_made_and_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\ny = 2\nz = 3\n")
+    edits = [
+        Edit(file="a.py", find=find, replace=replace)
+        for find, replace in (("z = 3", "z = 33"), ("x = 1", "x = 0\nw = 1"))
+    ]
+    both = Mutant(name="both", kind="content", edits=tuple(edits))
+
+    [(text, places)] = both.planted(tmp_path).values()
+
+    assert text == "x = 0\nw = 1\ny = 2\nz = 33\n"
+    assert [text[place : place + 4] for place in places] == ["z = 3"[:4], "x = "]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none", "like", "this"], "no bug has 'none like this' in 'CLASS: NAME'"),
+        (["--shard", "5/4"], "--shard: '5/4' is not K/N with K from 1 to N"),
+        (["--shard", "1/2", "--page"], "--page is of all bugs: leave text and --shard out"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused(arguments: list[str], message: str) -> None:
+    command = [sys.executable, "-m", "tests.mutants", *arguments]
     tried = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False)
     assert (tried.returncode, tried.stdout) == (2, "")
-    assert "no bug has 'none like this' in 'CLASS: NAME'" in tried.stderr
+    assert message in tried.stderr

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lab import CHECKOUT
 from lab.transport.security import MTLS
-from tests.mutants.catalogue import Mutant
+from tests.mutants.catalogue import Edit, Mutant
 from tests.mutants.copies import copy_of, run_in
 from tests.negative.cases import CASES
 from tests.negative.scene import Case, Scene, Tried, standing
@@ -63,7 +63,8 @@ class Guard:
             ValueError: a text to replace does not stand in its file exactly once.
         """
         for edit in self.edits:
-            (checkout / edit.file).write_text(edit.mutated(checkout))
+            for file, text in edit.mutated(checkout).items():
+                (checkout / file).write_text(text)
 
 
 @cache
@@ -91,7 +92,7 @@ def without(guard: Guard) -> dict[str, Tried]:
 
 
 def _guard(edits: list[Mapping[str, str]] | None = None, **fields: str) -> Guard:
-    mutants = (Mutant(name=fields["name"], kind="guard", **edit) for edit in edits or ())
+    mutants = (Mutant(name=fields["name"], kind="guard", edits=(Edit(**edit),)) for edit in edits or ())
     return Guard(edits=tuple(mutants), **fields)  # type: ignore[arg-type]  # which of them are texts, TOML says
 
 
