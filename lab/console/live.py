@@ -14,11 +14,13 @@ from lab.console.board import Board
 from lab.console.drawing import Drawing, DrawnUnit, drawable
 from lab.console.traffic import Traffic
 from lab.errors import InputError, LabError, LabNotRunningError, RunError
+from lab.faults import FAULTS
 from lab.history import SpoolTail
 from lab.ops.one_request import find, story
 from lab.runs import RunResult, judge
 from lab.runs.events import lab_events
 from lab.runs.folder import PLAN, RunFolder
+from lab.runtime import RUNTIMES
 from lab.runtime.state import LabState
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ class Watcher:
         self._traffic = Traffic()
         self._drawings: dict[str, Drawing] = {}
         self._down: list[str] = []
+        self._units: dict[str, dict[str, str]] = {}
         self._revision = 0
         self._threads = [
             Thread(target=self._repeat, args=(step, interval_s), daemon=True)
@@ -125,16 +128,24 @@ class Watcher:
     # -- the lab -------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        status = self._lab.status()
-        self.board.post("unit", {unit.name: {"role": unit.role, "state": unit.state} for unit in status.units})
-        self._down = [unit.name for unit in status.units if unit.state != "running"]
-        self.board.post("lab", {"name": status.name, "runtime": status.runtime, "trouble": ""})
+        try:
+            status = self._lab.status()
+        except LabNotRunningError:
+            self._post_units({name: {**unit, "state": "exited"} for name, unit in self._units.items()})
+            raise
+        self._post_units({unit.name: {"role": unit.role, "state": unit.state} for unit in status.units})
+        kinds = [kind.name for kind in FAULTS.values() if status.runtime in (kind.runtimes or RUNTIMES)]
+        self.board.post("lab", {"name": status.name, "runtime": status.runtime, "kinds": kinds, "trouble": ""})
         active = self._lab.faults.active()
         self.board.post("lab", {"faults": [_fault(each.record) for each in active]})
         events = enumerate(lab_events(self._lab.folder))
         self.board.post("event", {str(number): asdict(each) | {"text": each.text} for number, each in events})
         if status.control_plane is not None and status.control_plane.revision != self._revision:
             self._draw()
+
+    def _post_units(self, units: dict[str, dict[str, str]]) -> None:
+        self._units, self._down = units, [name for name, unit in units.items() if unit["state"] != "running"]
+        self.board.post("unit", units)
 
     def _draw(self) -> None:
         in_force, state = self._lab.routes.show(), LabState.of(self._lab.folder)

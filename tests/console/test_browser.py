@@ -210,8 +210,11 @@ def test_a_stranger_starts_load_kills_a_gateway_by_clicking_it_and_heals_it(page
     page.evaluate("document.querySelector('[data-topology=gateway] .place[aria-label^=gateway]').focus()")
     page.press("Enter")
     await_true(page, "document.querySelector('#unit').open")
+    offered = "[...document.querySelectorAll('#unit .rows button')].map(each => each.textContent)"
+    assert "Cut off" not in page.evaluate(offered)  # which processes cannot be
     press(page, "Kill gateway-1")
     await_true(page, is_red("gateway", "homepage>gateway"))
+    await_true(page, f"!{offered}.includes('Kill')")
     await_true(page, f'{hit("gateway")} === "Fail now: 100 % of homepage\'s requests"')
     assert page.evaluate(hit("mesh")) == "No request fails now"
     page.keep_picture("gateway-killed")

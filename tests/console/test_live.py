@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import pytest
 
 from lab.console import Watcher, live
-from lab.errors import RunError
+from lab.errors import LabNotRunningError, RunError
 
 TOOK_S = 0.1
 
@@ -35,3 +37,20 @@ def test_judging_many_runs_takes_a_tenth_of_the_time(monkeypatch: pytest.MonkeyP
         now_s += live.POLL_S
     assert judged.total() * TOOK_S <= 100 / live.IDLE_SHARE
     assert min(judged[each] for each in runs) >= max(judged.values()) - 1 > 0
+
+
+def test_the_units_of_a_lab_that_was_taken_down_are_shown_as_ended(tmp_path: Path) -> None:
+    unit = SimpleNamespace(name="gateway-1", role="gateway", state="running")
+    status = SimpleNamespace(units=[unit], name="x", runtime="process", control_plane=None)
+    lab = MagicMock(folder=tmp_path, runs=tmp_path)
+    lab.status.side_effect = [status, LabNotRunningError("lab x is not up")]
+    lab.faults.active.return_value = []
+    watcher = Watcher(lab)
+    watcher._look()
+    shown = json.loads(watcher.board.everything())
+    assert shown["set"]["unit"] == {"gateway-1": {"role": "gateway", "state": "running"}}
+    assert "partition" not in shown["set"]["lab"]["kinds"]
+
+    with pytest.raises(LabNotRunningError):
+        watcher._look()
+    assert json.loads(watcher.board.everything())["set"]["unit"]["gateway-1"]["state"] == "exited"

@@ -46,12 +46,16 @@ function renderUnit() {
   const key = JSON.stringify([place.name, place.units.map((name) => store.unit?.[name]?.state), store.lab.faults]);
   if (unitDialog.dataset.shown === key) return;
   unitDialog.dataset.shown = key;
-  const breaks = place.role === "model" ? { ...BREAKS, ...BREAKS_MODELS } : BREAKS;
-  const rows = place.units.map((name) => html("div", { class: "row" },
-    html("b", {}, name), html("span", { class: "quiet" }, store.unit?.[name]?.state ?? ""),
-    ...Object.entries(breaks).map(([kind, text]) =>
-      actionButton(text, `${text} ${name}`, "inject", { kind, target: name }, ["fault", "inject", kind, name])),
-    ...healButtons(name)));
+  const state = (name) => store.unit?.[name]?.state ?? "";
+  const breaks = Object.entries(place.role === "model" ? { ...BREAKS, ...BREAKS_MODELS } : BREAKS)
+    .filter(([kind]) => store.lab.kinds?.includes(kind) ?? true);
+  const row = (title, target, units) => html("div", { class: "row" },
+    html("b", {}, title), html("span", { class: "quiet" }, [...new Set(units.map(state))].join(", ")),
+    ...(units.every((name) => ["running", ""].includes(state(name))) ? breaks : []).map(([kind, text]) =>
+      actionButton(text, `${text} ${target}`, "inject", { kind, target }, ["fault", "inject", kind, target])),
+    ...healButtons(target));
+  const rows = place.units.map((name) => row(name, name, [name]));
+  if (rows.length > 1) rows.unshift(row(`all ${rows.length}`, place.name, place.units));
   unitDialog.querySelector("h2").textContent = place.role === place.name ? place.name : `${place.role} ${place.name}`;
   unitDialog.querySelector(".hint").textContent = store.lab.control
     ? "Each button runs a command, which is then listed under Control."
@@ -63,7 +67,8 @@ const healButton = (fault, what) =>
   actionButton("Heal", `Heal ${what} of ${fault.id}`, "heal", { fault: fault.id }, ["fault", "heal", fault.id]);
 
 function healButtons(name) {
-  return (store.lab.faults ?? []).filter((fault) => fault.units.includes(name)).map((fault) => healButton(fault, name));
+  const hits = (fault) => fault.target === name || fault.units.includes(name);
+  return (store.lab.faults ?? []).filter(hits).map((fault) => healButton(fault, name));
 }
 
 // Faults in force, each with a button that heals it.
