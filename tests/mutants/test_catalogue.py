@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -21,6 +25,26 @@ def undefined(code: str) -> str:
     return subprocess.run(_RUFF, input=code, capture_output=True, text=True, check=False).stdout
 
 
+@cache
+def undefined_in_all() -> dict[str, str]:
+    """The same of every bug, by the name of a file with it: one process in place of hundreds."""
+    with TemporaryDirectory() as folder:
+        for number, mutant in enumerate(ALL):
+            with suppress(ValueError):
+                for each, text in enumerate(_marked(mutant)):
+                    (Path(folder) / f"{number}-{each}.py").write_text(text)
+        command = (*_RUFF[:-1], "--output-format", "concise", folder)
+        lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return {Path(line.partition(":")[0]).stem.partition("-")[0]: line for line in lines}
+
+
+def _marked(mutant: Mutant) -> Iterator[str]:
+    """The Python files that a bug changes, with each of its marks."""
+    for file, (text, places) in mutant.planted(CHECKOUT).items():
+        if file.endswith(".py"):
+            yield from (marked(text, place, Path("/mark")) or text for place in places)
+
+
 @pytest.mark.parametrize("mutant", ALL, ids=lambda each: f"{each.kind}: {each.name}")
 def test_a_bug_can_be_planted(mutant: Mutant) -> None:
     for file, (text, places) in mutant.planted(CHECKOUT).items():
@@ -28,7 +52,7 @@ def test_a_bug_can_be_planted(mutant: Mutant) -> None:
         if file.endswith(".py"):
             marks = [marked(text, place, Path("/mark")) for place in places]
             assert None not in marks, "no statement there can be marked"
-            assert [undefined(each) for each in filter(None, marks)] == [""] * len(marks)
+    assert undefined_in_all().get(str(ALL.index(mutant)), "") == ""
     assert mutant.drill in DRILLS
 
 
