@@ -16,6 +16,7 @@ from lab.routing.compiled import Choice, Router, Version
 from lab.routing.limits import Limit, limits_of
 from lab.routing.rules import policies as policies_of
 from lab.transport import expose, open_channel
+from lab.transport.memory_guard import expecting_growth
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 
@@ -224,8 +225,9 @@ class Subscriber:
                 _check_full(update)
             else:
                 _check_age(update, before.router.revision)
-            after = before.updated(update)
-            await self._apply(after)
+            with expecting_growth():
+                after = before.updated(update)
+                await self._apply(after)
         except Exception as error:  # noqa: BLE001 (no update may end the subscription)
             reason = str(error) or type(error).__name__
             _log.warning("revision %d refused (update %d): %s", update.revision, update.sequence, reason)
