@@ -29,11 +29,12 @@ from pathlib import Path
 
 _MB = 2**20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_IDLE_S, _ALERT_S, _ANCHOR_S = 0.04, 0.01, 1.0
+_IDLE_S, _ALERT_S, _ANCHOR_S = 0.05, 0.01, 1.0
 _ALERT_BYTES, _STEP_BYTES, _RISING_S = 8 * _MB, _MB, 0.3
 GROWTH_BYTES = 32 * _MB
 """Growth of memory at which connections are looked at."""
 _AFTER_A_CUT_BYTES, _AFTER_A_CUT_S = 12 * _MB, 10.0
+_EXPECTED_BYTES = 256 * _MB  # a table of ten thousand use cases
 _LEAST_RATIO, _MOST_RATIO, _OF_A_NEW_ONE_BYTES = 8, 600, 16 * 1024
 _TASK_BYTES = 24 * 1024  # a request that waits, as measured
 _OF_THE_LIMIT = 0.75
@@ -92,7 +93,7 @@ class _Expected:
 
 @contextmanager
 def expecting_growth() -> Iterator[None]:
-    """While the block runs, memory may grow: it puts in force what few bytes say, such as a large route table."""
+    """While the block runs, memory may grow further: few bytes say much, such as a large route table."""
     _Expected.blocks += 1
     try:
         yield
@@ -131,9 +132,7 @@ class MemoryGuard:
     def _look(self, resident: int, now: float) -> None:
         grown, age = resident - self._anchor, now - self._anchored
         is_quiet = grown < _ALERT_BYTES and age >= _ANCHOR_S
-        if _Expected.blocks or now - _Expected.ended < _ANCHOR_S:
-            self._anchor, self._anchored, self._rose_at = resident, now, -_RISING_S
-        elif not self._anchored or is_quiet or age >= _FORGET_S:
+        if not self._anchored or is_quiet or age >= _FORGET_S:
             self._anchor, self._anchored = resident, now
             self._received = {each: size for each, (_, size) in _accepted().items()}
             self._highest = resident + _ALERT_BYTES
@@ -160,7 +159,9 @@ class MemoryGuard:
             self._least = 0
 
     def _judge(self, resident: int, grown: int, now: float) -> None:
+        is_expected = _Expected.blocks or now - _Expected.ended < _ANCHOR_S
         least = _AFTER_A_CUT_BYTES if now - self._cut_at < _AFTER_A_CUT_S else GROWTH_BYTES
+        least = _EXPECTED_BYTES if is_expected else least
         grown -= _TASK_BYTES * len(asyncio.all_tasks(self._loop)) if grown >= least else 0
         if grown < least:
             return

@@ -41,7 +41,7 @@ _OPTIONS = (
     ("grpc.http2.settings_timeout", 5_000),
     ("grpc.max_allowed_incoming_connections", 1_024),
     # What has been read is decoded, also of a connection that the memory guard cuts: by default, up to 4 MiB.
-    ("grpc.experimental.tcp_max_read_chunk_size", 256 * 1024),
+    ("grpc.experimental.tcp_max_read_chunk_size", 128 * 1024),
     # A message that grows when it is inflated is refused unread.
     ("grpc.compression_enabled_algorithms_bitset", 1),
     # Two processes on one port would silently share its traffic; the second one is to fail.
