@@ -31,7 +31,7 @@ _MB = 2**20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _IDLE_S, _ALERT_S, _ANCHOR_S = 0.05, 0.01, 1.0
 _ALERT_BYTES, _STEP_BYTES, _RISING_S = 8 * _MB, _MB, 0.3
-GROWTH_BYTES = 32 * _MB
+GROWTH_BYTES = 24 * _MB
 """Growth of memory at which connections are looked at."""
 _AFTER_A_CUT_BYTES, _AFTER_A_CUT_S = 12 * _MB, 10.0
 _EXPECTED_BYTES = 256 * _MB  # a table of ten thousand use cases
@@ -40,7 +40,7 @@ _TASK_BYTES = 24 * 1024  # a request that waits, as measured
 _OF_THE_LIMIT = 0.75
 _FORGET_S = 30.0
 _SETTLE_S = 0.04
-_IDLE_BUSY_S, _IDLE_FOR_S = 0.05, 5.0
+_IDLE_BUSY_S, _IDLE_FOR_S, _TRIES = 0.05, 5.0, 3
 _TRIM_AFTER_S = (1.0, 5.0, 20.0)
 _TCP_ESTABLISHED, _BYTES_RECEIVED_AT = 1, 128  # of Linux's struct tcp_info
 _DESCRIPTORS = "/proc/self/fd"
@@ -115,6 +115,7 @@ class MemoryGuard:
         self._highest, self._rose_at = 0, -_RISING_S
         self._cut_at, self._to_trim = -_AFTER_A_CUT_S, tuple[float, ...]()
         self._least, self._busy_s, self._idle_since, self._judged_idle = 0, 0.0, 0.0, 0.0
+        self._tries = 0
 
     def start(self) -> None:
         """Begins to watch, where the system can say what a connection received."""
@@ -156,7 +157,9 @@ class MemoryGuard:
             self._idle_since = now
         elif now - self._idle_since >= _IDLE_FOR_S:
             _trim()
-            self._least = 0
+            self._idle_since, self._tries = now, self._tries + 1
+            if self._tries == _TRIES:
+                self._least, self._tries = 0, 0
 
     def _judge(self, resident: int, grown: int, now: float) -> None:
         is_expected = _Expected.blocks or now - _Expected.ended < _ANCHOR_S
