@@ -137,6 +137,7 @@ class Rest:
                 grpc.StatusCode.INVALID_ARGUMENT, f"?{query[:40]}: the resource takes no parameters; use the body"
             )
         _require_json(request.headers)
+        _require_plain(request.headers)
         context: Any = RestContext(request.headers, request.peer)  # what gRPC would pass
         if self._guard is not None and (refusal := self._guard.refusal(resource.method.path, context, request.headers)):
             raise CallError(*refusal)
@@ -268,6 +269,16 @@ def _require_json(headers: Metadata) -> None:
             _WRONG_TYPE,
             grpc.StatusCode.INVALID_ARGUMENT,
             f"content-type: is {given[:60]!r}; send JSON in UTF-8, with the header content-type: application/json",
+        )
+
+
+def _require_plain(headers: Metadata) -> None:
+    given = _first(headers, "content-encoding")
+    if given.strip().lower() not in {"", "identity"}:
+        raise _HttpError(
+            _WRONG_TYPE,
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"content-encoding: is {given[:60]!r}; send the body uncompressed",
         )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,6 +17,7 @@ from lab.routing.compiled import Choice, Router, Version
 from lab.routing.limits import Limit, limits_of
 from lab.routing.rules import policies as policies_of
 from lab.transport import expose, open_channel
+from lab.transport.memory_guard import expecting_growth
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _RECONNECT_PAUSE_S = 0.2
+_BEAT_S = 0.25
+# A publish waits 5 s for a node, and a connection ends after half a minute of silence: from then on, publishes succeed
+# without this process.
+_STOPPED_S, _GIVEN_UP_S = 3.0, 20.0
 
 _log = logging.getLogger(__name__)
 
@@ -145,7 +151,8 @@ class Subscriber:
     """Follows the control plane's rules; while it cannot be reached, the last rules stay in force.
 
     If the control plane ends the stream because a publish left this process behind, no rules are in force until it has
-    applied the present ones. See ``docs/decisions/0026``.
+    applied the present ones. See ``docs/decisions/0026``. If this process was stopped, what has come meanwhile may have
+    been withdrawn: it subscribes again, and if it may have been given up, has no rules until then.
 
     Args:
         node: this process's name.
@@ -168,15 +175,32 @@ class Subscriber:
         self._control_plane = control_plane
         self._apply = apply
         self._in_force = RuleSet()
+        self._beat_at, self._stopped_s = time.monotonic(), 0.0
+        self._stream: Any = None
+        self._is_applying = False
         expose("lab_revision", "Revision of the rules in force.", lambda: self._in_force.router.revision)
 
     async def run(self) -> None:
         """Subscribes, and resubscribes when the stream is lost, until cancelled."""
         addresses = self._control_plane.split(",")
+        self._beat_at = time.monotonic()
+        beats = asyncio.create_task(self._beat())
+        try:
+            await self._follow_all(addresses)
+        finally:
+            beats.cancel()
+
+    async def _follow_all(self, addresses: Sequence[str]) -> None:
         async with open_channel(*addresses, peer="control-plane", keepalive=True) as channel:
             stub = rules_pb2_grpc.RulesStub(channel)
             while True:
                 code, reason = await self._follow(stub)
+                if stopped_s := self._stopped_s:
+                    self._stopped_s = 0.0
+                    _log.warning("this process was stopped for %.1f s: it subscribes again", stopped_s)
+                    if stopped_s > _GIVEN_UP_S:
+                        await self._drop_rules()
+                    continue
                 if code is grpc.StatusCode.FAILED_PRECONDITION:
                     await self._drop_rules()
                 revision = self._in_force.router.revision
@@ -185,6 +209,20 @@ class Subscriber:
                 )
                 await asyncio.sleep(_RECONNECT_PAUSE_S)
 
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(_BEAT_S)
+            self._notice_stop()
+
+    def _notice_stop(self) -> None:
+        """Notices that the event loop has not run for seconds, and ends the stream, in which there are old updates."""
+        now = time.monotonic()
+        if now - self._beat_at > _STOPPED_S and not self._is_applying:
+            self._stopped_s = now - self._beat_at
+            if self._stream is not None:
+                self._stream.cancel()
+        self._beat_at = now
+
     async def _drop_rules(self) -> None:
         """Ends all rules in force, so that no decision comes from them; a failure ends the process."""
         await self._apply(RuleSet())
@@ -192,21 +230,30 @@ class Subscriber:
 
     async def _follow(self, stub: rules_pb2_grpc.RulesAsyncStub) -> tuple[grpc.StatusCode, str]:
         """Follows one stream; returns its status, and why it ended."""
-        stream = stub.Subscribe(wait_for_ready=True)
+        self._stream = stream = stub.Subscribe(wait_for_ready=True)
         try:
             self._hello.revision = self._in_force.router.revision
             await stream.write(self._hello)
             reached, is_first = False, True
             async for update in stream:
+                self._notice_stop()
+                if self._stopped_s:
+                    break
                 if not reached:
                     _log.info("control plane %s reached", self._control_plane)
                     reached = True
+                self._is_applying = True  # which keeps the event loop for long if the table is large
                 error = await self._put_in_force(update, is_first=is_first)
+                self._is_applying, self._beat_at = False, time.monotonic()
                 is_first = is_first and bool(error)
                 await stream.write(rules_pb2.SubscribeRequest(applied_sequence=update.sequence, error=error))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # it may have ended while an update was applied
+        except asyncio.CancelledError:
+            if not self._stopped_s:
+                raise
         finally:
+            self._is_applying = False
             stream.cancel()
         code = await stream.code()
         return code, await stream.details() or ("it closed the stream" if code is grpc.StatusCode.OK else code.name)
@@ -224,8 +271,9 @@ class Subscriber:
                 _check_full(update)
             else:
                 _check_age(update, before.router.revision)
-            after = before.updated(update)
-            await self._apply(after)
+            with expecting_growth():
+                after = before.updated(update)
+                await self._apply(after)
         except Exception as error:  # noqa: BLE001 (no update may end the subscription)
             reason = str(error) or type(error).__name__
             _log.warning("revision %d refused (update %d): %s", update.revision, update.sequence, reason)

@@ -13,7 +13,7 @@ import json
 import re
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
@@ -122,6 +122,7 @@ class FakeServer:
         objects: (resource, namespace, name) → object.
         calls: (verb, API group, resource or resource/subresource) of each request.
         unreachable: nodes whose kubelet the API server cannot reach.
+        forbids: whether a call, as in ``calls``, is refused.
     """
 
     def __init__(self, kubelet: Kubelet) -> None:
@@ -129,6 +130,7 @@ class FakeServer:
         self.objects: dict[tuple[str, str, str], Manifest] = {}
         self.calls: set[tuple[str, str, str]] = set()
         self.unreachable: set[str] = set()
+        self.forbids: Callable[[tuple[str, str, str]], bool] = lambda _: False
         self._lock = threading.RLock()
         self._threads: list[threading.Thread] = []
         self._seen_terminating: set[str] = set()
@@ -168,7 +170,10 @@ class FakeServer:
             request.method
         ]
         what = f"{resource}/{match['sub']}" if match["sub"] else resource
-        self.calls.add((verb, KINDS[resource][0], what))
+        call = verb, KINDS[resource][0], what
+        self.calls.add(call)
+        if self.forbids(call):
+            return _status(403, f"{resource} is forbidden: may not {verb}")
         if match["sub"]:
             return await self._subresource(request, (resource, namespace, name), match["sub"])
         body = await request.read()

@@ -32,6 +32,15 @@ _UNITS = {"": 1, "m": Decimal("0.001"), **{unit: 1000**power for power, unit in 
 _UNITS.update({f"{unit}i": 1024**power for power, unit in enumerate("KMGT", 1)})
 _RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
+_OF_NAMES = {53, 5353}
+_WRITES = {"create", "update", "patch", "delete"}
+_NOT_FOR = {
+    "secrets": {"get", "list", "watch"},
+    "roles": _WRITES,
+    "rolebindings": _WRITES,
+    "serviceaccounts/token": _WRITES,
+}
+"""Resource → verbs that let their holder take more rights than it has."""
 _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 _WORKLOADS = ("Deployment", "StatefulSet", "Job")
 _LIMIT_BYTES = 1_048_576  # of a ConfigMap or a Secret
@@ -148,6 +157,10 @@ def _workload(workload: Manifest, objects: Sequence[Manifest]) -> Iterator[str]:
             yield f"{title}: {container['name']}: traffic would not wait for it without a startupProbe"
     for container in containers:
         yield from _container(f"{title}: {container['name']}", container)
+        if "ports" in container and "livenessProbe" not in container:
+            yield f"{title}: {container['name']}: would hang for ever without a livenessProbe"
+        if "ports" in container and "preStop" not in container.get("lifecycle", {}):
+            yield f"{title}: {container['name']}: would drain while clients still come without preStop"
     claims = [{"name": each["metadata"]["name"]} for each in spec.get("volumeClaimTemplates", [])]
     yield from _volumes(title, [*pod.get("volumes", []), *claims], containers, objects)
 
@@ -352,7 +365,9 @@ def _policies(objects: Sequence[Manifest]) -> Iterator[str]:  # noqa: C901, PLR0
                     yield f"{title}: has rules for {types}, and is not of that type"
                 served = pods if direction == "ingress" else []
                 for peer in rule.get(peers, []):
-                    if "namespaceSelector" in peer:
+                    if "namespaceSelector" in peer or "ipBlock" in peer:
+                        if any(port["port"] not in _OF_NAMES for port in rule["ports"]) or not _is_narrow(peer):
+                            yield f"{title}: {direction} reaches beyond the lab, and not only for names"
                         continue
                     found = _pods(objects, peer["podSelector"].get("matchLabels", {}))
                     if not found:
@@ -366,11 +381,26 @@ def _policies(objects: Sequence[Manifest]) -> Iterator[str]:  # noqa: C901, PLR0
             yield f"{_title(workload)}: no policy denies what is not allowed"
 
 
+def _is_narrow(peer: Manifest) -> bool:
+    """Whether it is one namespace, or one address."""
+    if "ipBlock" in peer:
+        return str(peer["ipBlock"]["cidr"]).endswith("/32")
+    return bool(peer["namespaceSelector"].get("matchLabels")) and bool(peer["podSelector"].get("matchLabels"))
+
+
+def _escalations(role: Manifest) -> Iterator[str]:
+    for rule in role["rules"]:
+        for resource in rule["resources"]:
+            if too_much := sorted(set(rule["verbs"]) & _NOT_FOR.get(resource, set())):
+                yield f"{_title(role)}: may {', '.join(too_much)} {resource}"
+
+
 def _rights(objects: Sequence[Manifest]) -> Iterator[str]:
     roles = {each["metadata"]["name"]: each for each in _of(objects, "Role")}
     for role in roles.values():
         if any("*" in rule[field] for rule in role["rules"] for field in ("apiGroups", "resources", "verbs")):
             yield f"{_title(role)}: grants everything of a kind"
+        yield from _escalations(role)
     running = {pod["spec"]["template"]["spec"].get("serviceAccountName") for pod in _of(objects, *_WORKLOADS)}
     for binding in _of(objects, "RoleBinding"):
         if binding["roleRef"]["name"] not in roles:

@@ -5,6 +5,8 @@ from lab.routing.keys import COPY_HEADER, HEADER, SHADOW_HEADER, TENANT_HEADER
 REQUEST_ID = "x-request-id"
 # Beside a request to a model: the units that it has passed, each by the unit itself (RFC 9110, 7.6.3).
 VIA = "via"
+# Beside a request from an Envoy that all callers share, and by it alone: the caller whose certificate it has seen.
+PROVED_CALLER = "x-proved-caller"
 # Beside a request to a gateway that does not parse the body: a serialised ``serving.v1.Envelope``.
 ENVELOPE = "x-envelope-bin"
 # Beside an answer from a gateway, which decides for the caller: revision of the decision, timeout of the use case in

@@ -7,6 +7,7 @@ while the connection waits. Before that there is a listening socket only.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ _BACKLOG = 1024
 # With the library's 64 KB, a body of half a megabyte would pause and resume the connection eight times.
 _READ_BUFFER_BYTES = 1024 * 1024
 _KEEPALIVE_TIMEOUT_S = 75.0
+# The library logs a traceback for each request that is not HTTP; what the answer raises is caught before.
+_SILENT = logging.getLogger(f"{__name__}.library")
+_SILENT.disabled = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +162,10 @@ class RestServer:
             request_factory=with_limit,
             handler_cancellation=True,
             access_log=None,
+            logger=_SILENT,
             keepalive_timeout=_KEEPALIVE_TIMEOUT_S,
             read_bufsize=_READ_BUFFER_BYTES,
+            auto_decompress=False,  # a small body may inflate to gigabytes
         )
         self._server = await loop.create_server(self._http, sock=listener, ssl=context)
 

@@ -19,13 +19,14 @@ from lab.errors import LabError, UnitError
 from lab.transport import logs, tracing
 from lab.transport.authorization import MAX_HEADER_BYTES, guard_of
 from lab.transport.channels import MAX_MESSAGE_BYTES
+from lab.transport.memory_guard import MemoryGuard
 from lab.transport.rpc_metrics import counting
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
     from lab.transport.rpc_logs import Audited
 
-MAX_STREAMS = 4096
+MAX_STREAMS = 1024
 
 _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -36,6 +37,13 @@ _OPTIONS = (
     ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
     ("grpc.server_handshake_timeout_ms", 10_000),
+    # The limits above hold once a client has acknowledged them; by default it has a minute.
+    ("grpc.http2.settings_timeout", 5_000),
+    ("grpc.max_allowed_incoming_connections", 1_024),
+    # What has been read is decoded, also of a connection that the memory guard cuts: by default, up to 4 MiB.
+    ("grpc.experimental.tcp_max_read_chunk_size", 128 * 1024),
+    # A message that grows when it is inflated is refused unread.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
     # Two processes on one port would silently share its traffic; the second one is to fail.
     ("grpc.so_reuseport", 0),
     # Peers ping to detect a frozen server; by default gRPC counts that as abuse and closes the connection.
@@ -167,6 +175,7 @@ def run_service(main: Callable[[asyncio.Event], Coroutine[object, object, None]]
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         # Imported modules stay: the collector need not traverse them.
+        MemoryGuard(loop).start()
         tracing.start()
         gc.collect()
         gc.freeze()

@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from lab.plain_text import printable
-from lab.routing.headers import VIA
+from lab.routing.headers import PROVED_CALLER, VIA
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, TENANT_HEADER, routing_key, tenant_in_header
 from lab.routing.rules import shown
 from lab.transport import is_operator, peer_identity
@@ -47,6 +47,7 @@ class Received(NamedTuple):
         number: in the journal.
         keys: routing keys in its headers.
         tenant: in its header; None without one.
+        proved: the caller that an Envoy of all callers has authenticated; empty without one.
         receipt: see :mod:`models.stub.receipts`.
         objection: what is wrong with its context, empty if nothing is.
     """
@@ -57,6 +58,7 @@ class Received(NamedTuple):
     tenant: str | None
     receipt: bytes
     objection: str
+    proved: str = ""
 
 
 class Admitted(NamedTuple):
@@ -112,7 +114,7 @@ class RequestHandler:
 
     def receive(self, request: InferenceRequest, context: Context) -> Received:
         """Registers a request; serve it within :meth:`ending`."""
-        keys, is_copy, tenant = [], False, None
+        keys, is_copy, tenant, proved = [], False, None, ""
         via: list[str] = []
         headers = context.invocation_metadata() or ()
         for name, value in headers:
@@ -124,6 +126,8 @@ class RequestHandler:
                 tenant = str(value)
             elif name == VIA:
                 via.append(str(value))
+            elif name == PROVED_CALLER:
+                proved = str(value)
         self.arrivals += not is_copy
         envelope = request.envelope
         receipt, objection = b"", ""
@@ -140,7 +144,7 @@ class RequestHandler:
             context.time_remaining(),
             headers,
         )
-        return Received(number, keys, is_copy, tenant, receipt, objection)
+        return Received(number, keys, is_copy, tenant, receipt, objection, proved)
 
     def admit(self, request: InferenceRequest, received: Received, context: Context) -> Admitted:
         """Selects the version that answers, and admits the request to its queue.
@@ -148,7 +152,7 @@ class RequestHandler:
         Raises:
             Refused: the request is not answered, and not counted as in flight.
         """
-        _, keys, is_copy, tenant, receipt, objection = received
+        _, keys, is_copy, tenant, receipt, objection, proved = received
         envelope = request.envelope
         if objection:
             reason = f"{printable(envelope.use_case, _SHOWN)}: {objection} (replica {self._replica})"
@@ -157,15 +161,15 @@ class RequestHandler:
         self.copies += is_copy
         loaded.require_api(API_BY_REQUEST[type(request)].name)
         identity = peer_identity(context)
-        if identity is not None and identity.caller and envelope.context.caller not in ("", identity.caller):
-            raise Refused(
-                grpc.StatusCode.PERMISSION_DENIED,
-                f"{loaded.routing_key}: {identity.uri} may not ask as caller {shown(envelope.context.caller)}",
-            )
+        caller = identity.caller or proved if identity is not None else ""
+        if caller and envelope.context.caller not in ("", caller):
+            claimed = shown(envelope.context.caller)
+            reason = f"{loaded.routing_key}: caller {shown(caller)} may not ask as caller {claimed}"
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, reason)
         # Units that send for all callers, such as gateways, are admitted by role; a request may name no caller there.
         if identity is not None and not is_operator(identity):
-            for caller in {identity.caller, envelope.context.caller} - {""}:
-                loaded.require_allowed(caller)
+            for each in {caller, envelope.context.caller} - {""}:
+                loaded.require_allowed(each)
         if tenant is not None and tenant != tenant_in_header(envelope.context.tenant):
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT,

@@ -167,6 +167,11 @@ async def test_a_silent_resolver_makes_the_publish_fail_as_its_callers_hold_leas
         assert well.in_force == "cw-ranker.v1"
         found = (await nodes(control_plane))["homepage-resolver"]
         assert (found.behind, found.error) == (True, "no answer within 1 s")
+        # Putting the revision back did not wait for it a second time.
+        stuck_feed = next(
+            each for each in control_plane.publisher.fleet.feed.subscribers if each.node == "homepage-resolver"
+        )
+        assert stuck_feed.is_silent
         going_on.set()
         await eventually(
             "it has caught up",

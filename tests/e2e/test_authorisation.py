@@ -244,6 +244,22 @@ def test_a_model_refuses_a_request_in_another_callers_name(lab: Lab, unit: str) 
         assert ask(channel, request("homepage"), key).answered_by.model == "cw-ranker"
 
 
+def test_the_central_envoy_tells_a_model_whose_request_it_passes_on(lab: Lab, tmp_path: Path) -> None:
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(TWO_CALLERS_ROUTES.replace("{callers: [homepage],", "{callers: [homepage, search],"))
+    revision = lab.routes.publish(routes, comment="both may use one key")
+    key = ("x-routing-key", "cw-ranker.v1")
+    try:
+        with open_blocking_channel(address_of(lab, "central-envoy"), as_unit(lab, "search")) as channel:
+            for forged in ((), (("x-proved-caller", "homepage"),)):
+                code, reason = refusal(lambda: ask(channel, request("homepage"), key, *forged))  # noqa: B023 (called at once)
+                assert code is grpc.StatusCode.PERMISSION_DENIED
+                assert reason.endswith("caller 'search' may not ask as caller 'homepage'")
+            assert ask(channel, request("search"), key).answered_by.model == "cw-ranker"
+    finally:
+        lab.routes.rollback(revision - 1)
+
+
 class TestAudit:
     """Who did what, when; and who was turned away."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
 import socket
 import sys
@@ -96,6 +97,12 @@ async def test_a_connection_carries_many_requests(replica: RunningReplica, ask: 
             {"data": b"{}", "headers": {"content-type": "application/json; charset=latin-1"}},
             415,
             "content-type: ",
+        ),
+        (
+            RANK,
+            {"data": gzip.compress(b"{}"), "headers": {**JSON, "content-encoding": "gzip"}},
+            415,
+            "content-encoding: is 'gzip'; send the body uncompressed",
         ),
         (f"{RANK}?alt=xml", {"json": {}}, 400, "?alt=xml: the resource takes no parameters; use the body"),
         (RANK, {"data": b"{", "headers": JSON}, 400, "body: is not JSON: "),

@@ -30,8 +30,7 @@ If a gRPC server aborts a handshake, the client gets `UNAVAILABLE` without a rea
 server's log. `RESET` and `CLOSED` are HTTP/2 events: the stream or the connection was ended, which gRPC clients see as
 `UNAVAILABLE` or `INTERNAL`; the reason is the Envoy counter that increased. `OK` means that there is nothing to refuse:
 what was sent has no effect. `REFUSED` is the operating system's own refusal. The bounds are 64 MiB per message, 16 KiB
-of headers, 100 headers at an Envoy, 1,024 streams per connection there and 4,096 at a gRPC server, and 10 s for a
-handshake or for the headers.
+of headers, 100 headers at an Envoy, 1,024 streams per connection, and 10 s for a handshake or for the headers.
 
 *Without it* is the answer to the same attack in a lab from which the guard was taken away, by the edits in
 `tests/negative/guards.toml`: an attack that nothing else refuses succeeds there. `OPEN` means that the attack went on

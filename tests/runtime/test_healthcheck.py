@@ -45,6 +45,19 @@ async def test_a_grpc_server_is_well_if_its_health_service_says_so(status: int, 
         await server.stop(0)
 
 
+@pytest.mark.parametrize("status", [Status.SERVING, Status.NOT_SERVING])
+async def test_a_server_that_is_not_ready_lives(status: int) -> None:
+    server, healthy = new_server()
+    port = listen(server, "127.0.0.1:0")
+    await server.start()
+    await healthy.set("", status)
+    try:
+        assert (await probe("grpc", str(port), environment={"HEALTHCHECK_ANY": "1"})).returncode == 0
+    finally:
+        await server.stop(0)
+    assert (await probe("grpc", str(port), environment={"HEALTHCHECK_ANY": "1"})).returncode == 1
+
+
 @pytest.mark.parametrize(("status", "exit_status"), [(Status.SERVING, 0), (Status.NOT_SERVING, 1)])
 async def test_a_server_with_certificates_is_asked_with_one(status: int, exit_status: int, tmp_path: Path) -> None:
     Authority.create(tmp_path / "pki", lifetime_s=3600).issue("m", Identity("model", "m"), {"127.0.0.1"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -14,7 +15,7 @@ from lab.lab import DEFAULT_SPEC, Lab
 from lab.ops.restart import restart
 from lab.roles import CONTROL_PLANE, Plan, Port, Unit
 from lab.runtime.process import ProcessRuntime, memory_watch, processes
-from lab.runtime.process.watcher import resident
+from lab.runtime.process.watcher import Watcher, resident
 from lab.runtime.state import STATE_FILE, LabState
 from lab.spec import override, read_spec
 from lab.waiting import consistently, eventually
@@ -135,3 +136,16 @@ def test_a_ceiling_that_is_no_size_is_refused(text: str, monkeypatch: pytest.Mon
 
     with pytest.raises(InputError, match=r"^LAB_MEMORY_CEILING_MB: .*: use whole MB from 64 to 1000000$"):
         memory_watch.ceiling_mb()
+
+
+def test_a_unit_that_is_killed_again_and_again_is_down_for_seconds_only(tmp_path: Path) -> None:
+    watch = Watcher(tmp_path, STATE_FILE)
+
+    pauses = []
+    for _ in range(20):
+        before = time.monotonic()
+        watch._ended("grower", "killed")
+        pauses.append(watch._due["grower"] - before)
+
+    assert pauses[0] < 1
+    assert max(pauses) < 5

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -9,6 +10,7 @@ import pytest
 from lab.errors import RouteTableError, UnknownUseCaseError
 from lab.routing.compiled import Choice
 from models.proto.serving.v1.serving_pb2 import ModelConfig
+from services import rules
 from services.rules import DecisionCache, RuleSet, Subscriber, model_config
 from tests.parts import ControlPlane, running, update, use_case
 from tests.waiting import eventually
@@ -212,3 +214,33 @@ async def test_subscribers_reconnect_if_the_stream_ends_during_an_update() -> No
         async with plane.up():
             assert await plane.answered("node", 1) == ""
     assert [rules.router.revision for rules in node.applied] == [1, 1]
+
+
+async def test_a_process_that_was_stopped_applies_nothing_that_has_come_meanwhile(control_plane: ControlPlane) -> None:
+    """A publish that waited for it in vain has left an update in its stream, which is withdrawn by now."""
+    node = Node()
+    async with node.subscribed(control_plane):
+        await eventually("it subscribes", lambda: control_plane.hellos)
+        await control_plane.put_in_force(update(1, use_cases={"A": use_case("rows@v1")}), "node")
+        control_plane.send(update(2, use_cases={"A": use_case("rows@v2")}, full=False))
+        time.sleep(4)  # noqa: ASYNC251 (stops the whole event loop, as SIGSTOP does)
+
+        await eventually("it has subscribed again", lambda: len(control_plane.hellos) == 2)
+        await eventually("it has the state in force", lambda: len(node.applied) == 2)
+
+        assert [each.router.revision for each in node.applied] == [1, 1]
+
+
+async def test_a_process_that_may_have_been_given_up_has_no_rules_until_it_is_told(
+    control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "_GIVEN_UP_S", 3.5)
+    node = Node()
+    async with node.subscribed(control_plane):
+        await eventually("it subscribes", lambda: control_plane.hellos)
+        await control_plane.put_in_force(update(1, use_cases={"A": use_case("rows@v1")}), "node")
+        time.sleep(4)  # noqa: ASYNC251 (the same)
+
+        await eventually("it has the state in force", lambda: len(node.applied) == 3)
+
+        assert [each.router.revision for each in node.applied] == [1, 0, 1]

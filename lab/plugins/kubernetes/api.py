@@ -57,15 +57,16 @@ _DELETED: tuple[type[Any], ...] = (
     PodDisruptionBudget,
     NetworkPolicy,
     ConfigMap,
-    Secret,
     RoleBinding,
     Role,
     ServiceAccount,
 )
-"""Kinds of objects that a lab may leave, in the order in which they are deleted."""
+"""Kinds of objects that a lab may leave, in the order in which they are deleted; Secrets first, by name."""
+_OF_ADMINISTRATORS = ("Role", "RoleBinding")
+"""Kinds that the lab's own role may neither write nor list: where it is in use, they are there."""
 
 # msgspec 0.22 crashes where two threads decode the first object of a kind at the same time.
-_READ: tuple[type[Any], ...] = (*_DELETED, Namespace, Node)
+_READ: tuple[type[Any], ...] = (*_DELETED, Secret, Namespace, Node)
 for _kind in _READ:
     decode_list(b'{"items": []}', _kind)
 decode_status(b"{}")
@@ -133,9 +134,13 @@ class Api:
         return {INSTANCE: self._lab, MANAGED_BY: MANAGER}
 
     def apply(self, manifests: Sequence[Manifest]) -> None:
-        """Creates or changes objects by server-side apply."""
+        """Creates or changes objects by server-side apply; its own role only where it may."""
         for each in manifests:
-            self.client.apply(codecs.from_dict(each), force=True)
+            try:
+                self.client.apply(codecs.from_dict(each), force=True)
+            except ApiError as error:
+                if error.status.code != FORBIDDEN or each["kind"] not in _OF_ADMINISTRATORS:
+                    raise
 
     def provide_namespace(self, manifest: Manifest) -> None:
         """Makes the namespace unless it is there; another's stays as it is."""
@@ -224,8 +229,12 @@ class Api:
             if each.metadata is not None and each.metadata.name:
                 self._delete(Pod, each.metadata.name, grace_period=0)
 
-    def delete_all(self) -> bool:
-        """Asks for the deletion of the lab; returns whether nothing is left of it."""
+    def delete_all(self, secrets: Iterable[str]) -> bool:
+        """Asks for the deletion of the lab; returns whether nothing is left of it.
+
+        Args:
+            secrets: names of its Secrets, which need not be there: they are deleted without being read.
+        """
         try:
             there = self.client.get(Namespace, self.namespace)
         except ApiError as error:
@@ -239,21 +248,32 @@ class Api:
             if not _is_going(there):
                 self._delete(Namespace, self.namespace)
             return False
-        left = 0
+        left = sum(self._delete(Secret, name) for name in secrets)
         for kind in _DELETED:
-            for each in self.client.list(kind, labels=self._mine):
+            for each in self._listed(kind):
                 left += 1
                 if each.metadata is not None and each.metadata.name and not _is_going(each):
                     self._delete(kind, each.metadata.name)
         return left == 0
 
-    def _delete(self, kind: type[Any], name: str, grace_period: int | None = None) -> None:
+    def _listed(self, kind: type[Any]) -> list[Any]:
+        try:
+            return list(self.client.list(kind, labels=self._mine))
+        except ApiError as error:
+            if error.status.code != FORBIDDEN or kind.__name__ not in _OF_ADMINISTRATORS:
+                raise
+            return []
+
+    def _delete(self, kind: type[Any], name: str, grace_period: int | None = None) -> bool:
+        """Whether it was there."""
         try:
             # A Job's pods would stay by default.
             self.client.delete(kind, name, cascade=CascadeType.BACKGROUND, grace_period=grace_period)
         except ApiError as error:
             if error.status.code != NOT_FOUND:
                 raise
+            return False
+        return True
 
     def version(self) -> str:
         """Version of the API server."""

@@ -119,6 +119,12 @@ def certificate(unit: str, content: Mapping[str, str], setting: Setting) -> Mani
     )
 
 
+def secret_names(plan: Plan) -> list[str]:
+    """Names of the Secrets that a lab may have: units' certificates, and files with a password."""
+    pods = [pod.name for pod in pods_of(plan) if files_of(pod, secret=True)]
+    return [*(identity_secret(unit.name) for unit in plan.units if unit.hosts), *map(files_name, pods)]
+
+
 def _services(pods: Sequence[Pod], setting: Setting) -> Iterator[Manifest]:
     """A name for each pod that clients know by itself; two for a group: one address, and the addresses of all."""
     for group in dict.fromkeys(pod.group for pod in pods):

@@ -42,9 +42,12 @@ VOLUME = "data"
 _CERTIFICATE_FILES = ("cert.pem", "key.pem", "ca.pem", "term.json")
 _READABLE = 0o440  # by the group of the pod's processes
 _STARTED_WITHIN_S = 120
-# A check is its own process, and thirty callers have ninety containers. No address depends on whether a caller is
-# ready.
-_CHECKED_EVERY_S, _CALLER_CHECKED_EVERY_S = 10, 30
+# A check is its own process, of 30 ms of a core, and thirty callers have ninety containers.
+_CHECKED_EVERY_S = 10
+# A unit that answers nothing for three minutes is started again: longer than a fault usually pauses it.
+_ALIVE_EVERY_S, _ALIVE_FAILURES = 30, 6
+# By then no Service names the pod any more, so that nobody connects to a unit that drains; then it has its ten seconds.
+_LEAVES_S, _ENDS_WITHIN_S = 2, 15
 _PORT_NAME = 15  # characters, at most
 _MIB = "Mi"
 
@@ -100,7 +103,7 @@ def pod_defaults(setting: Setting, account: str) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         # Otherwise a Service `load-web` would set LOAD_WEB_PORT to an address, and programs read such variables.
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 10,
+        "terminationGracePeriodSeconds": _ENDS_WITHIN_S,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,
@@ -156,10 +159,17 @@ def container(unit: Unit, pod: Pod, setting: Setting) -> dict[str, Any]:
         },
         "readinessProbe": {
             "exec": {"command": check},
-            "periodSeconds": _CALLER_CHECKED_EVERY_S if pod.main.role == CALLER else _CHECKED_EVERY_S,
+            "periodSeconds": _CHECKED_EVERY_S,
             "timeoutSeconds": 5,
             "failureThreshold": 2,
         },
+        "livenessProbe": {
+            "exec": {"command": _life_check(check, attended=setting.attended)},
+            "periodSeconds": _ALIVE_EVERY_S,
+            "timeoutSeconds": 5,
+            "failureThreshold": _ALIVE_FAILURES,
+        },
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", f"{_LEAVES_S}"]}}},
         "volumeMounts": _mounts(unit, setting),
     }
 
@@ -189,6 +199,12 @@ def _health_check(unit: Unit) -> list[str]:
     if how == "http" and unit.admin is not None:
         return ["healthcheck", how, str(number_of(unit.admin)), "/ready"]
     return ["healthcheck", how, str(number_of(unit.port))]
+
+
+def _life_check(check: list[str], *, attended: bool) -> list[str]:
+    """Whether the unit answers at all, be it that it is not ready; a unit that is held down need not."""
+    alive = ["env", "HEALTHCHECK_ANY=1", *check]
+    return ["sh", "-c", f'[ -e {HELD} ] || exec "$0" "$@"', *alive] if attended else alive
 
 
 def driver_container(caller: Unit, setting: Setting) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Network policies count where the cluster's network enforces them; elsewhere the 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,39 +25,36 @@ from lab.roles import CALLER, COLLECTOR, CONTROL_PLANE, MODEL, ROLES, Plan, Port
 
 PUBLISHER = "first-revision"
 """The Job that publishes the first route table, and its role."""
-OPERATOR_RULES: tuple[dict[str, list[str]], ...] = (
-    {
-        "apiGroups": [""],
-        "resources": ["configmaps", "secrets", "services", "serviceaccounts"],
-        "verbs": ["get", "list", "create", "patch", "delete"],
-    },
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "delete"]},
+_Rule = dict[str, list[str]]
+_MADE = ["list", "create", "patch", "delete"]
+OPERATOR_RULES: tuple[_Rule, ...] = (
+    {"apiGroups": [""], "resources": ["configmaps", "services", "serviceaccounts"], "verbs": _MADE},
+    # Secrets are written and never read: also a list of them has their content.
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "patch", "delete"]},
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "delete"]},
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["pods/exec", "pods/portforward"], "verbs": ["get", "create"]},
-    {
-        "apiGroups": ["apps"],
-        "resources": ["deployments", "statefulsets"],
-        "verbs": ["get", "list", "create", "patch", "delete"],
-    },
-    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list", "create", "patch", "delete"]},
-    {
-        "apiGroups": ["networking.k8s.io"],
-        "resources": ["networkpolicies"],
-        "verbs": ["get", "list", "create", "patch", "delete"],
-    },
-    {
-        "apiGroups": ["policy"],
-        "resources": ["poddisruptionbudgets"],
-        "verbs": ["get", "list", "create", "patch", "delete"],
-    },
-    {
-        "apiGroups": ["rbac.authorization.k8s.io"],
-        "resources": ["roles", "rolebindings"],
-        "verbs": ["get", "list", "create", "patch", "delete"],
-    },
+    {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets"], "verbs": _MADE},
+    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": _MADE},
+    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": _MADE},
+    {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": _MADE},
     {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["list", "delete"]},
 )
-"""The rights of the ``lab`` command in its namespace, and no more; it also reads, makes and deletes the namespace."""
+"""The rights of the ``lab`` command in its namespace, and no more. An administrator writes its role, and the namespace:
+whoever may write roles may give away all that they have.
+"""
+ATTENDING_RULES: tuple[_Rule, ...] = (
+    {"apiGroups": [""], "resources": ["pods/exec", "pods/portforward"], "verbs": ["get", "create"]},
+)
+"""Its rights in a lab that it attends to: units are killed, paused and driven within their containers."""
+
+_RESOLVERS: tuple[tuple[str, dict[str, str], int], ...] = (
+    ("kube-system", {"k8s-app": "kube-dns"}, 53),
+    ("kube-system", {"app.kubernetes.io/name": "coredns"}, 53),
+    ("openshift-dns", {"dns.operator.openshift.io/daemonset-dns": "default"}, 5353),
+)
+"""Namespace, labels and port of the pods that resolve names, by distribution."""
+_NODE_LOCAL = "169.254.20.10/32"
+"""Address of a node's own cache of names, where a cluster has one."""
 
 
 def accounts(components: Sequence[str], setting: Setting) -> Iterator[Manifest]:
@@ -70,7 +68,8 @@ def accounts(components: Sequence[str], setting: Setting) -> Iterator[Manifest]:
         **manifest("ServiceAccount", OPERATOR_ACCOUNT, setting, OPERATOR_ACCOUNT),
         "automountServiceAccountToken": False,
     }
-    yield manifest("Role", OPERATOR_ACCOUNT, setting, OPERATOR_ACCOUNT, rules=[dict(rule) for rule in OPERATOR_RULES])
+    rules = (*OPERATOR_RULES, *(ATTENDING_RULES if setting.attended else ()))
+    yield manifest("Role", OPERATOR_ACCOUNT, setting, OPERATOR_ACCOUNT, rules=copy.deepcopy(list(rules)))
     yield manifest(
         "RoleBinding",
         OPERATOR_ACCOUNT,
@@ -100,12 +99,7 @@ def policies(plan: Plan, pods: Sequence[Pod], setting: Setting) -> Iterator[Mani
         spec={
             "podSelector": _only(INSTANCE, setting.lab),
             "policyTypes": ["Egress"],
-            "egress": [
-                {
-                    "to": [{"namespaceSelector": {}, "podSelector": _only("k8s-app", "kube-dns")}],
-                    "ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")],
-                }
-            ],
+            "egress": [*_to_resolvers()],
         },
     )
     for component in components:
@@ -202,6 +196,17 @@ def _to_store(plan: Plan, setting: Setting) -> Iterator[Manifest]:
     if stores:
         port = {"protocol": "TCP", "port": urlsplit(stores[0]).port or 5432}
         yield allow("store", CONTROL_PLANE, setting, {"Egress": [{"ports": [port]}]})
+
+
+def _to_resolvers() -> Iterator[dict[str, Any]]:
+    for place, its, port in _RESOLVERS:
+        in_place = {"namespaceSelector": _only("kubernetes.io/metadata.name", place)}
+        yield {"to": [{**in_place, "podSelector": {"matchLabels": dict(its)}}], "ports": _both(port)}
+    yield {"to": [{"ipBlock": {"cidr": _NODE_LOCAL}}], "ports": _both(53)}
+
+
+def _both(port: int) -> list[dict[str, Any]]:
+    return [{"protocol": protocol, "port": port} for protocol in ("UDP", "TCP")]
 
 
 def _only(key: str, value: str) -> dict[str, Any]:

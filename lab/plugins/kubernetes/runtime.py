@@ -26,7 +26,7 @@ from lab.plugins.kubernetes.api import PASSING_ERRORS, Api, errors_in_one_line
 from lab.plugins.kubernetes.driver_container import run_driver, send_signal
 from lab.plugins.kubernetes.drivers import job_name, load_pods, run_drivers
 from lab.plugins.kubernetes.load_job import load_job
-from lab.plugins.kubernetes.manifests import certificate, manifests, namespace, workload
+from lab.plugins.kubernetes.manifests import certificate, manifests, namespace, secret_names, workload
 from lab.plugins.kubernetes.naming import DRIVER, Manifest, Setting, pods_of
 from lab.plugins.kubernetes.options import OPTIONS_FILE, Options
 from lab.plugins.kubernetes.pod_status import container, is_running, statuses, waits_for
@@ -314,7 +314,8 @@ class KubernetesRuntime(Runtime):
             found = [each.name for pod in self._api.pods().values() for each in statuses(pod)]
             units = len(found) - found.count(DRIVER)
             give_up = time.monotonic() + _GONE_WITHIN_S
-            while not self._api.delete_all():
+            secrets = self._secrets()
+            while not self._api.delete_all(secrets):
                 if time.monotonic() >= give_up:
                     raise LabError(
                         f"namespace {self._options.namespace}: not gone after {_GONE_WITHIN_S:.0f} s; see `kubectl get "
@@ -324,6 +325,12 @@ class KubernetesRuntime(Runtime):
         (self._folder / OPTIONS_FILE).unlink(missing_ok=True)
         ports.release(self._folder)
         return units
+
+    def _secrets(self) -> list[str]:
+        """Names that the lab's Secrets have if they are there."""
+        with suppress(LabError, OSError):
+            return secret_names(self._layout())
+        return []  # not as far as a plan, so without them
 
     # -- faults --------------------------------------------------------------------------------------------------
 

@@ -83,13 +83,30 @@ def ensure(
     with locked("image", _BUILT_WITHIN_S):
         if all(is_here(client, name) for name in names):
             return
-        say(f"building the image on {base}, once for this state of the code")
+        digest = digest_of(client, base)
+        say(f"building the image on {base} ({digest or 'not here'}), once for this state of the code")
         engine.compose(
             ["--file", str(compose_file), "--profile", "all", "--progress", "plain", "build"],
-            {"BASE_IMAGE": base, **_certificate()},
+            {"BASE_IMAGE": base, "BASE_DIGEST": digest, **_certificate()},
             lambda line: _tell(line, say),
         )
         _forget_older(client, min(names))
+
+
+def digest_of(client: docker.DockerClient, base: str) -> str:
+    """What the name of the base image means now: its digest in the registry, or its id if it comes from none.
+
+    Pulls it if the engine lacks it; empty if that fails, which the build then says.
+    """
+    try:
+        found = client.images.get(base)
+    except ImageNotFound:
+        try:
+            found = client.images.pull(base)
+        except APIError:
+            return ""
+    known = found.attrs.get("RepoDigests") or [found.id]
+    return str(known[0]).rpartition("@")[2]
 
 
 def _sources() -> Iterator[Path]:

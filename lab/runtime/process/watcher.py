@@ -22,7 +22,8 @@ EVENTS = "over-ceiling.log"
 
 _INTERVAL_S = 0.2
 _PATIENCE_S = 5.0
-_MOST_PAUSE_S = 60.0
+# Short: a client that makes a unit exceed its ceiling again and again must not keep it down.
+_MOST_PAUSE_S, _FORGIVEN_AFTER_S, _MOST_COUNTED = 4.0, 60.0, 10
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MB = 2**20
 
@@ -39,7 +40,7 @@ class Watcher:
         self._lab, self._state = lab, lab / state
         self._read_at: tuple[int, int] | None = None
         self._running: dict[str, dict[str, Any]] = {}
-        self._killed: dict[str, int] = {}
+        self._killed: dict[str, tuple[int, float]] = {}
         self._due: dict[str, float] = {}
         self._restarts: list[subprocess.Popen[bytes]] = []
 
@@ -66,9 +67,13 @@ class Watcher:
 
     def _ended(self, unit: str, line: str, *files: str) -> None:
         """Writes the line to these files and :data:`EVENTS`, and starts the unit again after a pause that grows."""
-        pause_s = min(2.0 ** self._killed.get(unit, 0) - 1, _MOST_PAUSE_S)
-        self._killed[unit] = self._killed.get(unit, 0) + 1
-        self._due[unit] = time.monotonic() + pause_s
+        now = time.monotonic()
+        times, last = self._killed.get(unit, (0, now))
+        if now - last > _FORGIVEN_AFTER_S:
+            times = 0
+        pause_s = min(2.0**times - 1, _MOST_PAUSE_S)
+        self._killed[unit] = min(times + 1, _MOST_COUNTED), now
+        self._due[unit] = now + pause_s
         home = self._lab / "units" / unit
         for name in (*files, EVENTS):
             with suppress(OSError):  # the disk may be full

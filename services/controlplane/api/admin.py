@@ -13,6 +13,7 @@ from lab.errors import InputError, PublishError, RouteTableError, StaleRevisionE
 from lab.plain_text import MAX_CHARACTERS, printable, require_plain
 from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.edits import sharing, with_changes
+from lab.transport.memory_guard import expecting_growth
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 from services.controlplane.api.audit import AuditLog, timestamp
 from services.controlplane.api.nodes import listed
@@ -47,7 +48,8 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         """Validates and publishes a route table."""
         called_ns = self._now_ns()
         try:
-            table = read_sources([_source(each) for each in request.sources])
+            with expecting_growth():
+                table = read_sources([_source(each) for each in request.sources])
         except RouteTableError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         async for progress in self._carry_out(
@@ -171,16 +173,18 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
                     message.left_behind.extend(_nodes(subscribers, subscribers.behind_by_now))
             events.put_nowait(message)
 
+        async def publish() -> int:
+            with expecting_growth():
+                return await self._publisher.publish(
+                    table_after,
+                    progress=report,
+                    waiting=lambda revision, seen: events.put_nowait(_waiting(revision, seen, called, self._now_ns())),
+                    called_ns=called_ns,
+                    **options,
+                )
+
         # Its own task, so that a caller that disconnects does not interrupt the publish.
-        task = asyncio.create_task(
-            self._publisher.publish(
-                table_after,
-                progress=report,
-                waiting=lambda revision, seen: events.put_nowait(_waiting(revision, seen, called, self._now_ns())),
-                called_ns=called_ns,
-                **options,
-            )
-        )
+        task = asyncio.create_task(publish())
         self._publishes.add(task)
         task.add_done_callback(self._publishes.discard)
         task.add_done_callback(lambda _: events.put_nowait(None))

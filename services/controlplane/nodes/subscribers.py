@@ -39,6 +39,7 @@ class Subscriber:
         left_behind: generation that it refused or did not apply in time, so that publishes no longer wait for it; 0 if
             they do.
         is_cut: whether its stream was ended because it refused.
+        is_silent: whether it did not answer the last publish that waited for it, nor since.
         holds_state: whether it came with resources from an earlier stream.
         clusters: number of clusters that an Envoy holds.
         clusters_left: number of clusters that left an Envoy because it did not use them.
@@ -53,6 +54,7 @@ class Subscriber:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     left_behind: int = 0
     is_cut: bool = False
+    is_silent: bool = False
     holds_state: bool = False
     clusters: int = 0
     clusters_left: int = 0
@@ -65,6 +67,7 @@ class Subscriber:
             self.left_behind, self.error = 0, ""
             log.warning("%s has caught up", self.title)
         if generation > self.applied:
+            self.is_silent = False
             self._steps.append((generation, self.now_ns()))
             self.applied = generation
 
@@ -193,11 +196,12 @@ class Subscribers:
                 await self._progress.wait_for(settled)
         return found()
 
-    async def wait_applied(self, generation: int, *, timeout_s: float) -> None:
+    async def wait_applied(self, generation: int, *, timeout_s: float, again: bool = False) -> None:
         """Returns once every connected node has applied the generation, or was left behind.
 
         Left behind are nodes that refuse what others applied, and silent ones where :attr:`leaves_silent_behind`. Later
-        publishes do not wait for them until they have caught up.
+        publishes do not wait for them until they have caught up. With ``again``, nodes that were just silent are not
+        waited for once more.
 
         Raises:
             PublishError: a node did not answer in time, or each of the lab's own nodes that answered refused; names the
@@ -205,7 +209,8 @@ class Subscribers:
         """
 
         def settled() -> bool:
-            return all(each.refused >= generation for each in self._behind(generation))
+            late = self._behind(generation)
+            return all(each.refused >= generation or (again and each.is_silent) for each in late)
 
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s), self._progress:
@@ -215,7 +220,7 @@ class Subscribers:
         refusing = [each for each in late if each.refused > each.applied]
         silent = [each for each in late if each not in refusing]
         for each in silent:
-            each.error = f"no answer within {timeout_s:g} s"
+            each.error, each.is_silent = f"no answer within {timeout_s:g} s", True
         # A caller's own nodes cannot say that a revision is bad: they speak for that caller alone.
         own = [each for each in self._connected if each.role != PROXYLESS and not each.left_behind]
         is_bad = any(each in refusing for each in own) and all(each in late for each in own)

@@ -364,7 +364,7 @@ class Publisher:
             (fleet.routers, feed_sequence),
         ):
             try:
-                await subscribers.wait_applied(generation, timeout_s=self.timeouts.acknowledge)
+                await subscribers.wait_applied(generation, timeout_s=self.timeouts.acknowledge, again=True)
             except PublishError as error:
                 log.warning("putting revision %d back: %s", self.revision, error)
         with suppress(PublishError):

@@ -245,13 +245,17 @@ class DeltaStream(NodeStream):
         resources = []
         for name in sorted(subscription.changed):
             resource = self._resource(type_url, name)
+            if type_url == CLUSTER:
+                # Also of a cluster from an earlier stream: its endpoints may be older than it, which shows only once
+                # the node names them.
+                self._progress.cluster_sent(resource, self._subscriptions[ENDPOINTS], generation)
             if resource.version == subscription.sent[name]:
                 self._names_acked |= name == NAMES
+                self._progress.holds((type_url, name))
             else:
                 subscription.sent[name] = resource.version
                 resources.append(resource)
                 if type_url == CLUSTER:
-                    self._progress.cluster_sent(resource, self._subscriptions[ENDPOINTS], generation)
                     self._send_again(resource.endpoint_set)
         subscription.changed.clear()
         waits = self._waits and type_url == CLUSTER

@@ -17,6 +17,7 @@ from envoy.config.core.v3 import base_pb2, extension_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 
 from lab.identity import OPERATOR, Identity
+from lab.routing.headers import PROVED_CALLER
 from lab.routing.keys_in_lua import GUARD
 from lab.routing.limits import DEFAULT, limits_of
 from services.controlplane.xds.resources import Resource, packed, resource
@@ -77,6 +78,15 @@ end
 _OF_ALL = """
 local lists, owners, rated = {LISTS}, {OWNERS}, {RATED}
 
+-- Tells the model whom the certificate names, as only the model reads whom the body names.
+local function vouch(headers, caller)
+  if caller then
+    headers:replace("PROVED", caller:match("[^/]*$"))
+  else
+    headers:remove("PROVED")
+  end
+end
+
 -- The authenticated caller; nil without authentication, and for the operator, who may act as any caller.
 local function caller_of(uri)
   if uri ~= "" and uri:sub(1, OPERATOR_LENGTH) ~= "OPERATOR" then return uri end
@@ -110,6 +120,7 @@ function envoy_on_request(handle)
   if not uri then return end
   local caller = caller_of(uri)
   local may = caller and (lists[caller] or {}) or any
+  vouch(headers, caller)
   if passes(handle, headers) and listed(handle, headers, may) then charge(handle, headers, caller) end
 end
 """
@@ -147,6 +158,7 @@ def shared_key_list(
         ),
         OPERATOR_LENGTH=str(len(operator)),
         OPERATOR=operator,
+        PROVED=PROVED_CALLER,
         METADATA=METADATA,
         ACCOUNT=ACCOUNT,
         CLAIMED=CLAIMED,

@@ -86,8 +86,12 @@ class Progress:
         """Awaits a resource that one just sent refers to, and that the node does not hold yet."""
         self._awaited.setdefault(name, generation)
 
+    def holds(self, name: Name) -> None:
+        """Registers that nothing need be sent of a resource; a refused one stays outstanding."""
+        self._awaited.pop(name, None)
+
     def cluster_sent(self, cluster: Resource, known: Subscription, generation: int) -> None:
-        """Registers a sent cluster; awaits its endpoints unless the node subscribes to them already."""
+        """Registers a cluster that is sent or held; awaits its endpoints unless the node subscribes to them."""
         before = self._endpoint_sets.pop(cluster.name, "")
         if before != cluster.endpoint_set:
             self.gives_up((ENDPOINTS, before))

@@ -120,7 +120,7 @@ def test_the_runtime_brings_a_lab_up_starts_drivers_and_leaves_nothing(
     assert yaml.safe_load(shown)["spec"]["completionMode"] == "Indexed"
     api.delete(job)
 
-    eventually("nothing is left", api.delete_all, within=timedelta(seconds=30), until=lambda done: done)
+    eventually("nothing is left", lambda: api.delete_all(()), within=timedelta(seconds=30), until=lambda done: done)
     assert set(versions(kubeconfig, NAMESPACE)) == set()
 
 

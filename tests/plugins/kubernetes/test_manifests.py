@@ -312,6 +312,28 @@ BROKEN: dict[str, tuple[Break, str]] = {
         "is not of that type",
     ),
     "nothing denied": (lambda m: _remove(m, "NetworkPolicy", "deny-all"), "no policy denies"),
+    "names from everywhere": (
+        lambda m: _set(found(m, "NetworkPolicy", "allow-names")["spec"]["egress"][0]["to"][0], "namespaceSelector", {}),
+        "reaches beyond the lab",
+    ),
+    "any port of the resolvers": (
+        lambda m: _set(found(m, "NetworkPolicy", "allow-names")["spec"]["egress"][0]["ports"][0], "port", 6443),
+        "reaches beyond the lab",
+    ),
+    "secrets that can be read": (
+        lambda m: found(m, "Role", "lab-operator")["rules"].append(
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}
+        ),
+        "may list secrets",
+    ),
+    "a role that writes roles": (
+        lambda m: found(m, "Role", "lab-operator")["rules"].append(
+            {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles"], "verbs": ["patch"]}
+        ),
+        "may patch roles",
+    ),
+    "no liveness probe": (lambda m: _caller(m).pop("livenessProbe"), "hang for ever"),
+    "no preStop": (lambda m: _caller(m).pop("lifecycle"), "drain while clients"),
     "role that grants everything": (
         lambda m: _set(found(m, "Role", "lab-operator")["rules"][0], "verbs", ["*"]),
         "grants everything of a kind",

@@ -26,7 +26,7 @@ from lab.runtime.state import STATE_FILE, LabState, Running
 from lab.spec import SIZES, override, read_spec
 from lab.waiting import eventually
 from tests.kubernetes_server import FakeServer
-from tests.plugins.kubernetes.labs import IMAGE, asked_beyond_its_role, brought_up, configured
+from tests.plugins.kubernetes.labs import IMAGE, ROLE, asked_beyond_its_role, brought_up, configured
 
 SOON = timedelta(seconds=60)
 
@@ -85,6 +85,21 @@ def test_its_role_allows_what_it_asks_for_and_no_more(cluster: FakeServer, folde
     runtime.sweep()
 
     assert asked_beyond_its_role(cluster) == set()
+
+
+def test_with_its_role_alone_a_lab_stands_up_and_is_removed(cluster: FakeServer, tmp_path: Path) -> None:
+    theirs = {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "team", "labels": {}}}
+    cluster.objects["namespaces", "", "team"] = theirs
+    made = tmp_path / "labs" / "small"
+    configure(made, {"image": IMAGE, "namespace": "team"})
+    cluster.forbids = lambda call: call not in ROLE
+    runtime, _, _ = brought_up(made)
+    cluster.objects["secrets", "team", "homepage-identity"] = {"kind": "Secret", "metadata": {"name": "x"}}
+
+    runtime.sweep()
+
+    assert {key for key in cluster.objects if key[1] == "team"} == set()
+    assert cluster.of("namespaces") == {"team": theirs}
 
 
 def test_an_image_that_cannot_be_pulled_is_named(

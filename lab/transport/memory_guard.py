@@ -1,0 +1,228 @@
+"""Cuts connections that make this process's memory grow far beyond what they sent, or near its limit.
+
+gRPC decodes headers before any code of a unit sees them, and its limits hold only for a client that has acknowledged
+them: one byte on the wire becomes 80 to 240 bytes here. So a thread watches resident memory, and what the kernel says
+that each accepted connection received. Messages and bodies are not inflated at all, so only headers grow like that.
+Linux only: elsewhere nothing is watched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import gc
+import logging
+import math
+import os
+import re
+import resource
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_MB = 2**20
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_IDLE_S, _ALERT_S, _ANCHOR_S = 0.05, 0.01, 1.0
+_ALERT_BYTES, _STEP_BYTES, _RISING_S = 8 * _MB, _MB, 0.3
+GROWTH_BYTES = 24 * _MB
+"""Growth of memory at which connections are looked at."""
+_AFTER_A_CUT_BYTES, _AFTER_A_CUT_S = 12 * _MB, 10.0
+_EXPECTED_BYTES = 256 * _MB  # a table of ten thousand use cases
+_LEAST_RATIO, _MOST_RATIO, _OF_A_NEW_ONE_BYTES = 8, 600, 16 * 1024
+_TASK_BYTES = 24 * 1024  # a request that waits, as measured
+_OF_THE_LIMIT = 0.75
+_FORGET_S = 30.0
+_SETTLE_S = 0.04
+_IDLE_BUSY_S, _IDLE_FOR_S, _TRIES = 0.05, 5.0, 3
+_TRIM_AFTER_S = (1.0, 5.0, 20.0)
+_TCP_ESTABLISHED, _BYTES_RECEIVED_AT = 1, 128  # of Linux's struct tcp_info
+_DESCRIPTORS = "/proc/self/fd"
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+_AF_UNSPEC = b"\0" * 16
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What happened since the last quiet moment.
+
+    Attributes:
+        memory: growth of resident memory, without what requests in flight take, bytes.
+        resident: resident memory, bytes.
+        limit: of resident memory, bytes; 0 for none.
+        received: accepted connection → bytes that it has received.
+        new: those of them that were opened since.
+    """
+
+    memory: int
+    resident: int
+    limit: int
+    received: Mapping[int, int]
+    new: AbstractSet[int] = frozenset()
+
+    def culprits(self, least: int = GROWTH_BYTES) -> list[int]:
+        """The connections to cut, if the growth is out of proportion or near the limit: new ones, else the largest.
+
+        Args:
+            least: growth below which none is cut, bytes.
+        """
+        if self.memory < least:
+            return []
+        is_near_limit = 0 < self.limit * _OF_THE_LIMIT < self.resident
+        if self.memory < _LEAST_RATIO * sum(self.received.values()) and not is_near_limit:
+            return []
+        if new := [each for each in self.new if self.received[each] >= _OF_A_NEW_ONE_BYTES]:
+            return new
+        most = max(self.received.values(), default=0)
+        return [each for each, size in self.received.items() if 4 * size >= most and _MOST_RATIO * size >= self.memory]
+
+
+class _Expected:
+    """How many blocks expect growth, and when the last one ended, monotonic seconds."""
+
+    blocks, ended = 0, -math.inf
+
+
+@contextmanager
+def expecting_growth() -> Iterator[None]:
+    """While the block runs, memory may grow further: few bytes say much, such as a large route table."""
+    _Expected.blocks += 1
+    try:
+        yield
+    finally:
+        _Expected.blocks -= 1
+        _Expected.ended = time.monotonic()
+
+
+class MemoryGuard:
+    """Watches this process; :meth:`start` begins, in a daemon thread.
+
+    Args:
+        loop: handles the requests.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._limit = loop, _limit()
+        self._anchor, self._received, self._anchored = 0, dict[int, int](), 0.0
+        self._highest, self._rose_at = 0, -_RISING_S
+        self._cut_at, self._to_trim = -_AFTER_A_CUT_S, tuple[float, ...]()
+        self._least, self._busy_s, self._idle_since, self._judged_idle = 0, 0.0, 0.0, 0.0
+        self._tries = 0
+
+    def start(self) -> None:
+        """Begins to watch, where the system can say what a connection received."""
+        if hasattr(socket, "TCP_INFO") and Path("/proc/self/statm").exists():
+            threading.Thread(target=self._run, name="memory-guard", daemon=True).start()
+
+    def _run(self) -> None:
+        statm = os.open("/proc/self/statm", os.O_RDONLY)
+        while True:
+            resident, now = int(os.pread(statm, 64, 0).split()[1]) * _PAGE, time.monotonic()
+            with suppress(OSError, RuntimeError):  # connections and tasks come and go
+                self._look(resident, now)
+            time.sleep(_ALERT_S if now - self._rose_at < _RISING_S else _IDLE_S)
+
+    def _look(self, resident: int, now: float) -> None:
+        grown, age = resident - self._anchor, now - self._anchored
+        is_quiet = grown < _ALERT_BYTES and age >= _ANCHOR_S
+        if not self._anchored or is_quiet or age >= _FORGET_S:
+            self._anchor, self._anchored = resident, now
+            self._received = {each: size for each, (_, size) in _accepted().items()}
+            self._highest = resident + _ALERT_BYTES
+        elif resident > self._highest:
+            self._highest, self._rose_at = resident + _STEP_BYTES, now
+        if now - self._rose_at < _RISING_S and now - self._cut_at >= _SETTLE_S:
+            self._judge(resident, grown, now)
+        if self._to_trim and now - self._cut_at >= self._to_trim[0]:
+            self._to_trim = self._to_trim[1:]
+            _trim()
+        if now - self._judged_idle >= _ANCHOR_S:
+            self._judged_idle = now
+            self._trim_when_idle(resident, now)
+
+    def _trim_when_idle(self, resident: int, now: float) -> None:
+        """Gives memory back once nothing has happened for a while, as nothing is delayed then."""
+        total_s = time.process_time()
+        busy_s, self._busy_s = total_s - self._busy_s, total_s
+        self._least = min(self._least or resident, resident)
+        if busy_s > _IDLE_BUSY_S or resident < self._least + _ALERT_BYTES:
+            self._idle_since = now
+        elif now - self._idle_since >= _IDLE_FOR_S:
+            _trim()
+            self._idle_since, self._tries = now, self._tries + 1
+            if self._tries == _TRIES:
+                self._least, self._tries = 0, 0
+
+    def _judge(self, resident: int, grown: int, now: float) -> None:
+        is_expected = _Expected.blocks or now - _Expected.ended < _ANCHOR_S
+        least = _AFTER_A_CUT_BYTES if now - self._cut_at < _AFTER_A_CUT_S else GROWTH_BYTES
+        least = _EXPECTED_BYTES if is_expected else least
+        grown -= _TASK_BYTES * len(asyncio.all_tasks(self._loop)) if grown >= least else 0
+        if grown < least:
+            return
+        open_now = _accepted()
+        received = {each: size - self._received.get(each, 0) for each, (_, size) in open_now.items()}
+        new = open_now.keys() - self._received.keys()
+        culprits = Growth(grown, resident, self._limit, received, new).culprits(least)
+        for each in culprits:
+            peer = _cut(open_now[each][0])
+            _log.warning("cut %s: %d KB received, memory grew by %d MB", peer, received[each] >> 10, grown >> 20)
+        if culprits:
+            self._cut_at, self._to_trim = now, _TRIM_AFTER_S
+            self._anchor, self._anchored = resident, now
+
+
+def _trim() -> None:
+    gc.collect()  # requests that ended with an error are in cycles, with all their headers
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def _limit() -> int:
+    """What the kernel holds this process to, bytes; 0 for nothing."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [soft // 2] if soft != resource.RLIM_INFINITY else []  # twice the ceiling, see lab.runtime.process
+    with suppress(OSError, ValueError):
+        limits.append(int(_CGROUP.read_text()))
+    return min(limits, default=0)
+
+
+def _accepted() -> dict[int, tuple[int, int]]:
+    """Inode of each open connection that this process accepted → its descriptor, and the bytes that it received."""
+    listening, found = set[int](), dict[int, tuple[int, int, int]]()
+    for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 (ten times as fast)
+        with suppress(OSError):
+            match = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(f"{_DESCRIPTORS}/{name}"))  # noqa: PTH115 (likewise)
+            if match is None:
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as each:
+                if each.family not in {socket.AF_INET, socket.AF_INET6} or each.type != socket.SOCK_STREAM:
+                    continue
+                port = each.getsockname()[1]
+                if each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    listening.add(port)
+                    continue
+                about = each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+                if about[0] == _TCP_ESTABLISHED:
+                    received = struct.unpack_from("=Q", about, _BYTES_RECEIVED_AT)[0]
+                    found[int(match[1])] = (int(name), received, port)
+    return {inode: (fd, received) for inode, (fd, received, port) in found.items() if port in listening}
+
+
+def _cut(descriptor: int) -> str:
+    """Resets a connection, and drops what it has received and nobody has read; returns its peer's address.
+
+    A shutdown would leave what was received to be read: megabytes, each of which becomes hundreds.
+    """
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        host, port = connection.getpeername()[:2]
+        if ctypes.CDLL(None, use_errno=True).connect(connection.fileno(), _AF_UNSPEC, len(_AF_UNSPEC)):
+            raise OSError(ctypes.get_errno(), errno.errorcode.get(ctypes.get_errno(), ""))
+        return f"{host}:{port}"

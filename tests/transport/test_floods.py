@@ -1,0 +1,80 @@
+"""No client ends a unit, or keeps it from others, by what it sends: the worst floods, against a unit's servers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from lab.transport.memory_guard import GROWTH_BYTES, Growth
+from tests.transport.floods import GRPC, REST, SHORT, Flood, damage_by
+
+MB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Flooded:
+    pid: int
+    doors: dict[str, str]
+    health: health_pb2_grpc.HealthStub
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.health.Check(health_pb2.HealthCheckRequest(), timeout=5, wait_for_ready=True))
+        except grpc.RpcError:
+            return False
+
+
+@pytest.fixture(scope="module")
+def flooded() -> Iterator[Flooded]:
+    command = [sys.executable, "-m", "tests.transport.flooded"]
+    env = {**os.environ, "MALLOC_ARENA_MAX": "2"}  # as the runtimes set it
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+        try:
+            assert process.stdout is not None
+            doors = [f"127.0.0.1:{port}" for port in process.stdout.readline().split()]
+            with grpc.insecure_channel(doors[0]) as channel:
+                unit = Flooded(
+                    process.pid, dict(zip((GRPC, REST), doors, strict=True)), health_pb2_grpc.HealthStub(channel)
+                )
+                assert unit.answers()
+                urllib.request.urlopen(f"http://{doors[1]}/", timeout=10).close()  # the library is imported now
+                yield unit
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("flood", SHORT, ids=lambda flood: flood.name)
+def test_a_flood_takes_little_memory_and_others_are_answered(flooded: Flooded, flood: Flood) -> None:
+    damage = damage_by(flood, flooded.doors[flood.door], flooded.pid, flooded.answers)
+
+    assert damage.wrong() == "", damage
+
+
+@pytest.mark.parametrize(
+    ("growth", "resident", "received", "culprits"),
+    [
+        (48, 100, {1: MB // 2, 2: MB // 100}, [1]),  # one that sent little, which became much
+        (48, 100, {1: MB // 2, 2: MB // 2}, [1, 2]),
+        (48, 100, {1: 20 * MB}, []),  # messages: as large as what they became
+        (20, 100, {1: MB // 2}, []),  # too little to look at
+        (48, 100, {1: 1_000}, []),  # nobody sent enough to be the reason
+        (300, 800, {1: 300 * MB, 2: MB}, [1]),  # near the limit, whatever the proportion
+        (48, 100, {}, []),
+        (48, 100, {-1: MB, 2: MB // 2}, [-1]),  # a new one before those that have been there
+        (48, 100, {-1: MB // 100, 2: MB // 2}, [2]),
+    ],
+)
+def test_who_is_cut(growth: int, resident: int, received: dict[int, int], culprits: list[int]) -> None:
+    assert GROWTH_BYTES <= 48 * MB
+    assert (
+        culprits
+        == Growth(growth * MB, resident * MB, 1024 * MB, received, {each for each in received if each < 0}).culprits()
+    )
