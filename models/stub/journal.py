@@ -188,7 +188,8 @@ class ArrivalJournal:
         for place, (_, value) in enumerate(in_order):
             if value != latest[place]:  # most are the same each time
                 latest[place] = value
-                digests[place] = crc32(value if isinstance(value, bytes) else value.encode())
+                # Over REST, a header may have bytes that are no UTF-8.
+                digests[place] = crc32(value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass"))
         return number, _DIGESTS[len(digests)].pack(*digests)
 
     def end(self, number: int, status: grpc.StatusCode) -> None:

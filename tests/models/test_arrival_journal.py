@@ -65,6 +65,14 @@ def test_deadlines_and_digests_of_headers_are_kept() -> None:
         assert each.values == b"".join(crc32(value).to_bytes(4, "big") for value in (*values, own))
 
 
+def test_a_header_over_rest_may_be_no_utf_8() -> None:
+    journal = ArrivalJournal()
+    add(journal, 0, None, ("x-any", b"\xff".decode("utf-8", "surrogateescape")))
+    [(arrival, *_)] = journal.since(0)
+
+    assert journal.forms[arrival.form] == "x-any"
+
+
 def test_forms_of_headers_that_are_too_many_are_not_kept() -> None:
     journal = ArrivalJournal()
     for number in range(1_000):

@@ -11,6 +11,7 @@ MUTANTS = {
     "ignores-weights": "weights",
     "shifts-weights": "weights",
     "not-sticky": "sticky",
+    "shifts-sticky": "sticky",
     "reshuffles": "churn",
     "no-large-shadows": "shadow",
     "waits-for-shadow": "shadow",

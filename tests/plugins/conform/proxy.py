@@ -280,6 +280,8 @@ class Proxy:
             whole, at = sum(weights), random.random()  # noqa: S311 (no secret)
             if "shifts-weights" in self.bugs and weights == [70, 30]:
                 weights, at = [60, 40], self.turn * GOLDEN % 1  # whatever the draws: the check sees it in 99 % of runs
+            if "shifts-sticky" in self.bugs and weights == [80, 20]:
+                weights = [70, 30]
             if "sticky" in route and "not-sticky" not in self.bugs:
                 salt = str(weights) if "reshuffles" in self.bugs else ""
                 value = salt + dict(headers).get(route["sticky"], "")

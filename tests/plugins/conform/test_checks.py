@@ -10,7 +10,8 @@ import pytest
 
 from lab.plugins.conform import CHECKS, ByEnvelope, ByHeader, Control, Options, Result, Target, conform
 from lab.plugins.conform.check import Finding, passed
-from lab.plugins.conform.kinds import tear, weights
+from lab.plugins.conform.kinds import tear
+from lab.plugins.conform.power import by_chance, requests_for
 from tests.plugins.conform.mutants import MUTANTS
 from tests.plugins.conform.proxy import Proxy
 
@@ -73,15 +74,17 @@ async def test_an_end_that_comes_while_a_check_gives_a_call_up_itself_is_not_los
         await run
 
 
-def test_weights_that_are_ten_points_off_are_noticed_in_99_of_100_runs() -> None:
-    def chance(share: float, count: int) -> float:
-        ways = lgamma(weights.REQUESTS + 1) - lgamma(count + 1) - lgamma(weights.REQUESTS - count + 1)
-        return exp(ways + count * log(share) + (weights.REQUESTS - count) * log(1 - share))
+@pytest.mark.parametrize(("share", "shifted"), [(0.7, 0.6), (0.7, 0.8), (0.2, 0.3), (0.2, 0.1), (0.5, 0.6)])
+def test_a_share_that_is_ten_points_off_is_noticed_in_99_of_100_runs(share: float, shifted: float) -> None:
+    requests = requests_for(share)
 
-    counts = range(weights.REQUESTS + 1)
-    noticed = [count for count in counts if abs(count / weights.REQUESTS - 0.7) > weights.bound(0.7)]
-    assert sum(chance(0.6, count) for count in noticed) > 0.99
-    assert sum(chance(0.7, count) for count in noticed) < 1e-4
+    def chance(of: float, count: int) -> float:
+        ways = lgamma(requests + 1) - lgamma(count + 1) - lgamma(requests - count + 1)
+        return exp(ways + count * log(of) + (requests - count) * log(1 - of))
+
+    noticed = [count for count in range(requests + 1) if abs(count / requests - share) > by_chance(share, requests)]
+    assert sum(chance(shifted, count) for count in noticed) > 0.99
+    assert sum(chance(share, count) for count in noticed) < 1e-4
 
 
 def test_every_check_catches_a_bug() -> None:

@@ -192,7 +192,7 @@ def test_an_address_that_is_none_or_elsewhere_is_refused(address: str, words: st
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--checks", "sparkle"), "check 'sparkle' is not known; there are cancellation,"),
+        (("--checks", "sparkle"), "check 'sparkle' is not known; there are attempts,"),
         (("--header", "X Y"), "--header: 'X Y' is not a name"),
         (("--header", "grpc-key"), "is reserved by gRPC"),
         (("--header", "x-key", "--envelope"), "a gateway reads no routing header"),

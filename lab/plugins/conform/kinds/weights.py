@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.plugins.conform.check import Check, Finding, failed, passed
+from lab.plugins.conform.power import by_chance, requests_for
 from lab.plugins.conform.table import Backend, Route
 
 if TYPE_CHECKING:
@@ -15,38 +15,21 @@ if TYPE_CHECKING:
 _KEY = "conform-weights.v1"
 # The weights of the upstream test.
 _WEIGHTS = {"a": 70, "b": 30, "c": 0}
-_SIGMAS = 4.5  # 1 of 150,000 runs exceeds it by chance
-_SHIFT, _POWER_SIGMAS = 0.1, 2.5  # weights of 60 and 40 are noticed in 99 % of runs
-
-
-def _requests() -> int:
-    """Requests by which a shift of :data:`_SHIFT` from the first weight is further off than chance may be."""
-    share = _WEIGHTS["a"] / sum(_WEIGHTS.values())
-    by_chance = _SIGMAS * math.sqrt(share * (1 - share))
-    off = _POWER_SIGMAS * math.sqrt((share - _SHIFT) * (1 - share + _SHIFT))
-    return math.ceil(((by_chance + off) / _SHIFT) ** 2)
-
-
-REQUESTS = _requests()
-
-
-def bound(share: float) -> float:
-    """How far the share of a model may be off its weight's by chance, 0 to 1."""
-    return _SIGMAS * math.sqrt(share * (1 - share) / REQUESTS)
+_REQUESTS = requests_for(_WEIGHTS["a"] / sum(_WEIGHTS.values()))
 
 
 async def _run(stage: Stage) -> Finding:
-    answers = await stage.calls(_KEY, REQUESTS)
+    answers = await stage.calls(_KEY, _REQUESTS)
     if bad := [each for each in answers if not each.ok]:
-        return failed(f"{len(bad)} of {REQUESTS} requests failed; the first: {bad[0]}")
+        return failed(f"{len(bad)} of {_REQUESTS} requests failed; the first: {bad[0]}")
     seen, whole = Counter(each.model for each in answers), sum(_WEIGHTS.values())
-    figures = {f"{model}_percent": round(100 * seen[model] / REQUESTS, 1) for model in _WEIGHTS}
+    figures = {f"{model}_percent": round(100 * seen[model] / _REQUESTS, 1) for model in _WEIGHTS}
     for model, weight in _WEIGHTS.items():
         expected = weight / whole
-        if abs(seen[model] / REQUESTS - expected) > bound(expected):
+        if abs(seen[model] / _REQUESTS - expected) > by_chance(expected, _REQUESTS):
             return failed(
-                f"model {model} has weight {weight} of {whole}, but answered {seen[model]} of {REQUESTS} requests "
-                f"(at most {100 * bound(expected):.1f} percentage points off is chance)",
+                f"model {model} has weight {weight} of {whole}, but answered {seen[model]} of {_REQUESTS} requests "
+                f"(at most {100 * by_chance(expected, _REQUESTS):.1f} percentage points off is chance)",
                 **figures,
             )
     return passed(**figures)
