@@ -125,11 +125,19 @@ class ArrivalGap:
     Attributes:
         until_ns: it knows what came later, Unix nanoseconds; None if it could not be asked at all.
         reason: in words.
+        from_ns: it knows what came earlier, Unix nanoseconds; 0 if it does not.
     """
 
     replica: str
     until_ns: int | None
     reason: str
+    from_ns: int = 0
+
+    def hides(self, record: Record, *, for_ns: int = CLOCKS_NS) -> bool:
+        """Whether it may hide what the replica received of a request, until ``for_ns`` before and after it."""
+        return record.done_ns >= self.from_ns - for_ns and (
+            self.until_ns is None or record.sent_ns < self.until_ns + for_ns
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +254,8 @@ class Evidence:
         receipt_key: secret of the lab's replicas, for their receipts, see :mod:`lab.checkers.plain_models`.
         drivers: that shared the requests, if there were several.
         gathered: by checkers with their own evidence, by their names; see :attr:`Checker.gather`.
+        copies_dropped: shadow copies that units say that they did not send, as too many were in flight; None of one
+            that cannot say. None altogether if that was not recorded.
         missing: why some evidence could not be saved when the run ended, in words; empty if all is there. The revisions
             are not known then.
         clock_jump: by how much the driver's clock was set during the run and what that means, in words; empty if it
@@ -276,6 +286,7 @@ class Evidence:
     receipt_key: str = ""
     drivers: Sequence[Driver] = ()
     gathered: Mapping[str, Any] = field(default_factory=dict)
+    copies_dropped: Mapping[str, int | None] | None = None
     missing: str = ""
     clock_jump: str = ""
 

@@ -242,6 +242,11 @@ class Client:
         """
         await self.strategy.ready(timeout_s)
 
+    @property
+    def copies_dropped(self) -> int:
+        """Number of shadow copies that this side did not send, as too many were in flight."""
+        return self._shadows.dropped_at_bound
+
     async def close(self) -> None:
         """Closes all connections; shadow copies in flight may still arrive."""
         await self._shadows.settle()

@@ -177,6 +177,7 @@ class RequestSender(ABC):
             niceness=os.getpriority(os.PRIO_PROCESS, 0),
             schedule_delays=LatencyHistogram(self.recorder.schedule_delays_ns),
             warm_up_errors=warm_up_errors,
+            copies_dropped=self._client.copies_dropped,
         )
 
     async def _send(self, sequence: int, spec: RequestSpec, payload: Payload, intended_ns: int) -> tuple[Outcome, int]:

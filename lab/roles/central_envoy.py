@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lab.roles._dropped import copies_dropped_by_envoy
 from lab.roles._envoy import envoy
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
@@ -30,5 +31,6 @@ ROLE = Role(
     follows=Follows.XDS,
     calls_models=True,
     marks_path=True,
+    copies_dropped=copies_dropped_by_envoy,
     memory_mb=512,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lab.roles._dropped import copies_dropped_by_gateway
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role, python
@@ -38,5 +39,6 @@ ROLE = Role(
     follows=Follows.RULES_AND_ENDPOINTS,
     calls_models=True,
     marks_path=True,
+    copies_dropped=copies_dropped_by_gateway,
     memory_mb=512,
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lab.identity import sidecar_of
+from lab.roles._dropped import copies_dropped_by_envoy
 from lab.roles._envoy import envoy
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
@@ -32,6 +33,7 @@ ROLE = Role(
     follows=Follows.XDS,
     calls_models=True,
     marks_path=True,
+    copies_dropped=copies_dropped_by_envoy,
     takes_plaintext_beside=True,
     port=_PORT,
 )

@@ -71,10 +71,15 @@ class Window:
 
 
 class DriverCounts(NamedTuple):
-    """What a driver's own summary says: the requests that came due, and of several drivers a report on each."""
+    """What a driver's own summary says: the requests that came due, and of several drivers a report on each.
+
+    Attributes:
+        copies_dropped: shadow copies that it did not send, as too many were in flight.
+    """
 
     planned: int = 0
     drivers: Sequence[Driver] = ()
+    copies_dropped: int = 0
 
 
 def window_of(document: Any) -> Window:
@@ -86,7 +91,7 @@ def driver_of(document: Any) -> DriverCounts:
     """Returns what a driver's own summary says."""
     names = [each.name for each in fields(Driver)]
     drivers = [Driver(**{name: each[name] for name in names}) for each in document.get("drivers", ())]
-    return DriverCounts(int(document["planned"]), drivers)
+    return DriverCounts(int(document["planned"]), drivers, int(document.get("copies_dropped", 0)))
 
 
 def revisions_of(documents: Any) -> list[RevisionInfo]:
@@ -109,6 +114,17 @@ def _table(files: Sources) -> dict[str, Any]:
 def probes_of(documents: Any) -> Sequence[ProbeAnswer]:
     """Returns the answers to a run's probes."""
     return [ProbeAnswer(str(unit), int(asked), int(answered), int(by)) for unit, asked, answered, by in documents]
+
+
+def dropped_of(document: Any) -> Mapping[str, int | None]:
+    """Returns how many copies each unit dropped in a run, by its counts before and after; None if it cannot say."""
+    return {str(unit): _grown(before, after) for unit, (before, after) in document.items()}
+
+
+def _grown(before: int | None, after: int | None) -> int | None:
+    if before is None or after is None or int(after) < int(before):  # it was not there, or was started again
+        return None
+    return int(after) - int(before)
 
 
 def copies_of(document: Any) -> Mapping[str, Sequence[tuple[str, str]]] | None:

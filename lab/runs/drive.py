@@ -14,6 +14,7 @@ from lab.errors import InputError, LabNotRunningError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.plan import CHOSEN_FIELDS, OPEN_LOOP, EdgeCase, EnginePlan, LoadPlan, UseCase
 from lab.load.progress import Progress
+from lab.roles import ARRIVALS
 from lab.runs.documents import Began, Window
 from lab.runs.edge_cases import edge_cases
 from lab.runs.events import events_since, lab_events
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from lab.client import Endpoints
     from lab.client.admin_values import Registrations, RevisionInfo
     from lab.history import Record
+    from lab.history.arrivals import Arrivals
     from lab.roles import Unit
     from lab.runs.judging import RunResult
     from lab.runtime import Runtime
@@ -133,6 +135,18 @@ class RunContext:
     def spec(self) -> dict[str, Any]:
         """The lab's spec, as a run keeps it; the store's address may contain a password."""
         return self.state.spec.model_dump(mode="json", exclude={"store"})
+
+    def arrivals(self, records: Collection[Record], since_ns: int) -> Arrivals:
+        """Returns what model replicas received since a time (Unix nanoseconds), those that are gone included."""
+        replicas = {each.name: each for each in self.replicas()}
+
+        def file_of(replica: str) -> Path:
+            if replica in replicas:
+                self.runtime.fetch_file(replicas[replica], ARRIVALS)
+            return self.units / replica / ARRIVALS
+
+        gone = {file.parent.name for file in self.units.glob(f"*/{ARRIVALS}")} - set(replicas)
+        return arrivals_at(replicas.values(), records, since_ns=since_ns, file_of=file_of, gone=sorted(gone))
 
 
 def drive(
@@ -244,7 +258,7 @@ def save_evidence(
     run.window = Window.since(began)
     records = run.save_history()
     save_lab(run, context, records, registered, from_ns=began.unix_ns)
-    run.arrivals = arrivals_at(context.replicas(), records, since_ns=began.unix_ns)
+    run.arrivals = context.arrivals(records, began.unix_ns)
     gather(run, context)
     return records
 

@@ -87,6 +87,10 @@ class _BuggyClient:
         self._client, self._bug = client, bug
         self.ready, self.close = client.ready, client.close
 
+    @property
+    def copies_dropped(self) -> int:
+        return self._client.copies_dropped
+
     async def call(self, use_case: str, request: Any, context: Mapping[str, str], *, request_id: str) -> Answer:
         # Warm-up requests are the driver's own.
         seen = context if request_id.startswith("warm-up") else self._bug(dict(context))
