@@ -87,6 +87,7 @@ class FaultWindow:
         freezes: whether its target answers nothing meanwhile, and its connections stay open.
         statuses: names of those with which its target then fails requests; empty for any, also by closed connections.
         role: of the unit that it hit; empty if that is not known.
+        recovers_ns: time after ``until_ns`` in which its target is as before, by its kind; None if that is not known.
     """
 
     text: str
@@ -97,6 +98,12 @@ class FaultWindow:
     freezes: bool = False
     statuses: frozenset[str] = frozenset()
     role: str = ""
+    recovers_ns: int | None = None
+
+    @property
+    def over_ns(self) -> int | None:
+        """When its target must be as before, Unix nanoseconds; None if it was not undone, or that is not known."""
+        return None if self.until_ns is None or self.recovers_ns is None else self.until_ns + self.recovers_ns
 
     @property
     def closes(self) -> bool:
@@ -256,6 +263,8 @@ class Evidence:
         gathered: by checkers with their own evidence, by their names; see :attr:`Checker.gather`.
         copies_dropped: shadow copies that units say that they did not send, as too many were in flight; None of one
             that cannot say. None altogether if that was not recorded.
+        id_prefix: of the ids of this run's requests, by the plan; empty if the driver chose it.
+        announced: prefixes of ids of what models received, and who had announced each; None if nobody was asked to.
         missing: why some evidence could not be saved when the run ended, in words; empty if all is there. The revisions
             are not known then.
         clock_jump: by how much the driver's clock was set during the run and what that means, in words; empty if it
@@ -287,6 +296,8 @@ class Evidence:
     drivers: Sequence[Driver] = ()
     gathered: Mapping[str, Any] = field(default_factory=dict)
     copies_dropped: Mapping[str, int | None] | None = None
+    id_prefix: str = ""
+    announced: Mapping[str, str] | None = None
     missing: str = ""
     clock_jump: str = ""
 
@@ -344,6 +355,11 @@ class Evidence:
         """Returns the quota by these rules of one caller's requests for a tenant; None if it has none."""
         can = self.abilities
         return rules.quota(tenant, limiters=can.limiters, proves_callers=can.proves_callers)
+
+
+def prefix_of(request_id: str) -> str:
+    """Returns what the ids of one sender begin with: ``1f3a.0`` of ``1f3a.0-0000002c``."""
+    return request_id.rpartition("-")[0]
 
 
 def cluster_of(replica: str) -> str:

@@ -108,7 +108,7 @@ class RequestSender(ABC):
 
     def __init__(self, plan: LoadPlan, client: LoadClient, spool: SpoolWriter, stop: Stop) -> None:
         self._plan, self._client, self._stop = plan, client, stop
-        self._id_prefix = secrets.token_hex(4)
+        self._id_prefix = plan.id_prefix or secrets.token_hex(4)
         self.recorder = Recorder(plan.topology, spool, on_error=lambda _: stop.ask("spool"))
         self.sent = self.last_sent_ns = self.end_ns = 0
         self.cpu_s = 0.0

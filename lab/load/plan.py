@@ -195,6 +195,7 @@ class LoadPlan:
         streams: percent of the requests of APIs with a streaming method that are sent as streams.
         edge_every: one request in this many is an edge case; 0 for none.
         edge_cases: taken in turn.
+        id_prefix: of the ids of its requests; empty for one that the driver draws.
     """
 
     topology: str
@@ -216,6 +217,7 @@ class LoadPlan:
     streams: int = 0
     edge_every: int = 0
     edge_cases: tuple[EdgeCase, ...] = ()
+    id_prefix: str = ""
 
     def __post_init__(self) -> None:
         _check(bool(self.use_cases), "use_cases", "is empty; name one or more use cases")
@@ -343,7 +345,7 @@ def read_plan(path: Path, older: Callable[[Mapping[str, Any], Path], EnginePlan]
         raise RunError(f"{path}: is not a load plan ({error}); write it with lab.load.plan.write_plan") from error
 
 
-_YOUNGER = ("tear_every", "processes", "drivers", "streams", "edge_every", "edge_cases", "engine")
+_YOUNGER = ("tear_every", "processes", "drivers", "streams", "edge_every", "edge_cases", "engine", "id_prefix")
 """Fields that plans of older runs lack."""
 
 

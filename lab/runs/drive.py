@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import urllib.request
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,6 +16,7 @@ from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.plan import CHOSEN_FIELDS, OPEN_LOOP, EdgeCase, EnginePlan, LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.roles import ARRIVALS
+from lab.runs.announced import announce, announced
 from lab.runs.documents import Began, Window
 from lab.runs.edge_cases import edge_cases
 from lab.runs.events import events_since, lab_events
@@ -223,6 +225,7 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
         drivers=options.drivers,
         streams=options.streams,
         edge_every=edge_every,
+        id_prefix=secrets.token_hex(4),
         edge_cases=options.edge_cases or (_edge_cases(options, document, use_cases) if edge_every else ()),
     )
     require_free(plan)
@@ -237,6 +240,7 @@ def save_plan(run: RunFolder, plan: LoadPlan, context: RunContext) -> None:
     A control plane that loses its store during the run no longer knows the table that the run began with.
     """
     run.plan = plan
+    announce(context.units.parent, plan.id_prefix, f"run {run.path.name}")
     if planned := planned_in(run):
         run.planned = planned.requests
     run.revisions = [context.in_force()]
@@ -258,7 +262,9 @@ def save_evidence(
     run.window = Window.since(began)
     records = run.save_history()
     save_lab(run, context, records, registered, from_ns=began.unix_ns)
-    run.arrivals = context.arrivals(records, began.unix_ns)
+    arrivals = run.arrivals = context.arrivals(records, began.unix_ns)
+    units = [each.name for each in context.state.plan.units]
+    run.announced = announced(context.units.parent, arrivals.requests, units)
     gather(run, context)
     return records
 

@@ -66,6 +66,8 @@ def evidence_of(run: RunFolder, records: Sequence[Record] | None = None) -> Evid
         missing="; ".join(f"{name} could not be saved: {why}" for name, why in run.missing.items()),
         clock_jump=window.clock_jump,
         gathered=run.gathered,
+        id_prefix=plan.id_prefix,
+        announced=run.announced,
         copies_dropped={**dropped, "the driver": driver.copies_dropped} if dropped is not None else None,
     )
 

@@ -184,6 +184,9 @@ class RunFolder:
     dropped: File[Mapping[str, int | None] | None] = _json(
         "dropped.json", "counts of dropped copies", "1.4", documents.dropped_of, absent=None
     )
+    announced: File[Mapping[str, str] | None] = _json(
+        "announced.json", "prefixes of ids, by whom", "1.4", documents.texts_of, absent=None
+    )
     window = _json(
         "window.json", "beginning and end of a run", "1.1", documents.window_of, absent=documents.Window(0, 0)
     )

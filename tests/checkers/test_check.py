@@ -82,6 +82,7 @@ def test_a_run_with_every_subject_is_judged_by_every_checker(monkeypatch: pytest
         arrivals=[*arrivals_of(records), failed],
         copies=copies_of({"rows.v4": [record.request_id for record in records if record.shadow]}, records),
         copies_dropped={"homepage-sidecar": 1},
+        announced={},
         drivers=[Driver(name="one", clock_ms=0.0, clock_error_ms=0.1, drift_ms=0.0, silent_s=1.0, problem="")],
     )
     verdicts = check(evidence)

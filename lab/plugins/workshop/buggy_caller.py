@@ -17,7 +17,7 @@ from lab.lab import Lab
 from lab.load.open_loop import Stop
 from lab.load.open_loop_run import drive
 from lab.load.plan import LoadPlan, read_plan
-from lab.load.steps import connect, write_summary
+from lab.load.steps import WARM_UP, connect, write_summary
 from lab.runs.folder import PLAN
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class _BuggyClient:
 
     async def call(self, use_case: str, request: Any, context: Mapping[str, str], *, request_id: str) -> Answer:
         # Warm-up requests are the driver's own.
-        seen = context if request_id.startswith("warm-up") else self._bug(dict(context))
+        seen = context if WARM_UP in request_id else self._bug(dict(context))
         return await self._client.call(use_case, request, seen, request_id=request_id)
 
     def stream(
