@@ -265,6 +265,8 @@ class Evidence:
             that cannot say. None altogether if that was not recorded.
         id_prefix: of the ids of this run's requests, by the plan; empty if the driver chose it.
         announced: prefixes of ids of what models received, and who had announced each; None if nobody was asked to.
+        expected: checkers that must give a verdict by what the run's topology, lab and options declare, and why, in
+            words.
         missing: why some evidence could not be saved when the run ended, in words; empty if all is there. The revisions
             are not known then.
         clock_jump: by how much the driver's clock was set during the run and what that means, in words; empty if it
@@ -298,6 +300,7 @@ class Evidence:
     copies_dropped: Mapping[str, int | None] | None = None
     id_prefix: str = ""
     announced: Mapping[str, str] | None = None
+    expected: Mapping[str, str] = field(default_factory=dict)
     missing: str = ""
     clock_jump: str = ""
 

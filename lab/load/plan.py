@@ -264,6 +264,19 @@ class LoadPlan:
             f"{engine.name} here; choose another, or leave --ui, or the users' own waits, out",
         )
 
+    @property
+    def checked_by(self) -> dict[str, str]:
+        """Checkers that must give a verdict on the run, and why."""
+        declared = {
+            "asked": self.engine.scheduled and "the run has a schedule",
+            "announced": self.id_prefix and "the plan has the prefix of its ids",
+            "drivers": self.drivers > 1 and f"the run has {self.drivers} drivers",
+            "streams": self.streams
+            and any(APIS[each.api].stream for each in self.use_cases)
+            and f"{self.streams} % of the requests are streams",
+        }
+        return {checker: why for checker, why in declared.items() if why}
+
     def is_stream(self, sequence: int, use_case: UseCase) -> bool:
         """Whether this request is sent as a stream; see the rule above."""
         if not self.streams or APIS[use_case.api].stream is None:

@@ -31,6 +31,7 @@ ROLE = Role(
     follows=Follows.XDS,
     calls_models=True,
     marks_path=True,
+    checked_by=("path",),
     copies_dropped=copies_dropped_by_envoy,
     memory_mb=512,
 )

@@ -39,6 +39,7 @@ ROLE = Role(
     follows=Follows.RULES_AND_ENDPOINTS,
     calls_models=True,
     marks_path=True,
+    checked_by=("path",),
     copies_dropped=copies_dropped_by_gateway,
     memory_mb=512,
 )

@@ -33,6 +33,7 @@ ROLE = Role(
     follows=Follows.XDS,
     calls_models=True,
     marks_path=True,
+    checked_by=("path",),
     copies_dropped=copies_dropped_by_envoy,
     takes_plaintext_beside=True,
     port=_PORT,

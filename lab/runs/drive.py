@@ -15,7 +15,7 @@ from lab.errors import InputError, LabNotRunningError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.plan import CHOSEN_FIELDS, OPEN_LOOP, EdgeCase, EnginePlan, LoadPlan, UseCase
 from lab.load.progress import Progress
-from lab.roles import ARRIVALS
+from lab.roles import ARRIVALS, ROLES
 from lab.runs.announced import announce, announced
 from lab.runs.documents import Began, Window
 from lab.runs.edge_cases import edge_cases
@@ -28,6 +28,7 @@ from lab.runs.published import kept_texts
 from lab.runs.seal import provide_key, seal
 from lab.runs.unit_evidence import arrivals_at, probing
 from lab.runs.version import machine_versions
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -240,10 +241,22 @@ def save_plan(run: RunFolder, plan: LoadPlan, context: RunContext) -> None:
     A control plane that loses its store during the run no longer knows the table that the run began with.
     """
     run.plan = plan
+    run.expected = expected_of(plan, context.state)
     announce(context.units.parent, plan.id_prefix, f"run {run.path.name}")
     if planned := planned_in(run):
         run.planned = planned.requests
     run.revisions = [context.in_force()]
+
+
+def expected_of(plan: LoadPlan, state: LabState) -> dict[str, str]:
+    """Returns the checkers that must give a verdict on a run, and why, as topology, lab and options declare them."""
+    topology = TOPOLOGIES[plan.topology]
+    roles = [ROLES[name] for name in topology.roles if state.plan.with_role(name)]
+    of_roles = {checker: f"{plan.topology} has a {role.name}" for role in roles for checker in role.checked_by}
+    if not all(role.marks_path for role in map(ROLES.__getitem__, topology.between)):
+        of_roles.pop("path", None)
+    always = {"table": "the lab keeps each text that it publishes", "times": "replicas say when they answered"}
+    return {**always, **of_roles, **plan.checked_by}
 
 
 def save_evidence(

@@ -68,6 +68,7 @@ def evidence_of(run: RunFolder, records: Sequence[Record] | None = None) -> Evid
         gathered=run.gathered,
         id_prefix=plan.id_prefix,
         announced=run.announced,
+        expected=run.expected,
         copies_dropped={**dropped, "the driver": driver.copies_dropped} if dropped is not None else None,
     )
 

@@ -184,6 +184,7 @@ class RunFolder:
     dropped: File[Mapping[str, int | None] | None] = _json(
         "dropped.json", "counts of dropped copies", "1.4", documents.dropped_of, absent=None
     )
+    expected = _json("expected.json", "checkers that must speak, and why", "1.4", documents.texts_of, absent={})
     announced: File[Mapping[str, str] | None] = _json(
         "announced.json", "prefixes of ids, by whom", "1.4", documents.texts_of, absent=None
     )

@@ -64,10 +64,15 @@ def _objection(arrival: Arrival, evidence: Evidence) -> str:
     return "" if planned else f"{what}, which this run did not plan"
 
 
+def _absent(evidence: Evidence) -> bool:
+    return evidence.announced is None
+
+
 CHECKER = Checker(
     name=NAME,
     question="Did models receive only requests that somebody had announced?",
     subject="announced ids",
     claim=Claim.CORRECTNESS,
+    absent=_absent,
     check=check,
 )

@@ -97,10 +97,18 @@ def _rules_of(document: Mapping[str, Any]) -> tuple[Any, ...]:
     return document["use_cases"], versions
 
 
+def _absent(evidence: Evidence) -> bool:
+    """No resolver answered, though no fault explains it."""
+    return not evidence.probes and not any(
+        _hits(each, "") or each.role == "resolver" for each in evidence.fault_windows
+    )
+
+
 CHECKER = Checker(
     name=NAME,
     question="Do resolvers answer by a revision that the control plane says is in force?",
     subject="a resolver that was probed",
     claim=Claim.CORRECTNESS,
+    absent=_absent,
     check=check,
 )
