@@ -74,12 +74,12 @@ class DriverCounts(NamedTuple):
     """What a driver's own summary says: the requests that came due, and of several drivers a report on each.
 
     Attributes:
-        copies_dropped: shadow copies that it did not send, as too many were in flight.
+        copies_dropped: shadow copies that it did not send, as too many were in flight; None if it was killed.
     """
 
     planned: int = 0
     drivers: Sequence[Driver] = ()
-    copies_dropped: int = 0
+    copies_dropped: int | None = None
 
 
 def window_of(document: Any) -> Window:

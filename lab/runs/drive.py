@@ -24,7 +24,7 @@ from lab.runs.evidence import SETTLING_NS, planned_in
 from lab.runs.folder import DRIVER, SPOOL, RunFolder, create, new_run_folder, require_free
 from lab.runs.judging import DEFAULT_OBJECTIVES, Objectives, judge
 from lab.runs.load_metrics import counting
-from lab.runs.published import kept_texts
+from lab.runs.published import keeps_text, kept_texts
 from lab.runs.seal import provide_key, seal
 from lab.runs.unit_evidence import arrivals_at, probing
 from lab.runs.version import machine_versions
@@ -241,22 +241,31 @@ def save_plan(run: RunFolder, plan: LoadPlan, context: RunContext) -> None:
     A control plane that loses its store during the run no longer knows the table that the run began with.
     """
     run.plan = plan
-    run.expected = expected_of(plan, context.state)
+    in_force = context.in_force()
+    run.expected = expected_of(plan, context, in_force.revision)
     announce(context.units.parent, plan.id_prefix, f"run {run.path.name}")
     if planned := planned_in(run):
         run.planned = planned.requests
-    run.revisions = [context.in_force()]
+    run.revisions = [in_force]
 
 
-def expected_of(plan: LoadPlan, state: LabState) -> dict[str, str]:
-    """Returns the checkers that must give a verdict on a run, and why, as topology, lab and options declare them."""
+def expected_of(plan: LoadPlan, context: RunContext, revision: int) -> dict[str, str]:
+    """Returns the checkers that must give a verdict on a run, and why, as topology, lab and options declare them.
+
+    Args:
+        plan: of the run.
+        context: the lab.
+        revision: in force.
+    """
     topology = TOPOLOGIES[plan.topology]
-    roles = [ROLES[name] for name in topology.roles if state.plan.with_role(name)]
+    roles = [ROLES[name] for name in topology.roles if context.state.plan.with_role(name)]
     of_roles = {checker: f"{plan.topology} has a {role.name}" for role in roles for checker in role.checked_by}
     if not all(role.marks_path for role in map(ROLES.__getitem__, topology.between)):
         of_roles.pop("path", None)
-    always = {"table": "the lab keeps each text that it publishes", "times": "replicas say when they answered"}
-    return {**always, **of_roles, **plan.checked_by}
+    of_lab = {"times": "replicas say when they answered"}
+    if keeps_text(context.units.parent, revision):
+        of_lab["table"] = "the lab keeps each text that it publishes"
+    return {**of_lab, **of_roles, **plan.checked_by}
 
 
 def save_evidence(

@@ -76,6 +76,7 @@ class JournalFile:
         self._waiting = b""
         self._known_ns = journal.began_ns
         self._file: FileIO | None = None
+        self._fails = False
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -102,11 +103,13 @@ class JournalFile:
             file = self._opened()
             self._waiting += b"".join(rows)
             self._waiting = self._waiting[file.write(self._waiting) or 0 :]
-            self._known_ns = now_ns
+            self._fails = False
         except OSError as failed:
-            _log.warning("%s: %s: what was received is kept in memory alone", self._path, failed)
+            if not self._fails:
+                _log.warning("%s: %s: what was received is kept in memory alone", self._path, failed)
+            self._fails = True
             self.close()
-            self._known_ns = now_ns
+        self._known_ns = now_ns  # what could not be written is missing, and the next part says so
 
     def _opened(self) -> FileIO:
         if self._file is not None and not self._waiting and self._file.tell() > MOST_BYTES:
