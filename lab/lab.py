@@ -26,6 +26,7 @@ from lab.ops.routes import Routes
 from lab.ops.teardown import take_down
 from lab.roles import CALLER
 from lab.runs import LoadOptions, ParallelResult, RunContext, RunResult, drive, drive_parallel
+from lab.runs.announced import announce
 from lab.runs.drive import use_cases_of
 from lab.runs.enough import requests_to_judge
 from lab.runs.interim import judge_so_far
@@ -265,6 +266,13 @@ class Lab:
                 f"send load in its place: lab load --caller {caller}"
             )
         return call(services[caller], use_case, topology, context or {}, payload_bytes=payload_bytes)
+
+    def announce(self, prefix: str, what: str) -> None:
+        """Announces requests of another program whose ids are this prefix, a dash, and anything without a dash.
+
+        A run objects to requests that nobody has announced.
+        """
+        announce(self.folder, prefix, what)
 
     def load(
         self,

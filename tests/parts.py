@@ -35,11 +35,11 @@ from services.controlplane.xds.resources import endpoint_set_name
 from services.controlplane.xds.service import Discovery, LoadReports
 from services.controlplane.xds.store import ResourceStore
 from services.gateway.forwarder import LOG_FIELDS, Forwarder
+from services.gateway.info import GatewayInfo
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
 from services.gateway.shadow_sender import PoolShadowSender
 from services.gateway.tenant_quota import Limiter
-from services.gateway.timeouts import Timeouts
 from services.resolver.service import Resolver
 from services.rules import Subscriber
 from tests.waiting import eventually
@@ -347,7 +347,7 @@ async def gateway_up(
     shadows = PoolShadowSender(pool, copies_limit)
     forwarder = Forwarder(name=name, pool=pool, access_log=access_log, shadows=shadows, limiter=Limiter(replicas))
     server, healthy = new_server(handlers=[forwarder])
-    gateway_pb2_grpc.add_GatewayServicer_to_server(Timeouts(forwarder), server)
+    gateway_pb2_grpc.add_GatewayServicer_to_server(GatewayInfo(forwarder, shadows), server)
     port = listen(server, "127.0.0.1:0")
     rest = RestServer(rest_of(forwarder, lambda: is_serving(healthy)))
     if rest_ports is not None:

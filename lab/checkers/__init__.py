@@ -48,6 +48,7 @@ __all__ = [
     "by_claim",
     "check",
     "combine",
+    "silent",
     "worst",
 ]
 
@@ -55,12 +56,24 @@ __all__ = [
 def check(evidence: Evidence, checkers: Iterable[Checker] | None = None) -> list[Verdict]:
     """Returns the verdicts of these checkers, or of all; a checker whose subject the run lacks gives none.
 
-    A checker that raises an error, or that judges every run and gives no verdict, is unknown, never a pass. Where
+    A checker that raises an error is unknown, never a pass; so is one that gives no verdict though it judges every run,
+    or though the run should have evidence of its subject. Where
     evidence is missing, nothing but timing is valid; if the driver's clock was set meanwhile, nothing but timing is
     judged.
     """
     verdicts = ((_judged(each, evidence), each.claim) for each in (CHECKERS.values() if checkers is None else checkers))
-    return [replace(verdict, claim=claim) for verdict, claim in verdicts if verdict is not None]
+    found = [replace(verdict, claim=claim) for verdict, claim in verdicts if verdict is not None]
+    if checkers is None:
+        strange = {name: why for name, why in evidence.expected.items() if name not in CHECKERS}
+        text = "{}, but there is no such checker here"
+        found += [Verdict(name, Outcome.UNKNOWN, text.format(why)) for name, why in strange.items()]
+    return found
+
+
+def silent(verdicts: Iterable[Verdict]) -> dict[str, str]:
+    """Returns the checkers that gave no verdict, each with its subject, which the run does not have."""
+    spoke = {each.checker for each in verdicts}
+    return {name: each.subject for name, each in CHECKERS.items() if name not in spoke}
 
 
 def _judged(checker: Checker, evidence: Evidence) -> Verdict | None:
@@ -72,6 +85,9 @@ def _judged(checker: Checker, evidence: Evidence) -> Verdict | None:
         return Verdict(checker.name, Outcome.UNKNOWN, f"the checker failed: {type(error).__name__}: {error}")
     if verdict is None and not checker.subject:
         return Verdict(checker.name, Outcome.UNKNOWN, "the checker gave no verdict, though it judges every run")
+    why = evidence.expected.get(checker.name)
+    if verdict is None and why and checker.absent is not None and checker.absent(evidence):
+        return Verdict(checker.name, Outcome.UNKNOWN, f"{why}, but there is no evidence to judge")
     if verdict is None or checker.claim is Claim.TIMING:
         return verdict
     # Times that contradict each other prove neither that an answer was right nor that it was wrong.

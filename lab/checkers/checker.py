@@ -24,6 +24,8 @@ class Checker:
         gather: collects evidence that no other file of a run has, as JSON data, from the
             :class:`lab.runs.RunContext` of a run that has just ended. It is saved and sealed with the run, and is in
             :attr:`Evidence.gathered`.
+        absent: returns whether evidence of the subject is not there that a run should have which declares this checker,
+            see :attr:`Evidence.expected`; called where ``check`` gave no verdict. By default it is not.
         check: judges a run by its evidence. Only a checker with a subject may return None: the run does not contain
             the subject at all. If the run contains too little of it, the verdict is unknown.
     """
@@ -33,4 +35,5 @@ class Checker:
     subject: str = ""
     claim: Claim = Claim.CORRECTNESS
     gather: Callable[[Any], Any] | None = None
+    absent: Callable[[Evidence], bool] | None = None
     check: Callable[[Evidence], Verdict | None]

@@ -88,6 +88,7 @@ class FaultWindow:
         freezes: whether its target answers nothing meanwhile, and its connections stay open.
         statuses: names of those with which its target then fails requests; empty for any, also by closed connections.
         role: of the unit that it hit; empty if that is not known.
+        recovers_ns: time after ``until_ns`` in which its target is as before, by its kind; None if that is not known.
     """
 
     text: str
@@ -98,6 +99,12 @@ class FaultWindow:
     freezes: bool = False
     statuses: frozenset[str] = frozenset()
     role: str = ""
+    recovers_ns: int | None = None
+
+    @property
+    def over_ns(self) -> int | None:
+        """When its target must be as before, Unix nanoseconds; None if it was not undone, or that is not known."""
+        return None if self.until_ns is None or self.recovers_ns is None else self.until_ns + self.recovers_ns
 
     @property
     def clause(self) -> str:
@@ -131,11 +138,19 @@ class ArrivalGap:
     Attributes:
         until_ns: it knows what came later, Unix nanoseconds; None if it could not be asked at all.
         reason: in words.
+        from_ns: it knows what came earlier, Unix nanoseconds; 0 if it does not.
     """
 
     replica: str
     until_ns: int | None
     reason: str
+    from_ns: int = 0
+
+    def hides(self, record: Record, *, for_ns: int = CLOCKS_NS) -> bool:
+        """Whether it may hide what the replica received of a request, until ``for_ns`` before and after it."""
+        return record.done_ns >= self.from_ns - for_ns and (
+            self.until_ns is None or record.sent_ns < self.until_ns + for_ns
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +285,12 @@ class Evidence:
         drivers: that shared the requests, if there were several.
         stopped: whether a person or program stopped the driver before the end of its schedule.
         gathered: by checkers with their own evidence, by their names; see :attr:`Checker.gather`.
+        copies_dropped: shadow copies that units say that they did not send, as too many were in flight; None of one
+            that cannot say. None altogether if that was not recorded.
+        id_prefix: of the ids of this run's requests, by the plan; empty if the driver chose it.
+        announced: prefixes of ids of what models received, and who had announced each; None if nobody was asked to.
+        expected: checkers that must give a verdict by what the run's topology, lab and options declare, and why, in
+            words.
         missing: why some evidence could not be saved when the run ended, in words; empty if all is there. The revisions
             are not known then.
         clock_jump: by how much the driver's clock was set during the run and what that means, in words; empty if it
@@ -303,6 +324,10 @@ class Evidence:
     drivers: Sequence[Driver] = ()
     stopped: bool = False
     gathered: Mapping[str, Any] = field(default_factory=dict)
+    copies_dropped: Mapping[str, int | None] | None = None
+    id_prefix: str = ""
+    announced: Mapping[str, str] | None = None
+    expected: Mapping[str, str] = field(default_factory=dict)
     missing: str = ""
     clock_jump: str = ""
 
@@ -360,6 +385,11 @@ class Evidence:
         """Returns the quota by these rules of one caller's requests for a tenant; None if it has none."""
         can = self.abilities
         return rules.quota(tenant, limiters=can.limiters, proves_callers=can.proves_callers)
+
+
+def prefix_of(request_id: str) -> str:
+    """Returns what the ids of one sender begin with: ``1f3a.0`` of ``1f3a.0-0000002c``."""
+    return request_id.rpartition("-")[0]
 
 
 def cluster_of(replica: str) -> str:

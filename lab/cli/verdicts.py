@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from lab.checkers import Claim, Outcome
+from lab.checkers import Claim, Outcome, silent
 from lab.cli.output import console, print_json, say, table
 from lab.cli.progress import milliseconds
 from lab.runs import ParallelResult, RunResult
@@ -68,6 +68,9 @@ def _show(result: RunResult) -> None:
         for verdict in sorted(result.verdicts, key=lambda each: list(Claim).index(each.claim))
     ]
     console.print(table(("claim", "checker", "verdict", "because"), rows, folds=("because",)))
+    if quiet := silent(result.verdicts):
+        lacks = "; ".join(f"{name}: {subject}" for name, subject in quiet.items())
+        console.print(f"not judged, for lack of  {lacks}", markup=False)
     for verdict in result.verdicts:
         for violation in verdict.violations[:_SHOWN_VIOLATIONS]:
             console.print(f"  {violation.checker} #{violation.sequence}: {violation.message}", markup=False)

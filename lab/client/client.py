@@ -73,6 +73,7 @@ class Client:
             version of a fallback chain has failed.
         before_send: awaited between decision and sending, at each attempt; may change ``attempts.target``. Tests use
             it to provoke rare events, such as a tear.
+        ids_of: unit in whose name it makes ids of requests.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Client:
         *,
         default_answer: DefaultAnswer | None = None,
         before_send: BeforeSend | None = None,
+        ids_of: str = "",
     ) -> None:
         self.topology, self.strategy = topology, strategy
         self._caller = caller
@@ -92,7 +94,7 @@ class Client:
         # Use case → seconds after which a call ends here, as a frozen gateway ends none; empty where no gateway reports
         # timeouts.
         self._patience_s: dict[str, float] = {}
-        self._id_prefix = secrets.token_hex(6)
+        self._id_prefix = ".".join(filter(None, (ids_of, secrets.token_hex(6))))
         self._id_numbers = itertools.count(1)
 
     async def call(
@@ -241,6 +243,11 @@ class Client:
             UnitError: a unit that the topology needs cannot be reached in time.
         """
         await self.strategy.ready(timeout_s)
+
+    @property
+    def copies_dropped(self) -> int:
+        """Number of shadow copies that this side did not send, as too many were in flight."""
+        return self._shadows.dropped_at_bound
 
     async def close(self) -> None:
         """Closes all connections; shadow copies in flight may still arrive."""

@@ -35,10 +35,11 @@ class ShadowSender:
     Attributes:
         sent: number of copies sent, answered or not.
         dropped: number of copies not sent.
+        dropped_at_bound: how many of these for the limit.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self.sent = self.dropped = 0
+        self.sent = self.dropped = self.dropped_at_bound = 0
         self._limit = limit
         self._in_flight: set[asyncio.Task[None]] = set()
         self._log_not_before = 0.0
@@ -67,6 +68,7 @@ class ShadowSender:
             False if the copy is dropped, because too many are in flight.
         """
         if len(self._in_flight) >= self._limit:
+            self.dropped_at_bound += 1
             self.drop(f"{self._limit} copies are in flight already")
             return False
         self.sent += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 import urllib.error
@@ -26,6 +27,7 @@ from lab.roles import CONTROL_PLANE, Unit
 from lab.routing.document import RouteTable
 from lab.routing.keys import HEADER
 from lab.routing.uses import grants_of
+from lab.runs.announced import announce
 from lab.runtime.context import LabContext
 from lab.runtime.placement import spread
 from lab.transport import open_blocking_channel
@@ -172,17 +174,25 @@ class FaultContext(LabContext):
         unit = self.unit(name)
         if unit is None:
             return None
-        request, method = APIS[api].build_request(0), APIS[api].unary
+        method, ids = APIS[api].unary, f"probe-{secrets.token_hex(4)}"
+        announce(self.folder, ids, f"probes of {name}")
         results: list[tuple[str, float]] = []
         with open_blocking_channel(unit.address) as channel:
             # So that no call's latency includes connecting; without a connection, calls fail and say so.
             with suppress(grpc.FutureTimeoutError):
                 grpc.channel_ready_future(channel).result(timeout=_CONNECT_S)
-            rpc = channel.unary_unary(method.path, type(request).SerializeToString, method.response_class.FromString)
+            serialise = type(APIS[api].build_request(0)).SerializeToString
+            rpc = channel.unary_unary(method.path, serialise, method.response_class.FromString)
+
+            def ask(number: int) -> tuple[str, float]:
+                request = APIS[api].build_request(0)
+                request.envelope.request_id = f"{ids}-{number:x}"
+                return _timed(rpc, request, key)
+
             for first in range(0, calls, _AT_ONCE):
                 batch = range(first, min(first + _AT_ONCE, calls))
                 with ThreadPoolExecutor(len(batch)) as pool:
-                    results += pool.map(lambda _: _timed(rpc, request, key), batch)
+                    results += pool.map(ask, batch)
         return Probes(tuple(status for status, _ in results), tuple(ms for _, ms in results))
 
     # -- the stub models' control API ----------------------------------------------------------------------------

@@ -34,6 +34,8 @@ class FaultKind(ABC):
         levels: level → values of settings; by default one unit, half of them, or all.
         default_level: if the user names none.
         default_target: likewise; empty if the user has to name one.
+        recovers_s: time after it was healed in which its units are as before: they get requests, and follow revisions,
+            as their peers do. Checkers then judge them again.
         group: two faults of one group cannot hit the same unit at once; faults of different groups can.
     """
 
@@ -47,6 +49,7 @@ class FaultKind(ABC):
     levels: ClassVar[Mapping[str, Mapping[str, Value]]] = by_level(share=(0.0, 0.5, 1.0))
     default_level: ClassVar[str] = "medium"
     default_target: ClassVar[str] = ""
+    recovers_s: ClassVar[float] = 5.0
     group: ClassVar[str]
 
     def lasts_s(self, settings: Mapping[str, Any]) -> float:

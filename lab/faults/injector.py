@@ -152,6 +152,7 @@ class Injector:
                             detail=", ".join(part for part in (kind.describe(record), _on(record)) if part),
                             past=kind.past,
                             undone_by=heal_of(kind.name),
+                            recovers_s=kind.recovers_s,
                             from_ns=from_ns,
                             until_ns=time.time_ns(),
                         )

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _AFTER_DRAINING_S = 2.0
 _PARTITION = "partition"
+# Time in which a unit is as before: once it has been started and is ready; once packets reach it again, which TCP sends
+# after pauses of up to 4 s.
+_STARTED_S, _CONNECTED_S = 5.0, 10.0
 _AT_ONCE = 16
 
 
@@ -47,7 +50,7 @@ class UnitOperations:
         state = self.context.state()
         _unit(state, unit)
         if unit in state.running:
-            with self._operation("kill", unit, past="killed", undone_by="start"):
+            with self._operation("kill", unit, past="killed", undone_by="start", recovers_s=_STARTED_S):
                 self.context.runtime(state).kill(state.running[unit])
 
     def start(self, unit: str) -> None:
@@ -67,7 +70,7 @@ class UnitOperations:
         """
         state = self.context.state()
         running = self._alive(state, unit)
-        with self._operation("pause", unit, past="paused", undone_by="resume"):
+        with self._operation("pause", unit, past="paused", undone_by="resume", recovers_s=_CONNECTED_S):
             self.context.runtime(state).pause(running)
 
     def resume(self, unit: str) -> None:
@@ -90,7 +93,7 @@ class UnitOperations:
         """
         state = self.context.state()
         cut = _unit(state, unit)
-        with self._operation(_PARTITION, unit, past="cut off", undone_by="rejoin"):
+        with self._operation(_PARTITION, unit, past="cut off", undone_by="rejoin", recovers_s=_CONNECTED_S):
             self.context.runtime(state).partition(cut)
 
     def rejoin(self, unit: str) -> None:
@@ -110,7 +113,10 @@ class UnitOperations:
         runtime = self.context.runtime(state)
         with ExitStack() as stack:
             for unit in units:
-                stack.enter_context(self._operation("kill", unit, f"with {node}", past="killed", undone_by="start"))
+                detail = f"with {node}"
+                stack.enter_context(
+                    self._operation("kill", unit, detail, past="killed", undone_by="start", recovers_s=_STARTED_S)
+                )
             if runtime.nodes():
                 runtime.lose_node(node)
                 return
@@ -191,7 +197,9 @@ class UnitOperations:
         return {unit.name: runtime.last_lines(unit.name, lines) for unit in wanted}
 
     @contextmanager
-    def _operation(self, kind: str, target: str, detail: str = "", *, past: str, undone_by: str = "") -> Iterator[None]:
+    def _operation(
+        self, kind: str, target: str, detail: str = "", *, past: str, undone_by: str = "", recovers_s: float = 0.0
+    ) -> Iterator[None]:
         """Records the body as an event if it succeeds, and in the audit log in any case."""
         with Journal(self.context.folder).doing(f"unit {kind}", target, detail) if self.audited else nullcontext():
             state = self.context.state()
@@ -205,6 +213,7 @@ class UnitOperations:
                     detail=detail,
                     past=past,
                     undone_by=undone_by,
+                    recovers_s=recovers_s,
                     from_ns=from_ns,
                     until_ns=time.time_ns(),
                 )

@@ -58,11 +58,14 @@ class ArrivalCoverage(NamedTuple):
         known_from_ns: since when nothing is missing, Unix nanoseconds; None if it could not be asked.
         began_ns: when its process began, Unix nanoseconds.
         error: why it could not be asked; empty if it could.
+        gaps: times of which nothing is known, from and until, Unix nanoseconds; None as the end if that has not come.
+            None altogether if the replica keeps no file of what it receives, and in runs of earlier releases.
     """
 
     known_from_ns: int | None
     began_ns: int = 0
     error: str = ""
+    gaps: Sequence[tuple[int, int | None]] | None = None
 
 
 class Arrivals(NamedTuple):

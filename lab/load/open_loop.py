@@ -108,7 +108,7 @@ class RequestSender(ABC):
 
     def __init__(self, plan: LoadPlan, client: LoadClient, spool: SpoolWriter, stop: Stop) -> None:
         self._plan, self._client, self._stop = plan, client, stop
-        self._id_prefix = secrets.token_hex(4)
+        self._id_prefix = plan.id_prefix or secrets.token_hex(4)
         self.recorder = Recorder(plan.topology, spool, on_error=lambda _: stop.ask("spool"))
         self.sent = self.last_sent_ns = self.end_ns = 0
         self.cpu_s = 0.0
@@ -177,6 +177,7 @@ class RequestSender(ABC):
             niceness=os.getpriority(os.PRIO_PROCESS, 0),
             schedule_delays=LatencyHistogram(self.recorder.schedule_delays_ns),
             warm_up_errors=warm_up_errors,
+            copies_dropped=self._client.copies_dropped,
         )
 
     async def _send(self, sequence: int, spec: RequestSpec, payload: Payload, intended_ns: int) -> tuple[Outcome, int]:

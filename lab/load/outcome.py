@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 class LoadClient(Protocol):
     """The client that requests are sent through; :class:`lab.client.Client` is one."""
 
+    @property
+    def copies_dropped(self) -> int:
+        """Number of shadow copies that it did not send, as too many were in flight."""
+
     async def ready(self) -> None:
         """Returns once requests can be sent."""
 

@@ -195,6 +195,7 @@ class LoadPlan:
         streams: percent of the requests of APIs with a streaming method that are sent as streams.
         edge_every: one request in this many is an edge case; 0 for none.
         edge_cases: taken in turn.
+        id_prefix: of the ids of its requests; empty for one that the driver draws.
     """
 
     topology: str
@@ -216,6 +217,7 @@ class LoadPlan:
     streams: int = 0
     edge_every: int = 0
     edge_cases: tuple[EdgeCase, ...] = ()
+    id_prefix: str = ""
 
     def __post_init__(self) -> None:
         _check(bool(self.use_cases), "use_cases", "is empty; name one or more use cases")
@@ -261,6 +263,19 @@ class LoadPlan:
             f"a trace cannot be played where people or users decide when requests are sent, as with engine "
             f"{engine.name} here; choose another, or leave --ui, or the users' own waits, out",
         )
+
+    @property
+    def checked_by(self) -> dict[str, str]:
+        """Checkers that must give a verdict on the run, and why."""
+        declared = {
+            "asked": self.engine.scheduled and "the run has a schedule",
+            "announced": self.id_prefix and "the plan has the prefix of its ids",
+            "drivers": self.drivers > 1 and f"the run has {self.drivers} drivers",
+            "streams": self.streams
+            and any(APIS[each.api].stream for each in self.use_cases)
+            and f"{self.streams} % of the requests are streams",
+        }
+        return {checker: why for checker, why in declared.items() if why}
 
     def is_stream(self, sequence: int, use_case: UseCase) -> bool:
         """Whether this request is sent as a stream; see the rule above."""
@@ -343,7 +358,7 @@ def read_plan(path: Path, older: Callable[[Mapping[str, Any], Path], EnginePlan]
         raise RunError(f"{path}: is not a load plan ({error}); write it with lab.load.plan.write_plan") from error
 
 
-_YOUNGER = ("tear_every", "processes", "drivers", "streams", "edge_every", "edge_cases", "engine")
+_YOUNGER = ("tear_every", "processes", "drivers", "streams", "edge_every", "edge_cases", "engine", "id_prefix")
 """Fields that plans of older runs lack."""
 
 

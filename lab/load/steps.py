@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 # Driver and lab share the processors of one machine. A driver that waits for its turn measures its own delay.
 _NICENESS = -10
 
+WARM_UP = ".warm-up-"
+"""In the ids of the calls before a run, between the plan's prefix and their number."""
+
 # Requests leave few reference cycles, and every collection delays one.
 _GC_THRESHOLDS = (10_000, 20, 50)
 
@@ -54,7 +57,7 @@ async def warm_up(plan: LoadPlan, client: LoadClient, errors: dict[str, str]) ->
     context = {"user_id": "warm-up", "caller": plan.caller, "traffic_origin": plan.traffic_origin}
     for number, use_case in enumerate(dict.fromkeys(plan.use_cases)):
         message = payloads.get(use_case.api, plan.payload_bytes).message
-        call = client.call(use_case.name, message, context, request_id=f"warm-up-{number}")
+        call = client.call(use_case.name, message, context, request_id=f"{plan.id_prefix}{WARM_UP}{number}")
         try:
             async with asyncio.timeout(plan.timeout_s):
                 await call

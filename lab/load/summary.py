@@ -38,6 +38,7 @@ class DriverSummary:
         niceness: of the driver, -20 to 19; it takes -10 if permitted. The highest of several processes.
         schedule_delay_p50_ms: how late requests were sent; shows a driver that cannot keep up.
         warm_up_errors: by use case, why its warm-up call failed.
+        copies_dropped: shadow copies that were not sent, as too many were in flight.
         processes: number of processes that shared the requests.
         drivers: reports on the drivers that shared the requests, if there were several.
     """
@@ -59,6 +60,7 @@ class DriverSummary:
     schedule_delay_p999_ms: float
     schedule_delay_max_ms: float
     warm_up_errors: Mapping[str, str]
+    copies_dropped: int = 0
     processes: int = 1
     drivers: Sequence[DriverReport] = ()
 
@@ -90,6 +92,7 @@ class ShardResult:
     niceness: int
     schedule_delays: LatencyHistogram
     warm_up_errors: Mapping[str, str]
+    copies_dropped: int = 0
 
     def by_clock(self, ahead_ns: int) -> Self:
         """The same on a clock that this one is ahead of."""
@@ -128,6 +131,7 @@ def merged(results: Sequence[ShardResult]) -> ShardResult:
         niceness=max(each.niceness for each in results),
         schedule_delays=delays,
         warm_up_errors={name: why for each in results for name, why in each.warm_up_errors.items()},
+        copies_dropped=sum(each.copies_dropped for each in results),
     )
 
 
@@ -158,6 +162,7 @@ def combine(results: Sequence[ShardResult], drivers: Sequence[DriverReport] = ()
         schedule_delay_p999_ms=delay.p999_ms,
         schedule_delay_max_ms=delay.max_ms,
         warm_up_errors=whole.warm_up_errors,
+        copies_dropped=whole.copies_dropped,
         processes=len(results),
         drivers=drivers,
     )

@@ -12,10 +12,11 @@ from lab.roles._probe import Probe, StartingLab
 from lab.roles._registry import ROLES, followers, rule_followers
 from lab.roles._rendered import rendered
 from lab.roles._role import Layout, Placement, Role, python
-from lab.roles._unit import ACCESS_LOG, CALLER, COLLECTOR, CONTROL_PLANE, MODEL, UNIX, Port, Site, Unit
+from lab.roles._unit import ACCESS_LOG, ARRIVALS, CALLER, COLLECTOR, CONTROL_PLANE, MODEL, UNIX, Port, Site, Unit
 
 __all__ = [
     "ACCESS_LOG",
+    "ARRIVALS",
     "CALLER",
     "COLLECTOR",
     "CONTROL_PLANE",

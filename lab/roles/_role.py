@@ -56,6 +56,9 @@ class Role:
         stage: stage of ``compose/Dockerfile`` that is its image, on top of the lab's own; none if empty.
         cpus: limit of processors of a container.
         memory_mb: memory limit of a container, MB.
+        copies_dropped: returns how many shadow copies a unit has dropped at its bound since it was started, None if it
+            does not answer; None for a role that sends none.
+        checked_by: checkers that must give a verdict on runs whose requests need the role.
         accounted_as: part of the lab to which reports charge its CPU time; the role's name if empty.
     """
 
@@ -77,6 +80,8 @@ class Role:
     cpus: float = 1
     memory_mb: int = 256
     accounted_as: str = ""
+    checked_by: tuple[str, ...] = ()
+    copies_dropped: Callable[[Unit], int | None] | None = None
 
     def image_in(self, own: str) -> str:
         """The image of its containers in a lab whose own image is ``own``."""

@@ -16,6 +16,8 @@ UNIX = "unix:"
 """Begin of the address of a Unix socket, before its path."""
 ACCESS_LOG = "access.log"
 """Name of the file in which a unit writes one line a request, if it does."""
+ARRIVALS = "arrivals"
+"""Name of the file in which a model replica keeps what it received, see :mod:`models.stub.journal_file`."""
 
 
 @dataclass(frozen=True, slots=True)

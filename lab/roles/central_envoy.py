@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lab.roles._dropped import copies_dropped_by_envoy
 from lab.roles._envoy import ENVOY_HEADERS, envoy
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
@@ -31,5 +32,7 @@ ROLE = Role(
     calls_models=True,
     marks_path=True,
     adds_headers=ENVOY_HEADERS,
+    checked_by=("path",),
+    copies_dropped=copies_dropped_by_envoy,
     memory_mb=512,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lab.roles._dropped import copies_dropped_by_gateway
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role, python
@@ -42,5 +43,7 @@ ROLE = Role(
     marks_path=True,
     passes_headers=False,
     adds_headers=frozenset({HEADER, COPY_HEADER, REQUEST_ID, VIA}) | TRACE,
+    checked_by=("path",),
+    copies_dropped=copies_dropped_by_gateway,
     memory_mb=512,
 )

@@ -10,7 +10,7 @@ from lab.errors import SpecError
 from lab.roles._metrics import with_metrics
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role, python
-from lab.roles._unit import MODEL, Port, Unit
+from lab.roles._unit import ARRIVALS, MODEL, Port, Unit
 
 MAX_REPLICAS = 2_000
 """Limit for a lab: a replica takes 20 MB."""
@@ -41,6 +41,7 @@ def replica(lab: Layout, cluster: str, name: str, port: Port) -> Unit:
         clients=lab.names_of(lambda role: role.calls_models),
         **({"receipt_key": lab.spec.receipt_key} if lab.spec.receipt_key else {}),
         **lab.spec.stub.model_dump(exclude_defaults=True),
+        arrivals=lab.site.path(name, ARRIVALS),
         **lab.request_log(name),
     )
     unit = Unit(name, MODEL, argv, port, pod=name, cluster=cluster, rest=rest, logs_requests=lab.spec.log_requests)

@@ -39,5 +39,6 @@ ROLE = Role(
     units=_units,
     probe=Probe.CONNECTED,
     follows=Follows.RULES,
+    checked_by=("convergence",),
     port=_PORT,
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lab.identity import sidecar_of
+from lab.roles._dropped import copies_dropped_by_envoy
 from lab.roles._envoy import ENVOY_HEADERS, envoy
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
@@ -33,6 +34,8 @@ ROLE = Role(
     calls_models=True,
     marks_path=True,
     adds_headers=ENVOY_HEADERS,
+    checked_by=("path",),
+    copies_dropped=copies_dropped_by_envoy,
     takes_plaintext_beside=True,
     port=_PORT,
 )

@@ -77,11 +77,13 @@ class DriverCounts(NamedTuple):
         planned: requests that came due.
         drivers: of several drivers a report on each.
         stopped: whether a signal stopped it before the end of its schedule.
+        copies_dropped: shadow copies that it did not send, as too many were in flight.
     """
 
     planned: int = 0
     drivers: Sequence[Driver] = ()
     stopped: bool = False
+    copies_dropped: int | None = None
 
 
 def window_of(document: Any) -> Window:
@@ -93,7 +95,8 @@ def driver_of(document: Any) -> DriverCounts:
     """Returns what a driver's own summary says."""
     names = [each.name for each in fields(Driver)]
     drivers = [Driver(**{name: each[name] for name in names}) for each in document.get("drivers", ())]
-    return DriverCounts(int(document["planned"]), drivers, bool(document.get("stopped_by")))
+    stopped, dropped = bool(document.get("stopped_by")), int(document.get("copies_dropped", 0))
+    return DriverCounts(int(document["planned"]), drivers, stopped, dropped)
 
 
 def revisions_of(documents: Any) -> list[RevisionInfo]:
@@ -116,6 +119,17 @@ def _table(files: Sources) -> dict[str, Any]:
 def probes_of(documents: Any) -> Sequence[ProbeAnswer]:
     """Returns the answers to a run's probes."""
     return [ProbeAnswer(str(unit), int(asked), int(answered), int(by)) for unit, asked, answered, by in documents]
+
+
+def dropped_of(document: Any) -> Mapping[str, int | None]:
+    """Returns how many copies each unit dropped in a run, by its counts before and after; None if it cannot say."""
+    return {str(unit): _grown(before, after) for unit, (before, after) in document.items()}
+
+
+def _grown(before: int | None, after: int | None) -> int | None:
+    if before is None or after is None or int(after) < int(before):  # it was not there, or was started again
+        return None
+    return int(after) - int(before)
 
 
 def copies_of(document: Any) -> Mapping[str, Sequence[tuple[str, str]]] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import urllib.request
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,7 +15,9 @@ from lab.errors import InputError, LabNotRunningError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.plan import CHOSEN_FIELDS, OPEN_LOOP, EdgeCase, EnginePlan, LoadPlan, UseCase
 from lab.load.progress import Progress
+from lab.roles import ARRIVALS, ROLES
 from lab.roles.resolver import RESOLVER
+from lab.runs.announced import announce, announced
 from lab.runs.documents import Began, Window
 from lab.runs.edge_cases import edge_cases
 from lab.runs.events import events_since, lab_events
@@ -22,10 +25,11 @@ from lab.runs.evidence import SETTLING_NS, planned_in
 from lab.runs.folder import DRIVER, SPOOL, RunFolder, create, new_run_folder, require_free
 from lab.runs.judging import DEFAULT_OBJECTIVES, Objectives, judge
 from lab.runs.load_metrics import counting
-from lab.runs.published import kept_texts
+from lab.runs.published import keeps_text, kept_texts
 from lab.runs.seal import provide_key, seal
 from lab.runs.unit_evidence import arrivals_at, probing, questions_at, units_on_path
 from lab.runs.version import machine_versions
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from lab.client import Endpoints
     from lab.client.admin_values import Registrations, RevisionInfo
     from lab.history import Record
+    from lab.history.arrivals import Arrivals
     from lab.roles import Unit
     from lab.runs.judging import RunResult
     from lab.runtime import Runtime
@@ -135,6 +140,18 @@ class RunContext:
         """The lab's spec, as a run keeps it; the store's address may contain a password."""
         return self.state.spec.model_dump(mode="json", exclude={"store"})
 
+    def arrivals(self, records: Collection[Record], since_ns: int) -> Arrivals:
+        """Returns what model replicas received since a time (Unix nanoseconds), those that are gone included."""
+        replicas = {each.name: each for each in self.replicas()}
+
+        def file_of(replica: str) -> Path:
+            if replica in replicas:
+                self.runtime.fetch_file(replicas[replica], ARRIVALS)
+            return self.units / replica / ARRIVALS
+
+        gone = {file.parent.name for file in self.units.glob(f"*/{ARRIVALS}")} - set(replicas)
+        return arrivals_at(replicas.values(), records, since_ns=since_ns, file_of=file_of, gone=sorted(gone))
+
 
 def drive(
     options: LoadOptions,
@@ -210,6 +227,7 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
         drivers=options.drivers,
         streams=options.streams,
         edge_every=edge_every,
+        id_prefix=secrets.token_hex(4),
         edge_cases=options.edge_cases or (_edge_cases(options, document, use_cases) if edge_every else ()),
     )
     require_free(plan)
@@ -224,9 +242,31 @@ def save_plan(run: RunFolder, plan: LoadPlan, context: RunContext) -> None:
     A control plane that loses its store during the run no longer knows the table that the run began with.
     """
     run.plan = plan
+    in_force = context.in_force()
+    run.expected = expected_of(plan, context, in_force.revision)
+    announce(context.units.parent, plan.id_prefix, f"run {run.path.name}")
     if planned := planned_in(run):
         run.planned = planned.requests
-    run.revisions = [context.in_force()]
+    run.revisions = [in_force]
+
+
+def expected_of(plan: LoadPlan, context: RunContext, revision: int) -> dict[str, str]:
+    """Returns the checkers that must give a verdict on a run, and why, as topology, lab and options declare them.
+
+    Args:
+        plan: of the run.
+        context: the lab.
+        revision: in force.
+    """
+    topology = TOPOLOGIES[plan.topology]
+    roles = [ROLES[name] for name in topology.roles if context.state.plan.with_role(name)]
+    of_roles = {checker: f"{plan.topology} has a {role.name}" for role in roles for checker in role.checked_by}
+    if not all(role.marks_path for role in map(ROLES.__getitem__, topology.between)):
+        of_roles.pop("path", None)
+    of_lab = {"times": "replicas say when they answered"}
+    if keeps_text(context.units.parent, revision):
+        of_lab["table"] = "the lab keeps each text that it publishes"
+    return {**of_lab, **of_roles, **plan.checked_by}
 
 
 def save_evidence(
@@ -245,8 +285,9 @@ def save_evidence(
     run.window = Window.since(began)
     records = run.save_history()
     save_lab(run, context, records, registered, from_ns=began.unix_ns)
-    run.arrivals = arrivals_at(context.replicas(), records, since_ns=began.unix_ns)
     units = context.state.plan.units
+    arrivals = run.arrivals = context.arrivals(records, began.unix_ns)
+    run.announced = announced(context.units.parent, arrivals.requests, [each.name for each in units])
     run.path_units = units_on_path(units, run.plan)
     # Of all resolvers, as a caller may ask another than its own.
     run.questions = questions_at([each for each in units if each.role == RESOLVER], since_ns=began.unix_ns)

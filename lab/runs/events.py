@@ -64,6 +64,8 @@ class Event:
         pod: caller in whose pod the unit is; empty if it is in no caller's, or the target is not a unit.
         from_ns: when it began, Unix nanoseconds.
         until_ns: when it was done, Unix nanoseconds.
+        recovers_s: time after it was undone in which its target is as before, by its kind; 0 in runs of earlier
+            releases, which say nothing of it.
     """
 
     kind: str
@@ -75,6 +77,7 @@ class Event:
     undone_by: str = ""
     role: str = ""
     pod: str = ""
+    recovers_s: float = 0.0
 
     @property
     def is_step(self) -> bool:
@@ -187,6 +190,7 @@ def fault_windows(events: Sequence[Event], topology: Topology | None = None, cal
             freezes=event.kind == _PAUSE,
             statuses=_STATUSES.get(event.kind, frozenset()),
             role=event.role,
+            recovers_ns=round(event.recovers_s * 1e9) or None,
         )
         for event in events
         if event.is_fault or not (event.is_step or event.kind in heals or event.past in _HEALED)

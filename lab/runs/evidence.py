@@ -16,6 +16,7 @@ from lab.runs.events import fault_windows
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
+    from lab.checkers import Registrations
     from lab.checkers.plain_schedule import PlannedRun
     from lab.client.admin_values import RevisionInfo
     from lab.history import Record
@@ -38,7 +39,8 @@ def evidence_of(run: RunFolder, records: Sequence[Record] | None = None) -> Evid
     plan, planned, spec, window, driver = run.plan, planned_in(run), run.spec, run.window, run.driver
     events = fault_windows(run.events, TOPOLOGIES.get(plan.topology), plan.caller)
     arrivals = run.arrivals
-    gaps = gaps_in(arrivals.coverage, events, window.from_ns) if arrivals else []
+    registrations, dropped = run.registrations, run.dropped
+    gaps = gaps_in(arrivals.coverage, events, window.from_ns, registrations) if arrivals else []
     records = run.history if records is None else records
     picker = spec.get("picker", DEFAULT_PICKER)
     return Evidence(
@@ -49,14 +51,14 @@ def evidence_of(run: RunFolder, records: Sequence[Record] | None = None) -> Evid
         plan=planned,
         probes=run.probes,
         closed_loop=plan.engine.closed_loop,
-        copies=run.copies if arrivals is None else None if gaps else _copies(arrivals.requests, records),
+        copies=run.copies if arrivals is None else _copies(arrivals.requests, records, gaps),
         shares=PICKERS[picker].shares if picker in PICKERS else None,
         receipt_key=str(spec.get("receipt_key", "")),
         topology=plan.topology,
         caller=plan.caller,
         timeout_s=plan.timeout_s,
         window_ns=(window.from_ns, window.until_ns) if window.until_ns else None,
-        registrations=run.registrations,
+        registrations=registrations,
         request_mix=_asks(plan),
         fault_windows=events,
         abilities=abilities_of(plan, spec),
@@ -69,6 +71,10 @@ def evidence_of(run: RunFolder, records: Sequence[Record] | None = None) -> Evid
         missing="; ".join(f"{name} could not be saved: {why}" for name, why in run.missing.items()),
         clock_jump=window.clock_jump,
         gathered=run.gathered,
+        id_prefix=plan.id_prefix,
+        announced=run.announced,
+        expected=run.expected,
+        copies_dropped={**dropped, "the driver": driver.copies_dropped} if dropped is not None else None,
     )
 
 
@@ -127,25 +133,44 @@ def _headers(topology: Topology) -> frozenset[str] | None:
     return names
 
 
-def gaps_in(coverage: Mapping[str, ArrivalCoverage], events: Sequence[FaultWindow], from_ns: int) -> list[ArrivalGap]:
+def gaps_in(
+    coverage: Mapping[str, ArrivalCoverage],
+    events: Sequence[FaultWindow],
+    from_ns: int,
+    registrations: Registrations | None = None,
+) -> list[ArrivalGap]:
     """Returns the replicas that cannot say what they received during the whole run, which began at ``from_ns``.
 
-    A replica whose process began during the run had received nothing before, unless it was killed or replaced.
+    A replica whose process began during the run had received nothing before, unless it was killed or replaced, as
+    marked or as its registration shows.
     """
     gaps = []
     for name, said in coverage.items():
-        if said.known_from_ns is None:
-            gaps.append(ArrivalGap(name, None, said.error))
+        if said.gaps is not None:
+            reason = "has lost the last that it received before it ended"
+            gaps += [ArrivalGap(name, until_ns, reason, since_ns) for since_ns, until_ns in said.gaps]
+        elif said.known_from_ns is None:
+            gaps += [ArrivalGap(name, None, said.error)] if said.error else []
         elif said.known_from_ns > max(from_ns, said.began_ns):
             gaps.append(ArrivalGap(name, said.known_from_ns, "has dropped what it received first"))
-        elif said.known_from_ns > from_ns and any(each.target in {name, cluster_of(name)} for each in events):
+        elif said.known_from_ns > from_ns and (
+            any(each.target in {name, cluster_of(name)} for each in events)
+            or any(
+                each.replica == name and each.from_ns < said.began_ns
+                for each in (registrations.replicas if registrations else ())
+            )
+        ):
             reason = "has lost what it received before it was started again"
             gaps.append(ArrivalGap(name, said.known_from_ns, reason))
     return gaps
 
 
-def _copies(arrivals: Sequence[Arrival], records: Sequence[Record]) -> dict[str, list[tuple[str, str]]]:
-    """Returns the shadow copies of these requests that were accepted, by routing key."""
+def _copies(
+    arrivals: Sequence[Arrival], records: Sequence[Record], gaps: Sequence[ArrivalGap]
+) -> dict[str, list[tuple[str, str]]] | None:
+    """Returns the shadow copies of these requests that were accepted, by routing key; None if nobody can say."""
+    if any(not each.from_ns for each in gaps):
+        return None
     requests = {record.request_id for record in records}
     copies: dict[str, list[tuple[str, str]]] = {}
     for each in arrivals:

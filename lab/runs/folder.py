@@ -186,6 +186,13 @@ class RunFolder:
         "registrations.json", "registrations of replicas", "1.1", documents.registrations_of, absent=None
     )
     probes = _json("probes.json", "answers to probes", "1.1", documents.probes_of, absent=())
+    dropped: File[Mapping[str, int | None] | None] = _json(
+        "dropped.json", "counts of dropped copies", "1.4", documents.dropped_of, absent=None
+    )
+    expected = _json("expected.json", "checkers that must speak, and why", "1.4", documents.texts_of, absent={})
+    announced: File[Mapping[str, str] | None] = _json(
+        "announced.json", "prefixes of ids, by whom", "1.4", documents.texts_of, absent=None
+    )
     window = _json(
         "window.json", "beginning and end of a run", "1.1", documents.window_of, absent=documents.Window(0, 0)
     )

@@ -10,7 +10,7 @@ from math import ceil, floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lab.checkers import DEFAULT_CLAIMS, Claim, Outcome, Verdict, by_claim, check, worst
+from lab.checkers import DEFAULT_CLAIMS, Claim, Outcome, Verdict, by_claim, check, silent, worst
 from lab.checkers.coverage import places_met
 from lab.history import UNSENT
 from lab.load.arrivals import Schedule
@@ -206,6 +206,7 @@ class RunResult:
             "signed": {name: value for name, value in asdict(self.seal).items() if value and name != "known"},
             "verdict": str(self.outcome),
             "claims": {str(claim): str(outcome) for claim, outcome in self.claims.items()},
+            "silent": silent(self.verdicts),
             "verdicts": [
                 {
                     "checker": verdict.checker,

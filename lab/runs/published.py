@@ -28,6 +28,14 @@ def keep_rollback(lab: Path, revision: int, to: int) -> None:
         kept.with_name(f"{revision}.json").write_bytes(kept.read_bytes())
 
 
+def keeps_text(lab: Path, revision: int) -> bool:
+    """Whether the text of a revision is to be there: not of one that changed single use cases, as a rollout does.
+
+    Those follow one of a whole table, whose text is kept.
+    """
+    return (lab / _KEPT / f"{revision}.json").exists() or not any((lab / _KEPT).glob("*.json"))
+
+
 def kept_texts(lab: Path, revisions: Sequence[int]) -> dict[int, Any]:
     """Returns name and text of each file of these revisions, as far as they are known."""
     kept = {number: lab / _KEPT / f"{number}.json" for number in revisions}

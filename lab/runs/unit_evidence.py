@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,11 @@ import grpc
 from lab.checkers import ProbeAnswer
 from lab.history.arrivals import NOT_RECORDED, Arrival, ArrivalCoverage, Arrivals
 from lab.history.questions import Question, Questions
+from lab.roles import ROLES
 from lab.topologies import TOPOLOGIES
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc, stub_pb2, stub_pb2_grpc
+from models.stub.journal_file import Received, read_lifetimes
 
 if TYPE_CHECKING:
     from lab.history import Record
@@ -39,7 +42,9 @@ _ASKED_AT_ONCE = 8
 
 @contextmanager
 def probing(run: RunFolder, state: LabState, plan: LoadPlan) -> Iterator[None]:
-    """Probes the resolver that the run's requests ask, and writes its answers into the run's folder.
+    """Asks units during a run: writes the resolvers' answers to probes, and how many copies units dropped.
+
+    Probed are the resolvers that the run's requests ask.
 
     Nothing is written if none answered, nor where the topology asks no resolver: a probe would take processor time from
     what is measured, and each answer of a gateway in the history has its revision.
@@ -48,6 +53,7 @@ def probing(run: RunFolder, state: LabState, plan: LoadPlan) -> Iterator[None]:
     resolvers = probed(state.plan.units, plan.topology, plan.caller)
     answers: list[ProbeAnswer] = []
     threads = [Thread(target=_probe, args=(unit, plan, stop, answers), daemon=True) for unit in resolvers]
+    dropped_before = _dropped(state, plan)
     for thread in threads:
         thread.start()
     try:
@@ -58,6 +64,16 @@ def probing(run: RunFolder, state: LabState, plan: LoadPlan) -> Iterator[None]:
             thread.join()
         if answers:
             run.probes = answers
+        dropped = _dropped(state, plan)
+        run.dropped = {unit: (dropped_before[unit], count) for unit, count in dropped.items()}
+
+
+def _dropped(state: LabState, plan: LoadPlan) -> dict[str, int | None]:
+    """Returns how many copies the units of a run's path have dropped since they were started."""
+    topology = TOPOLOGIES[plan.topology]
+    shared = [each for each in state.plan.units if each.pod not in state.spec.callers or each.pod == plan.caller]
+    of_path = [each for each in shared if each.role in topology.between]
+    return {each.name: count(each) for each in of_path if (count := ROLES[each.role].copies_dropped) is not None}
 
 
 def probed(units: Iterable[Unit], topology: str, caller: str) -> list[Unit]:
@@ -102,12 +118,26 @@ def _probe(unit: Unit, plan: LoadPlan, stop: Event, answers: list[ProbeAnswer]) 
             answers.append(ProbeAnswer(unit.name, asked_ns, time.time_ns(), decision.revision))
 
 
-def arrivals_at(replicas: Iterable[Unit], records: Collection[Record], *, since_ns: int) -> Arrivals:
+def arrivals_at(
+    replicas: Iterable[Unit],
+    records: Collection[Record],
+    *,
+    since_ns: int,
+    file_of: Callable[[str], Path],
+    gone: Iterable[str] = (),
+) -> Arrivals:
     """Returns what the replicas received since then, once all copies have arrived and all requests have ended.
 
-    It needs no caller's word. It waits 3 s at most. A replica that answered a request and is gone by now is listed as
-    one that cannot be asked; one that was killed has forgotten, and one that keeps no more than its latest requests may
-    have dropped some.
+    It needs no caller's word. It waits 3 s at most. What a process of a replica received that has ended is read from
+    the replica's file. A replica that answered a request, is gone, and has no file is listed as one that cannot be
+    asked; one that keeps no more than its latest requests may have dropped some.
+
+    Args:
+        replicas: to be asked.
+        records: of the run.
+        since_ns: Unix nanoseconds.
+        file_of: returns where a replica's file is, if it has one; see :mod:`models.stub.journal_file`.
+        gone: names of replicas that have been removed since.
     """
     marked = {record.request_id: record.shadow for record in records if record.shadow}
     replicas = list(replicas)
@@ -119,6 +149,13 @@ def arrivals_at(replicas: Iterable[Unit], records: Collection[Record], *, since_
         time.sleep(_ASK_AGAIN_S)
     for name in sorted({record.replica for record in records} - {"", *heard}):
         heard[name] = ArrivalCoverage(None, error="was no longer there when the run was over")
+    for name in gone:
+        heard.setdefault(name, ArrivalCoverage(None))
+    for name, said in list(heard.items()):
+        # Another process may have received requests before.
+        if said.known_from_ns is None or said.began_ns > since_ns:
+            heard[name], found = _kept(name, said, file_of(name), since_ns)
+            arrivals += found
     return Arrivals(arrivals, heard)
 
 
@@ -143,6 +180,44 @@ def _asked(resolver: Unit, since_ns: int) -> tuple[int | None, list[Question]]:
         except grpc.RpcError:
             return None, []
     return known_from_ns, asked
+
+
+def _kept(name: str, said: ArrivalCoverage, file: Path, since_ns: int) -> tuple[ArrivalCoverage, list[Arrival]]:
+    """Returns what is known with a replica's file of all its processes, and what the ended ones received."""
+    before = [each for each in read_lifetimes(file, since_ns) if not said.began_ns or each.began_ns < said.began_ns]
+    if not before:
+        return said, []
+    gaps: list[tuple[int, int | None]] = []
+    known_ns, closed = before[0].known_from_ns, True
+    if known_ns > max(since_ns, before[0].began_ns):
+        gaps.append((since_ns, known_ns))
+    for each in before:
+        if not closed or each.known_from_ns > each.began_ns:
+            gaps.append((known_ns, each.known_from_ns))
+        known_ns, closed = each.until_ns, each.closed
+    if said.known_from_ns is None:
+        gaps += [] if closed else [(known_ns, None)]
+    elif not closed or said.known_from_ns > said.began_ns:
+        gaps.append((known_ns, said.known_from_ns))
+    arrivals = [_arrival(name, each) for process in before for each in process.received]
+    within = [each for each in gaps if each[1] is None or each[1] > max(since_ns, each[0])]
+    return said._replace(known_from_ns=before[0].known_from_ns, error="", gaps=within), arrivals
+
+
+def _arrival(replica: str, received: Received) -> Arrival:
+    """A request as a replica's file has it."""
+    fields = received.arrival._asdict()
+    receipt, values = fields.pop("receipt"), fields.pop("values")
+    del fields["form"]
+    return Arrival(
+        replica=replica,
+        received=receipt.hex(),
+        ended_ns=received.ended_ns,
+        status=received.status,
+        headers=received.headers or NOT_RECORDED,
+        values=values.hex(),
+        **fields,
+    )
 
 
 def _settled(marked: Mapping[str, str], arrivals: Sequence[Arrival]) -> bool:

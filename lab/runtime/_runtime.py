@@ -134,6 +134,9 @@ class Runtime(ABC):
     def fetch_logs(self, units: Iterable[Unit]) -> None:  # noqa: B027 (processes write there themselves)
         """Copies logs and access logs of units into the lab's folder, ``units/<unit>/``."""
 
+    def fetch_file(self, unit: Unit, name: str) -> None:  # noqa: B027 (as above)
+        """Copies a file that a unit writes into the lab's folder, ``units/<unit>/``, if the unit has it still."""
+
     @abstractmethod
     def versions(self) -> dict[str, str]:
         """Name of the runtime, and versions of what its units run on, by name."""

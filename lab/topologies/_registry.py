@@ -29,6 +29,7 @@ def open_client(
     default_answer: DefaultAnswer | None = None,
     security: Security | None = None,
     before_send: BeforeSend | None = None,
+    ids_of: str = "",
 ) -> Client:
     """Opens a client that sends in a caller's name. Needs a running event loop.
 
@@ -40,6 +41,7 @@ def open_client(
             had, or when every version of a fallback chain has failed.
         security: credentials; this process's own by default.
         before_send: see :class:`lab.client.Client`.
+        ids_of: likewise.
 
     Raises:
         InputError: the topology is not known, or an address that it needs is missing.
@@ -49,4 +51,4 @@ def open_client(
         strategy = make(caller, endpoints, security)
     except SpecError as error:
         raise SpecError(f"topology {topology}: {error}") from None
-    return Client(topology, caller, strategy, default_answer=default_answer, before_send=before_send)
+    return Client(topology, caller, strategy, default_answer=default_answer, before_send=before_send, ids_of=ids_of)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, pairwise
 from operator import itemgetter
 from struct import Struct
@@ -29,7 +29,8 @@ KEPT_ARRIVALS = 200_000
 
 _NUMBERS: dict[grpc.StatusCode, int] = {status: status.value[0] for status in grpc.StatusCode}
 _NAMES = {number: status.name for status, number in _NUMBERS.items()}
-_UNDER_WAY = 255
+UNDER_WAY = 255
+"""In place of a status, of a request that has not ended."""
 _name = itemgetter(0)
 _MOST_FORMS, _MOST_HEADERS = 256, 64
 _UNKNOWN_FORM = 0
@@ -168,10 +169,10 @@ class ArrivalJournal:
         if number < self._kept:
             self._arrived_ns.append(time_ns())
             self._ended_ns.append(0)
-            self._statuses.append(_UNDER_WAY)
+            self._statuses.append(UNDER_WAY)
         else:
             place = number % self._kept
-            self._arrived_ns[place], self._ended_ns[place], self._statuses[place] = time_ns(), 0, _UNDER_WAY
+            self._arrived_ns[place], self._ended_ns[place], self._statuses[place] = time_ns(), 0, UNDER_WAY
         return number
 
     def _digested(self, headers: Iterable[tuple[str, Any]]) -> tuple[int, bytes]:
@@ -198,6 +199,19 @@ class ArrivalJournal:
             place = number % self._kept
             self._ended_ns[place], self._statuses[place] = time_ns(), _NUMBERS[status]
 
+    def end_of(self, number: int) -> tuple[int, int]:
+        """Returns when a request ended, and the number of its status: 0 and :data:`UNDER_WAY` while it has not."""
+        place = number % self._kept
+        return self._ended_ns[place], self._statuses[place]
+
+    def packed_from(self, number: int) -> Iterator[tuple[int, int, bytes]]:
+        """Yields number, time of arrival and content of the requests from a number on, as far as they are kept."""
+        first = max(number, self._count - len(self._arrivals))
+        # From the end: a deque is slow in its middle.
+        latest = list(itertools.islice(reversed(self._arrivals), self._count - first))
+        for at, packed in enumerate(reversed(latest), start=first):
+            yield at, self._arrived_ns[at % self._kept], packed
+
     @property
     def known_from_ns(self) -> int:
         """The time since when no request is missing, Unix nanoseconds."""
@@ -208,13 +222,19 @@ class ArrivalJournal:
         first = self._count - len(self._arrivals)
         places = (number % self._kept for number in range(first, self._count))
         return [
-            (_unpacked(packed, self._arrived_ns[place]), self._ended_ns[place], _NAMES.get(self._statuses[place], ""))
+            (unpacked(packed, self._arrived_ns[place]), self._ended_ns[place], status_name(self._statuses[place]))
             for packed, place in zip(self._arrivals, places, strict=True)
             if self._arrived_ns[place] >= since_ns
         ]
 
 
-def _unpacked(packed: bytes, arrived_ns: int) -> Arrival:
+def status_name(number: int) -> str:
+    """Returns the name of a status by its number; empty for :data:`UNDER_WAY`."""
+    return _NAMES.get(number, "")
+
+
+def unpacked(packed: bytes, arrived_ns: int) -> Arrival:
+    """Returns a request as :meth:`ArrivalJournal.packed_from` gives it."""
     is_copy, *lengths, remaining_ms, form = _HEAD.unpack_from(packed)
     ends = list(accumulate(lengths, initial=_HEAD.size))
     request_id, routing_key, tenant, via, receipt = (packed[start:end] for start, end in pairwise(ends))

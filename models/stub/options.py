@@ -46,6 +46,7 @@ class Options:
         rest: ``ip:port`` that serves REST; empty for none.
         metrics: ``ip:port`` that serves metrics; empty for none.
         access_log: file that gets one line per request; None for none.
+        arrivals: file that keeps what it received, see :mod:`models.stub.journal_file`; None for none.
         clients: roles that may send it requests, if peers authenticate.
         receipt_key: secret of the lab's replicas, see :mod:`models.stub.receipts`; empty for no receipts.
         behaviour: its initial behaviour.
@@ -64,6 +65,7 @@ class Options:
     rest: str = ""
     metrics: str = ""
     access_log: Path | None = None
+    arrivals: Path | None = None
     clients: tuple[str, ...] = ()
     receipt_key: str = ""
 
@@ -96,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         help="roles that may send requests, if peers authenticate; only the operator if left out",
     )
     add("--receipt-key", default="", help="secret of the lab's replicas; with it answers say what was received")
+    add("--arrivals", type=Path, help="file that keeps what it received if it is killed; none if left out")
     add("--access-log", type=Path, help="file that gets one JSON line per request; none if left out")
     return parser
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from models.stub.connection_churn import Churn
 from models.stub.control import StubControl
 from models.stub.journal import METHODS as ACTS
 from models.stub.journal import Journal
+from models.stub.journal_file import JournalFile
 from models.stub.receipts import Receipts, handlers_of
 from models.stub.registration import Registration
 from models.stub.serving import Fraud, Ranking, RequestHandler
@@ -84,6 +86,7 @@ class Replica:
         self._versions = Versions(identity, self._live)
         self._registration = Registration(options.control_plane, self._versions, journal)
         self.handler = RequestHandler(self._versions, self._live, options.replica, Receipts(options.receipt_key))
+        self._arrivals = JournalFile(options.arrivals, self.handler.journal) if options.arrivals else None
         self._expose_metrics()
         self._ranking, self._fraud = Ranking(self.handler), Fraud(self.handler)
         handlers: dict[str, Handler] = {
@@ -133,7 +136,7 @@ class Replica:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves and stays registered until ``stop`` is set; then drains and ends."""
-        async with self._access_log.running():
+        async with self._access_log.running(), self._arrivals.running() if self._arrivals else nullcontext():
             await self._run(stop)
 
     async def _run(self, stop: asyncio.Event) -> None:

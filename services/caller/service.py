@@ -88,7 +88,8 @@ class Caller(caller_pb2_grpc.CallerServicer):
             reason = f"topology {name!r}: caller {self._config.name} has {known}"
             raise CallError(grpc.StatusCode.INVALID_ARGUMENT, reason)
         try:
-            client = open_client(name, self._config.name, self._config.endpoints, default_answer=default_answer)
+            own = self._config.name
+            client = open_client(name, own, self._config.endpoints, default_answer=default_answer, ids_of=own)
         except SpecError as error:
             raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
         self._clients[name] = client

@@ -26,11 +26,11 @@ from lab.transport.rpc_logs import RequestLog
 from models.apis import APIS
 from models.proto.control.v1 import gateway_pb2_grpc
 from services.gateway.forwarder import LOG_FIELDS, Forwarder
+from services.gateway.info import GatewayInfo
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
 from services.gateway.shadow_sender import PoolShadowSender
 from services.gateway.tenant_quota import Limiter
-from services.gateway.timeouts import Timeouts
 from services.rules import RuleSet, Subscriber, run_beside
 
 _GRACE_S = 10.0
@@ -66,7 +66,7 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     limiter = Limiter(arguments.replicas)
     forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, shadows=shadows, limiter=limiter)
     server, healthy = new_server(handlers=[forwarder], admits=_ADMITS)
-    gateway_pb2_grpc.add_GatewayServicer_to_server(Timeouts(forwarder), server)
+    gateway_pb2_grpc.add_GatewayServicer_to_server(GatewayInfo(forwarder, shadows), server)
     enable_reflection(server, [api.service for api in APIS.values()])
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
 

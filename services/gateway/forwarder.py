@@ -262,7 +262,8 @@ class Forwarder(grpc.GenericRpcHandler):
         except NotItsTenantError as error:
             raise FailedError(grpc.StatusCode.PERMISSION_DENIED, str(error)) from None
         except OverLimitError as error:
-            raise FailedError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
+            # A share may be used up at one gateway alone: the checkers ask whose it was.
+            raise FailedError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{error} (gateway {self._name})") from None
 
     async def _ask(self, request: GatewayRequest, attempt: Attempt, method: Method, form: Form) -> Any:
         """One attempt at one replica; returns its answer."""

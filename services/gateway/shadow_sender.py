@@ -30,6 +30,7 @@ class PoolShadowSender(ShadowSender):
         try:
             connection = backend.take() if backend is not None else None
         except FullError as full:
+            self.dropped_at_bound += 1
             self.drop(f"{routing_key}: {full}")
             return
         if connection is None:

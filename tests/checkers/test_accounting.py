@@ -153,14 +153,25 @@ def _arrival(request_id: str, **changes: Any) -> Arrival:
     [
         (_arrival("run-5"), [5]),
         (_arrival("run-a", is_copy=True), []),
-        (_arrival("run-a", status="UNAVAILABLE"), []),
+        (_arrival("run-a", status="UNAVAILABLE"), [10]),
+        (_arrival("run-a", status="", ended_ns=0), [10]),
+        (_arrival("run-again"), [-1]),
         (_arrival("run-a", ended_ns=START_NS + 9_000_000_000), []),
         (_arrival("other-a"), []),
         (_arrival("run-1"), []),
     ],
-    ids=["lost", "copy", "failed", "just before the driver was killed", "another driver's", "recorded"],
+    ids=[
+        "lost",
+        "copy",
+        "failed",
+        "under way",
+        "no sequence",
+        "just before the driver was killed",
+        "another driver's",
+        "recorded",
+    ],
 )
-def test_a_request_that_a_replica_answered_has_a_record(arrival: Arrival, lost: list[int]) -> None:
+def test_a_request_that_a_replica_received_has_a_record(arrival: Arrival, lost: list[int]) -> None:
     records = [make_record(0, request_id="run-0"), make_record(1, request_id="run-1", sent_ns=START_NS + 10**10)]
     records[1] = replace(records[1], done_ns=START_NS + 10**10 + 1)
     verdict = accounting.check(make_evidence(records, arrivals=[arrival]))

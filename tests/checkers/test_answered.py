@@ -11,6 +11,7 @@ import pytest
 from lab.checkers import Abilities, FaultWindow, Outcome, Registration, Registrations, Verdict
 from lab.checkers.evidence import RECOVERY_NS
 from lab.checkers.kinds import answered
+from lab.history.arrivals import Arrival
 from tests.checkers.builders import START_NS, STEP_NS, make_evidence, make_record, make_table, obey, two_versions
 
 if TYPE_CHECKING:
@@ -79,6 +80,24 @@ def test_a_limit_of_the_table_explains_an_exhausted_resource(tenants: dict[str, 
     can = Abilities(limits_rates=True, limits_concurrency=True)
     assert _judge(records, table=table, abilities=can).outcome == outcome
     assert _judge(records, table=table).outcome == "invalid", "the topology does not follow it"
+
+
+def test_a_limit_that_was_not_reached_explains_nothing() -> None:
+    table = {**two_versions(), "tenants": {"ads": {"rate": 5, "burst": 8}}}
+    known: dict[str, Any] = {
+        "table": table,
+        "abilities": Abilities(limits_rates=True, limiters=2, between=("gateway",)),
+        "window_ns": (START_NS - 10_000_000_000, START_NS + 10_000_000_000),
+    }
+    refused = [make_record(0, tenant="ads", status="RESOURCE_EXHAUSTED", message="over its rate (gateway gateway-1)")]
+    verdict = _judge(refused, arrivals=[], **known)
+    assert verdict.outcome == "invalid"
+    assert "was refused by gateway-1" in verdict.violations[0].message
+
+    [fallen] = [replace(make_record(0, tenant="ads"), source="fallback", model="rows", version="v2", cluster="b")]
+    arrivals = [Arrival(fallen.request_id, "b-0", "rows.v2", False, "ads", "", fallen.sent_ns, fallen.done_ns, "OK")]  # noqa: FBT003
+    assert _judge([fallen], arrivals=arrivals, **known).outcome == "invalid"
+    assert _judge([fallen], arrivals=None, **known).outcome == "valid"
 
 
 def test_a_breaker_explains_an_exhausted_resource() -> None:

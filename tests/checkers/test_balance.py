@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Abilities, ArrivalGap, FaultWindow, Registration, Registrations
+from lab.checkers import Abilities, ArrivalGap, FaultWindow, Registration, Registrations, RevisionInForce
 from lab.checkers.kinds import balance
-from tests.checkers.builders import START_NS, make_evidence, make_record
+from tests.checkers.builders import START_NS, make_evidence, make_record, make_table
 
 if TYPE_CHECKING:
     from lab.checkers import Verdict
@@ -146,3 +146,32 @@ def test_a_gateway_may_be_left_for_a_fault_and_few_requests_show_nothing() -> No
     assert outcome(passed("1" * 39)) == "nothing"
     assert outcome(passed("1" * 40, path_units={})) == "nothing"
     assert outcome(passed("1" * 40, takes_turns=False)) == "nothing"
+
+
+S = 1_000_000_000
+HEALED = FaultWindow("a-1 killed", "a-1", START_NS + S, START_NS + 2 * S, recovers_ns=S)
+
+
+@pytest.mark.parametrize("target", ["a-1", "a", "model"])
+def test_a_replica_is_judged_again_once_it_must_be_as_before(target: str) -> None:
+    healed = replace(HEALED, target=target)
+    assert outcome(judge("0" * 80, fault_windows=[healed])) == "invalid"
+    assert outcome(judge("0" * 35 + "01" * 23, fault_windows=[healed])) == "valid"
+    assert outcome(judge("0" * 60, fault_windows=[healed])) == "nothing", "too few since"
+    assert outcome(judge("0" * 80, fault_windows=[replace(healed, recovers_ns=None)])) == "nothing", "an old run"
+    again = replace(healed, from_ns=START_NS + 5 * S, until_ns=None)
+    assert outcome(judge("0" * 80, fault_windows=[healed, again])) == "nothing"
+
+
+def test_an_ejected_replica_may_stay_out_for_as_long_as_it_may_be_ejected() -> None:
+    table = make_table({"rows@v1": 100}, outliers={"errors": 2, "eject": "1s"})
+    known: dict[str, Any] = {"fault_windows": [HEALED], "revisions": [RevisionInForce(1, table, 0)]}
+    # Undone after 2 s, and ejected for the second time, for 2 s, by then; and one second more.
+    assert outcome(judge("0" * 80, **known)) == "nothing"
+    assert outcome(judge("0" * 120, **known)) == "invalid"
+
+
+def test_a_replica_that_lost_what_it_received_is_judged_by_what_came_later() -> None:
+    gap = ArrivalGap("a-1", START_NS + S, "killed", START_NS)
+    assert outcome(judge("0" * 101, arrival_gaps=[gap])) == "invalid"
+    assert outcome(judge("0" * 95, arrival_gaps=[gap])) == "nothing"

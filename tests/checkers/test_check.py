@@ -3,15 +3,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from lab.checkers import (
     CHECKERS,
+    Abilities,
     Checker,
     Claim,
+    FaultWindow,
     Outcome,
     Verdict,
     by_claim,
     check,
     combine,
+    silent,
 )
 from tests.checkers.builders import (
     make_evidence,
@@ -54,6 +59,41 @@ def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
 def test_what_has_no_subject_is_left_out_and_nothing_at_all_is_unknown() -> None:
     assert check(make_evidence([]), [ABSENT]) == []
     assert combine(check(make_evidence([]), [ABSENT])) == "unknown"
+
+
+class TestExpectedEvidence:
+    """What topology, lab and options declare must be there, or the checker says that it is not."""
+
+    GOOD = make_evidence([make_record(number) for number in range(2_000)])
+
+    @pytest.mark.parametrize("name", ["announced", "asked", "convergence", "drivers", "streams", "table"])
+    def test_evidence_that_a_run_should_have_and_has_not_is_unknown(self, name: str) -> None:
+        assert name not in [each.checker for each in check(self.GOOD)]
+
+        [verdict] = [each for each in check(replace(self.GOOD, expected={name: "declared"})) if each.checker == name]
+        assert (verdict.outcome, verdict.summary) == ("unknown", "declared, but there is no evidence to judge")
+
+    def test_evidence_of_the_path_and_of_the_replicas_times_too(self) -> None:
+        unmarked = [each._replace(via="?", status="", ended_ns=0) for each in self.GOOD.arrivals or ()]
+        evidence = replace(self.GOOD, arrivals=unmarked, abilities=Abilities(between=("sidecar",), marks_path=True))
+        assert {"path", "times"}.isdisjoint(each.checker for each in check(evidence))
+        found = {each.checker: each.outcome for each in check(replace(evidence, expected={"path": "x", "times": "x"}))}
+        assert (found["path"], found["times"]) == ("unknown", "unknown")
+
+    def test_a_fault_of_the_resolver_explains_that_it_answered_no_probe(self) -> None:
+        paused = FaultWindow("homepage-resolver paused", "homepage-resolver", 0, None, role="resolver")
+        evidence = replace(self.GOOD, expected={"convergence": "declared"}, fault_windows=[paused])
+        assert "convergence" not in [each.checker for each in check(evidence)]
+
+    def test_a_checker_that_is_not_here_is_unknown(self) -> None:
+        *_, verdict = check(replace(self.GOOD, expected={"strange": "declared"}))
+        assert (verdict.checker, verdict.outcome) == ("strange", "unknown")
+        assert verdict.summary == "declared, but there is no such checker here"
+
+    def test_the_others_are_listed_with_what_the_run_lacks(self) -> None:
+        found = silent(check(self.GOOD))
+        assert found["drivers"] == "several drivers"
+        assert found.keys().isdisjoint(ALWAYS)
 
 
 def test_a_checker_of_every_run_that_gives_no_verdict_is_unknown() -> None:

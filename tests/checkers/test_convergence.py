@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 from lab.checkers import Evidence, FaultWindow, ProbeAnswer, RevisionInForce
 from lab.checkers.kinds import convergence
@@ -66,3 +67,25 @@ def test_a_resolver_under_a_fault_is_not_judged_meanwhile() -> None:
 def test_without_probes_or_tables_for_them_there_is_no_verdict() -> None:
     assert _outcome(_evidence()) == ""
     assert _outcome(_evidence(_probe(9, CHANGE))) == ""
+
+
+class TestAfterAFault:
+    """The resolver was paused from 2 s to 3 s, and is as before a second later; the run ends at 10 s."""
+
+    S = 1_000_000_000
+    PAUSED = FaultWindow(
+        "homepage-resolver paused", "homepage-resolver", START_NS + 2 * S, START_NS + 3 * S, recovers_ns=S
+    )
+
+    def outcome(self, *answers: tuple[int, float]) -> str:
+        records = [make_record(number, sent_ns=START_NS + number * self.S) for number in range(11)]
+        probes = tuple(_probe(revision, START_NS + round(at_s * self.S)) for revision, at_s in answers)
+        return _outcome(replace(_evidence(*probes, fault_windows=(self.PAUSED,)), records=records))
+
+    def test_it_may_be_late_until_it_is_as_before(self) -> None:
+        assert self.outcome((1, 0.5), (1, 3.9), (2, 4.1)) == "valid"
+        assert self.outcome((1, 0.5), (1, 4.1), (2, 4.2)) == "invalid"
+
+    def test_it_must_answer_again(self) -> None:
+        assert self.outcome((1, 0.5), (2, 3.5)) == "invalid"
+        assert self.outcome((1, 0.5), (2, 9)) == "valid"

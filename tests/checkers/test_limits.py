@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import Abilities, FaultWindow, Outcome, RevisionInForce, Verdict
+from lab.checkers import Abilities, ArrivalGap, FaultWindow, Outcome, RevisionInForce, Verdict
 from lab.checkers.kinds import limits
 from lab.history.arrivals import Arrival
 from tests.checkers.builders import START_NS, make_evidence, make_record, make_table
@@ -129,7 +129,6 @@ def test_a_refusal_needs_an_empty_bucket_or_as_many_in_flight_as_allowed() -> No
     assert objections([asked(0, 0, done_ns=START_NS + 60 * MS), *refused], few) == []
     assert objections([asked(0, 0, "UNAVAILABLE", done_ns=START_NS + 60 * MS), *refused], few) == []
 
-    assert objections(refused, {"batch": RATE}, abilities=replace(CAN, limiters=2)) == []
     others = [arrival(asked(7, 0), request_id="another run's")]
     assert objections(refused, {"batch": RATE}, others) == []
 
@@ -140,3 +139,54 @@ def test_a_request_reaches_models_for_its_own_tenant_by_those_who_may_name_it() 
     assert "reached models for 'kids'" in objections(records, {"batch": RATE}, [arrival(records[0], tenant="kids")])[0]
     assert objections(records, {"batch": {**RATE, "callers": ["homepage"]}}) == []
     assert "homepage may not name" in objections(records, {"batch": {**RATE, "callers": ["search"]}})[0]
+
+
+class TestSharesOfTwoGateways:
+    """Each has half of every limit."""
+
+    TWO = replace(CAN, limiters=2, between=("gateway",))
+    WIDE: dict[str, Any] = {"rate": 10, "burst": 6}  # noqa: RUF012 (nobody changes it)
+
+    def found(self, records: list[Record], tenants: dict[str, Any], *, via: str = "", **changes: Any) -> list[str]:
+        arrivals = [arrival(record, via=via) for record in records if record.status == "OK"]
+        return objections(records, tenants, arrivals, **{"abilities": self.TWO, **changes})
+
+    @staticmethod
+    def refused(number: int, at_ms: float) -> Record:
+        return asked(number, at_ms, "RESOURCE_EXHAUSTED", message="over its rate (gateway gateway-2)")
+
+    def test_a_tenant_of_whom_nothing_is_admitted_is_refused_wrongly(self) -> None:
+        [found] = self.found([self.refused(0, 1_000)], {"batch": self.WIDE})
+        assert "was refused by gateway-2 ('over its rate (gateway gateway-2)'), with 3.0 tokens left at least" in found
+        assert self.found([self.refused(0, -400)], {"batch": self.WIDE}) != []
+        assert self.found([self.refused(0, -700)], {"batch": self.WIDE}) == []  # its bucket may be empty at first
+
+    def test_what_another_gateway_admitted_is_not_charged_to_this_one(self) -> None:
+        records = [*(asked(number, 900) for number in range(3)), self.refused(9, 1_000)]
+        assert self.found(records, {"batch": self.WIDE}) == []
+        assert self.found(records, {"batch": self.WIDE}, via="2 gateway (gateway-2)") == []
+        assert len(self.found(records, {"batch": self.WIDE}, via="2 gateway (gateway-1)")) == 1
+
+    def test_a_share_that_holds_one_request_at_once_is_judged_by_several_refusals(self) -> None:
+        records = [self.refused(number, 1_000 + 10 * number) for number in range(3)]
+        assert len(self.found(records, {"batch": RATE})) == 3
+        assert self.found(records[1:], {"batch": RATE}) == []
+
+    def test_requests_in_flight_that_are_counted_out_leave_room(self) -> None:
+        few, before = {"batch": {"concurrent": 4}}, [asked(number, 0) for number in range(2)]
+        assert "with 0 in flight at most" in self.found([*before, self.refused(9, 50)], few)[0]
+        stay = [replace(each, done_ns=START_NS + 60 * MS) for each in before]
+        assert self.found([*stay, self.refused(9, 50)], few) == []
+
+    def test_requests_of_other_callers_use_up_the_share_too(self) -> None:
+        others = [arrival(asked(7, at_ms), request_id=f"other-{at_ms}") for at_ms in (600, 700, 800)]
+        few: dict[str, Any] = {"tenants": {"batch": self.WIDE}, "abilities": self.TWO}
+        assert objections([self.refused(0, 1_000)], arrivals=others[:1], **few) != []
+        assert objections([self.refused(0, 1_000)], arrivals=others, **few) == []
+        gap = [ArrivalGap("v1-a", None, "killed")]
+        assert objections([self.refused(0, 1_000)], arrivals=others[:1], arrival_gaps=gap, **few) == []
+
+    def test_a_fault_between_explains_a_refusal(self) -> None:
+        killed = FaultWindow("gateway-1 killed", "gateway-1", START_NS, START_NS + 10 * MS, kills=True)
+        assert self.found([self.refused(0, 1_000)], {"batch": self.WIDE}, fault_windows=[killed]) == []
+        assert self.found([self.refused(0, 5_000)], {"batch": self.WIDE}, fault_windows=[killed]) != []

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import RevisionInForce
+from lab.checkers import ArrivalGap, FaultWindow, RevisionInForce
 from lab.checkers.kinds import shadow
 from tests.checkers.builders import copies_of, make_evidence, make_record, make_table, obey
 
 if TYPE_CHECKING:
-    from lab.checkers import Verdict
+    from lab.checkers import Evidence, Verdict
     from lab.history import Record
 
     Judge = Callable[..., Verdict | None]
@@ -261,3 +261,42 @@ def test_of_a_time_without_a_known_revision_nothing_is_said() -> None:
     verdict = shadow.check(evidence)
     assert verdict is not None
     assert (verdict.outcome, verdict.violations) == ("unknown", ())
+
+
+class TestWhatExplainsALostCopy:
+    @pytest.fixture
+    def evidence(self, records: list[Record], table: dict[str, Any]) -> Evidence:
+        """All copies but the first are there; the shadow's replica is d-a."""
+        marked = [record.request_id for record in records if record.shadow]
+        copies = copies_of({"rows.v4": frozenset(marked[1:])})
+        return make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], copies=copies)
+
+    @staticmethod
+    def outcome(evidence: Evidence, **changes: Any) -> str:
+        verdict = shadow.check(replace(evidence, **changes))
+        assert verdict is not None
+        return verdict.outcome
+
+    def test_a_unit_that_says_that_it_dropped_as_many(self, evidence: Evidence) -> None:
+        assert self.outcome(evidence) == "invalid"
+        assert self.outcome(evidence, copies_dropped={"gateway-1": 0, "gateway-2": 1}) == "valid"
+        assert self.outcome(evidence, copies_dropped={"gateway-1": 0}) == "invalid"
+        assert self.outcome(evidence, copies_dropped={"gateway-1": None}) == "unknown"
+
+    def test_a_replica_that_lost_what_it_received_then(self, evidence: Evidence, table: dict[str, Any]) -> None:
+        home = table["models"]["rows"]["versions"]["v4"]["cluster"]
+        first = next(record for record in evidence.records if record.shadow)
+        then = ArrivalGap(f"{home}-a", first.done_ns + 1, "killed", first.sent_ns)
+        assert self.outcome(evidence, arrival_gaps=[then]) in {"valid", "unknown"}
+        assert self.outcome(evidence, arrival_gaps=[replace(then, replica="other-a")]) == "invalid"
+        later = first.done_ns + 2 * shadow.COPIES_NS
+        assert self.outcome(evidence, arrival_gaps=[replace(then, from_ns=later, until_ns=later + 1)]) == "invalid"
+
+    def test_a_marked_fault_of_the_shadow(self, evidence: Evidence, table: dict[str, Any]) -> None:
+        home = table["models"]["rows"]["versions"]["v4"]["cluster"]
+        first = next(record for record in evidence.records if record.shadow)
+        killed = FaultWindow(f"{home} killed", home, first.sent_ns, first.done_ns, kills=True)
+        assert self.outcome(evidence, fault_windows=[killed]) in {"valid", "unknown"}
+        other = next(cluster for cluster in table["clusters"] if cluster != home)
+        assert self.outcome(evidence, fault_windows=[replace(killed, target=other)]) == "invalid"
+        assert self.outcome(evidence, fault_windows=[replace(killed, statuses=frozenset({"INTERNAL"}))]) == "invalid"

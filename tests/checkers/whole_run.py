@@ -73,6 +73,8 @@ def whole_run() -> Evidence:
         questions=Questions([Question(each.request_id, RESOLVER, each.sent_ns) for each in asking], {RESOLVER: 0}),
         arrivals=[*arrivals_of(records), failed],
         copies=copies_of({"rows.v4": [record.request_id for record in records if record.shadow]}, records),
+        copies_dropped={SIDECAR: 1},
+        announced={},
         drivers=[Driver(name="one", clock_ms=0.0, clock_error_ms=0.1, drift_ms=0.0, silent_s=1.0, problem="")],
         window_ns=(records[0].intended_ns, records[-1].done_ns + STEP_NS),
     )

@@ -34,6 +34,7 @@ class FakeClient:
     behave: Callable[[int], Any] | None = None
     calls: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
     closed: bool = False
+    copies_dropped: int = 0
 
     async def ready(self) -> None:
         return

@@ -115,6 +115,7 @@ def trial(mutant: Mutant, copy: Path, also: tuple[str, ...] = ()) -> Caught:
         invalid, open_ = _judged(run, mutant.shows)
         by += invalid
         unknown += open_
+        by += [f"{each}: unknown" for each in open_ if each == mutant.leaves_unknown]
     return replace(caught, by=", ".join(by), unknown=", ".join(unknown), took_s=time.monotonic() - began)
 
 

@@ -38,6 +38,7 @@ class Mutant:
         topology: in which it shows.
         drill: the drill that meets it, a name in ``tests.mutants.drill.DRILLS``.
         shows: the claim that it breaks, ``correctness``, ``availability`` or ``timing``.
+        leaves_unknown: checker that the bug leaves without evidence, of a bug that no checker can object to.
         stops: what a command of the lab with the bug says when the bug makes it fail; empty if all succeed.
     """
 
@@ -50,6 +51,7 @@ class Mutant:
     topology: str = "mesh"
     drill: str = "publish"
     shows: str = "correctness"
+    leaves_unknown: str = ""
     stops: str = ""
 
     @property

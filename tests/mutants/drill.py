@@ -38,7 +38,9 @@ def lab(*arguments: str, check: bool = True) -> str:
     return done.stdout
 
 
-def load(topology: str, meanwhile: Callable[[], object] = lambda: None, *more: str, seconds: int = 8) -> None:
+def load(
+    topology: str, meanwhile: Callable[[], object] = lambda: None, *more: str, seconds: int = 8, after_s: float = 0
+) -> None:
     """Drives load, with something done meanwhile; the verdicts of this copy of the lab do not count."""
     arguments = [
         "load",
@@ -60,7 +62,7 @@ def load(topology: str, meanwhile: Callable[[], object] = lambda: None, *more: s
             said.append(line)
             if re.search(r"\b[1-9]\d* done", line):
                 break
-        time.sleep(seconds / 2)  # the middle of the load: nothing waits for it
+        time.sleep(after_s or seconds / 2)  # the middle of the load: nothing waits for it
         meanwhile()
         errors = "".join([*said, driver.communicate(timeout=_TIMEOUT_S)[1]])
     if driver.returncode not in _JUDGED:
@@ -166,13 +168,24 @@ def full(topology: str) -> None:
     load(topology, lambda: _inject("slow", "full", "ms=100"))
 
 
-def _inject_for(seconds: float, kind: str, target: str) -> None:
-    lab("fault", "inject", kind, target, "--for", str(seconds), "--name", NAME, check=False)
+def _inject_for(seconds: float, kind: str, target: str, *settings: str) -> None:
+    more = [word for setting in settings for word in ("--set", setting)]
+    lab("fault", "inject", kind, target, *more, "--for", str(seconds), "--name", NAME, check=False)
 
 
 def away(topology: str) -> None:
     """Kills a cluster until its failover cluster has taken over, and lets it come back."""
     load(topology, lambda: _inject_for(6.5, "kill", "three"), seconds=28)
+
+
+def restarted(topology: str) -> None:
+    """Kills one of two replicas, and starts it again, long before the load is over."""
+    load(topology, lambda: _inject_for(2, "kill", "slow-a"), seconds=24, after_s=4)
+
+
+def recovered(topology: str) -> None:
+    """Lets one of two replicas fail every request of a use case that ejects it, for a while."""
+    load(topology, lambda: _inject_for(2, "error", "gray-a", "rate=1"), seconds=34, after_s=4)
 
 
 def scale(replicas: int) -> None:
@@ -243,6 +256,8 @@ DRILLS: dict[str, Callable[[str], None]] = {
         all_gray,
         full,
         away,
+        restarted,
+        recovered,
         frozen,
         grown,
         drained,
@@ -254,8 +269,8 @@ DRILLS: dict[str, Callable[[str], None]] = {
 }
 _OTHERS = {"elsewhere": ("mesh",), "beside": ("mesh", "gateway", "gateway-header", "proxyless")}
 _SPECS = {
-    "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen"},
-    "replicas.toml": {"gray", "all_gray", "full"},
+    "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen", "restarted"},
+    "replicas.toml": {"gray", "all_gray", "full", "recovered"},
 }
 
 

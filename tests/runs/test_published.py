@@ -7,7 +7,7 @@ from typing import Any
 
 from lab.routing.document import Source
 from lab.runs.folder import RunFolder
-from lab.runs.published import keep_published, keep_rollback, kept_texts
+from lab.runs.published import keep_published, keep_rollback, keeps_text, kept_texts
 
 
 def test_texts_are_kept_saved_and_read(tmp_path: Path) -> None:
@@ -28,3 +28,10 @@ def test_texts_are_kept_saved_and_read(tmp_path: Path) -> None:
 def test_a_lab_that_kept_nothing_and_a_run_without_the_file_have_no_text(tmp_path: Path) -> None:
     assert kept_texts(tmp_path, [1]) == {}
     assert RunFolder(tmp_path).published == {}
+
+
+def test_only_a_change_of_single_use_cases_has_no_text(tmp_path: Path) -> None:
+    assert keeps_text(tmp_path, 1)  # nothing was kept: that is for the checkers to say
+    keep_published(tmp_path, 1, [("a.yaml", "models: {}")])
+    assert keeps_text(tmp_path, 1)
+    assert not keeps_text(tmp_path, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
+from lab.checkers.evidence import prefix_of
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT, Record
 
@@ -41,7 +42,7 @@ def check(evidence: Evidence) -> Verdict:
         Invalid if the history contradicts itself or the plan: a request is recorded twice or was never planned, has a
         status that gRPC does not have, times that run backwards, lie outside the run or are further apart than the
         timeout and :data:`LATE_S`, or a topology, caller or routing key that the run does not have; or if a replica
-        answered a request that has no record, though its driver recorded later ones. Unknown if it is
+        received a request that has no record, though its driver recorded later ones. Unknown if it is
         incomplete: records are missing, none was planned, or requests were not sent though nobody stopped the driver
         before they were due.
     """
@@ -92,22 +93,33 @@ def _seconds(evidence: Evidence) -> float:
 
 
 def _lost(evidence: Evidence, ids: set[str]) -> list[Violation]:
-    """Returns the requests that replicas answered, and their driver has no record of.
+    """Returns the requests that replicas received, however they ended, and their driver has no record of.
 
     A driver that is killed loses the latest records alone, of all requests that it sends under one prefix.
     """
     latest: dict[str, int] = {}
     for record in evidence.records:
-        prefix = record.request_id.partition("-")[0]
+        prefix = prefix_of(record.request_id)
         latest[prefix] = max(record.sent_ns, latest.get(prefix, 0))
     violations = []
     for each in evidence.arrivals or ():
-        prefix, _, number = each.request_id.partition("-")
-        answered = each.status == "OK" and not each.is_copy
-        if answered and each.request_id not in ids and latest.get(prefix, 0) > each.ended_ns + RECORDED_NS:
-            message = f"{each.replica} answered it, and it has no record"
-            violations.append(Violation(NAME, int(number, 16), each.request_id, message))
+        prefix, number = prefix_of(each.request_id), each.request_id.rpartition("-")[2]
+        if each.is_copy or each.request_id in ids or prefix not in latest:
+            continue
+        last_ns = each.ended_ns or each.arrived_ns
+        if latest[prefix] > last_ns + RECORDED_NS:
+            how = "answered it" if each.status == "OK" else f"received it ({each.status or 'under way'})"
+            message = f"{each.replica} {how}, and it has no record"
+            violations.append(Violation(NAME, _sequence(number), each.request_id, message))
     return violations
+
+
+def _sequence(number: str) -> int:
+    """Returns the sequence number in an id; -1 if there is none."""
+    try:
+        return int(number, 16)
+    except ValueError:
+        return -1
 
 
 def _scheduled(evidence: Evidence) -> bool:

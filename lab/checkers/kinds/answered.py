@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lab.checkers.checker import Checker
 from lab.checkers.coverage import LEAST_EXPECTED, too_little
 from lab.checkers.plain_policy import FALLS_BACK
+from lab.checkers.quota_use import refused_too_early
 from lab.checkers.revision_timeline import Rules, by_model
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT, Record
@@ -32,7 +33,8 @@ def check(evidence: Evidence) -> Verdict:
     """Judges every request that got no answer from a model, or a fallback's.
 
     A refusal that a revision in force expects, and ``RESOURCE_EXHAUSTED`` where its table has a limit for the tenant
-    or the use case that the topology follows, are explained. Any other failure, and a caller's own default answer, is
+    or the use case that the topology follows, are explained; not so a refusal for a limit whose share was not used up,
+    see :func:`lab.checkers.quota_use.refused_too_early`. Any other failure, and a caller's own default answer, is
 
     - a violation while no fault is marked that reaches it, until :data:`lab.checkers.evidence.RECOVERY_NS` after it was
       undone: a fault of a model cluster reaches requests for its versions only, any other fault all requests; one that
@@ -45,9 +47,10 @@ def check(evidence: Evidence) -> Verdict:
     - else counted by fault.
 
     A fallback's answer means that the chosen version failed: it is a violation while no fault reaches it, unless the
-    table limits that version's requests. A failover cluster's answer means that no replica of the version's own cluster
-    can answer: it is a violation if no fault of that cluster or of a unit between goes on or was undone less than
-    :data:`FAILOVER_NS` ago, and all its replicas are registered. An ejected replica may stay out for longer.
+    table limits that version's requests and the limit may have been reached. A failover cluster's answer means that no
+    replica of the version's own cluster can answer: it is a violation if no fault of that cluster or of a unit between
+    goes on or was undone less than :data:`FAILOVER_NS` ago, and all its replicas are registered. An ejected replica may
+    stay out for longer.
 
     With an objective (``availability_slo``), the share of answers among answers and failures must reach it in the run
     and in each use case.
@@ -64,14 +67,18 @@ def check(evidence: Evidence) -> Verdict:
     excused: Counter[str] = Counter()
     violations: list[Violation] = []
     answered: list[Record] = []
+    may_be_limited = any(each.status == "RESOURCE_EXHAUSTED" or each.source == "fallback" for each in evidence.records)
+    early = refused_too_early(evidence, fallbacks=True) if may_be_limited else {}
     may_leave = any(rules.has_failover for rules in evidence.timeline.rules)
     for record in evidence.records:
-        kind = _kind(record, evidence, last_sent_ns)
+        kind, is_early = _kind(record, evidence, last_sent_ns), record.sequence in early
+        if kind == "explained" and is_early:
+            kind = "failed"
         counts[kind] += 1
         if kind in {"answered", "explained"}:
             answered.append(record)
             answers[record.use_case] += kind == "answered"
-            if record.source == "fallback" and not _may_fall_back(record, evidence):
+            if record.source == "fallback" and not _may_fall_back(record, evidence, limited=not is_early):
                 violations.append(_violation(record, f"{record.use_case} answered by a fallback; {_UNEXPLAINED}"))
             elif may_leave and (home := _left_without_reason(record, evidence)):
                 message = f"{record.use_case} answered by {record.cluster}, which is for when {home} cannot answer"
@@ -79,7 +86,7 @@ def check(evidence: Evidence) -> Verdict:
         elif kind == "failed":
             failures[record.use_case].append(record)
             met, reasons = _met(record, evidence)
-            if message := _objection(record, met, reasons, evidence):
+            if message := early.get(record.sequence) or _objection(record, met, reasons, evidence):
                 violations.append(_violation(record, message))
             else:
                 excused[reasons[0].clause] += 1
@@ -110,9 +117,10 @@ def _explains(rules: Rules, record: Record, evidence: Evidence) -> bool:
     return expected not in {"OK", ""} and record.status == expected
 
 
-def _may_fall_back(record: Record, evidence: Evidence) -> bool:
+def _may_fall_back(record: Record, evidence: Evidence, *, limited: bool) -> bool:
+    """Whether something explains that a fallback answered; ``limited``: a share of a limit may have been used up."""
     rules = evidence.timeline.during(record)
-    if any(evidence.limits(each, record) for each in rules):
+    if limited and any(evidence.limits(each, record) for each in rules):
         return True
     reasons = _met(record, evidence)[1]
     if any(each.may_end_with(FALLS_BACK) for each in reasons):

@@ -89,10 +89,15 @@ def _without_turns(plan: PlannedRun, sent: Sequence[Record]) -> list[Violation]:
     return [Violation(NAME, sent[-1].sequence, sent[-1].request_id, message)]
 
 
+def _absent(evidence: Evidence) -> bool:
+    return evidence.plan is None
+
+
 CHECKER = Checker(
     name=NAME,
     question="Did the driver ask what was planned, when it was planned?",
     subject="a planned schedule",
     claim=Claim.CORRECTNESS,
+    absent=_absent,
     check=check,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from math import floor, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
@@ -13,6 +14,7 @@ from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.pickers import even_shares
 
 if TYPE_CHECKING:
+    from lab.checkers.evidence import Registration
     from lab.history import Record
 
 NAME = "balance"
@@ -32,6 +34,8 @@ JOINED_NS = 5_000_000_000
 
 
 _ROUNDING = 1e-6
+MODEL = "model"
+"""Role of all replicas, as the target of a fault."""
 
 
 class _Place(NamedTuple):
@@ -51,13 +55,15 @@ class _Member(NamedTuple):
 def check(evidence: Evidence) -> Verdict | None:
     """Counts the attempts that replicas received, by version and cluster.
 
-    Judged are the replicas that were registered when the run ended, that no marked fault hit, and that could say what
-    they received: from the run's begin on, or from :data:`JOINED_NS` after they were registered, where requests follow
-    the rules. At each version of which their cluster then received enough attempts for :data:`LEAST_EACH` of them to be
-    a replica's share, within :data:`LEAST_NS` or more, it must have received :data:`LEAST_SHARE` of the share that the
-    lab's picker gives it; where attempts failed or the table has a slow start, one attempt, as a proxy may have left a
-    replica for its failures, or begun with it late. Several units of a role between caller and model, such as gateways,
-    must each have passed on :data:`LEAST_SHARE` of an even share of all attempts.
+    Judged are the replicas that were registered when the run ended, and that could say what they received: from the
+    run's begin on, or from :data:`JOINED_NS` after they were registered, where requests follow the rules. One that a
+    marked fault hit is judged from the time on at which it must be as before: the kind of the fault says how long after
+    it was undone, and an ejection may last for longer. At each version of which their cluster then received enough
+    attempts for :data:`LEAST_EACH` of them to be a replica's share, within :data:`LEAST_NS` or more, it must have
+    received :data:`LEAST_SHARE` of the share that the lab's picker gives it; where attempts failed or the table has a
+    slow start, one attempt, as a proxy may have left a replica for its failures, or begun with it late.
+    Several units of a role between caller and model, such as gateways, must each have passed on :data:`LEAST_SHARE` of
+    an even share of all attempts.
 
     Returns:
         Invalid with a violation for each replica and version, and for each unit; unknown if the lab's picker is not.
@@ -157,14 +163,49 @@ def _members(evidence: Evidence) -> dict[str, list[_Member]]:
     """Returns the replicas to be judged, by cluster."""
     begin_ns = min((record.sent_ns for record in evidence.records), default=0)
     end_ns = max((record.done_ns for record in evidence.records), default=0)
-    out = {each.target for each in evidence.fault_windows} | {each.replica for each in evidence.arrival_gaps}
+    ejection_s = _ejection_s(evidence)
     members: defaultdict[str, list[_Member]] = defaultdict(list)
     for each in evidence.registrations.replicas if evidence.registrations else ():
         stays = each.until_ns is None or each.until_ns >= end_ns
         came_later = each.from_ns > begin_ns
-        if stays and not out & {each.replica, each.cluster} and (evidence.abilities.follows_rules or not came_later):
-            members[each.cluster].append(_Member(each.replica, each.from_ns + JOINED_NS if came_later else begin_ns))
+        since_ns = _back_ns(each, evidence, ejection_s)
+        if stays and since_ns is not None and (evidence.abilities.follows_rules or not came_later):
+            joined_ns = each.from_ns + JOINED_NS if came_later else begin_ns
+            members[each.cluster].append(_Member(each.replica, max(joined_ns, since_ns)))
     return {cluster: sorted(each) for cluster, each in members.items()}
+
+
+def _back_ns(registration: Registration, evidence: Evidence, ejection_s: float) -> int | None:
+    """Returns from when on a replica must be as before all faults and gaps; None if it need not be at all."""
+    targets = {registration.replica, registration.cluster, MODEL}
+    faults = [each for each in evidence.fault_windows if each.target in targets]
+    first_ns = min((each.from_ns for each in faults), default=0)
+    gaps = [each.until_ns for each in evidence.arrival_gaps if each.replica == registration.replica]
+    back_ns = [
+        *(each.over_ns and each.over_ns + _ejected_ns((each.until_ns or 0) - first_ns, ejection_s) for each in faults),
+        *(until_ns and until_ns + JOINED_NS for until_ns in gaps),
+    ]
+    known = [each for each in back_ns if each is not None]
+    return max(known, default=0) if len(known) == len(back_ns) else None
+
+
+def _ejection_s(evidence: Evidence) -> float:
+    """Returns the longest first ejection of a replica by any table and use case of the run, seconds."""
+    of_use_case = {each.use_case: each for each in evidence.records}
+    return max(
+        (rules.policy(each).out_s for rules in evidence.timeline.rules for each in of_use_case.values()), default=0.0
+    )
+
+
+def _ejected_ns(lasted_ns: int, ejection_s: float) -> int:
+    """Returns how long after a fault its replica may stay ejected: Envoy ejects for longer each time.
+
+    The n-th ejection lasts n times as long as the first. As many have ended before as fit into the faults until then.
+    """
+    if not ejection_s:
+        return 0
+    fit = (sqrt(1 + 8 * lasted_ns / 1e9 / ejection_s) - 1) / 2
+    return round((floor(fit) + 1) * ejection_s * 1e9)
 
 
 CHECKER = Checker(

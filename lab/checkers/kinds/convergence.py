@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers.checker import Checker
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Evidence, ProbeAnswer
+    from lab.checkers.evidence import Evidence, FaultWindow, ProbeAnswer
     from lab.checkers.revision_timeline import RevisionInForce
 
 NAME = "convergence"
+
+SILENT_NS = 3_000_000_000
+"""Time without an answer that is a resolver's and not its prober's: it is asked ten times a second."""
 
 _MS = 1e6
 
@@ -22,10 +25,12 @@ def check(evidence: Evidence) -> Verdict | None:
 
     A revision that changes no rule, such as a model's move, is not sent to resolvers, so a resolver may answer by an
     earlier one with the same rules. Probes while a fault that hit the resolver or a control plane was marked are left
-    out, as are revisions of which the run has no table.
+    out, until the time after it in which its kind promises that all is as before; so are revisions of which the run has
+    no table. From then on the resolver must have answered.
 
     Returns:
-        None if no resolver answered a probe. Invalid if one answered by a revision that had ended before the question.
+        None if no resolver answered a probe. Invalid if one answered by a revision that had ended before the question,
+        or never answered again after a fault.
     """
     revisions = [each.revision for each in evidence.timeline.rules] if evidence.probes else []
     by_number = {each.revision: each for each in revisions}
@@ -44,9 +49,10 @@ def check(evidence: Evidence) -> Verdict | None:
         message = f"{probe.unit} answered by revision {probe.revision} {late_ms:.0f} ms after that had ended"
         nearest = min(evidence.records, key=lambda record: abs(record.sent_ns - probe.asked_ns))
         violations.append(Violation(NAME, nearest.sequence, nearest.request_id, message))
+    violations += _silent(evidence)
     summary = f"{len(judged)} probes of {len({each.unit for each in judged})} resolvers"
     if violations:
-        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} by ended revisions; {summary}", tuple(violations))
+        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} objections; {summary}", tuple(violations))
     return Verdict(NAME, Outcome.VALID, f"{summary}, each by a revision in force")
 
 
@@ -57,10 +63,28 @@ def _in_force(revision: RevisionInForce, probe: ProbeAnswer) -> bool:
 def _disturbed(probe: ProbeAnswer, evidence: Evidence) -> bool:
     return any(
         each.from_ns <= probe.answered_ns
-        and (each.until_ns is None or each.until_ns >= probe.asked_ns)
-        and (each.target in (probe.unit, "resolver") or each.target.startswith("control-plane"))
+        and (each.until_ns is None or (each.over_ns or each.until_ns) >= probe.asked_ns)
+        and _hits(each, probe.unit)
         for each in evidence.fault_windows
     )
+
+
+def _hits(fault_window: FaultWindow, resolver: str) -> bool:
+    return fault_window.target in (resolver, "resolver") or fault_window.target.startswith("control-plane")
+
+
+def _silent(evidence: Evidence) -> Iterator[Violation]:
+    """Yields, of each resolver that a fault hit, that it has not answered since it must be as before."""
+    last_ns = {each.unit: each.answered_ns for each in sorted(evidence.probes, key=lambda one: one.answered_ns)}
+    end_ns = max(record.sent_ns for record in evidence.records)
+    for unit, answered_ns in last_ns.items():
+        hit = [each for each in evidence.fault_windows if _hits(each, unit)]
+        over_ns = max((each.over_ns or end_ns for each in hit), default=end_ns)
+        if over_ns + SILENT_NS <= end_ns and answered_ns < over_ns:
+            since = f"{(end_ns - over_ns) / 1e9:.1f} s after it had to be as before"
+            last = max(evidence.records, key=lambda record: record.sent_ns)
+            message = f"{unit} had not answered a probe {since} ({hit[-1].text})"
+            yield Violation(NAME, last.sequence, last.request_id, message)
 
 
 def _rules_of(document: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -73,10 +97,18 @@ def _rules_of(document: Mapping[str, Any]) -> tuple[Any, ...]:
     return document["use_cases"], versions
 
 
+def _absent(evidence: Evidence) -> bool:
+    """No resolver answered, though no fault explains it."""
+    return not evidence.probes and not any(
+        _hits(each, "") or each.role == "resolver" for each in evidence.fault_windows
+    )
+
+
 CHECKER = Checker(
     name=NAME,
     question="Do resolvers answer by a revision that the control plane says is in force?",
     subject="a resolver that was probed",
     claim=Claim.CORRECTNESS,
+    absent=_absent,
     check=check,
 )

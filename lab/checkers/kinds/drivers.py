@@ -51,9 +51,14 @@ def _doubt(driver: Driver) -> str:
     return ""
 
 
+def _absent(evidence: Evidence) -> bool:
+    return not evidence.drivers
+
+
 CHECKER = Checker(
     name=NAME,
     question="Did all drivers do their shares, by one clock?",
     subject="several drivers",
+    absent=_absent,
     check=check,
 )

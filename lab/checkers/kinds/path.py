@@ -105,10 +105,15 @@ def _through(roles: Sequence[str]) -> str:
     return f"through {' and '.join(roles)}" if roles else "directly"
 
 
+def _absent(evidence: Evidence) -> bool:
+    return bool(evidence.arrivals)
+
+
 CHECKER = Checker(
     name=NAME,
     question="Did each request pass through the units of its topology, and no others?",
     subject="a topology whose units mark the path",
     claim=Claim.CORRECTNESS,
+    absent=_absent,
     check=check,
 )

@@ -106,7 +106,6 @@ class _Run:
         self._largest_delay_ns = cache(partial(_largest, self._delays_ns))
         self.extras = ExtraAttempts(evidence, self._arrivals)
         self.timers = LateTimers(evidence, self._arrivals)
-        self._unheard = {each.replica: each.until_ns for each in evidence.arrival_gaps}
 
     def objections(self, record: Record) -> Iterator[str]:
         """Yields what is wrong with a request, in words."""
@@ -125,16 +124,14 @@ class _Run:
             yield from self._order(record, arrivals, rules, met, seen=seen)
 
     def _may_be_unseen(self, record: Record, rules: Iterable[Rules]) -> bool:
-        if not self._unheard:
+        gaps = {cluster_of(each.replica) for each in self._evidence.arrival_gaps if each.hides(record)}
+        if not gaps:
             return False
         clusters = {record.cluster}
         for each in rules:
             for version in (each.expected(record), *each.fallbacks(record)):
                 clusters |= {version.cluster, each.failover(version.cluster)}
-        return any(
-            cluster_of(name) in clusters and (until_ns is None or record.sent_ns < until_ns)
-            for name, until_ns in self._unheard.items()
-        )
+        return not gaps.isdisjoint(clusters)
 
     def _timing(self, record: Record, rules: Sequence[Rules], *, stalled: bool) -> Iterator[str]:
         timeouts = [ns for each in rules if (ns := each.timeout_ns(record.use_case))]
@@ -190,7 +187,8 @@ class _Run:
         found = [each for each in arrivals if each.replica == record.replica and each.routing_key == key]
         if any(each.status == "OK" or each.status in LOST for each in found):
             return
-        if record.replica in self._unheard and not found:
+        gaps = self._evidence.arrival_gaps
+        if not found and any(each.replica == record.replica and each.hides(record) for each in gaps):
             return
         how = f"ended it with {found[0].status}" if found else "received no such request"
         yield f"{request(record)}: {key} at {record.replica} answered, by the caller's word; that replica {how}"

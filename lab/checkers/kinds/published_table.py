@@ -43,10 +43,15 @@ def check(evidence: Evidence) -> Verdict | None:
     return Verdict(NAME, Outcome.VALID, summary)
 
 
+def _absent(evidence: Evidence) -> bool:
+    return bool(evidence.records) and all(each.kept is None for each in evidence.revisions)
+
+
 CHECKER = Checker(
     name=NAME,
     question="Is the route table in force the one whose text was published?",
     subject="a revision whose text was kept",
     claim=Claim.CORRECTNESS,
+    absent=_absent,
     check=check,
 )

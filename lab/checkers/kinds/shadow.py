@@ -6,9 +6,11 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
+from lab.checkers.evidence import cluster_of
 from lab.checkers.revision_timeline import Rules, by_chosen_model, request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 NAME = "shadow"
 
 COMPLETE = 1.0
+COPIES_NS = 2_000_000_000
+"""Time before and after a replica's silence in which a copy for it may be lost, as it is sent beside its request."""
+
 _KB = 1024
 _SIZES_END = (4 * _KB, 64 * _KB, 1024 * _KB)
 SIZES = ("up to 4 KB", "4 to 64 KB", "64 KB to 1 MB", "over 1 MB")
@@ -29,8 +34,12 @@ def check(evidence: Evidence, *, least: float = COMPLETE) -> Verdict | None:
     """Compares the copies that replicas received with the records, by payload size.
 
     A request is eligible if every revision in force while it was in flight samples it for the same shadow, and if the
-    chosen version answered it; of a failed request it is not known how far it got. A request may have a copy if any of
-    these revisions samples it.
+    chosen version answered it; of a failed request it is not known how far it got. Nor is it eligible if a marked fault
+    hit what its copy needed, or if the shadow's replicas cannot say what they received then. A request may have a copy
+    if any of these revisions samples it.
+
+    Copies that a unit says that it has dropped at its bound are no violations here; :mod:`lab.checkers.kinds.copies`
+    asks whether the bound was reached.
 
     Args:
         evidence: of the run, with its copies.
@@ -39,47 +48,59 @@ def check(evidence: Evidence, *, least: float = COMPLETE) -> Verdict | None:
     Returns:
         None if no request was sent while a table had a shadow, and none was copied. Invalid if a copy arrived, or a
         request was marked, that no revision in force samples, if one arrived twice, or if too few copies of any size
-        arrived. Unknown if the replicas were not asked, or if no request was eligible. The summary counts copies that
+        arrived. Unknown if the replicas were not asked, if no request was eligible, or if copies are lost and a unit
+        cannot say how many it dropped. The summary counts copies that
         arrived twice, and copies of requests that are not in the history.
     """
     copies = evidence.copies_by_request
-    tally = _Tally({request_id: [key for key, _ in its] for request_id, its in copies.items()})
-    timeline = evidence.timeline
-    for record in evidence.records:
-        if found := timeline.during(record):
-            tally.add(record, found)
+    tally = tally_of(evidence)
     if not (tally.wanted or copies):
         return None
-    violations = tally.not_wanted
+    violations, unsaid = tally.not_wanted, False
     if evidence.copies is None:
         summary = f"{tally.eligible.total()} requests were eligible, but the replicas were not asked for their copies"
     else:
-        for size, lost in tally.lost.items():
-            if tally.complete(size) < least:
-                violations += lost
+        lost = [each for size, its in tally.lost.items() if tally.complete(size) < least for each in its]
+        dropped = evidence.copies_dropped or {}
+        unsaid = bool(lost) and None in dropped.values()
+        by_design = sum(filter(None, dropped.values()))
+        if len(lost) > by_design and not unsaid:
+            violations += lost
         summary = _summary(tally, repeated=_repeated(copies.values()))
+        if lost and by_design:
+            summary += f"; units say that they have dropped {by_design} at their bound"
+        if unsaid:
+            summary += f"; {', '.join(name for name, count in dropped.items() if count is None)} cannot say"
     if violations:
         violations.sort(key=lambda one: one.sequence)
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} not as the rules say; {summary}", tuple(violations))
-    shown = evidence.copies is not None and tally.eligible
+    shown = evidence.copies is not None and tally.eligible and not unsaid
     return Verdict(NAME, Outcome.VALID if shown else Outcome.UNKNOWN, summary)
 
 
-class _Tally:
+def tally_of(evidence: Evidence) -> Tally:
+    """Returns the counts of a run's requests and copies."""
+    tally = Tally(evidence)
+    for record in evidence.records:
+        if found := evidence.timeline.during(record):
+            tally.add(record, found)
+    return tally
+
+
+class Tally:
     """Counts requests and copies, record by record.
 
-    Args:
-        copies: routing keys of the copies by request id; :meth:`add` removes those of its record.
-
     Attributes:
+        copies: routing keys of the copies by request id; :meth:`add` removes those of its record.
         wanted: whether a rule or a record shows that there was a shadow.
         eligible: number of eligible requests by size.
         lost: eligible requests without a copy, by size.
         not_wanted: copies and marked requests that no rule samples, and copies that arrived again.
     """
 
-    def __init__(self, copies: dict[str, list[str]]) -> None:
-        self.copies = copies
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self.copies = {request_id: [key for key, _ in its] for request_id, its in evidence.copies_by_request.items()}
         self.wanted = False
         self.eligible: Counter[str] = Counter()
         self.lost: dict[str, list[Violation]] = defaultdict(list)
@@ -96,13 +117,29 @@ class _Tally:
             message = f"{request(record)}: more than one copy arrived"
             self.not_wanted.append(Violation(NAME, record.sequence, record.request_id, message))
         [key, *others] = allowed
-        if not key or others or not by_chosen_model(record):
+        if not key or others or not by_chosen_model(record) or self._may_be_lost(record, key, found):
             return
         size = size_of(record)
         self.eligible[size] += 1
         if key not in keys:
             message = f"no copy for {key} arrived of {request(record)}, payload {record.payload_bytes} bytes ({size})"
             self.lost[size].append(Violation(NAME, record.sequence, record.request_id, message))
+
+    def _may_be_lost(self, record: Record, key: str, found: Sequence[Rules]) -> bool:
+        """Whether a marked fault, or a replica that cannot say what it received, explains a copy that is not there."""
+        model, _, version = key.partition(".")
+        homes = {each.home(model, version) for each in found}
+        return any(
+            cluster_of(each.replica) in homes and each.hides(record, for_ns=COPIES_NS)
+            for each in self._evidence.arrival_gaps
+        ) or any(
+            each.closes and each.met(record) and (any(map(each.hits, homes)) or not any(map(each.hits, self._models)))
+            for each in self._evidence.fault_windows
+        )
+
+    @cached_property
+    def _models(self) -> set[str]:
+        return {cluster for rules in self._evidence.timeline.rules for cluster in rules.clusters}
 
     def complete(self, size: str) -> float:
         """Returns the share of the eligible requests of which a copy arrived, 0 to 1."""
@@ -132,7 +169,7 @@ def _repeated(copies: Iterable[Sequence[tuple[str, str]]]) -> int:
     return sum(len({key for key, _ in its}) < len(its) for its in copies)
 
 
-def _summary(tally: _Tally, *, repeated: int) -> str:
+def _summary(tally: Tally, *, repeated: int) -> str:
     text = "no request was eligible, so nothing is shown"
     if tally.eligible:
         text = "copies of eligible requests: " + ", ".join(

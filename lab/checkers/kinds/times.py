@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import CLOCKS_NS
-from lab.checkers.revision_timeline import request
+from lab.checkers.revision_timeline import by_model, request
 from lab.checkers.verdict import Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
@@ -78,9 +78,14 @@ def _by_replica_and_window(evidence: Evidence) -> dict[tuple[str, int], list[tup
     return found
 
 
+def _absent(evidence: Evidence) -> bool:
+    return any(map(by_model, evidence.records))
+
+
 CHECKER = Checker(
     name=NAME,
     question="Can requests have been sent and answered when the driver says, by what models say of the same requests?",
     subject="an answer of which a replica says when it gave it",
+    absent=_absent,
     check=check,
 )

@@ -15,6 +15,7 @@ from lab.faults.settings import Number, Word, by_level, number
 from lab.load.arrivals import Poisson
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.progress import Progress
+from lab.runs.announced import announce
 
 if TYPE_CHECKING:
     from lab.faults.fault_context import FaultContext
@@ -87,7 +88,9 @@ class Flood(FaultKind):
             users=_USERS,
             contexts={"tenant": (fault.target,), "device": ("tv", "phone", "web"), "country": ("US", "DE", "IN")},
             timeout_s=_TIMEOUT_S,
+            id_prefix=f"{fault.id}-{fault.injected_ns:x}",
         )
+        announce(context.folder, plan.id_prefix, f"fault {fault.id}")
         write_plan(plan, folder / _PLAN)
         return {"rate": rate, "caller": caller, "topology": topology, "requests": _requests(context)}
 

@@ -243,13 +243,21 @@ class KubernetesRuntime(Runtime):
 
             def fetch(unit: Unit) -> None:
                 self._fetch_log(unit.name, names)
-                if unit.logs_requests and unit.pod in names:
-                    with suppress(*PASSING_ERRORS):
-                        status, text = self._api.execute(names[unit.pod], unit.name, ["cat", f"{HOME}/{ACCESS_LOG}"])
-                        if status == 0:
-                            (self._home(unit.name) / ACCESS_LOG).write_bytes(text)
+                if unit.logs_requests:
+                    self._bring_back(unit, ACCESS_LOG, names)
 
             self._each(list(units), fetch)
+
+    def fetch_file(self, unit: Unit, name: str) -> None:
+        with errors_in_one_line("files"):
+            self._bring_back(unit, name, self._names())
+
+    def _bring_back(self, unit: Unit, file: str, names: Mapping[str, str]) -> None:
+        if unit.pod in names:
+            with suppress(*PASSING_ERRORS):
+                status, content = self._api.execute(names[unit.pod], unit.name, ["cat", f"{HOME}/{file}"])
+                if status == 0:
+                    (self._home(unit.name) / file).write_bytes(content)
 
     def _fetch_log(self, unit: str, names: Mapping[str, str]) -> None:
         pod = self._pod_of(unit)

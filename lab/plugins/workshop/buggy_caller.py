@@ -17,7 +17,7 @@ from lab.lab import Lab
 from lab.load.open_loop import Stop
 from lab.load.open_loop_run import drive
 from lab.load.plan import LoadPlan, read_plan
-from lab.load.steps import connect, write_summary
+from lab.load.steps import WARM_UP, connect, write_summary
 from lab.runs.folder import PLAN
 
 if TYPE_CHECKING:
@@ -87,9 +87,13 @@ class _BuggyClient:
         self._client, self._bug = client, bug
         self.ready, self.close = client.ready, client.close
 
+    @property
+    def copies_dropped(self) -> int:
+        return self._client.copies_dropped
+
     async def call(self, use_case: str, request: Any, context: Mapping[str, str], *, request_id: str) -> Answer:
         # Warm-up requests are the driver's own.
-        seen = context if request_id.startswith("warm-up") else self._bug(dict(context))
+        seen = context if WARM_UP in request_id else self._bug(dict(context))
         return await self._client.call(use_case, request, seen, request_id=request_id)
 
     def stream(

@@ -155,15 +155,19 @@ class ComposeRuntime(Runtime):
 
         def fetch(unit: Unit) -> None:
             self._fetch_log(unit.name, there)
-            if unit.logs_requests and unit.name in there:
-                container, home = (
-                    self._project.container(there[unit.name]),
-                    super(ComposeRuntime, self).log(unit.name).parent,
-                )
-                with suppress(APIError):
-                    copying.bring_back(container, f"{HOME}/{ACCESS_LOG}", home)
+            if unit.logs_requests:
+                self._bring_back(unit, ACCESS_LOG, there)
 
         self._each(list(units), fetch)
+
+    def fetch_file(self, unit: Unit, name: str) -> None:
+        self._bring_back(unit, name, self._project.containers())
+
+    def _bring_back(self, unit: Unit, file: str, there: Mapping[str, str]) -> None:
+        if unit.name in there:
+            with suppress(APIError):
+                container = self._project.container(there[unit.name])
+                copying.bring_back(container, f"{HOME}/{file}", super().log(unit.name).parent)
 
     def versions(self) -> dict[str, str]:
         """Versions of the engine and of Python, and the name of the image."""

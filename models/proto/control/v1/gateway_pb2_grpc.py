@@ -39,6 +39,11 @@ class GatewayStub:
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_gateway__pb2.GetTimeoutRequest.SerializeToString,
                 response_deserializer=models_dot_proto_dot_control_dot_v1_dot_gateway__pb2.GetTimeoutResponse.FromString,
                 _registered_method=True)
+        self.GetDropped = channel.unary_unary(
+                '/control.v1.Gateway/GetDropped',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_gateway__pb2.GetDroppedRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_gateway__pb2.GetDroppedResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServicer:
@@ -51,6 +56,13 @@ class GatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDropped(self, request, context):
+        """What it has not sent since it was started: evidence of a run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +70,11 @@ def add_GatewayServicer_to_server(servicer, server):
                     servicer.GetTimeout,
                     request_deserializer=models_dot_proto_dot_control_dot_v1_dot_gateway__pb2.GetTimeoutRequest.FromString,
                     response_serializer=models_dot_proto_dot_control_dot_v1_dot_gateway__pb2.GetTimeoutResponse.SerializeToString,
+            ),
+            'GetDropped': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDropped,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_gateway__pb2.GetDroppedRequest.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_gateway__pb2.GetDroppedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +104,33 @@ class Gateway:
             '/control.v1.Gateway/GetTimeout',
             models_dot_proto_dot_control_dot_v1_dot_gateway__pb2.GetTimeoutRequest.SerializeToString,
             models_dot_proto_dot_control_dot_v1_dot_gateway__pb2.GetTimeoutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDropped(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/control.v1.Gateway/GetDropped',
+            models_dot_proto_dot_control_dot_v1_dot_gateway__pb2.GetDroppedRequest.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_gateway__pb2.GetDroppedResponse.FromString,
             options,
             channel_credentials,
             insecure,

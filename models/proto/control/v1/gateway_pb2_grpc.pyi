@@ -33,12 +33,16 @@ class GatewayStub:
     def __new__(cls, channel: _aio.Channel) -> GatewayAsyncStub: ...
     GetTimeout: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetTimeoutRequest, _gateway_pb2.GetTimeoutResponse]
     """NOT_FOUND: unknown use case, or one that this caller may not use."""
+    GetDropped: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetDroppedRequest, _gateway_pb2.GetDroppedResponse]
+    """What it has not sent since it was started: evidence of a run."""
 
 @_typing.type_check_only
 class GatewayAsyncStub(GatewayStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetTimeout: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetTimeoutRequest, _gateway_pb2.GetTimeoutResponse]  # type: ignore[assignment]
     """NOT_FOUND: unknown use case, or one that this caller may not use."""
+    GetDropped: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetDroppedRequest, _gateway_pb2.GetDroppedResponse]  # type: ignore[assignment]
+    """What it has not sent since it was started: evidence of a run."""
 
 class GatewayServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -48,5 +52,13 @@ class GatewayServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.GetTimeoutResponse, _abc.Awaitable[_gateway_pb2.GetTimeoutResponse]]:
         """NOT_FOUND: unknown use case, or one that this caller may not use."""
+
+    @_abc_1.abstractmethod
+    def GetDropped(
+        self,
+        request: _gateway_pb2.GetDroppedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.GetDroppedResponse, _abc.Awaitable[_gateway_pb2.GetDroppedResponse]]:
+        """What it has not sent since it was started: evidence of a run."""
 
 def add_GatewayServicer_to_server(servicer: GatewayServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,4 +1,4 @@
-"""Tells callers the timeouts of use cases, which they need before their first answer."""
+"""What a gateway tells beside answers: to callers, the timeouts of use cases; to a run, what it has dropped."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from lab.transport import proved_caller
 from models.proto.control.v1 import gateway_pb2, gateway_pb2_grpc
 
 if TYPE_CHECKING:
+    from lab.client.shadow_sender import ShadowSender
     from services.gateway.forwarder import Forwarder
 
 
-class Timeouts(gateway_pb2_grpc.GatewayServicer):
-    """Answers by the rules that a forwarder has in force."""
+class GatewayInfo(gateway_pb2_grpc.GatewayServicer):
+    """Answers by the rules that a forwarder has in force, and by what the sender of copies has dropped."""
 
-    def __init__(self, forwarder: Forwarder) -> None:
-        self._forwarder = forwarder
+    def __init__(self, forwarder: Forwarder, shadows: ShadowSender) -> None:
+        self._forwarder, self._shadows = forwarder, shadows
 
     async def GetTimeout(
         self, request: gateway_pb2.GetTimeoutRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -32,3 +33,10 @@ class Timeouts(gateway_pb2_grpc.GatewayServicer):
         timeout = Duration()
         timeout.FromNanoseconds(round(use_case.timeout_s * 1e9))
         return gateway_pb2.GetTimeoutResponse(timeout=timeout)
+
+    async def GetDropped(
+        self, request: gateway_pb2.GetDroppedRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> gateway_pb2.GetDroppedResponse:
+        """What it has dropped since it was started."""
+        del request, context
+        return gateway_pb2.GetDroppedResponse(copies=self._shadows.dropped_at_bound)
