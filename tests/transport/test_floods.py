@@ -64,6 +64,7 @@ def test_a_flood_takes_little_memory_and_others_are_answered(flooded: Flooded, f
         (48, 100, {1: MB // 2, 2: MB // 100}, [1]),  # one that sent little, which became much
         (48, 100, {1: MB // 2, 2: MB // 2}, [1, 2]),
         (48, 100, {1: 20 * MB}, []),  # messages: as large as what they became
+        (48, 100, {1: 2 * MB}, []),  # requests that wait
         (20, 100, {1: MB // 2}, []),  # too little to look at
         (48, 100, {1: 1_000}, []),  # nobody sent enough to be the reason
         (300, 800, {1: 300 * MB, 2: MB}, [1]),  # near the limit, whatever the proportion
