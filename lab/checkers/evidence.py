@@ -289,6 +289,8 @@ class Evidence:
             that cannot say. None altogether if that was not recorded.
         id_prefix: of the ids of this run's requests, by the plan; empty if the driver chose it.
         announced: prefixes of ids of what models received, and who had announced each; None if nobody was asked to.
+        asked_for: options and words that asked for the run, see :mod:`lab.runs.asked`; None if nobody kept them.
+        plan_document: the driver's plan, as it was given to it.
         expected: checkers that must give a verdict by what the run's topology, lab and options declare, and why, in
             words.
         missing: why some evidence could not be saved when the run ended, in words; empty if all is there. The revisions
@@ -327,6 +329,8 @@ class Evidence:
     copies_dropped: Mapping[str, int | None] | None = None
     id_prefix: str = ""
     announced: Mapping[str, str] | None = None
+    asked_for: Mapping[str, Any] | None = None
+    plan_document: Mapping[str, Any] = field(default_factory=dict)
     expected: Mapping[str, str] = field(default_factory=dict)
     missing: str = ""
     clock_jump: str = ""

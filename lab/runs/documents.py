@@ -193,3 +193,11 @@ def merged(before: Sequence[Known], after: Sequence[Known], *, asked_ns: int) ->
             found[key] = Registration(*key, end_ns if each.until_ns is None else each.until_ns)
     from_ns = asked_ns if before else 0
     return Registrations(list(found.values()), (from_ns, since_ns) if from_ns < since_ns else None)
+
+
+def asked_of(document: Any) -> Mapping[str, Any] | None:
+    """Returns what was asked of a run."""
+    asked: Mapping[str, Any] = {name: document[name] for name in ("form", "words", "options")}
+    if not all(isinstance(word, str) for word in asked["words"]) or not isinstance(asked["options"], dict):
+        raise TypeError
+    return asked

@@ -18,6 +18,7 @@ from lab.load.progress import Progress
 from lab.roles import ARRIVALS, ROLES
 from lab.roles.resolver import RESOLVER
 from lab.runs.announced import announce, announced
+from lab.runs.asked import asked_of
 from lab.runs.documents import Began, Window
 from lab.runs.edge_cases import edge_cases
 from lab.runs.events import events_since, lab_events
@@ -174,6 +175,7 @@ def drive(
     run = RunFolder(new_run_folder(context.runs))
     plan = plan_for(options, context)
     create(run.path)
+    run.asked = asked_of(options)
     save_plan(run, plan, context)
     registered = context.registrations()
     began = Began.now()

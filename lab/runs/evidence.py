@@ -74,6 +74,8 @@ def evidence_of(run: RunFolder, records: Sequence[Record] | None = None) -> Evid
         id_prefix=plan.id_prefix,
         announced=run.announced,
         expected=run.expected,
+        asked_for=run.asked,
+        plan_document=run.plan_document,
         copies_dropped={**dropped, "the driver": driver.copies_dropped} if dropped is not None else None,
     )
 

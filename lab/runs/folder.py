@@ -154,6 +154,7 @@ class RunFolder:
     """
 
     plan = File(PLAN, "plan of the load", "0.1", lambda path: read_plan(path, engine_before_names), _save_plan)
+    asked = _json("asked.json", "what was asked for", "1.3", documents.asked_of, absent=None)
     plan_document = _json(PLAN, "plan of the load", "0.1", dict[str, Any])
     planned: File[list[PlannedRequest] | None] = File(
         "planned.parquet",
@@ -187,11 +188,11 @@ class RunFolder:
     )
     probes = _json("probes.json", "answers to probes", "1.1", documents.probes_of, absent=())
     dropped: File[Mapping[str, int | None] | None] = _json(
-        "dropped.json", "counts of dropped copies", "1.4", documents.dropped_of, absent=None
+        "dropped.json", "counts of dropped copies", "1.3", documents.dropped_of, absent=None
     )
-    expected = _json("expected.json", "checkers that must speak, and why", "1.4", documents.texts_of, absent={})
+    expected = _json("expected.json", "checkers that must speak, and why", "1.3", documents.texts_of, absent={})
     announced: File[Mapping[str, str] | None] = _json(
-        "announced.json", "prefixes of ids, by whom", "1.4", documents.texts_of, absent=None
+        "announced.json", "prefixes of ids, by whom", "1.3", documents.texts_of, absent=None
     )
     window = _json(
         "window.json", "beginning and end of a run", "1.1", documents.window_of, absent=documents.Window(0, 0)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from lab.checkers import Claim, Outcome, worst
 from lab.errors import InputError, LabError, RunError
 from lab.load.progress import Progress
+from lab.runs.asked import asked_of
 from lab.runs.documents import Began
 from lab.runs.drive import judge_run, plan_for, problem_of_driver, save_evidence, save_plan, save_surroundings
 from lab.runs.folder import PLAN, TOGETHER, RunFolder, create, new_run_folder
@@ -107,8 +108,9 @@ def drive_parallel(
     create(folder)
     RunFolder(folder).together = list(plans)
     runs = {name: RunFolder(folder / name) for name in plans}
-    for name, plan in plans.items():
+    for (name, plan), asked in zip(plans.items(), options, strict=True):
         runs[name].path.mkdir()
+        runs[name].asked = asked_of(asked)
         save_plan(runs[name], plan, context)
     registered = context.registrations()
     began = Began.now()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from lab.checkers import Abilities, Driver, Evidence, ProbeAnswer, RevisionInForce
 from lab.history.questions import Question, Questions
@@ -20,6 +21,39 @@ from tests.checkers.builders import (
 )
 
 USERS, REQUESTS = 40, 4_000
+_OPTIONS: dict[str, Any] = {
+    "topology": "mesh",
+    "caller": "homepage",
+    "payload_bytes": 400,
+    "seed": 0,
+    "users": 1_000,
+    "timeout_s": 10.0,
+    "tear_every": 0,
+    "drivers": 1,
+    "streams": 10,
+    "contexts": {"device": ["tv", "phone"]},
+}
+_AT_RATE: dict[str, Any] = {"rate": 50.0, "duration_s": 10.0}
+ASKED: dict[str, Any] = {
+    "form": 1,
+    "words": ["load", "--topology=mesh", "--rate", "50", "--duration", "10"],
+    "options": {
+        **_OPTIONS,
+        **_AT_RATE,
+        "arrivals": "poisson",
+        "use_cases": [],
+        "edge_every": 10,
+        "as_drawn": True,
+        "own_edge_cases": False,
+    },
+}
+PLANNED: dict[str, Any] = {
+    **_OPTIONS,
+    "arrivals": {"kind": "poisson", "seed": 0, **_AT_RATE},
+    "use_cases": [{"name": "Rows", "api": "ranking.v1"}],
+    "edge_every": 10,
+    "edge_cases": [{"use_case": "Rows", "context": {"user_id": "u7"}}],
+}
 RESOLVER, SIDECAR = "homepage-resolver", "homepage-sidecar"
 
 
@@ -75,6 +109,8 @@ def whole_run() -> Evidence:
         copies=copies_of({"rows.v4": [record.request_id for record in records if record.shadow]}, records),
         copies_dropped={SIDECAR: 1},
         announced={},
+        asked_for=ASKED,
+        plan_document=PLANNED,
         drivers=[Driver(name="one", clock_ms=0.0, clock_error_ms=0.1, drift_ms=0.0, silent_s=1.0, problem="")],
         window_ns=(records[0].intended_ns, records[-1].done_ns + STEP_NS),
     )
