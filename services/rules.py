@@ -271,7 +271,7 @@ class Subscriber:
                 _check_full(update)
             else:
                 _check_age(update, before.router.revision)
-            with expecting_growth():
+            with expecting_growth(update.ByteSize()):
                 after = before.updated(update)
                 await self._apply(after)
         except Exception as error:  # noqa: BLE001 (no update may end the subscription)

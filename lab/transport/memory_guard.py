@@ -36,7 +36,7 @@ _ALERT_BYTES, _STEP_BYTES, _RISING_S = 8 * _MB, _MB, 0.3
 GROWTH_BYTES = 32 * _MB
 """Growth of memory at which connections are looked at."""
 _AFTER_A_CUT_BYTES, _AFTER_A_CUT_S = 12 * _MB, 10.0
-_EXPECTED_BYTES = 256 * _MB  # a table of ten thousand use cases
+_EXPECTED_BYTES, LARGE_BYTES = 256 * _MB, 128 * 1024  # of a table of ten thousand use cases, of one of hundreds
 # Of what a connection has sent: a request that waits takes up to 25 times its size, a reference to a header 80 times.
 _LEAST_RATIO, _MOST_RATIO, _OF_A_NEW_ONE_BYTES = 40, 600, 16 * 1024
 _TASK_BYTES = 24 * 1024  # a request that waits, as measured
@@ -95,14 +95,20 @@ class _Expected:
 
 
 @contextmanager
-def expecting_growth() -> Iterator[None]:
-    """While the block runs, memory may grow further: few bytes say much, such as a large route table."""
-    _Expected.blocks += 1
+def expecting_growth(sent_bytes: int) -> Iterator[None]:
+    """While the block runs, memory may grow further, by what a large message says: a table of thousands of use cases.
+
+    Args:
+        sent_bytes: size of the message.
+    """
+    is_large = sent_bytes >= LARGE_BYTES
+    _Expected.blocks += is_large
     try:
         yield
     finally:
-        _Expected.blocks -= 1
-        _Expected.ended = time.monotonic()
+        if is_large:
+            _Expected.blocks -= 1
+            _Expected.ended = time.monotonic()
 
 
 class MemoryGuard:

@@ -1,6 +1,7 @@
 """``python -m tests.negative.floods``: every flood against every role of a lab; writes docs/records/floods.md.
 
-With ``--only TEXT`` those with TEXT in ``unit: flood``; the other rows stay. Exit status 1 if one exceeds the bounds.
+With ``--only TEXT`` those with TEXT in ``unit: flood``; the other rows stay. Exit status 1 if a unit ends, grows by
+more than 300 MB, keeps 60 % more than before, or leaves others unanswered; the page shows what exceeds the aims.
 """
 
 from __future__ import annotations
@@ -32,15 +33,17 @@ the certificate of another caller. During each flood others ask the unit, ten ti
 {MOST_GROWTH_MB:.0f} MB and must be back within {100 * BACK_WITHIN - 100:.0f} % after half a minute; it may not end, and
 answers all others. `make floods` tries all and writes this page; `make test` tries the worst.
 
+Without the guard the first of them took a unit from 45 MB past its ceiling of 1,024 in 4 s. *Literal headers* are as
+large here as on the wire: as messages, they are bounded by the unit's ceiling alone. How far a unit grows before its
+guard looks depends on what else the machine does.
+
 | flood | unit | before, MB | peak, MB | after, MB | lives | others answered | exceeds |
 |---|---|---|---|---|---|---|---|
 """
-_ALLOWED = {"literal headers in CONTINUATION"}
-"""As large here as on the wire: only the unit's memory ceiling bounds them, as it does messages."""
 
 
 def main() -> int:
-    """Writes the page; returns 1 if a flood exceeds the bounds."""
+    """Writes the page; returns 1 if a flood ends a unit, or nearly does."""
     parser = argparse.ArgumentParser(prog="make floods", description=(__doc__ or "").partition("; writes")[0])
     parser.add_argument("--only", default="", metavar="TEXT", help="those with TEXT in 'unit: flood'")
     only = parser.parse_args().only
@@ -53,7 +56,7 @@ def main() -> int:
                 if address is None or only not in f"{unit}: {flood.name}":
                     continue
                 damage = _damage(scene, unit, flood, address)
-                failed = failed or bool(damage.wrong() and flood.name not in _ALLOWED)
+                failed = failed or bool(damage.fatal())
                 rows[flood.name, unit] = _row(flood, unit, damage)
                 sys.stderr.write(rows[flood.name, unit])
     ordered = [rows[flood.name, unit] for unit in UNITS for flood in FLOODS if (flood.name, unit) in rows]

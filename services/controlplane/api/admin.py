@@ -13,7 +13,7 @@ from lab.errors import InputError, PublishError, RouteTableError, StaleRevisionE
 from lab.plain_text import MAX_CHARACTERS, printable, require_plain
 from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.edits import sharing, with_changes
-from lab.transport.memory_guard import expecting_growth
+from lab.transport.memory_guard import LARGE_BYTES, expecting_growth
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 from services.controlplane.api.audit import AuditLog, timestamp
 from services.controlplane.api.nodes import listed
@@ -48,7 +48,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         """Validates and publishes a route table."""
         called_ns = self._now_ns()
         try:
-            with expecting_growth():
+            with expecting_growth(request.ByteSize()):
                 table = read_sources([_source(each) for each in request.sources])
         except RouteTableError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
@@ -58,6 +58,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             author=printable(request.author, MAX_COMMENT_CHARACTERS),
             comment=printable(request.comment, MAX_COMMENT_CHARACTERS),
             expected_revision=request.expected_revision,
+            size=request.ByteSize(),
             called_ns=called_ns,
             unsafe_skip_phases=request.unsafe_skip_phases,
         ):
@@ -76,6 +77,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             author=printable(request.author, MAX_COMMENT_CHARACTERS),
             comment=printable(request.comment, MAX_COMMENT_CHARACTERS),
             expected_revision=request.expected_revision,
+            size=request.ByteSize(),
             called_ns=self._now_ns(),
         ):
             yield progress
@@ -93,6 +95,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             author=printable(request.author, MAX_COMMENT_CHARACTERS),
             comment=printable(request.comment, MAX_COMMENT_CHARACTERS) or f"rollback to revision {stored.revision}",
             expected_revision=request.expected_revision,
+            size=LARGE_BYTES,  # it may be
             called_ns=called_ns,
         ):
             yield progress
@@ -160,7 +163,13 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         return admin_pb2.ListActsResponse(acts=self._audit_log.acts(request.last))
 
     async def _carry_out(
-        self, table_after: Callable[[RouteTable], RouteTable], context: Context, *, called_ns: int, **options: Any
+        self,
+        table_after: Callable[[RouteTable], RouteTable],
+        context: Context,
+        *,
+        size: int,
+        called_ns: int,
+        **options: Any,
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         events: asyncio.Queue[admin_pb2.PublishProgress | None] = asyncio.Queue()
         called = timestamp(called_ns)
@@ -174,7 +183,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             events.put_nowait(message)
 
         async def publish() -> int:
-            with expecting_growth():
+            with expecting_growth(size):
                 return await self._publisher.publish(
                     table_after,
                     progress=report,
