@@ -108,11 +108,13 @@ class ArrivalJournal:
 
     Attributes:
         began_ns: since when it registers requests, Unix nanoseconds.
+        wake: called with the next request, once; None if nobody waits for it.
     """
 
     def __init__(self, kept: int = KEPT_ARRIVALS) -> None:
         self._kept, self._count = kept, 0
         self.began_ns = time_ns()
+        self.wake: Callable[[], None] | None = None
         # One string of bytes for each, which takes a third of an object's memory; times and statuses are beside it, as
         # rings.
         self._arrivals: deque[bytes] = deque(maxlen=kept)
@@ -141,6 +143,9 @@ class ArrivalJournal:
         else:
             place = number % self._kept
             self._arrived_ns[place], self._ended_ns[place], self._statuses[place] = time_ns(), 0, UNDER_WAY
+        if self.wake is not None:
+            wake, self.wake = self.wake, None
+            wake()
         return number
 
     def end(self, number: int, status: grpc.StatusCode) -> None:
