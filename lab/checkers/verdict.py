@@ -33,7 +33,7 @@ class Violation:
 
     Attributes:
         checker: its name.
-        sequence: the record's.
+        sequence: the record's; -1 if the request has none.
         request_id: the record's.
         message: the observed and the allowed behaviour.
     """

@@ -73,7 +73,8 @@ def _show(result: RunResult) -> None:
         console.print(f"not judged, for lack of  {lacks}", markup=False)
     for verdict in result.verdicts:
         for violation in verdict.violations[:_SHOWN_VIOLATIONS]:
-            console.print(f"  {violation.checker} #{violation.sequence}: {violation.message}", markup=False)
+            which = f" #{violation.sequence}" if violation.sequence >= 0 else ""
+            console.print(f"  {violation.checker}{which}: {violation.message}", markup=False)
         if len(verdict.violations) > _SHOWN_VIOLATIONS:
             more = len(verdict.violations) - _SHOWN_VIOLATIONS
             console.print(f"  {verdict.checker}: … and {more} more; all are in --json")

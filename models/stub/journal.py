@@ -132,6 +132,7 @@ class ArrivalJournal:
     Attributes:
         began_ns: since when it registers requests, Unix nanoseconds.
         forms: names of requests' headers, blank between; the first stands for all that are too many to keep.
+        wake: called with the next request, once; None if nobody waits for it.
     """
 
     def __init__(self, kept: int = KEPT_ARRIVALS) -> None:
@@ -139,6 +140,7 @@ class ArrivalJournal:
         self.began_ns = time_ns()
         self.forms = [""]
         self._latest: dict[tuple[str, ...], _Form] = {}
+        self.wake: Callable[[], None] | None = None
         # One string of bytes for each, which takes a third of an object's memory; times and statuses are beside it, as
         # rings.
         self._arrivals: deque[bytes] = deque(maxlen=kept)
@@ -173,6 +175,9 @@ class ArrivalJournal:
         else:
             place = number % self._kept
             self._arrived_ns[place], self._ended_ns[place], self._statuses[place] = time_ns(), 0, UNDER_WAY
+        if self.wake is not None:
+            wake, self.wake = self.wake, None
+            wake()
         return number
 
     def _digested(self, headers: Iterable[tuple[str, Any]]) -> tuple[int, bytes]:

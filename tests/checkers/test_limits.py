@@ -81,6 +81,16 @@ def test_an_admission_that_may_have_waited_is_not_over_the_rate() -> None:
     assert len(objections(records, {"batch": RATE})) == 2
 
 
+def test_an_admission_that_waited_long_takes_no_token_from_one_that_did_not() -> None:
+    waited, other = asked(0, 0, done_ns=START_NS + 300 * MS), asked(1, 10)
+    arrivals = [arrival(waited, arrived_ns=START_NS + 200 * MS), arrival(other)]
+    one_at_once = {"batch": {"rate": 10, "burst": 1}}
+
+    assert objections([waited, other], one_at_once, arrivals) == []
+    at_once = [*arrivals, arrival(third := asked(2, 11))]
+    assert len(objections([waited, other, third], one_at_once, at_once)) == 1
+
+
 def test_limits_are_divided_and_each_share_rounded_up() -> None:
     records = [asked(number, 0) for number in range(6)]
     three = replace(CAN, limiters=3)

@@ -12,6 +12,7 @@ import pytest
 from models.stub import journal_file
 from models.stub.journal import ArrivalJournal
 from models.stub.journal_file import JournalFile, read_lifetimes
+from tests.waiting import eventually
 
 
 def begin(journal: ArrivalJournal, request_id: str) -> int:
@@ -62,6 +63,21 @@ async def test_a_process_that_ends_by_itself_says_so(
     [lifetime] = read_lifetimes(tmp_path / "arrivals", 0)
     assert [each.arrival.request_id for each in lifetime.received] == ["r1"]
     assert lifetime.closed
+
+
+async def test_it_is_flushed_soon_after_an_arrival_also_when_it_was_idle(
+    tmp_path: Path, journal: ArrivalJournal, file: JournalFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_file, "IDLE_S", 3_600.0)
+
+    def received() -> list[str]:
+        return [each.arrival.request_id for one in read_lifetimes(tmp_path / "arrivals", 0) for each in one.received]
+
+    async with file.running():
+        for request_id in ("r1", "r2"):
+            await eventually("the file is idle", lambda: journal.wake is not None)
+            journal.end(begin(journal, request_id), grpc.StatusCode.OK)
+            await eventually("the arrival is in the file", lambda: request_id in received())  # noqa: B023 (awaited at once)
 
 
 def test_the_next_process_appends_also_behind_a_torn_row(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heappop, heappush
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import CLOCKS_NS, Evidence, cluster_of
-from lab.checkers.quota_use import Account, Admitted, accounts_of, refilled, refused_too_early
+from lab.checkers.quota_use import Account, accounts_of, refilled, refused_too_early
 from lab.checkers.revision_timeline import request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
@@ -88,31 +89,25 @@ def _too_much(account: Account, evidence: Evidence) -> Iterator[Violation]:
 def _too_fast(account: Account, rate: float, burst: int) -> Iterator[Violation]:
     """Yields the admissions for which no token can have been there.
 
-    Each must be served by a token between sending and arrival. Serving the one first that must be over first, as early
-    as a token is there, serves all if anything does.
+    Each must be served by a token between sending and arrival. Where one has another's time within its own, it is not
+    known which was served first, so the other's begins no later: then to serve them in the order in which they must be
+    over, each as early as a token is there, serves all if anything does. To serve any other one early might use up the
+    token that a later one needs, which has less time.
     """
-    coming = sorted(account.admitted, key=lambda one: one.from_ns, reverse=True)
-    waiting: list[tuple[int, int, Admitted]] = []
+    in_order = sorted(account.admitted, key=lambda one: (one.until_ns, one.record.sequence))
+    begins = list(accumulate((each.from_ns for each in reversed(in_order)), min))[::-1]
     tokens, now_ns = float(burst), 0
-    while coming or waiting:
-        if not waiting:
-            next_ns = max(now_ns, coming[-1].from_ns)
-            tokens, now_ns = refilled(tokens, rate, burst, next_ns - now_ns), next_ns
-        while coming and coming[-1].from_ns <= now_ns:
-            each = coming.pop()
-            heappush(waiting, (each.until_ns, each.record.sequence, each))
-        if tokens < 1:
-            next_ns = now_ns + round((1 - tokens) / rate * 1e9) + 1
-            if coming:
-                next_ns = min(next_ns, coming[-1].from_ns)
-            tokens, now_ns = refilled(tokens, rate, burst, next_ns - now_ns), next_ns
-            continue
-        until_ns, _, each = heappop(waiting)
-        if until_ns < now_ns:
+    for each, from_ns in zip(in_order, begins, strict=True):
+        then_ns = max(now_ns, from_ns)
+        left = refilled(tokens, rate, burst, then_ns - now_ns)
+        if left < 1:
+            wait_ns = round((1 - left) / rate * 1e9) + 1
+            left, then_ns = refilled(left, rate, burst, wait_ns), then_ns + wait_ns
+        if then_ns > each.until_ns:
             message = f"was admitted over the rate of {account.name or 'no tenant'}: {rate:g} rps, {burst} at once"
             yield _violation(each.record, message)
         else:
-            tokens -= 1
+            tokens, now_ns = left - 1, then_ns
 
 
 def _too_many(account: Account, concurrent: int) -> Iterator[Violation]:
