@@ -21,6 +21,7 @@ def rolled(
     at_100: Evidence | None = None,
     force: bool = False,
     conditions: str = "error-rate>1%",
+    steps: tuple[int, ...] = (50, 100),
 ) -> tuple[RollResult, list[float]]:
     """A rollout of which each probe of a step brings the same evidence; its result, and the seconds of each probe."""
     seconds: list[float] = []
@@ -38,7 +39,7 @@ def rolled(
     options = RollOptions(
         model="m",
         to="v2",
-        steps=(50, 100),
+        steps=steps,
         hold_s=1.0,
         conditions=parse_conditions(conditions),
         use_case=None,
@@ -113,6 +114,16 @@ def test_the_last_two_steps_last_until_the_control_is_large_enough(monkeypatch: 
     assert [step.judgements[0].standing for step in result.steps] == [Standing.NOT_MET] * 2
     assert all(len(step.evidence.other.latencies_ms) >= enough(0.01) for step in result.steps)
     assert len(seconds) < PATIENCE * enough(0.01) / 20
+
+
+def test_a_roll_in_one_step_looks_at_the_old_version_until_the_control_is_large_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = Figures.of(0, [(number * WINDOW_NS, 10.0) for number in range(20)])
+    before = Evidence(old=FAST, other=few)
+    result, _ = rolled(monkeypatch, before, at_100=Evidence(new=FAST, other=few), conditions="p99>1.5x", steps=(100,))
+
+    assert [step.judgements[0].standing for step in result.steps] == [Standing.NOT_MET]
 
 
 def test_with_nothing_to_compare_a_step_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,6 +197,8 @@ class _Roll:
             if self.plan.steps[0] == ALL:
                 # At 100 % no old version is left to compare with.
                 self._before = self._probe_once(0, min(PROBE_S, self.options.hold_s))[0]
+                while self._lacking(ALL, self._before):
+                    self._before = self._before.with_more(self._probe_once(0, _LEAST_S)[0])
             for percent in self.plan.steps:
                 self._step(percent)
         except StaleRevisionError as error:

@@ -48,6 +48,8 @@ _CHECKED_EVERY_S = 10
 _ALIVE_EVERY_S, _ALIVE_FAILURES = 30, 6
 # By then no Service names the pod any more, so that nobody connects to a unit that drains; then it has its ten seconds.
 _LEAVES_S, _ENDS_WITHIN_S = 2, 15
+PRE_STOP = {"preStop": {"exec": {"command": ["sleep", f"{_LEAVES_S}"]}}}
+"""Keeps a pod that is to end until nobody is sent to it any more."""
 _PORT_NAME = 15  # characters, at most
 _MIB = "Mi"
 
@@ -169,7 +171,7 @@ def container(unit: Unit, pod: Pod, setting: Setting) -> dict[str, Any]:
             "timeoutSeconds": 5,
             "failureThreshold": _ALIVE_FAILURES,
         },
-        "lifecycle": {"preStop": {"exec": {"command": ["sleep", f"{_LEAVES_S}"]}}},
+        "lifecycle": PRE_STOP,
         "volumeMounts": _mounts(unit, setting),
     }
 
