@@ -10,6 +10,7 @@ from lab.roles._envoy import ENVOY_HEADERS, envoy
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role
+from lab.routing.headers import PROVED_CALLER
 
 if TYPE_CHECKING:
     from lab.roles._unit import Unit
@@ -31,7 +32,7 @@ ROLE = Role(
     follows=Follows.XDS,
     calls_models=True,
     marks_path=True,
-    adds_headers=ENVOY_HEADERS,
+    adds_headers=ENVOY_HEADERS | {PROVED_CALLER},
     checked_by=("path",),
     copies_dropped=copies_dropped_by_envoy,
     memory_mb=512,

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from io import FileIO
 from pathlib import Path
 from struct import Struct
+from threading import Lock
 from time import time_ns
 from typing import NamedTuple
 
@@ -85,6 +86,7 @@ class JournalFile:
         self._known_ns = journal.began_ns
         self._file: FileIO | None = None
         self._fails = False
+        self._one_at_a_time = Lock()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -100,7 +102,8 @@ class JournalFile:
 
     async def _run(self) -> None:
         while True:
-            self.flush()
+            # In a thread: a disk that does not answer must not keep requests waiting.
+            await asyncio.to_thread(self._write, *self._rows(_KNOWN))
             if not self._under_way:
                 arrived = asyncio.Event()
                 self._journal.wake = arrived.set
@@ -111,20 +114,27 @@ class JournalFile:
 
     def flush(self, *, closed: bool = False) -> None:
         """Appends what is new. What a full disk does not take follows later, or is missing in the file."""
+        self._write(*self._rows(_CLOSED if closed else _KNOWN))
+
+    def _rows(self, kind: int) -> tuple[bytes, int]:
+        """What is new, and the time until which nothing is missing then, Unix nanoseconds."""
         now_ns = time_ns()
-        known = _row(_CLOSED if closed else _KNOWN, _TIME.pack(now_ns))
-        rows = [*self._new_forms(), *self._ends(), *self._arrivals(), known]
-        try:
-            file = self._opened()
-            self._waiting += b"".join(rows)
-            self._waiting = self._waiting[file.write(self._waiting) or 0 :]
-            self._fails = False
-        except OSError as failed:
-            if not self._fails:
-                _log.warning("%s: %s: what was received is kept in memory alone", self._path, failed)
-            self._fails = True
-            self.close()
-        self._known_ns = now_ns  # what could not be written is missing, and the next part says so
+        rows = (*self._new_forms(), *self._ends(), *self._arrivals(), _row(kind, _TIME.pack(now_ns)))
+        return b"".join(rows), now_ns
+
+    def _write(self, rows: bytes, known_ns: int) -> None:
+        with self._one_at_a_time:
+            try:
+                file = self._opened()
+                self._waiting += rows
+                self._waiting = self._waiting[file.write(self._waiting) or 0 :]
+                self._fails = False
+            except OSError as failed:
+                if not self._fails:
+                    _log.warning("%s: %s: what was received is kept in memory alone", self._path, failed)
+                self._fails = True
+                self.close()
+            self._known_ns = known_ns  # what could not be written is missing, and the next part says so
 
     def _opened(self) -> FileIO:
         if self._file is not None and not self._waiting and self._file.tell() > MOST_BYTES:

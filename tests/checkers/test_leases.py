@@ -26,6 +26,7 @@ RECORDS = [
 LEASED = Abilities(asks=("resolver",), leases=True, lease_s=1.0, stale_s=2.0)
 UNLEASED, NEVER = replace(LEASED, leases=False), Abilities()
 FIRST_OF_EACH_SECOND = (0, 20, 40)
+ASKED = [Question(RECORDS[number].request_id, OWN, RECORDS[number].sent_ns) for number in FIRST_OF_EACH_SECOND]
 
 
 def judge(
@@ -68,6 +69,14 @@ def test_another_callers_resolver_is_a_violation() -> None:
     assert [each.message for each in verdict.violations] == [
         "request #0 (r0) asked search-resolver, which its topology does not ask"
     ]
+
+
+def test_a_question_without_an_id_is_of_no_request_that_was_never_sent() -> None:
+    unsent = replace(RECORDS[-1], request_id="", status="UNSENT", sent_ns=0)
+    questions = Questions([Question("", "search-resolver", START_NS), *ASKED], {OWN: 0})
+    evidence = make_evidence([*RECORDS, unsent], abilities=LEASED, path_units={"resolver": [OWN]}, questions=questions)
+
+    assert outcome(leases.check(evidence)) == "valid"
 
 
 def test_one_decision_may_come_from_a_request_without_a_record() -> None:

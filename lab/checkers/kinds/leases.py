@@ -115,10 +115,12 @@ class _Asked:
         self.times_ns: defaultdict[str, list[int]] = defaultdict(list)
         self.resolvers: defaultdict[str, set[str]] = defaultdict(set)
         for each in questions.asked:
+            if not each.request_id:  # a probe's; requests that were never sent have none, either
+                continue
             self.times_ns[each.request_id].append(each.asked_ns)
             self.resolvers[each.request_id].add(each.resolver)
         own = {record.request_id for record in records}
-        self.by_others = sum(bool(name) and name not in own for name in self.times_ns)
+        self.by_others = sum(name not in own for name in self.times_ns)
 
 
 def _unleased(evidence: Evidence, asked: _Asked, since_ns: int) -> tuple[list[Violation], _Count]:

@@ -89,8 +89,8 @@ def test_ctrl_c_keeps_and_judges_the_history_and_leaves_no_process(lab: Lab) -> 
     run.send_signal(signal.SIGINT)
     output, _ = run.communicate(timeout=60)
 
-    assert run.returncode == 2
-    assert "not sent" in output
+    assert run.returncode == 0, output
+    assert "not sent, as the run was stopped" in " ".join(output.split())
     counts = re.search(r"(\d+) planned, (\d+) recorded", output)
     assert counts is not None
     assert counts[1] == counts[2]
