@@ -176,7 +176,7 @@ class Subscriber:
         self._apply = apply
         self._in_force = RuleSet()
         self._beat_at, self._stopped_s = time.monotonic(), 0.0
-        self._stream: Any = None
+        self._following: asyncio.Task[tuple[grpc.StatusCode, str]] | None = None
         self._is_applying = False
         expose("lab_revision", "Revision of the rules in force.", lambda: self._in_force.router.revision)
 
@@ -194,7 +194,7 @@ class Subscriber:
         async with open_channel(*addresses, peer="control-plane", keepalive=True) as channel:
             stub = rules_pb2_grpc.RulesStub(channel)
             while True:
-                code, reason = await self._follow(stub)
+                code, reason = await self._follow_once(stub)
                 if stopped_s := self._stopped_s:
                     self._stopped_s = 0.0
                     _log.warning("this process was stopped for %.1f s: it subscribes again", stopped_s)
@@ -209,18 +209,28 @@ class Subscriber:
                 )
                 await asyncio.sleep(_RECONNECT_PAUSE_S)
 
+    async def _follow_once(self, stub: rules_pb2_grpc.RulesAsyncStub) -> tuple[grpc.StatusCode, str]:
+        """Follows one stream until it ends, or this process notices that it was stopped."""
+        self._following = asyncio.create_task(self._follow(stub))
+        try:
+            await asyncio.wait({self._following})
+        finally:
+            self._following.cancel()
+        return (grpc.StatusCode.CANCELLED, "") if self._following.cancelled() else self._following.result()
+
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(_BEAT_S)
             self._notice_stop()
+            # Not the stream: a write that waits for its beginning would wait for ever.
+            if self._stopped_s and self._following is not None:
+                self._following.cancel()
 
     def _notice_stop(self) -> None:
-        """Notices that the event loop has not run for seconds, and ends the stream, in which there are old updates."""
+        """Notices that the event loop has not run for seconds: the stream has old updates, and is to end."""
         now = time.monotonic()
         if now - self._beat_at > _STOPPED_S and not self._is_applying:
             self._stopped_s = now - self._beat_at
-            if self._stream is not None:
-                self._stream.cancel()
         self._beat_at = now
 
     async def _drop_rules(self) -> None:
@@ -230,7 +240,7 @@ class Subscriber:
 
     async def _follow(self, stub: rules_pb2_grpc.RulesAsyncStub) -> tuple[grpc.StatusCode, str]:
         """Follows one stream; returns its status, and why it ended."""
-        self._stream = stream = stub.Subscribe(wait_for_ready=True)
+        stream = stub.Subscribe(wait_for_ready=True)
         try:
             self._hello.revision = self._in_force.router.revision
             await stream.write(self._hello)
@@ -249,9 +259,6 @@ class Subscriber:
                 await stream.write(rules_pb2.SubscribeRequest(applied_sequence=update.sequence, error=error))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # it may have ended while an update was applied
-        except asyncio.CancelledError:
-            if not self._stopped_s:
-                raise
         finally:
             self._is_applying = False
             stream.cancel()
