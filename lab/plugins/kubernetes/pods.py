@@ -48,8 +48,6 @@ _CHECKED_EVERY_S = 10
 _ALIVE_EVERY_S, _ALIVE_FAILURES = 30, 6
 # By then no Service names the pod any more, so that nobody connects to a unit that drains; then it has its ten seconds.
 _LEAVES_S, _ENDS_WITHIN_S = 2, 15
-PRE_STOP = {"preStop": {"exec": {"command": ["sleep", f"{_LEAVES_S}"]}}}
-"""Keeps a pod that is to end until nobody is sent to it any more."""
 _PORT_NAME = 15  # characters, at most
 _MIB = "Mi"
 
@@ -171,9 +169,14 @@ def container(unit: Unit, pod: Pod, setting: Setting) -> dict[str, Any]:
             "timeoutSeconds": 5,
             "failureThreshold": _ALIVE_FAILURES,
         },
-        "lifecycle": PRE_STOP,
+        "lifecycle": lifecycle(),
         "volumeMounts": _mounts(unit, setting),
     }
+
+
+def lifecycle() -> dict[str, Any]:
+    """Keeps a container that is to end until nobody is sent to it any more."""
+    return {"preStop": {"exec": {"command": ["sleep", f"{_LEAVES_S}"]}}}
 
 
 def _command(unit: Unit, setting: Setting) -> dict[str, list[str]]:

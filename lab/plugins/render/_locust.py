@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from lab.plugins.kubernetes.naming import GROUP, Manifest, Setting, labels, manifest, selector
 from lab.plugins.kubernetes.pods import (
-    PRE_STOP,
     container_defaults,
     environment,
     identity_mounts,
     identity_volume,
+    lifecycle,
     pod_defaults,
     scratch,
 )
@@ -115,7 +115,7 @@ def _deployment(
         container["ports"] = [{"name": key, "containerPort": port, "protocol": "TCP"} for key, port in ports.items()]
         container["readinessProbe"] = {"tcpSocket": {"port": "web"}, "periodSeconds": 2}
         container["livenessProbe"] = {"tcpSocket": {"port": "web"}, "periodSeconds": 30, "failureThreshold": 6}
-        container["lifecycle"] = PRE_STOP
+        container["lifecycle"] = lifecycle()
     volumes = [{"name": FILES, "configMap": {"name": FILES}}, scratch("tmp", "64Mi")]
     if identity and setting.security == MTLS:
         volumes.append(identity_volume(identity))
