@@ -33,7 +33,7 @@ _MB = 2**20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _IDLE_S, _ALERT_S, _ANCHOR_S = 0.05, 0.01, 1.0
 _ALERT_BYTES, _STEP_BYTES, _RISING_S = 8 * _MB, _MB, 0.3
-GROWTH_BYTES = 32 * _MB
+GROWTH_BYTES = 48 * _MB
 """Growth of memory at which connections are looked at."""
 _AFTER_A_CUT_BYTES, _AFTER_A_CUT_S = 12 * _MB, 10.0
 _EXPECTED_BYTES, LARGE_BYTES = 256 * _MB, 128 * 1024  # of a table of ten thousand use cases, of one of hundreds

@@ -172,6 +172,11 @@ class Judgement:
         """Of the condition."""
         return self.found.standing
 
+    @property
+    def because(self) -> str:
+        """The figures, in words."""
+        return self.found.because
+
     def __str__(self) -> str:
         """In words, e.g. ``error rate of the new version 0 % ≤ 1 %; n = 1,012, power 100 % against 5 %``."""
         found = self.found
