@@ -31,7 +31,8 @@ from pathlib import Path
 
 _MB = 2**20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_IDLE_S, _ALERT_S, _ANCHOR_S = 0.05, 0.01, 1.0
+_REST_S, _IDLE_S, _ALERT_S, _ANCHOR_S = 0.25, 0.05, 0.01, 1.0
+_AT_REST_S = 0.002  # of processor time since it last looked
 _ALERT_BYTES, _STEP_BYTES, _RISING_S = 8 * _MB, _MB, 0.3
 GROWTH_BYTES = 48 * _MB
 """Growth of memory at which connections are looked at."""
@@ -132,12 +133,14 @@ class MemoryGuard:
             threading.Thread(target=self._run, name="memory-guard", daemon=True).start()
 
     def _run(self) -> None:
-        statm = os.open("/proc/self/statm", os.O_RDONLY)
+        statm, used_s = os.open("/proc/self/statm", os.O_RDONLY), 0.0
         while True:
             resident, now = int(os.pread(statm, 64, 0).split()[1]) * _PAGE, time.monotonic()
             with suppress(OSError, RuntimeError):  # connections and tasks come and go
                 self._look(resident, now)
-            time.sleep(_ALERT_S if now - self._rose_at < _RISING_S else _IDLE_S)
+            before_s, used_s = used_s, time.process_time()
+            at_rest = used_s - before_s < _AT_REST_S  # a lab has dozens of units, most of which do nothing
+            time.sleep(_ALERT_S if now - self._rose_at < _RISING_S else _REST_S if at_rest else _IDLE_S)
 
     def _look(self, resident: int, now: float) -> None:
         grown, age = resident - self._anchor, now - self._anchored
@@ -163,7 +166,7 @@ class MemoryGuard:
         total_s = time.process_time()
         busy_s, self._busy_s = total_s - self._busy_s, total_s
         self._least = min(self._least or resident, resident)
-        if busy_s > _IDLE_BUSY_S or resident < self._least + _ALERT_BYTES:
+        if busy_s > _IDLE_BUSY_S or resident < self._least + max(_ALERT_BYTES, self._least // 4):
             self._idle_since = now
         elif now - self._idle_since >= _IDLE_FOR_S:
             _give_back()  # alone: to collect garbage beside a table of ten thousand use cases takes 0.1 s
