@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from lab.transport.memory_guard import expect_growth
+
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
 
@@ -66,6 +68,7 @@ def tolerant(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], An
 
     def read(wire: bytes) -> Any:
         try:
+            expect_growth(len(wire))
             return deserialise(wire)
         except Exception:  # noqa: BLE001 (of protobuf's implementations, and of a unit's own reader)
             return MALFORMED

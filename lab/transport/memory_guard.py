@@ -95,6 +95,16 @@ class _Expected:
     blocks, ended = 0, -math.inf
 
 
+def expect_growth(sent_bytes: int) -> None:
+    """Lets memory grow further for a moment, if a message is large: its parts may take a hundred times as much.
+
+    Args:
+        sent_bytes: size of the message.
+    """
+    if sent_bytes >= LARGE_BYTES:
+        _Expected.ended = time.monotonic()
+
+
 @contextmanager
 def expecting_growth(sent_bytes: int) -> Iterator[None]:
     """While the block runs, memory may grow further, by what a large message says: a table of thousands of use cases.

@@ -16,6 +16,7 @@ from typing import Any
 
 from lab.errors import UnitError
 from lab.transport.channels import MAX_MESSAGE_BYTES
+from lab.transport.memory_guard import expect_growth
 from lab.transport.security import Security
 
 _BACKLOG = 1024
@@ -141,9 +142,11 @@ class RestServer:
                     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                     request.writer.output_size = 0
                 try:
-                    return bytes(await request.read())
+                    body = bytes(await request.read())
                 except web.HTTPRequestEntityTooLarge:
                     raise TooLargeError from None
+                expect_growth(len(body))
+                return body
 
             headers = [(name.lower(), value) for name, value in request.headers.items()]
             peer = spiffe_id(request.get_extra_info("peercert"))
