@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.checkers.checker import Checker
-from lab.checkers.evidence import CLOCKS_NS, RECOVERY_NS
+from lab.checkers.evidence import CLOCKS_NS, RECOVERY_NS, prefix_of
 from lab.checkers.revision_timeline import by_model, request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
@@ -136,7 +136,7 @@ def _leased(evidence: Evidence, asked: _Asked) -> tuple[list[Violation], _Count]
     earlier: defaultdict[tuple[str, ...], list[tuple[int, int]]] = defaultdict(list)
     judged: list[tuple[Record, Rules, tuple[str, ...]]] = []
     for record in evidence.records:
-        client, found = record.request_id.rpartition("-")[0], evidence.timeline.during(record)
+        client, found = prefix_of(record.request_id), evidence.timeline.during(record)
         for each in found:
             times_ns = asked.times_ns.get(record.request_id, ())
             earlier[client, *each.unit(record)] += ((at_ns, each.number) for at_ns in times_ns)
