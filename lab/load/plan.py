@@ -294,6 +294,10 @@ class LoadPlan:
         """The spool of one of several drivers, counted from 0; the plan's own if there is one driver."""
         return self.spool if self.drivers == 1 else self.spool.with_stem(f"{self.spool.stem}-{number + 1}")
 
+    def ids_of(self, number: int) -> str:
+        """What the ids of one client begin with, of those that share the run, counted from 0; each has its leases."""
+        return self.id_prefix and f"{self.id_prefix}.{number}"
+
     def schedule(self) -> Schedule:
         """All arrivals of the run, if its engine is :attr:`~EnginePlan.scheduled`.
 

@@ -102,8 +102,8 @@ def work_of(path: Path, share: Share) -> Work:
         plans = [read_plan(each) for each in sorted(path.glob(PLANS))[share.first :: share.step]]
         return lambda stop, start: drive_plans(plans, stop, lambda counts: send(counts=counts), start)
     plan = read_plan(path)
-    ids = plan.id_prefix and f"{plan.id_prefix}.{share.first}"
-    own, schedule = replace(plan, spool=plan.spool_of(share.first), id_prefix=ids), plan.schedule().of(share)
+    own = replace(plan, spool=plan.spool_of(share.first), id_prefix=plan.ids_of(share.first))
+    schedule = plan.schedule().of(share)
     return lambda stop, start: drive_share(
         own,
         schedule,

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -131,7 +132,8 @@ class UserProcess:
     """
 
     def __init__(self, plan: LoadPlan, share: Share, environment: Environment) -> None:
-        self._plan, self._share, self._environment = plan, share, environment
+        self._plan = replace(plan, id_prefix=plan.ids_of(share.first))
+        self._share, self._environment = share, environment
         self._schedule = plan.schedule().of(share) if plan.engine.scheduled else None
         self._thread = LoopThread()
         self._greenlets: list[gevent.Greenlet] = []

@@ -13,6 +13,7 @@ import orjson
 import psutil
 import pytest
 
+from lab.checkers.evidence import prefix_of
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant
 from lab.load.plan import OPEN_LOOP, read_plan, write_plan
@@ -34,10 +35,13 @@ async def test_every_request_of_the_plan_is_sent_once_and_recorded_once(
 ) -> None:
     locust = by_locust(workers=workers)
     plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 1), users=11, engine=locust)
+    plan = replace(plan, id_prefix="1f3a")
 
     out = await completed(plan)
 
     records = read_spool(plan.spool)
+    # By prefix, as each worker's client has leases of its own.
+    assert {prefix_of(record.request_id) for record in records} == {f"1f3a.{n}" for n in range(max(1, workers))}
     assert sorted(record.sequence for record in records) == list(range(100))
     assert 100 == len({record.request_id for record in records}) == server.received - max(1, workers)
     assert {record.status for record in records} == {"OK"}
