@@ -149,7 +149,7 @@ class Router:
         removed_versions = tuple(removed_versions)
         for key in removed_versions:
             next_versions.pop(key, None)
-        with gc_disabled():
+        with gc_disabled(stays=True):
             compiled = {name: UseCase.of(name, document) for name, document in (use_cases or {}).items()}
         next_use_cases.update(compiled)
         next_versions.update(versions or {})

@@ -137,7 +137,7 @@ def read_sources(sources: Sequence[Source], *, apis: Iterable[str] = KNOWN_APIS)
     Raises:
         RouteTableError: all problems by source and line; each names file, line, field and remedy.
     """
-    with gc_disabled():
+    with gc_disabled(stays=True):
         return _read_quickly(sources, frozenset(apis)) or _read(sources, frozenset(apis))
 
 

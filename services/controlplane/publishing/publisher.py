@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lab.errors import PublishError, RegistryError, StaleRevisionError
+from lab.routing.bulk_allocation import freeze_what_follows
 from lab.routing.difference import difference
 from lab.routing.document import RouteTable
 from lab.routing.edits import sharing
@@ -222,6 +223,7 @@ class Publisher:
     def _replace(self, revision: int, table: RouteTable) -> None:
         """Puts another revision in force, and schedules the retirement of the one before."""
         before, self.table, self.revision = self.table, table, revision
+        freeze_what_follows()
         self._retiring.append(before)
         self._spawn(self._retire(revision, before))
 
