@@ -210,7 +210,7 @@ class Abilities:
 
 
 class ProbeAnswer(NamedTuple):
-    """A resolver's answer to a probe; times are Unix nanoseconds.
+    """A node's answer to a probe, a resolver's or a gateway's; times are Unix nanoseconds.
 
     Attributes:
         unit: that answered.
@@ -268,7 +268,8 @@ class Evidence:
         window_ns: when the run began and ended, Unix nanoseconds; None if it is not known.
         registrations: of model replicas; None if the control plane was not asked.
         request_mix: that was planned; None if something else than the plan's mix decides what is asked.
-        fault_windows: that were marked before or during the run.
+        fault_windows: that were marked before or during the run, of what its requests need.
+        faults_elsewhere: the same of what they do not need.
         abilities: of the topology.
         arrivals: what model replicas received during the run, other callers' requests included; None if they were not
             asked.
@@ -278,7 +279,7 @@ class Evidence:
         availability_slo: share of requests that must be answered, 0 to 1, of the run and of each use case; None without
             such an objective.
         plan: the requests that were to be sent, computed without the driver's code; None if nothing planned them.
-        probes: answers of the run's resolvers to their own question.
+        probes: answers of the nodes that follow the rules, to the lab's own questions.
         shares: the replicas' expected shares of a version's requests, given how many there are; None if the lab's
             picker is not known.
         receipt_key: secret of the lab's replicas, for their receipts, see :mod:`lab.checkers.plain_models`.
@@ -313,6 +314,7 @@ class Evidence:
     registrations: Registrations | None = None
     request_mix: RequestMix | None = None
     fault_windows: Sequence[FaultWindow] = ()
+    faults_elsewhere: Sequence[FaultWindow] = ()
     abilities: Abilities = Abilities()
     arrivals: Sequence[Arrival] | None = None
     arrival_gaps: Sequence[ArrivalGap] = ()

@@ -18,6 +18,8 @@ from lab.roles._unit import ACCESS_LOG, CALLER, COLLECTOR, CONTROL_PLANE, MODEL,
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
+    import grpc
+
     from lab.routing.document import RouteTable
     from lab.spec import LabSpec
 
@@ -56,6 +58,8 @@ class Role:
         stage: stage of ``compose/Dockerfile`` that is its image, on top of the lab's own; none if empty.
         cpus: limit of processors of a container.
         memory_mb: memory limit of a container, MB.
+        decides: makes, from a channel to a unit, a use case and a caller that may use it, a function that returns by
+            which revision the unit decides, or raises grpc.RpcError; None for a role that cannot say.
         copies_dropped: returns how many shadow copies a unit has dropped at its bound since it was started, None if it
             does not answer; None for a role that sends none.
         checked_by: checkers that must give a verdict on runs whose requests need the role.
@@ -81,6 +85,7 @@ class Role:
     memory_mb: int = 256
     accounted_as: str = ""
     checked_by: tuple[str, ...] = ()
+    decides: Callable[[grpc.Channel, str, str], Callable[[], int]] | None = None
     copies_dropped: Callable[[Unit], int | None] | None = None
 
     def image_in(self, own: str) -> str:

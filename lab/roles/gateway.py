@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lab.roles._dropped import copies_dropped_by_gateway
+from lab.roles._asked import copies_dropped_by_gateway, gateway_decides
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role, python
@@ -43,7 +43,8 @@ ROLE = Role(
     marks_path=True,
     passes_headers=False,
     adds_headers=frozenset({HEADER, COPY_HEADER, REQUEST_ID, VIA}) | TRACE,
-    checked_by=("path",),
+    checked_by=("path", "convergence"),
+    decides=gateway_decides,
     copies_dropped=copies_dropped_by_gateway,
     memory_mb=512,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lab.roles._asked import resolver_decides
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role, python
@@ -40,5 +41,6 @@ ROLE = Role(
     probe=Probe.CONNECTED,
     follows=Follows.RULES,
     checked_by=("convergence",),
+    decides=resolver_decides,
     port=_PORT,
 )

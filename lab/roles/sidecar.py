@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lab.identity import sidecar_of
-from lab.roles._dropped import copies_dropped_by_envoy
+from lab.roles._asked import copies_dropped_by_envoy
 from lab.roles._envoy import ENVOY_HEADERS, envoy
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe

@@ -179,7 +179,8 @@ def drive(
     save_plan(run, plan, context)
     registered = context.registrations()
     began = Began.now()
-    with probing(run, context.state, plan), counting(context.state.plan.load_metrics) as of_run:
+    table = run.revisions[-1].document or {}
+    with probing(run, context.state, plan, table), counting(context.state.plan.load_metrics) as of_run:
         count = of_run(plan.topology, plan.caller)
 
         def report(line: str) -> None:

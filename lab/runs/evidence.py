@@ -30,8 +30,15 @@ if TYPE_CHECKING:
 SETTLING_NS = 100_000_000
 
 
-def evidence_of(run: RunFolder, records: Sequence[Record] | None = None) -> Evidence:
-    """Returns the evidence in a run's folder. ``records`` saves reading the history again.
+def evidence_of(
+    run: RunFolder, records: Sequence[Record] | None = None, revisions: Sequence[RevisionInForce] | None = None
+) -> Evidence:
+    """Returns the evidence in a run's folder.
+
+    Args:
+        run: its folder.
+        records: its history, which saves reading it again.
+        revisions: that were in force, where the folder does not have them.
 
     Raises:
         RunError: a file is missing or cannot be read.
@@ -45,7 +52,7 @@ def evidence_of(run: RunFolder, records: Sequence[Record] | None = None) -> Evid
     picker = spec.get("picker", DEFAULT_PICKER)
     return Evidence(
         records=records,
-        revisions=_as_published(revisions_in_force(run.revisions), run.published),
+        revisions=_as_published(revisions_in_force(run.revisions), run.published) if revisions is None else revisions,
         planned=driver.planned if planned is None else len(planned.requests),
         offered_rate=None if planned is None else planned.offered_rps,
         plan=planned,
@@ -61,6 +68,7 @@ def evidence_of(run: RunFolder, records: Sequence[Record] | None = None) -> Evid
         registrations=registrations,
         request_mix=_asks(plan),
         fault_windows=events,
+        faults_elsewhere=[each for each in fault_windows(run.events) if each not in events],
         abilities=abilities_of(plan, spec),
         arrivals=arrivals.requests if arrivals else None,
         arrival_gaps=gaps,

@@ -128,7 +128,8 @@ def drive_parallel(
         status = 1
         try:
             # Beside its folder, in which a container's log would overwrite it.
-            with probing(runs[name], context.state, plan), (folder / f"{name}.log").open("w") as errors:
+            run, table = runs[name], runs[name].revisions[-1].document or {}
+            with probing(run, context.state, plan, table), (folder / f"{name}.log").open("w") as errors:
                 status = context.runtime.run_driver(
                     folder / name, plan.caller, report, cancel_token=cancel_token, errors=errors
                 )

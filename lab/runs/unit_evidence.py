@@ -1,14 +1,15 @@
-"""Evidence that units give: resolvers are probed during a run, and all model replicas are asked after it."""
+"""Evidence that units give: nodes are probed during a run, and all model replicas are asked after it."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 EVERY_S = 0.1
 """Interval of a resolver's probes, seconds: ten requests a second, each without a payload."""
 
-_PROBE_TIMEOUT_S = 1.0
+OTHERS_EVERY_S = 0.5
+"""Interval in which the nodes that the requests do not ask are probed in turn: two requests a second altogether."""
 
 # Copies are sent asynchronously: the last ones may be in flight when the last request is answered.
 _SETTLED_WITHIN_S = 3.0
@@ -41,18 +43,18 @@ _ASKED_AT_ONCE = 8
 
 
 @contextmanager
-def probing(run: RunFolder, state: LabState, plan: LoadPlan) -> Iterator[None]:
-    """Asks units during a run: writes the resolvers' answers to probes, and how many copies units dropped.
+def probing(run: RunFolder, state: LabState, plan: LoadPlan, table: Mapping[str, Any]) -> Iterator[None]:
+    """Asks units during a run: writes the nodes' answers to probes, and how many copies units dropped.
 
-    Probed are the resolvers that the run's requests ask.
-
-    Nothing is written if none answered, nor where the topology asks no resolver: a probe would take processor time from
-    what is measured, and each answer of a gateway in the history has its revision.
+    Probed are all nodes that decide by the rules: the resolvers that the run's requests ask often, as their answers
+    show late ones, the others seldom and once at the end, as a probe takes processor time from what is measured. The
+    table says who may ask them.
     """
     stop = Event()
-    resolvers = probed(state.plan.units, plan.topology, plan.caller)
+    own, others = probed(state.plan.units, plan, table)
     answers: list[ProbeAnswer] = []
-    threads = [Thread(target=_probe, args=(unit, plan, stop, answers), daemon=True) for unit in resolvers]
+    threads = [Thread(target=_probe, args=([node], EVERY_S, stop, answers), daemon=True) for node in own]
+    threads.append(Thread(target=_probe, args=(others, OTHERS_EVERY_S, stop, answers), daemon=True))
     dropped_before = _dropped(state, plan)
     for thread in threads:
         thread.start()
@@ -62,6 +64,8 @@ def probing(run: RunFolder, state: LabState, plan: LoadPlan) -> Iterator[None]:
         stop.set()
         for thread in threads:
             thread.join()
+        with ThreadPoolExecutor(max_workers=_ASKED_AT_ONCE) as pool:
+            list(pool.map(lambda node: _probe([node], 0, None, answers), others))
         if answers:
             run.probes = answers
         dropped = _dropped(state, plan)
@@ -76,10 +80,34 @@ def _dropped(state: LabState, plan: LoadPlan) -> dict[str, int | None]:
     return {each.name: count(each) for each in of_path if (count := ROLES[each.role].copies_dropped) is not None}
 
 
-def probed(units: Iterable[Unit], topology: str, caller: str) -> list[Unit]:
-    """The resolvers that a caller's requests ask on a topology: its own, or the one that all share."""
-    asks = TOPOLOGIES[topology].asks
-    return [each for each in units if each.role in asks and _serves(each, caller)]
+class Node(NamedTuple):
+    """A unit that decides by the rules, how to ask it, and for whom: a caller that may use the use case."""
+
+    unit: Unit
+    decides: Callable[[grpc.Channel, str, str], Callable[[], int]]
+    use_case: str
+    caller: str
+
+
+def probed(units: Iterable[Unit], plan: LoadPlan, table: Mapping[str, Any]) -> tuple[list[Node], list[Node]]:
+    """The nodes that the requests of a plan ask for decisions, and all others that follow the rules of a table."""
+    asks = TOPOLOGIES[plan.topology].asks
+    first: dict[str, str] = {}
+    for name, use_case in table.get("use_cases", {}).items():
+        for caller in use_case["callers"]:
+            first.setdefault(caller, name)
+    own: list[Node] = []
+    others: list[Node] = []
+    for unit in units:
+        decides = ROLES[unit.role].decides if unit.role in ROLES else None
+        if decides is None:
+            continue
+        if _serves(unit, plan.caller):
+            asked = Node(unit, decides, plan.use_cases[0].name, plan.caller)
+            (own if unit.role in asks else others).append(asked)
+        elif unit.pod in first:
+            others.append(Node(unit, decides, first[unit.pod], unit.pod))
+    return own, others
 
 
 def _serves(unit: Unit, caller: str) -> bool:
@@ -104,18 +132,23 @@ def units_on_path(units: Sequence[Unit], plan: LoadPlan) -> dict[str, list[str]]
     return found
 
 
-def _probe(unit: Unit, plan: LoadPlan, stop: Event, answers: list[ProbeAnswer]) -> None:
-    request = resolver_pb2.ResolveRequest(use_case=plan.use_cases[0].name)
-    request.context.user_id, request.context.caller = "probe", plan.caller
-    with open_blocking_channel(unit.address) as channel:
-        resolve = resolver_pb2_grpc.ResolverStub(channel).Resolve
-        while not stop.wait(EVERY_S):
+def _probe(nodes: Sequence[Node], every_s: float, stop: Event | None, answers: list[ProbeAnswer]) -> None:
+    """Asks nodes in turn until it is stopped, or each once without such an event."""
+    with ExitStack() as channels:
+        asked: dict[str, Callable[[], int]] = {}
+        for node in nodes if stop is None else itertools.cycle(nodes):
+            if stop is not None and stop.wait(every_s):
+                return
+            name = node.unit.name
+            if name not in asked:
+                channel = channels.enter_context(open_blocking_channel(node.unit.address))
+                asked[name] = node.decides(channel, node.use_case, node.caller)
             asked_ns = time.time_ns()
             try:
-                decision = resolve(request, timeout=_PROBE_TIMEOUT_S)
+                revision = asked[name]()
             except grpc.RpcError:
                 continue  # it is down or refuses: that is no word about a revision
-            answers.append(ProbeAnswer(unit.name, asked_ns, time.time_ns(), decision.revision))
+            answers.append(ProbeAnswer(name, asked_ns, time.time_ns(), revision))
 
 
 def arrivals_at(

@@ -95,6 +95,11 @@ class Forwarder(grpc.GenericRpcHandler):
         self._decisions, self._use_cases = decisions, rules.router.use_cases
         self._limiter.put_in_force(rules.limits)
 
+    @property
+    def revision(self) -> int:
+        """By which it decides; 0 without rules."""
+        return self._decisions.revision
+
     def use_case(self, name: str) -> UseCase | None:
         """A use case by the rules in force; None if there is no such use case."""
         return self._use_cases.get(name)

@@ -1,4 +1,4 @@
-"""What a gateway tells beside answers: to callers, the timeouts of use cases; to a run, what it has dropped."""
+"""What a gateway tells beside answers: to callers, the timeouts of use cases; to a run, its revision and drops."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class GatewayInfo(gateway_pb2_grpc.GatewayServicer):
     async def GetTimeout(
         self, request: gateway_pb2.GetTimeoutRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> gateway_pb2.GetTimeoutResponse:
-        """The timeout of a use case; NOT_FOUND also for a caller that may not use it."""
+        """The timeout of a use case, and the revision that decides; NOT_FOUND also for a caller that may not use it."""
         use_case, caller = self._forwarder.use_case(request.use_case), proved_caller(context)
         if use_case is None or (caller and caller not in use_case.callers):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no use case {shown(request.use_case)} for you")
         timeout = Duration()
         timeout.FromNanoseconds(round(use_case.timeout_s * 1e9))
-        return gateway_pb2.GetTimeoutResponse(timeout=timeout)
+        return gateway_pb2.GetTimeoutResponse(timeout=timeout, revision=self._forwarder.revision)
 
     async def GetDropped(
         self, request: gateway_pb2.GetDroppedRequest, context: grpc.aio.ServicerContext[Any, Any]

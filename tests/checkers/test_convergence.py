@@ -35,7 +35,7 @@ def test_answers_by_revisions_in_force_are_valid() -> None:
         _evidence(_probe(1, START_NS), _probe(1, ENDED - 1), _probe(2, CHANGE), _probe(2, ENDED + 5))
     )
     assert verdict
-    assert (verdict.outcome, verdict.summary) == ("valid", "4 probes of 1 resolvers, each by a revision in force")
+    assert (verdict.outcome, verdict.summary) == ("valid", "4 probes of 1 nodes, each by a revision in force")
 
 
 def test_an_answer_by_an_ended_revision_is_invalid() -> None:
@@ -62,6 +62,15 @@ def test_a_resolver_under_a_fault_is_not_judged_meanwhile() -> None:
         assert _outcome(_evidence(late, fault_windows=(paused,))) == outcome
     healed = FaultWindow("homepage-resolver paused", "homepage-resolver", START_NS, CHANGE)
     assert _outcome(_evidence(late, fault_windows=(healed,))) == "invalid"
+
+
+def test_nodes_that_the_requests_do_not_ask_are_judged_but_under_their_faults() -> None:
+    for node, role in (("gateway-2", "gateway"), ("search-resolver", "resolver")):
+        late = _probe(1, ENDED + 70_000_000)._replace(unit=node)
+        assert _outcome(_evidence(late)) == "invalid"
+        for target, outcome in ((node, ""), (role, ""), ("gateway-1", "invalid")):
+            elsewhere = [FaultWindow(f"{target} paused", target, CHANGE, None, role=role)]
+            assert _outcome(replace(_evidence(late), faults_elsewhere=elsewhere)) == outcome
 
 
 def test_without_probes_or_tables_for_them_there_is_no_verdict() -> None:

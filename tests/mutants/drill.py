@@ -231,6 +231,11 @@ def beside(topology: str) -> None:
     load(topology)
 
 
+def everyone(topology: str) -> None:
+    """Moves a key and changes a config while load runs, in a lab with nodes that its requests do not ask."""
+    publish(topology)
+
+
 def locust(topology: str) -> None:
     """Lets Locust's users drive load."""
     load(topology, lambda: None, "--engine", "locust", seconds=6)
@@ -264,11 +269,17 @@ DRILLS: dict[str, Callable[[str], None]] = {
         several,
         elsewhere,
         beside,
+        everyone,
         locust,
     )
 }
-_OTHERS = {"elsewhere": ("mesh",), "beside": ("mesh", "gateway", "gateway-header", "proxyless")}
+_OTHERS = {
+    "elsewhere": ("mesh",),
+    "beside": ("mesh", "gateway", "gateway-header", "proxyless"),
+    "everyone": ("mesh", "gateway"),
+}
 _SPECS = {
+    "callers.toml": {"everyone"},
     "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen", "restarted"},
     "replicas.toml": {"gray", "all_gray", "full", "recovered"},
 }

@@ -1,4 +1,4 @@
-"""Do the resolvers themselves answer by the revision that the control plane says they follow?"""
+"""Do resolvers and gateways themselves answer by the revision that the control plane says they follow?"""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ if TYPE_CHECKING:
     from lab.checkers.revision_timeline import RevisionInForce
 
 NAME = "convergence"
+_ROLES = ("resolver", "gateway")
 
 SILENT_NS = 3_000_000_000
-"""Time without an answer that is a resolver's and not its prober's: it is asked ten times a second."""
+"""Time without an answer that is a node's and not its prober's: each is asked when the run ends."""
 
 _MS = 1e6
 
 
 def check(evidence: Evidence) -> Verdict | None:
-    """Compares each probe of a resolver with the revisions that were in force between question and answer.
+    """Compares each probe of a node with the revisions that were in force between question and answer.
 
-    A revision that changes no rule, such as a model's move, is not sent to resolvers, so a resolver may answer by an
-    earlier one with the same rules. Probes while a fault that hit the resolver or a control plane was marked are left
-    out, until the time after it in which its kind promises that all is as before; so are revisions of which the run has
-    no table. From then on the resolver must have answered.
+    Nodes are all resolvers and gateways of the lab, those included that the run's requests do not ask. A revision that
+    changes no rule, such as a model's move, is not sent to resolvers, so a node may answer by an earlier one with the
+    same rules. Probes while a fault that hit the node or a control plane was marked are left out, until the time after
+    it in which its kind promises that all is as before; so are revisions of which the run has no table. From then on
+    the node must have answered.
 
     Returns:
-        None if no resolver answered a probe. Invalid if one answered by a revision that had ended before the question,
-        or never answered again after a fault.
+        None if no node answered a probe. Invalid if one answered by a revision that had ended before the question, or
+        never answered again after a fault.
     """
     revisions = [each.revision for each in evidence.timeline.rules] if evidence.probes else []
     by_number = {each.revision: each for each in revisions}
@@ -50,7 +52,7 @@ def check(evidence: Evidence) -> Verdict | None:
         nearest = min(evidence.records, key=lambda record: abs(record.sent_ns - probe.asked_ns))
         violations.append(Violation(NAME, nearest.sequence, nearest.request_id, message))
     violations += _silent(evidence)
-    summary = f"{len(judged)} probes of {len({each.unit for each in judged})} resolvers"
+    summary = f"{len(judged)} probes of {len({each.unit for each in judged})} nodes"
     if violations:
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} objections; {summary}", tuple(violations))
     return Verdict(NAME, Outcome.VALID, f"{summary}, each by a revision in force")
@@ -65,20 +67,25 @@ def _disturbed(probe: ProbeAnswer, evidence: Evidence) -> bool:
         each.from_ns <= probe.answered_ns
         and (each.until_ns is None or (each.over_ns or each.until_ns) >= probe.asked_ns)
         and _hits(each, probe.unit)
-        for each in evidence.fault_windows
+        for each in _faults(evidence)
     )
 
 
-def _hits(fault_window: FaultWindow, resolver: str) -> bool:
-    return fault_window.target in (resolver, "resolver") or fault_window.target.startswith("control-plane")
+def _faults(evidence: Evidence) -> list[FaultWindow]:
+    return [*evidence.fault_windows, *evidence.faults_elsewhere]
+
+
+def _hits(fault_window: FaultWindow, node: str) -> bool:
+    role = next((each for each in _ROLES if each in node.split("-")), node)
+    return fault_window.target in (node, role) or fault_window.target.startswith("control-plane")
 
 
 def _silent(evidence: Evidence) -> Iterator[Violation]:
-    """Yields, of each resolver that a fault hit, that it has not answered since it must be as before."""
+    """Yields, of each node that a fault hit, that it has not answered since it must be as before."""
     last_ns = {each.unit: each.answered_ns for each in sorted(evidence.probes, key=lambda one: one.answered_ns)}
     end_ns = max(record.sent_ns for record in evidence.records)
     for unit, answered_ns in last_ns.items():
-        hit = [each for each in evidence.fault_windows if _hits(each, unit)]
+        hit = [each for each in _faults(evidence) if _hits(each, unit)]
         over_ns = max((each.over_ns or end_ns for each in hit), default=end_ns)
         if over_ns + SILENT_NS <= end_ns and answered_ns < over_ns:
             since = f"{(end_ns - over_ns) / 1e9:.1f} s after it had to be as before"
@@ -98,16 +105,14 @@ def _rules_of(document: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _absent(evidence: Evidence) -> bool:
-    """No resolver answered, though no fault explains it."""
-    return not evidence.probes and not any(
-        _hits(each, "") or each.role == "resolver" for each in evidence.fault_windows
-    )
+    """No node answered, though no fault explains it."""
+    return not evidence.probes and not any(_hits(each, "") or each.role in _ROLES for each in _faults(evidence))
 
 
 CHECKER = Checker(
     name=NAME,
-    question="Do resolvers answer by a revision that the control plane says is in force?",
-    subject="a resolver that was probed",
+    question="Do resolvers and gateways answer by a revision that the control plane says is in force?",
+    subject="a resolver or gateway that was probed",
     claim=Claim.CORRECTNESS,
     absent=_absent,
     check=check,

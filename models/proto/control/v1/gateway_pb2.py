@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%models/proto/control/v1/gateway.proto\x12\ncontrol.v1\x1a\x1egoogle/protobuf/duration.proto\"\x13\n\x11GetDroppedRequest\"$\n\x12GetDroppedResponse\x12\x0e\n\x06\x63opies\x18\x01 \x01(\x03\"%\n\x11GetTimeoutRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\"@\n\x12GetTimeoutResponse\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration2\xa3\x01\n\x07Gateway\x12K\n\nGetTimeout\x12\x1d.control.v1.GetTimeoutRequest\x1a\x1e.control.v1.GetTimeoutResponse\x12K\n\nGetDropped\x12\x1d.control.v1.GetDroppedRequest\x1a\x1e.control.v1.GetDroppedResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%models/proto/control/v1/gateway.proto\x12\ncontrol.v1\x1a\x1egoogle/protobuf/duration.proto\"\x13\n\x11GetDroppedRequest\"$\n\x12GetDroppedResponse\x12\x0e\n\x06\x63opies\x18\x01 \x01(\x03\"%\n\x11GetTimeoutRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\"R\n\x12GetTimeoutResponse\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08revision\x18\x02 \x01(\x03\x32\xa3\x01\n\x07Gateway\x12K\n\nGetTimeout\x12\x1d.control.v1.GetTimeoutRequest\x1a\x1e.control.v1.GetTimeoutResponse\x12K\n\nGetDropped\x12\x1d.control.v1.GetDroppedRequest\x1a\x1e.control.v1.GetDroppedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,7 +39,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTIMEOUTREQUEST']._serialized_start=144
   _globals['_GETTIMEOUTREQUEST']._serialized_end=181
   _globals['_GETTIMEOUTRESPONSE']._serialized_start=183
-  _globals['_GETTIMEOUTRESPONSE']._serialized_end=247
-  _globals['_GATEWAY']._serialized_start=250
-  _globals['_GATEWAY']._serialized_end=413
+  _globals['_GETTIMEOUTRESPONSE']._serialized_end=265
+  _globals['_GATEWAY']._serialized_start=268
+  _globals['_GATEWAY']._serialized_end=431
 # @@protoc_insertion_point(module_scope)
