@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lab.checkers import CHECKERS, Claim, Driver, Evidence, Outcome, RevisionInForce, Verdict, check, combine
+from lab.checkers import CHECKERS, Claim, Outcome, RevisionInForce, Verdict, check, combine
 from lab.errors import UnitError
 from lab.history import UNSENT, Record, read_spool
 from lab.load.arrivals import Poisson
 from lab.load.coordinator import BEGAN
-from lab.load.plan import LoadPlan, UseCase, write_plan
+from lab.load.plan import LoadPlan, UseCase
 from lab.load.summary import RunSummary, summarize
 from lab.plugins.bench.scale.synthetic_deployment import CONTEXTS
 from lab.roles import Port, Unit
-from lab.runs.evidence import abilities_of, revisions_in_force
-from lab.runs.folder import DRIVER, PLAN, SPOOL, RunFolder
+from lab.roles.resolver import RESOLVER
+from lab.runs.evidence import evidence_of, revisions_in_force
+from lab.runs.folder import DRIVER, SPOOL, RunFolder
+from lab.runs.unit_evidence import probing, questions_at, units_on_path
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
 _UNIT = "drivers"
 _WARM_UP = timedelta(seconds=120)
 _GRACE_S = 60
-_CHECKERS_BY_CALLER = ("accounting", "driver")
-_CHECKERS_OF_ALL = ("routing", "answered", "staleness", "tear", "origin", "drivers")
+_CHECKERS_BY_CALLER = ("accounting", "asked", "arrivals", "driver")
+_CHECKERS_OF_ALL = ("routing", "answered", "staleness", "tear", "origin", "drivers", "convergence", "leases")
 _TIMEOUT_S = 5.0
 _SHOWN = 5
 
@@ -42,7 +45,7 @@ class Traffic:
     Attributes:
         summary: of all requests.
         verdicts: on all callers together, and those on single callers that are not valid.
-        misrouted: number of answers that no rule allowed.
+        misrouted: number of answers to which a checker of correctness objects.
         clusters: number of clusters that answered.
         callers: number of callers that got an answer.
         failures: status and message of failed requests → how many, the most frequent first.
@@ -91,12 +94,17 @@ class TrafficRun:
                 contexts=CONTEXTS,
                 timeout_s=_TIMEOUT_S,
             )
-            (self._folder / caller).mkdir(parents=True)
-            write_plan(self._plans[caller], self._folder / caller / PLAN)
+            run = RunFolder(self._folder / caller)
+            run.path.mkdir(parents=True)
+            run.plan, run.spec = self._plans[caller], up.state.spec.model_dump(mode="json", exclude={"store"})
+            run.path_units = units_on_path(up.state.plan.units, self._plans[caller])
         up.say(f"warming up {len(callers)} callers")
         argv = ("python", "-m", "lab.load.driver", str(self._folder), str(drivers))
         self._running = dict(up.runtime.start([Unit(_UNIT, _UNIT, argv, Port("", "", ""), pod=_UNIT)]))
         eventually("all callers are warm", self._has_begun, within=_WARM_UP)
+        self._probing = ExitStack()
+        first = next(iter(self._plans.values()))
+        self._probing.enter_context(probing(RunFolder(self._folder), up.state, first, {}))
 
     def wait(self) -> None:
         """Returns when every caller has sent everything.
@@ -105,15 +113,23 @@ class TrafficRun:
             UnitError: the driver ended early.
         """
         longest_s = max(plan.schedule().duration_ns for plan in self._plans.values()) / 1e9
-        eventually("the traffic has ended", self._has_ended, within=timedelta(seconds=longest_s + _GRACE_S))
+        with self._probing:
+            eventually("the traffic has ended", self._has_ended, within=timedelta(seconds=longest_s + _GRACE_S))
         if missing := [name for name in self._plans if not (self._folder / name / DRIVER).exists()]:
             raise UnitError(f"the driver ended early, without {missing[0]}: {self._up.runtime.last_words(_UNIT)}")
 
     def judged(self, revisions: Sequence[RevisionInfo]) -> Traffic:
         """Returns the traffic, judged by ``revisions``, see :func:`lab.runs.evidence.revisions_in_force`."""
-        tables = revisions_in_force(revisions)
+        units = self._up.state.plan.units
         records = {name: read_spool(self._folder / name / SPOOL) for name in self._plans}
-        return judge(self._plans, records, tables, RunFolder(self._folder).driver.drivers)
+        return judge(
+            {name: self._folder / name for name in self._plans},
+            records,
+            revisions_in_force(revisions),
+            drivers=RunFolder(self._folder).driver.drivers,
+            probes=RunFolder(self._folder).probes,
+            questions=questions_at([each for each in units if each.role == RESOLVER], since_ns=0),
+        )
 
     def _has_begun(self) -> bool:
         if self._has_ended():
@@ -125,55 +141,50 @@ class TrafficRun:
 
 
 def judge(
-    plans: Mapping[str, LoadPlan],
+    folders: Mapping[str, Path],
     records: Mapping[str, Sequence[Record]],
     tables: Sequence[RevisionInForce],
-    drivers: Sequence[Driver] = (),
+    **of_all: Any,
 ) -> Traffic:
-    """Returns the traffic, judged.
+    """Returns the traffic, judged by every checker: those of :data:`_CHECKERS_OF_ALL` see all callers together.
+
+    Nobody asks the model host what it received, so the others can tell less than of a run, and only those of
+    :data:`_CHECKERS_BY_CALLER` must be able to.
 
     Args:
-        plans: by caller.
+        folders: runs' folders with their plans, by caller.
         records: by caller.
         tables: the revisions that were in force.
-        drivers: that shared the plans.
+        **of_all: further evidence of all callers together, by its name in :class:`lab.checkers.Evidence`.
     """
+    each_alone = [checker for name, checker in CHECKERS.items() if name not in _CHECKERS_OF_ALL]
+    evidence = {name: evidence_of(RunFolder(folder), records[name], tables) for name, folder in folders.items()}
     verdicts = [
         verdict
-        for name, plan in plans.items()
-        for verdict in _check(records[name], [plan], [], (), _CHECKERS_BY_CALLER)
-        if verdict.outcome is not Outcome.VALID
+        for its in evidence.values()
+        for verdict in check(its, each_alone)
+        if verdict.outcome is Outcome.INVALID
+        or (verdict.outcome is Outcome.UNKNOWN and verdict.checker in _CHECKERS_BY_CALLER)
     ]
     everything = [record for each in records.values() for record in each]
-    verdicts += _check(everything, list(plans.values()), tables, drivers, _CHECKERS_OF_ALL)
+    together = replace(
+        next(iter(evidence.values())),
+        records=everything,
+        planned=sum(each.planned for each in evidence.values()),
+        offered_rate=sum(each.offered_rate or 0.0 for each in evidence.values()),
+        plan=None,
+        request_mix=None,
+        **of_all,
+    )
+    verdicts += check(together, [CHECKERS[name] for name in _CHECKERS_OF_ALL])
+    objected = {one.request_id for each in verdicts if each.claim is Claim.CORRECTNESS for one in each.violations}
     answered = [record for record in everything if record.status == "OK"]
     failed = Counter(f"{each.status}: {each.message}" for each in everything if each.status not in {"OK", UNSENT})
     return Traffic(
-        summarize(everything, None, came_due=sum(len(plan.schedule()) for plan in plans.values())),
+        summarize(everything, None, came_due=together.planned),
         tuple(verdicts),
-        sum(len(each.violations) for each in verdicts if each.checker == "routing"),
+        sum(record.status == "OK" and record.request_id in objected for record in everything),
         len({record.cluster for record in answered}),
         len({record.caller for record in answered}),
         dict(failed.most_common(_SHOWN)),
     )
-
-
-def _check(
-    records: Sequence[Record],
-    plans: Sequence[LoadPlan],
-    tables: Sequence[RevisionInForce],
-    drivers: Sequence[Driver],
-    names: Sequence[str],
-) -> list[Verdict]:
-    schedules = [plan.schedule() for plan in plans]
-    evidence = Evidence(
-        records=records,
-        revisions=tables,
-        planned=sum(map(len, schedules)),
-        offered_rate=sum(each.offered_rps or 0.0 for each in schedules),
-        topology=plans[0].topology,
-        timeout_s=_TIMEOUT_S,
-        abilities=abilities_of(plans[0], {}),
-        drivers=drivers,
-    )
-    return check(evidence, [CHECKERS[name] for name in names])
