@@ -231,6 +231,12 @@ def beside(topology: str) -> None:
     load(topology)
 
 
+def rolled(topology: str) -> None:
+    """Rolls a version out; its probes are the load."""
+    arguments = ("--to", "v2", "--steps", "50,100", "--hold", "2", "--rate", "100", "--force", "--topology", topology)
+    lab("roll", "ranker", *arguments, "--name", NAME)
+
+
 def everyone(topology: str) -> None:
     """Moves a key and changes a config while load runs, in a lab with nodes that its requests do not ask."""
     publish(topology)
@@ -269,6 +275,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         several,
         elsewhere,
         beside,
+        rolled,
         everyone,
         locust,
     )

@@ -131,3 +131,14 @@ def test_with_nothing_to_compare_a_step_ends_at_once(monkeypatch: pytest.MonkeyP
 
     assert result.reason.startswith("at 50 %: undecided: p99>1.5x (the old version answered only 0 requests")
     assert len(seconds) == 1
+
+
+def test_what_a_checker_objects_to_takes_the_roll_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = Evidence(new=Figures(500), old=Figures(500), objections=("delivery: request #3 got another config",))
+
+    result, seconds = rolled(monkeypatch, lost)
+
+    assert result.outcome is Outcome.ABORTED
+    assert result.reason == "at 50 %: the probes are invalid: delivery: request #3 got another config"
+    assert len(seconds) == 1
+    assert result.to_document()["steps"][0]["objections"] == list(lost.objections)

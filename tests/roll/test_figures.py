@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from lab.checkers import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT, Record
 from lab.ops.roll.plan import RollPlan, plan_roll
-from lab.ops.roll.probe import figures
+from lab.ops.roll.probe import figures, objections
 from lab.routing.compiled import Router
 
 KIDS = {"name": "kids", "when": {"segment": ["kids"]}, "use": "m@v3"}
@@ -81,3 +82,22 @@ def test_another_use_case_is_what_the_new_version_is_compared_with() -> None:
     seen = figures([record(number, use_case="Search") for number in range(10)], *at(100))
 
     assert (seen.new.requests, seen.other.requests, seen.other.p99_ms) == (0, 10, 10.0)
+
+
+def test_checkers_object_to_all_but_what_conditions_judge() -> None:
+    records = [record(number) for number in range(20)]
+    router, plan = at(50)
+    sides = [figures([each], router, plan) for each in records]
+    new = next(number for number, side in enumerate(sides) if side.new.requests)
+    old = next(number for number, side in enumerate(sides) if side.old.requests)
+
+    def said(checker: str, claim: Claim, *sequences: int) -> list[str]:
+        violations = tuple(Violation(checker, each, "", f"#{each}") for each in sequences)
+        verdict = Verdict(checker, Outcome.INVALID, "in short", violations, claim)
+        return list(objections([verdict], records, router, plan))
+
+    assert said("answered", Claim.AVAILABILITY, new) == []
+    assert said("answered", Claim.AVAILABILITY, new, old) == [f"answered: #{old}"]
+    assert said("delivery", Claim.CORRECTNESS, new) == [f"delivery: #{new}"]
+    assert said("routing", Claim.CORRECTNESS, new) == []
+    assert said("times", Claim.TIMING, new) == []

@@ -104,6 +104,7 @@ class Evidence:
         misroutes: number of answers that no rule allowed; None if that is unknown.
         judged: number of requests whose answers were judged for that.
         late: whether the driver was late, as on a busy machine.
+        objections: what checkers object to that no condition judges.
     """
 
     new: Figures = Figures()
@@ -113,6 +114,7 @@ class Evidence:
     misroutes: int | None = 0
     judged: int = 0
     late: bool = False
+    objections: tuple[str, ...] = ()
 
     @property
     def control(self) -> Figures:
@@ -130,6 +132,7 @@ class Evidence:
             None if unknown else (self.misroutes or 0) + (other.misroutes or 0),
             self.judged + other.judged,
             self.late or other.late,
+            (*self.objections, *other.objections),
         )
 
 

@@ -1,4 +1,7 @@
-"""Executes a rollout: publishes a step, drives load, judges the evidence, continues or rolls back."""
+"""Executes a rollout: publishes a step, drives load, judges the evidence, continues or rolls back.
+
+A step is bad if a condition is met, or if a checker objects to what no condition judges.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from lab.errors import InputError, LabError, StaleRevisionError
 from lab.history import read_parquet
 from lab.ops.roll.conditions import PATIENCE, Condition, Evidence, Figures, Judgement, Standing, enough
 from lab.ops.roll.plan import ALL, RollPlan, plan_roll
-from lab.ops.roll.probe import balanced, figures, is_drawn, probe_load
+from lab.ops.roll.probe import balanced, figures, is_drawn, objections, probe_load
 from lab.routing.compiled import Router
 
 if TYPE_CHECKING:
@@ -135,6 +138,7 @@ class RollResult:
                     "old": _figures((step.evidence.before or step.evidence).old),
                     "other": _figures(step.evidence.other),
                     "misroutes": step.evidence.misroutes,
+                    "objections": list(step.evidence.objections),
                     "verdicts": [each.to_document() for each in step.judgements],
                     "runs": list(step.runs),
                 }
@@ -199,6 +203,7 @@ class _Roll:
                 self._before = self._probe_once(0, min(PROBE_S, self.options.hold_s))[0]
                 while self._lacking(ALL, self._before):
                     self._before = self._before.with_more(self._probe_once(0, _LEAST_S)[0])
+            _check_probes(0, self._before)
             for percent in self.plan.steps:
                 self._step(percent)
         except StaleRevisionError as error:
@@ -228,6 +233,7 @@ class _Roll:
         self.progress(RollProgress(percent=percent, doing="judged", result=self.steps[-1]))
         if met := [each for each in judgements if each.standing is Standing.MET]:
             raise _Abort(f"at {percent} %: {_listed(met)}")
+        _check_probes(percent, self._before)
         unknown = [each for each in judgements if each.standing is Standing.UNKNOWN]
         if percent == ALL and (not_compared := [each for each in unknown if each.compares]):
             # Without an old version beside the new one, that the two differ is no reason to go back.
@@ -274,7 +280,7 @@ class _Roll:
             )
             is_met = any(each.standing is Standing.MET for each in judgements)
             is_over = observed_s >= hold_s and not self._lacking(percent, evidence)
-            if is_met or (is_over and all(each.found.settled for each in judgements)):
+            if is_met or evidence.objections or (is_over and all(each.found.settled for each in judgements)):
                 return judgements
             in_vain = not evidence.new.requests or evidence.new.requests >= PATIENCE * needed
             in_vain = in_vain and not self._lacking(percent, evidence)
@@ -314,7 +320,8 @@ class _Roll:
         late = any(each.checker == "driver" and each.outcome != "valid" for each in result.verdicts)
         if late and seen.new.errors + seen.old.errors:  # the load may be too much for a busy machine
             self.probe = replace(self.probe, rate=max(_LEAST_RATE, self.probe.rate / 2))
-        evidence = replace(seen, misroutes=misroutes, judged=len(records), late=late)
+        objected = tuple(objections(result.verdicts, records, router, self.plan))
+        evidence = replace(seen, misroutes=misroutes, judged=len(records), late=late, objections=objected)
         return evidence, (drawn.new.requests, drawn.old.requests)
 
     def _document_at(self, percent: int) -> dict[str, Any]:
@@ -356,6 +363,11 @@ def _check_is_served(document: dict[str, Any], plan: RollPlan, clusters: Collect
     cluster = document["models"][plan.model]["versions"][plan.to]["cluster"]
     if cluster not in clusters:
         raise InputError(f"--to: {plan.target} is to run on {cluster}, which has no replica: start some, or move it")
+
+
+def _check_probes(percent: int, evidence: Evidence) -> None:
+    if evidence.objections:
+        raise _Abort(f"at {percent} %: the probes are invalid: {evidence.objections[0]}")
 
 
 def _listed(judgements: Iterable[Judgement]) -> str:

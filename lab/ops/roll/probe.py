@@ -13,6 +13,7 @@ from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from lab.checkers import Claim, Outcome
 from lab.errors import InputError
 from lab.history import UNSENT, Record
 from lab.load.plan import EdgeCase
@@ -21,6 +22,7 @@ from lab.routing.keys import routing_key
 from lab.routing.schema import CONTEXT_FIELDS
 
 if TYPE_CHECKING:
+    from lab.checkers import Verdict
     from lab.ops.roll.plan import RollPlan
     from lab.routing.compiled import Router
     from lab.runs import LoadOptions
@@ -98,6 +100,15 @@ def _drawn(probe: LoadOptions) -> Iterator[EdgeCase]:
         yield EdgeCase(random.choice(probe.use_cases), {"user_id": f"u{random.randrange(probe.users)}", **context})
 
 
+def _side(record: Record, router: Router, plan: RollPlan) -> str:
+    """Returns whether a request was for the ``new`` version, an ``old`` or ``other`` one; empty if for neither."""
+    if record.use_case not in plan.before:
+        return "other"
+    context = {name: getattr(record, name) for name in CONTEXT_FIELDS}
+    is_new = _is_new(record.use_case, context, router, plan)
+    return "" if is_new is None else "new" if is_new else "old"
+
+
 def _is_new(use_case: str, context: Mapping[str, str], router: Router, plan: RollPlan) -> bool | None:
     """Whether the rules send a request to the new version; None if no changed place decides it."""
     rules = plan.rules_of(use_case)
@@ -107,6 +118,17 @@ def _is_new(use_case: str, context: Mapping[str, str], router: Router, plan: Rol
     versions = {routing_key(plan.model, plan.to): True}
     versions |= {routing_key(*reference.split("@")): False for reference in plan.old}
     return versions.get(choice.routing_key)
+
+
+def objections(verdicts: Iterable[Verdict], records: Iterable[Record], router: Router, plan: RollPlan) -> Iterator[str]:
+    """Yields what checkers call invalid, but for what conditions judge: misroutes, and failures of the new version."""
+    new = {each.sequence for each in records if _side(each, router, plan) == "new"}
+    for each in verdicts:
+        if each.outcome is not Outcome.INVALID or each.claim is Claim.TIMING or each.checker == "routing":
+            continue
+        open_ = [one for one in each.violations if each.claim is Claim.CORRECTNESS or one.sequence not in new]
+        if open_:
+            yield f"{each.checker}: {open_[0].message}"
 
 
 def figures(records: Iterable[Record], router: Router, plan: RollPlan) -> Evidence:
@@ -120,13 +142,8 @@ def figures(records: Iterable[Record], router: Router, plan: RollPlan) -> Eviden
     for record in records:
         if record.status == UNSENT:
             continue
-        side = "other"
-        if record.use_case in plan.before:
-            context = {name: getattr(record, name) for name in CONTEXT_FIELDS}
-            is_new = _is_new(record.use_case, context, router, plan)
-            if is_new is None:
-                continue
-            side = "new" if is_new else "old"
+        if not (side := _side(record, router, plan)):
+            continue
         if record.status == "OK" and record.source == "model":
             answered[side].append((record.intended_ns, (record.done_ns - record.intended_ns) / _NS_PER_MS))
         else:
