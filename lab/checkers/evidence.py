@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lab.checkers.plain_models import sender_of
 from lab.checkers.revision_timeline import RevisionInForce, RevisionTimeline, Rules
 from lab.pickers import even_shares
 
@@ -282,7 +283,8 @@ class Evidence:
         probes: answers of the nodes that follow the rules, to the lab's own questions.
         shares: the replicas' expected shares of a version's requests, given how many there are; None if the lab's
             picker is not known.
-        receipt_key: secret of the lab's replicas, for their receipts, see :mod:`lab.checkers.plain_models`.
+        receipt_keys: of the receipts that replicas gave, by sender, see :mod:`lab.checkers.plain_models`; that of an
+            empty one is for all others, as in runs before 1.3.
         drivers: that shared the requests, if there were several.
         stopped: whether a person or program stopped the driver before the end of its schedule.
         gathered: by checkers with their own evidence, by their names; see :attr:`Checker.gather`.
@@ -324,7 +326,7 @@ class Evidence:
     plan: PlannedRun | None = None
     probes: Sequence[ProbeAnswer] = ()
     shares: Callable[[int], Sequence[float]] | None = even_shares
-    receipt_key: str = ""
+    receipt_keys: Mapping[str, str] = field(default_factory=dict)
     drivers: Sequence[Driver] = ()
     stopped: bool = False
     gathered: Mapping[str, Any] = field(default_factory=dict)
@@ -347,6 +349,10 @@ class Evidence:
         if self.missing:
             raise MissingEvidenceError(self.missing)
         return RevisionTimeline(self.revisions)
+
+    def receipt_key(self, request_id: str) -> str:
+        """Returns the key of a request's receipts; empty if it is not known."""
+        return self.receipt_keys.get(sender_of(request_id)) or self.receipt_keys.get("", "")
 
     @cached_property
     def copies_by_request(self) -> Mapping[str, Sequence[tuple[str, str]]]:

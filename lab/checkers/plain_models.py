@@ -66,6 +66,22 @@ def parts_of(receipt: str) -> dict[str, str]:
     return {part: receipt[place * _HEX : (place + 1) * _HEX] for place, part in enumerate(PARTS)}
 
 
+def sender_of(request_id: str) -> str:
+    """Returns whose key the receipt of a request has: ``1f3a`` of ``1f3a.0-0000002c``."""
+    return request_id.partition("-")[0].partition(".")[0]
+
+
+def receipt_keys(secret: str, request_ids: Iterable[str]) -> dict[str, str]:
+    """Returns the keys of these requests' receipts by sender, which the lab's secret gives; none without a secret."""
+    senders = set(map(sender_of, request_ids)) if secret else ()
+    return {each: _key(secret, each) for each in sorted(senders)}
+
+
+def _key(secret: str, sender: str) -> str:
+    text = sender.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, key=secret.encode(), digest_size=16).hexdigest()
+
+
 def context_digest(key: str, request_id: str, use_case: str, context: Mapping[str, str]) -> str:
     """Returns the digest of a request's context; a missing field counts as empty."""
     return _digest(key, request_id, use_case, *[context.get(field, "") for field in _CONTEXT])

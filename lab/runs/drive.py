@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers import CHECKERS
+from lab.checkers.plain_models import receipt_keys
 from lab.errors import InputError, LabNotRunningError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.plan import CHOSEN_FIELDS, OPEN_LOOP, EdgeCase, EnginePlan, LoadPlan, UseCase
@@ -138,8 +139,8 @@ class RunContext:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The lab's spec, as a run keeps it; the store's address may contain a password."""
-        return self.state.spec.model_dump(mode="json", exclude={"store"})
+        """The lab's spec, as a run keeps it, without secrets; the store's address may contain a password."""
+        return self.state.spec.model_dump(mode="json", exclude={"store", "receipt_key"})
 
     def arrivals(self, records: Collection[Record], since_ns: int) -> Arrivals:
         """Returns what model replicas received since a time (Unix nanoseconds), those that are gone included."""
@@ -321,6 +322,7 @@ def save_lab(
         from_ns: when it began.
     """
     run.spec = context.spec
+    run.receipt_keys = receipt_keys(context.state.spec.receipt_key, (record.request_id for record in records))
     run.events = events_since(lab_events(context.units.parent), from_ns)
     named = {number for record in records for number in (record.revision, record.served_revision)}
     named |= {probe.revision for probe in run.probes}

@@ -60,7 +60,7 @@ def evidence_of(
         closed_loop=plan.engine.closed_loop,
         copies=run.copies if arrivals is None else _copies(arrivals.requests, records, gaps),
         shares=PICKERS[picker].shares if picker in PICKERS else None,
-        receipt_key=str(spec.get("receipt_key", "")),
+        receipt_keys=run.receipt_keys or {"": str(spec.get("receipt_key", ""))},
         topology=plan.topology,
         caller=plan.caller,
         timeout_s=plan.timeout_s,

@@ -198,6 +198,9 @@ class RunFolder:
         "window.json", "beginning and end of a run", "1.1", documents.window_of, absent=documents.Window(0, 0)
     )
     missing = _json("missing.json", "list of missing evidence", "1.3", documents.texts_of, absent={})
+    receipt_keys: File[Mapping[str, str]] = _json(
+        "receipt-keys.json", "keys of receipts by sender", "1.3", documents.texts_of, absent={}
+    )
     spec = _json("spec.json", "spec of a lab", "0.1", documents.spec_of, absent={}, indent=1)
     versions = _json("versions.json", "versions by name", "0.1", documents.texts_of, indent=1)
     summary = _json("summary.json", "figures and verdicts", "0.1", dict[str, Any], indent=1)

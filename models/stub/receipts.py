@@ -1,7 +1,8 @@
 """Digests of what a model received, for its answer: evidence that nothing was lost or changed on the way.
 
-The digests are keyed with a secret that only the replicas and the judge of a run know, so a client, resolver or gateway
-cannot forge one. ``lab.checkers.plain_models`` computes the expected digests with code of its own.
+The digests are keyed, and each sender's requests have a key of their own: a digest of the sender, keyed with a secret
+that only the lab has. So a client, resolver or gateway cannot forge one, and a run's folder has the keys of its own
+requests alone. ``lab.checkers.plain_models`` computes the expected digests with code of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 DIGEST_BYTES = 8
 _ENVELOPE = 1
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-_CONFIGS_KEPT = 1_000
+_CONFIGS_KEPT = _KEYS_KEPT = 1_000
+_KEY_BYTES = 16
 
 
 class Receipts:
@@ -35,37 +37,50 @@ class Receipts:
 
     def __init__(self, key: str = "") -> None:
         self._key = key.encode()
-        self._configs: dict[bytes, bytes] = {}
+        self._configs: dict[tuple[bytes, bytes], bytes] = {}
+        self._keys: dict[str, bytes] = {}
 
     def of(self, request: InferenceRequest) -> bytes:
         """Returns the receipt of a request, 24 bytes; empty without a key."""
         if not self._key:
             return b""
         envelope = request.envelope
-        return self._context(envelope) + self._config(envelope.model_config) + self._payload(request)
+        key = self._key_of(envelope.request_id.partition("-")[0].partition(".")[0])
+        return self._context(key, envelope) + self._config(key, envelope.model_config) + self._payload(key, request)
 
-    def _context(self, envelope: serving_pb2.Envelope) -> bytes:
+    def _key_of(self, sender: str) -> bytes:
+        key = self._keys.get(sender)
+        if key is None:
+            if len(self._keys) >= _KEYS_KEPT:
+                self._keys.clear()
+            text = sender.encode("utf-8", "surrogatepass")
+            key = blake2b(text, key=self._key, digest_size=_KEY_BYTES).hexdigest().encode()
+            self._keys[sender] = key
+        return key
+
+    def _context(self, key: bytes, envelope: serving_pb2.Envelope) -> bytes:
         context = envelope.context
         values = [envelope.request_id, envelope.use_case, *[getattr(context, name) for name in TEXT_FIELDS]]
-        return self._digest(*values, origin_name(context))
+        return _digest(key, *values, origin_name(context))
 
-    def _config(self, config: serving_pb2.ModelConfig) -> bytes:
+    def _config(self, key: bytes, config: serving_pb2.ModelConfig) -> bytes:
         wire = config.SerializeToString(deterministic=True)
-        digest = self._configs.get(wire)
+        digest = self._configs.get((key, wire))
         if digest is None:
             if len(self._configs) >= _CONFIGS_KEPT:
                 self._configs.clear()
             parameters = json.dumps(_plain(config.parameters), sort_keys=True)
-            digest = self._configs[wire] = self._digest(config.model, config.version, parameters)
+            digest = self._configs[key, wire] = _digest(key, config.model, config.version, parameters)
         return digest
 
-    def _payload(self, request: InferenceRequest) -> bytes:
-        return self._digest((request.envelope.payload_seen or payload_seen(_without_envelope(request))).hex())
+    def _payload(self, key: bytes, request: InferenceRequest) -> bytes:
+        return _digest(key, (request.envelope.payload_seen or payload_seen(_without_envelope(request))).hex())
 
-    def _digest(self, *values: str) -> bytes:
-        """Returns the keyed digest of some texts, each preceded by its length so that none runs into the next."""
-        text = "".join([f"{len(value)}:{value}" for value in values])
-        return blake2b(text.encode("utf-8", "surrogatepass"), key=self._key, digest_size=DIGEST_BYTES).digest()
+
+def _digest(key: bytes, *values: str) -> bytes:
+    """Returns the keyed digest of some texts, each preceded by its length so that none runs into the next."""
+    text = "".join([f"{len(value)}:{value}" for value in values])
+    return blake2b(text.encode("utf-8", "surrogatepass"), key=key, digest_size=DIGEST_BYTES).digest()
 
 
 def payload_seen(wire: bytes) -> bytes:

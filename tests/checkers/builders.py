@@ -234,7 +234,7 @@ def make_evidence(records: Sequence[Record], *, table: dict[str, Any] | None = N
         revisions=[RevisionInForce(1, two_versions() if table is None else table, from_ns=0)],
         planned=len(records),
         offered_rate=1e9 / STEP_NS,
-        receipt_key=RECEIPT_KEY,
+        receipt_keys={"": RECEIPT_KEY},
         registrations=Registrations([Registration(*each, 0, None) for each in dict.fromkeys(answered)]),
         arrivals=[] if "arrivals" in changes else arrivals_of(records),
     )

@@ -15,6 +15,7 @@ from lab.checkers.plain_models import (
     context_digest,
     parts_of,
     payload_digest,
+    receipt_keys,
     score_of,
 )
 from models.apis import APIS
@@ -126,8 +127,17 @@ def test_the_copy_of_a_torn_request_may_have_the_config_of_the_tear() -> None:
 def test_without_receipts_nothing_is_known() -> None:
     assert verdict_of(make_record(0, received=""))[0] is Outcome.UNKNOWN
     assert verdict_of(make_record(0), copies={"rows.v3": [("r0", "")]})[0] is Outcome.UNKNOWN
-    assert verdict_of(make_record(0), receipt_key="")[0] is Outcome.UNKNOWN
+    assert verdict_of(make_record(0), receipt_keys={})[0] is Outcome.UNKNOWN
     assert check(make_evidence([make_record(0, status="UNAVAILABLE")])).outcome is Outcome.UNKNOWN
+
+
+def test_with_the_key_of_one_sender_nobody_can_tell_or_make_the_receipts_of_another() -> None:
+    good = make_record(0)
+    assert verdict_of(good, receipt_keys=dict.fromkeys(("r0", "r90"), RECEIPT_KEY))[0] is Outcome.VALID
+    assert verdict_of(good, receipt_keys={"another": RECEIPT_KEY})[0] is Outcome.UNKNOWN
+    keys = receipt_keys(RECEIPT_KEY, ["1f3a.0-0000002c", "1f3a.1-00000001", "2b4c-00000001"])
+    assert list(keys) == ["1f3a", "2b4c"]
+    assert len({RECEIPT_KEY, *keys.values()}) == 3
 
 
 class TestSecondReading:
@@ -140,22 +150,25 @@ class TestSecondReading:
             request = APIS[api].build_request(wanted)
             size = request.ByteSize()
             receipt = Receipts(RECEIPT_KEY).of(request).hex()
-            assert parts_of(receipt)["payload"] == payload_digest(RECEIPT_KEY, api, size), wanted
+            assert parts_of(receipt)["payload"] == payload_digest(receipt_keys(RECEIPT_KEY, [""])[""], api, size), (
+                wanted
+            )
 
     def test_contexts_and_configs(self) -> None:
         context = {"user_id": "ü\x00ñ", "device": "TV", "caller": "homepage", "traffic_origin": "real", "tenant": "3:a"}
         config = {"depth": 3, "rate": 0.5, "on": True, "none": None, "list": [1, "x", {"y": 2}], "é": "ü"}
         request = APIS["ranking.v1"].build_request(400)
         envelope = request.envelope
-        envelope.request_id, envelope.use_case = "r1", "Rows"
+        envelope.request_id, envelope.use_case = "r1.0-0000002c", "Rows"
         write_context(envelope.context, context)
         envelope.model_config.CopyFrom(serving_pb2.ModelConfig(model="rows", version="v1"))
         envelope.model_config.parameters.update(config)
 
         parts = parts_of(Receipts(RECEIPT_KEY).of(request).hex())
 
-        assert parts["context"] == context_digest(RECEIPT_KEY, "r1", "Rows", context)
-        assert parts["config"] == config_digest(RECEIPT_KEY, "rows", "v1", config)
+        key = receipt_keys(RECEIPT_KEY, ["r1.0-0000002c"])["r1"]
+        assert parts["context"] == context_digest(key, "r1.0-0000002c", "Rows", context)
+        assert parts["config"] == config_digest(key, "rows", "v1", config)
         assert list(parts) == list(PARTS)
 
     def test_scores(self) -> None:

@@ -28,11 +28,13 @@ from tests.report.builders import make_record, write_run
 _RUN_FILES = (
     *("plan.json", "revisions.json", "events.json", "versions.json", "window.json", "driver.json", "spec.json"),
     *("probes.json", "registrations.json", "published.json", "seal.json", "together.json", "copies.json"),
+    "receipt-keys.json",
 )
 _HAND_WRITTEN: dict[str, Any] = {
     "window.json": {"from_ns": 1, "until_ns": 2},
     "driver.json": {"planned": 20},
     "spec.json": {"security": {"mode": "mtls"}},
+    "receipt-keys.json": {"1f3a": "5ec7e7"},
     "probes.json": [["resolver", 1, 2, 1]],
     "registrations.json": {"asked_ns": 1, "before": [], "after": [{"since_ns": 1, "replicas": []}]},
     "published.json": {"1": [["r.yaml", "use_cases: {}\nmodels: {}\nclusters: {}\n"]]},

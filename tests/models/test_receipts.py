@@ -54,6 +54,15 @@ def test_a_receipt_depends_on_the_key_and_without_one_there_is_none() -> None:
     assert RECEIPTS.of(REQUEST) == RECEIPTS.of(REQUEST)
 
 
+def test_each_sender_has_a_key_of_its_own_however_many_there_are() -> None:
+    def payload(request_id: str) -> bytes:
+        return RECEIPTS.of(ranking_pb2.RankRequest(envelope=serving_pb2.Envelope(request_id=request_id)))[16:]
+
+    assert payload("1f3a.0-00000001") == payload("1f3a.1-00000002") != payload("2b4c-00000001")
+    assert len({payload(f"{number}-1") for number in range(1_500)}) == 1_500
+    assert payload("1f3a-1") == payload("1f3a.0-00000001")
+
+
 def test_what_is_no_protobuf_is_a_value_error() -> None:
     with pytest.raises((ValueError, IndexError)):
         payload_seen(b"\xff\xff")

@@ -36,16 +36,16 @@ def check(evidence: Evidence) -> Verdict:
     wrong: list[Violation] = []
     counts: Counter[str] = Counter()
     for record in evidence.records:
-        copies = evidence.copies_by_request.get(record.request_id, ())
+        copies, key = evidence.copies_by_request.get(record.request_id, ()), evidence.receipt_key(record.request_id)
         for each in evidence.attempts.get(record.request_id, ()):
-            if each.received and each.received != record.received and evidence.receipt_key:
+            if each.received and each.received != record.received and key:
                 counts["attempts"] += 1
                 if lost := expected.lost(record, each.received, is_copy=False, of=_OF_EVERY_ATTEMPT):
                     wrong.append(_violation(record, each.replica, lost))
         for what, receipt in [("answers", record.received)] * by_model(record) + [
             ("copies", receipt) for _, receipt in copies
         ]:
-            if not receipt or not evidence.receipt_key:
+            if not receipt or not key:
                 counts["silent"] += 1
                 continue
             counts[what] += 1
@@ -66,7 +66,7 @@ class _Expected:
     """The digests that are right for a record."""
 
     def __init__(self, evidence: Evidence) -> None:
-        self._key = evidence.receipt_key
+        self._key_of = evidence.receipt_key
         self._timeline = evidence.timeline
         self._configs: dict[tuple[object, ...], str] = {}
 
@@ -80,29 +80,30 @@ class _Expected:
         rules = self._timeline.during(record)
         # A copy has the body of the first attempt, whose config may have been that of a tear.
         judges_config = not is_copy or record.attempts <= 1
-        digest = context_digest(self._key, record.request_id, record.use_case, context_of(record))
+        key = self._key_of(record.request_id)
+        digest = context_digest(key, record.request_id, record.use_case, context_of(record))
         expected = {"context": [digest]}
-        if judges_config and (configs := list(self._config(record, rules, is_copy=is_copy))):
+        if judges_config and (configs := list(self._config(key, record, rules, is_copy=is_copy))):
             expected["config"] = configs
         if apis := dict.fromkeys(each.api(record.use_case) for each in rules):
-            expected["payload"] = [payload_digest(self._key, api, record.payload_bytes) for api in apis]
+            expected["payload"] = [payload_digest(key, api, record.payload_bytes) for api in apis]
         return expected
 
-    def _config(self, record: Record, rules: Sequence[Rules], *, is_copy: bool) -> Iterator[str]:
+    def _config(self, key: str, record: Record, rules: Sequence[Rules], *, is_copy: bool) -> Iterator[str]:
         for each in rules:
             chosen = each.expected(record)
             if is_copy or record.source == "model":
                 if not is_copy and (chosen.model, chosen.version) != (record.model, record.version):
                     continue
-                digest = (each.number, *each.unit(record))
+                digest = (key, each.number, *each.unit(record))
                 if chosen.status == "OK" and digest not in self._configs:
                     parameters = each.decision(record).parameters
-                    self._configs[digest] = config_digest(self._key, chosen.model, chosen.version, parameters)
+                    self._configs[digest] = config_digest(key, chosen.model, chosen.version, parameters)
             else:
-                digest = (each.number, record.model, record.version)
+                digest = (key, each.number, record.model, record.version)
                 if digest not in self._configs:
                     parameters = each.config(record.model, record.version)
-                    self._configs[digest] = config_digest(self._key, record.model, record.version, parameters)
+                    self._configs[digest] = config_digest(key, record.model, record.version, parameters)
             if digest in self._configs:
                 yield self._configs[digest]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import CHECKOUT, PYTHON
 from lab.checkers import CHECKERS, Claim, Evidence, Outcome, Verdict, check
+from lab.checkers.plain_models import receipt_keys
 from lab.errors import UnitError
 from lab.history import Record, read_spool
 from lab.load.arrivals import ArrivalPlan, Constant, Schedule
@@ -134,7 +135,14 @@ class Driver:
     ) -> Sequence[Verdict]:
         """Returns the verdicts on a trial; a wrong or missing answer is an error."""
         known = self._known_of(variant.lab or self._environment)
-        evidence = replace(known, records=records, planned=planned, offered_rate=offered_rate)
+        secret = (variant.lab or self._environment).state.spec.receipt_key
+        evidence = replace(
+            known,
+            records=records,
+            planned=planned,
+            offered_rate=offered_rate,
+            receipt_keys=receipt_keys(secret, (record.request_id for record in records)),
+        )
         verdicts = check(evidence, [each for name, each in CHECKERS.items() if name not in _BY_ARRIVALS])
         wrong = [
             each.summary for each in verdicts if each.claim is not Claim.TIMING and each.outcome is not Outcome.VALID
@@ -158,7 +166,6 @@ class Driver:
                 planned=0,
                 offered_rate=None,
                 registrations=merged((), environment.lab.registrations(), asked_ns=0),
-                receipt_key=environment.state.spec.receipt_key,
             )
         return self._known[name]
 

@@ -96,7 +96,10 @@ class TrafficRun:
             )
             run = RunFolder(self._folder / caller)
             run.path.mkdir(parents=True)
-            run.plan, run.spec = self._plans[caller], up.state.spec.model_dump(mode="json", exclude={"store"})
+            run.plan, run.spec = (
+                self._plans[caller],
+                up.state.spec.model_dump(mode="json", exclude={"store", "receipt_key"}),
+            )
             run.path_units = units_on_path(up.state.plan.units, self._plans[caller])
         up.say(f"warming up {len(callers)} callers")
         argv = ("python", "-m", "lab.load.driver", str(self._folder), str(drivers))
