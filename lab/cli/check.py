@@ -46,13 +46,17 @@ def check(
         typer.Option(metavar="FINGERPRINT", help="Key that must have signed the run, as lab load printed it."),
     ] = "",
     expect: Annotated[str, typer.Option(metavar="ID", help="Id that the run must have: the name of its folder.")] = "",
+    signers: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keys of which one must have signed the run: ssh-keygen's allowed_signers."),
+    ] = None,
     unsealed: Annotated[bool, typer.Option("--unsealed", help="Accept a run that nobody has signed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Judge a run from its folder alone; needs no lab.
 
     Exit status 0: the claims asked for are valid, 1: one is invalid, 2: one is unknown, or nobody whom you know vouches
-    for the run, 3: the folder cannot be judged, or is not what --key and --expect say.
+    for the run, 3: the folder cannot be judged, or is not what --key, --expect and --signers say.
 
     The keys of your own labs are known. For somebody else's run, ask that person for the fingerprint.
 
@@ -66,8 +70,10 @@ def check(
     for file in checker or ():
         add_checker(file)
     key = _fingerprint(key)
-    together = None if runs == [folder] else verify(RunFolder(folder), key=key, expect=expect)
-    judged = tuple(judge(each, objectives=objectives, key=key, expect="" if together else expect) for each in runs)
+    together = None if runs == [folder] else verify(RunFolder(folder), key=key, expect=expect, signers=signers)
+    judged = tuple(
+        judge(each, objectives=objectives, key=key, expect="" if together else expect, signers=signers) for each in runs
+    )
     seals = [*([together] if together else []), *(each.seal for each in judged)]
     for seal in () if as_json else seals:
         say(seal.title)

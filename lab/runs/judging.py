@@ -236,6 +236,7 @@ def judge(
     objectives: Objectives = DEFAULT_OBJECTIVES,
     key: str = "",
     expect: str = "",
+    signers: Path | None = None,
 ) -> RunResult:
     """Judges a run by its folder, and by nothing else. The evidence must be as it was sealed.
 
@@ -243,14 +244,15 @@ def judge(
         folder: of the run.
         records: its history, if the caller has read it already.
         objectives: what is asked of it.
-        key: see :func:`lab.runs.seal.verify`, as for ``expect``.
+        key: see :func:`lab.runs.seal.verify`, as for ``expect`` and ``signers``.
         expect: id that the run must have.
+        signers: file of those of whom one must have signed it.
 
     Raises:
         RunError: a file is missing, cannot be read, or is not as it was sealed.
     """
     run = RunFolder(folder)
-    sealed = verify(run, key=key, expect=expect)
+    sealed = verify(run, key=key, expect=expect, signers=signers)
     with run.intact(), gc_disabled():
         return judged(folder, evidence_of(run, records), sealed, objectives)
 

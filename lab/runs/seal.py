@@ -3,7 +3,8 @@
 ``seal.json`` in a run's folder has the run's identity, the digest of each file of evidence, and a signature (Ed25519)
 of all that. The private key is in the lab's folder, so the person who ran the lab can sign anything. A reader can tell
 whose signature it is by the key's fingerprint, the SHA-256 of the public key: given on the command line, or kept in the
-folder of this user, outside of all runs, where each lab's key is noted when it is made.
+folder of this user, outside of all runs, where each lab's key is noted when it is made. Where there is an SSH key,
+:mod:`lab.runs.ssh_signature` signs the seal as well.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import shlex
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from lab.errors import RunError
 from lab.reading import open_regular, read_json
+from lab.runs.ssh_signature import sign, signer_of
 from lab.runs.version import lab_version
 from lab.runtime.user_folder import user_folder
 
@@ -53,6 +55,7 @@ class Seal:
         commit: version of the lab, with the commit of a checkout.
         from_ns: the run's beginning, Unix nanoseconds.
         until_ns: its end.
+        signer: who has signed the seal by SSH, of those whom the reader allows; empty if the reader names none.
     """
 
     key: str = ""
@@ -63,12 +66,13 @@ class Seal:
     commit: str = ""
     from_ns: int = 0
     until_ns: int = 0
+    signer: str = ""
 
     def __str__(self) -> str:
         """By whom it is sealed, in words."""
         if not self.key:
             return "unsealed: nothing shows whether its files were changed since the run"
-        return f"sealed by key {self.key}"
+        return f"sealed by key {self.key}" + (f", signed by {self.signer}" if self.signer else "")
 
     @property
     def title(self) -> str:
@@ -90,7 +94,7 @@ class Seal:
 
 
 UNSEALED = Seal()
-_IDENTITY = [each.name for each in fields(Seal) if each.name not in {"key", "known"}]
+_IDENTITY = [each.name for each in fields(Seal) if each.name not in {"key", "known", "signer"}]
 
 
 def provide_key(lab: Path) -> Ed25519PrivateKey:
@@ -128,7 +132,11 @@ def forget_key(lab: Path) -> None:
 
 
 def seal(run: RunFolder, key: Ed25519PrivateKey) -> None:
-    """Writes the seal of a run's folder over its identity and those of its files that exist."""
+    """Writes the seal of a run's folder over its identity and those of its files that exist.
+
+    Raises:
+        InputError: the environment names an SSH key that cannot sign it.
+    """
     window = run.window
     identity = Seal(
         key=fingerprint_of(key),
@@ -147,6 +155,7 @@ def seal(run: RunFolder, key: Ed25519PrivateKey) -> None:
     }
     document = {**sealed, "signature": key.sign(_canonical(sealed)).hex()}
     (run.path / SEAL).write_text(json.dumps(document, indent=1))
+    sign(run.path / SEAL)
 
 
 def _id_of(folder: Path) -> str:
@@ -165,7 +174,7 @@ def _command() -> str:
     return shlex.join([program, *sys.argv[1:]]) if program == "lab" else program
 
 
-def verify(run: RunFolder, *, key: str = "", expect: str = "") -> Seal:
+def verify(run: RunFolder, *, key: str = "", expect: str = "", signers: Path | None = None) -> Seal:
     """Returns how a run's folder is sealed; :data:`UNSEALED` if it is not.
 
     Every file that can be evidence, if it exists, must be sealed.
@@ -174,19 +183,24 @@ def verify(run: RunFolder, *, key: str = "", expect: str = "") -> Seal:
         run: its folder.
         key: fingerprint that the seal must have; any if left out.
         expect: id that the run must have; any if left out.
+        signers: file of those who may have signed the seal by SSH, one of whom must have; nobody is asked for if left
+            out.
 
     Raises:
+        InputError: the file of signers cannot be read.
         RunError: a file is not as it was sealed, the seal is forged, or key or id differ; names the file.
     """
     folder, path = run.path, run.path / SEAL
     if not path.exists():
         if run.spools:
             raise RunError(f"{folder}: is still running, or was killed; a run is sealed when it ends")
-        if key or expect:
+        if key or expect or signers:
             raise RunError(f"{path}: is missing, so no key vouches for the run, and no id; restore it")
         return UNSEALED
     seal, files = _verified_seal(path, key)
     _require_asked(seal, path, key, expect)
+    if signers:
+        seal = replace(seal, known=True, signer=signer_of(path, signers))
     for name, digest in files.items():
         file = folder / name
         if not file.exists():

@@ -32,6 +32,7 @@ READS = {
     ("load", "--locustfile"): (HERE,),
     ("check", "run_dir"): (HERE,),
     ("check", "--checker"): (HERE, MISSING),
+    ("check", "--signers"): (HERE, MISSING),
     ("console", "run_dir"): (HERE,),
     ("report", "run_dirs"): (HERE,),
     ("compare", "a"): (HERE, MISSING),

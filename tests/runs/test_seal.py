@@ -14,18 +14,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lab.checkers import Claim
-from lab.cli import main
-from lab.client import Endpoints
 from lab.errors import RunError
 from lab.history import Record, read_parquet, write_parquet
-from lab.load.arrivals import Constant
-from lab.load.plan import LoadPlan, UseCase
 from lab.runs import Objectives, judge, runs_in
 from lab.runs import seal as seals
-from lab.runs.folder import DRIVER, HISTORY, PLAN, SPOOL, TOGETHER, RunFolder
+from lab.runs.folder import HISTORY, PLAN, SPOOL, TOGETHER, RunFolder
 from lab.runs.seal import SEAL, UNSEALED, Seal, fingerprint_of, forget_key, provide_key, seal
-from tests.report.builders import VERSIONS as SOME_VERSIONS
-from tests.report.builders import make_record, make_revision
+from tests.runs.commands import exit_status
 
 if TYPE_CHECKING:
     Edit = Callable[[list[Record]], list[Record]]
@@ -34,48 +29,7 @@ COPIES, REVISIONS, SUMMARY = RunFolder.copies.name, RunFolder.revisions.name, Ru
 YEAR_NS = 365 * 24 * 3600 * 1_000_000_000
 
 
-@pytest.fixture(autouse=True)
-def version(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Of the lab; git need not be asked."""
-    monkeypatch.setattr(seals, "lab_version", lambda: "1.3.0 (1a2b3c4d5e6f)")
-    return "1.3.0 (1a2b3c4d5e6f)"
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> Ed25519PrivateKey:
-    return provide_key(tmp_path)
-
-
-@pytest.fixture
-def run(tmp_path: Path, key: Ed25519PrivateKey) -> Path:
-    """The folder of a good run of 400 requests, sealed."""
-    folder = tmp_path / "runs" / "lab" / "20231114T221320.000000Z"
-    folder.mkdir(parents=True)
-    plan = LoadPlan(
-        topology="mesh",
-        caller="homepage",
-        use_cases=(UseCase("Rows", "ranking.v1"),),
-        arrivals=Constant(200, 2.0),
-        endpoints=Endpoints(),
-        spool=folder / "history.jsonl",
-        summary=folder / DRIVER,
-    )
-    run = RunFolder(folder)
-    run.plan, run.history = plan, [make_record(number) for number in range(400)]
-    run.revisions, run.versions = [make_revision(1, loaded=1, converged=2)], SOME_VERSIONS
-    run.summary = judge(folder).to_document()
-    seal(run, key)
-    return folder
-
-
-def _exit_status(*arguments: object) -> Any:
-    before, sys.argv = sys.argv, ["lab", *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as caught:
-            main()
-    finally:
-        sys.argv = before
-    return caught.value.code
+pytestmark = pytest.mark.usefixtures("version")
 
 
 def _change(number: int, **changes: Any) -> Edit:
@@ -126,7 +80,7 @@ def test_a_sealed_run_is_judged_and_says_by_which_key_and_which_run_it_is(
 
 
 def test_a_reader_sees_first_which_run_it_is(run: Path, version: str, capsys: pytest.CaptureFixture[str]) -> None:
-    _exit_status("check", run)
+    exit_status("check", run)
 
     first = capsys.readouterr().err.splitlines()[0]
     assert first.startswith(f"· run {run.name} of lab lab, ")
@@ -143,7 +97,7 @@ def test_an_edited_history_cannot_be_judged(run: Path, edit: Edit, capsys: pytes
 def _assert_not_judged(run: Path, error: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`lab check` and `lab report` exit with 3 and one line, which begins so."""
     for command in ("check", "report"):
-        assert _exit_status(command, run) == 3
+        assert exit_status(command, run) == 3
         said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("·")]
         assert len(said) == 1
         assert said[0].startswith(f"lab: {error}")
@@ -192,9 +146,9 @@ def test_a_run_that_is_sealed_anew_is_signed_by_an_unknown_key(run: Path, capsys
     write_parquet(read_parquet(run / HISTORY), run / HISTORY)
     seal(RunFolder(run), OTHER)
 
-    assert _exit_status("check", run, "--claims", "availability") == 2
+    assert exit_status("check", run, "--claims", "availability") == 2
     assert f"signed by an unknown key; --key {FOREIGN}" in capsys.readouterr().err
-    assert _exit_status("check", run, "--claims", "availability", "--key", FOREIGN) == _without_doubt(run)
+    assert exit_status("check", run, "--claims", "availability", "--key", FOREIGN) == _without_doubt(run)
 
 
 def _without_doubt(run: Path) -> int:
@@ -207,20 +161,20 @@ def _without_doubt(run: Path) -> int:
 def test_another_key_than_the_one_that_is_asked_for_is_refused(
     run: Path, key: Ed25519PrivateKey, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _exit_status("check", run, "--key", FOREIGN) == 3
+    assert exit_status("check", run, "--key", FOREIGN) == 3
     assert f"is signed by key {fingerprint_of(key)}, and not by {FOREIGN}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["x", FOREIGN[:16], FOREIGN + "0"], ids=["a word", "short", "long"])
 def test_a_fingerprint_is_whole(text: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _exit_status("check", run, "--key", text) == 3
+    assert exit_status("check", run, "--key", text) == 3
     assert "is not a fingerprint; write the 64 hexadecimal digits" in capsys.readouterr().err
 
 
 def test_another_run_than_the_one_that_is_asked_for_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _exit_status("check", run, "--expect", "20231114T221321.000000Z") == 3
+    assert exit_status("check", run, "--expect", "20231114T221321.000000Z") == 3
     assert f"is of run {run.name}, and not of 20231114T221321.000000Z" in capsys.readouterr().err
-    assert _exit_status("check", run, "--expect", run.name) != 3
+    assert exit_status("check", run, "--expect", run.name) != 3
 
 
 def test_an_old_run_under_the_name_of_another_is_refused(run: Path) -> None:
@@ -236,7 +190,7 @@ def test_without_a_seal_nothing_is_as_asked_for(
     option: tuple[str, str], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / SEAL).unlink()
-    assert _exit_status("check", run, *option) == 3
+    assert exit_status("check", run, *option) == 3
     assert f"{run / SEAL}: is missing" in capsys.readouterr().err
 
 
@@ -244,9 +198,9 @@ def test_an_unsealed_run_is_unknown_unless_that_is_accepted(run: Path, capsys: p
     status = _without_doubt(run)
     (run / SEAL).unlink()
 
-    assert _exit_status("check", run, "--claims", "availability") == 2
+    assert exit_status("check", run, "--claims", "availability") == 2
     assert "unsealed: nothing shows whether its files were changed" in capsys.readouterr().err
-    assert _exit_status("check", run, "--claims", "availability", "--unsealed") == status
+    assert exit_status("check", run, "--claims", "availability", "--unsealed") == status
 
 
 def test_a_seal_of_an_earlier_release_is_verified_and_does_not_say_which_run_it_is(
