@@ -117,8 +117,15 @@ def _note(fingerprint: str, lab: Path) -> None:
     keys.mkdir(exist_ok=True)
     if not (keys / fingerprint).exists():
         (keys / fingerprint).write_text(f"{lab.absolute()}\n")
-        for old in sorted(keys.iterdir(), key=lambda each: each.stat().st_mtime)[:-_MOST_KNOWN]:
+        for old in sorted(keys.iterdir(), key=_noted_at)[:-_MOST_KNOWN]:
             old.unlink(missing_ok=True)
+
+
+def _noted_at(key: Path) -> float:
+    try:
+        return key.stat().st_mtime
+    except FileNotFoundError:  # another lab that was brought up has removed it
+        return 0.0
 
 
 def fingerprint_of(key: Ed25519PrivateKey) -> str:

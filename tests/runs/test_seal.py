@@ -6,6 +6,7 @@ import json
 import stat
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -246,6 +247,25 @@ def test_the_list_of_parallel_runs_is_sealed(tmp_path: Path, key: Ed25519Private
     (folder / TOGETHER).write_text('["mesh-homepage"]')
     with pytest.raises(RunError, match=rf"{folder / TOGETHER}: was changed"):
         runs_in(folder)
+
+
+def test_labs_that_come_at_the_same_moment_make_room_for_their_keys_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    for number in range(1_500):
+        (keys / f"{number:064x}").touch()
+    monkeypatch.setattr(seals, "user_folder", lambda: tmp_path)
+    labs = [tmp_path / f"lab-{number}" for number in range(16)]
+    for each in labs:
+        each.mkdir()
+    with ThreadPoolExecutor(len(labs)) as pool:
+        made = {fingerprint_of(key) for key in pool.map(provide_key, labs)}
+
+    kept = {each.name for each in keys.iterdir()}
+    assert made <= kept
+    assert len(kept) <= 1_000 + len(labs)
 
 
 def test_the_key_is_its_owners_alone_and_stays_until_the_lab_is_gone(tmp_path: Path) -> None:
