@@ -55,8 +55,8 @@ def tables() -> dict[str, str]:
             ((ROLES[each.name].title, f"`{name}`", each.configures) for name, each in rendered_topologies().items()),
         ),
         "checkers": _table(
-            ("checker", "claim", "question", "judges"),
-            ((f"`{each.name}`", each.claim, each.question, _judges(each)) for each in CHECKERS.values()),
+            ("checker", "claim", "question", "judges", "cannot see"),
+            ((f"`{each.name}`", each.claim, each.question, _judges(each), each.blind) for each in CHECKERS.values()),
         ),
         "not-checked": _table(
             ("field", "why"),

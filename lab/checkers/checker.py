@@ -20,6 +20,7 @@ class Checker:
         name: as its verdicts have it.
         question: that it answers about a run, in one sentence.
         subject: what a run must contain to be judged, e.g. ``a shadow``; empty for a checker that judges every run.
+        blind: what it cannot see, in a clause, for the docs.
         claim: what its verdicts are about.
         gather: collects evidence that no other file of a run has, as JSON data, from the
             :class:`lab.runs.RunContext` of a run that has just ended. It is saved and sealed with the run, and is in
@@ -32,6 +33,7 @@ class Checker:
 
     name: str
     question: str
+    blind: str = ""
     subject: str = ""
     claim: Claim = Claim.CORRECTNESS
     gather: Callable[[Any], Any] | None = None

@@ -144,3 +144,7 @@ def test_a_late_driver_spoils_timing_and_a_failure_availability() -> None:
 def test_verdicts_carry_the_claim_of_their_checker() -> None:
     (verdict,) = check(make_evidence([]), [replace(ABSENT, subject="", claim=Claim.TIMING)])
     assert verdict.claim == Claim.TIMING
+
+
+def test_every_checker_says_what_it_cannot_see() -> None:
+    assert [name for name, each in CHECKERS.items() if not each.blind] == []

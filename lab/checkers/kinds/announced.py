@@ -71,6 +71,7 @@ def _absent(evidence: Evidence) -> bool:
 CHECKER = Checker(
     name=NAME,
     question="Did models receive only requests that somebody had announced?",
+    blind="requests that reached no model, and those with a forged id under an announced prefix of another run",
     subject="announced ids",
     claim=Claim.CORRECTNESS,
     absent=_absent,

@@ -316,6 +316,7 @@ def _verdict(
 CHECKER = Checker(
     name=NAME,
     question="Was each request answered, without a fallback, unless the rules, a limit or a marked fault says why not?",
+    blind="failures that a marked fault or a limit could explain, whatever caused them",
     claim=Claim.AVAILABILITY,
     check=check,
 )

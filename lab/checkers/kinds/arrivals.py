@@ -112,6 +112,7 @@ def _violation(record: Record, text: str) -> Violation:
 CHECKER = Checker(
     name=NAME,
     question="Do the arrivals follow the process that the plan names, at its rate?",
+    blind=f"traces, and runs of fewer than {LEAST_GAPS} arrivals",
     subject="20 constant or Poisson arrivals",
     claim=Claim.CORRECTNESS,
     check=check,

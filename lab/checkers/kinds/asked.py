@@ -96,6 +96,7 @@ def _absent(evidence: Evidence) -> bool:
 CHECKER = Checker(
     name=NAME,
     question="Did the driver ask what was planned, when it was planned?",
+    blind="what people, or users who wait for answers, decide to ask",
     subject="a planned schedule",
     claim=Claim.CORRECTNESS,
     absent=_absent,

@@ -211,6 +211,8 @@ def _ejected_ns(lasted_ns: int, ejection_s: float) -> int:
 CHECKER = Checker(
     name=NAME,
     question="Did every replica that could serve a version, and every unit on the way, get its share of the requests?",
+    blind=f"a replica that gets at least {LEAST_SHARE:.0%} of its share, and uneven shares of less than "
+    f"{LEAST_EACH} attempts each",
     subject="20 attempts for each of several replicas, or of several units of one role",
     claim=Claim.AVAILABILITY,
     check=check,

@@ -163,6 +163,7 @@ def _violation(record: Record, message: str) -> Violation:
 CHECKER = Checker(
     name=NAME,
     question="Did circuit breakers let as many attempts through as the table says, no more and no less?",
+    blind="bounds that are off by less than the limiters, clocks and other limits leave open",
     subject="a circuit breaker",
     check=check,
 )

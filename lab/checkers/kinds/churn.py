@@ -170,6 +170,7 @@ def _verdict(both: int, moved: int, changes: Sequence[str], violations: Sequence
 CHECKER = Checker(
     name=NAME,
     question="When the rules change, do exactly those units change their version that must?",
+    blind="units that were not answered under both revisions",
     subject="two revisions",
     claim=Claim.CORRECTNESS,
     check=check,

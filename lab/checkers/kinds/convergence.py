@@ -112,6 +112,8 @@ def _absent(evidence: Evidence) -> bool:
 CHECKER = Checker(
     name=NAME,
     question="Do resolvers and gateways answer by a revision that the control plane says is in force?",
+    blind="Envoys, third-party proxies and clients, which do not say by which revision they decide; and, "
+    "between two probes, nodes that the requests do not ask",
     subject="a resolver or gateway that was probed",
     claim=Claim.CORRECTNESS,
     absent=_absent,

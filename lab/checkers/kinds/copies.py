@@ -60,6 +60,7 @@ def check(evidence: Evidence) -> Verdict | None:
 CHECKER = Checker(
     name=NAME,
     question="Were shadow copies dropped only by units that had as many in flight as they may?",
+    blind="drops that a unit does not report, which *shadow* sees as missing copies",
     subject="a copy that a unit says that it dropped",
     claim=Claim.AVAILABILITY,
     check=check,

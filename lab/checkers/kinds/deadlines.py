@@ -84,6 +84,7 @@ def _objections(
 CHECKER = Checker(
     name=NAME,
     question="Did each request come to models with a deadline, no later than its timeout allows?",
+    blind=f"up to {SLACK_MS} ms that a unit takes away or adds, and copies",
     subject="a topology that passes deadlines on",
     claim=Claim.CORRECTNESS,
     check=check,

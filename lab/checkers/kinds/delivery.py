@@ -122,6 +122,7 @@ def _verdict(counts: Counter[str], wrong: tuple[Violation, ...]) -> Verdict:
 CHECKER = Checker(
     name=NAME,
     question="Did the models receive what was sent, with the config that the rules give?",
+    blind="a loss that the digests of two requests share (64 bits each), and servers that give no receipt",
     claim=Claim.CORRECTNESS,
     check=check,
 )

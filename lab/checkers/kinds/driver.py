@@ -84,6 +84,7 @@ def _p99(values: Sequence[int]) -> int:
 CHECKER = Checker(
     name=NAME,
     question="Did the driver send the planned requests at their planned times?",
+    blind=f"delays below the plan's bound at the 99th percentile, and rates off by less than {RATE_TOLERANCE:.0%}",
     claim=Claim.TIMING,
     check=check,
 )

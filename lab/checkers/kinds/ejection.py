@@ -193,6 +193,7 @@ def _violation(record: Record, message: str) -> Violation:
 CHECKER = Checker(
     name=NAME,
     question="Were replicas that failed ejected as the table says, and did further attempts go to other replicas?",
+    blind="ejections while several replicas fail, or where health checks may have taken them out",
     subject="a replica that is to be ejected, or a further attempt",
     claim=Claim.AVAILABILITY,
     check=check,

@@ -99,6 +99,7 @@ def _digest(value: str) -> str:
 CHECKER = Checker(
     name=NAME,
     question="Did requests come to models with the headers of their own path, and with their own values?",
+    blind="values of headers that are not of the lab's own, and the order of all",
     subject="a topology whose units say which headers they add",
     claim=Claim.CORRECTNESS,
     check=check,

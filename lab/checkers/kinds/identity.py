@@ -103,6 +103,7 @@ def _verdict(counts: Counter[str], replicas: int, violations: tuple[Violation, .
 CHECKER = Checker(
     name=NAME,
     question="Were replica, cluster and revision of every answer registered and in force?",
+    blind="a replica that answers as another one of its cluster",
     claim=Claim.CORRECTNESS,
     check=check,
 )

@@ -179,6 +179,8 @@ def _violation(record: Record, message: str) -> Violation:
 CHECKER = Checker(
     name=NAME,
     question="Did the caller ask its resolver as its topology does: each time, only without a lease, or never?",
+    blind=f"up to {ASKED_AGAIN:.0%} of the requests that ask though they hold a lease, and requests during "
+    "a publish or a fault",
     subject="20 requests that could use a lease, or a topology without leases",
     claim=Claim.CORRECTNESS,
     check=check,

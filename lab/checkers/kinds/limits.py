@@ -131,6 +131,7 @@ def _violation(record: Record, message: str) -> Violation:
 CHECKER = Checker(
     name=NAME,
     question="Did tenants get what their limits allow, no more and no less?",
+    blind="what a tenant could have got too much or too little of within the burst, and while other limits may refuse",
     subject="a limited tenant",
     claim=Claim.CORRECTNESS,
     check=check,

@@ -63,6 +63,7 @@ def _objection(record: Record) -> str:
 CHECKER = Checker(
     name=NAME,
     question="Did the models see the traffic origin and the tenant that were sent?",
+    blind="the origin and tenant of copies, and of requests that no model answered",
     claim=Claim.CORRECTNESS,
     check=check,
 )

@@ -112,6 +112,7 @@ def _absent(evidence: Evidence) -> bool:
 CHECKER = Checker(
     name=NAME,
     question="Did each request pass through the units of its topology, and no others?",
+    blind="units that do not add themselves to `via`, such as L4 balancers, and the way of copies",
     subject="a topology whose units mark the path",
     claim=Claim.CORRECTNESS,
     absent=_absent,

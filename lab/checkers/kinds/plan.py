@@ -120,6 +120,7 @@ def _given(words: Sequence[str]) -> dict[str, str]:
 CHECKER = Checker(
     name=NAME,
     question="Did the driver get the plan that was asked for?",
+    blind="options that have no effect on the plan",
     subject="what was asked for, kept",
     claim=Claim.CORRECTNESS,
     check=check,

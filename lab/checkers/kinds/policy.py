@@ -313,6 +313,8 @@ def _verdict(run: _Run, evidence: Evidence, violations: Sequence[Violation]) -> 
 CHECKER = Checker(
     name=NAME,
     question="Did each request reach models as often, in the order and in the time that the table allows?",
+    blind="decisions of a proxy of which no attempt shows: pauses and timeouts that are off by less than "
+    "the clocks and a busy machine are",
     claim=Claim.CORRECTNESS,
     check=check,
 )

@@ -73,6 +73,7 @@ def _unreported_copies(record: Record, evidence: Evidence) -> Iterator[str]:
 CHECKER = Checker(
     name=NAME,
     question="Did each answer report the decision and the shadow, where the topology's path reports them?",
+    blind="whether what is reported is right, which *policy*, *shadow* and *staleness* judge",
     subject="a topology whose path reports something",
     claim=Claim.CORRECTNESS,
     check=check,

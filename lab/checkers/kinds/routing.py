@@ -154,6 +154,7 @@ def _who(expected: Expected) -> str:
 CHECKER = Checker(
     name=NAME,
     question="Did a model version answer that the rules in force allow, and does the score prove it?",
+    blind="which of two revisions in force at the same time decided",
     claim=Claim.CORRECTNESS,
     check=check,
 )

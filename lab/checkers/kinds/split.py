@@ -196,6 +196,7 @@ def _violation(share: _Share) -> Violation:
 CHECKER = Checker(
     name=NAME,
     question="Does each arm get its share of the units, to 5 sigma?",
+    blind="shares that are off by less than 5 sigma of the run's units",
     subject="a split, an experiment or a sampled shadow",
     claim=Claim.CORRECTNESS,
     check=check,

@@ -145,6 +145,7 @@ def _ms(time_ns: int) -> str:
 CHECKER = Checker(
     name=NAME,
     question="Once a revision has converged, does no answer follow the previous one?",
+    blind="an answer by an old revision whose decision is the same, and any in the first 100 ms after it was replaced",
     subject="a revision that was replaced",
     claim=Claim.CORRECTNESS,
     check=check,

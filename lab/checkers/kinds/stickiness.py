@@ -70,6 +70,7 @@ def _in_words(rules: Rules, record: Record) -> str:
 CHECKER = Checker(
     name=NAME,
     question="Does a unit always get the same version under one revision?",
+    blind="units that were answered once",
     subject="a split or an experiment",
     claim=Claim.CORRECTNESS,
     check=check,

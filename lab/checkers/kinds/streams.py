@@ -137,6 +137,7 @@ def _absent(evidence: Evidence) -> bool:
 CHECKER = Checker(
     name=NAME,
     question="Did each stream bring every item once, in order and in time, by one version, with the right scores?",
+    blind="items that come late by less than the clocks of caller and model are apart",
     subject="a stream",
     claim=Claim.CORRECTNESS,
     absent=_absent,

@@ -45,6 +45,7 @@ def check(evidence: Evidence) -> Verdict:
 CHECKER = Checker(
     name=NAME,
     question="Did header and body of every answered request name the same model version?",
+    blind="behind a gateway, what key was decided: there the models' own refusal shows it",
     claim=Claim.CORRECTNESS,
     check=check,
 )
