@@ -15,6 +15,7 @@ from lab.client.call import CallOutcome, call
 from lab.errors import InputError, LabError
 from lab.faults import AuditLog, Injector, UnitOperations
 from lab.identity.user import author
+from lab.load.engines import ENGINES
 from lab.ops import inspect
 from lab.ops import traces as traces_of
 from lab.ops.bringup import bring_up
@@ -295,6 +296,15 @@ class Lab:
         state = LabState.of(self.folder)
         _check(state, options.topology, options.caller)
         return drive(options, self._run_context(state), progress, cancel_token)
+
+    def spread(self, options: LoadOptions) -> list[LoadOptions]:
+        """Returns the runs, for :meth:`load_parallel`, in which the load's engine drives it: mostly one, as it is.
+
+        Raises:
+            InputError: the engine cannot drive it in this lab.
+        """
+        spread = ENGINES[options.engine.name].spread
+        return [options] if spread is None else spread(options, LabState.of(self.folder))
 
     def duration_to_judge(self, options: LoadOptions) -> tuple[float, str]:
         """How long a load must be, in seconds at its rate, so that each share of the table in force can be judged.

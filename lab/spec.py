@@ -25,6 +25,7 @@ from pydantic import (
 from lab import CHECKOUT, FILES
 from lab.bounds import COUNT, PORT, SECONDS
 from lab.errors import InputError, SpecError
+from lab.page_tree import Page, calls_of
 from lab.pickers import DEFAULT_PICKER, PICKERS, Cannot
 from lab.reading import read_text, require_shallow, where
 from lab.topologies import TOPOLOGIES
@@ -33,6 +34,7 @@ SIZES = {
     "mini": CHECKOUT / "lab" / "specs" / "mini.toml",
     "default": FILES / "lab.toml",
     "full": CHECKOUT / "lab" / "specs" / "full.toml",
+    "pages": CHECKOUT / "lab" / "specs" / "pages.toml",
 }
 """Specs that come with the lab, by size."""
 
@@ -44,7 +46,7 @@ _MOST_PEM = 32 * 1024  # characters; they are in each unit's environment
 _MAX_DOTS = 32  # but takes a minute for a name of 50,000 parts
 _NAME = r"^[a-z][a-z0-9-]{0,30}$"
 _Name = Annotated[str, Field(pattern=_NAME)]
-_UseCase = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,62}$")]
+_PagePart = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,62}$")]
 
 
 def _known_topology(name: str) -> str:
@@ -82,11 +84,11 @@ class CallerSpec(_Part):
     """A service that calls models.
 
     Attributes:
-        page: the use cases of one page, in stages: one stage after the other, the use cases of a stage in parallel.
-            Empty for callers whose page the lab knows, see ``services/caller/pages.py``.
+        page: see :data:`lab.page_tree.Page`. Empty for callers whose page the lab knows, see
+            ``services/caller/pages.py``.
     """
 
-    page: Annotated[list[Annotated[list[_UseCase], Field(max_length=64)]], Field(max_length=64)] = []
+    page: Annotated[list[Annotated[list[_PagePart], Field(max_length=64)]], Field(max_length=64)] = []
 
 
 class GatewaySpec(_Part):
@@ -218,6 +220,18 @@ class LabSpec(_Part):
                     "another picker"
                 )
         return picker
+
+    @field_validator("callers")
+    @classmethod
+    def _no_page_contains_itself(cls, callers: dict[str, CallerSpec]) -> dict[str, CallerSpec]:
+        for name in callers:
+            calls_of({each: caller.page for each, caller in callers.items()}, name)
+        return callers
+
+    @property
+    def pages(self) -> dict[str, Page]:
+        """The pages that it gives, by caller."""
+        return {name: caller.page for name, caller in self.callers.items()}
 
     @property
     def keeps_traces(self) -> bool:

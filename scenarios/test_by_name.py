@@ -101,7 +101,7 @@ def test_every_callers_page_is_answered_in_full(
 ) -> None:
     """A page asks for one to several use cases, and each of its sections comes from the right model."""
     with scenario.step(f"Ask {caller} for a page"), open_blocking_channel(lab.endpoints().callers[caller]) as channel:
-        page = caller_pb2_grpc.CallerStub(channel).GetPage(
+        page = caller_pb2_grpc.PagesStub(channel).GetPage(
             caller_pb2.GetPageRequest(context=serving_pb2.RequestContext(user_id="u1"), topology=topology)
         )
 

@@ -259,6 +259,7 @@ class Evidence:
         planned: number of planned requests; without a schedule, the number that came due by the driver's count.
         offered_rate: of the plan, requests per second; None without a schedule (interactive or closed-loop load).
         closed_loop: whether simulated users waited for an answer before their next request.
+        paced_by: what else decided when requests were sent, in words; empty if nothing did.
         schedule_delay_bound_ms: bound of the 99th percentile of the schedule delay (sent minus intended); above it,
             latencies show the driver's slowness.
         copies: request id and receipt of each shadow copy that model replicas received, by routing key; the receipt is
@@ -307,6 +308,7 @@ class Evidence:
     planned: int
     offered_rate: float | None
     closed_loop: bool = False
+    paced_by: str = ""
     schedule_delay_bound_ms: float = 5.0
     copies: Mapping[str, Sequence[tuple[str, str]]] | None = None
     topology: str = ""

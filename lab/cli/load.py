@@ -193,7 +193,8 @@ def load(
         raise typer.Exit(EXIT_STATUS[outcome])
     if p99_ms is not None:
         raise InputError("--p99-ms: is an objective of --find-knee; add that, or leave the bound out")
-    several = [replace(each, topology=one) for one in topologies for each in _each_with_its_own(options, callers)]
+    every = [replace(each, topology=one) for one in topologies for each in _each_with_its_own(options, callers)]
+    several = [run for each in every for run in lab.spread(each)]
     if duration is None and is_open_loop:
         duration_s = choose_duration(map(lab.duration_to_judge, several), chosen.said)
         several = [replace(each, duration_s=duration_s) for each in several]

@@ -98,7 +98,13 @@ class Client:
         self._id_numbers = itertools.count(1)
 
     async def call(
-        self, use_case: str, request: InferenceRequest, context: Mapping[str, str], *, request_id: str = ""
+        self,
+        use_case: str,
+        request: InferenceRequest,
+        context: Mapping[str, str],
+        *,
+        request_id: str = "",
+        within_s: float | None = None,
     ) -> Answer:
         """Asks a model, and waits for its answer.
 
@@ -107,12 +113,13 @@ class Client:
             request: of the use case's API. Its envelope is overwritten; calls in flight may share it.
             context: known fields of the request context; the client sets ``caller`` itself.
             request_id: travels with the request; generated if empty.
+            within_s: time until the caller's own deadline, seconds; None if it has none.
 
         Raises:
             CallError: with a status that means the same in every topology.
         """
         method = _api_of(request).unary
-        attempts = self._begin(use_case, request_id)
+        attempts = self._begin(use_case, request_id, within_s)
         with request_span(use_case, attempts.request_id) as span, span.current():
             try:
                 answer = await self._ask(attempts, method, request, context)
@@ -215,8 +222,10 @@ class Client:
         self._learn(attempts, began or metadata)
         return _Failure(_call_error(attempts, code, details, metadata), metadata.source)
 
-    def _begin(self, use_case: str, request_id: str) -> RequestAttempts:
+    def _begin(self, use_case: str, request_id: str, within_s: float | None = None) -> RequestAttempts:
         patience_s = self._patience_s.get(use_case)
+        if within_s is not None:
+            patience_s = within_s if patience_s is None else min(patience_s, within_s)
         return RequestAttempts(use_case, self._checked(request_id), time.monotonic(), patience_s=patience_s)
 
     def _learn(self, attempts: RequestAttempts, metadata: AnswerMetadata) -> None:

@@ -50,8 +50,8 @@ class Record:
             none.
         streamed: 1 if the request was sent as a stream, else 0.
         items: ids of all items of a stream in the order of their arrival, with a blank between.
-        items_digest: digest over all items of an answer, see :func:`lab.load.outcome.answered`, or of a stream, see
-            :class:`lab.load.outcome.StreamedItems`; empty if nothing came.
+        items_digest: digest over all items of an answer, see :func:`lab.client.outcome.answered`, or of a stream, see
+            :class:`lab.client.outcome.StreamedItems`; empty if nothing came.
         first_item_ns: time from sending to the first item of a stream; 0 if none arrived.
     """
 

@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from time import monotonic_ns, process_time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from lab.client.outcome import Outcome, StreamedItems, answered, failed
 from lab.errors import CallError, RunError
 from lab.load.clocks import unix_offset_ns
 from lab.load.mix import Mix, Payloads
-from lab.load.outcome import NEVER_SENT, Outcome, Recorder, StreamedItems, answered, failed
+from lab.load.outcome import NEVER_SENT, Recorder
 from lab.load.precise_timer import new_precise_timer
 from lab.load.progress import Counts, ProgressLines
 from lab.load.summary import ShardResult

@@ -105,6 +105,9 @@ class EnginePlan:
             that it measures.
         ui_port: port on 127.0.0.1 of a web UI, where people decide when requests are sent; None without one.
         workers: number of processes among which users are divided; 0 if they run in the driver.
+        paced_by: what decides when requests are sent, in place of the plan, in words; empty if nothing does. Such an
+            engine can drive several callers at the same time.
+        checked_by: checkers that must give a verdict on the run, and why.
         settings: the engine's own, as JSON values.
         files: that the engine needs, by name in the run's folder, which gets copies. In the plan's JSON form, a bare
             name means a file beside the plan.
@@ -116,6 +119,8 @@ class EnginePlan:
     closed_loop: bool = False
     ui_port: int | None = None
     workers: int = 0
+    paced_by: str = ""
+    checked_by: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
 
@@ -140,14 +145,14 @@ class EnginePlan:
     @property
     def scheduled(self) -> bool:
         """Whether requests and their times are fixed in advance; not so if people or users decide when to send."""
-        return not (self.by_hand or self.closed_loop)
+        return not (self.by_hand or self.closed_loop or self.paced_by)
 
     @property
     def in_words(self) -> str:
         """How its requests are paced, e.g. ``closed loop: users wait for answers``."""
         by_hand = "steered by hand" if self.by_hand else ""
         closed = "closed loop: users wait for answers" if self.closed_loop else ""
-        return ", ".join(part for part in (by_hand, closed) if part) or "as planned"
+        return ", ".join(part for part in (by_hand, closed, self.paced_by) if part) or "as planned"
 
     def to_document(self) -> dict[str, Any]:
         """As a JSON object; ``scheduled`` is for readers without this class."""
@@ -275,7 +280,7 @@ class LoadPlan:
             and any(APIS[each.api].stream for each in self.use_cases)
             and f"{self.streams} % of the requests are streams",
         }
-        return {checker: why for checker, why in declared.items() if why}
+        return {**{checker: why for checker, why in declared.items() if why}, **self.engine.checked_by}
 
     def is_stream(self, sequence: int, use_case: UseCase) -> bool:
         """Whether this request is sent as a stream; see the rule above."""

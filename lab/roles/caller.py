@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from lab.page_tree import including
 from lab.roles._follows import Follows
 from lab.roles._role import Layout, Placement, Role, python
 from lab.roles._unit import CALLER, Unit
@@ -17,10 +18,14 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
     if not caller:
         return
     port = lab.site.port(caller, "grpc", caller)
+    pages = lab.spec.pages
+    parts = {part for stage in pages[caller] for part in stage} & pages.keys()
     config = {
         "endpoints": asdict(lab.endpoints(caller, lambda port: port.inside)),
         "topologies": list(lab.spec.topologies),
-        "page": lab.spec.callers[caller].page,
+        "page": pages[caller],
+        "callers": {name: lab.site.port(name, "grpc", name).inside for name in sorted(parts)},
+        "part_of": including(pages, caller),
         "apis": lab.apis,
     }
     argv = python(

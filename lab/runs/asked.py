@@ -11,7 +11,7 @@ FORM = 1
 """Of what is kept here; another one if the command's defaults change, by which *plan* judges."""
 
 _PROGRAMS = ("lab", "-c")  # the console calls the command without its script
-_NOT_PLANNED = ("endpoints", "edge_cases", "engine", "objectives")
+_NOT_PLANNED = ("endpoints", "edge_cases", "engine", "objectives", "id_prefix")
 
 
 def asked_of(options: Any) -> dict[str, Any]:

@@ -86,6 +86,7 @@ class LoadOptions:
         endpoints: addresses to use instead of the caller's own sidecar, resolver and gateways.
         engine: that drives it, with its options, as :attr:`lab.load.engines.Engine.plan` returns it.
         objectives: what the run is asked.
+        id_prefix: of the ids of its requests; drawn if empty.
     """
 
     topology: str
@@ -109,6 +110,7 @@ class LoadOptions:
     endpoints: Endpoints | None = None
     engine: EnginePlan = OPEN_LOOP
     objectives: Objectives = DEFAULT_OBJECTIVES
+    id_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +233,7 @@ def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
         drivers=options.drivers,
         streams=options.streams,
         edge_every=edge_every,
-        id_prefix=secrets.token_hex(4),
+        id_prefix=options.id_prefix or secrets.token_hex(4),
         edge_cases=options.edge_cases or (_edge_cases(options, document, use_cases) if edge_every else ()),
     )
     require_free(plan)

@@ -58,6 +58,7 @@ def evidence_of(
         plan=planned,
         probes=run.probes,
         closed_loop=plan.engine.closed_loop,
+        paced_by=plan.engine.paced_by,
         copies=run.copies if arrivals is None else _copies(arrivals.requests, records, gaps),
         shares=PICKERS[picker].shares if picker in PICKERS else None,
         receipt_keys=run.receipt_keys or {"": str(spec.get("receipt_key", ""))},

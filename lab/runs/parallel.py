@@ -201,7 +201,7 @@ def _plans(options: Sequence[LoadOptions], context: RunContext) -> dict[str, Loa
         name = f"{each.topology}-{each.caller}"
         if name in plans:
             raise InputError(f"--caller: {each.caller} is named twice; name each once")
-        if not each.engine.as_drawn:
+        if not (each.engine.as_drawn or each.engine.paced_by):
             raise InputError(f"--engine: {each.engine.name} drives one caller at a time; name one, or leave it out")
         plans[name] = plan_for(each, context)
     return plans

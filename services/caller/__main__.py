@@ -12,10 +12,12 @@ from lab.transport import drain, enable_reflection, listen, new_server, run_serv
 from lab.transport.rpc_logs import RequestLog
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from services.caller.config import CallerConfig, read_config
+from services.caller.page_builder import PageBuilder
+from services.caller.page_journal import PageJournal
 from services.caller.service import LOG_FIELDS, Caller
 
 _GRACE_S = 5.0
-_SERVICE = caller_pb2.DESCRIPTOR.services_by_name["Caller"].full_name
+_SERVICE, _PAGES = (caller_pb2.DESCRIPTOR.services_by_name[name].full_name for name in ("Caller", "Pages"))
 
 _log = logging.getLogger("services.caller")
 
@@ -36,9 +38,11 @@ def _arguments() -> argparse.Namespace:
 async def _serve(stop: asyncio.Event, arguments: argparse.Namespace, config: CallerConfig, log: RequestLog) -> None:
     serve_metrics(arguments.metrics)
     caller = Caller(config, log)
-    server, healthy = new_server(admits={_SERVICE: ()})
+    server, healthy = new_server(admits={_SERVICE: (), _PAGES: ("caller",)})
     caller_pb2_grpc.add_CallerServicer_to_server(caller, server)
-    enable_reflection(server, [_SERVICE])
+    pages = PageBuilder(caller, PageJournal(arguments.config.parent))
+    caller_pb2_grpc.add_PagesServicer_to_server(pages, server)
+    enable_reflection(server, [_SERVICE, _PAGES])
     port = listen(server, arguments.listen)
     await server.start()
     _log.info("%s serves on port %d by %s", config.name, port, ", ".join(config.topologies))

@@ -6,17 +6,21 @@
      "endpoints": {"by_role": {"resolver": ["127.0.0.1:1"], "sidecar": ["127.0.0.1:2"], "gateway": ["127.0.0.1:3"]},
                    "direct": {"UpNext": {"model": "up-next", "version": "v1", "addresses": ["127.0.0.1:4"]}}},
      "apis": {"UpNext": "ranking.v1"},
-     "page": [["UpNext"]],
+     "page": [["UpNext", "recommendations"]],
+     "callers": {"recommendations": "127.0.0.1:5"},
+     "part_of": ["homepage"],
      "payload_bytes": 400}
 
-``page`` may be left out by callers that have a plan in ``services/caller/pages.py``, and ``payload_bytes`` by all.
+``callers`` has the other callers whose pages are parts of this one's, ``part_of`` those of whose pages this one's is a
+part; both may be left out. So may ``page``, by callers that have a plan in ``services/caller/pages.py``, and
+``payload_bytes``.
 ``endpoints`` has the roles that the topologies need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,7 @@ from models.apis import APIS
 from services.caller.pages import PAGES, Plan
 
 _PAYLOAD_BYTES = 400
-_FIELDS = frozenset({"topologies", "endpoints", "apis", "page", "payload_bytes"})
+_FIELDS = frozenset({"topologies", "endpoints", "apis", "page", "callers", "part_of", "payload_bytes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,10 @@ class CallerConfig:
         topologies: those that it can use; the first is the default.
         endpoints: addresses.
         apis: API by use case; use cases without an entry have the first API.
-        page: stages of use cases.
+        page: stages of use cases, and of other callers.
         payload_bytes: default size of the feature vectors.
+        callers: addresses of those other callers.
+        part_of: callers that may ask for this one's page, as it is a part of theirs.
     """
 
     name: str
@@ -50,6 +56,8 @@ class CallerConfig:
     apis: Mapping[str, str]
     page: Plan
     payload_bytes: int = _PAYLOAD_BYTES
+    callers: Mapping[str, str] = field(default_factory=dict)
+    part_of: tuple[str, ...] = ()
 
 
 def read_config(name: str, path: Path) -> CallerConfig:
@@ -88,6 +96,8 @@ def _config(name: str, document: Mapping[str, Any]) -> CallerConfig:
         apis=dict(document["apis"]),
         page=tuple(tuple(stage) for stage in page),
         payload_bytes=int(document.get("payload_bytes", _PAYLOAD_BYTES)),
+        callers=dict(document.get("callers", {})),
+        part_of=tuple(document.get("part_of", ())),
     )
 
 

@@ -1,4 +1,4 @@
-"""A caller's RPCs: one use case, or a whole page."""
+"""Calls of single use cases, and the clients by which a caller calls models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from services.caller.config import CallerConfig
 
     _CallContext = grpc.aio.ServicerContext[caller_pb2.CallRequest, caller_pb2.CallResult]
-    _PageContext = grpc.aio.ServicerContext[caller_pb2.GetPageRequest, caller_pb2.Page]
 
 _FIRST_API = next(iter(APIS))
 LOG_FIELDS = ("request_id", "use_case", "topology", "routing_key", "replica", "revision", "source", "status", "ms")
@@ -42,7 +41,7 @@ class Caller(caller_pb2_grpc.CallerServicer):
     """
 
     def __init__(self, config: CallerConfig, log: RequestLog | None = None) -> None:
-        self._config = config
+        self.config = config
         self._log = log or RequestLog(None, LOG_FIELDS)
         self._clients: dict[str, Client] = {}
         self._calls: Counter[tuple[str, str]] = Counter()
@@ -56,64 +55,43 @@ class Caller(caller_pb2_grpc.CallerServicer):
     async def Call(self, request: caller_pb2.CallRequest, context: _CallContext) -> caller_pb2.CallResult:
         """Calls one use case; the status is the inference call's."""
         try:
-            client = self._client(request.topology)
+            client = self.client(request.topology)
             fields = _fields(request.context, request.use_case)
             return await self._ask(client, request.use_case, fields, request.payload_bytes)
         except CallError as error:
             await context.abort(error.code, error.message)
 
-    async def GetPage(self, request: caller_pb2.GetPageRequest, context: _PageContext) -> caller_pb2.Page:
-        """Builds the page, stage by stage; a section that fails reports why, and the others are built."""
-        page = caller_pb2.Page()
-        try:
-            fields = _fields(request.context)
-            client = self._client(request.topology)
-        except CallError as error:
-            await context.abort(error.code, error.message)
-        for stage in self._config.page:
-            page.sections.extend(await asyncio.gather(*(self._section(client, use_case, fields) for use_case in stage)))
-        return page
-
     async def close(self) -> None:
         """Closes all clients."""
         await asyncio.gather(*(client.close() for client in self._clients.values()))
 
-    def _client(self, topology: str) -> Client:
-        name = topology or self._config.topologies[0]
+    def client(self, topology: str) -> Client:
+        """The client of a topology, the caller's first by default.
+
+        Raises:
+            CallError: the caller does not have it.
+        """
+        name = topology or self.config.topologies[0]
         client = self._clients.get(name)
         if client is not None:
             return client
-        if name not in self._config.topologies:
-            known = ", ".join(self._config.topologies)
-            reason = f"topology {name!r}: caller {self._config.name} has {known}"
+        if name not in self.config.topologies:
+            known = ", ".join(self.config.topologies)
+            reason = f"topology {name!r}: caller {self.config.name} has {known}"
             raise CallError(grpc.StatusCode.INVALID_ARGUMENT, reason)
         try:
-            own = self._config.name
-            client = open_client(name, own, self._config.endpoints, default_answer=default_answer, ids_of=own)
+            own = self.config.name
+            client = open_client(name, own, self.config.endpoints, default_answer=default_answer, ids_of=own)
         except SpecError as error:
             raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
         self._clients[name] = client
         return client
 
-    async def _section(self, client: Client, use_case: str, fields: Mapping[str, str]) -> caller_pb2.CallResult:
-        try:
-            return await self._ask(client, use_case, fields, 0)
-        except CallError as error:
-            return caller_pb2.CallResult(
-                use_case=use_case,
-                topology=client.topology,
-                routing_key=error.routing_key,
-                revision=error.revision,
-                error=str(error),
-                attempts=error.attempts,
-                shadow=error.shadow,
-            )
-
     async def _ask(
         self, client: Client, use_case: str, fields: Mapping[str, str], payload_bytes: int
     ) -> caller_pb2.CallResult:
-        api = APIS[self._config.apis.get(use_case, _FIRST_API)]
-        request: Any = api.build_request(payload_bytes or self._config.payload_bytes)
+        api = APIS[self.config.apis.get(use_case, _FIRST_API)]
+        request: Any = api.build_request(payload_bytes or self.config.payload_bytes)
         request_id, began = client.new_request_id(), time.perf_counter()
         try:
             answer = await client.call(use_case, request, fields, request_id=request_id)

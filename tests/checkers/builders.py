@@ -13,9 +13,9 @@ from lab.checkers.plain import decide, shadow_of
 from lab.checkers.plain_models import TITLES, config_digest, context_digest, payload_digest
 from lab.checkers.plain_schedule import PlannedRequest, PlannedRun
 from lab.client import Answer
+from lab.client.outcome import StreamedItems
 from lab.history import UNSENT, Record
 from lab.history.arrivals import Arrival
-from lab.load.outcome import StreamedItems
 from models.apis import APIS
 from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2

@@ -12,7 +12,7 @@ from lab.checkers import RevisionInForce
 from lab.checkers.kinds import routing
 from lab.checkers.plain_models import score_of
 from lab.client import Answer
-from lab.load.outcome import answered
+from lab.client.outcome import answered
 from models.apis import APIS
 from models.proto.fraud.v1 import fraud_pb2
 from models.proto.ranking.v1 import ranking_pb2

@@ -48,6 +48,7 @@ READS = {
     ("routes", "set", "file"): ("UpNext", HERE),
     ("routes", "explain", "--file"): ("UpNext", HERE),
     ("explain", "--run"): ("nobody-1", HERE),
+    ("page", "--run"): (HERE,),
     ("render", "--routes"): ("gateway-api", HERE),
     ("render", "--spec"): ("gateway-api", HERE),
 }

@@ -65,7 +65,7 @@ def test_a_render_target_of_ones_own_lists_what_its_map_does_not_say() -> None:
 
 def test_a_caller_of_ones_own_asks_stage_by_stage(lab: Lab) -> None:
     with open_blocking_channel(lab.endpoints().callers["trailers"]) as channel:
-        page = caller_pb2_grpc.CallerStub(channel).GetPage(
+        page = caller_pb2_grpc.PagesStub(channel).GetPage(
             caller_pb2.GetPageRequest(context=serving_pb2.RequestContext(user_id="u1"), topology="mesh"), timeout=10
         )
 

@@ -15,6 +15,7 @@ from lab.cli.output import Table, console
 from lab.client.traces import Span
 from lab.history import read_parquet
 from lab.lab import Lab
+from lab.load.engines import ENGINES
 from lab.ops.roll.conditions import Evidence, Figures, parse_conditions
 from lab.ops.roll.executor import Outcome, RollResult, StepResult
 from lab.plugins.bench.commands.bench import _show as show_bench
@@ -44,6 +45,7 @@ BY_COMMAND = (
     ("runs",),
     ("logs", "{request}"),
     ("explain", "{sent}"),
+    ("page", "--run", "{pages}"),
 )
 CONFORMANCE = ConformResult(
     feature="header-conditions",
@@ -73,6 +75,13 @@ BY_RESULT = ("bench", "bench since", "capacity", "conform", "roll", "trace", "de
 def runs(lab: Lab) -> tuple[str, str]:
     options = LoadOptions(topology="gateway", caller="homepage", rate=20, duration_s=1)
     return str(lab.load(options).folder), str(lab.load(options).folder)
+
+
+@pytest.fixture(scope="module")
+def pages(lab: Lab) -> str:
+    engine = ENGINES["pages"].plan(page="homepage")
+    options = LoadOptions(topology="gateway", caller="homepage", rate=20, duration_s=1, engine=engine)
+    return str(lab.load_parallel(lab.spread(options)).folder)
 
 
 @pytest.fixture
@@ -114,6 +123,7 @@ def test_a_window_shows_tables_whole(
     *,
     lab: Lab,
     runs: tuple[str, str],
+    pages: str,
     printed: list[Table],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -125,7 +135,8 @@ def test_a_window_shows_tables_whole(
     try:
         request = lab.call("ContinueWatchingRanking", topology="gateway", caller="homepage").request_id
         sent = read_parquet(Path(runs[0]) / "history.parquet")[0].request_id
-        app([part.format(a=runs[0], b=runs[1], request=request, sent=sent) for part in command], standalone_mode=False)
+        names = {"a": runs[0], "b": runs[1], "request": request, "sent": sent, "pages": pages}
+        app([part.format(**names) for part in command], standalone_mode=False)
     except typer.Exit:
         pass
     finally:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from lab.client.outcome import Outcome
 from lab.history import Record
 from lab.history.record import FIELDS
 from lab.load.mix import RequestSpec
-from lab.load.outcome import Outcome, Recorder
+from lab.load.outcome import Recorder
 from lab.load.plan import UseCase
 
 CONTEXT = {name: f"its {name}" for name in ("user_id", "device", "country", "segment", "surface", "tenant", "caller")}

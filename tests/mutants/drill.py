@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from lab.lab import Lab
+from lab.runs.parallel import runs_in
 from tests.mutants.catalogue import CHECKOUT, HOME
 
 NAME = f"mutant-{os.getpid()}"  # several may be tried at once on one machine
@@ -247,6 +248,18 @@ def locust(topology: str) -> None:
     load(topology, lambda: None, "--engine", "locust", seconds=6)
 
 
+def pages(topology: str) -> None:
+    """Asks for pages whose first models are slow, and cancels every fifth."""
+    _inject("slow", "ml-cluster-1", "ms=400")
+    load(topology, lambda: None, "--page", "homepage", "--cancel-every", "5", "--rate", "20")
+
+
+def pages_failing(topology: str) -> None:
+    """Asks for pages of which some calls fail."""
+    _inject("error", "ml-cluster-1", "rate=0.3")
+    load(topology, lambda: None, "--page", "homepage", "--rate", "20")
+
+
 DRILLS: dict[str, Callable[[str], None]] = {
     each.__name__: each
     for each in (
@@ -278,6 +291,8 @@ DRILLS: dict[str, Callable[[str], None]] = {
         rolled,
         everyone,
         locust,
+        pages,
+        pages_failing,
     )
 }
 _OTHERS = {
@@ -289,6 +304,7 @@ _SPECS = {
     "callers.toml": {"everyone"},
     "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen", "restarted"},
     "replicas.toml": {"gray", "all_gray", "full", "recovered"},
+    "../../lab/specs/pages.toml": {"pages", "pages_failing"},
 }
 
 
@@ -306,7 +322,8 @@ def main() -> None:
     if not runs:
         sys.exit("the drill has left no run")
     for run in runs:
-        print(run)  # noqa: T201 (the drill's answer)
+        for each in runs_in(run):
+            print(each)  # noqa: T201 (the drill's answer)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -19,6 +20,8 @@ from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from services.caller.answers import WORDINGS, default_answer
 from services.caller.config import CallerConfig, read_config
+from services.caller.page_builder import PageBuilder
+from services.caller.page_journal import PageJournal
 from services.caller.pages import PAGES
 from services.caller.service import Caller
 from tests.parts import ControlPlane, Model, gateway_up, resolver_up, update, use_case
@@ -40,10 +43,8 @@ def context(**fields: str) -> serving_pb2.RequestContext:
 
 
 @asynccontextmanager
-async def homepage(
-    control_plane: ControlPlane, model: Model, use_cases: dict[str, Any]
-) -> AsyncIterator[caller_pb2_grpc.CallerAsyncStub]:
-    """The homepage with gateway and mesh; the model is in place of the sidecar."""
+async def homepage(control_plane: ControlPlane, model: Model, use_cases: dict[str, Any]) -> AsyncIterator[Any]:
+    """The RPCs of the homepage with gateway and mesh; the model is in place of the sidecar."""
     async with resolver_up(control_plane.address) as resolver, gateway_up(control_plane.address) as gateway:
         endpoints = {"rows.v1": [model.address], "rows.v2": [model.address]}
         await control_plane.put_in_force(update(1, use_cases=use_cases, endpoints=endpoints), "resolver", "gateway")
@@ -57,11 +58,13 @@ async def homepage(
         caller = Caller(config)
         server, _ = new_server()
         caller_pb2_grpc.add_CallerServicer_to_server(caller, server)
+        caller_pb2_grpc.add_PagesServicer_to_server(PageBuilder(caller, PageJournal(Path())), server)
         port = listen(server, "127.0.0.1:0")
         await server.start()
         try:
             async with open_channel(f"127.0.0.1:{port}") as channel:
-                yield caller_pb2_grpc.CallerStub(channel)
+                call, page = caller_pb2_grpc.CallerStub(channel).Call, caller_pb2_grpc.PagesStub(channel).GetPage
+                yield SimpleNamespace(Call=call, GetPage=page)
         finally:
             await server.stop(0)
             await caller.close()

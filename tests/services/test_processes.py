@@ -283,7 +283,7 @@ async def test_a_caller_answers_pages_until_it_is_stopped(
         config.write_text(json.dumps(document))
         async with started("services.caller", "--name", "homepage", "--config", str(config)) as process:
             async with open_channel(await process.address()) as channel:
-                page = await caller_pb2_grpc.CallerStub(channel).GetPage(caller_pb2.GetPageRequest())
+                page = await caller_pb2_grpc.PagesStub(channel).GetPage(caller_pb2.GetPageRequest())
             assert [section.routing_key for section in page.sections] == ["rows.v1", "rows.v2"]
             process.signal(signal.SIGTERM)
             assert await process.ended() == 0

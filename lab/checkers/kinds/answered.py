@@ -101,8 +101,10 @@ def _kind(record: Record, evidence: Evidence, last_sent_ns: int) -> str:
         return "failed" if record.source == "default" else "answered"
     if record.status == UNSENT:
         return "unsent"
-    if record.status == "CANCELLED" and record.done_ns >= last_sent_ns:
-        return "cut off"  # in flight when the driver was stopped: nothing was sent any more
+    if record.status == "CANCELLED" and (record.done_ns >= last_sent_ns or evidence.paced_by):
+        return (
+            "cut off"  # in flight when the driver was stopped, or its page was given up: the checker `page` judges it
+        )
     return (
         "explained"
         if any(_explains(rules, record, evidence) for rules in evidence.timeline.during(record))

@@ -69,7 +69,7 @@ def rates(records: Sequence[Record]) -> tuple[float | None, float | None]:
 
 
 def _kind(evidence: Evidence) -> str:
-    return "closed loop (users wait for answers)" if evidence.closed_loop else "steered by hand"
+    return evidence.paced_by or ("closed loop (users wait for answers)" if evidence.closed_loop else "steered by hand")
 
 
 def _rate(times_ns: Sequence[int]) -> float | None:

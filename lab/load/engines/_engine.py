@@ -47,6 +47,9 @@ class Engine:
             and writes its summary; prints progress. SIGINT and SIGTERM abort the run. It raises
             :class:`lab.errors.LabError` if it failed.
         options: its own.
+        spread: ``(options, state)`` → the runs in which it drives a load at the same time, each with its part of the
+            plan: :class:`lab.runs.LoadOptions` of one caller each, given those of the command and the
+            :class:`lab.runtime.state.LabState`. By default one, as it is.
         read_before_names: ``(document, folder)`` → its part of a plan from before plans named their engine, in JSON
             form; None if another engine made it.
     """
@@ -56,4 +59,5 @@ class Engine:
     plan: Callable[..., EnginePlan]
     run: Callable[[LoadPlan, Path], None]
     options: tuple[Option, ...] = ()
+    spread: Callable[[Any, Any], list[Any]] | None = None
     read_before_names: Callable[[Mapping[str, Any], Path], EnginePlan | None] | None = None

@@ -8,9 +8,10 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from lab.load.open_loop import BURST, NEVER, RequestSender, Start, Stop
-from lab.load.outcome import NEVER_SENT, LoadClient, Outcome
+from lab.load.outcome import NEVER_SENT, LoadClient
 
 if TYPE_CHECKING:
+    from lab.client.outcome import Outcome
     from lab.history import SpoolWriter
     from lab.load.arrivals import Share
     from lab.load.mix import Payload, RequestSpec

@@ -14,7 +14,7 @@ from lab.plugins.locust.pacing import ClosedLoopPacing
 if TYPE_CHECKING:
     from locust.env import Environment
 
-    from lab.load.outcome import Outcome
+    from lab.client.outcome import Outcome
     from lab.plugins.locust.user_pool import UserPool
 
 

@@ -30,8 +30,8 @@ from lab.plugins.locust.sender import QueuedRequest
 if TYPE_CHECKING:
     from locust.env import Environment
 
+    from lab.client.outcome import Outcome
     from lab.load.arrivals import Schedule, Share
-    from lab.load.outcome import Outcome
 
 _FIELDS = ("user_id", *CHOSEN_FIELDS)
 

@@ -12,9 +12,10 @@ from contextlib import asynccontextmanager
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from lab.client.outcome import answered, failed
 from lab.errors import CallError
 from lab.load.mix import Mix, Payloads
-from lab.load.outcome import LoadClient, Recorder, answered, failed
+from lab.load.outcome import LoadClient, Recorder
 from models.apis import APIS
 
 if TYPE_CHECKING:

@@ -25,8 +25,16 @@ class GetPageRequest(_message.Message):
 
     CONTEXT_FIELD_NUMBER: _builtins.int
     TOPOLOGY_FIELD_NUMBER: _builtins.int
+    PAGE_ID_FIELD_NUMBER: _builtins.int
+    PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     topology: _builtins.str
     """"gateway", "mesh", ...; empty means the caller's first."""
+    page_id: _builtins.str
+    """Of a page of a run, whose calls are kept in a journal: "<run>-<page>", with ".<stage>.<position>" for each page on
+    the way to this one, e.g. 1f3a90c2-0000002c.1.0.
+    """
+    payload_bytes: _builtins.int
+    """Size of each inference request without its envelope, bytes."""
     @_builtins.property
     def context(self) -> _serving_pb2.RequestContext: ...
     def __init__(
@@ -34,10 +42,12 @@ class GetPageRequest(_message.Message):
         *,
         context: _serving_pb2.RequestContext | None = ...,
         topology: _builtins.str = ...,
+        page_id: _builtins.str = ...,
+        payload_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "topology", b"topology"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "page_id", b"page_id", "payload_bytes", b"payload_bytes", "topology", b"topology"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -49,7 +59,9 @@ class Page(_message.Message):
 
     SECTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___CallResult]: ...
+    def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___CallResult]:
+        """Stage by stage, each in its order."""
+
     def __init__(
         self,
         *,
@@ -62,6 +74,82 @@ class Page(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Page: _TypeAlias = Page  # noqa: Y015
+
+@_typing.final
+class ReadJournalRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    after: _builtins.int
+    """Bytes to leave out, as they have been read before."""
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadJournalRequest: _TypeAlias = ReadJournalRequest  # noqa: Y015
+
+@_typing.final
+class JournalPart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    lines: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        lines: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JournalPart: _TypeAlias = JournalPart  # noqa: Y015
+
+@_typing.final
+class EndJournalRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndJournalRequest: _TypeAlias = EndJournalRequest  # noqa: Y015
+
+@_typing.final
+class EndJournalResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndJournalResponse: _TypeAlias = EndJournalResponse  # noqa: Y015
 
 @_typing.final
 class CallRequest(_message.Message):
@@ -109,6 +197,8 @@ class CallResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
+    ITEMS_DIGEST_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
     use_case: _builtins.str
     topology: _builtins.str
     routing_key: _builtins.str
@@ -128,8 +218,14 @@ class CallResult(_message.Message):
     """How often the request was sent to a model."""
     shadow: _builtins.str
     """Routing key of the shadow version that got a copy; empty if none."""
+    items_digest: _builtins.str
+    """Digest of all items of the answer."""
     @_builtins.property
     def answered_by(self) -> _serving_pb2.AnsweredBy: ...
+    @_builtins.property
+    def page(self) -> Global___Page:
+        """The page of another caller, if the section is one."""
+
     def __init__(
         self,
         *,
@@ -145,10 +241,12 @@ class CallResult(_message.Message):
         error: _builtins.str = ...,
         attempts: _builtins.int = ...,
         shadow: _builtins.str = ...,
+        items_digest: _builtins.str = ...,
+        page: Global___Page | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "page", b"page"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempts", b"attempts", "error", b"error", "latency_ms", b"latency_ms", "request_id", b"request_id", "result", b"result", "revision", b"revision", "routing_key", b"routing_key", "shadow", b"shadow", "source", b"source", "topology", b"topology", "use_case", b"use_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempts", b"attempts", "error", b"error", "items_digest", b"items_digest", "latency_ms", b"latency_ms", "page", b"page", "request_id", b"request_id", "result", b"result", "revision", b"revision", "routing_key", b"routing_key", "shadow", b"shadow", "source", b"source", "topology", b"topology", "use_case", b"use_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,11 +34,6 @@ class CallerStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.GetPage = channel.unary_unary(
-                '/caller.v1.Caller/GetPage',
-                request_serializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.GetPageRequest.SerializeToString,
-                response_deserializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.Page.FromString,
-                _registered_method=True)
         self.Call = channel.unary_unary(
                 '/caller.v1.Caller/Call',
                 request_serializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.CallRequest.SerializeToString,
@@ -48,13 +43,6 @@ class CallerStub:
 
 class CallerServicer:
     """Missing associated documentation comment in .proto file."""
-
-    def GetPage(self, request, context):
-        """A page for one user: the answers of all of the caller's use cases.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
 
     def Call(self, request, context):
         """One use case, with details of how it was answered. The status is the inference call's.
@@ -66,11 +54,6 @@ class CallerServicer:
 
 def add_CallerServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'GetPage': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetPage,
-                    request_deserializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.GetPageRequest.FromString,
-                    response_serializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.Page.SerializeToString,
-            ),
             'Call': grpc.unary_unary_rpc_method_handler(
                     servicer.Call,
                     request_deserializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.CallRequest.FromString,
@@ -86,33 +69,6 @@ def add_CallerServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Caller:
     """Missing associated documentation comment in .proto file."""
-
-    @staticmethod
-    def GetPage(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/caller.v1.Caller/GetPage',
-            models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.GetPageRequest.SerializeToString,
-            models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.Page.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
 
     @staticmethod
     def Call(request,
@@ -131,6 +87,170 @@ class Caller:
             '/caller.v1.Caller/Call',
             models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.CallRequest.SerializeToString,
             models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.CallResult.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class PagesStub:
+    """Pages, for the operator, for a driver, and for other callers of whose pages this caller's is a part.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.GetPage = channel.unary_unary(
+                '/caller.v1.Pages/GetPage',
+                request_serializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.GetPageRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.Page.FromString,
+                _registered_method=True)
+        self.ReadJournal = channel.unary_stream(
+                '/caller.v1.Pages/ReadJournal',
+                request_serializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.ReadJournalRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.JournalPart.FromString,
+                _registered_method=True)
+        self.EndJournal = channel.unary_unary(
+                '/caller.v1.Pages/EndJournal',
+                request_serializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.EndJournalRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.EndJournalResponse.FromString,
+                _registered_method=True)
+
+
+class PagesServicer:
+    """Pages, for the operator, for a driver, and for other callers of whose pages this caller's is a part.
+    """
+
+    def GetPage(self, request, context):
+        """A page for one user: the answers of the caller's use cases, and the pages of other callers, stage by stage.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadJournal(self, request, context):
+        """The journal of a run from a position on, line by line until the run is ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndJournal(self, request, context):
+        """Ends the journal of a run: no more pages of it are built.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_PagesServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'GetPage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPage,
+                    request_deserializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.GetPageRequest.FromString,
+                    response_serializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.Page.SerializeToString,
+            ),
+            'ReadJournal': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadJournal,
+                    request_deserializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.ReadJournalRequest.FromString,
+                    response_serializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.JournalPart.SerializeToString,
+            ),
+            'EndJournal': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndJournal,
+                    request_deserializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.EndJournalRequest.FromString,
+                    response_serializer=models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.EndJournalResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'caller.v1.Pages', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('caller.v1.Pages', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Pages:
+    """Pages, for the operator, for a driver, and for other callers of whose pages this caller's is a part.
+    """
+
+    @staticmethod
+    def GetPage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/caller.v1.Pages/GetPage',
+            models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.GetPageRequest.SerializeToString,
+            models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.Page.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadJournal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/caller.v1.Pages/ReadJournal',
+            models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.ReadJournalRequest.SerializeToString,
+            models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.JournalPart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndJournal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/caller.v1.Pages/EndJournal',
+            models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.EndJournalRequest.SerializeToString,
+            models_dot_proto_dot_caller_dot_v1_dot_caller__pb2.EndJournalResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -31,28 +31,16 @@ class CallerStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CallerAsyncStub: ...
-    GetPage: _grpc.UnaryUnaryMultiCallable[_caller_pb2.GetPageRequest, _caller_pb2.Page]
-    """A page for one user: the answers of all of the caller's use cases."""
     Call: _grpc.UnaryUnaryMultiCallable[_caller_pb2.CallRequest, _caller_pb2.CallResult]
     """One use case, with details of how it was answered. The status is the inference call's."""
 
 @_typing.type_check_only
 class CallerAsyncStub(CallerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
-    GetPage: _aio.UnaryUnaryMultiCallable[_caller_pb2.GetPageRequest, _caller_pb2.Page]  # type: ignore[assignment]
-    """A page for one user: the answers of all of the caller's use cases."""
     Call: _aio.UnaryUnaryMultiCallable[_caller_pb2.CallRequest, _caller_pb2.CallResult]  # type: ignore[assignment]
     """One use case, with details of how it was answered. The status is the inference call's."""
 
 class CallerServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
-    def GetPage(
-        self,
-        request: _caller_pb2.GetPageRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_caller_pb2.Page, _abc.Awaitable[_caller_pb2.Page]]:
-        """A page for one user: the answers of all of the caller's use cases."""
-
     @_abc_1.abstractmethod
     def Call(
         self,
@@ -62,3 +50,58 @@ class CallerServicer(metaclass=_abc_1.ABCMeta):
         """One use case, with details of how it was answered. The status is the inference call's."""
 
 def add_CallerServicer_to_server(servicer: CallerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class PagesStub:
+    """Pages, for the operator, for a driver, and for other callers of whose pages this caller's is a part."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> PagesAsyncStub: ...
+    GetPage: _grpc.UnaryUnaryMultiCallable[_caller_pb2.GetPageRequest, _caller_pb2.Page]
+    """A page for one user: the answers of the caller's use cases, and the pages of other callers, stage by stage."""
+    ReadJournal: _grpc.UnaryStreamMultiCallable[_caller_pb2.ReadJournalRequest, _caller_pb2.JournalPart]
+    """The journal of a run from a position on, line by line until the run is ended."""
+    EndJournal: _grpc.UnaryUnaryMultiCallable[_caller_pb2.EndJournalRequest, _caller_pb2.EndJournalResponse]
+    """Ends the journal of a run: no more pages of it are built."""
+
+@_typing.type_check_only
+class PagesAsyncStub(PagesStub):
+    """Pages, for the operator, for a driver, and for other callers of whose pages this caller's is a part."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    GetPage: _aio.UnaryUnaryMultiCallable[_caller_pb2.GetPageRequest, _caller_pb2.Page]  # type: ignore[assignment]
+    """A page for one user: the answers of the caller's use cases, and the pages of other callers, stage by stage."""
+    ReadJournal: _aio.UnaryStreamMultiCallable[_caller_pb2.ReadJournalRequest, _caller_pb2.JournalPart]  # type: ignore[assignment]
+    """The journal of a run from a position on, line by line until the run is ended."""
+    EndJournal: _aio.UnaryUnaryMultiCallable[_caller_pb2.EndJournalRequest, _caller_pb2.EndJournalResponse]  # type: ignore[assignment]
+    """Ends the journal of a run: no more pages of it are built."""
+
+class PagesServicer(metaclass=_abc_1.ABCMeta):
+    """Pages, for the operator, for a driver, and for other callers of whose pages this caller's is a part."""
+
+    @_abc_1.abstractmethod
+    def GetPage(
+        self,
+        request: _caller_pb2.GetPageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_caller_pb2.Page, _abc.Awaitable[_caller_pb2.Page]]:
+        """A page for one user: the answers of the caller's use cases, and the pages of other callers, stage by stage."""
+
+    @_abc_1.abstractmethod
+    def ReadJournal(
+        self,
+        request: _caller_pb2.ReadJournalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_caller_pb2.JournalPart], _abc.AsyncIterator[_caller_pb2.JournalPart]]:
+        """The journal of a run from a position on, line by line until the run is ended."""
+
+    @_abc_1.abstractmethod
+    def EndJournal(
+        self,
+        request: _caller_pb2.EndJournalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_caller_pb2.EndJournalResponse, _abc.Awaitable[_caller_pb2.EndJournalResponse]]:
+        """Ends the journal of a run: no more pages of it are built."""
+
+def add_PagesServicer_to_server(servicer: PagesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
