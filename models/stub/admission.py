@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -14,8 +14,11 @@ from lab.routing.keys import HEADER, routing_key
 from lab.routing.rules import shown
 
 if TYPE_CHECKING:
+    from models.proto.control.v1 import replicas_pb2
     from models.proto.serving.v1 import serving_pb2
     from models.stub.behaviour import Behaviour, Draws
+
+_GATEWAY = "2 gateway"  # as one begins its part of `via`
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,36 @@ class LoadedVersion:
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"{self.routing_key}: serves {' and '.join(sorted(self.apis))} by the route table, not {api}",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """Those that decide by rules that may have ended, as the control plane knows.
+
+    Attributes:
+        callers: whose resolvers do not follow.
+        gateways: as in :data:`lab.routing.headers.VIA`.
+    """
+
+    callers: frozenset[str]
+    gateways: tuple[str, ...]
+
+    @classmethod
+    def by(cls, suspensions: Iterable[replicas_pb2.Suspension]) -> Suspended | None:
+        """What several control planes suspend together; None if nobody."""
+        callers, gateways = set[str](), set[str]()
+        for each in suspensions:
+            callers.update(each.callers)
+            gateways.update(f"{_GATEWAY} ({name};" for name in each.gateways)
+        return cls(frozenset(callers), tuple(sorted(gateways))) if callers or gateways else None
+
+    def require_current(self, caller: str, via: str, key: str) -> None:
+        """Raises Refused if the caller's resolver, or the gateway that decided, is among them."""
+        by_gateway = f"{_GATEWAY} (" in via
+        if any(gateway in via for gateway in self.gateways) or (caller in self.callers and not by_gateway):
+            who = "the gateway" if by_gateway else f"the resolver of caller {shown(caller)}"
+            reason = f"{key}: {who} does not follow the route table, so its decisions may have ended"
+            raise Refused(grpc.StatusCode.UNAVAILABLE, reason)
 
 
 class Refused(Exception):  # noqa: N818 (control flow, not an error of the stub)

@@ -50,6 +50,7 @@ class Received(NamedTuple):
         proved: the caller that an Envoy of all callers has authenticated; empty without one.
         receipt: see :mod:`models.stub.receipts`.
         objection: what is wrong with its context, empty if nothing is.
+        via: the units that it has passed.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Received(NamedTuple):
     receipt: bytes
     objection: str
     proved: str = ""
+    via: str = ""
 
 
 class Admitted(NamedTuple):
@@ -144,7 +146,7 @@ class RequestHandler:
             context.time_remaining(),
             headers,
         )
-        return Received(number, keys, is_copy, tenant, receipt, objection, proved)
+        return Received(number, keys, is_copy, tenant, receipt, objection, proved, passed)
 
     def admit(self, request: InferenceRequest, received: Received, context: Context) -> Admitted:
         """Selects the version that answers, and admits the request to its queue.
@@ -152,7 +154,7 @@ class RequestHandler:
         Raises:
             Refused: the request is not answered, and not counted as in flight.
         """
-        _, keys, is_copy, tenant, receipt, objection, proved = received
+        _, keys, is_copy, tenant, receipt, objection, proved, via = received
         envelope = request.envelope
         if objection:
             reason = f"{printable(envelope.use_case, _SHOWN)}: {objection} (replica {self._replica})"
@@ -170,6 +172,8 @@ class RequestHandler:
         if identity is not None and not is_operator(identity):
             for each in {caller, envelope.context.caller} - {""}:
                 loaded.require_allowed(each)
+        if (suspended := self._versions.suspended) is not None:
+            suspended.require_current(caller or envelope.context.caller, via, loaded.routing_key)
         if tenant is not None and tenant != tenant_in_header(envelope.context.tenant):
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lab.routing.keys import routing_key
 from models.proto.control.v1 import replicas_pb2
 from models.proto.serving.v1 import serving_pb2
-from models.stub.admission import LoadedVersion
+from models.stub.admission import LoadedVersion, Suspended
 
 if TYPE_CHECKING:
     from models.stub.behaviour import LiveBehaviour
@@ -38,12 +38,14 @@ class Versions:
     Attributes:
         loaded: loaded versions by routing key.
         starting: whether it has not yet loaded, or failed to load, what it was first assigned.
+        suspended: whose requests are refused, as :class:`Suspended` puts it; None if nobody's.
         on_change: called when the result of :meth:`report` has changed.
     """
 
     def __init__(self, identity: Identity, live: LiveBehaviour) -> None:
         self.loaded: dict[str, LoadedVersion] = {}
         self.starting = True
+        self.suspended: Suspended | None = None
         self.on_change: Callable[[], None] = lambda: None
         self._identity = identity
         self._live = live
@@ -78,6 +80,7 @@ class Versions:
     def _hold_assigned(self) -> None:
         if self._assignments.keys() - self._gone:
             self._assignments = {by: each for by, each in self._assignments.items() if by not in self._gone}
+        self.suspended = Suspended.by(each.suspension for each in self._assignments.values())
         self._assigned = {
             each.routing_key: each for assignment in self._assignments.values() for each in assignment.versions
         }
@@ -120,6 +123,7 @@ class Versions:
                 replicas_pb2.LoadFailure(routing_key=key, reason=self._failures[key]) for key in sorted(self._failures)
             ],
             draining=draining,
+            suspension=self._assignments[to].suspension.number if to in self._assignments else 0,
         )
 
     def close(self) -> None:

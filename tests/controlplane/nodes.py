@@ -66,6 +66,7 @@ class Replica(_Node):
         self.state = replicas_pb2.ReplicaReport(cluster=cluster, replica=name, address=f"198.18.0.1:{len(name)}")
         self.refuses: set[str] = set()
         self.granted: dict[str, list[str]] = {}
+        self.suspended: set[str] = set()
         self.on_assignment: Callable[[], None] = lambda: None
         self.stops_beating = False
         self._writing = asyncio.Lock()  # a stream takes one message at a time
@@ -99,6 +100,8 @@ class Replica(_Node):
         self.granted = {version.routing_key: list(version.callers) for version in assignment.versions}
         self.on_assignment()
         self.state.revision = assignment.revision
+        self.suspended = {*assignment.suspension.callers, *assignment.suspension.gateways}
+        self.state.suspension = assignment.suspension.number
         self.state.loaded[:] = sorted(wanted - self.refuses)
         del self.state.failures[:]
         for key in sorted(wanted & self.refuses):

@@ -47,11 +47,11 @@ async def test_each_nodes_acknowledgement_is_kept_with_the_revision(control_plan
 async def test_a_failed_publish_keeps_the_acknowledgements_it_had(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     await control_plane.follower("search-resolver")
-    deaf = await control_plane.follower("homepage-resolver")
+    deaf = await control_plane.follower("shared-resolver")
     await control_plane.publish(table_of(BOTH))
     deaf.is_deaf = True
 
-    with pytest.raises(PublishError, match="resolver homepage-resolver"):
+    with pytest.raises(PublishError, match="resolver shared-resolver"):
         await control_plane.publish(table_of(BOTH, default="cw-ranker@v2"))
 
     stored = control_plane.stored(2)

@@ -148,8 +148,9 @@ async def test_a_refusing_resolver_that_keeps_its_rules_makes_the_publish_fail(c
         await eventually("it has caught up", lambda: not control_plane.publisher.fleet.feed.subscribers.away)
 
 
-async def test_a_silent_resolver_makes_the_publish_fail_as_its_callers_hold_leases(control_plane: ControlPlane) -> None:
-    await control_plane.replica(CLUSTER, "a")
+async def test_models_refuse_what_a_silent_resolver_decides_until_it_has_caught_up(control_plane: ControlPlane) -> None:
+    """Its callers hold leases, which nobody else can end."""
+    replica = await control_plane.replica(CLUSTER, "a")
     async with (
         resolver(control_plane, "search-resolver") as well,
         resolver(control_plane, "homepage-resolver") as stuck,
@@ -161,22 +162,77 @@ async def test_a_silent_resolver_makes_the_publish_fail_as_its_callers_hold_leas
             await going_on.wait()
 
         stuck.before = hang
-        with pytest.raises(PublishError, match="no answer within 1 s from resolver homepage-resolver"):
-            await control_plane.publish(table_of(BOTH, default=V2))
+        events = await control_plane.publish(table_of(BOTH, default=V2))
 
-        assert well.in_force == "cw-ranker.v1"
+        assert converged(events).detail == "left behind: resolver homepage-resolver: no answer within 1 s"
+        assert (well.in_force, replica.suspended) == ("cw-ranker.v2", {"homepage"})
         found = (await nodes(control_plane))["homepage-resolver"]
         assert (found.behind, found.error) == (True, "no answer within 1 s")
-        # Putting the revision back did not wait for it a second time.
-        stuck_feed = next(
-            each for each in control_plane.publisher.fleet.feed.subscribers if each.node == "homepage-resolver"
-        )
-        assert stuck_feed.is_silent
+        await control_plane.publish(table_of(BOTH))
+        assert replica.suspended == {"homepage"}
         going_on.set()
-        await eventually(
-            "it has caught up",
-            lambda: not any(each.is_behind for each in control_plane.publisher.fleet.feed.subscribers),
-        )
+        await eventually("it has caught up", lambda: not replica.suspended)
+        assert stuck.in_force == "cw-ranker.v1"
+
+
+async def test_models_refuse_what_a_gateway_decides_that_has_left_until_it_is_back(control_plane: ControlPlane) -> None:
+    """It may have been frozen for longer than its connection lives."""
+    replica = await control_plane.replica(CLUSTER, "a")
+    await control_plane.follower("homepage-resolver")
+    gone = await control_plane.follower("gateway-1", with_endpoints=True)
+    await control_plane.publish(table_of(BOTH))
+    await gone.leave()
+    subscribers = control_plane.publisher.fleet.feed.subscribers
+    await eventually("it has left", lambda: len(subscribers) == 1)
+
+    await control_plane.publish(table_of(BOTH, default=V2))
+
+    assert replica.suspended == {"gateway-1"}
+    back = await control_plane.follower("gateway-1", with_endpoints=True)
+    await eventually("it has caught up", lambda: not replica.suspended)
+    assert b'"default":"cw-ranker@v2"' in back.updates[-1].use_cases[0].document
+
+
+async def test_a_publish_fails_if_a_model_does_not_confirm_whom_it_refuses(control_plane: ControlPlane) -> None:
+    replica = await control_plane.replica(CLUSTER, "a")
+    await control_plane.follower("homepage-resolver")
+    await control_plane.publish(table_of(BOTH))
+    stuck = await control_plane.follower("gateway-1", with_endpoints=True)
+    stuck.is_deaf = replica.is_deaf = True
+
+    with pytest.raises(PublishError, match=r"their requests are not refused within 2.5 s by \['a'\]"):
+        await control_plane.publish(table_of(BOTH, default=V2))
+
+    assert control_plane.publisher.revision == 1
+
+
+async def test_a_control_plane_that_restarts_suspends_a_silent_node_again(tmp_path: Path, timeouts: Timeouts) -> None:
+    registry = Registry(tmp_path / "registry.sqlite")
+    async with running(registry, timeouts) as control_plane:
+        await control_plane.replica(CLUSTER, "a")
+        await control_plane.follower("search-resolver")
+        await control_plane.publish(table_of(BOTH))
+        (await control_plane.follower("homepage-resolver")).is_deaf = True
+        await control_plane.publish(table_of(BOTH, default=V2))
+    async with running(registry, timeouts) as control_plane:
+        replica = await control_plane.replica(CLUSTER, "a")
+        await eventually("it refuses what it decides", lambda: replica.suspended == {"homepage"})
+        await control_plane.follower("homepage-resolver")
+        await eventually("it has caught up", lambda: not replica.suspended)
+    registry.close()
+
+
+@pytest.mark.parametrize("name", ["shared-resolver", "resolver-7"])
+async def test_a_silent_resolver_of_unknown_callers_makes_the_publish_fail(
+    name: str, control_plane: ControlPlane
+) -> None:
+    await control_plane.replica(CLUSTER, "a")
+    await control_plane.follower("gateway-1", with_endpoints=True)
+    await control_plane.publish(table_of(BOTH))
+    (await control_plane.follower(name)).is_deaf = True
+
+    with pytest.raises(PublishError, match=f"no answer within 1 s from resolver {name}"):
+        await control_plane.publish(table_of(BOTH, default=V2))
 
 
 @pytest.mark.parametrize(("error", "reason"), [("", "no answer within 1 s"), ("no", "no")])

@@ -3,8 +3,9 @@ from __future__ import annotations
 import grpc
 import pytest
 
+from models.proto.control.v1 import replicas_pb2
 from models.proto.serving.v1 import serving_pb2
-from models.stub.admission import LoadedVersion, Refused, select
+from models.stub.admission import LoadedVersion, Refused, Suspended, select
 
 REPLICA = "ml-cluster-1-a"
 
@@ -65,3 +66,36 @@ def test_two_different_headers_are_refused_for_any_body(version: str) -> None:
     assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert "rows.v1" in refused.value.message
     assert "rows.v2" in refused.value.message
+
+
+GATEWAY_1, SIDECAR = "2 gateway (gateway-1; parsed)", "2 sidecar (homepage-sidecar)"
+
+
+@pytest.mark.parametrize(
+    ("caller", "via", "who"),
+    [
+        ("homepage", SIDECAR, "the resolver of caller 'homepage'"),
+        ("homepage", "", "the resolver of caller 'homepage'"),
+        ("homepage", "2 gateway-nginx (gateway-nginx-1)", "the resolver of caller 'homepage'"),
+        ("homepage", "2 gateway (gateway-2; parsed)", ""),
+        ("search", SIDECAR, ""),
+        ("search", GATEWAY_1, "the gateway"),
+        ("", GATEWAY_1, "the gateway"),
+        ("search", "2 gateway (gateway-11; parsed)", ""),
+    ],
+)
+def test_what_a_suspended_node_decides_is_refused(caller: str, via: str, who: str) -> None:
+    by_one, by_another = replicas_pb2.Suspension(callers=["homepage"]), replicas_pb2.Suspension(gateways=["gateway-1"])
+    suspended = Suspended.by([by_one, by_another])
+    assert suspended is not None
+
+    if not who:
+        suspended.require_current(caller, via, "rows.v1")
+        return
+    with pytest.raises(Refused, match=f"{who} does not follow the route table") as caught:
+        suspended.require_current(caller, via, "rows.v1")
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+def test_nobody_is_suspended_at_first() -> None:
+    assert Suspended.by([replicas_pb2.Suspension()]) is None

@@ -14,7 +14,7 @@ from lab.plain_text import MAX_CHARACTERS, printable, require_plain
 from lab.routing.uses import Grant
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
-from services.controlplane.nodes.membership import HOST_TIMEOUT_S, Member, Membership
+from services.controlplane.nodes.membership import ASKED_NOTHING, HOST_TIMEOUT_S, Member, Membership
 
 if TYPE_CHECKING:
     from services.controlplane.api.audit import AuditLog
@@ -58,8 +58,17 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
                 yield [_as(first, member)]
 
         async for revision, assignments in self._membership.serve(own_reports()):
+            suspension = self._membership.suspension
             for versions in assignments.values():
-                yield replicas_pb2.Assignment(revision=revision, versions=_versions(versions, self._membership.grants))
+                yield replicas_pb2.Assignment(
+                    revision=revision,
+                    versions=_versions(versions, self._membership.grants),
+                    suspension=replicas_pb2.Suspension(
+                        number=suspension.number,
+                        callers=sorted(suspension.callers),
+                        gateways=sorted(suspension.gateways),
+                    ),
+                )
         if invalid:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, invalid)
         if impostor:
@@ -82,7 +91,7 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
             nonlocal invalid
             async for report in request_iterator:
                 try:
-                    members = [_member(each) for each in report.replicas]
+                    members = [replace(_member(each), suspension=ASKED_NOTHING) for each in report.replicas]
                 except ValueError as error:
                     invalid = str(error)
                     return
@@ -143,4 +152,5 @@ def _member(report: replicas_pb2.ReplicaReport) -> Member:
         ),
         revision=report.revision,
         draining=report.draining,
+        suspension=report.suspension,
     )

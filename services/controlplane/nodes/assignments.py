@@ -1,4 +1,4 @@
-"""The model versions that a cluster must hold, as values."""
+"""What replicas are told, as values: the model versions of their cluster, and whose requests to refuse."""
 
 from __future__ import annotations
 
@@ -23,6 +23,21 @@ class Assignment:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", frozenset(each.routing_key for each in self.versions))
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """Who decides by rules that may have ended.
+
+    Attributes:
+        number: grows with each change.
+        callers: their resolvers do not follow; they may use gateways.
+        gateways: do not follow.
+    """
+
+    number: int = 0
+    callers: frozenset[str] = frozenset()
+    gateways: frozenset[str] = frozenset()
 
 
 NOTHING = Assignment(())

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import PublishError
-from services.controlplane.nodes.assignments import NOTHING, Assignment, Version
+from services.controlplane.nodes.assignments import NOTHING, Assignment, Suspension, Version
 
 if TYPE_CHECKING:
     from lab.routing.uses import Grant
@@ -35,6 +35,9 @@ _GRACE_A_REPLICA_S = 0.001
 _REAP_INTERVAL_S = 0.1
 
 
+ASKED_NOTHING = 2**63
+"""As the suspension of replicas that only a host speaks for: they take no requests."""
+
 AssignmentUpdate = tuple[int, dict[str, tuple[Version, ...]]]
 """A revision, and the versions that each of some clusters must hold."""
 
@@ -48,6 +51,7 @@ class Member:
         loaded: routing keys that it can answer.
         failures: routing key → why it could not be loaded.
         revision: of the assignment that this report answers.
+        suspension: number of the latest suspension that it has.
     """
 
     cluster: str
@@ -57,6 +61,7 @@ class Member:
     failures: tuple[tuple[str, str], ...] = ()
     revision: int = 0
     draining: bool = False
+    suspension: int = 0
 
 
 Name = tuple[str, str]
@@ -115,6 +120,7 @@ class Membership:
     Attributes:
         registrations, grants: the same.
         assignments: cluster → what its replicas must hold, as last assigned.
+        suspension: whose requests every replica must refuse.
     """
 
     def __init__(
@@ -125,6 +131,7 @@ class Membership:
     ) -> None:
         self._on_change = on_change
         self.registrations, self.grants = registrations, grants
+        self.suspension = Suspension()
         self._clusters: dict[str, dict[str, _Registration]] = defaultdict(dict)
         self._streams: set[_Stream] = set()
         self._revision = 0
@@ -183,6 +190,29 @@ class Membership:
                 registration.stream.unsent.add(cluster)
                 registration.stream.wake.set()
         return any_sent
+
+    def suspend(self, callers: Collection[str], gateways: Collection[str]) -> None:
+        """Has every replica refuse what these callers send without a gateway, and what these gateways send."""
+        self.suspension = Suspension(self.suspension.number + 1, frozenset(callers), frozenset(gateways))
+        for stream in self._streams:
+            stream.unsent |= {cluster for cluster, _ in stream.names}
+            stream.wake.set()
+
+    async def wait_suspended(self, *, timeout_s: float) -> None:
+        """Returns once every registered replica has the present suspension.
+
+        Raises:
+            PublishError: one has not got it in time; names it.
+        """
+
+        def missing() -> list[str]:
+            return [each.replica for each in self.members if each.suspension < self.suspension.number]
+
+        try:
+            async with asyncio.timeout(timeout_s), self._progress:
+                await self._progress.wait_for(lambda: not missing())
+        except TimeoutError:
+            raise PublishError(f"their requests are not refused within {timeout_s:g} s by {missing()}") from None
 
     def unready(self, needed_in: Callable[[str], frozenset[str]]) -> dict[str, frozenset[str]]:
         """Cluster → keys that it needs, for clusters that may not hold them, or did not answer yet.

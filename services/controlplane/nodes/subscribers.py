@@ -103,14 +103,16 @@ class Subscribers:
     Attributes:
         generation: the latest published one.
         leaves_silent_behind: whether a publish goes on without nodes that do not answer in time. If false, such a node
-            makes the publish fail.
+            makes the publish fail, unless its decisions can be refused.
         away: nodes of the lab's own that are behind and not connected, by name, until they are back.
+        gone: all nodes of the lab's own that have left, likewise.
     """
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self.generation = 0
         self.leaves_silent_behind = False
         self.away: dict[str, Subscriber] = {}
+        self.gone: dict[str, Subscriber] = {}
         self._now_ns = now_ns
         self._connected: set[Subscriber] = set()
         self._progress = asyncio.Condition()
@@ -125,6 +127,7 @@ class Subscribers:
     def add(self, subscriber: Subscriber) -> None:
         """Adds a node that connected."""
         subscriber.now_ns = self._now_ns
+        self.gone.pop(subscriber.node, None)
         if before := self.away.pop(subscriber.node, None):
             subscriber.error = before.error  # until it has applied the present state
         self._connected.add(subscriber)
@@ -134,6 +137,8 @@ class Subscribers:
         if subscriber in self._connected and subscriber.is_behind and subscriber.role != PROXYLESS:
             self.away[subscriber.node] = subscriber
         self._connected.discard(subscriber)
+        if subscriber.role != PROXYLESS and all(each.node != subscriber.node for each in self._connected):
+            self.gone[subscriber.node] = subscriber
         await self.notify_progress()
 
     def next_generation(self) -> int:
@@ -196,12 +201,26 @@ class Subscribers:
                 await self._progress.wait_for(settled)
         return found()
 
-    async def wait_applied(self, generation: int, *, timeout_s: float, again: bool = False) -> None:
+    async def has(self, node: str, generation: int) -> None:
+        """Returns once a node of this name is connected and has applied the generation."""
+        async with self._progress:
+            await self._progress.wait_for(
+                lambda: any(each.node == node and each.applied >= generation for each in self._connected)
+            )
+
+    async def wait_applied(
+        self,
+        generation: int,
+        *,
+        timeout_s: float,
+        again: bool = False,
+        may_be_silent: Callable[[Subscriber], bool] = lambda _: False,
+    ) -> None:
         """Returns once every connected node has applied the generation, or was left behind.
 
-        Left behind are nodes that refuse what others applied, and silent ones where :attr:`leaves_silent_behind`. Later
-        publishes do not wait for them until they have caught up. With ``again``, nodes that were just silent are not
-        waited for once more.
+        Left behind are nodes that refuse what others applied; silent ones that may be so if others applied it, or any
+        where :attr:`leaves_silent_behind`. Later publishes do not wait for them until they have caught up. With
+        ``again``, nodes that were just silent are not waited for once more.
 
         Raises:
             PublishError: a node did not answer in time, or each of the lab's own nodes that answered refused; names the
@@ -223,11 +242,15 @@ class Subscribers:
             each.error, each.is_silent = f"no answer within {timeout_s:g} s", True
         # A caller's own nodes cannot say that a revision is bad: they speak for that caller alone.
         own = [each for each in self._connected if each.role != PROXYLESS and not each.left_behind]
-        is_bad = any(each in refusing for each in own) and all(each in late for each in own)
-        if is_bad or (silent and not self.leaves_silent_behind):
+        applied_by_none = bool(own) and all(each in late for each in own)
+        is_bad = applied_by_none and any(each in refusing for each in own)
+        stops = [
+            each for each in silent if not self.leaves_silent_behind and (applied_by_none or not may_be_silent(each))
+        ]
+        if is_bad or stops:
             reasons = [f"{each.title} refused: {each.error}" for each in refusing]
-            if silent:
-                names = ", ".join(sorted(each.title for each in silent))
+            if stops:
+                names = ", ".join(sorted(each.title for each in stops))
                 reasons.append(f"no answer within {timeout_s:g} s from {names}")
             raise PublishError("; ".join(sorted(reasons)))
         for each in late:

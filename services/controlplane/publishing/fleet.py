@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +20,19 @@ from services.controlplane.xds.store import ResourceStore
 
 if TYPE_CHECKING:
     from lab.routing.resilience import Policy
-    from services.controlplane.nodes.subscribers import Subscribers
+    from services.controlplane.nodes.subscribers import Subscriber, Subscribers
+
+
+log = logging.getLogger(__name__)
+
+RESOLVER, GATEWAY = "resolver", "gateway"
+_BESIDE_CALLER, _SHARED = f"-{RESOLVER}", f"shared-{RESOLVER}"
+
+
+def can_be_suspended(node: Subscriber) -> bool:
+    """Whether models can tell the requests that it decides: a gateway, or the resolver beside one caller."""
+    beside_caller = node.node.endswith(_BESIDE_CALLER) and node.node != _SHARED
+    return node.role == GATEWAY or (node.role == RESOLVER and beside_caller)
 
 
 class Placed(NamedTuple):
@@ -65,6 +78,7 @@ class Fleet:
         self._retired_sets: set[str] = set()  # endpoint sets of earlier placements, still in use for a while
         self._policies: dict[str, Policy] = {}  # by routing key, as last sent
         self._frozen = False
+        self._suspended: dict[str, tuple[str, int]] = {}  # node → its role, and the generation that ends it
 
     def assign(
         self, revision: int, table: RouteTable, *, coming: RouteTable | None = None, retiring: Sequence[RouteTable] = ()
@@ -106,6 +120,37 @@ class Fleet:
     def vacate(self, places: Mapping[str, frozenset[str]]) -> None:
         """Keeps retiring tables from loading these keys in these model clusters, from the next assignment on."""
         self._vacated |= {(cluster, key) for cluster, keys in places.items() for key in keys}
+
+    def suspend(self, nodes: Iterable[tuple[str, str]], generation: int) -> list[str]:
+        """Has models refuse what these nodes decide until :meth:`resumed`; returns those that are new.
+
+        Args:
+            nodes: role and name of each.
+            generation: of the rules that each must have applied by then, as must those suspended before.
+        """
+        before = self._suspended
+        self._suspended = {node: (role, generation) for node, (role, _) in before.items()}
+        self._suspended |= {node: (role, generation) for role, node in nodes}
+        if new := sorted(self._suspended.keys() - before.keys()):
+            log.warning("suspended: %s", ", ".join(new))
+            self._tell_suspended()
+        return new
+
+    async def resumed(self, node: str) -> None:
+        """Returns once a suspended node has caught up, and ends its suspension."""
+        waited_for = -1
+        while (generation := self._suspended[node][1]) > waited_for:
+            await self.routers.has(node, generation)
+            waited_for = generation
+        del self._suspended[node]
+        self._tell_suspended()
+        log.info("%s is no longer suspended", node)
+
+    def _tell_suspended(self) -> None:
+        resolvers, gateways = (
+            {node for node, (its, _) in self._suspended.items() if its == role} for role in (RESOLVER, GATEWAY)
+        )
+        self.membership.suspend({node.removesuffix(_BESIDE_CALLER) for node in resolvers}, gateways)
 
     @property
     def sidecars(self) -> Subscribers:

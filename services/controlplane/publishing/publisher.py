@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
@@ -28,7 +29,7 @@ from lab.routing.difference import difference
 from lab.routing.document import RouteTable
 from lab.routing.edits import sharing
 from services.controlplane.nodes.membership import Member
-from services.controlplane.publishing.fleet import Fleet
+from services.controlplane.publishing.fleet import GATEWAY, RESOLVER, Fleet, can_be_suspended
 from services.controlplane.publishing.peers import LOST_S, FollowerSync, LeaderSync, Peers, PhaseSync, follow
 from services.controlplane.publishing.phase_progress import PhaseProgress, Report, reporting
 from services.controlplane.publishing.replica_snapshot import ReplicaSnapshot
@@ -40,6 +41,9 @@ log = logging.getLogger(__name__)
 NOTHING_TO_LOAD = "nothing to load: replicas hold every version already"
 SKIPPED = "skipped: unsafe, on demand"
 
+
+_SILENT = re.compile(rf"\b({RESOLVER}|{GATEWAY}) (\S+): no answer")
+"""In the detail of ``converged``: role and name of nodes whose decisions are refused."""
 
 _RETURN_S = 2.5
 """For a node whose stream was cut to be back: its callers may hold leases for a second."""
@@ -129,7 +133,7 @@ class Publisher:
             self.fleet.assign(self.revision, self.table, retiring=self._retiring)
             self.fleet.place(self.table)
             self.fleet.sidecars.mark_revision(self.revision)
-            self.fleet.publish_rules(self.revision, self.table)
+            self._suspend_again(self.fleet.publish_rules(self.revision, self.table))
         if self.name:
             self._spawn(self.peers.watch())
             self._spawn(follow(self.peers, is_known=self._is_known, carry_out=self._follow))
@@ -274,7 +278,7 @@ class Publisher:
         await sync.others(Phase.ENDPOINTS, timeout_s=limit_s + LOST_S)
         knowing = asyncio.gather(
             sidecars.wait_applied(placed.xds, timeout_s=limit_s),
-            routers.wait_applied(placed.rules, timeout_s=limit_s),
+            routers.wait_applied(placed.rules, timeout_s=limit_s, may_be_silent=can_be_suspended),
         )
         streams = ((sidecars, placed.xds), (routers, placed.rules))
         await reporting(knowing, report, lambda: PhaseProgress.for_nodes(Phase.ENDPOINTS, *streams))
@@ -284,9 +288,10 @@ class Publisher:
         sent.rules = fleet.publish_rules(revision, table)
         sent.rules_ns = self.registry.clock.now_ns()
         await sync.others(Phase.CONVERGED, timeout_s=limit_s + LOST_S)
-        deciding = routers.wait_applied(sent.rules, timeout_s=limit_s)
+        deciding = routers.wait_applied(sent.rules, timeout_s=limit_s, may_be_silent=can_be_suspended)
         await reporting(deciding, report, lambda: PhaseProgress.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
         await self._cut_off_refusing()
+        await self._suspend_silent(sent.rules)
         if sidecars.late:
             await self._vacate(revision, table)
         await sync.reached(Phase.CONVERGED, self._left_behind(), self.acknowledgements(sent))
@@ -300,6 +305,20 @@ class Publisher:
         feed = self.fleet.feed
         refusing = [each for each in feed.subscribers.late if each.refused >= each.left_behind]
         await feed.cut_off(refusing, timeout_s=_RETURN_S)
+
+    async def _suspend_silent(self, generation: int) -> None:
+        """Has models refuse what resolvers and gateways decide that are silent or gone, until they have caught up.
+
+        Raises:
+            PublishError: a model may not know it.
+        """
+        routers = self.fleet.routers
+        silent = [each for each in routers if each.is_silent and each.applied < generation]
+        nodes = [(each.role, each.node) for each in (*silent, *routers.gone.values()) if can_be_suspended(each)]
+        if new := self.fleet.suspend(nodes, generation):
+            for node in new:
+                self._spawn(self.fleet.resumed(node))
+            await self.fleet.membership.wait_suspended(timeout_s=_RETURN_S)
 
     async def _vacate(self, revision: int, table: RouteTable) -> None:
         """Unloads keys where the table no longer has them, as some node may still send requests for them there.
@@ -397,6 +416,13 @@ class Publisher:
             if any(event.phase is Phase.CONVERGED and event.detail for event in latest.events):  # nodes left behind
                 self.fleet.vacate(self.fleet.vacated_by(self.table, [before]))
             self._spawn(self._retire(latest.revision, before))
+
+    def _suspend_again(self, generation: int) -> None:
+        """Suspends who was left behind without an answer by the revision in force, after a restart."""
+        stored = self.registry.get(self.revision)
+        details = [each.detail for each in stored.events if each.phase is Phase.CONVERGED] if stored else []
+        for node in self.fleet.suspend(_SILENT.findall(" ".join(details)), generation):
+            self._spawn(self.fleet.resumed(node))
 
     async def _fail_later(self, revisions: Iterable[int]) -> None:
         await asyncio.sleep(self.timeouts.retire)

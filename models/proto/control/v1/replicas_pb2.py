@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from models.proto.control.v1 import acts_pb2 as models_dot_proto_dot_control_dot_v1_dot_acts__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&models/proto/control/v1/replicas.proto\x12\ncontrol.v1\x1a\"models/proto/control/v1/acts.proto\"\xc0\x01\n\rReplicaReport\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0e\n\x06loaded\x18\x04 \x03(\t\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12)\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32\x17.control.v1.LoadFailure\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x1d\n\x04\x61\x63ts\x18\x08 \x03(\x0b\x32\x0f.control.v1.Act\"2\n\x0bLoadFailure\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"M\n\nAssignment\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12-\n\x08versions\x18\x02 \x03(\x0b\x32\x1b.control.v1.AssignedVersion\"e\n\x0f\x41ssignedVersion\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x63\x61llers\x18\x04 \x03(\t\x12\x0c\n\x04\x61pis\x18\x05 \x03(\t\"9\n\nHostReport\x12+\n\x08replicas\x18\x01 \x03(\x0b\x32\x19.control.v1.ReplicaReport\"S\n\x0eHostAssignment\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12/\n\x08\x63lusters\x18\x02 \x03(\x0b\x32\x1d.control.v1.ClusterAssignment\"S\n\x11\x43lusterAssignment\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12-\n\x08versions\x18\x02 \x03(\x0b\x32\x1b.control.v1.AssignedVersion2\x95\x01\n\x08Replicas\x12\x41\n\x08Register\x12\x19.control.v1.ReplicaReport\x1a\x16.control.v1.Assignment(\x01\x30\x01\x12\x46\n\x0cRegisterHost\x12\x16.control.v1.HostReport\x1a\x1a.control.v1.HostAssignment(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&models/proto/control/v1/replicas.proto\x12\ncontrol.v1\x1a\"models/proto/control/v1/acts.proto\"\xd4\x01\n\rReplicaReport\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0e\n\x06loaded\x18\x04 \x03(\t\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12)\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32\x17.control.v1.LoadFailure\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x1d\n\x04\x61\x63ts\x18\x08 \x03(\x0b\x32\x0f.control.v1.Act\x12\x12\n\nsuspension\x18\t \x01(\x04\"2\n\x0bLoadFailure\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"y\n\nAssignment\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12-\n\x08versions\x18\x02 \x03(\x0b\x32\x1b.control.v1.AssignedVersion\x12*\n\nsuspension\x18\x03 \x01(\x0b\x32\x16.control.v1.Suspension\"?\n\nSuspension\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07\x63\x61llers\x18\x02 \x03(\t\x12\x10\n\x08gateways\x18\x03 \x03(\t\"e\n\x0f\x41ssignedVersion\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x63\x61llers\x18\x04 \x03(\t\x12\x0c\n\x04\x61pis\x18\x05 \x03(\t\"9\n\nHostReport\x12+\n\x08replicas\x18\x01 \x03(\x0b\x32\x19.control.v1.ReplicaReport\"S\n\x0eHostAssignment\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12/\n\x08\x63lusters\x18\x02 \x03(\x0b\x32\x1d.control.v1.ClusterAssignment\"S\n\x11\x43lusterAssignment\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12-\n\x08versions\x18\x02 \x03(\x0b\x32\x1b.control.v1.AssignedVersion2\x95\x01\n\x08Replicas\x12\x41\n\x08Register\x12\x19.control.v1.ReplicaReport\x1a\x16.control.v1.Assignment(\x01\x30\x01\x12\x46\n\x0cRegisterHost\x12\x16.control.v1.HostReport\x1a\x1a.control.v1.HostAssignment(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,19 +33,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'models.proto.control.v1.rep
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPLICAREPORT']._serialized_start=91
-  _globals['_REPLICAREPORT']._serialized_end=283
-  _globals['_LOADFAILURE']._serialized_start=285
-  _globals['_LOADFAILURE']._serialized_end=335
-  _globals['_ASSIGNMENT']._serialized_start=337
-  _globals['_ASSIGNMENT']._serialized_end=414
-  _globals['_ASSIGNEDVERSION']._serialized_start=416
-  _globals['_ASSIGNEDVERSION']._serialized_end=517
-  _globals['_HOSTREPORT']._serialized_start=519
-  _globals['_HOSTREPORT']._serialized_end=576
-  _globals['_HOSTASSIGNMENT']._serialized_start=578
-  _globals['_HOSTASSIGNMENT']._serialized_end=661
-  _globals['_CLUSTERASSIGNMENT']._serialized_start=663
-  _globals['_CLUSTERASSIGNMENT']._serialized_end=746
-  _globals['_REPLICAS']._serialized_start=749
-  _globals['_REPLICAS']._serialized_end=898
+  _globals['_REPLICAREPORT']._serialized_end=303
+  _globals['_LOADFAILURE']._serialized_start=305
+  _globals['_LOADFAILURE']._serialized_end=355
+  _globals['_ASSIGNMENT']._serialized_start=357
+  _globals['_ASSIGNMENT']._serialized_end=478
+  _globals['_SUSPENSION']._serialized_start=480
+  _globals['_SUSPENSION']._serialized_end=543
+  _globals['_ASSIGNEDVERSION']._serialized_start=545
+  _globals['_ASSIGNEDVERSION']._serialized_end=646
+  _globals['_HOSTREPORT']._serialized_start=648
+  _globals['_HOSTREPORT']._serialized_end=705
+  _globals['_HOSTASSIGNMENT']._serialized_start=707
+  _globals['_HOSTASSIGNMENT']._serialized_end=790
+  _globals['_CLUSTERASSIGNMENT']._serialized_start=792
+  _globals['_CLUSTERASSIGNMENT']._serialized_end=875
+  _globals['_REPLICAS']._serialized_start=878
+  _globals['_REPLICAS']._serialized_end=1027
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,7 @@ class ReplicaReport(_message.Message):
     FAILURES_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     ACTS_FIELD_NUMBER: _builtins.int
+    SUSPENSION_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     replica: _builtins.str
     address: _builtins.str
@@ -39,6 +40,8 @@ class ReplicaReport(_message.Message):
     """Revision of the latest assignment received."""
     draining: _builtins.bool
     """Finishing what is in flight; send nothing new."""
+    suspension: _builtins.int
+    """Number of the latest suspension received."""
     @_builtins.property
     def loaded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Routing keys of the model versions that are loaded and runnable."""
@@ -60,10 +63,11 @@ class ReplicaReport(_message.Message):
         failures: _abc.Iterable[Global___LoadFailure] | None = ...,
         draining: _builtins.bool = ...,
         acts: _abc.Iterable[_acts_pb2.Act] | None = ...,
+        suspension: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "address", b"address", "cluster", b"cluster", "draining", b"draining", "failures", b"failures", "loaded", b"loaded", "replica", b"replica", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "address", b"address", "cluster", b"cluster", "draining", b"draining", "failures", b"failures", "loaded", b"loaded", "replica", b"replica", "revision", b"revision", "suspension", b"suspension"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -97,22 +101,58 @@ class Assignment(_message.Message):
 
     REVISION_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    SUSPENSION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssignedVersion]: ...
+    @_builtins.property
+    def suspension(self) -> Global___Suspension: ...
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
         versions: _abc.Iterable[Global___AssignedVersion] | None = ...,
+        suspension: Global___Suspension | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["suspension", b"suspension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "suspension", b"suspension", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
+
+@_typing.final
+class Suspension(_message.Message):
+    """Who decides by rules that may have ended: requests by its decisions are refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    CALLERS_FIELD_NUMBER: _builtins.int
+    GATEWAYS_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Growing, per process of a control plane."""
+    @_builtins.property
+    def callers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Callers whose resolver does not follow; they may use gateways."""
+
+    @_builtins.property
+    def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        callers: _abc.Iterable[_builtins.str] | None = ...,
+        gateways: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "gateways", b"gateways", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Suspension: _TypeAlias = Suspension  # noqa: Y015
 
 @_typing.final
 class AssignedVersion(_message.Message):
