@@ -38,7 +38,6 @@ _MAX_LINE = 2_000
 _INTERRUPTED = 130
 
 COMMANDS: Mapping[str, str] = {
-    "demo": "demo",
     "doctor": "doctor",
     "up": "lifecycle",
     "down": "lifecycle",

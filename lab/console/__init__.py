@@ -5,9 +5,9 @@ the folders of runs, which ``lab.runs`` writes, and verdicts from ``lab.checkers
 """
 
 from lab.console.actions import Actions
-from lab.console.live import Watcher
+from lab.console.live import PLAY, Watcher
 from lab.console.page import page_with
 from lab.console.saved import SavedRuns
 from lab.console.server import Console
 
-__all__ = ["Actions", "Console", "SavedRuns", "Watcher", "page_with"]
+__all__ = ["PLAY", "Actions", "Console", "SavedRuns", "Watcher", "page_with"]

@@ -31,12 +31,14 @@ class Action:
         arguments: names of the values that follow, in order.
         options: names of the values that are given as options, if they are not empty.
         settings: names of the values that are given as ``--set NAME=VALUE``, if they are not empty.
+        pauses: whether it reads a line on standard input as a wish to pause, or to go on.
     """
 
     command: tuple[str, ...]
     arguments: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    pauses: bool = False
 
     def words(self, values: Mapping[str, str]) -> list[str]:
         """The command with these values.
@@ -67,6 +69,7 @@ ACTIONS: Mapping[str, Action] = {
     "load": Action(("load",), (), ("topology", "caller", "rate", "duration", "drivers", "context")),
     "publish": Action(("routes", "publish"), ("file",), ("comment",)),
     "rollback": Action(("routes", "rollback"), ("revision",)),
+    "play": Action(("play",), (), ("acts", "pause"), pauses=True),
     "roll": Action(("roll",), ("model",), ("to", "steps", "hold", "rate", "topology", "abort-on")),
 }
 """By the name that the page gives them."""
@@ -102,7 +105,7 @@ class Actions:
         process = await asyncio.create_subprocess_exec(
             *_LAB,
             *words,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE if ACTIONS[name].pauses else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, "LAB_NAME": self._lab.name, "LAB_HOME": str(self._lab.folder.parent.parent), PAGE: "1"},
@@ -114,7 +117,9 @@ class Actions:
         return job
 
     async def _finish(self, job: str, shown: str, process: asyncio.subprocess.Process) -> None:
-        output, _ = await process.communicate()
+        assert process.stdout is not None  # noqa: S101 (it is a pipe)
+        output = await process.stdout.read()
+        await process.wait()
         del self._running[job]
         state = "done" if process.returncode == 0 else f"ended with status {process.returncode}"
         self._post(job, shown, state, output.decode(errors="replace")[-_SHOWN_CHARACTERS:])
@@ -129,6 +134,11 @@ class Actions:
             with suppress(ProcessLookupError):
                 # What a shell starts in the background ignores Ctrl-C; `lab` takes this for the same.
                 self._running[job].terminate()
+
+    def pause(self, job: str) -> None:
+        """Lets a command pause, or go on, that can."""
+        if job in self._running and (keys := self._running[job].stdin) is not None:
+            keys.write(b"\n")
 
     async def close(self) -> None:
         """Stops all commands and waits for their ends."""

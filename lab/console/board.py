@@ -16,7 +16,7 @@ class Board:
     """The documents that the page shows. Any thread may post; the page gets each change, and everything at first.
 
     Kinds: ``drawing`` by topology, ``traffic`` by topology and interval, ``run`` and ``verdict`` by the run's name,
-    ``unit`` by its name, ``event`` by its number, ``revision`` by its number, and ``lab``.
+    ``unit`` by its name, ``event`` by its number, ``revision`` by its number, ``play``, and ``lab``.
     """
 
     def __init__(self) -> None:

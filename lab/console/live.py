@@ -17,6 +17,7 @@ from lab.errors import InputError, LabError, LabNotRunningError, RunError
 from lab.faults import FAULTS
 from lab.history import SpoolTail
 from lab.ops.one_request import find, story
+from lab.reading import parse_json
 from lab.runs import RunResult, judge
 from lab.runs.events import lab_events
 from lab.runs.folder import PLAN, RunFolder
@@ -43,6 +44,9 @@ IDLE_SHARE = 10
 
 GIVE_UP_S = 60.0
 """A run that has no summary by then has lost its driver."""
+
+PLAY = "play.json"
+"""File in the lab's folder, which is replaced at each step of a play: what the page shows of it."""
 
 _FIRST = 10  # violations
 _NEWEST = 20  # folders of runs that may go on
@@ -134,6 +138,7 @@ class Watcher:
             self._post_units({name: {**unit, "state": "exited"} for name, unit in self._units.items()})
             raise
         self._post_units({unit.name: {"role": unit.role, "state": unit.state} for unit in status.units})
+        self.board.post("play", {"now": self._play()})
         kinds = [kind.name for kind in FAULTS.values() if status.runtime in (kind.runtimes or RUNTIMES)]
         self.board.post("lab", {"name": status.name, "runtime": status.runtime, "kinds": kinds, "trouble": ""})
         active = self._lab.faults.active()
@@ -142,6 +147,14 @@ class Watcher:
         self.board.post("event", {str(number): asdict(each) | {"text": each.text} for number, each in events})
         if status.control_plane is not None and status.control_plane.revision != self._revision:
             self._draw()
+
+    def _play(self) -> dict[str, Any]:
+        """What the play is at that goes on, or was the last on this lab; empty if there was none."""
+        try:
+            state: dict[str, Any] = parse_json((self._lab.folder / PLAY).read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return state
 
     def _post_units(self, units: dict[str, dict[str, str]]) -> None:
         self._units, self._down = units, [name for name, unit in units.items() if unit["state"] != "running"]

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from lab.console import traffic
 from lab.report import palette
 
-SCRIPTS = ("state.js", "drawing.js", "figures.js", "control.js", "request.js", "timeline.js", "main.js")
+SCRIPTS = ("state.js", "drawing.js", "figures.js", "control.js", "request.js", "timeline.js", "talk.js", "main.js")
 """In the order in which they are put together, as one module."""
 
 _INLINE = re.compile(r"<(script|style)[^>]*>(.*?)</\1>", re.DOTALL)

@@ -163,12 +163,15 @@ class Console:
         return web.Response(body=orjson.dumps(document), content_type="application/json")
 
     async def _act(self, request: web.Request) -> web.Response:
-        """Runs what a button asks for: ``{"action": NAME, "values": {…}}``, or ``{"stop": JOB}``."""
+        """Runs what a button asks for: ``{"action": NAME, "values": {…}}``, ``{"stop": JOB}`` or ``{"pause": JOB}``."""
         assert self._actions is not None  # noqa: S101 (else there is no such route)
         try:
             asked = parse_json(await request.text())
             if "stop" in asked:
                 self._actions.stop(str(asked["stop"]))
+                return web.json_response({})
+            if "pause" in asked:
+                self._actions.pause(str(asked["pause"]))
                 return web.json_response({})
             values = {str(name): str(value) for name, value in asked["values"].items()}
             return web.json_response({"job": await self._actions.act(str(asked["action"]), values)})

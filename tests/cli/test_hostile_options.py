@@ -49,6 +49,7 @@ READS = {
     ("routes", "explain", "--file"): ("UpNext", HERE),
     ("explain", "--run"): ("nobody-1", HERE),
     ("page", "--run"): (HERE,),
+    ("play", "--replay"): (HERE,),
     ("render", "--routes"): ("gateway-api", HERE),
     ("render", "--spec"): ("gateway-api", HERE),
 }
@@ -57,7 +58,7 @@ READS = {
 WRITES = {
     *(("report", "--output"), ("report", "--png"), ("compare", "--html"), ("render", "--out")),
     ("new", "scenario", "folder"),
-    ("console", "--export"),
+    *(("console", "--export"), ("play", "--save"), ("play", "--picture")),
     *(("conform", "--routes-out"), ("conform", "--junit"), ("conform", "--html")),
 }
 PROGRAMS = {"--plugin", "--checker", "--locustfile"}

@@ -67,8 +67,8 @@ SPAN = Span(
     error=True,
     attributes={"rpc.response.status_code": "DEADLINE_EXCEEDED"},
 )
-BY_RESULT = ("bench", "bench since", "capacity", "conform", "roll", "trace", "demo")
-"""Commands whose tables are printed here from a result, which takes minutes or another lab; the demo's are fixed."""
+BY_RESULT = ("bench", "bench since", "capacity", "conform", "roll", "trace")
+"""Commands whose tables are printed here from a result, which takes minutes or another lab."""
 
 
 @pytest.fixture(scope="module")

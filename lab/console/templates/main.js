@@ -90,6 +90,7 @@ function render() {
   document.querySelector("#charts").replaceChildren(latencyChart(lines, now - 1), rateChart(lines, now - 1));
   renderHeader();
   renderForms();
+  renderTalk();
   renderUnit();
 }
 
