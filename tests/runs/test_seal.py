@@ -284,3 +284,11 @@ def test_a_run_that_goes_on_says_so(run: Path) -> None:
 
     with pytest.raises(RunError, match="is still running, or was killed; a run is sealed when it ends"):
         seals.verify(RunFolder(run))
+
+
+def test_a_key_that_another_lab_removes_meanwhile_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seals, "user_folder", lambda: tmp_path)
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "removed").symlink_to("nowhere")  # as listed, and then gone
+
+    provide_key(tmp_path)
