@@ -10,7 +10,9 @@ import pytest
 
 from lab.waiting import eventually
 from scenarios.framework.steps import (
+    NOTICED_WITHIN_NS,
     PHONES,
+    arrived,
     assert_all_answered_rightly,
     assert_only_the_cut_off_failed,
     await_connected,
@@ -67,6 +69,33 @@ def test_a_killed_replica_costs_only_requests_in_flight(scenario: Scenario, lab:
     assert_only_the_cut_off_failed(result, cut_by(lab, fault))
     assert result.summary.missing == 0
     assert victim in {each.replica for each in records_of(result) if each.sent_ns > again_ns}, "it was not used again"
+
+
+@pytest.mark.scenario(takes_s=7, topologies=("gateway", "gateway-header", "mesh", "proxyless"))
+def test_a_dead_replica_is_avoided_without_control_plane(scenario: Scenario, lab: Lab, topology: str) -> None:
+    """Nobody tells Envoys and gateways that a replica died; a request that cannot connect to it goes to another one."""
+    nodes = connected(lab) & {unit.name for unit in lab.status().units}
+    with under_load(lab, load_on(topology, RATE_RPS, contexts=PHONES)) as run:
+        with scenario.step("Kill the control plane"):
+            loss = scenario.inject("control-plane-loss", how="kill", seconds=0)
+        with scenario.step("Kill one of two replicas, and send on"):
+            fault = scenario.kill("ml-cluster-1-a")
+            before = arrived(lab, "ml-cluster-1-b")
+            eventually(
+                "the other takes over", lambda: arrived(lab, "ml-cluster-1-b") - before > RATE_RPS, within=WITHIN
+            )
+        with scenario.step("Start both"):
+            dead = cut_by(lab, fault)
+            again_ns = time.time_ns()
+            loss.heal()
+            await_connected(lab, nodes)
+            fault.heal()
+    records = [each for each in records_of(run.result()) if each.sent_ns < again_ns]
+    noticed_ns = dead.until_ns + NOTICED_WITHIN_NS
+    assert run.result().misrouted == 0
+    late = [each for each in records if each.sent_ns > noticed_ns]
+    assert late, "nothing was sent without the replica"
+    assert [(each.sequence, each.message) for each in late if each.status != "OK"] == []
 
 
 @pytest.mark.scenario(takes_s=4, topologies=("mesh",))

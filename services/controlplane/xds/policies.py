@@ -66,6 +66,21 @@ def apply(policy: Policy, cluster: cluster_pb2.Cluster, http: http_protocol_opti
         getattr(cluster, its).slow_start_config.slow_start_window.CopyFrom(_duration(policy.slow_start_s))
 
 
+def unconnected_elsewhere() -> route_components_pb2.RetryPolicy:
+    """Where a table asks for no retry: tries another replica if the first could not be connected to, and got nothing.
+
+    Without a control plane, an Envoy does not learn that a replica is gone. Gateways and gRPC clients connect first,
+    and then pick a replica.
+    """
+    return route_components_pb2.RetryPolicy(
+        retry_on="connect-failure",
+        num_retries=wrappers_pb2.UInt32Value(value=2),
+        retry_back_off=_back_off(0.001),
+        retry_host_predicate=[_elsewhere()],
+        host_selection_retry_max_attempts=_OTHER_HOST_TRIES,
+    )
+
+
 def grpc_retry_policy(policy: Policy) -> route_components_pb2.RetryPolicy | None:
     """The retry policy of a gRPC client's route; gRPC supports neither budget nor timeout per attempt."""
     retries = policy.retries

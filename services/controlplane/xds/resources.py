@@ -162,6 +162,7 @@ def _cluster(routing_key: str, model_cluster: str, policy: Policy | None, picker
                     max_connections=wrappers_pb2.UInt32Value(value=_NO_LIMIT),
                     max_pending_requests=wrappers_pb2.UInt32Value(value=_NO_LIMIT),
                     max_requests=wrappers_pb2.UInt32Value(value=_NO_LIMIT),
+                    max_retries=wrappers_pb2.UInt32Value(value=_NO_LIMIT),
                 )
             ]
         ),
@@ -177,6 +178,8 @@ def _cluster(routing_key: str, model_cluster: str, policy: Policy | None, picker
     if policy is not None:
         policies.apply(policy, message, http2)
         outliers = policy.outliers
+    if not http2.HasField("retry_policy"):
+        http2.retry_policy.CopyFrom(policies.unconnected_elsewhere())
     message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(http2, deterministic=True)
     found = resource(routing_key, message, endpoint_set)
     if outliers is None and picked == picked_by_grpc:
