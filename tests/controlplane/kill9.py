@@ -56,13 +56,13 @@ class Toll:
     converged: int = 0
     reached: dict[str, int] = field(default_factory=dict)
 
-    def judge(self, path: Path) -> None:
+    def judge(self, store: str) -> None:
         """Holds the registry against what was acknowledged.
 
         Raises:
             AssertionError: something is lost, doubled, out of order or made up.
         """
-        with closing(Registry(path)) as registry:
+        with closing(Registry(store)) as registry:
             revisions = registry.all()
             numbers = [each.revision for each in revisions]
             assert numbers == list(range(1, len(revisions) + 1)), numbers
@@ -83,8 +83,8 @@ class Toll:
 
 
 @asynccontextmanager
-async def mortals(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    argv = ["-m", "tests.controlplane.mortal", str(folder)]
+async def mortals(folder: Path, registry: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    argv = ["-m", "tests.controlplane.mortal", registry]
     pipe = asyncio.subprocess.PIPE
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdin=pipe, stdout=pipe, stderr=log)
@@ -96,18 +96,23 @@ async def mortals(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
         await process.wait()
 
 
-async def kill_at_steps(points: int, folder: Path) -> Toll:
+async def kill_at_steps(points: int, folder: Path, registry: str = "") -> Toll:
     """Has as many control planes die, at steps that are spread over a publish.
+
+    Args:
+        points: how many.
+        folder: for their sockets and log.
+        registry: their store; a file in that folder by default.
 
     Raises:
         AssertionError: see :meth:`Toll.judge`.
     """
-    toll = Toll()
-    async with mortals(folder) as process:
+    toll, registry = Toll(), registry or str(folder / "registry.sqlite")
+    async with mortals(folder, registry) as process:
         toll.steps = await _live(process, folder, toll, 0)
         for number in range(points):
             await _live(process, folder, toll, 1 + number * toll.steps // points)
-            toll.judge(folder / "registry.sqlite")
+            toll.judge(registry)
     return toll
 
 

@@ -1,4 +1,4 @@
-"""A real control plane that dies by SIGKILL at a step of a publish: ``python -m tests.controlplane.mortal FOLDER``.
+"""A real control plane that dies by SIGKILL at a step of a publish: ``python -m tests.controlplane.mortal REGISTRY``.
 
 A step is a line of the control plane's code, the begin of an SQL statement, or a few of SQLite's instructions in the
 midst of one. Steps count from the moment that a publish begins. Each line of stdin, ``SOCKET STEP``, has another
@@ -59,11 +59,11 @@ class Fate:
         return connection
 
 
-def live(folder: Path, socket: str, step: int) -> int:
+def live(registry: str, socket: str, step: int) -> int:
     """A whole life; returns its steps."""
     fate = Fate(step)
     sqlite3.connect = fate.connect  # type: ignore[assignment]  # in this process, which is nobody else's
-    sys.argv = ["controlplane", "--listen", f"unix:{socket}", "--registry", str(folder / "registry.sqlite")]
+    sys.argv = ["controlplane", "--listen", f"unix:{socket}", "--registry", registry]
     sys.argv += ["--load-timeout", "5", "--acknowledge-timeout", "5", "--retire-after", "0.02"]
     arguments = service._arguments()
     sys.settrace(fate.trace)
@@ -72,13 +72,13 @@ def live(folder: Path, socket: str, step: int) -> int:
     return fate.steps
 
 
-def main(folder: Path) -> None:
+def main(registry: str) -> None:
     for line in sys.stdin:
         socket, step = line.split()
         steps, told = os.pipe()
         child = os.fork()
         if child == 0:
-            os.write(told, b"%d" % live(folder, socket, int(step)))
+            os.write(told, b"%d" % live(registry, socket, int(step)))
             os._exit(0)
         os.close(told)
         print(child, flush=True)  # noqa: T201 (a command)
@@ -88,4 +88,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1])

@@ -2,14 +2,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.controlplane.kill9 import kill_at_steps
 
-POINTS = 24
+POINTS = {"sqlite": 24, "postgresql": 20}
 
 
-async def test_kill_9_at_any_step_of_a_publish_loses_no_acknowledged_revision(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"])
+async def test_kill_9_at_any_step_of_a_publish_loses_no_acknowledged_revision(
+    store: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """`make kill9` does the same at 200 steps."""
-    toll = await kill_at_steps(POINTS, tmp_path)
+    registry = request.getfixturevalue("postgresql").new_database() if store == "postgresql" else ""
 
-    assert toll.deaths == POINTS
+    toll = await kill_at_steps(POINTS[store], tmp_path, registry)
+
+    assert toll.deaths == POINTS[store]
     assert toll.reached.keys() >= {"nothing", "stored", "converged"}, "steps are spread over the whole of it"
