@@ -136,11 +136,13 @@ class Watcher:
             status = self._lab.status()
         except LabNotRunningError:
             self._post_units({name: {**unit, "state": "exited"} for name, unit in self._units.items()})
+            self.board.post("lab", {"up": False, "faults": []})
             raise
         self._post_units({unit.name: {"role": unit.role, "state": unit.state} for unit in status.units})
         self.board.post("play", {"now": self._play()})
         kinds = [kind.name for kind in FAULTS.values() if status.runtime in (kind.runtimes or RUNTIMES)]
         self.board.post("lab", {"name": status.name, "runtime": status.runtime, "kinds": kinds, "trouble": ""})
+        self.board.post("lab", {"up": True})
         active = self._lab.faults.active()
         self.board.post("lab", {"faults": [_fault(each.record) for each in active]})
         events = enumerate(lab_events(self._lab.folder))

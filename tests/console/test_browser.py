@@ -136,7 +136,7 @@ def test_the_page_asks_no_other_host_and_complains_of_nothing(page: Page, addres
         assert page.overflowing() == []
         page.keep_picture(f"page-{width}")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.violations("serious", "critical") == []
+    assert page.violations("minor", "moderate", "serious", "critical") == []
     assert page.complaints == []
     here = page.evaluate("location.host")
     assert {urlsplit(each).netloc for each in page.requested} == {urlsplit(address).netloc, here}
@@ -219,19 +219,29 @@ def test_a_stranger_starts_load_kills_a_gateway_by_clicking_it_and_heals_it(page
     assert page.evaluate(hit("mesh")) == "No request fails now"
     page.keep_picture("gateway-killed")
     assert page.evaluate(is_red("mesh", "homepage>homepage-sidecar")) is False
-    assert page.violations("serious", "critical") == []
+    assert page.violations("minor", "moderate", "serious", "critical") == []
 
     press(page, "Heal gateway-1 of kill-")
     await_true(page, f"!({is_red('gateway', 'homepage>gateway')})")
-    press(page, "Stop lab load")
+    page.evaluate("document.querySelector('#load-topology').form.elements.rate.value = 20")
+    await_true(page, "document.querySelector('#start-load').textContent === 'Restart with these'")
+    page.evaluate("document.querySelector('#start-load').click()")
+    await_true(page, "[...document.querySelectorAll('#log code')].some(each => each.textContent.includes('--rate=20'))")
+    await_true(page, LOADED)
+    page.evaluate("document.querySelector('#stop-load').click()")
     await_true(page, "document.querySelector('#verdicts').dataset.final === 'true'")
+    await_true(page, "document.querySelector('#start-load').textContent === 'Start load'")
+    outputs = page.evaluate("[...document.querySelectorAll('#log li')].map(each => each.textContent)")
+    assert all(" done" in each for each in outputs), outputs  # what was sent until then is judged
     commands = page.evaluate("[...document.querySelectorAll('#log code')].map(each => each.textContent).reverse()")
     assert [command.split(" --")[0] for command in commands] == [
         "lab load",
         "lab fault inject kill gateway-1",
         commands[2].split(" --")[0],
+        "lab load",
     ]
     assert commands[2].startswith("lab fault heal kill-")
+    assert "--rate=20 " in commands[3]
     assert page.complaints == []
 
 
@@ -253,7 +263,7 @@ def test_one_request_shows_the_rule_that_routes_explain_shows(page: Page, lab: L
     assert page.evaluate("[...document.querySelectorAll('#request tbody th')].map(each => each.textContent)") == [
         "homepage-sidecar"
     ]
-    assert page.violations("serious", "critical") == []
+    assert page.violations("minor", "moderate", "serious", "critical") == []
     assert page.complaints == []
 
 
@@ -370,3 +380,19 @@ def press(page: Page, label: str) -> None:
     """Presses the button whose name for screen readers begins so, once it is there."""
     await_true(page, f"!!document.querySelector('button[aria-label^=\"{label}\"]')")
     page.evaluate(f"document.querySelector('button[aria-label^=\"{label}\"]').click()")
+
+
+def test_the_units_of_a_lab_that_is_taken_down_are_grey(page: Page, mini_lab: Lab, tmp_path: Path) -> None:
+    watcher = Watcher(mini_lab)
+    watcher.start()
+    try:
+        with serving(watcher.board, mini_lab, watcher) as console:
+            console.write_door(tmp_path / "console.html")
+            open_page(page, (tmp_path / "console.html").as_uri())
+            await_true(page, "document.querySelectorAll('.unit').length > 3 && !document.querySelector('.unit.gone')")
+            mini_lab.down()
+            await_true(page, "[...document.querySelectorAll('.unit')].every(each => each.matches('.gone'))")
+            await_true(page, "document.querySelector('#about').textContent.includes('the lab is down')")
+            assert page.evaluate("document.querySelectorAll('.place.down').length") == 0
+    finally:
+        watcher.stop()

@@ -55,7 +55,7 @@ function renderUnit() {
       actionButton(text, `${text} ${target}`, "inject", { kind, target }, ["fault", "inject", kind, target])),
     ...healButtons(target));
   const rows = place.units.map((name) => row(name, name, [name]));
-  if (rows.length > 1) rows.unshift(row(`all ${rows.length}`, place.name, place.units));
+  if (rows.length > 1) rows.unshift(row(`all ${rows.length} ${place.role === "model" ? "replicas" : `${place.role}s`}`, place.name, place.units));
   unitDialog.querySelector("h2").textContent = place.role === place.name ? place.name : `${place.role} ${place.name}`;
   unitDialog.querySelector(".hint").textContent = store.lab.control
     ? "Each button runs a command, which is then listed under Control."
@@ -93,7 +93,7 @@ function renderLog() {
       row.append(stop, " ");
     }
     row.append(copyButton(job.command));
-    if (job.output) row.append(html("details", {}, html("summary", {}, "Output"), html("pre", {}, job.output)));
+    if (job.output) row.append(html("details", {}, html("summary", {}, "Output"), html("pre", { tabindex: 0, role: "region", "aria-label": `Output of ${job.command}` }, job.output)));
     return row;
   }));
 }
@@ -114,7 +114,11 @@ function renderForms() {
   const callers = Object.values(store.drawing)[0].columns[0].filter((each) => each.role === "caller").map((each) => each.name);
   const both = usual().length === 2 ? [usual().join(",")] : [];
   fill("#load-topology", [...both, ...topologies]);
-  fill("#load-caller", [...callers, "all"]);
+  fill("#load-caller", ["all", ...callers], callers.length > FEW ? callers[0] : "all");
+  const job = loadJob();
+  write(document.querySelector("#start-load"), job ? "Restart with these" : "Start load");
+  document.querySelector("#stop-load").hidden = !job;
+  if (next && !job) { post({ action: "load", values: next }); next = null; }
   fill("#flood-topology", topologies);
   fill("#flood-caller", callers);
   fill("#tenants", store.lab.tenants ?? []);
@@ -129,6 +133,10 @@ function renderForms() {
   file.value ||= store.lab.routes ?? "";
 }
 
+// The load that runs, and the one that waits for it to end: a run keeps its rate, so another rate is another run.
+const loadJob = () => documents("job").find(([, job]) => job.state === "running" && job.command.startsWith("lab load "))?.[0];
+let next = null;
+
 for (const form of document.querySelectorAll("#control form")) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -137,8 +145,12 @@ for (const form of document.querySelectorAll("#control form")) {
       [values.model, values.to] = values.version.split("@");
       delete values.version;
     }
-    post({ action: form.dataset.action, values });
+    if (form.dataset.action === "load" && loadJob()) {
+      next = values;
+      post({ stop: loadJob() });
+    } else post({ action: form.dataset.action, values });
   });
 }
+document.querySelector("#stop-load").addEventListener("click", () => { next = null; post({ stop: loadJob() }); });
 document.querySelector("#heal-all").addEventListener("click", () => post({ action: "heal", values: { fault: "all" } }));
 unitDialog.addEventListener("close", () => { delete unitDialog.dataset.place; delete unitDialog.dataset.shown; });

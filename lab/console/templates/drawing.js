@@ -1,9 +1,14 @@
 // Draws a topology: places as boxes in columns, edges between them, and requests as dots.
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 800;
+const NARROW = 380; // width of a drawing on a phone, or of one of many
+const GAP = 22; // between the columns of a narrow one
+const NUMBERED = 24; // edges with traffic up to which each has its number
 const MANY = 40; // rows of a column from which on places are cells without a name
 const FEW = 8; // callers from which on a resolver stands beside its caller, not below it
 const LETTER = 7.4; // width of one, a generous mean
+const NARROW_LETTER = 6.9; // in a narrow drawing, whose names are smaller
+const SMALL = 6.3; // width of a small letter
 const SHARE = 38; // half the width of "100 % fail"
 const POINTS = 24;
 const SLOWER = 10; // how many times slower requests move under the pointer, so that one can be clicked
@@ -37,9 +42,11 @@ function write(element, text) {
 
 class Drawing {
   // Calls `open` with the place that was clicked, or chosen by keyboard.
-  constructor(plan, open) {
+  constructor(plan, open, narrow = false) {
     this.plan = plan;
     this.open = open;
+    this.narrow = narrow;
+    this.width = narrow ? NARROW : WIDTH;
     this.boxes = new Map();
     this.edges = new Map();
     this.shares = new Map();
@@ -48,10 +55,10 @@ class Drawing {
     this.lines = svg("g", { "aria-hidden": "true" });
     this.places = svg("g");
     this.words = svg("g", { "aria-hidden": "true" });
-    this.svg = svg("svg", { viewBox: `0 0 ${WIDTH} ${this.height}`, role: "group", "aria-label": `Topology ${plan.name}` },
+    this.svg = svg("svg", { viewBox: `0 0 ${this.width} ${this.height}`, class: narrow ? "narrow" : "", role: "group", "aria-label": `Topology ${plan.name}` },
       this.lines, this.places, this.words);
     // All edges without traffic are two paths in their own layer: there may be thousands, which are painted once.
-    this.still = svg("svg", { viewBox: `0 0 ${WIDTH} ${this.height}`, class: "still", "aria-hidden": "true" });
+    this.still = svg("svg", { viewBox: `0 0 ${this.width} ${this.height}`, class: "still", "aria-hidden": "true" });
     for (const [kind, style] of [["payload", "edge"], ["asks", "edge asks"]]) {
       const paths = Object.keys(plan.edges).filter((name) => plan.edges[name] === kind).map((name) => this.edge(name, kind)?.path ?? "");
       this.still.append(svg("path", { class: style, d: paths.join("") }));
@@ -70,9 +77,9 @@ class Drawing {
     const tall = Math.max(...rows.map((column) => Math.min(column.length, MANY)));
     this.height = Math.max(180, tall * (tall > 2 * FEW ? 24 : 46) + 24);
     rows.forEach((column, number) => {
-      const left = 8 + number * ((WIDTH - 16) / columns.length);
+      const left = 8 + number * ((this.width - 16) / columns.length);
       if (column.length <= MANY) this.layoutBoxes(column, number, columns.length);
-      else this.layoutCells(column, left, (WIDTH - 16) / columns.length - 60, number);
+      else this.layoutCells(column, left, (this.width - 16) / columns.length - 60, number);
     });
     if (beside) this.layoutBeside(columns[0].filter((place) => place.asked));
   }
@@ -91,11 +98,11 @@ class Drawing {
   }
 
   layoutBoxes(column, number, count) {
-    const width = count > 3 ? 150 : 198;
-    const x = number === 0 ? 8 : number === count - 1 ? WIDTH - width - 8 : 8 + number * ((WIDTH - width - 16) / (count - 1));
+    const width = this.narrow ? (this.width - 16 - GAP * (count - 1)) / count : count > 3 ? 150 : 198;
+    const x = number === 0 ? 8 : number === count - 1 ? this.width - width - 8 : 8 + number * ((this.width - width - 16) / (count - 1));
     const step = (this.height - 24) / column.length;
     column.forEach((place, row) => {
-      const height = Math.min(36, step - (step > 30 ? 6 : 3));
+      const height = Math.min(this.narrow ? 40 : 36, step - (step > 30 ? 6 : 3));
       const inset = place.asked ? 14 : 0;
       this.boxes.set(place.name, { x: x + inset, y: 12 + row * step + (step - height) / 2, width: width - inset, height, named: true });
     });
@@ -118,17 +125,21 @@ class Drawing {
     const box = this.boxes.get(place.name);
     const group = svg("g", { class: place.asked ? "place asked" : "place", role: "button", tabindex: this.boxes.get(this.plan.columns[0][0].name) === box ? 0 : -1 },
       svg("rect", { class: "box", x: box.x, y: box.y, width: box.width, height: box.height, rx: box.named ? 6 : 2 }));
+    const below = this.narrow && box.height > 30; // the marks, as the name takes the whole width
     const units = place.units.map((name, number) => {
-      const mark = svg("circle", { class: "unit", r: 4.5, cx: box.x + box.width - 11 - number * 13, cy: box.y + Math.min(12, box.height / 2) });
+      const cy = below ? box.y + box.height - 9 : box.y + Math.min(12, box.height / 2);
+      const mark = svg("circle", { class: "unit", r: 4.5, cx: box.x + box.width - 11 - number * 13, cy });
       if (box.named && number < 6) group.append(mark);
       return [name, mark];
     });
     if (box.named) {
-      const tall = box.height > 30 && (place.versions?.length ?? 0) > 0;
-      const room = box.width - 14 - 13 * Math.min(6, units.length); // beside the marks
-      const name = short(place.name, Math.max(12, Math.floor(room / LETTER)));
+      const tall = box.height > 30 && (below || (place.versions?.length ?? 0) > 0);
+      const marks = 13 * Math.min(6, units.length);
+      const room = box.width - 14 - (below ? 0 : marks); // beside the marks
+      const name = short(below ? shortName(place) : place.name, below ? Math.floor((room - 4) / NARROW_LETTER) : Math.max(12, Math.floor(room / LETTER)));
       group.append(svg("text", { x: box.x + 9, y: box.y + (tall ? 15 : box.height / 2 + 4.5) }, name));
-      if (tall) group.append(svg("text", { class: "quiet", x: box.x + 9, y: box.y + 30 }, short(byModel(place.versions), 25)));
+      const versions = short(byModel(place.versions ?? []), below ? Math.floor((room - marks) / SMALL) : 25);
+      if (versions && tall) group.append(svg("text", { class: "quiet", x: box.x + 9, y: box.y + 30 }, versions));
     }
     group.append(svg("title", {}, [place.name, ...(place.versions ?? [])].join("\n")));
     group.addEventListener("click", () => this.open(place));
@@ -189,6 +200,7 @@ class Drawing {
   // Shows the sum of some intervals, `seconds` long.
   show(sums, seconds) {
     const seen = Object.keys({ ...sums.e, ...sums.c });
+    const numbered = !this.narrow && seen.length <= NUMBERED;
     for (const name of new Set([...this.shown, ...seen])) {
       const edge = this.edge(name);
       if (!edge) continue;
@@ -201,40 +213,58 @@ class Drawing {
       const rate = (ok + failed + missed + copies) / seconds;
       const width = rate ? Math.min(9, 1 + 1.15 * Math.log2(1 + rate)).toFixed(1) : "";
       if (edge.width !== width) line.style.strokeWidth = edge.width = width;
-      this.share(name, edge, failed ? `${Math.max(1, Math.round(share * 100))} % fail` : "");
+      const number = numbered && rate ? `${rate < 9.5 ? rate.toPrecision(1) : rate.toFixed(0)}/s` : "";
+      this.share(name, edge, failed ? `${Math.max(1, Math.round(share * 100))} % fail` : number, failed ? "share" : "rate");
     }
     this.shown = seen;
   }
 
-  // The share of failed requests in words, so that nobody needs to see colours.
-  share(name, edge, text) {
+  // The share of failed requests in words, so that nobody needs to see colours; else requests a second.
+  share(name, edge, text, kind) {
     if (!text && !this.shares.has(name)) return;
     if (!this.shares.has(name)) {
-      const [x, y] = edge.words ?? this.wordsOf(edge);
+      const [x, y] = edge.words ?? this.wordsOf(edge, name);
       const word = svg("text", { class: "share", x, y });
       this.words.append(word);
       this.shares.set(name, word);
     }
     const word = this.shares.get(name);
+    set(word, "class", kind);
     write(word, text);
   }
 
-  // Above three quarters of an edge, and between its places where it fits.
-  wordsOf(edge) {
-    const [x, y] = this.pointsOf(edge)[POINTS * 0.75];
+  // Above three quarters of an edge, or one quarter where several end, between its places and beside other words where
+  // it fits.
+  wordsOf(edge, name) {
+    const [from, to] = name.split(">");
+    const count = (end) => Object.keys(this.plan.edges).filter(end).length;
+    const joins = count((each) => each.endsWith(`>${to}`)) > count((each) => each.startsWith(`${from}>`));
     const [left, right] = [edge.curve[0][0] + SHARE, edge.curve[3][0] - SHARE];
-    return [left < right ? Math.min(Math.max(left, x), right) : Math.max(44, x), y - 6];
+    const places = (joins ? [0.25, 0.4, 0.55] : [0.75, 0.6, 0.45]).map((share) => {
+      const [x, y] = this.pointsOf(edge)[Math.round(POINTS * share)];
+      return [left < right ? Math.min(Math.max(left, x), right) : Math.max(44, x), y - 6];
+    });
+    const free = ([x, y]) => ![...this.shares.values()].some((word) => Math.abs(word.getAttribute("x") - x) < 28 && Math.abs(word.getAttribute("y") - y) < 12);
+    return places.find(free) ?? places[0];
   }
 
-  showUnits(states) {
+  // Dims the places whose names and versions do not have a text; returns the first that has it.
+  find(text) {
+    const has = ({ place }) => [place.name, ...(place.versions ?? [])].some((each) => each.toLowerCase().includes(text));
+    const boxes = [...this.boxes.values()];
+    boxes.forEach((box) => { box.group.style.opacity = has(box) ? "" : "0.25"; });
+    return text ? boxes.find(has)?.group : null;
+  }
+
+  showUnits(states, isDown = false) {
     for (const { place, group, units } of this.boxes.values()) {
       const known = units.map(([name, mark]) => {
         const state = states[name]?.state ?? "";
-        set(mark, "class", ["", "running"].includes(state) ? "unit" : state === "paused" ? "unit paused" : "unit off");
+        set(mark, "class", isDown ? "unit gone" : ["", "running"].includes(state) ? "unit" : state === "paused" ? "unit paused" : "unit off");
         return [name, state];
       });
       const off = known.filter(([, state]) => !["", "running"].includes(state));
-      const how = off.length === 0 ? "" : off.length === units.length ? " down" : " part";
+      const how = isDown || off.length === 0 ? "" : off.length === units.length ? " down" : " part";
       set(group, "class", `place${place.asked ? " asked" : ""}${how}`);
       const states_ = known.map(([name, state]) => `${name} ${state}`).join(", ");
       set(group, "aria-label", `${place.role} ${place.name}: ${states_}`);
@@ -252,7 +282,7 @@ class Drawing {
   // The request whose dot is nearest to a click; null if none is near.
   requestAt(event) {
     const box = this.svg.getBoundingClientRect();
-    const scale = WIDTH / box.width;
+    const scale = this.width / box.width;
     const at = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
     const near = this.dots.filter((dot) => this.clock >= dot.from).map((dot) => [Math.hypot(...this.where(dot).map((value, axis) => value - at[axis])), dot.id]);
     return near.reduce((best, each) => (each[0] < best[0] ? each : best), [NEAR, null])[1];
@@ -267,12 +297,12 @@ class Drawing {
     this.clock += this.svg.matches(":hover") ? later / SLOWER : later;
     if (!this.dots.length && !this.painted) return;
     const { canvas } = this;
-    const scale = canvas.clientWidth * devicePixelRatio / WIDTH;
-    const width = Math.round(WIDTH * scale), height = Math.round(this.height * scale);
+    const scale = canvas.clientWidth * devicePixelRatio / this.width;
+    const width = Math.round(this.width * scale), height = Math.round(this.height * scale);
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
     context.setTransform(scale, 0, 0, scale, 0, 0);
-    context.clearRect(0, 0, WIDTH, this.height);
+    context.clearRect(0, 0, this.width, this.height);
     this.dots = this.dots.filter((dot) => this.clock < dot.from + dot.took + (dot.answered ? 0 : 350));
     for (const dot of this.dots) {
       if (this.clock < dot.from) continue;
@@ -300,6 +330,9 @@ function byModel(keys) {
   keys.map((key) => key.split(/\.(?=[^.]*$)/)).forEach(([model, version]) => models.set(model, [...(models.get(model) ?? []), version]));
   return [...models].map(([model, versions]) => [model, ...versions].join(" ")).join(", ");
 }
+
+// Where there is little room, a unit beside a caller is named by its role: it stands in its caller's row.
+const shortName = ({ name, role }) => (name.endsWith(`-${role}`) ? role : name);
 
 // An ellipsis is as wide as two letters.
 const short = (text, length) => (text.length > length ? `${text.slice(0, length - 2)}…` : text);

@@ -19,38 +19,51 @@ function figuresOf(topology, sums, seconds) {
 const CHART = { width: 700, height: 170, left: 62, right: 100, top: 10, bottom: 24 };
 const perSecond = 1000 / TICK_MS;
 
+const LINES = 5; // most in a chart
+
+// Those with the highest values now, where there are more lines than a reader tells apart.
+function highest(lines) {
+  const now = ({ points }) => points.findLast((each) => each !== null) ?? -1;
+  return lines.length > LINES ? [...lines].sort((a, b) => now(b) - now(a)).slice(0, LINES) : lines;
+}
+
 function latencyChart(topologies, until, seconds = 60) {
-  const lines = topologies.flatMap(({ name, colour }) => ["p50", "p99"].map((which) => ({
+  const few = topologies.length <= 2;
+  const lines = highest(topologies.flatMap(({ name, colour }) => (few ? ["p50", "p99"] : ["p99"]).map((which) => ({
     name, which, colour,
     points: Array.from({ length: seconds }, (_, back) => {
       const at = until - (seconds - 1 - back) * perSecond;
       return percentile(during(name, at, perSecond, "l").l, which === "p50" ? 0.5 : 0.99);
     }),
-  })));
+  }))));
   const values = lines.flatMap((line) => line.points).filter((each) => each !== null);
   const low = 10 ** Math.floor(Math.log10(Math.min(1, ...values)));
   const high = 10 ** Math.ceil(Math.log10(Math.max(10, ...values)));
   const scale = (value) => Math.log(value / low) / Math.log(high / low);
   const grid = [];
   for (let value = low; value <= high * 1.01; value *= 10) grid.push([value, value < 1000 ? `${Number(value.toPrecision(2))} ms` : `${value / 1000} s`]);
-  return chart("Latency of answered requests, from the time when each was due; p99 is dashed", lines, scale, grid);
+  const which = few ? "p99 is dashed" : topologies.length > LINES ? `p99 of the ${LINES} slowest topologies` : "p99";
+  return chart(`Latency of answered requests, from the time when each was due; ${which}`, lines, scale, grid);
 }
 
 // Requests by second: answered, and dashed those that failed.
 function rateChart(topologies, until, seconds = 60) {
-  const lines = topologies.flatMap(({ name, colour }) => ["ok", "failed"].map((which) => ({
+  const few = topologies.length <= 2;
+  const all = topologies.flatMap(({ name, colour }) => (few ? ["ok", "failed"] : ["failed"]).map((which) => ({
     name, which, colour,
     points: Array.from({ length: seconds }, (_, back) => {
       const statuses = during(name, until - (seconds - 1 - back) * perSecond, perSecond, "s").s;
       const count = which === "ok" ? statuses.OK ?? 0 : sum(statuses) - (statuses.OK ?? 0);
-      return which === "failed" && !count ? null : count;
+      return which === "failed" && few && !count ? null : count;
     }),
   })));
+  const lines = highest(all);
   const high = Math.max(4, ...lines.flatMap((line) => line.points));
   const step = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000].find((each) => high / each <= 4) ?? high;
   const top = Math.ceil(high / step) * step;
   const grid = Array.from({ length: top / step + 1 }, (_, number) => [number * step, `${number * step}/s`]);
-  return chart("Requests a second that ended; those that failed are dashed", lines, (value) => value / top, grid);
+  const which = few ? "Requests a second that ended; those that failed are dashed" : "Requests a second that failed";
+  return chart(topologies.length > LINES ? `${which}, in the ${LINES} topologies with most` : which, lines, (value) => value / top, grid);
 }
 
 function chart(title, lines, scale, grid) {
@@ -100,10 +113,24 @@ function verdictTable(topologies) {
   }
   if (!checkers.size) return html("p", { class: "quiet" }, "No verdict yet: they begin with the first load.");
   const heads = ["claim", "checker", ...topologies].map((name) => html("th", { scope: "col" }, name));
-  const rows = [...checkers].sort((a, b) => a[1].claim.localeCompare(b[1].claim)).map(([name, { claim, by }]) =>
+  const rank = ([, { by }]) => WORST.indexOf(worst(Object.values(by).flat().map((each) => each.outcome)));
+  const rows = [...checkers].sort((a, b) => rank(a) - rank(b) || a[1].claim.localeCompare(b[1].claim)).map(([name, { claim, by }]) =>
     html("tr", { "data-checker": name }, html("td", {}, claim), html("th", { scope: "row" }, name),
       ...topologies.map((topology) => html("td", { "data-of": topology }, ...verdictCell(by[topology] ?? [])))));
   return html("table", {}, html("thead", {}, html("tr", {}, ...heads)), html("tbody", {}, ...rows));
+}
+
+// Most checkers in a number, the others by name: "23 of 24 checkers valid; unknown: driver". Until the end many are open.
+function outcomesOf(topologies) {
+  const by = new Map();
+  const runs = topologies.flatMap(runsOf);
+  for (const { checker, outcome } of runs.flatMap(({ verdict }) => verdict?.verdicts ?? [])) {
+    by.set(checker, worst([outcome, by.get(checker) ?? outcome]));
+  }
+  const of = (outcome) => [...by].filter(([, each]) => each === outcome).map(([name]) => name);
+  if (!runs.every(({ verdict }) => verdict?.final)) return of("invalid").length ? `invalid: ${of("invalid").join(", ")}` : "no objection so far";
+  const said = ["invalid", "unknown"].filter((each) => of(each).length).map((each) => `${each}: ${of(each).join(", ")}`);
+  return by.size ? [`${of("valid").length} of ${by.size} checkers valid`, ...said].join("; ") : "";
 }
 
 function verdictCell(of) {

@@ -1,6 +1,7 @@
 // Puts the page together, and keeps it up to date.
 const topologiesElement = document.querySelector("#topologies");
 const panels = new Map(); // topology → its panel
+const phone = matchMedia("(max-width: 600px)");
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 let colours = {};
 let sent = present();
@@ -14,9 +15,10 @@ readColours();
 
 function panelOf(name) {
   const plan = store.drawing[name];
+  const narrow = phone.matches || shown().length > 2;
   let panel = panels.get(name);
-  if (panel?.plan === plan) return panel;
-  const drawing = new Drawing(plan, openUnit);
+  if (panel?.plan === plan && panel.drawing.narrow === narrow) return panel;
+  const drawing = new Drawing(plan, openUnit, narrow);
   const figures = new Map(FIGURES.map(([key]) => [key, html("dd", { "data-figure": key })]));
   const titles = new Map(FIGURES.map(([key, title]) => [key, html("dt", {}, title)]));
   const chips = html("span", { class: "head" });
@@ -24,7 +26,8 @@ function panelOf(name) {
   swatch.style.background = themed(plan.colour);
   const hit = html("p", { class: "hit" });
   const stage = html("div", { class: "stage" }, drawing.still, drawing.svg, drawing.canvas);
-  stage.style.maxWidth = `max(${WIDTH}px, ${90 * WIDTH / drawing.height}vh)`; // a tall drawing fits the window
+  stage.style.maxWidth = `max(${drawing.width}px, ${90 * drawing.width / drawing.height}vh)`; // a tall drawing fits the window
+  stage.style.setProperty("--ratio", drawing.width / drawing.height);
   const element = html("article", { class: "card", "data-topology": name },
     html("div", { class: "head" }, html("h2", {}, swatch, name), chips),
     html("dl", {}, ...FIGURES.map(([key]) => html("div", {}, titles.get(key), figures.get(key)))),
@@ -45,7 +48,8 @@ function renderPanel(name, now) {
   const sums = during(name, now);
   const seconds = WINDOW * TICK_MS / 1000;
   drawing.show(sums, seconds);
-  drawing.showUnits(unitStates());
+  drawing.showUnits(unitStates(), isPresent() && store.lab?.up === false);
+  drawing.find(wanted());
   for (const [key, value] of Object.entries(figuresOf(name, sums, seconds))) {
     const figure = figures.get(key);
     write(figure, String(value));
@@ -63,7 +67,7 @@ function renderPanel(name, now) {
   const key = JSON.stringify(words);
   if (chips.dataset.shown !== key) {
     chips.dataset.shown = key;
-    chips.replaceChildren(...words.map(([claim, outcome, text]) => html("span", { class: `chip ${outcome}`, "data-claim": claim }, `${claim}: ${text}`)));
+    chips.replaceChildren(...words.map(([claim, outcome, text]) => html("span", { class: `chip ${text === "not yet" ? "none" : outcome}`, "data-claim": claim }, `${claim}: ${text}`)));
   }
 }
 
@@ -72,6 +76,8 @@ function whomItHits(callers) {
   const hit = Object.entries(callers).filter(([, [, failed]]) => failed)
     .map(([name, [ok, failed]]) => [name, failed / (ok + failed)]).sort((a, b) => b[1] - a[1]);
   if (!hit.length) return [Object.keys(callers).length ? `No request fails ${when()}` : "", false];
+  const all = Object.keys(callers).length;
+  if (hit.length > 1 && hit.every(([, share]) => share === 1)) return [`Fail ${when()}: 100 % of the requests of ${hit.length} of ${all} callers`, true];
   const named = hit.slice(0, 6).map(([name, share]) => `${Math.max(1, Math.round(share * 100))} % of ${name}'s requests`);
   const rest = hit.length > 6 ? `, and those of ${hit.length - 6} more callers` : "";
   return [`Fail ${when()}: ${named.join(", ")}${rest}`, true];
@@ -82,10 +88,12 @@ function render() {
   const now = moment();
   const names = shown();
   names.forEach((name) => renderPanel(name, now));
-  const wanted = names.map((name) => panels.get(name).element);
-  if (wanted.some((each, place) => topologiesElement.children[place] !== each) || topologiesElement.children.length !== wanted.length) {
-    topologiesElement.replaceChildren(...wanted);
+  const elements = names.map((name) => panels.get(name).element);
+  if (elements.some((each, place) => topologiesElement.children[place] !== each) || topologiesElement.children.length !== elements.length) {
+    topologiesElement.replaceChildren(...elements);
   }
+  const tall = names.some((name) => panels.get(name).drawing.height > 600); // it would be too small to read
+  set(topologiesElement, "class", names.length > 2 ? "many" : tall ? "tall" : "");
   const lines = names.map((name) => ({ name, colour: store.drawing[name].colour }));
   document.querySelector("#charts").replaceChildren(latencyChart(lines, now - 1), rateChart(lines, now - 1));
   renderHeader();
@@ -94,14 +102,21 @@ function render() {
   renderUnit();
 }
 
+// What the filter asks for; Enter goes to the first place that has it.
+const filter = document.querySelector("#filter");
+const wanted = () => filter.value.trim().toLowerCase();
+filter.addEventListener("keydown", (event) => {
+  if (event.key === "Enter") shown().map((name) => panels.get(name)?.drawing.find(wanted())).find(Boolean)?.focus();
+});
+
 function renderHeader() {
   const lab = store.lab ?? {};
   const revision = documents("revision").map(([number]) => Number(number)).sort((a, b) => b - a)[0];
   const states = documents("run").map(([, run]) => run.state);
   const hint = lab.control && !lab.faults?.length ? ": click a unit to break it" : "";
-  const doing = states.includes("driving") ? `load is running${hint}` : states.includes("collecting") ? "the load is over; its evidence is collected"
+  const doing = lab.up === false ? "the lab is down" : states.includes("driving") ? `load is running${hint}` : states.includes("collecting") ? "the load is over; its evidence is collected"
     : states.length ? "the load is over" : `no load is running: ${lab.control ? "Start load" : "`lab load` in another terminal"} starts one`;
-  const off = documents("unit").filter(([, unit]) => unit.state !== "running").map(([name, unit]) => `${name} ${unit.state}`);
+  const off = lab.up === false ? [] : documents("unit").filter(([, unit]) => unit.state !== "running").map(([name, unit]) => `${name} ${unit.state}`);
   const words = lab.saved ? "a saved run" : [`${lab.runtime} runtime`, `revision ${revision ?? "–"}`, doing, ...off].join(" · ");
   document.querySelector("#lab").textContent = lab.name ?? "";
   document.querySelector("h1").firstChild.data = lab.saved ? "Run " : "Lab ";
@@ -126,6 +141,7 @@ function trouble(text) {
 
 function renderVerdicts() {
   document.querySelector("#verdicts .scroll").replaceChildren(verdictTable(shown()));
+  write(document.querySelector("#outcomes"), outcomesOf(shown()));
   const verdicts = documents("verdict").map(([, each]) => each);
   const judged = verdicts.reduce((total, each) => total + each.ok + each.failed, 0);
   const final = verdicts.length > 0 && verdicts.every((each) => each.final);
