@@ -196,7 +196,7 @@ def _speed(runs: Sequence[ReportedRun]) -> str:
 
 
 def _curve(runs: Sequence[ReportedRun]) -> Iterator[CaptionedChart]:
-    if chart := latency.chart_of(runs):
+    for chart in latency.charts_of(runs):
         yield CaptionedChart(chart=chart, heading=chart.title, caption=_CURVE)
 
 

@@ -1,6 +1,6 @@
-"""``python -m tests.console.screenshots FOLDER [WIDTHxHEIGHT …]``: pictures of the console while both gateways are dead.
+"""``python -m tests.console.screenshots FOLDER [WIDTHxHEIGHT …]``: pictures of the console, both gateways dead.
 
-It brings its own lab up. ``docs/play/console.webp``, which README and the console's page show, is ``console-1280.webp``.
+It brings its own lab up. README and the console's page show ``console-1280.webp`` as ``docs/play/console.webp``.
 """
 
 from __future__ import annotations

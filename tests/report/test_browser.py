@@ -95,6 +95,34 @@ def test_nothing_is_cut_fetched_or_wrong(kind: str, page: Page, reports: dict[st
     assert set(page.requested) == {reports[kind]}
 
 
+@pytest.mark.parametrize("kind", ["two", "kill"])
+def test_on_a_phone_the_texts_of_charts_can_be_read(kind: str, page: Page, reports: dict[str, str]) -> None:
+    page.complaints.clear()
+    page.open(reports[kind], width=390)
+    sizes = (
+        "[...document.querySelectorAll('.chart svg text')].filter(each => each.checkVisibility() && each.textContent)"
+        ".map(each => parseFloat(getComputedStyle(each).fontSize) * each.getScreenCTM().a)"
+    )
+    eventually(
+        "the charts in view are drawn for this window",
+        lambda: page.evaluate(f"Math.min(...{sizes}.slice(0, 8))"),
+        within=timedelta(seconds=20),
+        until=lambda least: bool(least >= 10),
+    )
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.evaluate(UNFOLD)
+    tables = "[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth + 1)"
+    eventually(
+        "every table can be reached",
+        lambda: page.evaluate(f"{tables}.every(each => each.tabIndex === 0)"),
+        within=timedelta(seconds=20),
+    )
+    found = page.violations("minor", "moderate", "serious", "critical")
+    # axe takes the discs at points for a background, which are transparent until one points at them.
+    assert [each for each in found if not each.startswith("color-contrast")] == []
+    assert page.complaints == []
+
+
 def test_a_wide_table_scrolls_and_can_be_reached(page: Page, reports: dict[str, str]) -> None:
     page.open(reports["bench"], width=800)
     page.evaluate(UNFOLD)

@@ -157,3 +157,23 @@ def test_a_run_of_several_tenants_is_shown_by_tenant(tmp_path: Path) -> None:
     page = render(read_runs([folder]))
     assert '<td class="whole">&lt;kids&gt;</td><td class="number">200</td><td class="number">2.00</td>' in page
     assert "The same run by tenant" not in render(read_runs([write_run(tmp_path, name="20231114T221321.000Z")]))
+
+
+def test_each_payload_has_its_own_chart_of_at_most_five_runs(tmp_path: Path) -> None:
+    runs = [
+        write_run(
+            tmp_path,
+            [make_record(each, latency_ms=number + 1) for each in range(400)],
+            name=f"2023111{number}T221320.000Z",
+            payload_bytes=payload,
+        )
+        for number, payload in enumerate([400] * 7 + [4_000_000] * 2)
+    ]
+    small, large = latency.charts_of(read_runs(runs))
+
+    assert (small.title, large.title) == (
+        "Latency of answers by percentile, 400 B, the 5 slowest of 7 runs",
+        "Latency of answers by percentile, 4 MB",
+    )
+    assert [round(line.points[0][1]) for line in small.lines] == [3, 4, 5, 6, 7]
+    assert len(large.lines) == 2

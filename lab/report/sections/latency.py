@@ -9,10 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from lab.report.chart import Chart, Line
+from lab.report.conditions import conditions
 from lab.report.run import PERCENTILES, ReportedRun, origins
 from lab.report.scales import logarithmic, nines_of, percentiles
 
+LINES = 5
+"""Most lines of a chart."""
+
 _POINTS = 200
+_MEDIAN = 50
 _LEAST_MS = 1e-3  # a logarithmic axis has no 0
 _ROUNDING = 1e-9  # as in lab.measure.latency
 
@@ -54,24 +59,38 @@ def tenants(run: ReportedRun) -> list[Tenant]:
     return found if len(found) > 1 else []
 
 
-def chart_of(runs: Sequence[ReportedRun]) -> Chart | None:
-    """The whole curve of each run; None if no run was answered."""
-    lines = [Line(run.label, run.style, points) for run in runs if (points := curve(run))]
-    if not lines:
-        return None
-    values = [value for line in lines for _, value in line.points]
-    return Chart(
-        "Latency of answers by percentile",
-        percentiles("percentile of answers", max(line.points[-1][0] for line in lines)),
-        logarithmic("latency, ms", min(values), max(values)),
-        lines,
-        name="latency",
-    )
+def charts_of(runs: Sequence[ReportedRun]) -> Iterator[Chart]:
+    """The whole curve of each run that was answered: a chart for each payload, with at most :data:`LINES` lines."""
+    by_payload: dict[str, list[Line]] = {}
+    for run in runs:
+        if points := curve(run):
+            by_payload.setdefault(conditions(run)["payload"], []).append(Line(run.label, run.style, points))
+    for number, (payload, lines) in enumerate(by_payload.items(), 1):
+        shown = slowest(lines)
+        values = [value for line in shown for _, value in line.points]
+        which = f", the {LINES} slowest of {len(lines)} runs" if len(lines) > LINES else ""
+        yield Chart(
+            f"Latency of answers by percentile{f', {payload}' if len(by_payload) > 1 else ''}{which}",
+            percentiles("percentile of answers", max(line.points[-1][0] for line in shown)),
+            logarithmic("latency, ms", min(values), max(values)),
+            shown,
+            name="latency" if len(by_payload) == 1 else f"latency-{number}",
+        )
+
+
+def slowest(lines: Sequence[Line]) -> list[Line]:
+    """Those with the highest medians, in their order, where there are more than a reader tells apart."""
+
+    def median(line: Line) -> float:
+        return next(ms for share, ms in line.points if share >= _MEDIAN or share == line.points[-1][0])
+
+    kept = sorted(lines, key=median, reverse=True)[:LINES]
+    return [line for line in lines if line in kept]
 
 
 def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[Chart, str]]:
-    """The curve, if there is one."""
-    if chart := chart_of(runs):
+    """The curves, if there are any."""
+    for chart in charts_of(runs):
         yield chart, origins(runs)
 
 

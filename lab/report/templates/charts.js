@@ -35,4 +35,9 @@ for (const chart of document.querySelectorAll(".chart")) {
   chart.setAttribute("role", "group");
   chart.setAttribute("aria-label", "Chart and its menu");
 }
+// In a narrow window a drawing that was made for a wide one could not be read: each is drawn anew as it comes into view.
+if (innerWidth < 700) {
+  const seen = new IntersectionObserver(entries => entries.forEach(each => each.isIntersecting && enliven(each)), {rootMargin: "200px"});
+  document.querySelectorAll(".chart").forEach(chart => seen.observe(chart));
+}
 document.querySelector("#pointing")?.removeAttribute("hidden");
