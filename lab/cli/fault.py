@@ -15,6 +15,7 @@ from lab.cli.output import console, print_json, say, table
 from lab.errors import InputError, LabNotRunningError
 from lab.faults import FAULTS, Fault, Observation, Visible
 from lab.faults.catalogue import document_of, levels_in_words
+from lab.faults.reach import reach_in_words
 from lab.lab import Lab
 
 _POLL_S = 0.1
@@ -114,14 +115,18 @@ def list_(
     Example: lab fault list --observe
     """
     injected: list[Fault] | None = None
+    lab = Lab(name)
     with suppress(LabNotRunningError):
-        injected = Lab(name).faults.active()
+        injected = lab.faults.active()
     seen = {fault.id: fault.observe() for fault in injected or [] if observe}
+    reached = {fault.id: fault.callers() for fault in injected or []}
     if as_json:
         print_json(
             {
                 "kinds": [document_of(kind) for kind in FAULTS.values()],
-                "injected": None if injected is None else [_with_observation(fault, seen) for fault in injected],
+                "injected": None
+                if injected is None
+                else [_with_observation(fault, seen, reached) for fault in injected],
             }
         )
         return
@@ -130,6 +135,10 @@ def list_(
     elif not injected:
         console.print("nothing is injected\n")
     else:
+        for fault in injected:
+            if (callers := reached[fault.id]) is not None:
+                console.print(f"{fault.id} {reach_in_words(callers, len(lab.endpoints().clients))}", markup=False)
+        console.print()
         rows = [_row(fault, seen.get(fault.id)) for fault in injected]
         headings = ("injected", "target", "since", "until", "seen")
         console.print(table(headings, rows, folds=("injected", "target", "seen")))
@@ -172,9 +181,11 @@ def _settings(pairs: list[str] | None) -> dict[str, str]:
     return found
 
 
-def _with_observation(fault: Fault, seen: dict[str, Observation]) -> dict[str, Any]:
+def _with_observation(
+    fault: Fault, seen: dict[str, Observation], reached: dict[str, tuple[str, ...] | None]
+) -> dict[str, Any]:
     observed = {"observed": seen[fault.id].to_document()} if fault.id in seen else {}
-    return {**fault.to_document(), **observed}
+    return {**fault.to_document(), "callers": reached[fault.id], **observed}
 
 
 def _row(fault: Fault, seen: Observation | None) -> tuple[str, ...]:

@@ -11,12 +11,13 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import InputError, LabError
+from lab.errors import InputError, LabError, LabNotRunningError
 from lab.faults.fault_context import FaultContext
 from lab.faults.fault_timer import FaultTimers
 from lab.faults.journal import Journal
 from lab.faults.kinds import FAULTS
 from lab.faults.observation import Observation, unknown
+from lab.faults.reach import callers_reached
 from lab.faults.settings import resolve
 from lab.faults.state import FaultRecord, FaultStore
 from lab.runs.events import Event, append_event, heal_of
@@ -49,6 +50,10 @@ class Fault:
     def observe(self) -> Observation:
         """Looks for its effect in unit states, the control plane's status, and probes."""
         return self._injector.observe(self)
+
+    def callers(self) -> tuple[str, ...] | None:
+        """The callers whose requests it can reach; None if it hits no unit, or no control plane answers."""
+        return self._injector.callers_reached(self)
 
     def heal(self) -> None:
         """Undoes it; does nothing the second time."""
@@ -183,6 +188,17 @@ class Injector:
         if not record.memory.get(_INJECTED):
             return unknown(f"{fault_id} is being injected")
         return FAULTS[record.kind].observe(self._context, record)
+
+    def callers_reached(self, fault: Fault) -> tuple[str, ...] | None:
+        """See :meth:`Fault.callers`."""
+        if not fault.record.units:  # as of a flood, which a driver of the lab sends
+            return None
+        try:
+            with self._context.admin() as admin:
+                document = admin.revision().document or {}
+        except LabNotRunningError:
+            return None
+        return callers_reached(self._context.state(), document, fault.record.units)
 
     def heal(self, fault: Fault | str = ALL) -> list[str]:
         """Heals one fault, by handle or id, or all, the newest first; returns the ids of those that it healed.

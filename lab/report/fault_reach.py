@@ -62,6 +62,7 @@ _COLUMNS = (
     "n",
 )
 _SMALL = 0.1
+_MOST_NAMED = 6
 
 
 def table_of(radii: Sequence[Radius]) -> ResultTable:
@@ -258,7 +259,9 @@ def headline_of(radii: Sequence[Radius]) -> str:
     if each.heal and share.estimate:
         late = max(each.heal.values)
         healed = ", and some still now" if math.isinf(late) else f", until {in_two_digits(late)} s after healing began"
-    return f"{each.fault}: {_counted(each.callers, each.of_callers)} callers hit, {hit}{healed}"
+    some = 0 < len(each.named) < each.of_callers and len(each.named) <= _MOST_NAMED
+    who = f" ({', '.join(each.named)})" if some else ""
+    return f"{each.fault}: {_counted(each.callers, each.of_callers)} callers hit{who}, {hit}{healed}"
 
 
 def _worst_tile(chart: HeatMap) -> str:

@@ -59,6 +59,7 @@ class Radius:
         rounds: number of rounds in which it is known.
         unknown: for each other round, why it is unknown.
         callers: for each round, the number of callers that were hit, of ``of_callers``; likewise for tenants.
+        named: the callers that were hit in any round.
         only_slow: for each round, whether all hits were right answers that came late, as on a busy machine.
         requests: share of requests hit while it lasted, with interval, see :mod:`lab.measure.single_run_intervals`.
         failed: share of requests without an answer while it lasted; ``degraded`` by another version or the default
@@ -76,6 +77,7 @@ class Radius:
     unknown: tuple[str, ...]
     callers: Spread | None = None
     of_callers: int = 0
+    named: tuple[str, ...] = ()
     only_slow: tuple[bool, ...] = ()
     tenants: Spread | None = None
     of_tenants: int = 0
@@ -116,6 +118,7 @@ def radius(topology: str, rounds: Sequence[Blast]) -> Radius:
         unknown=reasons,
         callers=Spread.of(len(each.callers) for each in known),
         of_callers=max(len(each.of_callers) for each in known),
+        named=tuple(sorted(frozenset[str]().union(*(each.callers for each in known)))),
         only_slow=tuple(0 < each.slow == sum(each.hits) for each in known),
         tenants=Spread.of(len(each.tenants) for each in known),
         of_tenants=max(len(each.of_tenants) for each in known),

@@ -36,6 +36,9 @@ def test_a_fault_outlives_the_command_that_injects_it(lab: Lab) -> None:
     (there,) = listed["injected"]
     assert there["id"] == injected["id"]
     assert there["observed"]["visible"] == "yes"
+    assert there["callers"] == ["homepage"]
+    said = run_lab(lab, "fault", "list").stdout.splitlines()[0]
+    assert said == f"{injected['id']} reaches requests of 1 of 1 callers: homepage"
     assert {kind["kind"] for kind in listed["kinds"]} >= {"kill", "slow", "churn"}
 
     assert json_of(run_lab(lab, "fault", "heal", injected["id"], "--json")) == {"healed": [injected["id"]]}

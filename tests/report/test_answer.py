@@ -117,7 +117,7 @@ def test_a_fault_says_whom_it_reached_and_shows_each_caller(tmp_path: Path) -> N
 
     top = top_of(runs)
 
-    assert top.sentence.startswith("homepage-sidecar killed: 1 of 2 callers hit, 50 % [")
+    assert top.sentence.startswith("homepage-sidecar killed: 1 of 2 callers hit (homepage), 50 % [")
     assert "100 requests failed for a known cause" in top.sentence
     unexplained = [with_verdict(run, Claim.AVAILABILITY, Outcome.UNKNOWN) for run in runs]
     assert "100 requests failed." in top_of(unexplained).sentence
