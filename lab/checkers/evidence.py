@@ -122,9 +122,13 @@ class FaultWindow:
         return not self.statuses or not self.statuses.isdisjoint(statuses)
 
     def met(self, record: Record) -> bool:
-        """Whether a request was in flight meanwhile, or until :data:`RECOVERY_NS` after it was undone."""
+        """Whether a request was in flight meanwhile, or until :data:`RECOVERY_NS` after it was undone.
+
+        A unit that was killed also has the time in which its kind promises that it serves again: it starts first.
+        """
+        starts_ns = self.recovers_ns or 0 if self.kills else 0
         return record.done_ns >= self.from_ns and (
-            self.until_ns is None or record.sent_ns <= self.until_ns + RECOVERY_NS
+            self.until_ns is None or record.sent_ns <= self.until_ns + max(RECOVERY_NS, starts_ns)
         )
 
     def hits(self, cluster: str) -> bool:

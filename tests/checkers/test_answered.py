@@ -131,6 +131,15 @@ def test_a_failure_before_the_fault_or_long_after_it_is_invalid() -> None:
     assert [each.sequence for each in late.violations] == [0, 1, 2]
 
 
+def test_a_unit_that_was_killed_starts_before_it_serves_again() -> None:
+    ended = START_NS - 2 * RECOVERY_NS
+    outcomes = {}
+    for kills, recovers_ns in ((True, 3 * RECOVERY_NS), (True, RECOVERY_NS), (False, 3 * RECOVERY_NS)):
+        started = FaultWindow("a-0 hit", "a-0", ended - 1, ended, kills=kills, recovers_ns=recovers_ns)
+        outcomes[kills, recovers_ns] = _judge(_with_failures(range(3)), fault_windows=[started]).outcome
+    assert [str(each) for each in outcomes.values()] == ["valid", "invalid", "invalid"]
+
+
 def test_a_fault_that_is_not_undone_lasts() -> None:
     lasting = FaultWindow("a-0 killed", "a-0", START_NS - 3_600_000_000_000, None)
     assert _judge(_with_failures(range(3)), fault_windows=[lasting]).outcome == "valid"
@@ -364,3 +373,10 @@ def test_nothing_answered_is_unknown() -> None:
     assert _judge([make_record(0, status="UNSENT")]).outcome is Outcome.UNKNOWN
     lasting = FaultWindow("a-0 killed", "a-0", START_NS, None)
     assert _judge([make_record(0, status="UNAVAILABLE")], fault_windows=[lasting]).outcome is Outcome.UNKNOWN
+
+
+def test_no_fault_explains_a_status_that_blames_the_request() -> None:
+    for status, outcome in (("UNAVAILABLE", "valid"), ("NOT_FOUND", "invalid"), ("INVALID_ARGUMENT", "invalid")):
+        records = [replace(each, status=status) if each.status != "OK" else each for each in _with_failures(range(3))]
+        marked = FaultWindow("a-0 killed", "a-0", START_NS - 1, None, kills=True)
+        assert _judge(records, fault_windows=[marked]).outcome == outcome

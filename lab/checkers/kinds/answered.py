@@ -25,6 +25,9 @@ FAILOVER_NS = 5_000_000_000
 FROZEN_NS = 10_000_000_000
 """Time until a frozen replica or gateway is left for others: pings show it within five seconds, later if they wait."""
 
+OF_CALLERS = frozenset(("INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED", "UNAUTHENTICATED", "OUT_OF_RANGE"))
+"""Statuses that blame the request, which no fault can make wrong."""
+
 _SHOWN = 3
 _UNEXPLAINED = "no marked fault reaches it, and nothing in the table explains it"
 
@@ -36,11 +39,11 @@ def check(evidence: Evidence) -> Verdict:
     or the use case that the topology follows, are explained; not so a refusal for a limit whose share was not used up,
     see :func:`lab.checkers.quota_use.refused_too_early`. Any other failure, and a caller's own default answer, is
 
-    - a violation while no fault is marked that reaches it, until :data:`lab.checkers.evidence.RECOVERY_NS` after it was
-      undone: a fault of a model cluster reaches requests for its versions only, any other fault all requests; one that
-      slows replicas, or lets them answer with a status, explains no other failures; that one of several replicas or
-      gateways was killed or frozen reaches none that is sent later by more than :data:`FAILOVER_NS` or
-      :data:`FROZEN_NS`;
+    - a violation while no fault is marked that reaches it, until some time after it was undone, see
+      :meth:`lab.checkers.evidence.FaultWindow.met`: a fault of a model cluster reaches requests for its versions only,
+      any other fault all requests; one that slows replicas, or lets them answer with a status, explains no other
+      failures, and none explains a status of :data:`OF_CALLERS`; that one of several replicas or gateways was killed
+      or frozen reaches none that is sent later by more than :data:`FAILOVER_NS` or :data:`FROZEN_NS`;
     - a violation if the table promises recovery from the marked fault: the cluster of the chosen version was hit, and a
       fallback's was not, or, :data:`FAILOVER_NS` after the fault began, its failover cluster was not;
       nothing is promised for a stream of which items had come;
@@ -173,7 +176,9 @@ def _met(record: Record, evidence: Evidence) -> tuple[list[FaultWindow], list[Fa
 
 
 def _may_end_so(record: Record, met: Sequence[FaultWindow], rules: Sequence[Rules], evidence: Evidence) -> bool:
-    """Whether what a request met explains its status; if all replicas may have been taken out, any."""
+    """Whether what a request met explains its status; if all replicas may have been taken out, any but a caller's."""
+    if record.status in OF_CALLERS:
+        return False
     if record.status == "OK":
         return True
     return _all_may_be_out(record, rules, evidence) or any(each.may_end_with({record.status}) for each in met)
