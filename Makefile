@@ -28,7 +28,7 @@ REV     ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test test-unit test-all coverage audit fuzz fuzz-inputs mutants kill9 scenarios smoke pages long-scenarios-page refusals-page floods soak console-frames bench bench-aa bench-since bench-since-planted console report notebooks lint format hooks lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test test-unit test-all coverage audit fuzz fuzz-inputs mutants stresses kill9 scenarios smoke pages long-scenarios-page refusals-page floods soak console-frames bench bench-aa bench-since bench-since-planted console report notebooks lint format hooks lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-22s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,10 @@ fuzz: $(VENV)/with-dev  ## Compare the two interpreters of the rules on PAIRS ta
 
 mutants: $(VENV)/with-dev  ## Plant every bug of tests/mutants, or those with ONLY in their name, and see who catches it
 	@$(BIN)/python -m tests.mutants $(ONLY) $(ARGS)
+
+stresses: N = 10
+stresses: $(VENV)/with-proxies  ## Put labs without a bug under each of twelve stresses, N times, or those with ONLY in their name
+	@$(BIN)/python -m tests.stresses $(ONLY) --times $(N) $(ARGS)
 
 fuzz-inputs: $(VENV)/with-dev  ## Feed N malformed files, arguments and messages to every reader and server; failures join the corpus
 	@$(BIN)/python -m tests.fuzz.guided --inputs $(N) $(ARGS)

@@ -60,7 +60,13 @@ def test_what_they_call_exists(path: Path) -> None:
 def test_together_they_run_the_whole_suite_and_the_nightly() -> None:
     every = json.dumps([*chain.from_iterable(map(commands, WORKFLOWS))])
 
-    for command in ("make test-unit", ".ci/run", ".ci/nightly scenarios", ".ci/nightly mutants"):
+    for command in (
+        "make test-unit",
+        ".ci/run",
+        ".ci/nightly scenarios",
+        ".ci/nightly mutants",
+        ".ci/nightly stresses",
+    ):
         assert command in every
     assert "test-all" in called((CHECKOUT / ".ci" / "run").read_text())[0]
 

@@ -1,0 +1,1 @@
+"""Honest stresses: labs without a bug, under what labs meet; no run of theirs may be called wrong."""
