@@ -29,12 +29,19 @@ class Port:
         inside: for other units: of its pod if it is in one, else of the whole lab.
         outside: for programs on this machine.
         enters_pod: whether connections to ``outside`` arrive over the loopback of the unit's own pod.
+        of_pod: for units of other pods, if that is not ``inside``.
     """
 
     bind: str
     inside: str
     outside: str
     enters_pod: bool = False
+    of_pod: str = ""
+
+    @property
+    def from_other_pods(self) -> str:
+        """For units of other pods."""
+        return self.of_pod or self.inside
 
 
 class Site(Protocol):

@@ -24,7 +24,7 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
         "endpoints": asdict(lab.endpoints(caller, lambda port: port.inside)),
         "topologies": list(lab.spec.topologies),
         "page": pages[caller],
-        "callers": {name: lab.site.port(name, "grpc", name).inside for name in sorted(parts)},
+        "callers": {name: lab.site.port(name, "grpc", name).from_other_pods for name in sorted(parts)},
         "part_of": including(pages, caller),
         "apis": lab.apis,
     }

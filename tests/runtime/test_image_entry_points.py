@@ -18,5 +18,5 @@ def test_the_image_has_the_entry_points_of_the_checkout(tmp_path: Path) -> None:
     [found] = MetadataPathFinder().find_distributions(MetadataPathFinder.Context(path=[str(tmp_path)]))
 
     assert found.name == "inference-routing-lab"
-    [engine] = [entry for entry in found.entry_points if entry.group == "routing_lab.engines"]
-    assert engine.load().ENGINE.name == NAME
+    engines = {entry.name: entry for entry in found.entry_points if entry.group == "routing_lab.engines"}
+    assert engines[NAME].load().ENGINE.name == NAME

@@ -31,7 +31,8 @@ class KubernetesSite(PodSite):
         """Where a unit's port is; ``inside`` is a name."""
         number = number or USUAL_PORTS[name]
         host = "127.0.0.1" if pod else replicas_of(group) if group else unit
-        return Port(f"0.0.0.0:{number}", f"{host}:{number}", self.outside(unit, name), enters_pod=True)
+        of_pod = f"{pod}:{number}" if pod else ""
+        return Port(f"0.0.0.0:{number}", f"{host}:{number}", self.outside(unit, name), enters_pod=True, of_pod=of_pod)
 
     def advertised(self, port: Port) -> str:
         """The pod's own address, which Kubernetes fills in when it starts the container."""

@@ -54,7 +54,7 @@ def spread(options: LoadOptions, state: LabState) -> list[LoadOptions]:
     page = engine.settings["page"]
     if page not in pages:
         raise InputError(f"--page: {page!r} is not a caller of this lab; there are {', '.join(pages)}")
-    units = {unit.name: unit.port.inside for unit in state.plan.units}
+    units = {unit.name: unit.port.from_other_pods for unit in state.plan.units}
     calls, run = calls_of(pages, page), secrets.token_hex(4)
     callers = callers_in(pages, page)
     settings = {

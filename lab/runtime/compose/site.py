@@ -44,6 +44,7 @@ class ComposeSite(PodSite):
             bind=f"0.0.0.0:{number}",
             inside=f"127.0.0.1:{number}" if pod else f"{host}:{number}",
             outside=self.outside(unit, name),
+            of_pod=f"{host}:{number}" if pod else "",
         )
 
     def take_over(self, old: Unit, name: str) -> Port:
