@@ -38,6 +38,7 @@ PATIENT_ROUTES = (
         "      v1: {cluster: ml-cluster-1}\n", "      v1: {cluster: ml-cluster-1}\n      v2: {cluster: ml-cluster-1}\n"
     )
 )
+HOSTILE = "<img src=hostile onerror='window.fooled = 1'>\"</script><script>window.fooled = 1</script>"
 LOADED = "document.querySelector('#about').textContent.includes('load is running')"
 SOON = timedelta(seconds=60)
 # Where on the page the first dot of the mesh is; null if there is none.
@@ -84,13 +85,11 @@ def address(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 class Load:
     """Load on all topologies at the same time, until the block ends."""
 
-    def __init__(self, lab: Lab, duration_s: float, drivers: int = 1) -> None:
+    def __init__(self, lab: Lab, duration_s: float, **options: Any) -> None:
         self._cancel, self._pool = CancelToken(), ThreadPoolExecutor(1)
-        options = [
-            LoadOptions(topology=each, caller="homepage", rate=10, duration_s=duration_s, streams=0, drivers=drivers)
-            for each in TOPOLOGIES
-        ]
-        self.run: Future[ParallelResult] = self._pool.submit(lab.load_parallel, options, cancel_token=self._cancel)
+        every = {"caller": "homepage", "rate": 10, "duration_s": duration_s, "streams": 0, **options}
+        loads = [LoadOptions(topology=each, **every) for each in TOPOLOGIES]
+        self.run: Future[ParallelResult] = self._pool.submit(lab.load_parallel, loads, cancel_token=self._cancel)
 
     def __enter__(self) -> Self:
         return self
@@ -264,6 +263,27 @@ def test_one_request_shows_the_rule_that_routes_explain_shows(page: Page, lab: L
         "homepage-sidecar"
     ]
     assert page.violations("minor", "moderate", "serious", "critical") == []
+    assert page.complaints == []
+
+
+def test_hostile_names_are_text_on_the_page(page: Page, lab: Lab, address: str, tmp_path: Path) -> None:
+    open_page(page, address)
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(PATIENT_ROUTES)
+    with Load(lab, 6, contexts={"device": (HOSTILE,), "country": (HOSTILE,)}) as load:
+        revision = lab.routes.publish(routes, comment=HOSTILE)
+        folder = load.run.result().folder
+    record = next(each for each in read_parquet(folder / "mesh-homepage" / HISTORY) if each.status == "OK")
+    await_true(page, "document.querySelector('#verdicts').dataset.final === 'true'")
+    await_true(page, band(revision))
+
+    page.evaluate(f"document.querySelector('#find input').value = '{record.request_id}'")
+    page.evaluate("document.querySelector('#find button').click()")
+    await_true(page, "document.querySelector('#request').open")
+
+    assert page.evaluate("document.querySelector('#request').textContent").count(HOSTILE) >= 2
+    assert page.evaluate("document.querySelectorAll('[src=hostile], [onerror]').length") == 0
+    assert page.evaluate("window.fooled === undefined")
     assert page.complaints == []
 
 
