@@ -1,4 +1,4 @@
-"""``python -m tests.negative.page`` tries every attack with and without its guard; writes docs/records/refusals.md.
+"""``python -m tests.negative.page`` tries every attack with and without its guards; writes docs/records/refusals.md.
 
 ``--only TEXT`` tries those with this text in ``topology: attack, unit``, and keeps the other rows.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lab import CHECKOUT
 from tests.negative.cases import CASES
-from tests.negative.guards import Guard, guard_of, guards, without
+from tests.negative.guards import Layers, guard_of, guards, layers
 from tests.negative.scene import Case, Tried, standing
 from tests.tools import run_tool
 
@@ -33,18 +33,20 @@ what was sent has no effect. `REFUSED` is the operating system's own refusal. Th
 of headers, 100 headers at an Envoy, 1,024 streams per connection, and 10 s for a handshake or for the headers.
 
 *Without it* is the answer to the same attack in a lab from which the guard was taken away, by the edits in
-`tests/negative/guards.toml`: an attack that nothing else refuses succeeds there. `OPEN` means that the attack went on
-for as long as it was watched. Times are of the whole attempt, connection included; memory is the unit's resident set
-before and after.
+`tests/negative/guards.toml`: every attack gets through there. If other guards stand behind it, they are taken away as
+well, and *behind it* names them: each, tried alone, refuses the attack with the status given, as does the guard itself.
+`OPEN` means that the attack went on for as long as it was watched. Envoy's codec cannot be taken away: its attacks went
+to an HTTP/2 server that checks no headers. Times are of the whole attempt, connection included; memory is the unit's
+resident set before and after.
 
-| attack | topology | refused by | status | reason | ms | MB | guard | without it |
-|---|---|---|---|---|---|---|---|---|
+| attack | topology | refused by | status | reason | ms | MB | guard | behind it | without it |
+|---|---|---|---|---|---|---|---|---|---|
 """
 _AT_ONCE = 2
 
 
 def main() -> int:
-    """Writes the page if every attack is refused, and every guard is needed; else returns 1."""
+    """Writes the page; returns 1 unless every attack is refused, and gets through without its guards."""
     parser = argparse.ArgumentParser(
         prog="make refusals-page",
         description="Tries every attack, with its guard and without, and writes docs/records/refusals.md.",
@@ -60,39 +62,33 @@ def main() -> int:
             refused = case.is_refused(tried[case.name].answer)
             if wanting := scene.good_call(case.way) if refused else f"got {tried[case.name].answer}":
                 wrong.append(f"{case.name}: {wanting}")
-    removable = [guard for guard in guards() if not guard.why and guard in map(guard_of, cases)]
+    tested = [guard for guard in guards() if guard in map(guard_of, cases)]
+    shown = dict[str, Layers]()
     with ThreadPoolExecutor(_AT_ONCE) as labs:
-        unguarded: dict[str, Tried] = {}
-        for guard, found in zip(removable, labs.map(without, removable), strict=True):
-            unguarded |= found
-            gained = [case for case in guard.its_cases() if guard.is_needed_for(case, found[case.name].answer)]
-            _say(f"without {guard.name}: {len(gained)} of {len(found)} succeed")
-            if not gained:
-                wrong.append(f"{guard.name}: no attack succeeds without it")
+        for found in labs.map(layers, tested):
+            shown[found.guard.name] = found
+            wrong += (objections := found.objections())
+            _say(f"without {found.guard.name}: {len(found.open)} attacks, {len(objections)} objections")
     for each in wrong:
         _say(each)
-    if not wrong:
-        kept = PAGE.read_text().splitlines(keepends=True)
-        lines = [
-            [_line(case, tried[case.name], unguarded)] if case in cases else [row for row in kept if case.is_on(row)]
-            for case in CASES
-        ]
-        PAGE.write_text(HEAD + "".join(row for rows in lines for row in rows))
+    kept = PAGE.read_text().splitlines(keepends=True)
+    lines = [
+        [_line(case, tried[case.name], shown[guard_of(case).name])]
+        if case in cases
+        else [row for row in kept if case.is_on(row)]
+        for case in CASES
+    ]
+    PAGE.write_text(HEAD + "".join(row for rows in lines for row in rows))
     return bool(wrong)
 
 
-def _line(case: Case, tried: Tried, unguarded: dict[str, Tried]) -> str:
-    guard = guard_of(case)
+def _line(case: Case, tried: Tried, shown: Layers) -> str:
     memory = f"{tried.before_mb:.0f} → {tried.after_mb:.0f}"
-    more = (f"{tried.took_ms:.0f}", memory, guard.name, _without(case, guard, unguarded))
+    behind = ", ".join(f"{name}: {answer.status}" for name, answer in shown.behind(case).items()) or "—"
+    answer, guard = shown.open[case.name].answer, shown.guard
+    end = f"{answer.status}: {case.printable(answer.reason, 80)}" if answer.reason else answer.status
+    more = (f"{tried.took_ms:.0f}", memory, guard.why or guard.name, behind, end)
     return f"{case.row(tried.answer)} {' | '.join(more)} |\n"
-
-
-def _without(case: Case, guard: Guard, unguarded: dict[str, Tried]) -> str:
-    if guard.why:
-        return f"— ({guard.why})"
-    answer = unguarded[case.name].answer
-    return f"{answer.status}: {case.printable(answer.reason, 80)}" if answer.reason else answer.status
 
 
 def _say(line: str) -> None:

@@ -50,6 +50,9 @@ class Answer:
     reason: str
     body: bytes = b""
 
+    def __str__(self) -> str:
+        return f"{self.status}: {self.reason}"
+
     def said(self) -> str:
         """The reason, or who answered."""
         try:

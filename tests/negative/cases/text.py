@@ -11,7 +11,7 @@ from lab.transport import open_blocking_channel
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2
 from tests.negative.cases.claims import answer_to
-from tests.negative.scene import KEY, MODEL, Case, Scene, rank
+from tests.negative.scene import KEY, MODEL, OURS, Case, Scene, rank
 from tests.negative.wire import Answer
 
 _INVALID, _STEERS = "INVALID_ARGUMENT", "contains a control character; leave it out"
@@ -29,9 +29,10 @@ def _sends(unit: str, field: str, value: str) -> Callable[[Scene], Answer]:
     return attempt
 
 
-def _asks_for(use_case: str) -> Callable[[Scene], Answer]:
+def _asks_resolver(tenant: str) -> Callable[[Scene], Answer]:
     def attempt(scene: Scene) -> Answer:
-        request = resolver_pb2.ResolveRequest(use_case=use_case)
+        request = resolver_pb2.ResolveRequest(use_case=OURS)
+        request.context.tenant = tenant
         with open_blocking_channel(scene.units["homepage-resolver"], scene.security("homepage")) as channel:
             return answer_to(lambda: resolver_pb2_grpc.ResolverStub(channel).Resolve(request, timeout=_S))
 
@@ -55,8 +56,8 @@ def _cases() -> list[Case]:
             for field in ("request_id", "tenant"):
                 attack = f"{what} in the {field.replace('_', ' ')}"
                 cases.append(Case(attack, way, unit, _INVALID, _STEERS, _sends(unit, field, value)))
-        attack = f"{what} in the use case"
-        cases.append(Case(attack, "mesh", "homepage-resolver", _INVALID, _STEERS, _asks_for(value)))
+        attack = f"{what} in the tenant"
+        cases.append(Case(attack, "mesh", "homepage-resolver", _INVALID, _STEERS, _asks_resolver(value)))
         attack = f"{what} in a node's name"
         cases.append(Case(attack, "proxyless", "control-plane", _INVALID, _STEERS, _is_node(value)))
     for unit in ("gateway-1", MODEL):
