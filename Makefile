@@ -28,7 +28,7 @@ REV     ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test test-unit test-all coverage audit fuzz fuzz-inputs mutants stresses kill9 scenarios smoke pages long-scenarios-page refusals-page floods soak console-frames bench bench-aa bench-since bench-since-planted console report notebooks lint format hooks lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test test-unit test-all coverage audit fuzz fuzz-inputs mutants stresses kill9 scenarios smoke pages long-scenarios-page refusals-page floods clock soak console-frames bench bench-aa bench-since bench-since-planted console report notebooks lint format hooks lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-22s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -140,6 +140,9 @@ refusals-page: $(VENV)/with-dev  ## Try every attack, with its guard and without
 
 floods: $(VENV)/with-dev  ## Try every flood of HTTP/2, gRPC and REST against each role, and write docs/records/floods.md
 	@$(BIN)/python -m tests.negative.floods $(ARGS)
+
+clock: $(VENV)/with-dev  ## Set the clock of a lab back by an hour and forth again, under load; needs gcc
+	@$(BIN)/python -m tests.clock $(ARGS)
 
 soak: $(VENV)/with-dev  ## Load, attackers, faults and starvation for MINUTES, by SEED: answers, memory, files, audit log
 	@$(BIN)/python -m tests.negative.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)

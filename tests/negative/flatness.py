@@ -21,7 +21,8 @@ _T = 2.447  # Student's t for 95 %, with as many blocks less two
 # What may come on top within the watched time before it counts as growth: share of the mean, and an absolute amount.
 _SHARE = 0.05
 _AMOUNT = {"MB": 3.0, "descriptors": 10.0}
-_ARRIVAL_MB = 138e-6  # of a request that a replica keeps as evidence, of 200,000 at most: models.stub.journal
+EVIDENCE_MB = 138e-6
+"""Of a request that a replica keeps as evidence, of 200,000 at most: models.stub.journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Samples:
         for unit in sorted({unit for unit, _ in self.series}):
             longest = max((rows for (name, _), rows in self.series.items() if name == unit), key=len)
             at, memory, descriptors = zip(*longest, strict=True)
-            evidence = _ARRIVAL_MB * np.searchsorted(np.sort(arrivals.get(unit, ())), at)
+            evidence = EVIDENCE_MB * np.searchsorted(np.sort(arrivals.get(unit, ())), at)
             found += [trend(unit, "MB", at, memory - evidence), trend(unit, "descriptors", at, descriptors)]
         return found
 

@@ -1,35 +1,46 @@
 """``python -m tests.negative.soak --minutes 30 --seed 1``: a lab under load, with attackers and faults beside it.
 
-All callers send by two topologies; attackers try what :mod:`tests.negative.cases` refuses; every few seconds the seed
-draws a fault; twice the machine starves. In the end the verdict, by five claims:
+All callers send by two topologies, and one caller by each other topology; attackers try what
+:mod:`tests.negative.cases` refuses, and flood one unit after the other (:mod:`tests.transport.floods`); every few
+seconds the seed draws a fault; twice the machine starves. In the end the verdict, by six claims:
 
-- no wrong answer, as ``lab check`` finds;
+- *correctness* and *availability* of every run are valid, as ``lab check`` finds;
 - no attack got through;
 - the memory of every unit is flat but for the requests that a replica keeps as evidence, and so are its descriptors;
+- a minute after the end, every unit that still runs is back within 10 % of the memory that it had idle before, or
+  within what it keeps as evidence and :data:`_KEPT_MB`;
 - the audit log has every act of the soak, and every refusal of an attacker who would publish: in its own entry,
   or counted as left out.
 
-Exit status 0 if all hold. The record is ``soak.json`` in the run's folder.
+Exit status 0 if all hold. The record is ``soak.json`` in the run's folder, with date, commit and total rate.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lab.checkers import Claim, Outcome
+import psutil
+
+from lab import CHECKOUT
+from lab.checkers import Claim, Outcome, Verdict, Violation, by_claim
+from lab.checkers.evidence import prefix_of
+from lab.checkers.kinds import announced
 from lab.errors import LabError
 from lab.faults import AuditLog
 from lab.lab import DEFAULT_SPEC, Lab
@@ -37,21 +48,27 @@ from lab.runs import LoadOptions, ParallelResult
 from lab.runs.events import Event, append_event, of_unit
 from lab.runs.folder import RunFolder
 from lab.runtime.state import LabState
+from lab.topologies import TOPOLOGIES
 from tests.negative.cases.keys import KEYS
 from tests.negative.cases.text import TEXT
-from tests.negative.flatness import sampling
+from tests.negative.flatness import EVIDENCE_MB, sampling
+from tests.negative.floods import ATTACKER, UNITS, address_of
 from tests.negative.intruder import COUNTED_WITHIN_S, PUBLISH, Refusals
 from tests.negative.scene import Case, Scene
 from tests.negative.starvation import starving
-from tests.negative.wire import Answer
+from tests.negative.wire import Answer, tls_context
 from tests.tools import run_tool
+from tests.transport.floods import FLOODS
 
-_TOPOLOGIES = ("gateway", "mesh")
-_LOADED = ("gateway", "gateway-header", "mesh", "proxyless")
-_RATE = 8.0  # requests per second of each caller by each topology
+_BY_ALL = ("gateway", "mesh")
+_TOPOLOGIES = tuple(each.name for each in TOPOLOGIES.values() if each.in_default_lab)
+_RATE = 4.0  # requests per second of each caller by each of its topologies
 _ATTACKS = 50.0  # per second
 _ATTACKERS = 8
-_FAULT_EVERY_S = 20.0
+_RULELESS, _WARM_UP_S = "payments", 5.0
+_FAULT_EVERY_S, _FLOOD_EVERY_S = 20.0, 7.0
+_ASKED = (Claim.CORRECTNESS, Claim.AVAILABILITY)
+_IDLE_AFTER_S, _BACK_WITHIN, _KEPT_MB = 60.0, 1.1, 10.0
 _STARVED_AT, _STARVED_S = (0.4, 0.7), 8.0
 # Kind, target, settings and seconds. Each leaves a healthy replica beside it.
 _FAULTS: tuple[tuple[str, str, Mapping[str, Any], float], ...] = (
@@ -110,6 +127,34 @@ class Attackers:
         self.ended["refused" if case.is_refused(answer) else answer.status] += 1
         if answer.status == "OK":
             self.got_through.append(f"{case.name}: {answer.said()}")
+
+
+@dataclass(slots=True)
+class Floods:
+    """Floods of units, one after the other.
+
+    Attributes:
+        sent: names, with their units.
+    """
+
+    scene: Scene
+    rng: random.Random
+    sent: list[str] = field(default_factory=list)
+
+    def send(self, until: float) -> None:
+        """Sends floods until then, on the monotonic clock."""
+        context = tls_context(self.scene.security(ATTACKER))
+        doors = [
+            (unit, flood, address)
+            for unit in UNITS
+            for flood in FLOODS
+            if (address := address_of(self.scene, unit, flood))
+        ]
+        while (began := time.monotonic()) + _FLOOD_EVERY_S < until:
+            unit, flood, address = self.rng.choice(doors)
+            flood.send(address, context)
+            self.sent.append(f"{unit}: {flood.name}")
+            time.sleep(max(0.0, _FLOOD_EVERY_S - (time.monotonic() - began)))
 
 
 @dataclass(slots=True)
@@ -190,30 +235,62 @@ def soak(lab: Lab, minutes: float, seed: int) -> dict[str, object]:
     """Carries it out in a lab that is up; returns the record."""
     seconds = minutes * 60
     callers = sorted(lab.endpoints().callers)
+    # Without a decision, `direct` can be right only where no rule decides.
+    ruleless_first = sorted(callers, key=lambda each: (each != _RULELESS, each))
+    # A process each, so not all callers by all topologies.
+    others = zip((each for each in _TOPOLOGIES if each not in _BY_ALL), itertools.cycle(ruleless_first), strict=False)
+    senders = [*itertools.product(_BY_ALL, callers), *others]
     options = [
         LoadOptions(
             topology=topology, caller=caller, rate=_RATE, duration_s=seconds, seed=seed, streams=10, edge_every=10
         )
-        for topology in _TOPOLOGIES
-        for caller in callers
+        for topology, caller in senders
     ]
+    lab.load_parallel([replace(each, duration_s=_WARM_UP_S) for each in options])  # an idle unit, not a new one
+    before = _memory(lab)
     with tempfile.TemporaryDirectory() as folder, sampling(lab) as samples:
         attackers = Attackers(Scene(lab, Path(folder)), random.Random(seed))  # noqa: S311 (no secret)
         faults = Faults(lab, random.Random(seed + 1))  # noqa: S311 (no secret)
+        floods = Floods(attackers.scene, random.Random(seed + 2))  # noqa: S311 (no secret)
         until = time.monotonic() + seconds
-        with _beside(lambda: attackers.attack(until), lambda: faults.inject(until), lambda: _starve(lab, seconds)):
+        with _beside(
+            lambda: attackers.attack(until),
+            lambda: floods.send(until),
+            lambda: faults.inject(until),
+            lambda: _starve(lab, seconds),
+        ):
             result = lab.load_parallel(options)
-    trends = samples.trends(_arrivals(result))
+    ended, arrivals = time.monotonic(), _arrivals(result)
+    trends = samples.trends(arrivals)
     wrong = {
-        f"{run.folder.name}: {verdict.checker}": [violation.message for violation in verdict.violations[:3]]
+        f"{run.folder.name}: {verdict.checker}": [violation.message for violation in _of_the_run(verdict)[:3]]
         for run in result.runs
         for verdict in run.verdicts
-        if verdict.claim is Claim.CORRECTNESS and verdict.outcome is Outcome.INVALID
+        if verdict.claim in _ASKED and verdict.outcome is Outcome.INVALID and _of_the_run(verdict)
     }
     time.sleep(COUNTED_WITHIN_S)
     log = lab.audit()
     missing = [*_missing_acts(log, faults.injected), *attackers.refusals.objections(log)]
+    time.sleep(max(0.0, ended + _IDLE_AFTER_S - time.monotonic()))
+    after = _memory(lab)
+    evidence = {unit: EVIDENCE_MB * len(its) for unit, its in arrivals.items()}
+    grown = {
+        unit[0]: f"{before[unit]:.0f} → {after[unit]:.0f} MB"
+        for unit in before.keys() & after.keys()
+        if after[unit] > max(before[unit] * _BACK_WITHIN, before[unit] + evidence.get(unit[0], 0) + _KEPT_MB)
+    }
+    judged = {run.folder.name: [each for each in run.verdicts if each.checker != announced.NAME] for run in result.runs}
+    unproved = [
+        f"{run}: {claim}"
+        for run, its in judged.items()
+        for claim in _ASKED
+        if by_claim(its)[claim] is not Outcome.VALID
+    ]
     record = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "requests_per_second": _RATE * len(senders),
+        "senders": [f"{caller} by {topology}" for topology, caller in senders],
         "minutes": minutes,
         "seed": seed,
         "run_dir": str(result.folder),
@@ -224,13 +301,32 @@ def soak(lab: Lab, minutes: float, seed: int) -> dict[str, object]:
         "attacks_got_through": attackers.got_through[:20],
         "refused_to_publish": len(attackers.refusals.refused),
         "faults": dict(Counter(faults.injected)),
+        "floods": dict(Counter(floods.sent)),
+        "kept_memory": grown,
+        "not_valid": unproved,
         "audit_lacks": missing,
         "units": [asdict(trend) | {"flat": trend.flat} for trend in trends],
         "not_flat": [f"{each.unit}: {each.what}" for each in trends if each.flat is False],
     }
-    record["holds"] = not (wrong or attackers.got_through or missing or record["not_flat"])
+    record["holds"] = not (wrong or unproved or attackers.got_through or missing or record["not_flat"] or grown)
     (result.folder / "soak.json").write_text(json.dumps(record, indent=1) + "\n")
     return record
+
+
+def _of_the_run(verdict: Verdict) -> Sequence[Violation]:
+    """The violations that are not requests of attackers, which announce nothing: models register what they refuse."""
+    return [each for each in verdict.violations if verdict.checker != announced.NAME or prefix_of(each.request_id)]
+
+
+def _memory(lab: Lab) -> dict[tuple[str, int], float]:
+    """Resident memory of each unit's process, MB; one that was killed meanwhile has another id."""
+    units = ((unit.name, unit.pid) for unit in lab.status().units if unit.pid and psutil.pid_exists(unit.pid))
+    return {(name, pid): psutil.Process(pid).memory_info().rss / 1e6 for name, pid in units}
+
+
+def _commit() -> str:
+    command = ("git", "describe", "--always", "--dirty", "--abbrev=12")
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _say(line: str) -> None:
@@ -246,7 +342,7 @@ def main() -> int:
     chosen = parser.parse_args()
     lab = Lab(chosen.name)
     try:
-        lab.up(spec=DEFAULT_SPEC, runtime="process", topologies=_LOADED, security="mtls")
+        lab.up(spec=DEFAULT_SPEC, runtime="process", topologies=_TOPOLOGIES, security="mtls")
         record = soak(lab, chosen.minutes, chosen.seed)
         for key in record.keys() - {"units"}:
             _say(f"{key}: {record[key]}")
