@@ -44,6 +44,7 @@ _TASK_BYTES = 24 * 1024  # a request that waits, as measured
 _OF_THE_LIMIT = 0.75
 _FORGET_S = 30.0
 _SETTLE_S = 0.04
+_SMALL_BYTES = 128 * _MB
 _IDLE_BUSY_S, _IDLE_FOR_S, _TRIES = 0.05, 5.0, 3
 _TRIM_AFTER_S = (1.0, 5.0, 20.0)
 _TCP_ESTABLISHED, _BYTES_RECEIVED_AT = 1, 128  # of Linux's struct tcp_info
@@ -176,10 +177,12 @@ class MemoryGuard:
         total_s = time.process_time()
         busy_s, self._busy_s = total_s - self._busy_s, total_s
         self._least = min(self._least or resident, resident)
-        if busy_s > _IDLE_BUSY_S or resident < self._least + max(_ALERT_BYTES, self._least // 4):
+        if busy_s > _IDLE_BUSY_S or resident < self._least + max(_ALERT_BYTES // 2, self._least // 12):
             self._idle_since = now
         elif now - self._idle_since >= _IDLE_FOR_S:
-            _give_back()  # alone: to collect garbage beside a table of ten thousand use cases takes 0.1 s
+            if resident < _SMALL_BYTES:  # to collect garbage beside a table of ten thousand use cases takes 0.1 s
+                gc.collect()
+            _give_back()
             self._idle_since, self._tries = now, self._tries + 1
             if self._tries == _TRIES:
                 self._least, self._tries = 0, 0
