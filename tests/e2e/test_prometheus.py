@@ -21,12 +21,14 @@ from lab.runs.drive import LoadOptions
 from lab.runtime.cancellation import CancelToken
 from lab.spec import read_spec
 from lab.waiting import eventually
-from tests.labs import lab_up, write_spec
+from tests.e2e import public_dashboards
+from tests.labs import ROUTES, SPEC, lab_up, write_spec
 from tests.prometheus import Prometheus, running_prometheus
 
 WITHIN = timedelta(seconds=90)
 RATE = 20
 TOPOLOGIES = ("gateway", "mesh")
+EJECTING = ROUTES.replace("default: cw-ranker@v1", "default: cw-ranker@v1\n    outliers: {}")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Watched:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
-    spec = write_spec(folder)
+    # For public dashboards: a central Envoy, whose listener has a certificate, and what lets Envoys count ejections.
+    spec = write_spec(folder, SPEC.replace('"gateway", ', '"gateway", "gateway-header", '), EJECTING)
     files = TARGETS["prometheus"].render(Source(read_spec(spec), RouteTable.from_document({}))).files
     for name, text in files.items():
         (folder / name).write_text(text)
@@ -101,3 +104,20 @@ def test_a_unit_that_is_killed_is_down(watched: Watched) -> None:
         eventually("requests fail", partial(watched.prometheus.has_numbers, failing), within=WITHIN)
     finally:
         watched.lab.units.start("ml-cluster-1-a")
+
+
+ASKS = [(file, ask) for file, asks in public_dashboards.DASHBOARDS.items() for ask in asks]
+
+
+def test_public_dashboards_get_numbers_for_all_but_what_says_why_not(watched: Watched) -> None:
+    """By the data of :mod:`tests.e2e.public_dashboards`, of which each query that cannot be filled says why."""
+    can = [(file, ask) for file, ask in ASKS if not ask.cannot]
+
+    def silent() -> list[str]:
+        return [
+            f"{file}: {ask.panel}: {ask.query}" for file, ask in can if not watched.prometheus.has_numbers(ask.query)
+        ]
+
+    assert len(can) == len(ASKS) - 9
+    eventually("all of these have numbers", silent, within=WITHIN, until=lambda seen: not seen)
+    assert not [ask.panel for _, ask in ASKS if ask.cannot and watched.prometheus.has_numbers(ask.query)]
