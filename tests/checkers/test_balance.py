@@ -72,6 +72,20 @@ def test_a_picker_says_which_shares_are_right() -> None:
     assert outcome(judge("0" * 190 + "1" * 10, shares=None)) == "unknown"
 
 
+def test_a_replica_that_is_to_get_less_than_others_may_not_get_as_much() -> None:
+    def mostly_one(replicas: int) -> list[float]:
+        return [0.75, *[0.25 / (replicas - 1)] * (replicas - 1)]
+
+    verdict = judge("01" * 200, shares=mostly_one)
+    assert verdict
+    assert [each.message for each in verdict.violations] == [
+        "a-1 received 200 of 400 attempts at rows.v1, though a has 2 replicas and the picker gives it 25 % of them"
+    ]
+    assert outcome(judge("0001" * 100, shares=mostly_one)) == "valid"
+    assert outcome(judge("001" * 130, shares=mostly_one)) == "valid", "the bound leaves room for chance"
+    assert outcome(judge("01" * 200, shares=mostly_one, statuses=["UNAVAILABLE"])) == "valid", "one was left"
+
+
 def test_a_replica_may_have_been_left_for_its_failures_but_not_from_the_start() -> None:
     failing = ["UNAVAILABLE"] * 2
     assert outcome(judge("0" * 38 + "11", statuses=failing)) == "valid"

@@ -25,6 +25,9 @@ LEAST_EACH = 20
 LEAST_SHARE = 0.25
 """Of the share that the picker gives it. By chance one of two gets less in one of ten million periods."""
 
+MOST_SHARE, SIGMAS = 1.25, 5
+"""Of a share that the picker makes smaller than the others': at most so much of it, and so many standard deviations."""
+
 LEAST_NS = 3_000_000_000
 """Time between the first and the last of these, as a replica may load a version later than its peers."""
 
@@ -61,7 +64,9 @@ def check(evidence: Evidence) -> Verdict | None:
     it was undone, and an ejection may last for longer. At each version of which their cluster then received enough
     attempts for :data:`LEAST_EACH` of them to be a replica's share, within :data:`LEAST_NS` or more, it must have
     received :data:`LEAST_SHARE` of the share that the lab's picker gives it; where attempts failed or the table has a
-    slow start, one attempt, as a proxy may have left a replica for its failures, or begun with it late.
+    slow start, one attempt, as a proxy may have left a replica for its failures, or begun with it late. A replica to
+    which a picker gives less than others may have received :data:`MOST_SHARE` of that, and :data:`SIGMAS` standard
+    deviations, where no request was tried twice.
     Several units of a role between caller and model, such as gateways, must each have passed on :data:`LEAST_SHARE` of
     an even share of all attempts.
 
@@ -70,7 +75,7 @@ def check(evidence: Evidence) -> Verdict | None:
         None without such a version in a cluster of several replicas and without such units, or if nobody asked models
         what they received, which other checkers say.
     """
-    arrived_ns, failed, last = _received(evidence)
+    arrived_ns, failed, repeated, last = _received(evidence)
     members, shares = _members(evidence), evidence.shares or even_shares
     slow_start = any("slow_start" in rules.settings for rules in evidence.timeline.rules)
     judged: set[_Place] = set()
@@ -89,7 +94,10 @@ def check(evidence: Evidence) -> Verdict | None:
                 continue
             judged.add(place)
             count = len(since.get(member.name, ()))
-            if count < (1 if slow_start or place in failed else LEAST_SHARE * len(times_ns) * share):
+            due, uncertain = len(times_ns) * share, slow_start or place in failed
+            most = MOST_SHARE * due + SIGMAS * sqrt(due)
+            may_be_more = uncertain or place in repeated or share * len(present) > 1 - _ROUNDING
+            if count < (1 if uncertain else LEAST_SHARE * due) or (count > most and not may_be_more):
                 message = f"{member.name} received {count} of {len(times_ns)} attempts at {place.routing_key}"
                 message += f", though {place.cluster} has {len(present)} replicas"
                 if abs(share * len(present) - 1) > _ROUNDING:
@@ -98,7 +106,7 @@ def check(evidence: Evidence) -> Verdict | None:
     between = _between(evidence)
     violations = [*(violations if evidence.shares else ()), *(each for its in between.values() for each in its)]
     if violations:
-        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} shares are too small", tuple(violations))
+        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} shares are wrong", tuple(violations))
     if judged and evidence.shares is None:
         return Verdict(NAME, Outcome.UNKNOWN, "the lab's picker is not known here; name its plugin file")
     versions = f"{len(judged)} version{'' if len(judged) == 1 else 's'}"
@@ -142,10 +150,14 @@ def _between(evidence: Evidence) -> dict[str, list[Violation]]:
 
 def _received(
     evidence: Evidence,
-) -> tuple[Mapping[_Place, Mapping[str, Sequence[int]]], set[_Place], Mapping[_Place, Record]]:
-    """Returns when attempts arrived, by place and replica; the places where one failed; and the last record of each."""
+) -> tuple[Mapping[_Place, Mapping[str, Sequence[int]]], set[_Place], set[_Place], Mapping[_Place, Record]]:
+    """Returns when attempts arrived, by place and replica.
+
+    Then come the places where one failed, those where a request was tried twice, and the last record of each.
+    """
     arrived_ns: defaultdict[_Place, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     failed: set[_Place] = set()
+    repeated: set[_Place] = set()
     last: dict[_Place, Record] = {}
     place_of: dict[tuple[str, str], _Place] = {}
     for record in evidence.records:
@@ -153,10 +165,12 @@ def _received(
             unit = each.routing_key, each.replica
             place = place_of.get(unit) or place_of.setdefault(unit, _Place(unit[0], cluster_of(each.replica)))
             arrived_ns[place][each.replica].append(each.arrived_ns)
+            if last.get(place) is record:
+                repeated.add(place)
             last[place] = record
             if each.status != "OK":
                 failed.add(place)
-    return arrived_ns, failed, last
+    return arrived_ns, failed, repeated, last
 
 
 def _members(evidence: Evidence) -> dict[str, list[_Member]]:
@@ -211,8 +225,8 @@ def _ejected_ns(lasted_ns: int, ejection_s: float) -> int:
 CHECKER = Checker(
     name=NAME,
     question="Did every replica that could serve a version, and every unit on the way, get its share of the requests?",
-    blind=f"a replica that gets at least {LEAST_SHARE:.0%} of its share, and uneven shares of less than "
-    f"{LEAST_EACH} attempts each",
+    blind=f"a replica that gets at least {LEAST_SHARE:.0%} of its share, and no more than others; shares of less "
+    f"than {LEAST_EACH} attempts each",
     subject="20 attempts for each of several replicas, or of several units of one role",
     claim=Claim.AVAILABILITY,
     check=check,
