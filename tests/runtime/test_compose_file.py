@@ -78,6 +78,14 @@ def test_every_unit_is_bounded_watched_and_without_privileges() -> None:
     assert "USER lab" in (CHECKOUT / "compose" / "Dockerfile").read_text()
 
 
+def test_an_envoy_is_healthy_once_it_says_that_it_is_ready_and_all_others_by_their_own_port() -> None:
+    checks = {name: service["healthcheck"]["test"][2:] for name, service in UNITS.items()}
+
+    envoys = {name for name in checks if name.endswith("-sidecar") or name == "central-envoy"}
+    assert {tuple(checks.pop(name)) for name in envoys} == {("http", "9003", "/ready")}
+    assert {how for how, *_ in checks.values()} <= {"grpc", "tcp"}
+
+
 def test_every_port_is_published_on_loopback_only_and_once() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import yaml
 from lab.errors import SpecError
 from lab.plugins.kubernetes.manifests import manifests
 from lab.plugins.kubernetes.naming import Setting
-from lab.plugins.kubernetes.site import FileSite
-from lab.roles import Plan, plan
+from lab.plugins.kubernetes.site import FileSite, number_of
+from lab.roles import CALLER, CONTROL_PLANE, MODEL, ROLES, Plan, plan
 from lab.routing.document import read_path
 from lab.spec import SIZES, read_spec
+from lab.topologies import TOPOLOGIES
+from services.gateway.__main__ import _GRACE_S as GRACE_S
 from tests.manifests import Manifest, problems
 
 IMAGE = "registry.example/lab@sha256:" + "0" * 64
@@ -127,6 +131,85 @@ def test_a_control_plane_without_storage_class_keeps_its_revisions_in_its_pod() 
 
     assert kept() == (0, True)
     assert kept(storage_class="standard") == (1, False)
+
+
+def _allowed(made: list[Manifest], client: str, server: str, port: int) -> bool:
+    """Whether the policies let pods of one component connect to a port of another's, at both ends."""
+    egress = found(made, "NetworkPolicy", f"allow-{client}")["spec"].get("egress", [])
+    ingress = found(made, "NetworkPolicy", f"allow-{server}")["spec"].get("ingress", [])
+
+    def names(peers: list[Any], component: str) -> bool:
+        labels = [each["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for each in peers]
+        return component in labels
+
+    def opens(rule: Any) -> bool:
+        return port in [each["port"] for each in rule["ports"]]
+
+    return any(names(each["to"], server) and opens(each) for each in egress) and any(
+        names(each["from"], client) and opens(each) for each in ingress
+    )
+
+
+def test_the_network_lets_units_reach_all_that_they_need() -> None:
+    layout = planned("default")
+    made = objects(layout, lab="default")
+    component = {unit.name: layout.unit(unit.pod).role for unit in layout.units}
+    needs = {(unit.role, CONTROL_PLANE) for unit in layout.units if ROLES[unit.role].follows or unit.role == MODEL}
+    here = {unit.role for unit in layout.units}
+    for topology in TOPOLOGIES.values():
+        if here.issuperset(topology.roles):
+            needs |= set(pairwise(topology.path)) | {(CALLER, role) for role in topology.asks}
+
+    for client, server in needs:
+        for one in layout.with_role(client)[:1]:
+            for other in layout.with_role(server):
+                if component[other.name] != other.role:  # it is beside its caller
+                    continue
+                port = number_of(other.port)
+                assert _allowed(made, component[one.name], other.role, port), f"{client} → {server}"
+
+
+def test_a_pod_has_ended_before_another_one_of_its_name_begins() -> None:
+    deployments = [each for each in objects() if each["kind"] == "Deployment"]
+
+    assert {each["spec"]["strategy"]["type"] for each in deployments} == {"Recreate"}
+
+
+def test_a_drain_of_nodes_takes_one_replica_at_a_time() -> None:
+    budgets = [each["spec"] for each in objects(planned("default"), lab="default") if "Budget" in each["kind"]]
+
+    assert budgets
+    assert {each["maxUnavailable"] for each in budgets} == {1}
+
+
+def test_a_unit_may_end_its_requests_before_its_container_ends() -> None:
+    for name in ("homepage", "gateway-1"):
+        pod = _pod(objects(), name)
+        leaves_s = float(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1])
+        assert pod["terminationGracePeriodSeconds"] > leaves_s + GRACE_S
+
+
+def test_only_new_files_restart_their_pod() -> None:
+    def digests(layout: Plan) -> dict[str, str]:
+        made = [each for each in objects(layout) if each["kind"] in {"Deployment", "StatefulSet"}]
+        return {
+            each["metadata"]["name"]: each["spec"]["template"]["metadata"]["annotations"]["lab.internal/files"]
+            for each in made
+        }
+
+    layout = planned()
+    changed = {name: f"{text} " for name, text in layout.unit("homepage").files.items()}
+    other = [replace(unit, files=changed) if unit.name == "homepage" else unit for unit in layout.units]
+    before, after = digests(layout), digests(replace(layout, units=tuple(other)))
+
+    assert layout.unit("homepage").files
+    assert {name for name in before if before[name] != after[name]} == {"homepage"}
+
+
+def test_a_unit_that_is_alive_and_not_ready_is_not_started_again() -> None:
+    for container in (_caller(objects()), _pod(objects(), "gateway-1")["containers"][0]):
+        ready = container["readinessProbe"]["exec"]["command"]
+        assert container["livenessProbe"]["exec"]["command"] == ["env", "HEALTHCHECK_ANY=1", *ready]
 
 
 def test_a_name_that_kubernetes_does_not_take_is_refused() -> None:
