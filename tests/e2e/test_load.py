@@ -16,6 +16,7 @@ import pytest
 from lab.history import Record, read_parquet, write_parquet
 from lab.lab import Lab
 from lab.runs import LoadOptions
+from lab.runtime.state import LabState
 from tests.lab_command import await_line, json_of, refusal, run_lab, start_lab
 
 Change = Callable[[list[Record]], list[Record]]
@@ -85,12 +86,19 @@ def test_a_runs_folder_tells_its_whole_story(run: Path) -> None:
     assert names >= {
         *("planned.parquet", "published.json", "probes.json"),
         *("plan.json", "driver.json", "history.parquet", "latency.hdr", "revisions.json", "summary.json"),
-        *("versions.json", "spec.json", "seal.json", "units", "sidecars"),
+        *("versions.json", "spec.json", "receipt-keys.json", "seal.json", "units", "sidecars"),
     }
     assert (run / "units" / "control-plane" / "log").read_text()
     dump = json.loads((run / "sidecars" / "homepage-sidecar.config_dump.json").read_text())
     assert "cw-ranker.v1" in json.dumps(dump)
     assert run.parent.joinpath("latest").exists()
+
+
+def test_no_file_of_a_run_has_the_secret_of_the_labs_receipts(run: Path, lab: Lab) -> None:
+    secret = LabState.of(lab.folder).spec.receipt_key
+
+    assert secret
+    assert [each for each in run.rglob("*") if each.is_file() and secret.encode() in each.read_bytes()] == []
 
 
 def test_a_run_keeps_only_the_earlier_revisions_that_its_answers_rest_on(lab: Lab, routes: Path) -> None:
