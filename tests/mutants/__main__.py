@@ -28,6 +28,7 @@ from rich.table import Table
 
 from tests.mutants.catalogue import CHECKOUT, Mutant, catalogue, closed
 from tests.mutants.copies import copy_of, run_in
+from tests.mutants.drill import PLUGINS
 from tests.mutants.marks import marked
 from tests.tools import run_tool
 
@@ -37,8 +38,8 @@ HEAD = """\
 
 Each bug of `tests/mutants/catalogue` was planted in a copy of the lab, the copy was driven by load, and its runs were
 judged by `lab check` of the lab without the bug. *Caught by* names the checkers that called a run invalid, with their
-violations; *the lab itself* is what a command of the copy said that the bug stopped. `make mutants ARGS="--page"`
-plants all and writes this page; it does not write it if a bug escaped or was not met, or a drill failed.
+violations; *the lab itself* is what a command or a test of the copy said that the bug stopped. `make mutants
+ARGS="--page"` plants all and writes this page; it does not write it if a bug escaped or was not met, or a drill failed.
 
 Edits of a run's files are their own class: records, plan, revisions and marks are sealed while the run is written,
 and `lab check` refuses a run whose seal is broken (`tests/runs/test_seal.py` tries them).
@@ -112,7 +113,7 @@ def trial(mutant: Mutant, copy: Path, also: tuple[str, ...] = ()) -> Caught:
         return replace(caught, failed=f"the drill failed: {lines[-1]}")
     by, unknown = [], []
     for run in done.stdout.splitlines():
-        invalid, open_ = _judged(run, mutant.shows)
+        invalid, open_ = _judged(run, mutant.shows, PLUGINS.get(mutant.drill, ()))
         by += invalid
         unknown += open_
         by += [f"{each}: unknown" for each in open_ if each == mutant.leaves_unknown]
@@ -136,12 +137,22 @@ def _failed(copy: Path, *arguments: str) -> str:
     return lines[0].split(" ", 1)[-1].partition(" - ")[0].partition("/")[2] if lines else ""
 
 
-def _judged(run: str, claim: str) -> tuple[list[str], list[str]]:
+def _judged(run: str, claim: str, plugins: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
     """Returns the checkers of a claim that call a run invalid, with their violations, and those that cannot tell.
 
     A failure of another claim may be the machine's, such as a deadline missed while it was busy, so it shows no bug.
     """
-    command = (sys.executable, "-c", "from lab.cli import main; main()", "check", run, "--json", "--claims", claim)
+    command = (
+        sys.executable,
+        "-c",
+        "from lab.cli import main; main()",
+        "check",
+        run,
+        "--json",
+        "--claims",
+        claim,
+        *plugins,
+    )
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=_CHECK_S, check=False)
     if done.returncode == 3:  # it cannot be judged
         return [f"evidence: {done.stderr.strip()[:100]}"], []

@@ -11,7 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
+from lab.errors import LabError
 from lab.lab import Lab
 from lab.runs.parallel import runs_in
 from tests.mutants.catalogue import CHECKOUT, HOME
@@ -28,6 +31,7 @@ _MIX = (
 )
 _CLUSTERS = ("one", "two", "three")  # of lab.toml
 _TIMEOUT_S = 120
+_STARTED_S = 5
 _JUDGED = (0, 1, 2)  # exit statuses of load that was judged, by the copy's own checkers
 
 
@@ -72,17 +76,22 @@ def load(
 
 def publish(topology: str) -> None:
     """Moves a key and changes a config while load runs."""
-    moved = str(HOME / "moved.routes.yaml")
-    load(topology, lambda: lab("routes", "publish", moved, "--name", NAME, check=False))
+    load(topology, _publish)
+
+
+def _publish() -> None:
+    """Publishes from here: on a busy machine a command may begin when the load is over."""
+    with suppress(LabError):
+        Lab(NAME).routes.publish(HOME / "moved.routes.yaml")
 
 
 def rollback(topology: str) -> None:
     """Moves a key and changes a config, and goes back, while load runs."""
 
     def there_and_back() -> None:
-        moved = str(HOME / "moved.routes.yaml")
-        lab("routes", "publish", moved, "--name", NAME, check=False)
-        lab("routes", "rollback", "1", "--name", NAME, check=False)
+        _publish()
+        with suppress(LabError):
+            Lab(NAME).routes.rollback(1)
 
     load(topology, there_and_back)
 
@@ -99,7 +108,7 @@ def long(topology: str) -> None:
 
 def kill(topology: str) -> None:
     """Kills a cluster that has fallbacks while load runs."""
-    load(topology, lambda: lab("fault", "inject", "kill", "two", "--name", NAME, check=False))
+    load(topology, lambda: _inject("kill", "two"))
 
 
 def limits(topology: str) -> None:
@@ -125,28 +134,29 @@ def tears(topology: str) -> None:
     load(topology, lambda: None, "--tear-every", "10", seconds=5)
 
 
-def _inject(kind: str, target: str, setting: str) -> None:
-    lab("fault", "inject", kind, target, "--set", setting, "--name", NAME, check=False)
+def _inject(kind: str, target: str, for_s: float | None = None, **settings: Any) -> None:
+    with suppress(LabError):
+        Lab(NAME).faults.inject(kind, target, for_s=for_s, **settings)
 
 
 def errors(topology: str) -> None:
     """Fails half of the requests to a cluster whose use cases retry, do not retry, and fall back."""
-    load(topology, lambda: _inject("error", "failing", "rate=0.5"))
+    load(topology, lambda: _inject("error", "failing", rate=0.5))
 
 
 def slow(topology: str) -> None:
     """Slows a cluster whose use case hedges, and whose requests for a tenant are then many in flight."""
-    load(topology, lambda: _inject("slow", "slow", "ms=100"), "--context", "tenant=few,kids", seconds=12)
+    load(topology, lambda: _inject("slow", "slow", ms=100), "--context", "tenant=few,kids", seconds=12)
 
 
 def slower(topology: str) -> None:
     """Slows a cluster so that a second attempt must start beside each first one."""
-    load(topology, lambda: _inject("slow", "slow", "ms=800"))
+    load(topology, lambda: _inject("slow", "slow", ms=800))
 
 
 def stuck(topology: str) -> None:
     """Slows a cluster beyond the timeout of its use cases."""
-    load(topology, lambda: _inject("slow", "failing", "ms=4000"))
+    load(topology, lambda: _inject("slow", "failing", ms=4000))
 
 
 def shared(topology: str) -> None:
@@ -156,37 +166,32 @@ def shared(topology: str) -> None:
 
 def gray(topology: str) -> None:
     """Lets one of two replicas fail every request of a use case that ejects such replicas."""
-    load(topology, lambda: _inject("error", "gray-a", "rate=1"))
+    load(topology, lambda: _inject("error", "gray-a", rate=1))
 
 
 def all_gray(topology: str) -> None:
     """Lets both replicas of such a use case fail every request."""
-    load(topology, lambda: _inject("error", "gray", "rate=1"))
+    load(topology, lambda: _inject("error", "gray", rate=1))
 
 
 def full(topology: str) -> None:
     """Slows a cluster so that more requests for it are in flight than its circuit breaker allows."""
-    load(topology, lambda: _inject("slow", "full", "ms=100"))
-
-
-def _inject_for(seconds: float, kind: str, target: str, *settings: str) -> None:
-    more = [word for setting in settings for word in ("--set", setting)]
-    lab("fault", "inject", kind, target, *more, "--for", str(seconds), "--name", NAME, check=False)
+    load(topology, lambda: _inject("slow", "full", ms=100))
 
 
 def away(topology: str) -> None:
     """Kills a cluster until its failover cluster has taken over, and lets it come back."""
-    load(topology, lambda: _inject_for(6.5, "kill", "three"), seconds=28)
+    load(topology, lambda: _inject("kill", "three", 6.5), seconds=28)
 
 
 def restarted(topology: str) -> None:
     """Kills one of two replicas, and starts it again, long before the load is over."""
-    load(topology, lambda: _inject_for(2, "kill", "slow-a"), seconds=24, after_s=4)
+    load(topology, lambda: _inject("kill", "slow-a", 2), seconds=24, after_s=4)
 
 
 def recovered(topology: str) -> None:
     """Lets one of two replicas fail every request of a use case that ejects it, for a while."""
-    load(topology, lambda: _inject_for(2, "error", "gray-a", "rate=1"), seconds=34, after_s=4)
+    load(topology, lambda: _inject("error", "gray-a", 2, rate=1), seconds=34, after_s=4)
 
 
 def scale(replicas: int) -> None:
@@ -197,7 +202,7 @@ def scale(replicas: int) -> None:
 
 def frozen(topology: str) -> None:
     """Freezes one of two replicas for longer than it may take to leave it."""
-    load(topology, lambda: _inject_for(13, "pause", "slow-a"), seconds=30)
+    load(topology, lambda: _inject("pause", "slow-a", 13), seconds=30)
 
 
 def grown(topology: str) -> None:
@@ -210,7 +215,7 @@ def drained(topology: str) -> None:
 
     def slow_and_fewer() -> None:
         for cluster in _CLUSTERS:
-            _inject("slow", cluster, "ms=300")
+            _inject("slow", cluster, ms=300)
         scale(1)
 
     scale(2)
@@ -224,7 +229,7 @@ def several(topology: str) -> None:
 
 def elsewhere(topology: str) -> None:
     """Kills a unit that the topology does not need."""
-    load(topology, lambda: lab("fault", "inject", "kill", "homepage-sidecar", "--name", NAME))
+    load(topology, lambda: _inject("kill", "homepage-sidecar"))
 
 
 def beside(topology: str) -> None:
@@ -241,6 +246,63 @@ def rolled(topology: str) -> None:
 def everyone(topology: str) -> None:
     """Moves a key and changes a config while load runs, in a lab with nodes that its requests do not ask."""
     publish(topology)
+
+
+def rest(topology: str) -> None:
+    """Sends requests to gateways by REST."""
+    assert topology == "gateway"
+    _python("-m", "tests.mutants.rest", NAME, "6")
+
+
+def drivers(topology: str) -> None:
+    """Shares the load among three drivers."""
+    load(topology, lambda: None, "--drivers", "3", seconds=6)
+
+
+def planes(topology: str) -> None:
+    """Moves a key and changes a config while load runs, in a lab with two control planes, each with a gateway.
+
+    At first both gateways may have found the one that was there first: they start again, and are as before in 5 s.
+    """
+    units = Lab(NAME).units
+    for gateway in ("gateway-1", "gateway-2"):
+        units.kill(gateway)
+        units.start(gateway)
+    time.sleep(_STARTED_S)
+    load(topology, lambda: Lab(NAME).routes.publish(HOME / "moved.routes.yaml"))
+
+
+def traced(topology: str) -> None:
+    """Drives load, and compares the traces of some requests with their records."""
+    load(topology, seconds=5)
+    _python("-m", "tests.mutants.traces", NAME, topology)
+
+
+def picked(topology: str) -> None:
+    """Drives load at clusters of several replicas, which a plug-in's picker picks."""
+    load(topology, seconds=20)
+
+
+def manifests(_: str) -> None:
+    """Renders Kubernetes' objects anew, and has the suite judge them: no run shows them without a cluster."""
+    _python("-m", "tests.plugins.kubernetes.test_manifests")
+    _judged_by("tests/plugins/kubernetes/test_manifests.py")
+
+
+def compose(_: str) -> None:
+    """Renders the compose file anew, and has the suite judge it."""
+    _python("-m", "lab.runtime.compose")
+    _judged_by("tests/runtime/test_compose_file.py")
+
+
+def _judged_by(tests: str) -> None:
+    _python("-m", "pytest", tests, "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header")
+
+
+def _python(*arguments: str) -> None:
+    done = subprocess.run((sys.executable, *arguments), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    if done.returncode:
+        sys.exit(f"{done.stdout[-2000:]}{done.stderr[-1000:]}")
 
 
 def locust(topology: str) -> None:
@@ -290,6 +352,13 @@ DRILLS: dict[str, Callable[[str], None]] = {
         beside,
         rolled,
         everyone,
+        rest,
+        drivers,
+        planes,
+        traced,
+        picked,
+        manifests,
+        compose,
         locust,
         pages,
         pages_failing,
@@ -302,19 +371,42 @@ _OTHERS = {
 }
 _SPECS = {
     "callers.toml": {"everyone"},
-    "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen", "restarted"},
+    "planes.toml": {"planes"},
+    "traces.toml": {"traced"},
+    "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen", "restarted", "picked"},
     "replicas.toml": {"gray", "all_gray", "full", "recovered"},
     "../../lab/specs/pages.toml": {"pages", "pages_failing"},
 }
 
 
+PLUGINS = {"picked": ("--plugin", str(CHECKOUT / "docs" / "examples" / "own_picker.py"))}
+"""Options of drills that need a plug-in, as do the checks of their runs."""
+_OPTIONS = {"picked": (*PLUGINS["picked"], "--picker", "mostly-one")}
+_OFFLINE = {"manifests", "compose"}
+"""Drills without a lab, whose bugs the suite must notice."""
+
+
 def main() -> None:
     """Runs one drill, and takes the lab down also after an error."""
     drill, topology = sys.argv[1:]
+    if drill in _OFFLINE:
+        DRILLS[drill](topology)
+        return
     try:
         spec = str(HOME / next((name for name, drills in _SPECS.items() if drill in drills), "lab.toml"))
         topologies = ",".join(dict.fromkeys((topology, *_OTHERS.get(drill, ()))))
-        lab("up", "--name", NAME, "--runtime", "process", "--spec", spec, "--topology", topologies)
+        lab(
+            "up",
+            "--name",
+            NAME,
+            "--runtime",
+            "process",
+            "--spec",
+            spec,
+            "--topology",
+            topologies,
+            *_OPTIONS.get(drill, ()),
+        )
         DRILLS[drill](topology)
     finally:
         lab("down", "--name", NAME, check=False)
