@@ -68,7 +68,7 @@ def frozen_gateway_and_resolver(lab: Stressed) -> None:
         each.ended()
 
 
-@_stress(fails="more requests come than can be answered in time")
+@_stress(fails="more requests come than can be answered in time", split="requests that are not answered show no draw")
 def overload(lab: Stressed) -> None:
     """Three times as many requests come as the lab can answer on two cores."""
     lab.up("lab.toml", "gateway")
