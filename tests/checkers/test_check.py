@@ -45,8 +45,9 @@ def test_an_empty_run_is_unknown_by_all_checkers() -> None:
 def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
     evidence = whole_run()
     verdicts = check(evidence)
-    assert [one.checker for one in verdicts] == list(CHECKERS)
-    assert {one.checker: one.outcome for one in verdicts} == dict.fromkeys(CHECKERS, Outcome.VALID)
+    own = [name for name, each in CHECKERS.items() if each.check.__module__.startswith("lab.checkers.")]
+    assert [one.checker for one in verdicts] == own
+    assert {one.checker: one.outcome for one in verdicts} == dict.fromkeys(own, Outcome.VALID)
     # Of each subject that is there, too little evidence makes the run unknown.
     assert combine(check(replace(evidence, copies=None))) == "unknown"
     # Nothing follows from revisions that are not known: neither that answers are right nor that they are wrong.

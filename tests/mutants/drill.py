@@ -312,13 +312,13 @@ def locust(topology: str) -> None:
 
 def pages(topology: str) -> None:
     """Asks for pages whose first models are slow, and cancels every fifth."""
-    _inject("slow", "ml-cluster-1", "ms=400")
+    _inject("slow", "ml-cluster-1", ms=400)
     load(topology, lambda: None, "--page", "homepage", "--cancel-every", "5", "--rate", "20")
 
 
 def pages_failing(topology: str) -> None:
     """Asks for pages of which some calls fail."""
-    _inject("error", "ml-cluster-1", "rate=0.3")
+    _inject("error", "ml-cluster-1", rate=0.3)
     load(topology, lambda: None, "--page", "homepage", "--rate", "20")
 
 
