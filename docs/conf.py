@@ -28,6 +28,7 @@ html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_search_scorer = str(links.PAGES / "site" / "search-score.js")
 html_copy_source = False
 html_show_sourcelink = False

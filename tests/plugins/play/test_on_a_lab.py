@@ -95,10 +95,12 @@ def test_a_fault_in_force_and_a_topology_that_is_not_there_are_said_at_once(lab:
 def test_a_key_pauses_until_the_next_and_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
     script = tmp_path / "keys.py"
     script.write_text(
+        "from threading import Event\n"
         "from lab.plugins.play.keys import Keys\n"
-        "with Keys(lambda paused: print('paused' if paused else 'on', flush=True)) as keys:\n"
+        "pressed = Event()\n"
+        "with Keys(lambda paused: (print('paused' if paused else 'on', flush=True), pressed.set())) as keys:\n"
         "    print('ready', flush=True)\n"
-        "    while not keys.paused: pass\n"
+        "    pressed.wait()\n"
         "    keys.wait(0)\n"
         "print('ended', flush=True)\n"
     )
