@@ -20,6 +20,7 @@ import re
 import resource
 import socket
 import struct
+import sys
 import termios
 import threading
 import time
@@ -31,8 +32,8 @@ from pathlib import Path
 
 _MB = 2**20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_REST_S, _IDLE_S, _ALERT_S, _ANCHOR_S = 0.25, 0.05, 0.01, 1.0
-_AT_REST_S = 0.002  # of processor time since it last looked
+_IDLE_S, _ALERT_S, _ANCHOR_S = 0.05, 0.01, 1.0  # a flood takes 2 MB a millisecond
+_ALERT_SWITCH_S = 0.0002  # to look makes a hundred system calls, after each of which the thread waits for its turn
 _ALERT_BYTES, _STEP_BYTES, _RISING_S = 8 * _MB, _MB, 0.3
 GROWTH_BYTES = 48 * _MB
 """Growth of memory at which connections are looked at."""
@@ -136,7 +137,7 @@ class MemoryGuard:
         self._highest, self._rose_at = 0, -_RISING_S
         self._cut_at, self._to_trim = -_AFTER_A_CUT_S, tuple[float, ...]()
         self._least, self._busy_s, self._idle_since, self._judged_idle = 0, 0.0, 0.0, 0.0
-        self._tries = 0
+        self._tries, self._switch_s = 0, sys.getswitchinterval()
 
     def start(self) -> None:
         """Begins to watch, where the system can say what a connection received."""
@@ -144,14 +145,12 @@ class MemoryGuard:
             threading.Thread(target=self._run, name="memory-guard", daemon=True).start()
 
     def _run(self) -> None:
-        statm, used_s = os.open("/proc/self/statm", os.O_RDONLY), 0.0
+        statm = os.open("/proc/self/statm", os.O_RDONLY)
         while True:
             resident, now = int(os.pread(statm, 64, 0).split()[1]) * _PAGE, time.monotonic()
             with suppress(OSError, RuntimeError):  # connections and tasks come and go
                 self._look(resident, now)
-            before_s, used_s = used_s, time.process_time()
-            at_rest = used_s - before_s < _AT_REST_S  # a lab has dozens of units, most of which do nothing
-            time.sleep(_ALERT_S if now - self._rose_at < _RISING_S else _REST_S if at_rest else _IDLE_S)
+            time.sleep(_ALERT_S if now - self._rose_at < _RISING_S else _IDLE_S)
 
     def _look(self, resident: int, now: float) -> None:
         grown, age = resident - self._anchor, now - self._anchored
@@ -162,8 +161,12 @@ class MemoryGuard:
             self._highest = resident + _ALERT_BYTES
         elif resident > self._highest:
             self._highest, self._rose_at = resident + _STEP_BYTES, now
-        if now - self._rose_at < _RISING_S and now - self._cut_at >= _SETTLE_S:
-            self._judge(resident, grown, now)
+        if now - self._rose_at < _RISING_S:
+            sys.setswitchinterval(_ALERT_SWITCH_S)
+            if now - self._cut_at >= _SETTLE_S:
+                self._judge(resident, grown, now)
+        else:
+            sys.setswitchinterval(self._switch_s)
         if self._to_trim and now - self._cut_at >= self._to_trim[0]:
             self._to_trim = self._to_trim[1:]
             gc.collect()  # requests that ended with an error are in cycles, with all their headers

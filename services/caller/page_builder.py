@@ -71,7 +71,7 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
         await self._admit(context)
         try:
             page = self._begun(request, context.time_remaining())
-            client = self._caller.client(request.topology)
+            client = self._caller.client(request.topology, page.run)
         except CallError as error:
             await context.abort(error.code, error.message)
         left_ms, sent_ns = page.left_s * 1_000, time.time_ns()  # in this order, so that what is left is not too little
@@ -115,6 +115,7 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
         await self._admit(context)
         try:
             self._journal.end(request.run)
+            await self._caller.end_run(request.run)
         except InputError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return caller_pb2.EndJournalResponse()

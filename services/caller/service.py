@@ -43,7 +43,7 @@ class Caller(caller_pb2_grpc.CallerServicer):
     def __init__(self, config: CallerConfig, log: RequestLog | None = None) -> None:
         self.config = config
         self._log = log or RequestLog(None, LOG_FIELDS)
-        self._clients: dict[str, Client] = {}
+        self._clients: dict[tuple[str, str], Client] = {}
         self._calls: Counter[tuple[str, str]] = Counter()
         expose(
             "lab_caller_calls_total",
@@ -61,18 +61,27 @@ class Caller(caller_pb2_grpc.CallerServicer):
         except CallError as error:
             await context.abort(error.code, error.message)
 
+    async def end_run(self, run: str) -> None:
+        """Closes the clients of a run of pages."""
+        own = [key for key in self._clients if key[1] == run]
+        await asyncio.gather(*(self._clients.pop(key).close() for key in own))
+
     async def close(self) -> None:
         """Closes all clients."""
         await asyncio.gather(*(client.close() for client in self._clients.values()))
 
-    def client(self, topology: str) -> Client:
+    def client(self, topology: str, run: str = "") -> Client:
         """The client of a topology, the caller's first by default.
+
+        Args:
+            topology: its name.
+            run: a run of pages, which has a client with leases of its own; empty for all other calls.
 
         Raises:
             CallError: the caller does not have it.
         """
         name = topology or self.config.topologies[0]
-        client = self._clients.get(name)
+        client = self._clients.get((name, run))
         if client is not None:
             return client
         if name not in self.config.topologies:
@@ -84,7 +93,7 @@ class Caller(caller_pb2_grpc.CallerServicer):
             client = open_client(name, own, self.config.endpoints, default_answer=default_answer, ids_of=own)
         except SpecError as error:
             raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
-        self._clients[name] = client
+        self._clients[name, run] = client
         return client
 
     async def _ask(

@@ -70,5 +70,5 @@ def test_what_is_made_of_a_large_table_is_left_out_once_it_is_in_force() -> None
     before = gc.get_freeze_count()
     made = [[number] for number in range(1_000)]
     freeze_what_follows()  # nothing large since
-    assert gc.get_freeze_count() == before
+    assert gc.get_freeze_count() <= before
     assert len(made) == 1_000

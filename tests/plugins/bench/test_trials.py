@@ -61,6 +61,7 @@ def test_a_target_that_fails_half_of_its_requests_leaves_gaps_with_the_reason_an
 ) -> None:
     said: list[str] = []
     environment = Environment(MagicMock(), said.append)
+    monkeypatch.setattr(Environment, "state", MagicMock(**{"spec.receipt_key": ""}))
     driver = Driver(MagicMock(), tmp_path, environment)
     good = [make_record(number) for number in range(265)]
     failed = [replace(each, status="UNAVAILABLE", message="no healthy replica") for each in good]
