@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from lab.errors import LabError
 from lab.lab import Lab
 from lab.transport.rpc_logs import RequestLog
 from lab.waiting import eventually
+from tests.disks import fill, mounted
 from tests.lab_command import json_of, run_lab
 from tests.labs import ask, processes_of, states, unique_lab, write_spec
 from tests.missing import missing
@@ -29,19 +31,12 @@ FULL = "No space left on device; make space, then run the command again"
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 48 MB that can be filled and frozen."""
-    image, folder = tmp_path / "image", tmp_path / "disk"
-    folder.mkdir()
-    with image.open("wb") as file:
-        file.truncate(48 * 2**20)
-    for command in (f"mkfs.ext4 -q -m 0 {image}", f"mount -o loop {image} {folder}"):
-        done = subprocess.run(command.split(), capture_output=True, text=True, check=False)
-        if done.returncode:
-            missing(f"needs root and loop devices: {done.stderr.strip()}")
-    try:
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(mounted(tmp_path, 48 * 2**20))
+        except subprocess.CalledProcessError as error:
+            missing(f"needs root and loop devices: {error.stderr.strip()}")
         yield folder
-    finally:
-        subprocess.run(["fsfreeze", "-u", folder], check=False, capture_output=True)
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture
@@ -54,19 +49,6 @@ def lab(disk: Path, tmp_path: Path) -> Iterator[Lab]:
     finally:
         subprocess.run(["fsfreeze", "-u", disk], check=False, capture_output=True)
         lab.down()
-
-
-def fill(disk: Path) -> Path:
-    """Takes all space; returns the file to remove."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (2**20, 1024, 1):
-            try:
-                while file.write(bytes(size)):
-                    pass
-            except OSError:
-                continue
-    return filler
 
 
 def test_a_request_log_goes_on_after_a_full_disk_without_torn_lines(

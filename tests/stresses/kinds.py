@@ -6,10 +6,9 @@ import signal
 import struct
 import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from tests.disks import fill, mounted
 from tests.mutants.catalogue import CHECKOUT, HOME
 from tests.stresses.stressed import Stressed
 
@@ -94,14 +93,7 @@ def clock_step(lab: Stressed) -> None:
 @_stress()
 def full_disk(lab: Stressed) -> None:
     """The disk of the units' folders is full for a while; the run's own folder is on another one."""
-    image, disk = lab.home / "image", lab.home / "disk"
-    disk.mkdir()
-    with image.open("wb") as file:
-        file.truncate(_DISK_BYTES)
-    with ExitStack() as mounted:
-        subprocess.run(("mkfs.ext4", "-q", "-m", "0", image), check=True)
-        subprocess.run(("mount", "-o", "loop", image, disk), check=True)
-        mounted.callback(subprocess.run, ("umount", "--lazy", disk), check=True)
+    with mounted(lab.home, _DISK_BYTES) as disk:
         runs = lab.home / "runs"
         (disk / "runs").symlink_to(runs)
         runs.mkdir()
@@ -110,24 +102,12 @@ def full_disk(lab: Stressed) -> None:
             lab.up("lab.toml", "gateway")
             load = lab.load("gateway")
             load.answered()
-            filler = _fill(disk)
+            filler = fill(disk)
             load.answered(after=150)
             filler.unlink()
             load.ended()
         finally:
             lab.down()
-
-
-def _fill(disk: Path) -> Path:
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (2**20, 1024, 1):
-            try:
-                while file.write(bytes(size)):
-                    pass
-            except OSError:
-                continue
-    return filler
 
 
 @_stress()
