@@ -48,8 +48,11 @@ def calls_of(pages: Mapping[str, Page], caller: str) -> list[PageCall]:
 
 
 def callers_in(pages: Mapping[str, Page], caller: str) -> list[str]:
-    """Returns the callers that take part in a caller's page, itself first."""
-    return list(dict.fromkeys([caller, *(each.caller for each in calls_of(pages, caller))]))
+    """Returns the callers that take part in a caller's page, itself first; some may make no calls of models."""
+    found = [caller]
+    for name in found:
+        found += dict.fromkeys(part for stage in pages[name] for part in stage if part in pages and part not in found)
+    return found
 
 
 def including(pages: Mapping[str, Page], caller: str) -> list[str]:

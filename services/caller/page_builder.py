@@ -20,10 +20,10 @@ from lab.client.outcome import Outcome, answered, failed, record_values
 from lab.errors import CallError, InputError
 from lab.transport import open_channel
 from lab.transport.security import is_operator, peer_identity
-from models.apis import APIS
-from models.context import read_context, write_context
+from models.context import write_context
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from services.caller.answers import WORDINGS
+from services.caller.service import fields_of
 
 if TYPE_CHECKING:
     from lab.client import Client
@@ -134,10 +134,7 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
         if found is None and request.page_id:
             reason = f"page_id: {request.page_id[:80]!r} is not RUN-PAGE, e.g. 1f3a90c2-0000002c"
             raise CallError(grpc.StatusCode.INVALID_ARGUMENT, reason)
-        try:
-            fields = read_context(request.context)
-        except ValueError as error:
-            raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+        fields = fields_of(request.context)
         fields = {**dict.fromkeys(_DRAWN, ""), **fields, "caller": self._config.name}
         left_s = min(_LONGEST_S, _LONGEST_S if within_s is None else within_s)
         run, place = (found["run"], found["place"]) if found else ("", "")
@@ -164,8 +161,7 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
 
     async def _call(self, page: _Page, client: Client, use_case: str, request_id: str) -> caller_pb2.CallResult:
         """One call of a model; it is in the journal before its answer is in the page."""
-        api = APIS[self._config.apis.get(use_case, next(iter(APIS)))]
-        message: Any = api.build_request(page.request.payload_bytes or self._config.payload_bytes)
+        api, message = self._caller.request_of(use_case, page.request.payload_bytes)
         size, intended_ns = message.ByteSize(), time.time_ns()
         result = caller_pb2.CallResult(use_case=use_case, topology=client.topology, request_id=request_id)
         if page.left_s <= 0:
@@ -174,8 +170,8 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
         outcome = Outcome("CANCELLED", f"{use_case}: the page was cancelled before an answer came")
         sent_ns = time.time_ns()
         try:
-            answer = await client.call(
-                use_case, message, page.fields, request_id=request_id, within_s=max(0.0, page.left_s)
+            answer = await self._caller.ask(
+                client, use_case, message, page.fields, request_id=request_id, within_s=max(0.0, page.left_s)
             )
             result.result = WORDINGS[api.name].line(answer.response)
             result.answered_by.CopyFrom(answer.response.answered_by)

@@ -22,7 +22,8 @@ from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from services.caller.answers import WORDINGS, default_answer
 
 if TYPE_CHECKING:
-    from lab.client import Client
+    from lab.client import Answer, Client
+    from models.apis import Api
     from models.proto.serving.v1 import serving_pb2
     from services.caller.config import CallerConfig
 
@@ -56,10 +57,25 @@ class Caller(caller_pb2_grpc.CallerServicer):
         """Calls one use case; the status is the inference call's."""
         try:
             client = self.client(request.topology)
-            fields = _fields(request.context, request.use_case)
-            return await self._ask(client, request.use_case, fields, request.payload_bytes)
+            fields = fields_of(request.context, request.use_case)
+            api, message = self.request_of(request.use_case, request.payload_bytes)
+            began = time.perf_counter()
+            answer = await self.ask(client, request.use_case, message, fields, request_id=client.new_request_id())
         except CallError as error:
             await context.abort(error.code, error.message)
+        return caller_pb2.CallResult(
+            use_case=request.use_case,
+            topology=client.topology,
+            routing_key=answer.routing_key,
+            answered_by=answer.response.answered_by,
+            revision=answer.revision,
+            latency_ms=(time.perf_counter() - began) * 1000,
+            result=WORDINGS[api.name].line(answer.response),
+            source=answer.source,
+            request_id=answer.request_id,
+            attempts=answer.attempts,
+            shadow=answer.shadow,
+        )
 
     async def end_run(self, run: str) -> None:
         """Closes the clients of a run of pages."""
@@ -96,40 +112,48 @@ class Caller(caller_pb2_grpc.CallerServicer):
         self._clients[name, run] = client
         return client
 
-    async def _ask(
-        self, client: Client, use_case: str, fields: Mapping[str, str], payload_bytes: int
-    ) -> caller_pb2.CallResult:
+    def request_of(self, use_case: str, payload_bytes: int) -> tuple[Api, Any]:
+        """The API of a use case, and a request of this size, bytes; the caller's usual one if that is 0."""
         api = APIS[self.config.apis.get(use_case, _FIRST_API)]
-        request: Any = api.build_request(payload_bytes or self.config.payload_bytes)
-        request_id, began = client.new_request_id(), time.perf_counter()
+        return api, api.build_request(payload_bytes or self.config.payload_bytes)
+
+    async def ask(
+        self,
+        client: Client,
+        use_case: str,
+        request: Any,
+        fields: Mapping[str, str],
+        *,
+        request_id: str,
+        within_s: float | None = None,
+    ) -> Answer:
+        """Asks a model as :meth:`lab.client.Client.call` does, counts the call and logs it.
+
+        Raises:
+            CallError: as there.
+        """
+        began = time.perf_counter()
         try:
-            answer = await client.call(use_case, request, fields, request_id=request_id)
+            answer = await client.call(use_case, request, fields, request_id=request_id, within_s=within_s)
         except CallError as error:
-            self._calls[client.topology, error.code.name] += 1
-            outcome = (error.routing_key, "", error.revision, "", error.code.name)
-            self._log.write(request_id, use_case, client.topology, *outcome, (time.perf_counter() - began) * 1000)
+            self._ended(client, use_case, request_id, began, error.routing_key, "", error.revision, "", error.code.name)
             raise
-        latency_ms = (time.perf_counter() - began) * 1000
-        self._calls[client.topology, "OK"] += 1
         replica = answer.response.answered_by.replica
-        outcome = (answer.routing_key, replica, answer.revision, answer.source, "OK")
-        self._log.write(request_id, use_case, client.topology, *outcome, latency_ms)
-        return caller_pb2.CallResult(
-            use_case=use_case,
-            topology=client.topology,
-            routing_key=answer.routing_key,
-            answered_by=answer.response.answered_by,
-            revision=answer.revision,
-            latency_ms=latency_ms,
-            result=WORDINGS[api.name].line(answer.response),
-            source=answer.source,
-            request_id=answer.request_id,
-            attempts=answer.attempts,
-            shadow=answer.shadow,
-        )
+        how = (answer.routing_key, replica, answer.revision, answer.source, "OK")
+        self._ended(client, use_case, request_id, began, *how)
+        return answer
+
+    def _ended(self, client: Client, use_case: str, request_id: str, began: float, *how: Any) -> None:
+        self._calls[client.topology, how[-1]] += 1
+        self._log.write(request_id, use_case, client.topology, *how, (time.perf_counter() - began) * 1000)
 
 
-def _fields(message: serving_pb2.RequestContext, use_case: str = "") -> dict[str, str]:
+def fields_of(message: serving_pb2.RequestContext, use_case: str = "") -> dict[str, str]:
+    """The fields of a request's context that are set.
+
+    Raises:
+        CallError: INVALID_ARGUMENT: the context or the use case's name is not plain text.
+    """
     try:
         require_plain("use_case", use_case)
         return read_context(message)

@@ -17,11 +17,12 @@ from lab.client import Endpoints
 from lab.errors import InputError
 from lab.history.record import FIELDS
 from lab.transport import listen, new_server, open_channel
+from lab.transport.rpc_logs import RequestLog
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from services.caller.config import CallerConfig
 from services.caller.page_builder import PageBuilder
 from services.caller.page_journal import KEPT_RUNS, PageJournal
-from services.caller.service import Caller
+from services.caller.service import LOG_FIELDS, Caller
 from tests.parts import ControlPlane, Model, resolver_up, update, use_case
 from tests.waiting import eventually
 
@@ -86,13 +87,15 @@ async def pages_of(
         part_of=part_of,
     )
     (folder / name).mkdir()
-    caller = Caller(config)
+    log = RequestLog(folder / name / "access.log", LOG_FIELDS)
+    caller = Caller(config, log)
     server, _ = new_server()
     caller_pb2_grpc.add_PagesServicer_to_server(PageBuilder(caller, PageJournal(folder / name)), server)
     port = listen(server, "127.0.0.1:0")
     await server.start()
     try:
-        yield f"127.0.0.1:{port}"
+        async with log.running():
+            yield f"127.0.0.1:{port}"
     finally:
         await server.stop(0)
         await caller.close()
@@ -142,6 +145,17 @@ async def test_every_call_is_in_the_journal_of_its_caller_with_what_it_brought(s
         assert 0 < call["intended_ns"] <= call["sent_ns"] <= call["done_ns"]
     [built] = [each["page"] for each in site.journal("search") if "page" in each]
     assert (built["id"], built["caller"], built["status"]) == (f"{RUN}-00000001.1.0", "search", "OK")
+
+
+async def test_calls_of_pages_are_in_the_access_log_as_all_others_are(site: Site) -> None:
+    await site.homepage.GetPage(asked(1), timeout=5)
+    site.model.holds.discard("rows.v1")
+    await site.homepage.GetPage(asked(2), timeout=5)
+
+    file = site.folder / "homepage" / "access.log"
+    lines = await eventually("the log has both pages", file.read_text, until=lambda text: text.count("\n") == 4)
+    logged = [(each["request_id"], each["status"]) for each in map(json.loads, lines.splitlines())]
+    assert sorted(logged) == sorted((name, call["status"]) for name, call in site.calls("homepage").items())
 
 
 async def test_models_get_no_more_time_than_the_page_has_left(site: Site) -> None:
