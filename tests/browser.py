@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -36,6 +37,9 @@ FLAGS = (
 # The protocol is spoken over the descriptors 3 and 4.
 _PIPED = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1'
 _PATIENCE = timedelta(seconds=30)
+_GONE = re.compile(
+    "navigated or closed|context was destroyed|Cannot find context|Cannot find default execution context"
+)
 _KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowRight": 39}
 _BAD = ("error", "warning", "assert")
 
@@ -47,6 +51,10 @@ _OVERFLOW = """[...document.querySelectorAll('body *')].filter(each => {
     if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(at).overflowX)) return false;
   return !each.closest('svg') || each.tagName === 'svg';
 }).map(each => each.outerHTML.slice(0, 120))"""
+
+
+class PageGoneError(AssertionError):
+    """The page was left before an expression had a value."""
 
 
 class Page:
@@ -82,7 +90,9 @@ class Page:
         self._browser.stdin.flush()
         while (answer := self._next()).get("id") != self._calls:
             self._note(answer)
-        assert "error" not in answer, f"{method}: {answer['error']}"
+        if "error" in answer:
+            said = f"{method}: {answer['error']}"
+            raise PageGoneError(said) if _GONE.search(said) else AssertionError(said)
         result: Mapping[str, Any] = answer["result"]
         return result
 
@@ -116,6 +126,13 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
+    def probe(self, script: str) -> Any:
+        """As :meth:`evaluate`; None if the page was left before the expression had a value, as while another loads."""
+        try:
+            return self.evaluate(script)
+        except PageGoneError:
+            return None
+
     def open(self, url: str, *, width: int = 1400, dark: bool = False, media: str = "") -> None:
         """Opens an address in a window of this width, and waits until the page is complete."""
         self.resize(width)
@@ -132,7 +149,7 @@ class Page:
     def _await(self, url: str) -> None:
         eventually(
             f"{url} is complete",
-            lambda: self.evaluate("[location.href, document.readyState]"),
+            lambda: self.probe("[location.href, document.readyState]"),
             within=_PATIENCE,
             until=lambda seen: bool(seen == [url, "complete"]),
         )
@@ -226,3 +243,8 @@ def chromium() -> Iterator[Page]:
 @cache
 def _axe() -> str:
     return (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+
+
+def await_true(page: Page, script: str, *, within: timedelta = timedelta(seconds=60)) -> None:
+    """Waits until an expression is true, of whichever document the page then shows."""
+    eventually(script, lambda: page.probe(script), within=within)

@@ -21,7 +21,7 @@ from lab.runs import LoadOptions, ParallelResult
 from lab.runs.folder import HISTORY
 from lab.runtime.cancellation import CancelToken
 from lab.waiting import eventually
-from tests.browser import Page, chromium
+from tests.browser import Page, await_true, chromium
 from tests.console.builders import serving
 from tests.lab_command import json_of, run_lab
 from tests.labs import ROUTES, lab_up, write_spec
@@ -106,10 +106,6 @@ def open_page(page: Page, address: str) -> None:
     page.resize(1280)
     page.call("Page.navigate", url=address)
     await_true(page, "location.pathname === '/' && !!document.querySelector('[data-topology] svg')")
-
-
-def await_true(page: Page, script: str) -> None:
-    eventually(script, lambda: page.evaluate(script), within=SOON)
 
 
 def edge(topology: str, name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from lab.console import SavedRuns
 from lab.console.traffic import TICK_NS
 from lab.runs import judge
 from lab.runs.events import Event
-from lab.waiting import eventually
-from tests.browser import Page, chromium
+from tests.browser import Page, await_true, chromium
 from tests.lab_command import run_lab
 from tests.report.builders import MS, START_NS, make_record, make_revision, write_run
 
@@ -103,10 +101,6 @@ def test_a_file_of_its_own_shows_each_moment_again(file: Path, page: Page) -> No
 def go_to(page: Page, at_ns: int) -> None:
     script = f"scrubber.value = {at_ns // TICK_NS}; scrubber.dispatchEvent(new Event('input'))"
     page.evaluate(script)
-
-
-def await_true(page: Page, script: str) -> None:
-    eventually(script, lambda: page.evaluate(script), within=timedelta(seconds=60))
 
 
 @pytest.mark.parametrize(

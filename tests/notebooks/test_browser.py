@@ -114,13 +114,13 @@ def visit(page: Page, url: str) -> None:
     page.complaints.clear()
     page.call("Page.navigate", url=url)
     ready = "document.querySelectorAll('.jp-Notebook .jp-Cell').length > 0"
-    eventually("the notebook is shown", lambda: page.evaluate(ready), within=WITHIN)
+    eventually("the notebook is shown", lambda: page.probe(ready), within=WITHIN)
     idle = "document.querySelector('#jp-bottom-panel, #jp-main-statusbar')?.textContent.includes('(ipykernel) | Idle')"
-    eventually("its kernel is ready", lambda: page.evaluate(idle), within=WITHIN)
+    eventually("its kernel is ready", lambda: page.probe(idle), within=WITHIN)
 
 
 def await_text(page: Page, text: str) -> None:
-    eventually(f"{text} is shown", lambda: page.evaluate(TEXT), within=WITHIN, until=lambda seen: text in str(seen))
+    eventually(f"{text} is shown", lambda: page.probe(TEXT), within=WITHIN, until=lambda seen: text in str(seen))
 
 
 def judge(page: Page) -> None:

@@ -18,7 +18,7 @@ from lab.report.picture import to_svg
 from lab.report.scales import linear
 from lab.runs import runs_in
 from lab.waiting import eventually
-from tests.browser import Page, chromium
+from tests.browser import Page, await_true, chromium
 from tests.report.test_bench_page import RESULT
 from tests.report.test_blast import event_at, write_group
 from tests.report.test_cost import bench_of, run_of
@@ -65,6 +65,12 @@ FOCUS = """(() => {
   const at = document.activeElement;
   return [at.tagName, at.textContent.trim().slice(0, 40), getComputedStyle(at).outlineStyle !== 'none'];
 })()"""
+
+
+def test_an_expression_whose_page_is_left_has_no_value(page: Page, reports: dict[str, str]) -> None:
+    page.open(reports["one"])
+    assert page.probe("new Promise(() => { location.reload(); })") is None
+    await_true(page, "document.readyState === 'complete'")
 
 
 @pytest.mark.parametrize("kind", KINDS)

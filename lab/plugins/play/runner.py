@@ -63,18 +63,21 @@ def play(lab: Lab, acts: Sequence[Act], recording: Recording, *, pause_s: float,
         for act in acts:
             keys.wait(pause_s if found else 0)
             recording.add("act", act=act.name)
-            found[act.name] = _with_short_names(_played(act, stage), lab)
+            found[act.name] = _with_short_names(played(act, stage), lab)
             recording.add("found", act=act.name, **found[act.name].to_document())
         how = "done"
     return found
 
 
-def _played(act: Act, stage: Stage) -> Finding:
-    """An act that cannot be played, or fails, spoils no other."""
+def played(act: Act, stage: Stage) -> Finding:
+    """Plays an act. What a busy machine did not show is tried once more; one that fails spoils no other."""
     if missing := [each for each in act.needs if each not in stage.topologies]:
         why = f"this lab has no topology {missing[0]}"
         return Finding(figure="not played", shown=False, basis="", doubt=why)
     try:
+        if (found := act.play(stage)).shown:
+            return found
+        stage.doing(f"{found.figure}, not as the talk says{found.doubt and f' ({found.doubt})'}: once more")
         return act.play(stage)
     except LabNotRunningError:
         raise

@@ -2,8 +2,10 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -11,9 +13,14 @@ import pytest
 from lab import CHECKOUT
 from lab.errors import InputError
 from lab.plugins.play.act import ACTS, in_order
+from lab.plugins.play.finding import Finding
 from lab.plugins.play.picture import picture
 from lab.plugins.play.recording import Recording, read, state_of
+from lab.plugins.play.runner import played
 from lab.plugins.play.show import document_of, replay
+
+if TYPE_CHECKING:
+    from lab.plugins.play.stage import Stage
 
 PLAYED = CHECKOUT / "docs" / "play" / "play.jsonl"
 BEGINS = {"at_s": 0, "event": "begins", "acts": [{"number": 1, "name": "a", "title": "A", "sentence": "It is."}]}
@@ -125,3 +132,13 @@ def test_the_picture_has_each_act_and_moves_only_where_motion_is_welcome() -> No
     style, moving = drawn.split("@media (prefers-reduced-motion:no-preference)")
     assert "animation:" in moving
     assert "animation:" not in style
+
+
+@pytest.mark.parametrize(("shown", "plays"), [((True,), 1), ((False, True), 2), ((False, False), 2)])
+def test_what_was_not_shown_is_played_once_more(shown: tuple[bool, ...], plays: int) -> None:
+    findings = [Finding(figure="2 of 5", shown=each, basis="", doubt="late") for each in shown]
+    left, said = list(findings), list[str]()
+    act = replace(ACTS["sidecar"], needs=(), play=lambda _: left.pop(0))
+    assert played(act, cast("Stage", SimpleNamespace(topologies=(), doing=said.append))) is findings[-1]
+    assert len(findings) - len(left) == plays
+    assert said == ["2 of 5, not as the talk says (late): once more"] * (plays - 1)
