@@ -77,7 +77,8 @@ def _default_topologies() -> list[str]:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Built when first used: most commands read no spec.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class CallerSpec(_Part):
@@ -202,10 +203,10 @@ class LabSpec(_Part):
     clusters_idle_after_s: float = Field(default=3_600.0, ge=0, le=604_800)
     clusters_unasked: int = Field(default=64, ge=0, le=10_000)
     receipt_key: str = Field(default="", pattern="^[0-9a-f]{0,64}$")
-    gateway: GatewaySpec = GatewaySpec()
-    leases: LeaseSpec = LeaseSpec()
-    stub: StubSpec = StubSpec()
-    security: SecuritySpec = SecuritySpec()
+    gateway: GatewaySpec = Field(default_factory=GatewaySpec)
+    leases: LeaseSpec = Field(default_factory=LeaseSpec)
+    stub: StubSpec = Field(default_factory=StubSpec)
+    security: SecuritySpec = Field(default_factory=SecuritySpec)
     traces: TracesSpec | None = None
     log_format: Literal["text", "json"] = "text"
 
