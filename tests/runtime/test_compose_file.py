@@ -86,6 +86,15 @@ def test_an_envoy_is_healthy_once_it_says_that_it_is_ready_and_all_others_by_the
     assert {how for how, *_ in checks.values()} <= {"grpc", "tcp"}
 
 
+def test_the_first_routes_wait_until_each_unit_that_is_always_there_is_healthy_but_callers() -> None:
+    waits_for = SERVICES["first-revision"]["depends_on"]
+
+    profiles = SERVICES["first-revision"]["profiles"]
+    asked = {name for name, unit in UNITS.items() if unit["profiles"] == profiles and "network_mode" not in unit}
+    assert {"control-plane", "ml-cluster-1-a"} <= waits_for.keys() == asked
+    assert {each["condition"] for each in waits_for.values()} == {"service_healthy"}
+
+
 def test_every_port_is_published_on_loopback_only_and_once() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
 
