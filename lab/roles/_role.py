@@ -177,9 +177,10 @@ class Layout:
                 by_role.setdefault(unit.role, []).append(seen(unit.port))
         if CONTROL_PLANE in by_role:
             by_role[CONTROL_PLANE] = _in_turn(by_role[CONTROL_PLANE], caller)
-        return Endpoints({role: _unique(addresses) for role, addresses in by_role.items()}, self._hard_coded(seen))
+        return Endpoints({role: _unique(addresses) for role, addresses in by_role.items()}, self.hard_coded(seen))
 
-    def _hard_coded(self, seen: Callable[[Port], str]) -> dict[str, DirectTarget]:
+    def hard_coded(self, seen: Callable[[Port], str]) -> dict[str, DirectTarget]:
+        """Where each use case's model is, by the first route table; empty if all topologies follow the rules."""
         if all(TOPOLOGIES[name].capabilities.follows_rules for name in self.spec.topologies):
             return {}
         picks = PICKERS[self.spec.picker].at(GRPC)

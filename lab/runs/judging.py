@@ -35,7 +35,7 @@ _WORDS = {
     },
     Claim.AVAILABILITY: {
         Outcome.VALID: "Requests: answered, or failed for a known cause",
-        Outcome.INVALID: "Requests: some failed without a known cause",
+        Outcome.INVALID: "Requests: not as they should be",
         Outcome.UNKNOWN: "Requests: not shown",
     },
     Claim.TIMING: {

@@ -32,7 +32,7 @@ def test_a_late_driver_is_said_in_words_with_a_rate_to_try() -> None:
         "Latency: not to be trusted, this machine was busy; try `--rate 100`."
     )
     assert _run(RIGHT, LOST, ON_TIME).sentence == (
-        "Routing: right. Requests: some failed without a known cause, says the checker answered: lost. "
+        "Routing: right. Requests: not as they should be, says the checker answered: lost. "
         "Latency: requests were sent on time."
     )
 

@@ -106,7 +106,8 @@ def check(evidence: Evidence) -> Verdict | None:
     between = _between(evidence)
     violations = [*(violations if evidence.shares else ()), *(each for its in between.values() for each in its)]
     if violations:
-        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} shares are wrong", tuple(violations))
+        shares_are = "share is" if len(violations) == 1 else "shares are"
+        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} {shares_are} wrong", tuple(violations))
     if judged and evidence.shares is None:
         return Verdict(NAME, Outcome.UNKNOWN, "the lab's picker is not known here; name its plugin file")
     versions = f"{len(judged)} version{'' if len(judged) == 1 else 's'}"
