@@ -19,6 +19,7 @@ from lab.load.engines import ENGINES
 from lab.ops import inspect
 from lab.ops import traces as traces_of
 from lab.ops.bringup import bring_up
+from lab.ops.callers import Callers
 from lab.ops.certificates import Certificates
 from lab.ops.one_request import find, story
 from lab.ops.roll.executor import RollOptions, RollProgress, RollResult, execute
@@ -32,6 +33,7 @@ from lab.runs.drive import use_cases_of
 from lab.runs.enough import requests_to_judge
 from lab.runs.interim import judge_so_far
 from lab.runs.listing import list_runs
+from lab.runs.mixture import drive_mixture
 from lab.runs.parallel import runs_in
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.context import LabContext
@@ -67,6 +69,7 @@ class Lab:
         units: operations on single units: kill, start, pause, resume, partition, rejoin, scale, replace.
         faults: inject, heal, and list active faults.
         certificates: its units' certificates: show, rotate.
+        callers: by which topology each caller sends its own requests: show, use.
 
     Raises:
         InputError: the name cannot be that of a lab.
@@ -84,6 +87,7 @@ class Lab:
         self.units = UnitOperations(self._context)
         self.faults = Injector(self.folder)
         self.certificates = Certificates(self._context)
+        self.callers = Callers(self._context)
 
     # -- up and down ---------------------------------------------------------------------------------------------
 
@@ -341,6 +345,35 @@ class Lab:
         for each in options:
             _check(state, each.topology, each.caller)
         return drive_parallel(options, self._run_context(state), progress, cancel_token or CancelToken())
+
+    def load_mixture(
+        self,
+        options: Sequence[LoadOptions],
+        *,
+        progress: Callable[[Mapping[str, Progress]], None] = lambda _: None,
+        cancel_token: CancelToken | None = None,
+    ) -> ParallelResult:
+        """Drives callers at the same time, each by the topology that it uses, also if :attr:`callers` moves it.
+
+        Args:
+            options: one for each caller; their topology is ignored.
+            progress: called with the progress of each run, by its name; a caller that is moved has several.
+            cancel_token: ends all runs from another thread.
+
+        Raises:
+            InputError: the options do not fit the lab or its route table.
+            UnitError: a driver failed; the others were ended.
+        """
+        before = self.callers.show()
+        for each in options:
+            _check(LabState.of(self.folder), before.get(each.caller, ""), each.caller)
+        return drive_mixture(
+            options,
+            lambda: self._run_context(LabState.of(self.folder)),
+            lambda caller: self.callers.moved().get(caller, before[caller]),
+            progress,
+            cancel_token or CancelToken(),
+        )
 
     def judge_so_far(self, folder: Path) -> RunResult:
         """Judges what a run has done so far, while it goes on; see :func:`lab.runs.interim.judge_so_far`.

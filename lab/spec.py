@@ -87,8 +87,10 @@ class CallerSpec(_Part):
     Attributes:
         page: see :data:`lab.page_tree.Page`. Empty for callers whose page the lab knows, see
             ``services/caller/pages.py``.
+        topology: by which it sends its own requests, until `lab callers use` moves it; the lab's first if empty.
     """
 
+    topology: str = ""
     page: Annotated[list[Annotated[list[_PagePart], Field(max_length=64)]], Field(max_length=64)] = []
 
 
@@ -227,6 +229,20 @@ class LabSpec(_Part):
     def _no_page_contains_itself(cls, callers: dict[str, CallerSpec]) -> dict[str, CallerSpec]:
         for name in callers:
             calls_of({each: caller.page for each, caller in callers.items()}, name)
+        return callers
+
+    @field_validator("callers")
+    @classmethod
+    def _each_uses_a_topology_of_the_lab(
+        cls, callers: dict[str, CallerSpec], info: ValidationInfo
+    ) -> dict[str, CallerSpec]:
+        there = info.data.get("topologies", ())
+        for name, caller in callers.items():
+            if caller.topology and caller.topology not in there:
+                raise ValueError(
+                    f"caller {name} uses {caller.topology}, which is not among the topologies; use one of "
+                    f"{', '.join(there)}"
+                )
         return callers
 
     @property

@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, str] = {
     "scenarios": "scenarios",
     "new": "new",
     "routes": "routes",
+    "callers": "callers",
     "fault": "fault",
     "pki": "pki",
     "nodes": "nodes",

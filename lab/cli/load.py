@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _ALL = "all"
+_OWN = "own"
 _MAX_WEIGHT = 1_000
 _STREAMS = 10
 _EDGE_EVERY = 10
@@ -41,7 +42,8 @@ def load(
     topology: Annotated[
         str,
         typer.Option(
-            help="Topology, the path from caller to model; several with commas get the same load at the same time.",
+            help="Topology, the path from caller to model; several with commas get the same load at the same time; "
+            "own: each caller's own, see lab callers.",
             autocompletion=completed_by("topologies"),
         ),
     ] = DEFAULT_TOPOLOGY,
@@ -152,10 +154,13 @@ def load(
 
     All callers at the same time: lab load --caller all --topology mesh,gateway --rate 30 --duration 10
 
+    Each caller by its own topology, which `lab callers use` changes: lab load --topology own --caller all --rate 20
+
     The highest rate that holds: lab load --find-knee --topology mesh --rate 50 --duration 10 --p99-ms 20
     """
     lab = Lab(name)
-    callers, topologies = _named_callers(caller, lab), _named_topologies(topology)
+    callers = _named_callers(caller, lab)
+    topologies = _named_topologies(topology, lab, callers)
     given = {
         keyword: value for keyword, value in options_of_engines.items() if value is not None and value is not False
     }
@@ -219,8 +224,9 @@ def load(
             chosen.say_once()
             shown.take(seen)
 
-        if len(several) > 1:
-            result = lab.load_parallel(several, progress=show_all)
+        if len(several) > 1 or topology == _OWN:
+            drive = lab.load_mixture if topology == _OWN else lab.load_parallel
+            result = drive(several, progress=show_all)
             shown.finish({each.folder.name: each.summary for each in result.runs})
         else:
             result = lab.load(several[0], progress=show)
@@ -242,12 +248,14 @@ def _named_callers(text: str, lab: Lab) -> list[str]:
     return found
 
 
-def _named_topologies(text: str) -> list[str]:
-    """The topologies that ``--topology`` lists.
+def _named_topologies(text: str, lab: Lab, callers: Sequence[str]) -> list[str]:
+    """The topologies that ``--topology`` lists; for ``own`` that of the first caller, whose use cases are judged.
 
     Raises:
         InputError: the list is empty, or names one twice.
     """
+    if text == _OWN:
+        return [lab.callers.show().get(callers[0], "")]
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or len(set(names)) < len(names):
         raise InputError(

@@ -162,6 +162,7 @@ def drive(
     context: RunContext,
     progress: Callable[[Progress], None],
     cancel_token: CancelToken | None = None,
+    folder: Path | None = None,
 ) -> RunResult:
     """Drives one run and returns its result.
 
@@ -170,14 +171,18 @@ def drive(
         context: the lab.
         progress: called once a second.
         cancel_token: cancels the run from another thread.
+        folder: of the run, which this makes; one of the lab's runs if left out.
 
     Raises:
         InputError: the options do not fit the lab or its route table.
         UnitError: the driver failed.
     """
-    run = RunFolder(new_run_folder(context.runs))
+    run = RunFolder(folder or new_run_folder(context.runs))
     plan = plan_for(options, context)
-    create(run.path)
+    if folder is None:
+        create(run.path)
+    else:
+        folder.mkdir()
     run.asked = asked_of(options)
     save_plan(run, plan, context)
     registered = context.registrations()

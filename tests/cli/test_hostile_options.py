@@ -108,6 +108,7 @@ def given_as(path: tuple[str, ...], parameter: Any, value: str) -> list[str]:
         ("fault", "inject", "target"): 1,
         ("compare", "b"): 1,
         ("routes", "diff", "b"): 1,
+        ("callers", "use", "callers"): 1,
     }
     return ["--", *["1"] * earlier.get((*path, option(parameter)), 0), value]
 

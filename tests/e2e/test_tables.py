@@ -34,6 +34,7 @@ BY_COMMAND = (
     ("status", "--memory"),
     ("endpoints",),
     ("nodes",),
+    ("callers", "list"),
     ("audit",),
     ("routes", "history"),
     ("routes", "publish", str(CHECKOUT / "routes.yaml")),
