@@ -48,6 +48,11 @@ class _Stretch:
     token: CancelToken
     answered: int = 0
 
+    def end(self) -> None:
+        """Sends no more requests; those in flight finish. A second cancellation would drop them."""
+        if not self.token.cancelled:
+            self.token.cancel()
+
 
 @dataclass(slots=True)
 class _Mixture:
@@ -140,10 +145,10 @@ def _follow(
                 stretches.append(now)
                 while not (now.answered or now.run.done()):
                     wait([now.run], _POLL_S)
-                before.token.cancel()
+                before.end()
             wait([now.run], _POLL_S)
         if len(stretches) > 1:
-            now.token.cancel()
+            now.end()
         return [each.run.result() for each in stretches]
     except BaseException:
         mixture.cancel_token.cancel()
