@@ -79,6 +79,7 @@ FIGURES: Mapping[str, Figure] = {
         Figure("gateway-added-p50", "ms", MEDIAN, default_lab, _added_p50("gateway"), short=True),
         Figure("mesh-cpu", "ms a request", MEDIAN, default_lab, _cpu("mesh", "sidecar", "resolver"), short=True),
         Figure("gateway-cpu", "ms a request", MEDIAN, default_lab, _cpu("gateway", "gateway"), short=True),
+        Figure("model-cpu", "ms a request", MEDIAN, default_lab, _cpu("direct", "model"), short=True),
         Figure("gateway-per-core", "rps", MEDIAN, default_lab, _of("gateway_rps_per_core"), **_MORE, short=True),
         Figure("memory-default", "MB", MEDIAN, default_lab, _of("memory_mb"), short=True),
         Figure("up-default", "s", START, default_lab, _of("up_s"), short=True),
