@@ -8,6 +8,7 @@
     │   ├── SpecError           the lab's spec
     │   ├── TraceError          a trace of arrivals
     │   └── RunError            a run's folder
+    ├── NotOwnedError       an owner would change what others own; nothing was published
     ├── LabNotRunningError  the lab is down
     ├── UnitError           a unit did not start, or died
     ├── PublishError        a publish failed; the previous revision stays in force
@@ -73,6 +74,10 @@ class TraceError(InputError):
 
 class RunError(InputError):
     """A run's folder is missing something or cannot be read."""
+
+
+class NotOwnedError(LabError):
+    """A publisher would change what it does not own; nothing was published."""
 
 
 class LabNotRunningError(LabError):

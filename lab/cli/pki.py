@@ -59,6 +59,19 @@ def rotate(
         time.sleep(every)
 
 
+@app.command()
+def owner(
+    owner: Annotated[str, typer.Argument(help="Name, as entries of the route table have it.")],
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
+    """Issue a certificate to the owner of parts of the route table, for `lab routes publish --as`.
+
+    Example: lab pki owner recommendations
+    """
+    _print(Lab(name).certificates.issue_to_owner(owner), as_json=as_json)
+
+
 def _print(certificates: Mapping[str, CertificateInfo], *, as_json: bool) -> None:
     if as_json:
         print_json({"certificates": [{"unit": unit, **asdict(info)} for unit, info in certificates.items()]})

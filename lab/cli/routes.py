@@ -40,6 +40,12 @@ Expect = Annotated[
     int, typer.Option(min=REVISION.low, max=REVISION.high, help="Refuse unless this revision is in force.")
 ]
 Comment = Annotated[str, typer.Option(help="Reason, kept with the revision.")]
+As = Annotated[
+    str,
+    typer.Option(
+        "--as", metavar="OWNER", help="Publish in this owner's name, who may change what is theirs; see lab pki owner."
+    ),
+]
 _Revision = Annotated[int, typer.Argument(min=1, max=REVISION.high, help="Revision.")]
 
 
@@ -83,6 +89,7 @@ def publish(
             help="Send rules before models have loaded, to show why phases exist. Requests fail.",
         ),
     ] = False,
+    owner: As = "",
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
@@ -92,7 +99,12 @@ def publish(
     """
     with publish_shown(as_json=as_json) as progress:
         Lab(name).routes.publish(
-            file, expected_revision=expect, comment=comment, unsafe_skip_phases=unsafe_skip_phases, progress=progress
+            file,
+            expected_revision=expect,
+            comment=comment,
+            unsafe_skip_phases=unsafe_skip_phases,
+            owner=owner,
+            progress=progress,
         )
 
 
@@ -102,6 +114,7 @@ def set_use_case(
     file: Annotated[Path, typer.Argument(help="YAML file with the use case's section of a route table.")],
     expect: Expect = 0,
     comment: Comment = "",
+    owner: As = "",
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
@@ -110,17 +123,21 @@ def set_use_case(
     Example: lab routes set UpNext up-next.yaml --comment "only playback may call"
     """
     with publish_shown(as_json=as_json) as progress:
-        Lab(name).routes.set_use_case(use_case, file, expected_revision=expect, comment=comment, progress=progress)
+        Lab(name).routes.set_use_case(
+            use_case, file, expected_revision=expect, comment=comment, owner=owner, progress=progress
+        )
 
 
 @app.command()
-def rollback(revision: _Revision, expect: Expect = 0, name: Name = "default", as_json: Json = False) -> None:
+def rollback(
+    revision: _Revision, expect: Expect = 0, owner: As = "", name: Name = "default", as_json: Json = False
+) -> None:
     """Publish an earlier revision's route table again, as a new revision.
 
     Example: lab routes rollback 3
     """
     with publish_shown(as_json=as_json) as progress:
-        Lab(name).routes.rollback(revision, expected_revision=expect, progress=progress)
+        Lab(name).routes.rollback(revision, expected_revision=expect, owner=owner, progress=progress)
 
 
 @app.command()
@@ -144,12 +161,16 @@ def show(
 
 
 @app.command()
-def history(name: Name = "default", as_json: Json = False) -> None:
+def history(
+    owner: Annotated[str, typer.Option("--as", metavar="OWNER", help="Only what was published in this name.")] = "",
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
     """List all revisions: in force, replaced or failed.
 
     Example: lab routes history
     """
-    found = Lab(name).routes.history()
+    found = [each for each in Lab(name).routes.history() if not owner or each.author.endswith(f" as {owner}")]
     if as_json:
         print_json([_info(each) for each in found])
         return
@@ -173,10 +194,13 @@ def diff(a: _Revision, b: _Revision, name: Name = "default", as_json: Json = Fal
 
     Example: lab routes diff 1 2
     """
-    lines = Lab(name).routes.diff(a, b)
+    routes = Lab(name).routes
+    lines, changed = routes.diff(a, b), [(each.entry, each.owner) for each in routes.changes(a, b)]
     if as_json:
-        print_json({"a": a, "b": b, "diff": lines})
+        print_json({"a": a, "b": b, "diff": lines, "changes": [{"entry": what, "owner": who} for what, who in changed]})
         return
+    for what, who in changed:
+        console.print(f"{what}{f', owned by {who}' if who else ''}", markup=False)
     for line in lines or ["no difference"]:
         style = {"+": "green", "-": "red", "@": "cyan"}.get(line[0], "")
         console.print(line, markup=False, style=style or None, soft_wrap=True)

@@ -10,8 +10,8 @@ from typing import Any, Self, TypeAlias
 import grpc
 
 from lab.client.admin_values import Act, ControlPlaneStatus, ListedNode, PublishProgress, Registrations, RevisionInfo
-from lab.errors import InputError, LabError, LabNotRunningError, PublishError, StaleRevisionError
-from lab.transport import ChannelCache, open_blocking_channel
+from lab.errors import InputError, LabError, LabNotRunningError, NotOwnedError, PublishError, StaleRevisionError
+from lab.transport import ChannelCache, Security, open_blocking_channel
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 
 Tables: TypeAlias = dict[tuple[int, int], dict[str, Any]]
@@ -33,14 +33,15 @@ class AdminClient:
             for the status: each control plane lists only the nodes connected to itself, so all are asked.
         channels: cache to take the channel for status requests from, for callers that poll with a new client each
             time; its own channel by default.
+        security: credentials; those registered for the control plane by default.
     """
 
-    def __init__(self, address: str, channels: ChannelCache | None = None) -> None:
+    def __init__(self, address: str, channels: ChannelCache | None = None, security: Security | None = None) -> None:
         self._address = address
         self._channels = channels
-        self._channel = open_blocking_channel(address)
+        self._channel = open_blocking_channel(address, security)
         self._stub = admin_pb2_grpc.AdminStub(self._channel)
-        self._each = [AdminClient(one, channels) for one in address.split(",")] if "," in address else []
+        self._each = [AdminClient(one, channels, security) for one in address.split(",")] if "," in address else []
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +106,7 @@ class AdminClient:
             InputError: the route table is not valid.
             StaleRevisionError: a revision other than the expected one is in force.
             PublishError: a phase failed; the previous revision stays in force.
+            NotOwnedError: the publisher does not own all that changes.
         """
         request = admin_pb2.PublishRequest(
             sources=[admin_pb2.SourceFile(name=name, text=text) for name, text in sources],
@@ -252,6 +254,8 @@ class AdminClient:
                 raise StaleRevisionError(details) from None
             if code is grpc.StatusCode.FAILED_PRECONDITION:
                 raise PublishError(details) from None
+            if code is grpc.StatusCode.PERMISSION_DENIED:
+                raise NotOwnedError(details) from None
             if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise LabNotRunningError(
                     f"the control plane at {self._address} does not answer ({details}); see `lab status`"

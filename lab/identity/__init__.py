@@ -5,6 +5,6 @@ servers of ``lab.transport`` use the certificates. The authority alone needs a l
 up`` and ``lab pki`` need the authority: no unit imports it.
 """
 
-from lab.identity.names import OPERATOR, TRUST_DOMAIN, Identity, host_name, sidecar_of
+from lab.identity.names import OPERATOR, OWNER, TRUST_DOMAIN, Identity, host_name, sidecar_of
 
-__all__ = ["OPERATOR", "TRUST_DOMAIN", "Identity", "host_name", "sidecar_of"]
+__all__ = ["OPERATOR", "OWNER", "TRUST_DOMAIN", "Identity", "host_name", "sidecar_of"]

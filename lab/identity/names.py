@@ -11,6 +11,9 @@ TRUST_DOMAIN = "lab.internal"
 OPERATOR = "operator"
 """Role of the ``lab`` command; it may do everything."""
 
+OWNER = "owner"
+"""Role of those who publish changes of their own entries of the route table."""
+
 _CALLER, _SIDECAR = "caller", "sidecar"
 _PREFIX = f"spiffe://{TRUST_DOMAIN}/"
 _PARTS = 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
 from lab.identity import OPERATOR
+from lab.routing.schema import NAME_PATTERN
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
 
@@ -43,6 +45,18 @@ class Certificates:
             renewed = self._identities.provide(units, force=True)
             self._context.runtime().deliver(units)
             return {**renewed, **operator}
+
+    def issue_to_owner(self, name: str) -> dict[str, CertificateInfo]:
+        """Issues a certificate with which its holder publishes changes of what is theirs in the route table.
+
+        Raises:
+            InputError: the lab is in plaintext, or the name cannot be that of an owner.
+        """
+        if not re.fullmatch(NAME_PATTERN, name, re.ASCII):
+            raise InputError(f"{name!r} cannot name an owner; write lower-case letters, digits and dashes")
+        self._identities.certificates([])  # raises in plaintext
+        with exclusive(self._context.folder):
+            return self._identities.provide_for_owner(name)
 
     def _holders(self, unit: str) -> list[str]:
         names = [*(each.name for each in self._context.state().plan.units), OPERATOR]

@@ -13,11 +13,13 @@ from lab.identity.user import author
 from lab.routing.compiled import Router
 from lab.routing.document import RouteTable, read_path, read_sources, source_of, sources_of
 from lab.routing.explanation import Explanation, explain
+from lab.routing.owners import changes
 from lab.runs.published import keep_published, keep_rollback
 
 if TYPE_CHECKING:
     from lab.client.admin import Tables
     from lab.client.admin_values import PublishProgress, RevisionInfo
+    from lab.routing.owners import Change
     from lab.runtime.context import LabContext
 
 
@@ -48,18 +50,22 @@ class Routes:
         expected_revision: int = 0,
         comment: str = "",
         unsafe_skip_phases: bool = False,
+        owner: str = "",
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
         """Publishes a route table; returns its revision once every node has converged.
+
+        In the name of an ``owner``, who has a certificate, it may change what is theirs alone.
 
         Raises:
             InputError: it is not valid; the revision in force stays.
             StaleRevisionError: a revision other than the expected one is in force.
             PublishError: a phase failed; the revision in force stays.
+            NotOwnedError: not all that changes is the owner's.
         """
         sources = sources_of(routes)
         read_sources(sources)  # rejects an invalid table even if no lab is up
-        with self._context.admin() as admin:
+        with self._context.admin(owner=owner) as admin:
             revision = admin.publish(
                 sources,
                 author=author(),
@@ -78,11 +84,12 @@ class Routes:
         *,
         expected_revision: int = 0,
         comment: str = "",
+        owner: str = "",
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
         """Publishes a change to one use case, at a cost independent of the table's size; see :meth:`publish`."""
         source = source_of(file)
-        with self._context.admin() as admin:
+        with self._context.admin(owner=owner) as admin:
             return admin.publish_change(
                 {use_case: source},
                 author=author(),
@@ -96,10 +103,11 @@ class Routes:
         revision: int,
         *,
         expected_revision: int = 0,
+        owner: str = "",
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
-        """Publishes an earlier revision's route table again; returns the new revision."""
-        with self._context.admin() as admin:
+        """Publishes an earlier revision's route table again; returns the new revision; see :meth:`publish`."""
+        with self._context.admin(owner=owner) as admin:
             new = admin.rollback(revision, author=author(), expected_revision=expected_revision, progress=progress)
         keep_rollback(self._context.folder, new, revision)
         return new
@@ -124,6 +132,11 @@ class Routes:
         """Lines of a unified diff from revision ``a`` to revision ``b``; none if the tables are equal."""
         before, after = (as_yaml(self.show(each).document).splitlines() for each in (a, b))
         return list(difflib.unified_diff(before, after, f"revision {a}", f"revision {b}", lineterm=""))
+
+    def changes(self, a: int, b: int) -> list[Change]:
+        """The entries that differ between revisions, with their owners."""
+        before, after = (RouteTable.of_valid(dict(self.show(each).document or {})) for each in (a, b))
+        return list(changes(before, after))
 
     def explain(self, use_case: str, context: Mapping[str, str], *, file: Path | None = None) -> Explanation:
         """Where a request would go and why, by a file, which needs no lab, or by the revision in force."""

@@ -23,7 +23,19 @@ DEFAULT_RULE = "default"
 OVERRIDE_RULE = "override"
 OVERRIDE = "override"
 _USE_CASE_FIELDS = frozenset(
-    {"callers", "override", "api", "timeout", "default", "rules", "shadow", "fallback", "idempotent", *SETTINGS}
+    {
+        "callers",
+        "override",
+        "api",
+        "timeout",
+        "default",
+        "rules",
+        "shadow",
+        "fallback",
+        "idempotent",
+        "owner",
+        *SETTINGS,
+    }
 )
 _RULE_FIELDS = frozenset({"name", "when", "use", "experiment", "split", "config"})
 _CELL_FIELDS = frozenset({"weight", "use", "config"})

@@ -170,6 +170,7 @@ def _context_field(value: object) -> object:
 
 _SOME: Any = Field(json_schema_extra={"minProperties": 1})
 UseCaseName = Annotated[str, form("a use case's name", USE_CASE_PATTERN, "ContinueWatchingRanking")]
+OwnerName = Annotated[str, form("an owner's name", NAME_PATTERN, "recommendations")]
 CallerName = Annotated[str, form("a caller's name", NAME_PATTERN, "homepage")]
 ModelName = Annotated[str, form("a model's name", MODEL_PATTERN, "cw-ranker")]
 VersionName = Annotated[str, form("a version", VERSION_PATTERN, "v2")]
@@ -312,6 +313,8 @@ class UseCase(Part):
     health: Health = Field(default=_ABSENT)
     slow_start: Timeout = Field(default=_ABSENT)
     """Time over which a new replica's share grows; if left out, it has its full share at once."""
+    owner: OwnerName = Field(default=_ABSENT)
+    """Who may publish changes of this entry, beside the operator."""
 
 
 class VersionOfModel(Part):
@@ -326,6 +329,8 @@ class Model(Part):
     """One model's versions."""
 
     versions: Annotated[dict[VersionName, VersionOfModel], _not_empty("version"), _SOME]
+    owner: OwnerName = Field(default=_ABSENT)
+    """Who may publish changes of this entry, beside the operator."""
 
 
 class Cluster(Part):
@@ -334,6 +339,8 @@ class Cluster(Part):
     replicas: Annotated[int, whole("a number of replicas", 1, HIGHEST_REPLICAS)]
     failover: ClusterName = Field(default=_ABSENT)
     """The failover cluster: it also holds this cluster's versions, for when no replica here can answer."""
+    owner: OwnerName = Field(default=_ABSENT)
+    """Who may publish changes of this entry, beside the operator."""
 
 
 class Tenant(Part):

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.client.admin import AdminClient
+from lab.errors import InputError
 from lab.runtime import Runtime, make_runtime
+from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
-from lab.transport import ChannelCache
+from lab.transport import ChannelCache, Security
+from lab.transport.security import MTLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,22 @@ class LabContext:
         state = state or self.state()
         return make_runtime(state.runtime, self.folder, state.security)
 
-    def admin(self, state: LabState | None = None) -> AdminClient:
-        """A client of its control plane's admin API; ``state`` spares reading it again."""
-        return AdminClient((state or self.state()).plan.control_plane, self._channels)
+    def admin(self, state: LabState | None = None, *, owner: str = "") -> AdminClient:
+        """A client of its control plane's admin API.
+
+        Args:
+            state: spares reading it again.
+            owner: in whose name it connects, who has a certificate; the operator if empty.
+
+        Raises:
+            InputError: the owner has no certificate.
+        """
+        state = state or self.state()
+        if not owner:
+            return AdminClient(state.plan.control_plane, self._channels)
+        identities = Identities(self.folder)
+        if state.security != MTLS:
+            raise InputError(f"--as: {owner} proves itself by a certificate; bring the lab up with --security mtls")
+        if not (folder := identities.of(identities.owner(owner))).exists():
+            raise InputError(f"--as: {owner} has no certificate; `lab pki owner {owner}` makes one")
+        return AdminClient(state.plan.control_plane, security=Security(MTLS, str(folder)))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError, LabError
-from lab.identity import OPERATOR, Identity
+from lab.identity import OPERATOR, OWNER, Identity
 from lab.identity import folder as folders
 from lab.roles import ROLES, Unit
 from lab.transport import Security
@@ -64,6 +64,14 @@ class Identities:
     def provide_for_operator(self, *, force: bool = False) -> dict[str, CertificateInfo]:
         """Does the same for the operator, in whose name the ``lab`` command connects."""
         return self._issue({OPERATOR: (Identity(OPERATOR, "cli"), set())} if force or self._is_due(OPERATOR) else {})
+
+    def owner(self, name: str) -> str:
+        """Name of the folder of an owner's certificate, beside those of units."""
+        return f"{OWNER}-{name}"
+
+    def provide_for_owner(self, name: str) -> dict[str, CertificateInfo]:
+        """Issues a new certificate to the owner of parts of the route table."""
+        return self._issue({self.owner(name): (Identity(OWNER, name), set())})
 
     def certificates(self, names: Iterable[str]) -> dict[str, CertificateInfo]:
         """Content of these units' current certificates; units without one are left out.

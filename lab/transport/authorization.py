@@ -38,8 +38,9 @@ class Guard(WrapsHandlers):
     """Refuses calls by identity, by size of headers, and of bytes that are not a message of the method.
 
     Args:
-        admits: full name of a service → roles that may call it. Services that are not named, such as health, are open
-            to every unit of the lab; the operator may call all. None in plaintext, where no identity is proved.
+        admits: full name of a service, or path of one of its methods, → roles that may call it. Services that are not
+            named, such as health, are open to every unit of the lab; the operator may call all. None in plaintext,
+            where no identity is proved.
         audit: records refusals, if there is one.
     """
 
@@ -56,7 +57,7 @@ class Guard(WrapsHandlers):
             headers: names and values.
         """
         service = _service_of(method)
-        denied = "" if self._admits is None else _why_denied(service, context, self._admits)
+        denied = "" if self._admits is None else _why_denied(method, context, self._admits)
         if denied and self._audit is not None:
             self._audit.refused(method, context, _DENIED, denied)
         return (_DENIED, denied) if denied else _too_much(service, headers)
@@ -93,12 +94,12 @@ def _too_much(service: str, headers: Headers) -> Refusal | None:
     return _TOO_MUCH, f"{service}: {size} bytes of headers; send {MAX_HEADER_BYTES} at most"
 
 
-def _why_denied(service: str, context: Context, admits: Mapping[str, Collection[str]]) -> str:
-    """Why the peer may not call the service; empty if it may."""
-    identity = peer_identity(context)
+def _why_denied(method: str, context: Context, admits: Mapping[str, Collection[str]]) -> str:
+    """Why the peer may not call the method; empty if it may."""
+    identity, service = peer_identity(context), _service_of(method)
     if identity is None:
         return f"{service}: your certificate does not name exactly one identity of {TRUST_DOMAIN}"
-    roles = admits.get(service)
+    roles = admits.get(method, admits.get(service))
     if roles is None or identity.role in roles or is_operator(identity):
         return ""
     return f"{service}: not for {identity.uri}; for {' and '.join(sorted(roles)) or 'the operator'} only"

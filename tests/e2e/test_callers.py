@@ -58,7 +58,5 @@ def test_each_caller_is_driven_by_its_own(mini_lab: Lab) -> None:
 def test_a_topology_that_the_lab_has_not_is_refused_with_its_caller(tmp_path: Path) -> None:
     spec = tmp_path / "lab.toml"
     spec.write_text(f'topologies = {json.dumps(["gateway"])}\n[callers.homepage]\ntopology = "mesh"\n')
-    with pytest.raises(
-        SpecError, match="homepage uses mesh, which is not among the topologies; use one of g"
-    ):
+    with pytest.raises(SpecError, match="homepage uses mesh, which is not among the topologies; use one of g"):
         read_spec(spec)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import orjson
 
-from lab.errors import InputError, PublishError, RouteTableError, StaleRevisionError
+from lab.errors import InputError, NotOwnedError, PublishError, RouteTableError, StaleRevisionError
+from lab.identity import OWNER
 from lab.plain_text import MAX_CHARACTERS, printable, require_plain
 from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.edits import sharing, with_changes
+from lab.routing.owners import require_owned
+from lab.transport import peer_identity
 from lab.transport.memory_guard import LARGE_BYTES, expecting_growth
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 from services.controlplane.api.audit import AuditLog, timestamp
@@ -32,6 +36,15 @@ if TYPE_CHECKING:
 
 MAX_COMMENT_CHARACTERS = 500
 """Of a revision's author and of its comment."""
+
+
+_STATUS = {
+    RouteTableError: grpc.StatusCode.INVALID_ARGUMENT,
+    NotOwnedError: grpc.StatusCode.PERMISSION_DENIED,
+    StaleRevisionError: grpc.StatusCode.ABORTED,
+    PublishError: grpc.StatusCode.FAILED_PRECONDITION,
+}
+"""Of a publish that is refused or fails, by the first class that it is of."""
 
 
 class AdminServicer(admin_pb2_grpc.AdminServicer):
@@ -173,6 +186,9 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         events: asyncio.Queue[admin_pb2.PublishProgress | None] = asyncio.Queue()
         called = timestamp(called_ns)
+        if owner := _owner(context):
+            table_after = partial(_owned, owner, table_after)
+            options["author"] = printable(f"{options['author']} as {owner}", MAX_COMMENT_CHARACTERS)
 
         def report(revision: int, event: Event) -> None:
             message = _progress(revision, event, called)
@@ -201,12 +217,8 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             yield event
         try:
             await task
-        except RouteTableError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except StaleRevisionError as error:
-            await context.abort(grpc.StatusCode.ABORTED, str(error))
-        except PublishError as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        except tuple(_STATUS) as error:
+            await context.abort(next(code for kind, code in _STATUS.items() if isinstance(error, kind)), str(error))
 
     async def _stored(self, revision: int, context: Context) -> StoredRevision:
         stored = self._publisher.registry.get(revision)
@@ -235,6 +247,19 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     def _acknowledgements(self, revision: int) -> list[admin_pb2.Acknowledgement]:
         stored = self._publisher.registry.get(revision)
         return [_acknowledgement(each) for each in stored.acknowledgements] if stored else []
+
+
+def _owner(context: Context) -> str:
+    """In whose name the other end publishes; empty for the operator, and in plaintext."""
+    identity = peer_identity(context)
+    return identity.name if identity is not None and identity.role == OWNER else ""
+
+
+def _owned(owner: str, table_after: Callable[[RouteTable], RouteTable], before: RouteTable) -> RouteTable:
+    """The table after a change, which must be within what its publisher owns."""
+    after = table_after(before)
+    require_owned(owner, before, after)
+    return after
 
 
 def _source(file: admin_pb2.SourceFile) -> Source:

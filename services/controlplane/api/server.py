@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from envoy.service.discovery.v3 import ads_pb2, ads_pb2_grpc
 from envoy.service.load_stats.v3 import lrs_pb2, lrs_pb2_grpc
 
+from lab.identity import OWNER
 from models.proto.control.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -32,18 +33,24 @@ if TYPE_CHECKING:
     from services.controlplane.publishing.publisher import Publisher
 
 
+OF_OWNERS = ("Publish", "PublishChange", "Rollback", "GetRevision", "GetRevisions", "ListRevisions")
+"""Methods of the admin API that owners may call, beside the operator."""
+
+
 def admits(
     *, rules: Collection[str], xds: Collection[str], load_reports: Collection[str]
 ) -> Mapping[str, Collection[str]]:
-    """Which roles may call which service, if peers authenticate; only the operator may administer.
+    """Which roles may call which service, if peers authenticate: owners may publish, the operator administers.
 
     Args:
         rules: roles that may subscribe to rules.
         xds: roles that may ask for xDS resources.
         load_reports: roles that may report their load.
     """
+    admin = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
     return {
-        admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name: (),
+        admin: (),
+        **{f"/{admin}/{each}": (OWNER,) for each in OF_OWNERS},
         faults_pb2.DESCRIPTOR.services_by_name["Faults"].full_name: (),
         replicas_pb2.DESCRIPTOR.services_by_name["Replicas"].full_name: ("model",),
         rules_pb2.DESCRIPTOR.services_by_name["Rules"].full_name: rules,
