@@ -103,22 +103,22 @@ def rpc_headers(path: str = RANK, extra: Iterable[Header] = ()) -> list[Header]:
     ]
 
 
-def connected(address: str) -> socket.socket:
-    """A connection to ``ip:port`` or ``unix:PATH``.
+def connected(address: str, source: str = "") -> socket.socket:
+    """A connection to ``ip:port`` or ``unix:PATH``, from the IP address ``source`` if one is given.
 
     Raises:
         OSError: it cannot be opened.
     """
     if not address.startswith(UNIX):
         host, port = address.rsplit(":", 1)
-        return socket.create_connection((host, int(port)), timeout=_WITHIN_S)
+        return socket.create_connection((host, int(port)), timeout=_WITHIN_S, source_address=(source, 0))
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(_WITHIN_S)
     connection.connect(address.removeprefix(UNIX))
     return connection
 
 
-def why_no_handshake(address: str, context: ssl.SSLContext) -> str | None:
+def why_no_handshake(address: str, context: ssl.SSLContext, source: str = "") -> str | None:
     """The alert with which a server ends a connection that has said nothing but who it is; None if it does not end it.
 
     The other side looks at a certificate only when for this side the handshake is over, so the alert has to be waited
@@ -126,7 +126,7 @@ def why_no_handshake(address: str, context: ssl.SSLContext) -> str | None:
     """
     try:
         with (
-            connected(address) as plain,
+            connected(address, source) as plain,
             context.wrap_socket(plain, server_hostname="lab.internal") as secured,
         ):
             secured.settimeout(_ALERT_WITHIN_S)
@@ -143,13 +143,14 @@ class Wire:
     Args:
         address: ``ip:port`` or ``unix:PATH``.
         context: of TLS; None for plaintext.
+        source: IP address that it comes from; any if empty.
 
     Raises:
         OSError: it cannot be opened, or TLS ended it; says why.
     """
 
-    def __init__(self, address: str, context: ssl.SSLContext | None = None) -> None:
-        plain = connected(address)
+    def __init__(self, address: str, context: ssl.SSLContext | None = None, source: str = "") -> None:
+        plain = connected(address, source)
         self.socket: socket.socket = context.wrap_socket(plain, server_hostname="lab.internal") if context else plain
         # Nothing is made valid, or checked, before it is sent.
         self._h2 = h2.connection.H2Connection(
