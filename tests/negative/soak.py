@@ -7,8 +7,9 @@ seconds the seed draws a fault; twice the machine starves. In the end the verdic
 - *correctness* and *availability* of every run are valid, as ``lab check`` finds;
 - no attack got through;
 - the memory of every unit is flat but for the requests that a replica keeps as evidence, and so are its descriptors;
-- a minute after the end, every unit that still runs is back within 10 % of the memory that it had idle before, or
-  within what it keeps as evidence and :data:`_KEPT_MB`;
+- within a minute after the end, every unit that still runs is back within 10 % of the memory that it had idle before,
+  or within what it keeps as evidence and :data:`_KEPT_MB`. *Idle before* is after a request by each way that the soak
+  takes, REST included: a unit imports its HTTP library, 16 MB, with its first connection there, and never again;
 - the audit log has every act of the soak, and every refusal of an attacker who would publish: in its own entry,
   or counted as left out.
 
@@ -29,11 +30,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from operator import not_
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -41,7 +43,7 @@ from lab import CHECKOUT
 from lab.checkers import Claim, Outcome, Verdict, Violation, by_claim
 from lab.checkers.evidence import prefix_of
 from lab.checkers.kinds import announced
-from lab.errors import LabError
+from lab.errors import DeadlineError, LabError
 from lab.faults import AuditLog
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.runs import LoadOptions, ParallelResult
@@ -49,6 +51,7 @@ from lab.runs.events import Event, append_event, of_unit
 from lab.runs.folder import RunFolder
 from lab.runtime.state import LabState
 from lab.topologies import TOPOLOGIES
+from lab.waiting import eventually
 from tests.negative.cases.keys import KEYS
 from tests.negative.cases.text import TEXT
 from tests.negative.flatness import EVIDENCE_MB, sampling
@@ -57,9 +60,11 @@ from tests.negative.intruder import COUNTED_WITHIN_S, PUBLISH, Refusals
 from tests.negative.scene import Case, Scene
 from tests.negative.starvation import starving
 from tests.negative.wire import Answer, tls_context
+from tests.rest_client import post
 from tests.tools import run_tool
 from tests.transport.floods import FLOODS
 
+T = TypeVar("T")
 _BY_ALL = ("gateway", "mesh")
 _TOPOLOGIES = tuple(each.name for each in TOPOLOGIES.values() if each.in_default_lab)
 _RATE = 4.0  # requests per second of each caller by each of its topologies
@@ -106,13 +111,12 @@ class Attackers:
     got_through: list[str] = field(default_factory=list)
     refusals: Refusals = field(default_factory=Refusals)
 
-    def attack(self, until: float) -> None:
-        """Attacks until then, on the monotonic clock."""
+    def attack(self, ended: threading.Event) -> None:
+        """Attacks until the load has ended."""
         cases, number, began = [*attacks(), PUBLISH, PUBLISH], 0, time.monotonic()
         with ThreadPoolExecutor(_ATTACKERS) as crew:
             waiting = threading.Semaphore(2 * _ATTACKERS)
-            while (due := began + number / _ATTACKS) < until:
-                time.sleep(max(0.0, due - time.monotonic()))
+            while not ended.wait(max(0.0, began + number / _ATTACKS - time.monotonic())):
                 number += 1
                 waiting.acquire()
                 crew.submit(self._try, self.rng.choice(cases)).add_done_callback(lambda _: waiting.release())
@@ -141,8 +145,8 @@ class Floods:
     rng: random.Random
     sent: list[str] = field(default_factory=list)
 
-    def send(self, until: float) -> None:
-        """Sends floods until then, on the monotonic clock."""
+    def send(self, ended: threading.Event) -> None:
+        """Sends floods until the load has ended."""
         context = tls_context(self.scene.security(ATTACKER))
         doors = [
             (unit, flood, address)
@@ -150,11 +154,12 @@ class Floods:
             for flood in FLOODS
             if (address := address_of(self.scene, unit, flood))
         ]
-        while (began := time.monotonic()) + _FLOOD_EVERY_S < until:
+        due = time.monotonic()
+        while not ended.wait(max(0.0, due - time.monotonic())):
+            due = time.monotonic() + _FLOOD_EVERY_S
             unit, flood, address = self.rng.choice(doors)
             flood.send(address, context)
             self.sent.append(f"{unit}: {flood.name}")
-            time.sleep(max(0.0, _FLOOD_EVERY_S - (time.monotonic() - began)))
 
 
 @dataclass(slots=True)
@@ -165,41 +170,47 @@ class Faults:
     rng: random.Random
     injected: list[str] = field(default_factory=list)
 
-    def inject(self, until: float) -> None:
-        """Injects one after another until then."""
-        while time.monotonic() + _FAULT_EVERY_S < until:
+    def inject(self, ended: threading.Event, until: float) -> None:
+        """Injects one after another until then, on the monotonic clock, or until the load has ended."""
+        due = time.monotonic()
+        while due + _FAULT_EVERY_S < until and not ended.wait(max(0.0, due - time.monotonic())):
+            due = time.monotonic() + _FAULT_EVERY_S
             kind, target, settings, seconds = self.rng.choice(_FAULTS)
-            began = time.monotonic()
             try:
                 self.lab.faults.heal()  # one that could not be, as its unit was starved
                 fault = self.lab.faults.inject(kind, target, seed=len(self.injected), **settings)
                 self.injected.append(f"fault inject {kind}")
-                time.sleep(seconds or settings["seconds"] + 1)
+                ended.wait(seconds or settings["seconds"] + 1)
                 self.lab.faults.heal(fault)
             except LabError as error:
                 _say(f"{kind} {target}: {error}")
-            time.sleep(max(0.0, _FAULT_EVERY_S - (time.monotonic() - began)))
 
 
 @contextmanager
-def _beside(*jobs: Callable[[], None]) -> Iterator[None]:
+def _beside(*jobs: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Runs jobs beside the block, which end with it, also if it fails."""
+    ended = threading.Event()
     with ThreadPoolExecutor(len(jobs)) as crew:
-        started = [crew.submit(job) for job in jobs]
-        yield
+        started = [crew.submit(job, ended) for job in jobs]
+        try:
+            yield
+        finally:
+            ended.set()
         for job in started:
             job.result()
 
 
-def _starve(lab: Lab, seconds: float) -> None:
+def _starve(lab: Lab, seconds: float, ended: threading.Event) -> None:
     began = time.monotonic()
     for share in _STARVED_AT:
-        time.sleep(max(0.0, began + share * seconds - time.monotonic()))
+        if ended.wait(max(0.0, began + share * seconds - time.monotonic())):
+            return
         state = LabState.of(lab.folder)
         pids = {unit.name: unit.pid for unit in lab.status().units if unit.pid}
         _say(f"starving {len(pids)} units for {_STARVED_S:g} s")
         _mark(state, lab.folder, pids, "starve", past="starved", undone_by="feed")
         with starving(pids.values()):
-            time.sleep(_STARVED_S)
+            ended.wait(_STARVED_S)
         _mark(state, lab.folder, pids, "feed", past="healed")
 
 
@@ -246,21 +257,22 @@ def soak(lab: Lab, minutes: float, seed: int) -> dict[str, object]:
         )
         for topology, caller in senders
     ]
-    lab.load_parallel([replace(each, duration_s=_WARM_UP_S) for each in options])  # an idle unit, not a new one
-    before = _memory(lab)
+    before = _idle(lab, options)
     with tempfile.TemporaryDirectory() as folder, sampling(lab) as samples:
         attackers = Attackers(Scene(lab, Path(folder)), random.Random(seed))  # noqa: S311 (no secret)
         faults = Faults(lab, random.Random(seed + 1))  # noqa: S311 (no secret)
         floods = Floods(attackers.scene, random.Random(seed + 2))  # noqa: S311 (no secret)
         until = time.monotonic() + seconds
         with _beside(
-            lambda: attackers.attack(until),
-            lambda: floods.send(until),
-            lambda: faults.inject(until),
-            lambda: _starve(lab, seconds),
+            attackers.attack,
+            floods.send,
+            lambda ended: faults.inject(ended, until),
+            lambda ended: _starve(lab, seconds, ended),
         ):
             result = lab.load_parallel(options)
-    ended, arrivals = time.monotonic(), _arrivals(result)
+    arrivals = _arrivals(result)
+    evidence = {unit: EVIDENCE_MB * len(its) for unit, its in arrivals.items()}
+    grown = _last(lambda: _kept(before, evidence), _IDLE_AFTER_S)
     trends = samples.trends(arrivals)
     wrong = {
         f"{run.folder.name}: {verdict.checker}": [violation.message for violation in _of_the_run(verdict)[:3]]
@@ -268,17 +280,7 @@ def soak(lab: Lab, minutes: float, seed: int) -> dict[str, object]:
         for verdict in run.verdicts
         if verdict.claim in _ASKED and verdict.outcome is Outcome.INVALID and _of_the_run(verdict)
     }
-    time.sleep(COUNTED_WITHIN_S)
-    log = lab.audit()
-    missing = [*_missing_acts(log, faults.injected), *attackers.refusals.objections(log)]
-    time.sleep(max(0.0, ended + _IDLE_AFTER_S - time.monotonic()))
-    after = _memory(lab)
-    evidence = {unit: EVIDENCE_MB * len(its) for unit, its in arrivals.items()}
-    grown = {
-        unit[0]: f"{before[unit]:.0f} → {after[unit]:.0f} MB"
-        for unit in before.keys() & after.keys()
-        if after[unit] > max(before[unit] * _BACK_WITHIN, before[unit] + evidence.get(unit[0], 0) + _KEPT_MB)
-    }
+    missing = _last(lambda: _not_audited(lab, faults, attackers), COUNTED_WITHIN_S)
     judged = {run.folder.name: [each for each in run.verdicts if each.checker != announced.NAME] for run in result.runs}
     unproved = [
         f"{run}: {claim}"
@@ -313,15 +315,49 @@ def soak(lab: Lab, minutes: float, seed: int) -> dict[str, object]:
     return record
 
 
+def _idle(lab: Lab, options: Sequence[LoadOptions]) -> dict[str, tuple[psutil.Process, float]]:
+    """The processes of units that have served, once at each of their ports, and their memory, MB."""
+    lab.load_parallel([replace(each, duration_s=_WARM_UP_S) for each in options])
+    for unit in LabState.of(lab.folder).plan.units:
+        if unit.rest:
+            post(lab, f"https://{unit.rest.outside}/", {})
+    processes = {unit.name: psutil.Process(unit.pid) for unit in lab.status().units}
+    return {name: (process, _memory_mb(process)) for name, process in processes.items()}
+
+
+def _kept(before: Mapping[str, tuple[psutil.Process, float]], evidence: Mapping[str, float]) -> dict[str, str]:
+    """Which units have not given back what they took, of those that nobody has killed; ``evidence`` they keep, MB."""
+    after = {unit: _memory_mb(process) for unit, (process, _) in before.items()}
+    return {
+        unit: f"{idle:.0f} → {after[unit]:.0f} MB"
+        for unit, (_, idle) in before.items()
+        if after[unit] > max(idle * _BACK_WITHIN, idle + evidence.get(unit, 0) + _KEPT_MB)
+    }
+
+
+def _memory_mb(process: psutil.Process) -> float:
+    """Resident memory; 0 of a process that has ended."""
+    try:
+        return float(process.memory_info().rss) / 1e6
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def _not_audited(lab: Lab, faults: Faults, attackers: Attackers) -> list[str]:
+    log = lab.audit()
+    return [*_missing_acts(log, faults.injected), *attackers.refusals.objections(log)]
+
+
+def _last(probe: Callable[[], T], within_s: float) -> T:
+    """What the probe finds as soon as that is nothing, and else when the time is up."""
+    with suppress(DeadlineError):
+        return eventually("nothing is left", probe, within=timedelta(seconds=within_s), until=not_)
+    return probe()
+
+
 def _of_the_run(verdict: Verdict) -> Sequence[Violation]:
     """The violations that are not requests of attackers, which announce nothing: models register what they refuse."""
     return [each for each in verdict.violations if verdict.checker != announced.NAME or prefix_of(each.request_id)]
-
-
-def _memory(lab: Lab) -> dict[tuple[str, int], float]:
-    """Resident memory of each unit's process, MB; one that was killed meanwhile has another id."""
-    units = ((unit.name, unit.pid) for unit in lab.status().units if unit.pid and psutil.pid_exists(unit.pid))
-    return {(name, pid): psutil.Process(pid).memory_info().rss / 1e6 for name, pid in units}
 
 
 def _commit() -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from lab.client.admin_values import Act
 from lab.faults import FAULTS, AuditLog
 from tests.negative.intruder import Refusals
-from tests.negative.soak import _FAULTS, _missing_acts, attacks
+from tests.negative.soak import _FAULTS, _kept, _missing_acts, attacks
 
 
 def _act(what: str, status: str) -> Act:
@@ -81,3 +84,14 @@ def test_every_refusal_is_logged_or_counted(
     refusals = Refusals([1.0] * (refused - 1) + [99.0], [50.0] * unanswered)
 
     assert refusals.objections(AuditLog(acts, "")) == objections
+
+
+def test_a_unit_is_back_within_a_tenth_or_what_it_keeps() -> None:
+    this = psutil.Process()
+    mb = this.memory_info().rss / 1e6
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        killed = psutil.Process(process.pid)
+
+    before = {"back": (this, mb), "grown": (this, mb / 2), "evidence": (this, mb / 2), "killed": (killed, 1.0)}
+
+    assert _kept(before, {"evidence": mb}).keys() == {"grown"}
