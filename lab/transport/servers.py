@@ -30,7 +30,6 @@ MAX_STREAMS = 1024
 
 _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # Limits for headers, for streams on one connection, and for the time of a handshake. gRPC's defaults are looser, or
     # unlimited.
     ("grpc.max_metadata_size", MAX_HEADER_BYTES),
@@ -61,6 +60,9 @@ _KEEPALIVE = (
     ("grpc.http2.ping_timeout_ms", 20_000),
 )
 
+# Of a stream that nobody reads yet, gRPC holds 64 KB; by default it lets that grow with a fast client, to megabytes.
+_SMALL = (("grpc.http2.bdp_probe", 0), ("grpc.max_concurrent_streams", 64))
+
 # A connection keeps the identities that it began with, and must not outlive them: after a quarter of a certificate's
 # lifetime clients are asked to reconnect, and calls that have not ended after another quarter, such as endless streams,
 # are cancelled. Not on servers where such streams mean that a node is alive: cancelling them would take the node out.
@@ -77,6 +79,7 @@ def new_server(
     security: Security | None = None,
     keepalive: bool = False,
     max_connection_age_s: float = 0.0,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
     """A server that serves health from the start; it listens once :func:`listen` was called.
 
@@ -90,11 +93,15 @@ def new_server(
         keepalive: gives up on a frozen or disconnected peer after half a minute; for servers of long streams.
         max_connection_age_s: age at which clients are asked to reconnect, once their calls in flight are done, seconds
             (10 % jitter); 0 for never.
+        max_message_bytes: largest message that it receives; a larger one is refused unread. If it is less than usual,
+            a connection holds less of what nobody reads yet, too.
 
     Returns:
         The server, and its health service: whole server as ``""``, SERVING from the start.
     """
-    options = (*_OPTIONS, *_KEEPALIVE) if keepalive else _OPTIONS
+    options = (*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes), *(_KEEPALIVE if keepalive else ()))
+    if max_message_bytes < MAX_MESSAGE_BYTES:
+        options = (*options, *_SMALL)
     security = security or Security.of_this_process()
     if audit is not None:
         interceptors = (audit, *interceptors)

@@ -39,7 +39,7 @@ from lab.transport.unsampled import UnsampledRequest
 _MOST_ATTRIBUTES = 32
 _EXPORT_INTERVAL_MS = 500
 # Spans that wait for an export; more are dropped.
-_MOST_WAITING = 8_192
+_MOST_WAITING, _AT_ONCE = 8_192, 256
 _EXPORT_TIMEOUT_S = 2.0
 _SYSTEM = {"rpc.system.name": "grpc"}
 _REST = {"network.protocol.name": "http"}
@@ -78,6 +78,7 @@ class Spans:
             BatchSpanProcessor(
                 exporter or _Exporter(settings),
                 max_queue_size=_MOST_WAITING,
+                max_export_batch_size=_AT_ONCE,
                 schedule_delay_millis=_EXPORT_INTERVAL_MS,
             )
         )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 
 from lab.client.traces import FIND, SERVICE
@@ -17,7 +19,13 @@ from lab.transport.authorization import roles_in
 from services.collector.spans import read_spans
 from services.collector.store import SpanStore
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
 _GRACE_S = 2.0
+MOST_BYTES, MOST_SPANS = 512 * 1024, 4_096
+"""Of an export. A unit sends 256 spans at once, of half a kilobyte each, and an Envoy five."""
+_READ_AT_ONCE, _READ_WITHIN_S = 4, 2.0
 _OTLP = otlp.DESCRIPTOR.services_by_name["TraceService"].full_name
 
 _log = logging.getLogger("services.collector")
@@ -28,11 +36,26 @@ class Collector:
 
     def __init__(self, store: SpanStore) -> None:
         self._store = store
+        self._reading = asyncio.Semaphore(_READ_AT_ONCE)
 
-    async def export(self, request: otlp.ExportTraceServiceRequest, context: Any) -> otlp.ExportTraceServiceResponse:
-        """See OTLP."""
-        del context
-        self._store.add(read_spans(request))
+    async def export(self, requests: AsyncIterator[bytes], context: Any) -> otlp.ExportTraceServiceResponse:
+        """See OTLP. Others wait unread: parsed, a message takes up to a hundred times its size."""
+        async with self._reading:
+            try:
+                async with asyncio.timeout(_READ_WITHIN_S):
+                    message = await anext(requests, b"")
+                    ends = await anext(requests, None) is None  # unless read to its end, it keeps the message
+                request = otlp.ExportTraceServiceRequest.FromString(message)
+            except TimeoutError:
+                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"send an export within {_READ_WITHIN_S:g} s")
+            except DecodeError:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the bytes are not an export of OTLP")
+            if not ends:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "send one export a request")
+            spans = list(islice(read_spans(request), MOST_SPANS + 1))
+            if len(spans) > MOST_SPANS:
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"send {MOST_SPANS} spans at once at most")
+            self._store.add(spans)
         return otlp.ExportTraceServiceResponse()
 
     async def find(self, name: bytes, context: Any) -> bytes:
@@ -60,10 +83,9 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     serve_metrics(arguments.metrics)
     store = SpanStore(arguments.spans)
     collector = Collector(store)
-    export: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
-        collector.export,
-        otlp.ExportTraceServiceRequest.FromString,
-        otlp.ExportTraceServiceResponse.SerializeToString,
+    # On the wire, a stream of one message is the same as a unary request, and is read when there is room for it.
+    export: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(
+        collector.export, response_serializer=otlp.ExportTraceServiceResponse.SerializeToString
     )
     find: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(collector.find)
     server, healthy = new_server(
@@ -72,6 +94,7 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
             grpc.method_handlers_generic_handler(SERVICE, {FIND.rpartition("/")[2]: find}),
         ],
         admits={_OTLP: arguments.clients, SERVICE: ()},
+        max_message_bytes=MOST_BYTES,
     )
     port = listen(server, arguments.listen)
     await server.start()

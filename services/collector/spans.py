@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -73,8 +74,7 @@ def _stored(span: trace_pb2.Span, service: str, unit: str) -> StoredSpan:
 
 
 def _attributes(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    kept = list(pairs)[:_MOST_ATTRIBUTES]
-    return {_text(pair.key): _plain(pair.value) for pair in kept}
+    return {_text(pair.key): _plain(pair.value) for pair in islice(pairs, _MOST_ATTRIBUTES)}
 
 
 def _plain(value: AnyValue) -> str | int | float | bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from itertools import count, islice
+from typing import Protocol
 
 import hpack
 import psutil
@@ -334,8 +335,15 @@ def _others(answers: Callable[[], bool]) -> Iterator[list[bool]]:
         thread.join()
 
 
+class Sends(Protocol):
+    """A flood, as far as its damage is concerned."""
+
+    def send(self, address: str, context: ssl.SSLContext | None = None) -> None:
+        """Sends all of it."""
+
+
 def damage_by(
-    flood: Flood, address: str, pid: int, answers: Callable[[], bool], context: ssl.SSLContext | None = None
+    flood: Sends, address: str, pid: int, answers: Callable[[], bool], context: ssl.SSLContext | None = None
 ) -> Damage:
     """Floods a process, while others ask it.
 
