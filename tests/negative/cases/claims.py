@@ -136,6 +136,13 @@ def _names_tenant(unit: str, *in_headers: bytes) -> Callable[[Scene], Answer]:
     return lambda scene: scene.ask(unit, KEY, *headers, body=rank(tenant="ads"))
 
 
+def _watches_resolver(scene: Scene) -> Answer:
+    """Another caller's, to hear of each revision, and to keep it waiting for acknowledgements."""
+    first = resolver_pb2.WatchRequest(sent=1.0)
+    with open_blocking_channel(scene.units["homepage-resolver"], scene.security("search")) as channel:
+        return answer_to(lambda: next(resolver_pb2_grpc.ResolverStub(channel).Watch(iter([first]), timeout=_S), None))
+
+
 def _asks_resolver(unit: str, use_case: str, caller: str) -> Callable[[Scene], Answer]:
     def attempt(scene: Scene) -> Answer:
         request = resolver_pb2.ResolveRequest(use_case=use_case)
@@ -398,6 +405,14 @@ CLAIMS = (
             ("another caller's use case, as that caller", f"{_ONLY}, not for 'search'", "homepage", THEIRS, "search"),
             ("another caller's resolver", f"{_ONLY}; you are search", "search", OURS, ""),
         )
+    ),
+    Case(
+        "another caller's resolver, watched",
+        "mesh",
+        "homepage-resolver",
+        _DENIED,
+        f"{_ONLY}; you are search",
+        _watches_resolver,
     ),
     Case(
         "a replayed registration",
