@@ -6,6 +6,7 @@ import stat
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from lab.lab import Lab
 from lab.runs import LoadOptions
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
+from lab.topologies import TOPOLOGIES as ALL
 from lab.topologies import open_client
 from lab.transport import open_blocking_channel
 from lab.transport.security import MTLS, Security
@@ -35,7 +37,9 @@ from tests.parts import rank_request
 from tests.proxies import GATEWAYS, that_run_here
 
 USE_CASE = "ContinueWatchingRanking"
-TOPOLOGIES = ("direct", "gateway", "gateway-header", "mesh", "proxyless", *that_run_here(GATEWAYS))
+TOPOLOGIES = that_run_here(ALL)
+# Each alone, at the rate that it was designed for; the others together. Other proxies: tests/e2e/test_proxies.py.
+ALONE = ("mesh", "gateway")
 MODEL = "ml-cluster-1-a"
 SOON = timedelta(seconds=20)
 # In the gateway's words its time is up before gRPC has given the connection up.
@@ -74,41 +78,60 @@ async def test_units_are_reached_by_name(lab: Lab, topology: str) -> None:
     assert answer.source == "model"
 
 
-@pytest.mark.parametrize("topology", ["mesh", "gateway"])
-def test_certificates_rotate_at_300_rps_and_no_request_fails(lab: Lab, topology: str) -> None:
-    done = threading.Event()
-    rotations = []
+@contextmanager
+def rotating(lab: Lab) -> Iterator[None]:
+    """Rotates the certificates of all units again and again."""
+    done, serials = threading.Event(), list[str]()
 
     def rotate() -> None:
         while not done.wait(1.5):
-            rotations.append(lab.certificates.rotate())
+            serials.append(lab.certificates.rotate()["gateway-1"].serial)
 
     # One alone that a busy machine keeps from its heartbeats for a second would be taken out, and nobody left.
     lab.units.scale("ml-cluster-1", 2)
-    rotating = threading.Thread(target=rotate)
-    rotating.start()
+    rotation = threading.Thread(target=rotate)
+    rotation.start()
     try:
-        options = LoadOptions(
-            topology=topology,
-            caller="homepage",
-            use_cases=(USE_CASE,),
-            rate=300.0,
-            duration_s=8.0,
-            arrivals="constant",
-            contexts={},
-        )
-        result = lab.load(options)
+        yield
     finally:
         done.set()
-        rotating.join()
+        rotation.join()
         lab.units.scale("ml-cluster-1", 1)
+    assert len(set(serials)) == len(serials) >= 3
 
-    assert Counter((each.status, each.message) for each in read_parquet(result.folder / "history.parquet")) == {
-        ("OK", ""): 2400
-    }
-    assert len(rotations) >= 3
-    serials = {each["gateway-1"].serial for each in rotations}
-    assert len(rotations) == len(serials)
+
+def load_by(topology: str, rate: float) -> LoadOptions:
+    return LoadOptions(
+        topology=topology,
+        caller="homepage",
+        use_cases=(USE_CASE,),
+        rate=rate,
+        duration_s=8.0,
+        arrivals="constant",
+        contexts={},
+    )
+
+
+def ends_of(run: Path) -> Counter[tuple[str, str]]:
+    """How often requests of a run ended by each status and message."""
+    return Counter((each.status, each.message) for each in read_parquet(run / "history.parquet"))
+
+
+@pytest.mark.parametrize("topology", ALONE)
+def test_certificates_rotate_at_300_rps_and_no_request_fails(lab: Lab, topology: str) -> None:
+    with rotating(lab):
+        result = lab.load(load_by(topology, 300.0))
+
+    assert ends_of(result.folder) == {("OK", ""): 2400}
+
+
+def test_certificates_rotate_under_load_by_all_other_topologies_and_no_request_fails(lab: Lab) -> None:
+    others = [each for each in ALL if each not in (*ALONE, *GATEWAYS)]
+    with rotating(lab):
+        result = lab.load_parallel([load_by(each, 40.0) for each in others])
+
+    ends = {topology: ends_of(run.folder) for topology, run in zip(others, result.runs, strict=True)}
+    assert ends == {each: {("OK", ""): 320} for each in others}
 
 
 def test_nobody_but_the_operator_administers(lab: Lab) -> None:
