@@ -32,10 +32,10 @@ from pathlib import Path
 
 _MB = 2**20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_IDLE_S, _ALERT_S, _ANCHOR_S = 0.05, 0.01, 1.0  # a flood takes 2 MB a millisecond
+_IDLE_S, _ALERT_S, _ANCHOR_S = 0.03, 0.01, 1.0  # a flood takes 2 MB a millisecond
 _ALERT_SWITCH_S = 0.0002  # to look makes a hundred system calls, after each of which the thread waits for its turn
 _ALERT_BYTES, _STEP_BYTES, _RISING_S = 8 * _MB, _MB, 0.3
-GROWTH_BYTES = 48 * _MB
+GROWTH_BYTES = 32 * _MB
 """Growth of memory at which connections are looked at."""
 _AFTER_A_CUT_BYTES, _AFTER_A_CUT_S = 12 * _MB, 10.0
 _EXPECTED_BYTES, LARGE_BYTES = 256 * _MB, 128 * 1024  # of a table of ten thousand use cases, of one of hundreds
@@ -91,6 +91,30 @@ class Growth:
         return [each for each, size in self.received.items() if 4 * size >= most and _MOST_RATIO * size >= self.memory]
 
 
+@dataclass(slots=True)
+class Normal:
+    """What this process holds when nothing happens: the least that was seen, or what it cannot give back.
+
+    Attributes:
+        least: bytes; 0 before anything was seen.
+        fruitless: tries in a row to give back what is more.
+    """
+
+    least: int = 0
+    fruitless: int = 0
+
+    def is_exceeded(self, resident: int) -> bool:
+        """Whether there is something to give back."""
+        self.least = min(self.least or resident, resident)
+        return resident >= self.least + max(_ALERT_BYTES // 2, self.least // 12)
+
+    def gave_back(self, resident: int) -> None:
+        """Takes in what is left after a try. A flood may come right after it, so that later looks say nothing."""
+        self.fruitless = self.fruitless + 1 if self.is_exceeded(resident) else 0
+        if self.fruitless == _TRIES:
+            self.least, self.fruitless = resident, 0
+
+
 class _Expected:
     """How many blocks expect growth, and when the last one ended, monotonic seconds."""
 
@@ -136,8 +160,8 @@ class MemoryGuard:
         self._anchor, self._received, self._anchored = 0, dict[int, int](), 0.0
         self._highest, self._rose_at = 0, -_RISING_S
         self._cut_at, self._to_trim = -_AFTER_A_CUT_S, tuple[float, ...]()
-        self._least, self._busy_s, self._idle_since, self._judged_idle = 0, 0.0, 0.0, 0.0
-        self._tries, self._switch_s = 0, sys.getswitchinterval()
+        self._normal, self._busy_s, self._idle_since, self._judged_idle = Normal(), 0.0, 0.0, 0.0
+        self._statm, self._switch_s = -1, sys.getswitchinterval()
 
     def start(self) -> None:
         """Begins to watch, where the system can say what a connection received."""
@@ -145,12 +169,15 @@ class MemoryGuard:
             threading.Thread(target=self._run, name="memory-guard", daemon=True).start()
 
     def _run(self) -> None:
-        statm = os.open("/proc/self/statm", os.O_RDONLY)
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY)
         while True:
-            resident, now = int(os.pread(statm, 64, 0).split()[1]) * _PAGE, time.monotonic()
+            resident, now = self._resident(), time.monotonic()
             with suppress(OSError, RuntimeError):  # connections and tasks come and go
                 self._look(resident, now)
             time.sleep(_ALERT_S if now - self._rose_at < _RISING_S else _IDLE_S)
+
+    def _resident(self) -> int:
+        return int(os.pread(self._statm, 64, 0).split()[1]) * _PAGE
 
     def _look(self, resident: int, now: float) -> None:
         grown, age = resident - self._anchor, now - self._anchored
@@ -179,16 +206,14 @@ class MemoryGuard:
         """Gives memory back once nothing has happened for a while, as nothing is delayed then."""
         total_s = time.process_time()
         busy_s, self._busy_s = total_s - self._busy_s, total_s
-        self._least = min(self._least or resident, resident)
-        if busy_s > _IDLE_BUSY_S or resident < self._least + max(_ALERT_BYTES // 2, self._least // 12):
+        if not self._normal.is_exceeded(resident) or busy_s > _IDLE_BUSY_S:
             self._idle_since = now
         elif now - self._idle_since >= _IDLE_FOR_S:
             if resident < _SMALL_BYTES:  # to collect garbage beside a table of ten thousand use cases takes 0.1 s
                 gc.collect()
             _give_back()
-            self._idle_since, self._tries = now, self._tries + 1
-            if self._tries == _TRIES:
-                self._least, self._tries = 0, 0
+            self._idle_since = now
+            self._normal.gave_back(self._resident())
 
     def _judge(self, resident: int, grown: int, now: float) -> None:
         is_expected = _Expected.blocks or now - _Expected.ended < _ANCHOR_S

@@ -70,7 +70,8 @@ def test_the_password_of_the_store_is_nowhere_to_be_seen(own_lab: Lab, spec: Pat
     assert password not in str(own_lab.up(spec=spec))
     run = own_lab.load(LoadOptions(topology="mesh", caller="homepage", rate=20, duration_s=1))
     shown = [
-        run_lab(own_lab, *words.split()) for words in ("status --json", "endpoints --json", "logs", "audit --json")
+        run_lab(own_lab, *words.split())
+        for words in ("status --json", "endpoints --json", "logs", "audit --json", "doctor --json")
     ]
     shown.append(run_lab(own_lab, "report", str(run.folder)))
 

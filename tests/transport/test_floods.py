@@ -13,7 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lab.transport.memory_guard import GROWTH_BYTES, Growth
+from lab.transport.memory_guard import GROWTH_BYTES, Growth, Normal
 from tests.transport.floods import GRPC, REST, SHORT, Flood, damage_by
 
 MB = 2**20
@@ -79,3 +79,18 @@ def test_who_is_cut(growth: int, resident: int, received: dict[int, int], culpri
         culprits
         == Growth(growth * MB, resident * MB, 1024 * MB, received, {each for each in received if each < 0}).culprits()
     )
+
+
+def test_what_a_process_can_give_back_never_counts_as_normal_and_what_it_cannot_does() -> None:
+    normal = Normal()
+    assert not normal.is_exceeded(50 * MB)
+    for _ in range(10):  # each flood comes as soon as the one before has been given back
+        assert normal.is_exceeded(66 * MB)
+        normal.gave_back(51 * MB)
+    assert normal.least == 50 * MB
+
+    for _ in range(3):
+        assert normal.is_exceeded(60 * MB)
+        normal.gave_back(60 * MB)
+    assert not normal.is_exceeded(60 * MB)
+    assert normal.is_exceeded(66 * MB)
