@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 
 from lab.client.traces import FIND, SERVICE
+from lab.errors import UnitError
 from lab.transport import drain, listen, new_server, run_service, serve_metrics
 from lab.transport.authorization import roles_in
 from services.collector.spans import read_spans
@@ -36,7 +37,7 @@ class Collector:
 
     def __init__(self, store: SpanStore) -> None:
         self._store = store
-        self._reading = asyncio.Semaphore(_READ_AT_ONCE)
+        self._reading, self._is_full = asyncio.Semaphore(_READ_AT_ONCE), False
 
     async def export(self, requests: AsyncIterator[bytes], context: Any) -> otlp.ExportTraceServiceResponse:
         """See OTLP. Others wait unread: parsed, a message takes up to a hundred times its size."""
@@ -55,7 +56,16 @@ class Collector:
             spans = list(islice(read_spans(request), MOST_SPANS + 1))
             if len(spans) > MOST_SPANS:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"send {MOST_SPANS} spans at once at most")
-            self._store.add(spans)
+            try:
+                self._store.add(spans)
+            except UnitError as error:
+                if not self._is_full:
+                    _log.warning("%s; spans are lost until there is space", error)
+                self._is_full = True
+                await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            if self._is_full:
+                _log.info("spans are kept again")
+            self._is_full = False
         return otlp.ExportTraceServiceResponse()
 
     async def find(self, name: bytes, context: Any) -> bytes:

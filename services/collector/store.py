@@ -55,15 +55,26 @@ class SpanStore:
             raise UnitError(f"{path}: cannot keep spans: {error}") from None
 
     def add(self, spans: Iterable[StoredSpan]) -> None:
-        """Stores spans, and removes the oldest over the limits."""
+        """Stores spans, and removes the oldest over the limits.
+
+        Raises:
+            UnitError: the disk takes no more; none of them is stored.
+        """
         rows = [(span.trace_id, span.request_id, len(span.document), span.document) for span in spans]
-        self._file.execute("BEGIN")
-        self._file.executemany("INSERT INTO spans (trace, request, bytes, document) VALUES (?, ?, ?, ?)", rows)
-        self._spans += len(rows)
-        self._bytes += sum(size for _, _, size, _ in rows)
-        if self._spans > self._most_spans or self._bytes > self._most_bytes:
-            self._make_room()
-        self._file.execute("COMMIT")
+        before = self._spans, self._bytes
+        try:
+            self._file.execute("BEGIN")
+            self._file.executemany("INSERT INTO spans (trace, request, bytes, document) VALUES (?, ?, ?, ?)", rows)
+            self._spans += len(rows)
+            self._bytes += sum(size for _, _, size, _ in rows)
+            if self._spans > self._most_spans or self._bytes > self._most_bytes:
+                self._make_room()
+            self._file.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._spans, self._bytes = before
+            if self._file.in_transaction:
+                self._file.execute("ROLLBACK")
+            raise UnitError(f"cannot keep spans: {error}") from None
 
     def _make_room(self) -> None:
         last = 0

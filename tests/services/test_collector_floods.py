@@ -1,4 +1,4 @@
-"""No unit ends the collector, fills its disk or keeps it from others, by what it exports."""
+"""No unit ends the collector, fills its disk or keeps it from others, by what it exports; nor does a full disk."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from ssl import SSLContext
 from threading import Event
+from typing import IO
 
 import grpc
 import pytest
@@ -21,6 +22,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from services.collector.__main__ import MOST_BYTES, MOST_SPANS
+from tests.disks import fill, mounted
+from tests.missing import missing
 from tests.ports import free_port
 from tests.transport.floods import damage_by
 
@@ -102,10 +105,16 @@ class Collector:
 
 @pytest.fixture(scope="module")
 def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    address, file = f"127.0.0.1:{free_port()}", tmp_path_factory.mktemp("collector") / "spans"
+    with collecting(tmp_path_factory.mktemp("collector") / "spans") as found:
+        yield found
+
+
+@contextmanager
+def collecting(file: Path, log: IO[bytes] | None = None) -> Iterator[Collector]:
+    address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "services.collector", "--listen", address, "--spans", str(file)]
     env = {**os.environ, "MALLOC_ARENA_MAX": "2"}  # as the runtimes set it
-    with subprocess.Popen(command, env=env) as process, grpc.insecure_channel(address) as channel:
+    with subprocess.Popen(command, env=env, stderr=log) as process, grpc.insecure_channel(address) as channel:
         try:
             found = Collector(address, process.pid, file, health_pb2_grpc.HealthStub(channel))
             assert found.answers()
@@ -161,3 +170,29 @@ def test_an_export_that_does_not_come_makes_room_for_others(collector: Collector
             over.set()
 
         assert grpc.StatusCode.DEADLINE_EXCEEDED in {each.code() for each in silent}
+
+
+def test_on_a_full_disk_it_says_so_once_and_keeps_spans_again_once_there_is_space(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        try:
+            disk = stack.enter_context(mounted(tmp_path, 8 * MB))
+        except subprocess.CalledProcessError as error:
+            missing(f"needs root and loop devices: {error.stderr.strip()}")
+        log = tmp_path / "log"
+        collector = stack.enter_context(collecting(disk / "spans", stack.enter_context(log.open("wb"))))
+        channel = stack.enter_context(grpc.insecure_channel(collector.address))
+        export: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXPORT)
+        filler = fill(disk)
+
+        for _ in range(20):
+            with pytest.raises(grpc.RpcError, match="cannot keep spans: database or disk is full") as refused:
+                export(exported(span(ATTRIBUTE), 500), timeout=10)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert collector.answers()
+
+        filler.unlink()
+        for _ in range(2):
+            export(exported(span(ATTRIBUTE), 500), timeout=10)
+        said = log.read_text()
+    assert "Traceback" not in said
+    assert [said.count(each) for each in ("spans are lost until there is space", "spans are kept again")] == [1, 1]
