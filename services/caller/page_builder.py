@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 
 from lab.client.outcome import Outcome, answered, failed, record_values
-from lab.errors import CallError, InputError
+from lab.errors import CallError, InputError, UnitError
 from lab.transport import open_channel
 from lab.transport.security import is_operator, peer_identity
 from models.context import write_context
@@ -74,6 +74,12 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
             client = self._caller.client(request.topology, page.run)
         except CallError as error:
             await context.abort(error.code, error.message)
+        try:
+            return await self._built(request, page, client)
+        except (InputError, UnitError) as error:  # of its journal
+            await context.abort(_code_of(error), str(error))
+
+    async def _built(self, request: caller_pb2.GetPageRequest, page: _Page, client: Client) -> caller_pb2.Page:
         left_ms, sent_ns = page.left_s * 1_000, time.time_ns()  # in this order, so that what is left is not too little
         built, status = caller_pb2.Page(), "CANCELLED"
         try:
@@ -116,8 +122,8 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
         try:
             self._journal.end(request.run)
             await self._caller.end_run(request.run)
-        except InputError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except (InputError, UnitError) as error:
+            await context.abort(_code_of(error), str(error))
         return caller_pb2.EndJournalResponse()
 
     async def _admit(self, context: _Context) -> None:
@@ -202,3 +208,7 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
     def _keep(self, page: _Page, kind: str, entry: Any) -> None:
         if page.run:
             self._journal.keep(page.run, {kind: entry})
+
+
+def _code_of(error: InputError | UnitError) -> grpc.StatusCode:
+    return grpc.StatusCode.UNAVAILABLE if isinstance(error, UnitError) else grpc.StatusCode.INVALID_ARGUMENT

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from lab.errors import InputError
+from lab.errors import InputError, UnitError
 
 KEPT_RUNS = 8
 """Journals in the folder; the oldest is removed for a new one."""
@@ -45,11 +45,11 @@ class PageJournal:
         self._ended: set[str] = set()
 
     def keep(self, run: str, *entries: Mapping[str, Any]) -> None:
-        """Appends entries in one write.
+        """Appends entries, all or none.
 
         Raises:
             InputError: the run has been ended, or its journal is full.
-            OSError: the file cannot be written.
+            UnitError: the file cannot be written.
         """
         path = self._path(run)
         if run in self._ended:
@@ -58,16 +58,14 @@ class PageJournal:
             self._make_room()
         elif path.stat().st_size > MAX_BYTES:
             raise InputError(f"run {run}: its journal is full; drive fewer pages")
-        with path.open("ab") as file:
-            file.write(b"".join(orjson.dumps(entry) + b"\n" for entry in entries))
+        _append(path, b"".join(orjson.dumps(entry) + b"\n" for entry in entries))
 
     def end(self, run: str) -> None:
-        """Appends the end of a run."""
+        """Appends the end of a run; raises as :meth:`keep` does."""
         path = self._path(run)
         if run not in self._ended:
+            _append(path, _END)
             self._ended.add(run)
-            with path.open("ab") as file:
-                file.write(_END)
 
     async def read(self, run: str, after: int) -> AsyncIterator[bytes]:
         """Yields the journal from a position on, and what is added, until the run is ended."""
@@ -91,3 +89,17 @@ class PageJournal:
         files = sorted(self._folder.glob(_FILE.format("*")), key=lambda each: each.stat().st_mtime_ns)
         for each in files[: max(0, len(files) - KEPT_RUNS + 1)]:
             each.unlink()
+
+
+def _append(path: Path, lines: bytes) -> None:
+    try:
+        with path.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                while lines:  # a disk takes what fits, and refuses the rest
+                    lines = lines[file.write(lines) :]
+            except OSError:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise UnitError(f"{path.name} cannot be written: {error.strerror}") from None

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any, NamedTuple
 
 import grpc
@@ -23,6 +24,8 @@ from services.caller.config import CallerConfig
 from services.caller.page_builder import PageBuilder
 from services.caller.page_journal import KEPT_RUNS, PageJournal
 from services.caller.service import LOG_FIELDS, Caller
+from tests.disks import fill, mounted
+from tests.missing import missing
 from tests.parts import ControlPlane, Model, resolver_up, update, use_case
 from tests.waiting import eventually
 
@@ -247,6 +250,38 @@ async def test_a_journal_is_read_while_it_is_written_and_ends_with_the_run(site:
     assert b"".join([part.lines async for part in again]) == rest
     with pytest.raises(grpc.aio.AioRpcError):  # no page of a run that has been ended
         await site.homepage.GetPage(asked(2), timeout=5)
+
+
+async def test_a_page_without_room_for_its_journal_fails_with_the_reason_and_leaves_no_torn_line(
+    control_plane: ControlPlane, model: Model, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        try:
+            disk = stack.enter_context(mounted(tmp_path, 2**22))
+        except CalledProcessError as error:
+            missing(f"needs root and loop devices: {error.stderr.strip()}")
+        resolver = await stack.enter_async_context(resolver_up(control_plane.address, owner=None))
+        rules = update(1, use_cases={"HomepageRows": ROWS}, endpoints={"rows.v1": [model.address]})
+        await control_plane.put_in_force(rules, "resolver")
+        endpoints = Endpoints({"resolver": (resolver,), "sidecar": (model.address,)})
+        address = await stack.enter_async_context(pages_of("homepage", [["HomepageRows"]], endpoints, disk))
+        pages = caller_pb2_grpc.PagesStub(await stack.enter_async_context(open_channel(address)))
+        await pages.GetPage(asked(1), timeout=5)
+        filler = fill(disk)
+
+        for number in range(2, 12):  # what is left of the last block takes the first ones
+            try:
+                await pages.GetPage(asked(number), timeout=5)
+            except grpc.aio.AioRpcError as error:
+                refused = error
+        assert refused.code() is grpc.StatusCode.UNAVAILABLE
+        assert refused.details() == f"pages-{RUN}.jsonl cannot be written: No space left on device"
+        filler.unlink()
+        await pages.GetPage(asked(20), timeout=5)
+        await pages.EndJournal(caller_pb2.EndJournalRequest(run=RUN), timeout=5)
+        lines = [json.loads(line) for line in (disk / "homepage" / f"pages-{RUN}.jsonl").read_text().splitlines()]
+        assert lines[-1] == {"end": True}
+        assert {each["page"]["id"] for each in lines if "page" in each} >= {f"{RUN}-00000001", f"{RUN}-00000014"}
 
 
 def test_a_journal_keeps_the_latest_runs_and_knows_no_path(tmp_path: Path) -> None:
