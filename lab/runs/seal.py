@@ -81,7 +81,8 @@ class Seal:
             return f"a run that does not say which it is, {self}"
         window = self.from_ns, self.until_ns
         began, ended = (f"{datetime.fromtimestamp(each / 1e9, UTC):%Y-%m-%d %H:%M:%S}" for each in window)
-        return f"run {self.run} of lab {self.lab}, {began} to {ended} UTC, by `{self.command}` at {self.commit}, {self}"
+        when = f", {began} to {ended} UTC" if self.from_ns else ""  # simultaneous runs have theirs, the whole none
+        return f"run {self.run} of lab {self.lab}{when}, by `{self.command}` at {self.commit}, {self}"
 
     @property
     def doubt(self) -> str:

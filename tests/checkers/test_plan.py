@@ -10,6 +10,7 @@ import pytest
 
 from lab.checkers import Evidence
 from lab.checkers.kinds import plan
+from lab.checkers.revision_timeline import RevisionInForce
 from tests.checkers.builders import make_evidence, make_record, make_table
 from tests.checkers.whole_run import ASKED, PLANNED
 
@@ -79,3 +80,18 @@ def test_what_no_word_gives_has_its_default(name: str, value: int) -> None:
 
 def test_a_run_from_before_has_nothing_to_compare_with() -> None:
     assert plan.check(replace(EVIDENCE, asked_for=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("began_ns", "said"),
+    [(15, []), (50, []), (5, ["use_cases: ['Rows'] was asked for, and ['Rows', 'UpNext'] was planned"])],
+    ids=["during the publish", "after it", "before it"],
+)
+def test_the_table_of_a_plan_is_the_one_in_force_when_the_run_began(began_ns: int, said: list[str]) -> None:
+    table = make_table()
+    added = {**table, "use_cases": {**table["use_cases"], "UpNext": {**table["use_cases"]["Rows"], "rules": []}}}
+    revisions = [RevisionInForce(1, table, 0, 30, 3), RevisionInForce(2, added, 10, None, 20)]
+    planned = {**PLANNED, "use_cases": [*PLANNED["use_cases"], {"name": "UpNext", "api": "ranking.v1"}]}
+    evidence = replace(EVIDENCE, revisions=revisions, window_ns=(began_ns, 90), plan_document=planned)
+
+    assert messages(evidence) == said

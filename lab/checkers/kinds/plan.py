@@ -62,13 +62,26 @@ def check(evidence: Evidence) -> Verdict | None:
     if asked is None:
         return None
     options, words = asked["options"], asked["words"]
-    first = evidence.timeline.rules[0].revision.document if evidence.timeline.rules else {}
-    differ = [*_of_plan(options, plan, first), *_of_words(words, options, _DEFAULTS.get(asked["form"], {}))]
+    # During a publish either table may have been the one of the plan.
+    differences = [[*_of_plan(options, plan, table)] for table in _when_planned(evidence)]
+    differ = [*min(differences, key=len), *_of_words(words, options, _DEFAULTS.get(asked["form"], {}))]
     violations = tuple(Violation(NAME, 0, "", each) for each in differ)
     compared = "the options" + (" and the words of the command" if words[:1] == ["load"] else "")
     if violations:
         return Verdict(NAME, Outcome.INVALID, f"{'; '.join(differ)}; compared with {compared}", violations)
     return Verdict(NAME, Outcome.VALID, f"the plan is that of {compared}")
+
+
+def _when_planned(evidence: Evidence) -> Sequence[Mapping[str, Any]]:
+    """Returns the tables that may have been in force when the run began.
+
+    A run also keeps older ones, which models name that had nothing to load since.
+    """
+    began_ns = evidence.window_ns[0] if evidence.window_ns else 0
+    before = [each.revision for each in evidence.timeline.rules if each.revision.from_ns <= began_ns and not each.failed]
+    whole = [place for place, each in enumerate(before) if each.converged_ns and each.converged_ns <= began_ns]
+    there = before[whole[-1] if whole else 0 :] or [each.revision for each in evidence.timeline.rules[:1]]
+    return [each.document for each in there] or [{}]
 
 
 def _of_plan(options: Mapping[str, Any], plan: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[str]:
