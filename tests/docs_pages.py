@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import CHECKOUT
 from lab.lab import Lab
 from tests.lab_command import PATH, forked_commands
+from tests.missing import missing
 
 BIN = Path(sys.executable).parent
 PAGES = sorted(
@@ -22,12 +25,14 @@ _BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>sh|bash|shell|console)\b.*?\n(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
-# A busy machine may make a run's verdict unknown, which has its own status. What make does, it does to the
-# checkout, and for minutes: such a block says why it is not run.
+# A busy machine may make a run's verdict unknown, which has its own status.
 _PREAMBLE = """
 set -euo pipefail
 lab() { local status=0; command lab "$@" || status=$?
   case "$1 $status" in "load 2"|"check 2") return 0;; *) return $status;; esac; }
+"""
+# What make does, it does to the checkout, and for minutes: such a block says why it is not run.
+_NO_MAKE = """
 make() { echo "make is not run here: put <!-- not run: reason --> above the block" >&2; return 1; }
 """
 
@@ -56,6 +61,28 @@ def blocks_of(page: Path) -> list[Block]:
     ]
 
 
+def section_of(page: Path, anchor: str) -> list[Block]:
+    """The blocks of commands below one heading of a page, up to the next of its level or a higher one."""
+    lines, place, level = page.read_text().splitlines(), 0, 0
+    is_code = False
+    for number, line in enumerate(lines, 1):
+        is_code ^= line.startswith("```")
+        heading = "" if is_code else line.partition(" ")[0]
+        if not heading or heading.strip("#"):
+            continue
+        if place and len(heading) <= level:
+            return [each for each in blocks_of(page) if place < each.line < number]
+        if not place and anchor_of(line) == anchor:
+            place, level = number, len(heading)
+    assert place, f"{page}: has no heading #{anchor}"
+    return [each for each in blocks_of(page) if place < each.line]
+
+
+def anchor_of(heading: str) -> str:
+    """The anchor that a line ``## Heading`` gets."""
+    return re.sub(r"[^\w -]", "", heading.lstrip("#").strip().lower()).replace(" ", "-")
+
+
 def like_the_checkout(folder: Path, lab_name: str) -> None:
     """Makes an empty folder look like the checkout, but for what labs write: state and runs of its own.
 
@@ -76,19 +103,27 @@ def run_page(page: Path, lab: Lab, timeout_s: float) -> None:
         lab: which lab the commands are about.
         timeout_s: for all together.
     """
-    home = lab.folder.parent.parent
-    script = _PREAMBLE + "".join(
-        f'echo "== {page.name}:{block.line}" >&2\n{block.text}' for block in blocks_of(page) if not block.why_not
+    run = [block for block in blocks_of(page) if not block.why_not]
+    run_blocks(page, run, lab, lab.folder.parent.parent, _NO_MAKE, timeout_s=timeout_s)
+
+
+def run_blocks(page: Path, blocks: Sequence[Block], lab: Lab, folder: Path, before: str, *, timeout_s: float) -> str:
+    """Runs blocks of a page in order, in one shell in this folder, after other commands; returns what they printed."""
+    for tool in ("curl", "jq"):
+        if not shutil.which(tool) and any(re.search(rf"\b{tool} ", block.text) for block in blocks):
+            missing(f"there is no {tool}; on Debian, `.ci/setup {tool}` installs it")
+    script = f"{_PREAMBLE}{before}" + "".join(
+        f'echo "== {page.name}:{block.line}" >&2\n{block.text}' for block in blocks
     )
     environment = {
         "PATH": f"{forked_commands()}:{BIN}:{PATH}",
         "LAB_NAME": lab.name,
-        "LAB_HOME": str(home),
+        "LAB_HOME": str(lab.folder.parent.parent),
         "LAB_RUNTIME": "process",
     }
     result = subprocess.run(
         ["bash", "-c", script],
-        cwd=home,
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
@@ -96,3 +131,4 @@ def run_page(page: Path, lab: Lab, timeout_s: float) -> None:
         timeout=timeout_s,
     )
     assert result.returncode == 0, f"{page}\n{result.stdout}\n{result.stderr}"
+    return result.stdout

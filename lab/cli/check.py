@@ -10,7 +10,7 @@ import typer
 
 from lab.checkers import CHECKERS, Claim
 from lab.checkers import DEFAULT_CLAIMS as _DEFAULT_CLAIMS
-from lab.cli.options import Json, availability_of
+from lab.cli.options import Json, availability_of, from_home
 from lab.cli.output import say
 from lab.cli.verdicts import finish
 from lab.errors import InputError
@@ -34,7 +34,8 @@ DEFAULT_CLAIMS = ",".join(_DEFAULT_CLAIMS)
 
 def check(
     run_dir: Annotated[
-        Path, typer.Argument(help="Folder of a run, or of simultaneous runs, e.g. runs/default/latest.")
+        Path,
+        typer.Argument(help="Folder of a run, or of simultaneous runs, e.g. runs/default/latest.", callback=from_home),
     ],
     checker: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Python file that adds a checker, as --plugin does.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lab.bounds import PORT
-from lab.cli.options import Json, Name
+from lab.cli.options import Json, Name, from_home
 from lab.cli.output import console as terminal
 from lab.cli.output import print_json
 from lab.errors import InputError, RunError
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 def console(
     run_dir: Annotated[
-        Path | None, typer.Argument(help="Folder of a saved run, or of simultaneous runs, to show; needs no lab.")
+        Path | None,
+        typer.Argument(
+            help="Folder of a saved run, or of simultaneous runs, to show; needs no lab.", callback=from_home
+        ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=PORT.high, help="Port on 127.0.0.1; a free one if left out.")] = 0,
     control: Annotated[

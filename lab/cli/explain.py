@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lab.cli.options import Json, Name
+from lab.cli.options import Json, Name, from_home
 from lab.cli.output import console, print_json, table
 from lab.lab import Lab
 
@@ -24,7 +24,9 @@ def explain(
     request_id: Annotated[str, typer.Argument(help="Request id, e.g. from a run's history or a violation.")],
     run: Annotated[
         Path | None,
-        typer.Option(help="Folder of its run; all runs of the lab are searched, newest first, if left out."),
+        typer.Option(
+            help="Folder of its run; all runs of the lab are searched, newest first, if left out.", callback=from_home
+        ),
     ] = None,
     name: Name = "default",
     as_json: Json = False,

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lab import home
 from lab.cli.output import silenced
 from lab.errors import InputError
 from lab.plain_text import require_plain
@@ -86,6 +87,15 @@ Topology = Annotated[
 UseCase = Annotated[
     str, typer.Argument(help="Use case, e.g. ContinueWatchingRanking.", autocompletion=completed_by("use_cases"))
 ]
+
+
+def from_home(given: Any) -> Any:
+    """Paths of runs as given, or below the lab's home if only that exists: ``runs/default/latest`` works anywhere."""
+    if isinstance(given, list | tuple):
+        return [from_home(each) for each in given]
+    return home() / given if given is not None and not given.exists() and (home() / given).exists() else given
+
+
 RoutesFile = Annotated[Path, typer.Argument(help="Route table: a YAML file, or a folder of them.")]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lab.cli.options import Json
+from lab.cli.options import Json, from_home
 from lab.cli.output import console, print_json, say, table
 from lab.errors import RunError
 from lab.report import (
@@ -32,7 +32,10 @@ _COLUMNS = ("figure", "A", "B", "B − A", "B / A", "verdict")
 
 def report(
     run_dirs: Annotated[
-        list[Path], typer.Argument(help="Folders of runs and of benches, e.g. runs/default/latest runs/bench/latest.")
+        list[Path],
+        typer.Argument(
+            help="Folders of runs and of benches, e.g. runs/default/latest runs/bench/latest.", callback=from_home
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option(help=f"File to write; {_REPORT} in the first folder by default.")
@@ -67,8 +70,10 @@ def report(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="Folder of a run or of a bench, e.g. runs/default/latest.")],
-    b: Annotated[Path, typer.Argument(help="Folder of another run or bench.")],
+    a: Annotated[
+        Path, typer.Argument(help="Folder of a run or of a bench, e.g. runs/default/latest.", callback=from_home)
+    ],
+    b: Annotated[Path, typer.Argument(help="Folder of another run or bench.", callback=from_home)],
     html: Annotated[
         Path | None, typer.Option(help="File to write a report of both to, as `lab report A B` does.")
     ] = None,

@@ -95,7 +95,7 @@ def _sentence(said: str, runs: Sequence[ReportedRun], doubt: str = "") -> str:
     if doubt:
         said = f"{said}; treat ± as a guess: {doubt}"
     parts = [part for part in ((said, counted) if is_right else (counted, said)) if part]
-    if doubt:
+    if doubt or not is_right:
         return " ".join(f"{_capital(part)}." for part in parts)
     return f"{'; '.join(parts)}."
 

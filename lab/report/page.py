@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from lab.errors import RunError
 from lab.measure.findings import written
 from lab.report import palette
+from lab.report.broken_replicas import reached
 from lab.report.comparison import compare_runs
 from lab.report.conditions import in_words
 from lab.report.cost import QUESTION, Cost, charts, cost
@@ -98,6 +99,7 @@ def render(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench] = ()) -
         subjects=subjects,
         top=top,
         most_doubts=_MOST_DOUBTS,
+        reached=reached(runs),
         sections=list(_sections(runs, _without(benches, top), found, radii, top)),
     )
     page = templates.get_template("page.html")

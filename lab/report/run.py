@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from lab.measure.findings import GROUND
 from lab.measure.latency import NS_PER_MS
 from lab.measure.single_run_intervals import Figure, quantiles, share
 from lab.report.palette import SERIES, style_of, topology_style
+from lab.routing.keys import routing_key
+from lab.routing.uses import keys_named
 from lab.runs import RunResult, judge
 from lab.runs.folder import RunFolder
 
@@ -68,6 +70,7 @@ class ReportedRun:
         versions: of software and machine, by name.
         security: how connections were secured; empty if unknown.
         may_call: use cases that the caller might call, by the last route table of the run.
+        document: that table; empty if the run has none.
     """
 
     number: int
@@ -83,6 +86,18 @@ class ReportedRun:
     versions: Mapping[str, str]
     security: str
     may_call: Sequence[str] = ()
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+    def may_reach(self, target: str) -> set[str]:
+        """Callers for which a replica, or a cluster, may answer by the last route table of the run."""
+        keys = {
+            routing_key(model, version)
+            for model, entry in self.document.get("models", {}).items()
+            for version, placed in entry["versions"].items()
+            if target == placed["cluster"] or target.rpartition("-")[0] == placed["cluster"]
+        }
+        entries = self.document.get("use_cases", {}).values()
+        return {caller for each in entries if keys & keys_named(each) for caller in each["callers"]}
 
     @property
     def label(self) -> str:
@@ -222,6 +237,7 @@ def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
     folder = folder.resolve()  # `latest` will be another run
     run = RunFolder(folder)
     plan, revisions, history = run.plan, run.revisions, run.columns
+    document = _last_table(revisions)
     with run.intact():
         return ReportedRun(
             number=number,
@@ -233,7 +249,8 @@ def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
             events=run.events,
             versions=run.versions,
             security=str(run.spec.get("security", {}).get("mode", "")),
-            may_call=_may_call(plan.caller, revisions),
+            document=document,
+            may_call=[name for name, each in document.get("use_cases", {}).items() if plan.caller in each["callers"]],
         )
 
 
@@ -257,7 +274,6 @@ def _rollouts(revisions: Iterable[RevisionInfo]) -> Iterator[Rollout]:
             )
 
 
-def _may_call(caller: str, revisions: Sequence[RevisionInfo]) -> tuple[str, ...]:
+def _last_table(revisions: Sequence[RevisionInfo]) -> Mapping[str, Any]:
     latest = max(revisions, key=lambda each: each.revision, default=None)
-    use_cases = latest.document["use_cases"] if latest and latest.document else {}
-    return tuple(name for name, entry in use_cases.items() if caller in entry["callers"])
+    return latest.document or {} if latest else {}

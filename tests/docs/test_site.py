@@ -25,7 +25,11 @@ _LOADED_FROM_OUTSIDE = re.compile(
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """The folder of the site that `make docs` builds, by the same command, and what the command said."""
-    folder = tmp_path_factory.mktemp("site")
+    return built_in(tmp_path_factory.mktemp("site"))
+
+
+def built_in(folder: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Builds the site."""
     command = ["-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "--builder", "html"]
     built = subprocess.run(
         [sys.executable, *command, "--doctree-dir", str(folder / "doctrees"), "docs", str(folder / "html")],
@@ -53,7 +57,7 @@ def pages_of(site: Path) -> list[Path]:
     return sorted(site.rglob("*.html"))
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_the_pages_build_without_a_warning_and_need_no_network(
     build: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from lab import CHECKOUT
 from lab.lab import Lab
-from lab.routing.document import read_path
 from lab.runtime.state import LabState
 from models.scoring import scores
 from tests.lab_command import json_of, run_lab
@@ -70,23 +66,3 @@ def test_the_error_that_the_page_shows_is_the_real_one(lab: Lab, where: str) -> 
 
     assert status == 400
     assert f'"code": {answer["code"]}, "message": "{answer["message"]}"' in PAGE
-
-
-def test_the_curl_commands_of_the_page_are_answered(lab: Lab) -> None:
-    [named] = [line for line in PAGE.splitlines() if line.startswith("ask() ")]
-    for option, file in (("--cacert", "ca.pem"), ("--cert", "cert.pem"), ("--key", "key.pem")):
-        assert f'{option} "$IDENTITY/{file}" ' in named
-        assert (Path(lab.endpoints().identity) / "current" / file).is_file()
-    commands = [line for line in PAGE.splitlines() if line.startswith('ask "$')]
-    versions = read_path(CHECKOUT / "routes.yaml").document["models"]["cw-ranker"]["versions"]
-    where = {"$GATEWAY": "gateway-2", "$MODEL": f"{versions['v2']['cluster']}-b"}
-    assert len(commands) == len(where)
-    for command, (variable, unit) in zip(commands, where.items(), strict=True):
-        _, url, *options = shlex.split(command.replace(variable, lab.endpoints().rest[unit]))
-        given = list(zip(options[::2], options[1::2], strict=True))
-        headers = dict(value.split(": ") for option, value in given if option == "-H")
-        [body] = [value for option, value in given if option == "-d"]
-
-        status, answer = post(lab, url, json.loads(body), **headers)
-
-        assert (status, answer["answeredBy"]["model"], answer["answeredBy"]["version"]) == (200, "cw-ranker", "v2")

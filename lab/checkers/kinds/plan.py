@@ -78,7 +78,9 @@ def _when_planned(evidence: Evidence) -> Sequence[Mapping[str, Any]]:
     A run also keeps older ones, which models name that had nothing to load since.
     """
     began_ns = evidence.window_ns[0] if evidence.window_ns else 0
-    before = [each.revision for each in evidence.timeline.rules if each.revision.from_ns <= began_ns and not each.failed]
+    before = [
+        each.revision for each in evidence.timeline.rules if each.revision.from_ns <= began_ns and not each.failed
+    ]
     whole = [place for place, each in enumerate(before) if each.converged_ns and each.converged_ns <= began_ns]
     there = before[whole[-1] if whole else 0 :] or [each.revision for each in evidence.timeline.rules[:1]]
     return [each.document for each in there] or [{}]

@@ -9,7 +9,9 @@ const enliven = async ({target}) => {
   spec.width += Math.min(0, chart.clientWidth - drawn.getAttribute("width"));
   const actions = {export: {svg: true, png: false}, source: false, compiled: false, editor: false};
   const live = document.createElement("div");
-  const {view} = await vegaEmbed(live, spec, {renderer: "svg", actions});
+  let {view} = await vegaEmbed(live, spec, {renderer: "svg", actions});
+  const over = live.querySelector("svg").getAttribute("width") - chart.clientWidth;  // words beside bars take their room
+  if (over > 0) ({view} = await vegaEmbed(live, {...spec, width: Math.max(40, spec.width - over)}, {renderer: "svg", actions}));
   const svg = live.querySelector("svg");
   for (const each of svg.querySelectorAll("*")) for (const name of ["role", "aria-roledescription"]) each.removeAttribute(name);
   svg.setAttribute("role", "img");
