@@ -7,8 +7,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
@@ -56,3 +57,15 @@ def test_a_unit_is_paused_once_each_of_its_threads_has_stopped(tmp_path: Path) -
 
             states = [each.read_text() for each in Path(f"/proc/{process.pid}/task").glob("*/status")]
             assert [each for each in states if "State:\tT" not in each] == []
+
+
+def test_a_process_may_be_reaped_while_one_looks_at_its_threads() -> None:
+    for _ in range(300):
+        with subprocess.Popen(["true"]) as child:
+            reaping = Thread(target=child.wait)  # as init does, of a lab that another command started
+            reaping.start()
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(child.pid)
+                while not processes.is_stopped(process):
+                    pass
+            reaping.join()

@@ -73,10 +73,12 @@ def is_stopped(process: psutil.Process) -> bool:
 
 def _thread_states(pid: int) -> set[str]:
     """Different states of a process's threads, as letters of proc(5); empty where there is no such folder."""
-    states = set()
-    for file in Path(f"/proc/{pid}/task").glob("*/stat"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            states.add(file.read_text().rpartition(")")[2].split()[0])
+    states: set[str] = set()
+    tasks = Path(f"/proc/{pid}/task")
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the process has just ended
+        for thread in tasks.iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has
+                states.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
     return states
 
 
