@@ -1,12 +1,17 @@
-"""``python -m tests.console.screenshots FOLDER [WIDTHxHEIGHT …]``: pictures of the console, both gateways dead.
+"""``python -m tests.screenshots FOLDER [NAME …]``: pictures of each page in three windows, light and dark.
 
-It brings its own lab up. README and the console's page show ``console-1280.webp`` as ``docs/play/console.webp``.
+Pages are the console with both gateways dead, four kinds of report, and the docs' first page; with a NAME only those.
+It brings its own lab up. README and the console's page show ``console-1280-light.webp`` as ``docs/play/console.webp``.
+It prints what axe objects to; the exit status is 1 if that is something.
 """
 
 from __future__ import annotations
 
 import base64
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,21 +19,31 @@ from lab.console import Watcher
 from tests.browser import Page, chromium
 from tests.console.builders import serving
 from tests.console.test_browser import LOADED, await_true, figure, hit, open_page
+from tests.docs.test_site import built_in
 from tests.labs import lab_up
+from tests.report.test_browser import KINDS, written_in
 
-SIZES = ("1280x800", "390x844")
+SIZES = ((390, 844), (1280, 800), (1920, 1080))
 QUALITY = 70
+_DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+_READABLE = """[...document.querySelectorAll('.chart svg text')]
+  .filter(each => each.checkVisibility() && each.textContent)
+  .slice(0, 8).every(each => parseFloat(getComputedStyle(each).fontSize) * each.getScreenCTM().a >= 10)"""
+
+_REACHED = """[...document.querySelectorAll('.scroll')]
+  .every(each => each.scrollWidth <= each.clientWidth + 1 || each.tabIndex === 0)"""
 
 
-def main(folder: Path, sizes: list[str]) -> None:
-    """Starts load of all callers on the page, kills the gateways, and takes a picture in each size."""
+@contextmanager
+def console(page: Page) -> Iterator[Callable[[], object]]:
+    """Starts load of all callers on the page, and kills the gateways."""
     with TemporaryDirectory() as home, lab_up(Path(home), topologies=("gateway", "mesh")) as lab:
         watcher = Watcher(lab)
         watcher.start()
         try:
-            with serving(watcher.board, lab, watcher) as console, chromium() as page:
+            with serving(watcher.board, lab, watcher) as live:
                 door = Path(home) / "door.html"
-                console.write_door(door)
+                live.write_door(door)
                 open_page(page, door.as_uri())
                 page.evaluate("document.querySelector('#start-load').click()")
                 await_true(page, LOADED)
@@ -36,21 +51,66 @@ def main(folder: Path, sizes: list[str]) -> None:
                 with lab.faults.injected("kill", "gateway"):
                     await_true(page, f"{hit('gateway')}.includes('100 % of the requests of 5 of 5 callers')")
                     await_true(page, f"{figure('gateway', 'failed')} > 200")
-                    for size in sizes:
-                        take(page, folder, size)
+                    yield lambda: None  # it lays itself out anew in another window
                 page.evaluate("document.querySelector('#stop-load').click()")
         finally:
             watcher.stop()
 
 
-def take(page: Page, folder: Path, size: str) -> None:
-    """Writes one picture."""
-    width, height = map(int, size.split("x"))
-    page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-    await_true(page, "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
-    image = page.call("Page.captureScreenshot", format="webp", quality=QUALITY)["data"]
-    (folder / f"console-{width}.webp").write_bytes(base64.b64decode(image))
+@contextmanager
+def file(page: Page, address: str) -> Iterator[Callable[[], object]]:
+    """A page that is read anew in each window, as a phone does."""
+
+    def show() -> None:
+        page.call("Page.navigate", url="about:blank")
+        page.call("Page.navigate", url=address)
+        await_true(page, f"location.href === {address!r} && document.readyState === 'complete' && {_READABLE}")
+
+    yield show
+
+
+def take(page: Page, show: Callable[[], object], folder: Path, name: str) -> Iterator[str]:
+    """Writes the pictures of one page; yields what axe objects to."""
+    for width, height in SIZES:
+        for scheme in ("light", "dark"):
+            page.call(
+                "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            )
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            page.call("Emulation.setEmulatedMedia", features=features, media="")
+            show()
+            await_true(page, _DRAWN)
+            image = page.call("Page.captureScreenshot", format="webp", quality=QUALITY)["data"]
+            picture = f"{name}-{width}-{scheme}"
+            (folder / f"{picture}.webp").write_bytes(base64.b64decode(image))
+            # Of what is folded, axe knows neither that nobody sees it nor where it would be.
+            page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+            await_true(page, _REACHED)
+            for found in page.violations("minor", "moderate", "serious", "critical"):
+                yield f"{picture}: {found}"
+
+
+def main(folder: Path, names: list[str]) -> int:
+    """Takes all pictures; returns the exit status."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found: list[str] = []
+    with TemporaryDirectory() as home, chromium() as page:
+        reports = written_in(Path(home))
+        site = Path(home) / "site"
+        pages: dict[str, Callable[[], AbstractContextManager[Callable[[], object]]]] = {
+            "console": partial(console, page),
+            **{f"report-{kind}": partial(file, page, reports[kind]) for kind in KINDS},
+            "docs": partial(file, page, (site / "html" / "index.html").as_uri()),
+        }
+        for name, open_ in pages.items():
+            if not names or name in names:
+                if name == "docs":
+                    built_in(site)
+                with open_() as show:
+                    found += take(page, show, folder, name)
+    sys.stdout.writelines(f"{each}\n" for each in found)
+    return bool(found)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:] or list(SIZES))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from threading import Lock
 from typing import Any
 
@@ -15,8 +15,8 @@ Documents = dict[str, dict[str, Any]]
 class Board:
     """The documents that the page shows. Any thread may post; the page gets each change, and everything at first.
 
-    Kinds: ``drawing`` by topology, ``traffic`` by topology and interval, ``run`` and ``verdict`` by the run's name,
-    ``unit`` by its name, ``event`` by its number, ``revision`` by its number, ``play``, and ``lab``.
+    Kinds: ``drawing`` and ``older`` by topology, ``traffic`` by topology and interval, ``run`` and ``verdict`` by the
+    run's name, ``unit`` by its name, ``event`` by its number, ``revision`` by its number, ``play``, and ``lab``.
     """
 
     def __init__(self) -> None:
@@ -33,6 +33,13 @@ class Board:
             shown.update(news)
             if news:
                 self._changed.setdefault(kind, {}).update(news)
+
+    def drop(self, kind: str, keys: Iterable[str]) -> None:
+        """Removes documents of which another tells the page that they have gone."""
+        with self._lock:
+            for key in keys:
+                self._documents.get(kind, {}).pop(key, None)
+                self._changed.get(kind, {}).pop(key, None)
 
     def clear(self, *kinds: str) -> None:
         """Removes all documents of these kinds."""

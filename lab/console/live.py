@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.console.board import Board
 from lab.console.drawing import Drawing, DrawnUnit, drawable
-from lab.console.traffic import Traffic
+from lab.console.traffic import KEPT_TICKS, Traffic
 from lab.errors import InputError, LabError, LabNotRunningError, RunError
 from lab.faults import FAULTS
 from lab.history import SpoolTail
@@ -51,7 +51,7 @@ PLAY = "play.json"
 _FIRST = 10  # violations
 _NEWEST = 20  # folders of runs that may go on
 DRIVING, COLLECTING, JUDGED, LOST = "driving", "collecting", "judged", "lost"
-_OF_RUNS = ("run", "traffic", "verdict")
+_OF_RUNS = ("run", "traffic", "older", "verdict")
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class Watcher:
         self._stop = Event()
         self._runs: dict[Path, _Run] = {}
         self._judge_after_s = 0.0  # any run that goes on
-        self._traffic = Traffic()
+        self._traffic = Traffic(KEPT_TICKS)
         self._drawings: dict[str, Drawing] = {}
         self._down: list[str] = []
         self._units: dict[str, dict[str, str]] = {}
@@ -195,6 +195,9 @@ class Watcher:
                         tail.close()
                     run.state, run.ended_s = COLLECTING, time.monotonic()
                     self._post(run)
+        older, gone = self._traffic.take_older()
+        self.board.drop("traffic", gone)
+        self.board.post("older", older)
         self.board.post("traffic", self._traffic.take_changed())
 
     def _find(self) -> None:
@@ -207,7 +210,7 @@ class Watcher:
                 continue  # it begins, or has just ended
             if not any(each.state == DRIVING for each in self._runs.values()):
                 self._runs.clear()
-                self._traffic = Traffic()
+                self._traffic = Traffic(KEPT_TICKS)
                 self.board.clear(*_OF_RUNS)
             self._runs[folder] = run
             self._post(run)

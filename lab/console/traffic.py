@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 TICK_NS = 250_000_000
 """Length of one interval."""
 
+KEPT_TICKS = 2_400
+"""Intervals of a topology that a live page keeps, ten minutes: it may stay open for days."""
+
+_AT_ONCE = 40  # older intervals go ten seconds at a time, as each look at them takes as long
+
 BIN = 1.02
 """Ratio between the bounds of a bin of latencies: a percentile is at most 2 % too high."""
 
@@ -63,11 +68,20 @@ class Interval:
 
 
 class Traffic:
-    """Adds up records of several topologies."""
+    """Adds up records of several topologies.
 
-    def __init__(self) -> None:
+    Args:
+        kept: number of intervals before the newest that remain, of each topology; all if None.
+    """
+
+    def __init__(self, kept: int | None = None) -> None:
+        self._kept = kept
         self._intervals: dict[tuple[str, int], Interval] = defaultdict(Interval)
         self._changed: set[tuple[str, int]] = set()
+        self._newest: dict[str, int] = {}
+        self._until: dict[str, int] = {}  # the newest interval of those that are not kept
+        self._older: dict[str, Counter[str]] = defaultdict(Counter)
+        self._later: set[str] = set()  # topologies to whose older intervals something was added since
 
     def add(self, records: Iterable[Record], drawings: Mapping[str, Drawing], down: Collection[str] = ()) -> None:
         """Adds records of topologies that are drawn; ``down`` as of :meth:`lab.console.drawing.Drawing.hops`."""
@@ -76,7 +90,12 @@ class Traffic:
                 self._add(record, drawings[record.topology].hops(record, down))
 
     def _add(self, record: Record, hops: Hops) -> None:
-        key = (record.topology, record.done_ns // TICK_NS)
+        key = topology, tick = record.topology, record.done_ns // TICK_NS
+        if tick <= self._until.get(topology, -1):
+            self._older[topology][record.status] += 1
+            self._later.add(topology)
+            return
+        self._newest[topology] = max(tick, self._newest.get(topology, tick))
         self._changed.add(key)
         interval = self._intervals[key]
         answered = record.status == "OK"
@@ -101,3 +120,26 @@ class Traffic:
         """Each interval that has changed since the last call, by ``topology/number``."""
         changed, self._changed = self._changed, set()
         return {f"{topology}/{tick}": self._intervals[topology, tick].to_document() for topology, tick in changed}
+
+    def take_older(self) -> tuple[dict[str, Any], list[str]]:
+        """Forgets intervals that are too old.
+
+        Returns:
+            By topology, the newest interval of those that have gone and the statuses of all of them, where that has
+            changed; and which have gone, as :meth:`take_changed` names them.
+        """
+        gone = []
+        for topology, newest in self._newest.items():
+            if self._kept is None:
+                break
+            if newest - self._until.setdefault(topology, newest - self._kept - 1) <= self._kept + _AT_ONCE:
+                continue
+            self._until[topology] = newest - self._kept
+            gone += [each for each in self._intervals if each[0] == topology and each[1] <= self._until[topology]]
+            self._later.add(topology)
+        for key in gone:
+            self._older[key[0]].update(self._intervals.pop(key).statuses)
+            self._changed.discard(key)
+        later, self._later = self._later, set()
+        documents = {name: {"until": self._until[name], "s": dict(self._older[name])} for name in later}
+        return documents, [f"{topology}/{tick}" for topology, tick in gone]

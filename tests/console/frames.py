@@ -1,10 +1,12 @@
 """``python -m tests.console.frames --seconds 20 --rate 500``: frames a second of the console beside a large lab.
 
 Brings up a lab of 30 callers, each with its sidecar, and 600 clusters on one model host; all callers send by the mesh.
-The claim: the page stays above 30 frames a second, and its server uses less than 20 % of a core.
+The claim: the page stays above 30 frames a second, its server uses less than 20 % of a core, and from the middle third
+of the time to the last one neither the server's memory nor the tab's grows by more than 10 % and 2 MB.
 
 A busy machine can hide frames but not add any, so it puts only a failure in doubt; a load below its rate puts both in
-doubt. Exit status 0 if the claim holds, 1 if it does not, 2 if that is undecided.
+doubt, but no growth. Less than half an hour is too short to judge memory by. Exit status 0 if the claim holds, 1 if it
+does not, 2 if that is undecided.
 """
 
 from __future__ import annotations
@@ -16,15 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
 
+from lab.console.traffic import KEPT_TICKS, TICK_NS
 from lab.measure.findings import State
 from lab.ops import headroom
 from lab.plugins.bench.harness.environment import cpu_seconds
@@ -40,6 +44,8 @@ from tests.tools import run_tool
 
 CALLERS, CLUSTERS = 30, 600
 LEAST_FRAMES, MOST_OF_A_CORE = 30.0, 0.2  # a second; of the server
+MOST_GROWTH, MOST_GROWTH_MB = 1.1, 2.0
+_LONG_S, _SAMPLE_S = 3 * KEPT_TICKS * TICK_NS / 1e9, 5.0  # the middle third begins when the page forgets the oldest
 _LEAST_OF_RATE = 0.9
 _BUSY_BROWSER = 0.8  # cores: one that has fewer frames with less was kept from the processor
 _WARM = timedelta(seconds=60)
@@ -60,6 +66,20 @@ _ANSWERED = "Number(document.querySelector('[data-topology=mesh] [data-figure=an
 _EDGES = "document.querySelectorAll('[data-topology=mesh] .busy').length"
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Megabytes at one moment, and the number of the document's nodes.
+
+    Attributes:
+        server_mb: resident, of the console's server.
+        tab_mb: that the page's scripts use, after garbage was collected.
+    """
+
+    server_mb: float
+    tab_mb: float
+    nodes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frames:
     """What was measured.
@@ -70,6 +90,7 @@ class Frames:
         server_cores: that the console's server used, and ``browser_cores`` all processes of the browser.
         rate: of all callers, requests per second, and ``answered_rate`` those that were answered, as the page shows.
         edges: that had traffic at the end.
+        memory: at equal intervals.
         doubt: why the machine was too busy; empty if it was not.
     """
 
@@ -81,6 +102,7 @@ class Frames:
     rate: float
     answered_rate: float
     edges: int
+    memory: Sequence[Memory] = ()
     doubt: str = ""
 
     @property
@@ -89,8 +111,23 @@ class Frames:
         return self.frames / self.seconds
 
 
+def growth(seen: Frames) -> dict[str, tuple[float, float]]:
+    """Medians of the middle third and of the last one, of each kind of memory."""
+    third = len(seen.memory) // 3
+    parts = seen.memory[third : 2 * third], seen.memory[2 * third :]
+    names = ("server_mb", "tab_mb", "nodes") if third else ()
+    return {name: tuple(median(getattr(each, name) for each in part) for part in parts) for name in names}
+
+
+def _has_grown(before: float, after: float) -> bool:
+    return after > MOST_GROWTH * before and after > before + MOST_GROWTH_MB
+
+
 def verdict(seen: Frames) -> tuple[State, str]:
-    """Whether the claim holds, and if that is undecided, why."""
+    """Whether the claim holds, and if it does not for its memory, or is undecided, why."""
+    grown = [name for name, ends in growth(seen).items() if _has_grown(*ends)] if seen.seconds >= _LONG_S else []
+    if grown:
+        return State.FAILS, f"memory grows: {', '.join(grown)}"
     if seen.answered_rate < _LEAST_OF_RATE * seen.rate:
         return State.UNDECIDED, f"only {seen.answered_rate:.0f} of {seen.rate:.0f} requests a second were answered"
     if seen.per_second > LEAST_FRAMES and seen.server_cores < MOST_OF_A_CORE:
@@ -105,11 +142,12 @@ def verdict(seen: Frames) -> tuple[State, str]:
 def in_words(seen: Frames, document: Mapping[str, Any]) -> str:
     """The result in one line."""
     why = f" ({document['why']})" if document["why"] else ""
+    memory = ", ".join(f"{name} {before:.4g} → {after:.4g}" for name, (before, after) in growth(seen).items())
     return (
         f"{document['verdict']}{why}: {seen.per_second:.1f} frames/s (n = {seen.frames}, {seen.seconds:.0f} s), "
         f"longest gap {seen.longest_gap_ms:.0f} ms, server {100 * seen.server_cores:.1f} % of a core, "
         f"browser {seen.browser_cores:.2f} cores, {seen.answered_rate:.0f} of {seen.rate:.0f} requests/s answered, "
-        f"{CALLERS} callers, {CLUSTERS} clusters, {seen.edges} edges with traffic; {document['commit']}, "
+        f"{CALLERS} callers, {CLUSTERS} clusters, {seen.edges} edges with traffic; {memory}; {document['commit']}, "
         f"{document['cores']} cores, load average {document['load_average']:.1f}"
     )
 
@@ -149,6 +187,12 @@ def _browser_cpu_s(page: Page) -> dict[int, float]:
     return found
 
 
+def _memory(page: Page, server: int) -> Memory:
+    page.call("HeapProfiler.collectGarbage")
+    heap, counts = page.call("Runtime.getHeapUsage"), page.call("Memory.getDOMCounters")
+    return Memory(psutil.Process(server).memory_info().rss / 1e6, heap["usedSize"] / 1e6, counts["nodes"])
+
+
 def measure(up: ScaleLab, *, seconds: float, rate: float, picture: Path | None) -> Frames:
     """Counts frames beside a lab that is up."""
     with up.admin() as admin:
@@ -166,9 +210,16 @@ def measure(up: ScaleLab, *, seconds: float, rate: float, picture: Path | None) 
         with metronome() as beats:
             before, from_s = (cpu_seconds(server), _browser_cpu_s(page), answered()), time.monotonic()
             page.evaluate(_COUNT % (1000 * seconds))
+            memory: list[Memory] = []
+
+            def look() -> Any:
+                if time.monotonic() - from_s > _SAMPLE_S * len(memory):
+                    memory.append(_memory(page, server))
+                return page.evaluate("window.counted")
+
             counted = eventually(
                 "frames are counted",
-                lambda: page.evaluate("window.counted"),
+                look,
                 within=timedelta(seconds=seconds + _GRACE_S),
             )
             after, took_s = (cpu_seconds(server), _browser_cpu_s(page), answered()), time.monotonic() - from_s
@@ -181,6 +232,7 @@ def measure(up: ScaleLab, *, seconds: float, rate: float, picture: Path | None) 
             rate=rate,
             answered_rate=(after[2] - before[2]) / took_s,
             edges=page.evaluate(_EDGES),
+            memory=memory,
             doubt=beats.doubt,
         )
 

@@ -15,7 +15,7 @@ import pytest
 from lab.measure.findings import State
 from lab.waiting import eventually
 from tests.browser import installed
-from tests.console.frames import Frames, verdict
+from tests.console.frames import Frames, Memory, verdict
 
 GOOD = Frames(
     frames=1100,
@@ -49,6 +49,23 @@ def test_a_verdict_is_only_given_for_what_was_measured(seen: Frames, expected: S
     state, why = verdict(seen)
     assert state is expected
     assert bool(why) is (expected is State.UNDECIDED)
+
+
+@pytest.mark.parametrize(
+    ("last", "seconds", "why"),
+    [
+        (Memory(105.0, 21.0, 5_000), 1800.0, ""),
+        (Memory(115.0, 20.0, 5_000), 1800.0, "memory grows: server_mb"),
+        (Memory(100.0, 23.0, 5_000), 1800.0, "memory grows: tab_mb"),
+        (Memory(100.0, 20.0, 5_600), 1800.0, "memory grows: nodes"),
+        (Memory(200.0, 40.0, 9_000), 180.0, ""),  # all is filled for the first time
+    ],
+)
+def test_memory_that_grows_fails_whatever_the_machine_does(last: Memory, seconds: float, why: str) -> None:
+    memory = [Memory(60.0, 10.0, 900)] * 10 + [Memory(100.0, 20.0, 5_000)] * 10 + [last] * 10
+    found = verdict(replace(GOOD, frames=round(55 * seconds), seconds=seconds, memory=memory, doubt=BUSY))
+
+    assert found == ((State.FAILS, why) if why else (State.HOLDS, ""))
 
 
 def test_ctrl_c_ends_it_in_one_line_and_leaves_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:

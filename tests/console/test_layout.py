@@ -48,6 +48,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Any:
     shown: dict[str, dict[str, Any]] = {
         "drawing": {"mesh": Drawing("mesh", [CALLER], UNITS, two_versions()).to_document()},
         "traffic": {f"mesh/{FIRST + number}": interval for number in range(40)},
+        "older": {"mesh": {"until": FIRST - 1, "s": {"OK": 2_000, "UNAVAILABLE": 500}}},
         "revision": {"1": {"at_ns": START_NS}},
         "event": {
             str(number): {
@@ -77,12 +78,25 @@ def overlapping(page: Page, what: str, others: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("width", [1280, 3840])
-def test_no_mark_of_a_unit_lies_on_a_name_and_no_word_on_a_box(page: Page, width: int) -> None:
+@pytest.mark.parametrize(("width", "word"), [(1280, "100 % fail"), (3840, "100 % fail"), (390, "100 %")])
+def test_no_mark_of_a_unit_lies_on_a_name_and_no_word_on_a_box(page: Page, width: int, word: str) -> None:
     page.resize(width)
-    assert page.evaluate("document.querySelector('.share').textContent") == "100 % fail"
+    eventually(
+        "it is drawn for this width",
+        lambda: page.evaluate("document.querySelector('.share')?.textContent"),
+        within=timedelta(seconds=30),
+        until=lambda seen: seen == word,
+    )
     assert overlapping(page, ".place text", ".unit") == []
     assert overlapping(page, ".share", ".place .box") == []
+
+
+def test_the_figures_count_what_the_page_no_longer_keeps(page: Page) -> None:
+    figures = [
+        page.evaluate(f"document.querySelector('[data-topology=mesh] [data-figure={name}]').textContent")
+        for name in ("answered", "failed")
+    ]
+    assert figures == ["2000", str(500 + 3 * 40)]
 
 
 def test_a_cluster_lists_its_versions_by_model(page: Page) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from math import log
+from typing import Any
 
 import pytest
 
@@ -88,3 +90,32 @@ def test_streams_have_no_latency() -> None:
     traffic.add([make_record(0, streamed=1)], DRAWINGS)
 
     assert traffic.take_changed()[f"mesh/{FIRST}"]["l"] == {}
+
+
+def test_a_live_page_keeps_the_newest_intervals_and_counts_the_others() -> None:
+    traffic, forever = Traffic(kept=4), Traffic()
+    sent: dict[str, Any] = {}
+    counts: Counter[str] = Counter()
+    for tick in range(200):
+        for each in (traffic, forever):
+            each.add([make_record(tick, done_ns=START_NS + tick * TICK_NS)], DRAWINGS)
+        older, gone = traffic.take_older()
+        sent |= traffic.take_changed()
+        for key in gone:
+            del sent[key]
+        if older:
+            counts = Counter(older["mesh"]["s"])
+            assert older["mesh"]["until"] == FIRST + tick - 4
+            assert sorted(sent) == [f"mesh/{FIRST + each}" for each in range(tick - 3, tick + 1)]
+        assert len(sent) <= 4 + 41
+        assert counts["OK"] + len(sent) == tick + 1
+    assert forever.take_older() == ({}, [])
+    assert len(forever.take_changed()) == 200
+
+    traffic.add(
+        [make_record(200, done_ns=START_NS), make_record(201, status="UNAVAILABLE", done_ns=START_NS)], DRAWINGS
+    )
+
+    late, gone = traffic.take_older()
+    assert (late["mesh"]["s"], gone) == ({"OK": counts["OK"] + 1, "UNAVAILABLE": 1}, [])
+    assert traffic.take_changed() == {}

@@ -2,14 +2,16 @@
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 800;
 const NARROW = 380; // width of a drawing on a phone, or of one of many
-const GAP = 22; // between the columns of a narrow one
+const GAP = 46; // between the columns of a narrow one, for a word
 const NUMBERED = 24; // edges with traffic up to which each has its number
 const MANY = 40; // rows of a column from which on places are cells without a name
 const FEW = 8; // callers from which on a resolver stands beside its caller, not below it
 const LETTER = 7.4; // width of one, a generous mean
 const NARROW_LETTER = 6.9; // in a narrow drawing, whose names are smaller
 const SMALL = 6.3; // width of a small letter
+const CLUSTER = 104; // width of a cluster in one
 const SHARE = 38; // half the width of "100 % fail"
+const NARROW_SHARE = 22; // half the width of "100 %"
 const POINTS = 24;
 const SLOWER = 10; // how many times slower requests move under the pointer, so that one can be clicked
 const NEAR = 20; // a click belongs to a dot within this distance, in units of the drawing
@@ -47,6 +49,7 @@ class Drawing {
     this.open = open;
     this.narrow = narrow;
     this.width = narrow ? NARROW : WIDTH;
+    this.half = narrow ? NARROW_SHARE : SHARE; // of a word's width
     this.boxes = new Map();
     this.edges = new Map();
     this.shares = new Map();
@@ -72,7 +75,7 @@ class Drawing {
   layout() {
     const { columns } = this.plan;
     const callers = columns[0].filter((place) => !place.asked);
-    const beside = callers.length > FEW;
+    const beside = this.beside = callers.length > FEW;
     const rows = columns.map((column, number) => (number || !beside ? column : callers));
     const tall = Math.max(...rows.map((column) => Math.min(column.length, MANY)));
     this.height = Math.max(180, tall * (tall > 2 * FEW ? 24 : 46) + 24);
@@ -98,14 +101,26 @@ class Drawing {
   }
 
   layoutBoxes(column, number, count) {
-    const width = this.narrow ? (this.width - 16 - GAP * (count - 1)) / count : count > 3 ? 150 : 198;
-    const x = number === 0 ? 8 : number === count - 1 ? this.width - width - 8 : 8 + number * ((this.width - width - 16) / (count - 1));
+    const isLast = number === count - 1;
+    const width = this.narrow ? this.narrowWidth(isLast, count) : count > 3 ? 150 : 198;
+    const stride = this.narrow ? width + this.gap(count) : (this.width - width - 16) / (count - 1);
+    const x = isLast ? this.width - width - 8 : 8 + number * stride;
     const step = (this.height - 24) / column.length;
     column.forEach((place, row) => {
       const height = Math.min(this.narrow ? 40 : 36, step - (step > 30 ? 6 : 3));
       const inset = place.asked ? 14 : 0;
       this.boxes.set(place.name, { x: x + inset, y: 12 + row * step + (step - height) / 2, width: width - inset, height, named: true });
     });
+  }
+
+  // Where names need the room, words lie on boxes.
+  gap(count) { return count > 3 || this.beside ? GAP / 2 : GAP; }
+
+  // Clusters have their whole names, and the other columns what remains.
+  narrowWidth(isLast, count) {
+    const room = this.width - 16 - this.gap(count) * (count - 1);
+    const last = this.gap(count) < GAP ? room / count : CLUSTER;
+    return isLast ? last : (room - last) / (count - 1);
   }
 
   // Fills lines of cells, and at most the column's room.
@@ -179,7 +194,7 @@ class Drawing {
     const control = asks ? [[from[0], to[1]], [from[0], to[1]]] : [[from[0] + bend, from[1]], [to[0] - bend, to[1]]];
     const made = { path: `M${from} C${control[0]} ${control[1]} ${to}`, curve: [from, ...control, to], line: null, points: null };
     // A resolver below its caller has no room for words before it.
-    if (asks && !left) made.words = [other.x + other.width + SHARE + 6, other.y + other.height / 2 + 4.5];
+    if (asks && !left) made.words = [other.x + other.width + this.half + (this.narrow ? 2 : 6), other.y + other.height / 2 + 4.5];
     this.edges.set(name, made);
     return made;
   }
@@ -214,7 +229,7 @@ class Drawing {
       const width = rate ? Math.min(9, 1 + 1.15 * Math.log2(1 + rate)).toFixed(1) : "";
       if (edge.width !== width) line.style.strokeWidth = edge.width = width;
       const number = numbered && rate ? `${rate < 9.5 ? rate.toPrecision(1) : rate.toFixed(0)}/s` : "";
-      this.share(name, edge, failed ? `${Math.max(1, Math.round(share * 100))} % fail` : number, failed ? "share" : "rate");
+      this.share(name, edge, failed ? `${Math.max(1, Math.round(share * 100))} %${this.narrow ? "" : " fail"}` : number, failed ? "share" : "rate");
     }
     this.shown = seen;
   }
@@ -239,7 +254,7 @@ class Drawing {
     const [from, to] = name.split(">");
     const count = (end) => Object.keys(this.plan.edges).filter(end).length;
     const joins = count((each) => each.endsWith(`>${to}`)) > count((each) => each.startsWith(`${from}>`));
-    const [left, right] = [edge.curve[0][0] + SHARE, edge.curve[3][0] - SHARE];
+    const [left, right] = [edge.curve[0][0] + this.half, edge.curve[3][0] - this.half];
     const places = (joins ? [0.25, 0.4, 0.55] : [0.75, 0.6, 0.45]).map((share) => {
       const [x, y] = this.pointsOf(edge)[Math.round(POINTS * share)];
       return [left < right ? Math.min(Math.max(left, x), right) : Math.max(44, x), y - 6];

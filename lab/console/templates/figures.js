@@ -5,7 +5,8 @@ const FIGURES = [
 ];
 
 function figuresOf(topology, sums, seconds) {
-  const all = totals.get(topology) ?? {};
+  const all = { ...totals.get(topology) };
+  for (const [status, count] of Object.entries(older.get(topology) ?? {})) all[status] = (all[status] ?? 0) + count;
   const verdicts = runsOf(topology).map((run) => run.verdict).filter(Boolean);
   const judged = (name) => (verdicts.length ? verdicts.reduce((total, each) => total + each[name], 0) : null);
   const answered = all.OK ?? 0;

@@ -50,7 +50,8 @@ function renderPanel(name, now) {
   drawing.show(sums, seconds);
   drawing.showUnits(unitStates(), isPresent() && store.lab?.up === false);
   drawing.find(wanted());
-  for (const [key, value] of Object.entries(figuresOf(name, sums, seconds))) {
+  const shown = figuresOf(name, sums, seconds);
+  for (const [key, value] of Object.entries(shown)) {
     const figure = figures.get(key);
     write(figure, String(value));
     set(figure, "class", ["failed", "misrouted", "torn"].includes(key) && value > 0 ? "alarm" : "");
@@ -63,12 +64,19 @@ function renderPanel(name, now) {
   const final = verdicts.every((each) => each.final);
   const claims = Object.keys(verdicts[0]?.claims ?? {});
   const words = claims.map((claim) => [claim, worst(verdicts.map((each) => each.claims[claim]))])
-    .map(([claim, outcome]) => [claim, outcome, outcome === "unknown" && !final ? "not yet" : outcome]);
+    .map(([claim, outcome]) => [claim, outcome, outcomeInWords(claim, outcome, final, shown.failed)]);
   const key = JSON.stringify(words);
   if (chips.dataset.shown !== key) {
     chips.dataset.shown = key;
-    chips.replaceChildren(...words.map(([claim, outcome, text]) => html("span", { class: `chip ${text === "not yet" ? "none" : outcome}`, "data-claim": claim }, `${claim}: ${text}`)));
+    chips.replaceChildren(...words.map(([claim, outcome, text]) => html("span", { class: `chip ${text === outcome ? outcome : "none"}`, "data-claim": claim }, `${claim}: ${text}`)));
   }
+}
+
+// An outcome as the page says it: beside requests that fail, "valid" alone would be read as "none does".
+function outcomeInWords(claim, outcome, final, failed) {
+  if (outcome === "unknown" && !final) return "not yet";
+  if (claim !== "availability" || outcome !== "valid" || !failed) return outcome;
+  return faults().length ? "failures explained by your fault" : "failures explained";
 }
 
 // Which callers' requests fail, the worst first, and whether any does.

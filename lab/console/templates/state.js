@@ -6,15 +6,17 @@ const WINDOW = 8; // intervals, that is 2 s: what "now" means
 
 const store = {};
 const traffic = new Map(); // topology → Map of interval number → document
-const totals = new Map(); // topology → number of requests by status
+const totals = new Map(); // topology → number of requests by status, of these intervals
+const older = new Map(); // the same of earlier ones, which are not kept
 
 function take({ clear, set }) {
   for (const kind of clear) {
     store[kind] = {};
-    if (kind === "traffic") { traffic.clear(); totals.clear(); }
+    if (kind === "traffic") { traffic.clear(); totals.clear(); older.clear(); }
   }
   for (const [kind, documents] of Object.entries(set)) {
     if (kind === "traffic") Object.entries(documents).forEach(([key, each]) => takeInterval(key, each));
+    else if (kind === "older") Object.entries(documents).forEach(([topology, each]) => takeOlder(topology, each));
     else store[kind] = { ...store[kind], ...documents };
   }
 }
@@ -27,6 +29,16 @@ function takeInterval(key, interval) {
   const sums = totals.get(topology);
   for (const [status, count] of Object.entries(interval.s)) sums[status] = (sums[status] ?? 0) + count;
   for (const [status, count] of Object.entries(before?.s ?? {})) sums[status] -= count;
+}
+
+function takeOlder(topology, { until, s }) {
+  older.set(topology, s);
+  const intervals = traffic.get(topology) ?? new Map();
+  for (const [number, interval] of intervals) {
+    if (number > until) continue;
+    for (const [status, count] of Object.entries(interval.s)) totals.get(topology)[status] -= count;
+    intervals.delete(number);
+  }
 }
 
 const documents = (kind) => Object.entries(store[kind] ?? {});

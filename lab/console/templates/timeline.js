@@ -41,6 +41,7 @@ function renderTimeline() {
   const driving = documents("run").some(([, run]) => run.state === "driving");
   const last = driving ? Math.max(seen, present()) : seen;
   if (playing && cursor !== null) cursor = cursor >= last ? ((playing = false), cursor) : cursor + 1;
+  if (cursor !== null) cursor = Math.max(cursor, first); // what is older is not kept
   set(scrubber, "min", String(first));
   set(scrubber, "max", String(last));
   if (document.activeElement !== scrubber || playing || cursor === null) scrubber.value = String(Math.min(last, moment()));
