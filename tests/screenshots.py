@@ -30,6 +30,7 @@ _READABLE = """[...document.querySelectorAll('.chart svg text')]
   .filter(each => each.checkVisibility() && each.textContent)
   .slice(0, 8).every(each => parseFloat(getComputedStyle(each).fontSize) * each.getScreenCTM().a >= 10)"""
 
+_FOLDED = "document.querySelectorAll('details:not([open])')"
 _REACHED = """[...document.querySelectorAll('.scroll')]
   .every(each => each.scrollWidth <= each.clientWidth + 1 || each.tabIndex === 0)"""
 
@@ -84,10 +85,11 @@ def take(page: Page, show: Callable[[], object], folder: Path, name: str) -> Ite
             picture = f"{name}-{width}-{scheme}"
             (folder / f"{picture}.webp").write_bytes(base64.b64decode(image))
             # Of what is folded, axe knows neither that nobody sees it nor where it would be.
-            page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+            page.evaluate(_FOLDED + ".forEach(each => { each.open = true; each.dataset.folded = ''; })")
             await_true(page, _REACHED)
             for found in page.violations("minor", "moderate", "serious", "critical"):
                 yield f"{picture}: {found}"
+            page.evaluate("document.querySelectorAll('[data-folded]').forEach(each => { each.open = false; })")
 
 
 def main(folder: Path, names: list[str]) -> int:
