@@ -16,9 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lab.console import Watcher
-from tests.browser import Page, chromium
+from tests.browser import Page, await_true, chromium
 from tests.console.builders import serving
-from tests.console.test_browser import LOADED, await_true, figure, hit, open_page
+from tests.console.test_browser import LOADED, figure, hit, open_page
 from tests.docs.test_site import built_in
 from tests.labs import lab_up
 from tests.report.test_browser import KINDS, written_in
