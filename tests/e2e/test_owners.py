@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -31,6 +32,12 @@ def owned(own_lab: Lab, tmp_path: Path) -> Lab:
     return own_lab
 
 
+def entry(lab: Lab, use_case: str) -> dict[str, Any]:
+    document = lab.routes.show().document
+    assert document is not None
+    return dict(document["use_cases"][use_case])
+
+
 def publish(lab: Lab, folder: Path, changes: dict[str, dict[str, str]], owner: str = "") -> int:
     document = lab.routes.show().document
     assert document is not None
@@ -47,15 +54,14 @@ def test_an_owner_publishes_their_own_and_is_refused_all_else(owned: Lab, tmp_pa
 
     with pytest.raises(NotOwnedError, match=rf"use_cases.{OTHER}.timeout: owned by kids, not by ads"):
         publish(owned, tmp_path, {USE_CASE: {"timeout": "1s"}, OTHER: {"timeout": "2s"}}, owner="ads")
-    entry = owned.routes.show().document["use_cases"][OTHER] | {"timeout": "3s"}
-    (one := tmp_path / "one.yaml").write_text(yaml.safe_dump(dict(entry)))
+    (one := tmp_path / "one.yaml").write_text(yaml.safe_dump(entry(owned, OTHER) | {"timeout": "3s"}))
     with pytest.raises(NotOwnedError, match="owned by kids, not by ads"):
         owned.routes.set_use_case(OTHER, one, owner="ads")
     assert owned.routes.set_use_case(OTHER, one, owner="kids") == revision + 1
     with pytest.raises(NotOwnedError, match="owned by kids"):
         owned.routes.rollback(revision, owner="ads")
     assert owned.routes.show().revision == revision + 1, "what is refused publishes nothing"
-    assert owned.routes.show().document["use_cases"][USE_CASE]["timeout"] == "2s"
+    assert entry(owned, USE_CASE)["timeout"] == "2s"
 
     refused = [
         act for act in json_of(run_lab(owned, "audit", "--json"))["acts"] if act["status"] == "PERMISSION_DENIED"
@@ -73,15 +79,15 @@ def test_an_owner_administers_nothing_else(owned: Lab) -> None:
     units = {unit.role: unit.address for unit in owned.status().units}
     with open_blocking_channel(units["control-plane"], own) as channel:
         stub = admin_pb2_grpc.AdminStub(channel)
-        for rpc, request in (
-            (stub.GetStatus, admin_pb2.GetStatusRequest()),
-            (stub.ListNodes, admin_pb2.ListNodesRequest()),
-            (stub.AdmitNode, admin_pb2.AdmitNodeRequest(node="x")),
-            (stub.ListActs, admin_pb2.ListActsRequest()),
+        for call in (
+            lambda: stub.GetStatus(admin_pb2.GetStatusRequest(), timeout=5),
+            lambda: stub.ListNodes(admin_pb2.ListNodesRequest(), timeout=5),
+            lambda: stub.AdmitNode(admin_pb2.AdmitNodeRequest(node="x"), timeout=5),
+            lambda: stub.ListActs(admin_pb2.ListActsRequest(), timeout=5),
         ):
             with pytest.raises(grpc.RpcError) as refused:
-                rpc(request, timeout=5)
-            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED  # type: ignore[attr-defined]
+                call()
+            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert stub.GetRevision(admin_pb2.GetRevisionRequest(), timeout=5).revision > 0
 
 

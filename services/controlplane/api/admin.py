@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import orjson
 
-from lab.errors import InputError, NotOwnedError, PublishError, RouteTableError, StaleRevisionError
+from lab.errors import InputError, LabError, NotOwnedError, PublishError, RouteTableError, StaleRevisionError
 from lab.identity import OWNER
 from lab.plain_text import MAX_CHARACTERS, printable, require_plain
 from lab.routing.document import RouteTable, Source, read_sources
@@ -38,7 +38,7 @@ MAX_COMMENT_CHARACTERS = 500
 """Of a revision's author and of its comment."""
 
 
-_STATUS = {
+_STATUS: Mapping[type[LabError], grpc.StatusCode] = {
     RouteTableError: grpc.StatusCode.INVALID_ARGUMENT,
     NotOwnedError: grpc.StatusCode.PERMISSION_DENIED,
     StaleRevisionError: grpc.StatusCode.ABORTED,
