@@ -12,12 +12,19 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
+from lab.client.admin import AdminClient
 from lab.errors import LabError
 from lab.lab import Lab
 from lab.runs.parallel import runs_in
+from lab.runtime.state import LabState
+from lab.waiting import eventually
 from tests.mutants.catalogue import CHECKOUT, HOME
+
+if TYPE_CHECKING:
+    from lab.client.admin_values import ControlPlaneStatus
 
 NAME = f"mutant-{os.getpid()}"  # several may be tried at once on one machine
 _LAB = (sys.executable, "-c", "from lab.cli import main; main()")
@@ -31,7 +38,7 @@ _MIX = (
 )
 _CLUSTERS = ("one", "two", "three")  # of lab.toml
 _TIMEOUT_S = 120
-_STARTED_S = 5
+_STARTED_S, _TURNED = 5, timedelta(seconds=100)
 _JUDGED = (0, 1, 2)  # exit statuses of load that was judged, by the copy's own checkers
 
 
@@ -262,14 +269,25 @@ def drivers(topology: str) -> None:
 def planes(topology: str) -> None:
     """Moves a key and changes a config while load runs, in a lab with two control planes, each with a gateway.
 
-    At first both gateways may have found the one that was there first: they start again, and are as before in 5 s.
+    At first both gateways may have found the one that was there first: they start again, until each has its own.
     """
-    units = Lab(NAME).units
-    for gateway in ("gateway-1", "gateway-2"):
-        units.kill(gateway)
-        units.start(gateway)
-    time.sleep(_STARTED_S)
-    load(topology, lambda: Lab(NAME).routes.publish(HOME / "moved.routes.yaml"))
+    lab_up = Lab(NAME)
+    addresses = LabState.of(lab_up.folder).plan.control_plane.split(",")
+
+    def follow_different_ones() -> bool:
+        for gateway in ("gateway-1", "gateway-2"):
+            lab_up.units.kill(gateway)
+            lab_up.units.start(gateway)
+        time.sleep(_STARTED_S)
+        return all(any(each.role == "gateway" for each in _status(address).nodes) for address in addresses)
+
+    eventually("each control plane has a gateway", follow_different_ones, within=_TURNED)
+    load(topology, lambda: lab_up.routes.publish(HOME / "moved.routes.yaml"))
+
+
+def _status(address: str) -> ControlPlaneStatus:
+    with AdminClient(address) as admin:
+        return admin.status(replicas=False)
 
 
 def traced(topology: str) -> None:
