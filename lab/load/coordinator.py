@@ -30,6 +30,7 @@ from lab.errors import RunError
 from lab.load.clocks import PINGS, Clock, DriverReport, Sample, clock_fields, clock_of
 from lab.load.open_loop import NS, Start
 from lab.load.progress import Counts, ProgressLines, each_second, rate_between, summed
+from lab.load.stop_signals import take
 from lab.load.summary import ShardResult, combine
 
 if TYPE_CHECKING:
@@ -264,8 +265,7 @@ class Shards:
             report: called with the progress once a second and once at the end.
             began: file for the start time.
         """
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, self.stop, number.name)
+        take(asyncio.get_running_loop().add_signal_handler, self.stop)
         try:
             await self.start()
             await self.ready()

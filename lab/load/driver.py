@@ -27,6 +27,7 @@ from lab.load.coordinator import PLANS, coordinate_plans
 from lab.load.engines import ENGINES
 from lab.load.plan import read_plan
 from lab.load.steps import print_progress, raise_priority, write_summary
+from lab.load.stop_signals import keep
 from lab.load.summary import require_no_problem
 
 _SUMMARY = "driver.json"  # of all plans of a folder
@@ -46,6 +47,7 @@ async def run_plans(folder: Path, drivers: int) -> None:
 
 def main(arguments: list[str]) -> None:
     """Runs the plan or the folder that is given; exits with status 1 and one line on an error."""
+    keep()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     usage = "usage: python -m lab.load.driver PLAN.json|FOLDER [DRIVERS]"
     path, drivers = Path(*arguments[:1]), "".join(arguments[1:]) or "1"

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import secrets
-import signal
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from lab.load.mix import Mix, Payloads
 from lab.load.outcome import NEVER_SENT, Recorder
 from lab.load.precise_timer import new_precise_timer
 from lab.load.progress import Counts, ProgressLines
+from lab.load.stop_signals import take
 from lab.load.summary import ShardResult
 from lab.measure.latency import LatencyHistogram
 from models.apis import APIS
@@ -60,8 +60,7 @@ class Stop:
     def on_signals(cls) -> Self:
         """One that SIGINT and SIGTERM ask; inside a running event loop."""
         stop = cls()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.ask, number.name)
+        take(asyncio.get_running_loop().add_signal_handler, stop.ask)
         return stop
 
     def ask(self, by: str) -> None:

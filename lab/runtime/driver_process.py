@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from lab import PYTHON
 from lab.load.coordinator import COMMANDS
 from lab.load.plan import PLAN_FILE
+from lab.load.stop_signals import held_back
 
 if TYPE_CHECKING:
     from lab.runtime.cancellation import CancelToken
@@ -37,10 +38,12 @@ def run_here(
         environment: of the driver; this process's own if None.
     """
     command = [*PYTHON, "-m", "lab.load.driver", str(run / PLAN_FILE)]
-    # In its own session, as a terminal's Ctrl-C would reach it a second time.
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, start_new_session=True
-    ) as program:
+    with held_back():
+        # In its own session, as a terminal's Ctrl-C would reach it a second time.
+        driver = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, start_new_session=True
+        )
+    with driver as program:
         assert program.stdout is not None  # noqa: S101 (it is a pipe)
         with cancel_token.notifying(lambda: program.send_signal(signal.SIGINT)):
             while True:

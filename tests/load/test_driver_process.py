@@ -1,6 +1,9 @@
+import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 
 import orjson
 import pytest
@@ -10,6 +13,8 @@ from lab.history import read_spool
 from lab.load.coordinator import BEGAN
 from lab.load.plan import write_plan
 from lab.load.progress import Progress, ProgressLines, percentile_ms
+from lab.runtime.cancellation import CancelToken
+from lab.runtime.driver_process import run_here
 from tests.load.builders import GatedServer, load_plan
 from tests.load.driven import ROOT, completed, driver_of, ended
 
@@ -24,6 +29,23 @@ async def test_a_run_to_its_end_leaves_a_history_a_summary_and_progress(tmp_path
     summary = orjson.loads(plan.summary.read_bytes())
     assert (summary["planned"], summary["sent"], summary["stopped_by"]) == (100, 100, "")
     assert {record.sequence for record in read_spool(plan.spool)} == set(range(100))
+
+
+@pytest.mark.parametrize("drivers", [1, 2])
+@pytest.mark.parametrize("after_s", [0.0, 0.1])
+async def test_a_stop_as_soon_as_the_driver_starts_is_kept(
+    tmp_path: Path, server: GatedServer, drivers: int, after_s: float
+) -> None:
+    plan = replace(load_plan(tmp_path, server.address), drivers=drivers)
+    write_plan(plan, tmp_path / "plan.json")
+    token = CancelToken()
+    Timer(after_s, token.cancel).start() if after_s else token.cancel()
+
+    status = await asyncio.to_thread(run_here, tmp_path, lambda _: None, errors=None, cancel_token=token)
+
+    summary = orjson.loads(plan.summary.read_bytes())
+    assert (status, summary["stopped_by"]) == (0, "SIGINT")
+    assert summary["sent"] < summary["planned"] == 100
 
 
 @pytest.mark.parametrize(("drivers", "shares"), [(1, [200]), (2, [100, 100]), (9, [100, 100])])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from lab.load.arrivals import WHOLE
 from lab.load.open_loop import STOP_GRACE_S, Start
 from lab.load.progress import ProgressLines
 from lab.load.steps import print_progress, write_summary
+from lab.load.stop_signals import take
 from lab.load.summary import ShardResult, combine
 from lab.plugins.locust.ui import open_ui
 from lab.plugins.locust.user_process import (
@@ -120,8 +120,7 @@ class Master:
         Raises:
             LabError: the run could not begin or go on; there is no summary then.
         """
-        for number in (signal.SIGINT, signal.SIGTERM):
-            gevent.signal_handler(number, self._stop, number.name)
+        take(gevent.signal_handler, self._stop)
         with SpoolWriter(self._plan.spool):
             pass  # workers append to it
         try:
