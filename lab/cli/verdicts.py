@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXIT_STATUS = {Outcome.VALID: 0, Outcome.INVALID: 1, Outcome.UNKNOWN: 2}
 _PLACES = ("use case", "rule", "default", "condition", "negation", "cell", "edge", "fallback", "override")
 _TENANTS = ("tenant", "sent", "failed", "p50 ms", "p99 ms")
+_RUNS = ("run", "right", "wrong", "failed", "unsent", "p50 ms", "p99 ms", "verdict")
 _SHOWN_VIOLATIONS = 10  # of each checker
 STYLES: Mapping[str, str] = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
 
@@ -33,6 +34,8 @@ def finish(result: RunResult | ParallelResult, *, as_json: bool, doubts: Sequenc
         for each in result.runs:
             console.print(f"[bold]{escape(each.folder.name)}[/bold]")
             _show(each)
+        rows = [_row(each) for each in result.runs]
+        console.print(table(_RUNS, rows, right=_RUNS[1:-1], folds=_RUNS[:1], optional=("unsent",)))
         console.print(f"\nall together: [{STYLES[result.outcome]}]{result.outcome}[/]  {result.folder}")
     else:
         _show(result)
@@ -84,6 +87,12 @@ def _show(result: RunResult) -> None:
     console.print(f"\n{result.sentence}", markup=False)
     console.print(f"[{STYLES[result.outcome]}]{result.outcome}[/] by {', '.join(result.asked)}; {result.seal}")
     console.print(f"{result.folder}", markup=False)
+
+
+def _row(result: RunResult) -> tuple[object, ...]:
+    """One of several runs, in a line."""
+    latencies = milliseconds(result.summary.p50_ms), milliseconds(result.summary.p99_ms)
+    return (result.folder.name, *result.counts, *latencies, Text(result.outcome, STYLES[result.outcome]))
 
 
 def _tenant_rows(summary: RunSummary) -> list[tuple[str, ...]]:

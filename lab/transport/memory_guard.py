@@ -32,10 +32,10 @@ from pathlib import Path
 
 _MB = 2**20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_IDLE_S, _ALERT_S, _ANCHOR_S = 0.03, 0.01, 1.0  # a flood takes 2 MB a millisecond
+_IDLE_S, _ALERT_S, _ANCHOR_S = 0.05, 0.01, 1.0  # a flood takes 2 MB a millisecond
 _ALERT_SWITCH_S = 0.0002  # to look makes a hundred system calls, after each of which the thread waits for its turn
 _ALERT_BYTES, _STEP_BYTES, _RISING_S = 8 * _MB, _MB, 0.3
-GROWTH_BYTES = 32 * _MB
+GROWTH_BYTES = 48 * _MB
 """Growth of memory at which connections are looked at."""
 _AFTER_A_CUT_BYTES, _AFTER_A_CUT_S = 12 * _MB, 10.0
 _EXPECTED_BYTES, LARGE_BYTES = 256 * _MB, 128 * 1024  # of a table of ten thousand use cases, of one of hundreds
@@ -45,7 +45,7 @@ _TASK_BYTES = 24 * 1024  # a request that waits, as measured
 _OF_THE_LIMIT = 0.75
 _FORGET_S = 30.0
 _SETTLE_S = 0.04
-_SMALL_BYTES = 128 * _MB
+_SMALL_BYTES = 96 * _MB
 _IDLE_BUSY_S, _IDLE_FOR_S, _TRIES = 0.05, 5.0, 3
 _TRIM_AFTER_S = (1.0, 5.0, 20.0)
 _TCP_ESTABLISHED, _BYTES_RECEIVED_AT = 1, 128  # of Linux's struct tcp_info
@@ -116,9 +116,14 @@ class Normal:
 
 
 class _Expected:
-    """How many blocks expect growth, and when the last one ended, monotonic seconds."""
+    """How many blocks expect growth, when the last one ended, monotonic seconds, and whether that is to be taken in."""
 
-    blocks, ended = 0, -math.inf
+    blocks, ended, to_take_in = 0, -math.inf, False
+
+    @classmethod
+    def still(cls, now: float) -> bool:
+        """Whether a block expects growth, or one did a moment ago."""
+        return bool(cls.blocks) or now - cls.ended < _ANCHOR_S
 
 
 def expect_growth(sent_bytes: int) -> None:
@@ -145,7 +150,7 @@ def expecting_growth(sent_bytes: int) -> Iterator[None]:
     finally:
         if is_large:
             _Expected.blocks -= 1
-            _Expected.ended = time.monotonic()
+            _Expected.ended, _Expected.to_take_in = time.monotonic(), True
 
 
 class MemoryGuard:
@@ -180,6 +185,9 @@ class MemoryGuard:
         return int(os.pread(self._statm, 64, 0).split()[1]) * _PAGE
 
     def _look(self, resident: int, now: float) -> None:
+        if _Expected.to_take_in and not _Expected.still(now):
+            # The table is there to stay. A message that anybody may send takes nothing in.
+            _Expected.to_take_in, self._anchored = False, 0.0
         grown, age = resident - self._anchor, now - self._anchored
         is_quiet = grown < _ALERT_BYTES and age >= _ANCHOR_S
         if not self._anchored or is_quiet or age >= _FORGET_S:
@@ -216,9 +224,8 @@ class MemoryGuard:
             self._normal.gave_back(self._resident())
 
     def _judge(self, resident: int, grown: int, now: float) -> None:
-        is_expected = _Expected.blocks or now - _Expected.ended < _ANCHOR_S
         least = _AFTER_A_CUT_BYTES if now - self._cut_at < _AFTER_A_CUT_S else GROWTH_BYTES
-        least = _EXPECTED_BYTES if is_expected else least
+        least = _EXPECTED_BYTES if _Expected.still(now) else least
         grown -= _TASK_BYTES * len(asyncio.all_tasks(self._loop)) if grown >= least else 0
         if grown < least:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -126,6 +127,7 @@ def test_ctrl_c_ends_all_and_keeps_all(lab: Lab) -> None:
 
     assert run.returncode in {0, 2}, output  # a caller may not have been answered yet
     assert len(CALLERS) == output.count("UNSENT")
+    assert re.search(r"^run +right +wrong +failed .*verdict", output, re.MULTILINE)
     assert "all together: valid" in output or "all together: unknown" in output
     assert processes_of(lab, "driver") == []
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lab.transport.memory_guard import GROWTH_BYTES, Growth, Normal
+from lab.transport import memory_guard
+from lab.transport.memory_guard import GROWTH_BYTES, Growth, MemoryGuard, Normal
 from tests.transport.floods import GRPC, REST, SHORT, Flood, damage_by
 
 MB = 2**20
@@ -94,3 +98,32 @@ def test_what_a_process_can_give_back_never_counts_as_normal_and_what_it_cannot_
         normal.gave_back(60 * MB)
     assert not normal.is_exceeded(60 * MB)
     assert normal.is_exceeded(66 * MB)
+
+
+@pytest.mark.parametrize(("is_block", "cuts"), [(True, []), (False, [3])])
+async def test_a_large_table_that_stays_cuts_nobody_later(
+    *, is_block: bool, cuts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a publish made is no growth any more a moment later; what anybody's large message made still is."""
+    cut: list[int] = []
+
+    def note(descriptor: int) -> str:
+        cut.append(descriptor)
+        return "a peer"
+
+    received = count(MB, MB)  # more at each look
+    monkeypatch.setattr(memory_guard, "_accepted", lambda: {7: (3, next(received))})
+    monkeypatch.setattr(memory_guard, "_cut", note)
+    monkeypatch.setattr(sys, "setswitchinterval", lambda _: None)
+    guard, began = MemoryGuard(asyncio.get_running_loop()), time.monotonic()
+    guard._look(60 * MB, began)
+    if is_block:
+        with memory_guard.expecting_growth(memory_guard.LARGE_BYTES):
+            guard._look(168 * MB, began + 0.1)
+    else:
+        memory_guard.expect_growth(memory_guard.LARGE_BYTES)
+        guard._look(168 * MB, began + 0.1)
+    assert cut == []
+    for at_s in (1.5, 1.6, 1.7):  # and a little more
+        guard._look((169 + round(10 * at_s)) * MB, began + at_s)
+    assert cut[:1] == cuts

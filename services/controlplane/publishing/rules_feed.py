@@ -14,6 +14,7 @@ import orjson
 from lab.plain_text import MAX_CHARACTERS, printable
 from lab.routing.difference import difference, same
 from lab.routing.document import ModelVersion, RouteTable
+from lab.transport.memory_guard import expecting_growth
 from models.proto.control.v1 import rules_pb2
 from services.controlplane.nodes.subscribers import Subscriber, Subscribers
 from services.controlplane.xds.resources import endpoint_set_name
@@ -266,7 +267,8 @@ class RulesFeed:
                 while feed.queue:
                     update = feed.queue.popleft()
                     feed.last_sent = update.sequence
-                    yield update
+                    with expecting_growth(update.ByteSize()):
+                        yield update
         finally:
             reader.cancel()
             self._feeds.discard(feed)
