@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from lab.identity import TRUST_DOMAIN
+from lab.identity import OWNER, TRUST_DOMAIN
 from lab.transport.handlers import MALFORMED, WrapsHandlers, kind_of, tolerant, with_behaviour
 from lab.transport.security import Security, is_operator, peer_identity
 
@@ -102,7 +102,14 @@ def _why_denied(method: str, context: Context, admits: Mapping[str, Collection[s
     roles = admits.get(method, admits.get(service))
     if roles is None or identity.role in roles or is_operator(identity):
         return ""
-    return f"{service}: not for {identity.uri}; for {' and '.join(sorted(roles)) or 'the operator'} only"
+    return f"{service}: not for {identity.uri}; for {_named(roles)} only"
+
+
+def _named(roles: Collection[str]) -> str:
+    """Who may call, in words; of an API of the operator's, the operator first."""
+    if not roles or OWNER in roles:
+        return "the operator and owners" if roles else "the operator"
+    return " and ".join(sorted(roles))
 
 
 def _guarded(handler: Handler, refusal: Callable[[Context], Refusal | None], malformed: Refusal) -> Handler:

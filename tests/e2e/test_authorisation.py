@@ -38,6 +38,7 @@ from models.proto.control.v1 import (
     stub_pb2_grpc,
 )
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from services.controlplane.api.server import OF_OWNERS
 from tests.lab_command import json_of, run_lab
 from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, address_of, lab_up, write_spec
 
@@ -312,10 +313,10 @@ class TestAudit:
                 "SetBehaviour": lambda: control.SetBehaviour(stub_pb2.Behaviour(error_rate=1)),
                 "Reload": lambda: control.Reload(stub_pb2.ReloadRequest()),
             }
-            for attempt in attempts.values():
+            for what, attempt in attempts.items():
                 code, reason = refusal(attempt)
                 assert code is grpc.StatusCode.PERMISSION_DENIED
-                assert reason.endswith("for the operator only")
+                assert reason.endswith(f"for the operator{' and owners' if what in OF_OWNERS else ''} only")
             node = base_pb2.Node(id="search-sidecar", cluster="search")
             ads = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
             asked = iter([discovery_pb2.DeltaDiscoveryRequest(node=node)])

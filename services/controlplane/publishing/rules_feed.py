@@ -268,7 +268,8 @@ class RulesFeed:
                     update = feed.queue.popleft()
                     feed.last_sent = update.sequence
                     with expecting_growth(update.ByteSize()):
-                        yield update
+                        pass  # it is serialised in a moment; a node that does not read must not prolong this
+                    yield update
         finally:
             reader.cancel()
             self._feeds.discard(feed)
