@@ -28,7 +28,7 @@ REV     ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium test test-unit test-all coverage audit fuzz fuzz-inputs mutants stresses kill9 scenarios smoke pages long-scenarios-page refusals-page floods clock soak console-frames console-soak bench bench-aa bench-since bench-since-planted console report notebooks lint format hooks lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium curl jq test test-unit test-all coverage audit fuzz fuzz-inputs mutants stresses kill9 scenarios smoke pages long-scenarios-page refusals-page floods clock soak console-frames console-soak bench bench-aa bench-since bench-since-planted console report notebooks lint format hooks lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-22s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +63,7 @@ k3d-up:  ## Make such a cluster by k3d
 k3d-down:  ## Remove that cluster
 	@lab/plugins/kubernetes/local_cluster.sh k3d down
 
-SETUP := engine h2load postgres proxies kustomize prometheus podman grpc-js render-schemas chromium
+SETUP := engine h2load postgres proxies kustomize prometheus podman grpc-js render-schemas chromium curl jq
 engine:          ## Install Docker, for labs of containers, on a Debian as root; elsewhere say what to install, as all of these
 h2load:          ## Install h2load, a second opinion for benches
 postgres:        ## Install PostgreSQL, for tests
@@ -74,6 +74,8 @@ podman:          ## Install podman, which runs pods in tests
 grpc-js:         ## Install Node.js and grpc-js, for tests
 render-schemas:  ## Install Node.js and schemas of Gateway API and Istio, for tests
 chromium:        ## Install Chromium, for tests of pages
+curl:            ## Install curl, for tests of pages
+jq:              ## Install jq, for tests of pages
 $(SETUP):
 	@.ci/setup $@
 

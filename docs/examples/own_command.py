@@ -1,4 +1,4 @@
-"""A command from outside: ``lab callers`` lists who may call what, of the lab that is up."""
+"""A command from outside: ``lab who-calls`` lists who may call what, of the lab that is up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def callers(
 ) -> None:
     """List the callers of each use case.
 
-    Example: lab callers HomepageRows
+    Example: lab who-calls HomepageRows
     """
     table = (Lab(name).routes.show().document or {}).get("use_cases", {})
     found = {each: its["callers"] for each, its in table.items() if use_case in ("", each)}

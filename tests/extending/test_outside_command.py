@@ -26,12 +26,12 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 
 def test_it_runs_and_stands_in_the_help(mini_lab: Lab, tmp_path: Path) -> None:
-    environment = installed(tmp_path, "callers") | {
+    environment = installed(tmp_path, "who-calls") | {
         "LAB_NAME": mini_lab.name,
         "LAB_HOME": str(mini_lab.folder.parent.parent),
     }
 
-    done = run(environment, "callers", "ContinueWatchingRanking")
+    done = run(environment, "who-calls", "ContinueWatchingRanking")
     assert (done.returncode, done.stdout, done.stderr) == (0, "ContinueWatchingRanking: homepage\n", "")
     assert "List the callers of each use case." in run(environment, "--help").stdout
 
@@ -44,10 +44,10 @@ def test_a_name_of_the_labs_is_refused(tmp_path: Path) -> None:
 
 
 def test_it_may_have_a_name_of_two_words(tmp_path: Path) -> None:
-    done = run(installed(tmp_path, "callers list"), "callers", "list", "--help")
+    done = run(installed(tmp_path, "who-calls list"), "who-calls", "list", "--help")
 
     assert done.returncode == 0
-    assert "Usage: lab callers list" in done.stdout
+    assert "Usage: lab who-calls list" in done.stdout
 
 
 def test_one_that_judges_runs_says_by_status_3_that_it_could_not() -> None:

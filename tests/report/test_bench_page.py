@@ -119,7 +119,7 @@ def test_runs_and_benches_share_a_page(folder: Path, tmp_path: Path) -> None:
     html = render([read_run(write_run(tmp_path))], read_benches(folder))
 
     assert html.index('id="benches"') < html.index('id="verdicts"')
-    assert "; cost: 1 claim holds, 1 does not hold, 1 undecided.</h1>" in html
+    assert "answers wrong. Cost: 1 claim holds, 1 does not hold, 1 undecided.</h1>" in html
     assert "Cost, 1 bench; mesh, 1 run<" in html
 
 

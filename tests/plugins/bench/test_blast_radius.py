@@ -29,6 +29,8 @@ def test_a_unit_is_in_the_path_of_topologies_through_its_role() -> None:
         "gateways-killed": ["gateway"],
         "central-envoy-killed": [],
         **{f"{role}-killed": [] for role in GATEWAYS.values()},
+        "vip-killed": [],
+        "vips-killed": [],
         "sidecar-killed": ["mesh"],
         "resolver-killed": ["mesh"],
         "control-plane-killed": [],

@@ -102,6 +102,7 @@ def test_a_key_pauses_until_the_next_and_leaves_the_terminal_as_it_was(tmp_path:
         "    pressed.wait()\n"
         "    keys.wait(0)\n"
         "print('ended', flush=True)\n"
+        "input()\n"  # what is written to a terminal that closes may be lost
     )
     pid, terminal = pty.fork()
     if pid == 0:
@@ -121,6 +122,7 @@ def test_a_key_pauses_until_the_next_and_leaves_the_terminal_as_it_was(tmp_path:
     until("paused")
     os.write(terminal, b"\r")
     until("ended")
+    os.write(terminal, b"\n")
     assert os.waitpid(pid, 0)[1] == 0
     os.close(terminal)
 
