@@ -18,7 +18,7 @@ from lab.history import read_parquet
 from lab.lab import Lab
 from lab.report.palette import VERMILION
 from lab.runs import LoadOptions, ParallelResult
-from lab.runs.folder import HISTORY
+from lab.runs.folder import HISTORY, SPOOL, RunFolder
 from lab.runtime.cancellation import CancelToken
 from lab.waiting import eventually
 from tests.browser import Page, await_true, chromium
@@ -106,6 +106,13 @@ def open_page(page: Page, address: str) -> None:
     page.resize(1280)
     page.call("Page.navigate", url=address)
     await_true(page, "location.pathname === '/' && !!document.querySelector('[data-topology] svg')")
+
+
+def all_have_sent(lab: Lab) -> bool:
+    """Whether each of the runs of the same time that began last has records of requests."""
+    latest = RunFolder(lab.runs / "latest")
+    spools = [latest.path / name / SPOOL for name in latest.together]
+    return bool(spools) and all(each.exists() and each.stat().st_size for each in spools)
 
 
 def edge(topology: str, name: str) -> str:
@@ -196,7 +203,7 @@ def shown_verdicts(page: Page, topology: str) -> dict[str, list[object]]:
     return found
 
 
-def test_a_stranger_starts_load_kills_a_gateway_by_clicking_it_and_heals_it(page: Page, address: str) -> None:
+def test_a_stranger_starts_load_kills_a_gateway_by_clicking_it_and_heals_it(page: Page, lab: Lab, address: str) -> None:
     open_page(page, address)
     await_true(page, "document.querySelector('#load-topology').value === 'gateway,mesh'")
     page.evaluate("document.querySelector('#load-topology').form.elements.rate.value = 10")
@@ -225,6 +232,8 @@ def test_a_stranger_starts_load_kills_a_gateway_by_clicking_it_and_heals_it(page
     page.evaluate("document.querySelector('#start-load').click()")
     await_true(page, "[...document.querySelectorAll('#log code')].some(each => each.textContent.includes('--rate=20'))")
     await_true(page, LOADED)
+    # A caller that has sent nothing is unknown, as it should be.
+    eventually("every caller has sent something", lambda: all_have_sent(lab), within=SOON)
     page.evaluate("document.querySelector('#stop-load').click()")
     await_true(page, "document.querySelector('#verdicts').dataset.final === 'true'")
     await_true(page, "document.querySelector('#start-load').textContent === 'Start load'")
