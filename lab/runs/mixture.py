@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lab.runs.judging import RunResult
 
 _POLL_S = 0.1
+_MOST_RUNS = 1_000
+"""At the same time; a thread is made for each when it begins. By default there would be four more than cores."""
 
 
 @dataclass(slots=True)
@@ -112,7 +114,7 @@ def drive_mixture(
     lab = context()
     mixture = _Mixture(new_run_folder(lab.runs), context, progress, cancel_token)
     create(mixture.folder)
-    with ThreadPoolExecutor() as pool, ThreadPoolExecutor(len(options)) as callers:
+    with ThreadPoolExecutor(_MOST_RUNS) as pool, ThreadPoolExecutor(len(options)) as callers:
         followed = [callers.submit(_follow, each, mixture, used, pool) for each in options]
         while True:
             try:
