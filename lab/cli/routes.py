@@ -194,8 +194,8 @@ def diff(a: _Revision, b: _Revision, name: Name = "default", as_json: Json = Fal
 
     Example: lab routes diff 1 2
     """
-    routes = Lab(name).routes
-    lines, changed = routes.diff(a, b), [(each.entry, each.owner) for each in routes.changes(a, b)]
+    lines, changes = Lab(name).routes.compared(a, b)
+    changed = [(each.entry, each.owner) for each in changes]
     if as_json:
         print_json({"a": a, "b": b, "diff": lines, "changes": [{"entry": what, "owner": who} for what, who in changed]})
         return

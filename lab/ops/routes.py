@@ -130,13 +130,14 @@ class Routes:
 
     def diff(self, a: int, b: int) -> list[str]:
         """Lines of a unified diff from revision ``a`` to revision ``b``; none if the tables are equal."""
-        before, after = (as_yaml(self.show(each).document).splitlines() for each in (a, b))
-        return list(difflib.unified_diff(before, after, f"revision {a}", f"revision {b}", lineterm=""))
+        return self.compared(a, b)[0]
 
-    def changes(self, a: int, b: int) -> list[Change]:
-        """The entries that differ between revisions, with their owners."""
-        before, after = (RouteTable.of_valid(dict(self.show(each).document or {})) for each in (a, b))
-        return list(changes(before, after))
+    def compared(self, a: int, b: int) -> tuple[list[str], list[Change]]:
+        """The lines of :meth:`diff`, and the entries that differ, with their owners."""
+        documents = [dict(self.show(each).document or {}) for each in (a, b)]
+        before, after = (as_yaml(each).splitlines() for each in documents)
+        lines = list(difflib.unified_diff(before, after, f"revision {a}", f"revision {b}", lineterm=""))
+        return lines, list(changes(*map(RouteTable.of_valid, documents)))
 
     def explain(self, use_case: str, context: Mapping[str, str], *, file: Path | None = None) -> Explanation:
         """Where a request would go and why, by a file, which needs no lab, or by the revision in force."""

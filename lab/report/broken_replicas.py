@@ -19,7 +19,7 @@ _FOREVER = 1 << 62
 
 
 def reached(runs: Sequence[ReportedRun]) -> list[str]:
-    """One sentence for each fault whose replicas answered meanwhile: whom, how often, and how late."""
+    """One sentence for each fault whose replicas answered while it lasted: whom, how often, and how late."""
     events = dict.fromkeys(event for run in runs for event in run.events if event.is_fault)
     return [sentence for event in events if (sentence := _sentence(event, runs))]
 

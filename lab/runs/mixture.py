@@ -21,10 +21,9 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from lab.runs.drive import drive, save_surroundings
+from lab.runs.drive import drive
 from lab.runs.folder import RunFolder, create, new_run_folder
-from lab.runs.parallel import ParallelResult
-from lab.runs.seal import provide_key, seal
+from lab.runs.parallel import ParallelResult, close, wait_for
 from lab.runtime.cancellation import CancelToken
 
 if TYPE_CHECKING:
@@ -116,18 +115,10 @@ def drive_mixture(
     create(mixture.folder)
     with ThreadPoolExecutor(_MOST_RUNS) as pool, ThreadPoolExecutor(len(options)) as callers:
         followed = [callers.submit(_follow, each, mixture, used, pool) for each in options]
-        while True:
-            try:
-                wait(followed)
-            except KeyboardInterrupt:
-                cancel_token.cancel()
-            else:
-                break
+        wait_for(followed, cancel_token)
     together = RunFolder(mixture.folder)
     together.together = mixture.names
-    together.spec = lab.spec
-    save_surroundings(together, lab)
-    seal(together, provide_key(lab.units.parent))
+    close(together, lab)
     return ParallelResult(mixture.folder, tuple(run for each in followed for run in each.result()))
 
 

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -146,7 +146,7 @@ def drive_parallel(
         drivers = {
             name: pool.submit(execute, name, plan, of_run(plan.topology, plan.caller)) for name, plan in plans.items()
         }
-        _wait(list(drivers.values()), cancel_token)
+        wait_for(drivers.values(), cancel_token)
     save = partial(save_evidence, context=context, registered=registered, began=began)
     ended = [
         (runs[name], driver.result(), each.objectives)
@@ -180,10 +180,8 @@ def _judged(
     for run, _, _ in runs:
         save(run)
         run.versions = machine_versions(context.runtime.versions())
-    save_surroundings(together, context)
-    together.spec = context.spec
+    close(together, context)
     key = provide_key(context.units.parent)
-    seal(together, key)
     results = []
     for run, status, objectives in runs:
         if problem_of_driver(run, status):
@@ -191,6 +189,13 @@ def _judged(
         else:
             results.append(judge_run(run, status, objectives, key))
     return results
+
+
+def close(together: RunFolder, context: RunContext) -> None:
+    """Saves what runs of the same time have in common, and seals their folder."""
+    save_surroundings(together, context)
+    together.spec = context.spec
+    seal(together, provide_key(context.units.parent))
 
 
 def _plans(options: Sequence[LoadOptions], context: RunContext) -> dict[str, LoadPlan]:
@@ -207,8 +212,9 @@ def _plans(options: Sequence[LoadOptions], context: RunContext) -> dict[str, Loa
     return plans
 
 
-def _wait(drivers: Sequence[Future[int]], cancel_token: CancelToken) -> None:
+def wait_for(drivers: Iterable[Future[Any]], cancel_token: CancelToken) -> None:
     """Returns when all drivers have ended; Ctrl-C cancels them."""
+    drivers = list(drivers)
     while True:
         try:
             wait(drivers)

@@ -126,14 +126,15 @@ class _Expected:
         return bool(cls.blocks) or now - cls.ended < _ANCHOR_S
 
 
-def expect_growth(sent_bytes: int) -> None:
+def expect_growth(sent_bytes: int, *, stays: bool = False) -> None:
     """Lets memory grow further for a moment, if a message is large: its parts may take a hundred times as much.
 
     Args:
         sent_bytes: size of the message.
+        stays: whether what it makes is no growth afterwards; never so for what anybody may send.
     """
     if sent_bytes >= LARGE_BYTES:
-        _Expected.ended = time.monotonic()
+        _Expected.ended, _Expected.to_take_in = time.monotonic(), stays or _Expected.to_take_in
 
 
 @contextmanager
@@ -148,9 +149,8 @@ def expecting_growth(sent_bytes: int) -> Iterator[None]:
     try:
         yield
     finally:
-        if is_large:
-            _Expected.blocks -= 1
-            _Expected.ended, _Expected.to_take_in = time.monotonic(), True
+        _Expected.blocks -= is_large
+        expect_growth(sent_bytes, stays=True)
 
 
 class MemoryGuard:

@@ -91,7 +91,7 @@ class Caller(caller_pb2_grpc.CallerServicer):
 
         Args:
             topology: its name.
-            run: a run of pages, which has a client with leases of its own; empty for all other calls.
+            run: a run of pages, which has its own client, with its own leases; empty for all other calls.
 
         Raises:
             CallError: the caller does not have it.

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lab.roles import Placement, Probe, Role, StartingLab, Unit
+from lab.roles._envoy import envoy_address, xds_cluster
 
 if TYPE_CHECKING:
     from lab.roles import Layout
@@ -30,8 +31,7 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
 def _unit(lab: Layout, cluster: str, replicas: Sequence[str]) -> Unit:
     name = f"{cluster}-{NAME}"
     port = lab.site.port(name, "grpc")
-    hosts = [each.rpartition(":")[0] for each in replicas]
-    named = not all(host.replace(".", "").isdigit() for host in hosts)
+    upstream_hosts = xds_cluster(",".join(replicas))
     filters = [
         {
             "name": "envoy.filters.network.tcp_proxy",
@@ -45,17 +45,15 @@ def _unit(lab: Layout, cluster: str, replicas: Sequence[str]) -> Unit:
     ]
     listener = {
         "name": NAME,
-        "address": _address(port.bind),
+        "address": envoy_address(port.bind),
         "enable_reuse_port": False,
         "filter_chains": [{"filters": filters}],
     }
-    assignment = {
-        "cluster_name": cluster,
-        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(each)}} for each in replicas]}],
-    }
+    lb_endpoints = json.loads(upstream_hosts["control_planes"])
+    assignment = {"cluster_name": cluster, "endpoints": [{"lb_endpoints": lb_endpoints}]}
     upstream = {
         "name": cluster,
-        "type": "STRICT_DNS" if named else "STATIC",
+        "type": upstream_hosts["discovery"],
         "connect_timeout": "1s",
         "lb_policy": "ROUND_ROBIN",
         "load_assignment": assignment,
@@ -66,11 +64,6 @@ def _unit(lab: Layout, cluster: str, replicas: Sequence[str]) -> Unit:
         *("--service-cluster", NAME, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"),
     )
     return Unit(name, NAME, argv, port, files={"envoy.json": json.dumps(bootstrap)}, pod=name)
-
-
-def _address(address: str) -> dict[str, object]:
-    host, _, port = address.rpartition(":")
-    return {"socket_address": {"address": host, "port_value": int(port)}}
 
 
 def _not_listening(units: Sequence[Unit], lab: StartingLab) -> Iterable[str]:

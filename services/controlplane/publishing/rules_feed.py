@@ -14,7 +14,7 @@ import orjson
 from lab.plain_text import MAX_CHARACTERS, printable
 from lab.routing.difference import difference, same
 from lab.routing.document import ModelVersion, RouteTable
-from lab.transport.memory_guard import expecting_growth
+from lab.transport.memory_guard import expect_growth
 from models.proto.control.v1 import rules_pb2
 from services.controlplane.nodes.subscribers import Subscriber, Subscribers
 from services.controlplane.xds.resources import endpoint_set_name
@@ -267,8 +267,7 @@ class RulesFeed:
                 while feed.queue:
                     update = feed.queue.popleft()
                     feed.last_sent = update.sequence
-                    with expecting_growth(update.ByteSize()):
-                        pass  # it is serialised in a moment; a node that does not read must not prolong this
+                    expect_growth(update.ByteSize(), stays=True)  # it is serialised in a moment
                     yield update
         finally:
             reader.cancel()
