@@ -37,22 +37,31 @@ _MOST_RUNS = 1_000
 
 
 @dataclass(slots=True)
-class _Stretch:
+class Stretch:
     """One run of a caller.
 
     Attributes:
         answered: number of its requests that were answered so far.
+        cancelled: whether the load was.
     """
 
     topology: str
     run: Future[RunResult]
     token: CancelToken
     answered: int = 0
+    cancelled: bool = False
 
     def end(self) -> None:
-        """Sends no more requests; those in flight finish. A second cancellation would drop them."""
-        if not self.token.cancelled:
+        """Sends no more requests; those in flight finish."""
+        self.token.cancel_once()
+
+    def cancel(self) -> None:
+        """The load was cancelled: the same once; the second time, those in flight are dropped. Call it under a lock."""
+        if self.cancelled:
             self.token.cancel()
+        else:
+            self.cancelled = True
+            self.end()
 
 
 @dataclass(slots=True)
@@ -67,7 +76,7 @@ class _Mixture:
     names: list[str] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
 
-    def begin(self, options: LoadOptions, pool: ThreadPoolExecutor) -> _Stretch:
+    def begin(self, options: LoadOptions, pool: ThreadPoolExecutor) -> Stretch:
         """Begins the run of a caller by a topology."""
         name = f"{options.topology}-{options.caller}"
         with self.lock:
@@ -81,11 +90,11 @@ class _Mixture:
                 self.progress(dict(self.seen))
 
         def run() -> RunResult:
-            with self.cancel_token.notifying(token.cancel):
+            with self.cancel_token.notifying(stretch.cancel):
                 return drive(options, self.context(), report, token, self.folder / name)
 
         token = CancelToken()
-        stretch = _Stretch(options.topology, Future(), token)
+        stretch = Stretch(options.topology, Future(), token)
         stretch.run = pool.submit(run)
         return stretch
 

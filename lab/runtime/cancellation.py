@@ -22,9 +22,13 @@ class CancelToken:
     def cancel(self) -> None:
         """Cancels all drivers that run, and those that start later."""
         with self._lock:
-            self.cancelled = True
-            for notify in self._callbacks:
-                notify()
+            self._cancel()
+
+    def cancel_once(self) -> None:
+        """The same, unless they were cancelled before: those in flight finish."""
+        with self._lock:
+            if not self.cancelled:
+                self._cancel()
 
     @contextmanager
     def notifying(self, notify: Callable[[], None]) -> Iterator[None]:
@@ -38,3 +42,8 @@ class CancelToken:
         finally:
             with self._lock:
                 self._callbacks.remove(notify)
+
+    def _cancel(self) -> None:
+        self.cancelled = True
+        for notify in self._callbacks:
+            notify()
