@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -42,6 +43,13 @@ class _Console(Console):
 
 console = _Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
 progress_console = _Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDE)
+
+
+def _without_end(line: Sequence[Segment]) -> Text:
+    """A line of a table without the spaces that fill its last column."""
+    text = Text.assemble(*((part, style or "") for part, style, _ in line), no_wrap=True, overflow="ignore")
+    text.rstrip()
+    return text
 
 
 def print_json(document: Any) -> None:
@@ -89,7 +97,8 @@ class Table:
                 yield ""
             widths = self._widths(columns, options.max_width)
             needed = _together(widths)
-            yield from console.render(self._part(columns, widths), options.update_width(max(needed, options.max_width)))
+            part = console.render(self._part(columns, widths), options.update_width(max(needed, options.max_width)))
+            yield from map(_without_end, Segment.split_lines(part))
         if left_out:
             yield Text(f"not shown in {options.max_width} columns: {', '.join(reversed(left_out))}", style="dim")
 

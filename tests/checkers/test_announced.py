@@ -31,6 +31,14 @@ def test_requests_of_this_run_and_of_those_who_announced_them_are_counted() -> N
     )
 
 
+def test_of_many_other_runs_the_largest_are_named() -> None:
+    runs = {f"1f3b.{number}": f"run {number}" for number in range(30)}
+    verdict = judge(*(f"1f3b.{number}-00000000" for _ in range(30) for number in range(30)), announced=runs)
+    assert verdict is not None
+    assert verdict.summary.startswith("30 run 0, 30 run 1")
+    assert verdict.summary.endswith("4 this run's, 750 of 25 others")
+
+
 @pytest.mark.parametrize(
     ("request_id", "message"),
     [

@@ -12,6 +12,7 @@ from tests.checkers.builders import copies_of, make_evidence, make_record, make_
 
 if TYPE_CHECKING:
     from lab.checkers import Evidence, Verdict
+    from lab.checkers.verdict import TooFew
     from lab.history import Record
 
     Judge = Callable[..., Verdict | None]
@@ -147,6 +148,23 @@ def test_a_pinned_request_gets_no_copy(judge: Judge, table: dict[str, Any]) -> N
     verdict = judge(pinned, also=["r7"])
     assert verdict is not None
     assert [violation.sequence for violation in verdict.violations] == [7]
+
+
+def test_of_few_requests_a_shadow_need_not_sample_one(judge: Judge, records: list[Record]) -> None:
+    others = [record for record in records if not record.shadow]
+    few = _too_few(judge, others[:4])
+    assert few is not None
+    assert few.what == "too few requests for a shadow to sample one"
+    assert few.times > 1
+    # Of many it would have.
+    assert _too_few(judge, others) is None
+
+
+def _too_few(judge: Judge, records: list[Record]) -> TooFew | None:
+    verdict = judge(records)
+    assert verdict is not None
+    assert verdict.outcome == "unknown"
+    return verdict.too_few
 
 
 @pytest.mark.parametrize("changes", [{"status": "UNAVAILABLE"}, {"source": "fallback"}, {"source": "default"}])

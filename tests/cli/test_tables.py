@@ -3,6 +3,7 @@
 import io
 import re
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -55,6 +56,12 @@ def missing(of: Table, text: str) -> set[str]:
 @given(tables(), st.integers(30, 200))
 def test_no_width_cuts_a_cell(of: Table, width: int) -> None:
     assert missing(of, shown(of, width)) == set()
+
+
+@given(tables(), st.integers(30, 200))
+def test_no_line_ends_with_spaces(of: Table, width: int) -> None:
+    text = shown(replace(of, optional=()), width)  # what is left out is prose below it
+    assert [line for line in text.splitlines() if line != line.rstrip()] == []
 
 
 @given(tables())

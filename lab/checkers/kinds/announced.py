@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 NAME = "announced"
 
+_THIS_RUNS = "this run's"
+_NAMED = 6
+
 _WARM_UP = ".warm-up"
 _HEX = re.compile("[0-9a-f]+")
 
@@ -39,12 +42,16 @@ def check(evidence: Evidence) -> Verdict | None:
     ids = {record.request_id for record in evidence.records}
     for each in evidence.arrivals:
         if each.request_id in ids:
-            counts["this run's"] += 1
+            counts[_THIS_RUNS] += 1
         elif message := _objection(each, evidence):
             violations.append(Violation(NAME, -1, each.request_id, f"{each.replica} received {message}"))
         else:
             counts[evidence.announced.get(prefix_of(each.request_id), "this run's warm-up")] += 1
-    summary = ", ".join(f"{count} {who}" for who, count in sorted(counts.items())) or "models received nothing"
+    names = sorted(counts, key=lambda who: (who != _THIS_RUNS, -counts[who]))
+    parts = [f"{counts[who]} {who}" for who in sorted(names[:_NAMED])]
+    if others := names[_NAMED:]:
+        parts.append(f"{sum(counts[who] for who in others)} of {len(others)} others")
+    summary = ", ".join(parts) or "models received nothing"
     if violations:
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} of nobody; {summary}", tuple(violations))
     return Verdict(NAME, Outcome.VALID, summary)

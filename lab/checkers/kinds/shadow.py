@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import cluster_of
 from lab.checkers.revision_timeline import Rules, by_chosen_model, request
-from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
+from lab.checkers.verdict import Claim, Outcome, TooFew, Verdict, Violation
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
@@ -23,6 +23,9 @@ NAME = "shadow"
 COMPLETE = 1.0
 COPIES_NS = 2_000_000_000
 """Time before and after a replica's silence in which a copy for it may be lost, as it is sent beside its request."""
+
+_ENOUGH_DRAWS = 7.0
+"""Requests that a shadow is expected to sample. Fewer than one run in a thousand has none of them."""
 
 _KB = 1024
 _SIZES_END = (4 * _KB, 64 * _KB, 1024 * _KB)
@@ -48,8 +51,8 @@ def check(evidence: Evidence, *, least: float = COMPLETE) -> Verdict | None:
     Returns:
         None if no request was sent while a table had a shadow, and none was copied. Invalid if a copy arrived, or a
         request was marked, that no revision in force samples, if one arrived twice, or if too few copies of any size
-        arrived. Unknown if the replicas were not asked, if no request was eligible, or if copies are lost and a unit
-        cannot say how many it dropped. The summary counts copies that
+        arrived. Unknown if the replicas were not asked, if copies are lost and a unit cannot say how many it dropped,
+        or if no request was eligible; too few if so few were sent that none was sampled. The summary counts copies that
         arrived twice, and copies of requests that are not in the history.
     """
     copies = evidence.copies_by_request
@@ -75,7 +78,8 @@ def check(evidence: Evidence, *, least: float = COMPLETE) -> Verdict | None:
         violations.sort(key=lambda one: one.sequence)
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} not as the rules say; {summary}", tuple(violations))
     shown = evidence.copies is not None and tally.eligible and not unsaid
-    return Verdict(NAME, Outcome.VALID if shown else Outcome.UNKNOWN, summary)
+    too_few = tally.too_few() if evidence.copies is not None and not unsaid else None
+    return Verdict(NAME, Outcome.VALID if shown else Outcome.UNKNOWN, summary, too_few=too_few)
 
 
 def tally_of(evidence: Evidence) -> Tally:
@@ -93,6 +97,8 @@ class Tally:
     Attributes:
         copies: routing keys of the copies by request id; :meth:`add` removes those of its record.
         wanted: whether a rule or a record shows that there was a shadow.
+        expected: number of answered requests that shadows sample on average.
+        sampled: number that they did sample.
         eligible: number of eligible requests by size.
         lost: eligible requests without a copy, by size.
         not_wanted: copies and marked requests that no rule samples, and copies that arrived again.
@@ -102,6 +108,7 @@ class Tally:
         self._evidence = evidence
         self.copies = {request_id: [key for key, _ in its] for request_id, its in evidence.copies_by_request.items()}
         self.wanted = False
+        self.expected, self.sampled = 0.0, 0
         self.eligible: Counter[str] = Counter()
         self.lost: dict[str, list[Violation]] = defaultdict(list)
         self.not_wanted: list[Violation] = []
@@ -117,6 +124,9 @@ class Tally:
             message = f"{request(record)}: more than one copy arrived"
             self.not_wanted.append(Violation(NAME, record.sequence, record.request_id, message))
         [key, *others] = allowed
+        if by_chosen_model(record) and not record.override:
+            self.expected += min(rules.shadow_percent(record.use_case) for rules in found) / 100
+            self.sampled += any(allowed)
         if not key or others or not by_chosen_model(record) or self._may_be_lost(record, key, found):
             return
         size = size_of(record)
@@ -136,6 +146,12 @@ class Tally:
             each.closes and each.met(record) and (any(map(each.hits, homes)) or not any(map(each.hits, self._models)))
             for each in self._evidence.fault_windows
         )
+
+    def too_few(self) -> TooFew | None:
+        """Whether no request was sampled, as there were too few for that."""
+        if self.sampled or not 0 < self.expected < _ENOUGH_DRAWS:
+            return None
+        return TooFew("too few requests for a shadow to sample one", _ENOUGH_DRAWS / self.expected)
 
     @cached_property
     def _models(self) -> set[str]:
