@@ -35,6 +35,8 @@ _FIVE_SIGMA = 5 * (_CANARY * (1 - _CANARY) / _MANY) ** 0.5
 _PRICES = {"core-hour", "gigabyte"}
 _BUSY_AFTER = (0.8, 0.9)  # target utilisation with a zone down: below is expensive, above is slow
 
+_SURVIVE = {"homepage", "payments"}
+
 _FIELDS = ("device", "country", "segment")
 _CONTEXTS = [
     dict(zip(_FIELDS, values, strict=True))
@@ -172,6 +174,21 @@ def check_victims(lab: WorkshopLab, victims: Collection[str]) -> ExerciseResult:
         return right("Both topologies share the model. The talk has no answer to its death; a fallback is one.")
     by_topology = "; ".join(f"{topology}: {', '.join(who) or 'none'}" for topology, who in seen.items())
     return not_yet(f"Cut off: {by_topology}. Which units do both of search's paths use, and no other caller's?")
+
+
+def check_who_moves_first(first: Collection[str], dead: Mapping[str, Collection[str]]) -> ExerciseResult:
+    """Notebook 7: two callers to move, so that a homepage and a payment survive the gateways.
+
+    Args:
+        first: the callers to move to the mesh.
+        dead: topology → callers that were cut off by it when the gateways were dead.
+    """
+    if len(set(first)) != len(_SURVIVE):
+        return not_yet(f"Choose {len(_SURVIVE)} callers, not {len(set(first))}.")
+    cut = [each for each in sorted(_SURVIVE) if each in dead["mesh" if each in first else "gateway"]]
+    if cut:
+        return not_yet(f"{' and '.join(cut)} would be cut off. Which path does a caller use that you have not moved?")
+    return right("Half a move helps those who have moved, and nobody else.")
 
 
 def check_bytes(*, json: int | None, protobuf: int | None) -> ExerciseResult:

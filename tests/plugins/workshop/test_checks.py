@@ -24,6 +24,7 @@ from lab.plugins.workshop.checks import (
     check_headroom,
     check_phones_in_germany,
     check_remedies,
+    check_who_moves_first,
     check_who_notices,
 )
 from lab.routing.document import read_path
@@ -83,6 +84,14 @@ def test_only_envoy_notices_a_move() -> None:
     is_hinted(check_who_notices({"resolver"}), "map")
     is_hinted(check_who_notices({"envoy", "lease"}), "Fewer")
     is_hinted(check_who_notices({"dns"}), "'dns'")
+
+
+def test_who_has_moved_survives_the_gateways() -> None:
+    dead = {"gateway": ["homepage", "payments", "search"], "mesh": []}
+    assert check_who_moves_first(["payments", "homepage"], dead).right
+    is_hinted(check_who_moves_first(["homepage", "search"], dead), "payments")
+    is_hinted(check_who_moves_first(["homepage", "payments", "search"], dead), "not 3")
+    is_hinted(check_who_moves_first(["homepage", "homepage"], dead), "not 1")
 
 
 def test_causes_are_those_of_the_bench() -> None:
@@ -188,5 +197,6 @@ def test_no_notebook_has_the_solutions() -> None:
         '(\\"gateway\\", \\"gateway-passthrough\\")',
         "ml-cluster-4-a",
         '\\"cross-zone\\":',
+        '[\\"homepage\\", \\"payments\\"]',
     ):
         assert solution not in text
