@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from models.proto.fraud.v1 import fraud_pb2
@@ -85,6 +86,12 @@ class Api:
     def first_item(self, response: Any) -> tuple[str, float]:
         """Id and score of a response's first item; empty and 0 if it has none."""
         return next(iter(self.items(response)), ("", 0.0))
+
+
+def items_digest(items: Sequence[tuple[str, float]]) -> str:
+    """Digest over an answer's items: BLAKE2b, 8 bytes, hexadecimal, over a line of id and score of each."""
+    lines = "".join([f"{item_id}\0{score!r}\n" for item_id, score in items])
+    return blake2b(lines.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _floats(payload_bytes: int) -> int:

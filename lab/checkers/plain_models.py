@@ -61,6 +61,11 @@ def answer_digest(api: str, model: str, version: str, user_id: str) -> str:
     return items_digest(_ranked(ASKED[api], model, version, user_id))
 
 
+def first_item(api: str, model: str, version: str, user_id: str) -> tuple[str, float]:
+    """Returns id and score of the first item of that answer."""
+    return _ranked(ASKED[api], model, version, user_id)[0]
+
+
 def parts_of(receipt: str) -> dict[str, str]:
     """Returns the digests of a receipt by part; the receipt is hexadecimal."""
     return {part: receipt[place * _HEX : (place + 1) * _HEX] for place, part in enumerate(PARTS)}

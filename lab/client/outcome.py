@@ -10,7 +10,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.history import NONE_SEEN
-from models.apis import APIS
+from models.apis import APIS, items_digest
 from models.context import origin_name
 
 if TYPE_CHECKING:
@@ -68,9 +68,7 @@ def _items(api_name: str, raw: bytes) -> tuple[str, float, str]:
     """Id and score of the first item, and the digest of all."""
     api = APIS[api_name]
     items = api.items(api.unary.response_class.FromString(raw))
-    lines = "".join([f"{item_id}\0{score!r}\n" for item_id, score in items])
-    digest = blake2b(lines.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return *(items[0] if items else ("", 0.0)), digest
+    return *(items[0] if items else ("", 0.0)), items_digest(items)
 
 
 def _outcome(answer: Answer, by: serving_pb2.AnsweredBy, item_id: str, score: float, items_digest: str = "") -> Outcome:

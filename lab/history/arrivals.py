@@ -12,7 +12,7 @@ from lab.history.parquet import RowFormat
 from lab.reading import parse_json
 
 NOT_RECORDED = "?"
-"""Value of ``via`` and ``headers`` in runs of earlier releases."""
+"""Value of ``via``, ``headers`` and ``answer`` in runs of earlier releases."""
 
 NO_DEADLINE, NO_TIME_RECORDED = -1, -2
 """Values of ``remaining_ms`` of a request without a deadline, and in runs of earlier releases."""
@@ -34,6 +34,7 @@ class Arrival(NamedTuple):
         remaining_ms: time until its deadline, milliseconds; see :data:`NO_DEADLINE`.
         headers: names of its headers in their order, blank between; :data:`NOT_RECORDED` also if they were too many.
         values: digests of their values in the same order: CRC-32, 8 hexadecimal digits each.
+        answer: digest over the items that a copy was answered with; empty of requests, and of copies without an answer.
     """
 
     request_id: str
@@ -49,6 +50,7 @@ class Arrival(NamedTuple):
     remaining_ms: int = NO_TIME_RECORDED
     headers: str = NOT_RECORDED
     values: str = ""
+    answer: str = NOT_RECORDED
 
 
 class ArrivalCoverage(NamedTuple):

@@ -292,6 +292,7 @@ def _ask(replica: Unit, since_ns: int) -> tuple[ArrivalCoverage, list[Arrival]]:
                         each.remaining_ms,
                         _headers(response, each),
                         each.values.hex(),
+                        each.answer,
                     )
                     for each in response.arrivals
                 ]

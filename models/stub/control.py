@@ -116,6 +116,7 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
                         remaining_ms=arrival.remaining_ms,
                         form=arrival.form,
                         values=arrival.values,
+                        answer=arrival.answer,
                     )
                     for arrival, ended_ns, status in found[start : start + _BATCH]
                 ],

@@ -101,6 +101,7 @@ class Arrival(NamedTuple):
         remaining_ms: time left until its deadline, milliseconds; :data:`NO_DEADLINE` if it has none.
         form: number of the names of its headers in :attr:`ArrivalJournal.forms`.
         values: digests of their values in the same order, CRC-32, 4 bytes each.
+        answer: digest over the items that a copy was answered with; empty of other requests.
     """
 
     arrived_ns: int
@@ -113,6 +114,7 @@ class Arrival(NamedTuple):
     remaining_ms: int
     form: int
     values: bytes
+    answer: str = ""
 
 
 class _Form(NamedTuple):
@@ -146,6 +148,7 @@ class ArrivalJournal:
         self._arrivals: deque[bytes] = deque(maxlen=kept)
         self._arrived_ns, self._ended_ns = array("q"), array("q")
         self._statuses = bytearray()
+        self._answers: dict[int, str] = {}  # of copies, by number
 
     def begin(
         self,
@@ -198,6 +201,16 @@ class ArrivalJournal:
                 digests[place] = crc32(value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass"))
         return number, _DIGESTS[len(digests)].pack(*digests)
 
+    def answered(self, number: int, answer: str) -> None:
+        """Registers what a copy is answered, before its end."""
+        self._answers[number] = answer
+        if (oldest := next(iter(self._answers))) < self._count - self._kept:
+            del self._answers[oldest]
+
+    def answer_to(self, number: int) -> str:
+        """Returns what a copy was answered; empty of another request."""
+        return self._answers.get(number, "")
+
     def end(self, number: int, status: grpc.StatusCode) -> None:
         """Registers how a request ended."""
         if number >= self._count - self._kept:
@@ -225,11 +238,14 @@ class ArrivalJournal:
     def since(self, since_ns: int) -> list[tuple[Arrival, int, str]]:
         """Returns the requests that arrived from then on, with end and status: 0 and empty while one is under way."""
         first = self._count - len(self._arrivals)
-        places = (number % self._kept for number in range(first, self._count))
         return [
-            (unpacked(packed, self._arrived_ns[place]), self._ended_ns[place], status_name(self._statuses[place]))
-            for packed, place in zip(self._arrivals, places, strict=True)
-            if self._arrived_ns[place] >= since_ns
+            (
+                unpacked(packed, self._arrived_ns[place], self.answer_to(number)),
+                self._ended_ns[place],
+                status_name(self._statuses[place]),
+            )
+            for number, packed in enumerate(self._arrivals, start=first)
+            if self._arrived_ns[place := number % self._kept] >= since_ns
         ]
 
 
@@ -238,7 +254,7 @@ def status_name(number: int) -> str:
     return _NAMES.get(number, "")
 
 
-def unpacked(packed: bytes, arrived_ns: int) -> Arrival:
+def unpacked(packed: bytes, arrived_ns: int, answer: str = "") -> Arrival:
     """Returns a request as :meth:`ArrivalJournal.packed_from` gives it."""
     is_copy, *lengths, remaining_ms, form = _HEAD.unpack_from(packed)
     ends = list(accumulate(lengths, initial=_HEAD.size))
@@ -254,4 +270,5 @@ def unpacked(packed: bytes, arrived_ns: int) -> Arrival:
         remaining_ms=remaining_ms,
         form=form,
         values=packed[ends[-1] :],
+        answer=answer,
     )

@@ -33,7 +33,7 @@ _BEGIN = b"\xffarrives"  # before each part; no text has the first byte
 _HEAD = Struct("<BI")  # kind, bytes after this head
 _TIMES = Struct("<qq")
 _ARRIVAL = Struct("<Qq")  # number, arrived
-_END = Struct("<QqB")  # number, ended, status
+_END = Struct("<QqB")  # number, ended, status; what a copy was answered follows
 _TIME = Struct("<q")
 _NUMBER = Struct("<H")
 _ARRIVED, _ENDED, _KNOWN, _CLOSED, _FORM = range(5)
@@ -179,7 +179,9 @@ class JournalFile:
     def _end(self, number: int) -> bytes | None:
         """The record of a request's end; None while it is under way."""
         ended_ns, status = self._journal.end_of(number)
-        return None if status == UNDER_WAY else _row(_ENDED, _END.pack(number, ended_ns, status))
+        if status == UNDER_WAY:
+            return None
+        return _row(_ENDED, _END.pack(number, ended_ns, status) + self._journal.answer_to(number).encode())
 
 
 def _row(kind: int, payload: bytes) -> bytes:
@@ -209,9 +211,11 @@ def read_lifetimes(path: Path, since_ns: int) -> list[Lifetime]:
                     arrival = unpacked(content[_ARRIVAL.size :], arrived_ns)
                     received.append(Received(arrival, forms.get(arrival.form, ""), 0, ""))
             elif kind == _ENDED:
-                number, ended_ns, status = _END.unpack(content)
+                number, ended_ns, status = _END.unpack_from(content)
                 if (place := places.get(number)) is not None:
-                    received[place] = received[place]._replace(ended_ns=ended_ns, status=status_name(status))
+                    was, headers, *_ = received[place]
+                    arrival = was._replace(answer=content[_END.size :].decode())
+                    received[place] = Received(arrival, headers, ended_ns, status_name(status))
             elif kind == _FORM:
                 [number] = _NUMBER.unpack_from(content)
                 forms[number] = content[_NUMBER.size :].decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -17,7 +17,7 @@ from lab.routing.headers import PROVED_CALLER, VIA
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, TENANT_HEADER, routing_key, tenant_in_header
 from lab.routing.rules import shown
 from lab.transport import is_operator, peer_identity
-from models.apis import API_BY_REQUEST, InferenceRequest
+from models.apis import API_BY_REQUEST, InferenceRequest, items_digest
 from models.context import read_envelope
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -232,11 +232,18 @@ class RequestHandler:
                         if (service_s := admitted.service_s()) > 0:
                             await asyncio.sleep(service_s)
                         self.maybe_fail(admitted)
-                        return compute(request, admitted)
+                        response = compute(request, admitted)
+                        if received.is_copy:
+                            self.keep_answer(received, API_BY_REQUEST[type(request)].items(response))
+                        return response
                 finally:
                     admitted.queue.leave(admitted.tenant)
         except Refused as refused:
             await context.abort(refused.code, refused.message)
+
+    def keep_answer(self, received: Received, items: Sequence[tuple[str, float]]) -> None:
+        """Enters what a copy is answered in the journal, as nobody else reads it."""
+        self.journal.answered(received.number, items_digest(items))
 
     @contextmanager
     def ending(self, received: Received) -> Iterator[None]:
@@ -316,6 +323,8 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
                         ranked = _ranked(request, loaded)
                         each_s = admitted.service_s() / max(len(ranked), 1)
                         handler.maybe_fail(admitted)
+                        if received.is_copy:
+                            handler.keep_answer(received, [(title_id, score) for score, title_id in ranked])
                         began = time.monotonic()
                         for number, (score, title_id) in enumerate(ranked, start=1):
                             if each_s > 0:

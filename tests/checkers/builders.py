@@ -10,7 +10,7 @@ from zlib import crc32
 
 from lab.checkers import Evidence, Registration, Registrations, RevisionInForce
 from lab.checkers.plain import decide, shadow_of
-from lab.checkers.plain_models import TITLES, config_digest, context_digest, payload_digest
+from lab.checkers.plain_models import TITLES, answer_digest, config_digest, context_digest, payload_digest
 from lab.checkers.plain_schedule import PlannedRequest, PlannedRun
 from lab.client import Answer
 from lab.client.outcome import StreamedItems
@@ -213,6 +213,17 @@ def arrivals_of(records: Sequence[Record], via: str = VIA) -> list[Arrival]:
         )
         for each in records
         if each.status == "OK" and each.source != "default"
+    ]
+
+
+def copy_arrivals_of(records: Sequence[Record], key: str) -> list[Arrival]:
+    """What models received of their copies for this routing key, each answered as its version must."""
+    model, _, version = key.partition(".")
+    answers = [answer_digest("ranking.v1", model, version, each.user_id) for each in records]
+    copies = [replace(each, model=model, version=version, replica=f"{version}-0") for each in records]
+    return [
+        arrival._replace(is_copy=True, answer=answer)
+        for arrival, answer in zip(arrivals_of(copies), answers, strict=True)
     ]
 
 

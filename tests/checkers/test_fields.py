@@ -21,7 +21,8 @@ UNARY = 1_000
 """Place of the first single answer in the run to be changed; its streams are before it."""
 
 S = 1_000_000_000
-OF_STREAMS = {"items": 0, "first_item_ns": 1}
+PLACES = {"items": 0, "first_item_ns": 1, "answer": -1}
+"""Of fields that only streams have, and only copies, which come last among arrivals."""
 # A value that is wrong by so little that it could be right is not found.
 WRONG: Mapping[str, Any] = {"sent_ns": -S, "done_ns": -S, "first_item_ns": 10 * S, "attempts": -1}
 WRONG_ARRIVALS: Mapping[str, Any] = {"via": "2 gateway", "arrived_ns": 2 * S, "ended_ns": 2 * S, "remaining_ms": 10_000}
@@ -68,7 +69,7 @@ def with_wrong_arrivals(*names: str) -> set[int]:
 
 
 def place(name: str) -> int:
-    return OF_STREAMS.get(name, UNARY + 20 * (*RECORDS, *Arrival._fields).index(name))
+    return PLACES.get(name, UNARY + 20 * (*RECORDS, *Arrival._fields).index(name))
 
 
 @pytest.mark.parametrize("name", RECORDS)

@@ -112,7 +112,7 @@ async def saved(folder: Path, units: list[Unit], *records: Record, since_ns: int
 async def test_all_that_a_replica_received_is_kept_with_what_it_can_say(start: Start, tmp_path: Path) -> None:
     arrivals, heard = await saved(tmp_path, [await start([copy_of("r1"), copy_of("r1")])], record("r1"))
 
-    arrival = Arrival("r1", "rows-a", KEY, True, "", "01", 5, 7, "OK", "2 sidecar", 250, "via", "00000001")  # noqa: FBT003 (values in order)
+    arrival = Arrival("r1", "rows-a", KEY, True, "", "01", 5, 7, "OK", "2 sidecar", 250, "via", "00000001", "")  # noqa: FBT003 (values in order)
     assert arrivals == [arrival, arrival]
     assert heard == {"rows-a": ArrivalCoverage(3, 2)}
 
@@ -164,7 +164,7 @@ async def test_what_a_killed_replica_received_is_read_from_its_file(tmp_path: Pa
     journal = written(tmp_path / "rows-b", "r1")
     [(arrival, ended_ns, _)] = journal.since(0)
     wanted = Arrival("r1", "rows-b", KEY, False, "kids", "01", arrival.arrived_ns, ended_ns, "OK", "2 sidecar")  # noqa: FBT003
-    wanted = wanted._replace(remaining_ms=1_500, headers="via", values=arrival.values.hex())
+    wanted = wanted._replace(remaining_ms=1_500, headers="via", values=arrival.values.hex(), answer="")
 
     arrivals, heard = await saved(tmp_path, [NOWHERE], record("r1", replica="rows-b"))
 

@@ -203,7 +203,7 @@ def _summary(tally: Tally, *, repeated: int) -> str:
 CHECKER = Checker(
     name=NAME,
     question="Did each request that a shadow samples bring a copy, and no other request any?",
-    blind="copies of failed requests, and what a shadow's model answers, which nobody reads",
+    blind="copies of failed requests, and what a shadow's model answers, which *shadow answers* reads",
     subject="a shadow",
     claim=Claim.CORRECTNESS,
     check=check,

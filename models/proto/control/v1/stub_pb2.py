@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"models/proto/control/v1/stub.proto\x12\ncontrol.v1\"\x15\n\x13GetBehaviourRequest\"\x0f\n\rReloadRequest\"\x12\n\x10GetCountsRequest\"U\n\x06\x43ounts\x12\x10\n\x08requests\x18\x01 \x01(\x04\x12\r\n\x05tears\x18\x02 \x01(\x04\x12\x0e\n\x06\x63opies\x18\x03 \x01(\x04\x12\x1a\n\x12\x63losed_connections\x18\n \x01(\x04\"#\n\x0f\x41rrivalsRequest\x12\x10\n\x08since_ns\x18\x01 \x01(\x03\"q\n\x10\x41rrivalsResponse\x12\x15\n\rknown_from_ns\x18\x01 \x01(\x03\x12%\n\x08\x61rrivals\x18\x02 \x03(\x0b\x32\x13.control.v1.Arrival\x12\x10\n\x08\x62\x65gan_ns\x18\x03 \x01(\x03\x12\r\n\x05\x66orms\x18\x04 \x03(\t\"\xdc\x01\n\x07\x41rrival\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0brouting_key\x18\x02 \x01(\t\x12\x0f\n\x07is_copy\x18\x03 \x01(\x08\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x10\n\x08received\x18\x05 \x01(\x0c\x12\x12\n\narrived_ns\x18\x06 \x01(\x03\x12\x10\n\x08\x65nded_ns\x18\x07 \x01(\x03\x12\x0e\n\x06status\x18\x08 \x01(\t\x12\x0b\n\x03via\x18\t \x01(\t\x12\x14\n\x0cremaining_ms\x18\n \x01(\x03\x12\x0c\n\x04\x66orm\x18\x0b \x01(\r\x12\x0e\n\x06values\x18\x0c \x01(\x0c\"\x83\x05\n\tBehaviour\x12/\n\x08\x63onstant\x18\x01 \x01(\x0b\x32\x1b.control.v1.ConstantLatencyH\x00\x12\x31\n\tlognormal\x18\x02 \x01(\x0b\x32\x1c.control.v1.LognormalLatencyH\x00\x12:\n\x0eload_dependent\x18\x03 \x01(\x0b\x32 .control.v1.LoadDependentLatencyH\x00\x12\x17\n\nerror_rate\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nwarm_up_ms\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11\x63oncurrency_limit\x18\x06 \x01(\rH\x03\x88\x01\x01\x12\x11\n\x04seed\x18\x07 \x01(\x04H\x04\x88\x01\x01\x12\x34\n\x0erefuse_to_load\x18\x08 \x01(\x0b\x32\x17.control.v1.RoutingKeysH\x05\x88\x01\x01\x12\x14\n\x07\x63old_ms\x18\x14 \x01(\x01H\x06\x88\x01\x01\x12\x1a\n\rcold_requests\x18\x15 \x01(\rH\x07\x88\x01\x01\x12\x15\n\x08\x63hurn_ms\x18\x16 \x01(\x01H\x08\x88\x01\x01\x12%\n\x18tenant_concurrency_limit\x18\t \x01(\rH\t\x88\x01\x01\x12\x18\n\x0bqueue_limit\x18\n \x01(\rH\n\x88\x01\x01\x42\t\n\x07latencyB\r\n\x0b_error_rateB\r\n\x0b_warm_up_msB\x14\n\x12_concurrency_limitB\x07\n\x05_seedB\x11\n\x0f_refuse_to_loadB\n\n\x08_cold_msB\x10\n\x0e_cold_requestsB\x0b\n\t_churn_msB\x1b\n\x19_tenant_concurrency_limitB\x0e\n\x0c_queue_limit\"#\n\x0bRoutingKeys\x12\x14\n\x0crouting_keys\x18\x01 \x03(\t\"\x1d\n\x0f\x43onstantLatency\x12\n\n\x02ms\x18\x01 \x01(\x01\"4\n\x10LognormalLatency\x12\x11\n\tmedian_ms\x18\x01 \x01(\x01\x12\r\n\x05sigma\x18\x02 \x01(\x01\"0\n\x14LoadDependentLatency\x12\n\n\x02ms\x18\x01 \x01(\x01\x12\x0c\n\x04knee\x18\x02 \x01(\x01\x32\xd7\x02\n\x0bStubControl\x12\x46\n\x0cGetBehaviour\x12\x1f.control.v1.GetBehaviourRequest\x1a\x15.control.v1.Behaviour\x12<\n\x0cSetBehaviour\x12\x15.control.v1.Behaviour\x1a\x15.control.v1.Behaviour\x12:\n\x06Reload\x12\x19.control.v1.ReloadRequest\x1a\x15.control.v1.Behaviour\x12=\n\tGetCounts\x12\x1c.control.v1.GetCountsRequest\x1a\x12.control.v1.Counts\x12G\n\x08\x41rrivals\x12\x1b.control.v1.ArrivalsRequest\x1a\x1c.control.v1.ArrivalsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"models/proto/control/v1/stub.proto\x12\ncontrol.v1\"\x15\n\x13GetBehaviourRequest\"\x0f\n\rReloadRequest\"\x12\n\x10GetCountsRequest\"U\n\x06\x43ounts\x12\x10\n\x08requests\x18\x01 \x01(\x04\x12\r\n\x05tears\x18\x02 \x01(\x04\x12\x0e\n\x06\x63opies\x18\x03 \x01(\x04\x12\x1a\n\x12\x63losed_connections\x18\n \x01(\x04\"#\n\x0f\x41rrivalsRequest\x12\x10\n\x08since_ns\x18\x01 \x01(\x03\"q\n\x10\x41rrivalsResponse\x12\x15\n\rknown_from_ns\x18\x01 \x01(\x03\x12%\n\x08\x61rrivals\x18\x02 \x03(\x0b\x32\x13.control.v1.Arrival\x12\x10\n\x08\x62\x65gan_ns\x18\x03 \x01(\x03\x12\r\n\x05\x66orms\x18\x04 \x03(\t\"\xec\x01\n\x07\x41rrival\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0brouting_key\x18\x02 \x01(\t\x12\x0f\n\x07is_copy\x18\x03 \x01(\x08\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x10\n\x08received\x18\x05 \x01(\x0c\x12\x12\n\narrived_ns\x18\x06 \x01(\x03\x12\x10\n\x08\x65nded_ns\x18\x07 \x01(\x03\x12\x0e\n\x06status\x18\x08 \x01(\t\x12\x0b\n\x03via\x18\t \x01(\t\x12\x14\n\x0cremaining_ms\x18\n \x01(\x03\x12\x0c\n\x04\x66orm\x18\x0b \x01(\r\x12\x0e\n\x06values\x18\x0c \x01(\x0c\x12\x0e\n\x06\x61nswer\x18\r \x01(\t\"\x83\x05\n\tBehaviour\x12/\n\x08\x63onstant\x18\x01 \x01(\x0b\x32\x1b.control.v1.ConstantLatencyH\x00\x12\x31\n\tlognormal\x18\x02 \x01(\x0b\x32\x1c.control.v1.LognormalLatencyH\x00\x12:\n\x0eload_dependent\x18\x03 \x01(\x0b\x32 .control.v1.LoadDependentLatencyH\x00\x12\x17\n\nerror_rate\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nwarm_up_ms\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11\x63oncurrency_limit\x18\x06 \x01(\rH\x03\x88\x01\x01\x12\x11\n\x04seed\x18\x07 \x01(\x04H\x04\x88\x01\x01\x12\x34\n\x0erefuse_to_load\x18\x08 \x01(\x0b\x32\x17.control.v1.RoutingKeysH\x05\x88\x01\x01\x12\x14\n\x07\x63old_ms\x18\x14 \x01(\x01H\x06\x88\x01\x01\x12\x1a\n\rcold_requests\x18\x15 \x01(\rH\x07\x88\x01\x01\x12\x15\n\x08\x63hurn_ms\x18\x16 \x01(\x01H\x08\x88\x01\x01\x12%\n\x18tenant_concurrency_limit\x18\t \x01(\rH\t\x88\x01\x01\x12\x18\n\x0bqueue_limit\x18\n \x01(\rH\n\x88\x01\x01\x42\t\n\x07latencyB\r\n\x0b_error_rateB\r\n\x0b_warm_up_msB\x14\n\x12_concurrency_limitB\x07\n\x05_seedB\x11\n\x0f_refuse_to_loadB\n\n\x08_cold_msB\x10\n\x0e_cold_requestsB\x0b\n\t_churn_msB\x1b\n\x19_tenant_concurrency_limitB\x0e\n\x0c_queue_limit\"#\n\x0bRoutingKeys\x12\x14\n\x0crouting_keys\x18\x01 \x03(\t\"\x1d\n\x0f\x43onstantLatency\x12\n\n\x02ms\x18\x01 \x01(\x01\"4\n\x10LognormalLatency\x12\x11\n\tmedian_ms\x18\x01 \x01(\x01\x12\r\n\x05sigma\x18\x02 \x01(\x01\"0\n\x14LoadDependentLatency\x12\n\n\x02ms\x18\x01 \x01(\x01\x12\x0c\n\x04knee\x18\x02 \x01(\x01\x32\xd7\x02\n\x0bStubControl\x12\x46\n\x0cGetBehaviour\x12\x1f.control.v1.GetBehaviourRequest\x1a\x15.control.v1.Behaviour\x12<\n\x0cSetBehaviour\x12\x15.control.v1.Behaviour\x1a\x15.control.v1.Behaviour\x12:\n\x06Reload\x12\x19.control.v1.ReloadRequest\x1a\x15.control.v1.Behaviour\x12=\n\tGetCounts\x12\x1c.control.v1.GetCountsRequest\x1a\x12.control.v1.Counts\x12G\n\x08\x41rrivals\x12\x1b.control.v1.ArrivalsRequest\x1a\x1c.control.v1.ArrivalsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,17 +44,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ARRIVALSRESPONSE']._serialized_start=234
   _globals['_ARRIVALSRESPONSE']._serialized_end=347
   _globals['_ARRIVAL']._serialized_start=350
-  _globals['_ARRIVAL']._serialized_end=570
-  _globals['_BEHAVIOUR']._serialized_start=573
-  _globals['_BEHAVIOUR']._serialized_end=1216
-  _globals['_ROUTINGKEYS']._serialized_start=1218
-  _globals['_ROUTINGKEYS']._serialized_end=1253
-  _globals['_CONSTANTLATENCY']._serialized_start=1255
-  _globals['_CONSTANTLATENCY']._serialized_end=1284
-  _globals['_LOGNORMALLATENCY']._serialized_start=1286
-  _globals['_LOGNORMALLATENCY']._serialized_end=1338
-  _globals['_LOADDEPENDENTLATENCY']._serialized_start=1340
-  _globals['_LOADDEPENDENTLATENCY']._serialized_end=1388
-  _globals['_STUBCONTROL']._serialized_start=1391
-  _globals['_STUBCONTROL']._serialized_end=1734
+  _globals['_ARRIVAL']._serialized_end=586
+  _globals['_BEHAVIOUR']._serialized_start=589
+  _globals['_BEHAVIOUR']._serialized_end=1232
+  _globals['_ROUTINGKEYS']._serialized_start=1234
+  _globals['_ROUTINGKEYS']._serialized_end=1269
+  _globals['_CONSTANTLATENCY']._serialized_start=1271
+  _globals['_CONSTANTLATENCY']._serialized_end=1300
+  _globals['_LOGNORMALLATENCY']._serialized_start=1302
+  _globals['_LOGNORMALLATENCY']._serialized_end=1354
+  _globals['_LOADDEPENDENTLATENCY']._serialized_start=1356
+  _globals['_LOADDEPENDENTLATENCY']._serialized_end=1404
+  _globals['_STUBCONTROL']._serialized_start=1407
+  _globals['_STUBCONTROL']._serialized_end=1750
 # @@protoc_insertion_point(module_scope)

@@ -164,6 +164,7 @@ class Arrival(_message.Message):
     REMAINING_MS_FIELD_NUMBER: _builtins.int
     FORM_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     routing_key: _builtins.str
     """Of the header; without one, of the version in the body."""
@@ -187,6 +188,8 @@ class Arrival(_message.Message):
     """Which of the response's forms has the names of its headers, in their order."""
     values: _builtins.bytes
     """Digests of their values in the same order, 4 bytes each: CRC-32, big endian."""
+    answer: _builtins.str
+    """Digest over the items that a copy was answered with, which nobody else reads; empty of other requests."""
     def __init__(
         self,
         *,
@@ -202,10 +205,11 @@ class Arrival(_message.Message):
         remaining_ms: _builtins.int = ...,
         form: _builtins.int = ...,
         values: _builtins.bytes = ...,
+        answer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_ns", b"arrived_ns", "ended_ns", b"ended_ns", "form", b"form", "is_copy", b"is_copy", "received", b"received", "remaining_ms", b"remaining_ms", "request_id", b"request_id", "routing_key", b"routing_key", "status", b"status", "tenant", b"tenant", "values", b"values", "via", b"via"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "arrived_ns", b"arrived_ns", "ended_ns", b"ended_ns", "form", b"form", "is_copy", b"is_copy", "received", b"received", "remaining_ms", b"remaining_ms", "request_id", b"request_id", "routing_key", b"routing_key", "status", b"status", "tenant", b"tenant", "values", b"values", "via", b"via"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
