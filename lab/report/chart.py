@@ -219,7 +219,17 @@ def _marks(chart: Chart, rows: Sequence[tuple[int, str]], top: float, bottom: fl
     ]
     band: Spec = {"type": "rect", "fill": _QUIET, "fillOpacity": 0.18, "clip": True}
     edges: Spec = {"type": "rect", "filled": False, "stroke": _QUIET, "clip": True}
-    name: Spec = {"type": "text", "baseline": "top", "dy": 3, "color": _QUIET, "clip": True, **BESIDE}
+    # In a narrow window a label may be longer than the plot: it runs on beside it, as long as its band is in view.
+    in_view = {"expr": "datum.end >= domain('x')[0] && datum.x <= domain('x')[1] ? 1 : 0"}
+    name: Spec = {
+        "type": "text",
+        "baseline": "top",
+        "dy": 3,
+        "color": _QUIET,
+        "clip": False,
+        "opacity": in_view,
+        **BESIDE,
+    }
     y: Spec = {"field": "row", **PIXELS}
     ends: Spec = {"x2": {"field": "end"}, "y2": {"value": bottom}, "color": _NO_SCALE}
     said = tooltips("what", "from", "until")

@@ -50,14 +50,14 @@ class Answer:
 
     Attributes:
         sentence: the answer.
-        doubts: what of it not to trust, why, and what to do.
+        doubts: what of it is wrong or not to trust, why, and what to do.
         advice: what would tell more.
         commands: that do it.
         charts: that show it.
     """
 
     sentence: str
-    doubts: Sequence[str]
+    doubts: Sequence[tuple[Outcome, str]]
     advice: str = ""
     commands: Sequence[str] = ()
     charts: Sequence[CaptionedChart] = ()
@@ -82,7 +82,7 @@ def answer(
     untimed = [] if len(runs) == 1 else untimed  # the sentence has it
     return Answer(
         sentence=_speed(runs),
-        doubts=[*doubts, *untimed, *found.refusals],
+        doubts=[*doubts, *untimed, *((Outcome.UNKNOWN, each) for each in found.refusals)],
         advice=advice,
         commands=commands,
         charts=list(_curve(runs)),
@@ -127,16 +127,22 @@ def answers_in_words(runs: Sequence[ReportedRun]) -> tuple[str, bool]:
     return "; ".join([f"all {right:,} answers right{lost}", *sorted(too_few)]), True
 
 
-def _doubts(runs: Sequence[ReportedRun], *, timing: bool = False) -> Iterator[str]:
+def _doubts(runs: Sequence[ReportedRun], *, timing: bool = False) -> Iterator[tuple[Outcome, str]]:
     """For the claims of runs that are not valid, only the timing or all others: which runs, why, and what to do."""
-    labels: dict[str, list[str]] = {}
+    labels: dict[tuple[Outcome, str], list[str]] = {}
     for run in runs:
         for claim, outcome in run.result.claims.items():
             if outcome is not Outcome.VALID and (claim is Claim.TIMING) == timing:
                 said = f"{_NOT_RIGHT[claim][outcome]}, {run.result.doubt(claim)}."
-                labels.setdefault(said, []).append(run.label)
-    for said, of in labels.items():
-        yield f"Run{'s' * (len(of) > 1)} {', '.join(of) if len(of) < len(runs) or len(of) == 1 else 'all'}: {said}"
+                labels.setdefault((outcome, said), []).append(run.label)
+    for (outcome, said), of in labels.items():
+        yield outcome, f"{_named(of, len(runs))}: {said}"
+
+
+def _named(labels: Sequence[str], of: int) -> str:
+    if len(labels) == of > 1:
+        return "All runs"
+    return f"Run{'s' * (len(labels) > 1)} {', '.join(labels)}"
 
 
 # -- what the gateway costs ------------------------------------------------------------------------------------------
@@ -151,6 +157,8 @@ def _cost(headlines: Sequence[Headline], runs: Sequence[ReportedRun], bench: Rep
 
 
 def _of_runs(runs: Sequence[ReportedRun]) -> list[str]:
+    if any(run.result.counts.wrong for run in runs):
+        return ["some are of wrong answers"]
     if all(run.result.outcome is Outcome.VALID for run in runs):
         return [run.result.doubt(Claim.TIMING) for run in runs if not run.is_timed][-1:]
     return [doubt for run in runs for doubt in doubts_of(run)][:1]

@@ -83,7 +83,9 @@ def test_wrong_answers_come_first(tmp_path: Path) -> None:
     top = top_of([run])
 
     assert top.sentence.startswith("40 of 400 answers wrong. Mesh p50 1.0 ms")
-    assert list(top.doubts) == ["Run 1 mesh: routing is wrong, says the checker routing: 40 not as the rules say."]
+    assert list(top.doubts) == [
+        (Outcome.INVALID, "Run 1 mesh: routing is wrong, says the checker routing: 40 not as the rules say.")
+    ]
 
 
 def test_a_bench_that_shows_no_difference_names_its_rounds_first(tmp_path: Path) -> None:

@@ -87,6 +87,15 @@ def test_the_answer_and_its_chart_are_above_the_fold(kind: str, page: Page, repo
     assert page.evaluate("document.body.scrollHeight") < 2500, "the rest is folded"
 
 
+def test_a_fault_has_its_whole_name_in_a_narrow_window(page: Page, reports: dict[str, str]) -> None:
+    page.open(reports["kill"], width=390)
+
+    names = "[...document.querySelectorAll('.chart svg text')].filter(each => each.textContent.includes('killed'))"
+    whole = "each => !each.closest('[clip-path]') && each.getBoundingClientRect().right < innerWidth"
+    assert page.evaluate(f"{names}.length") > 0
+    assert page.evaluate(f"{names}.every({whole})")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_cut_fetched_or_wrong(kind: str, page: Page, reports: dict[str, str]) -> None:
     page.complaints.clear()
