@@ -29,12 +29,14 @@ from lab.page_tree import Page, calls_of
 from lab.pickers import DEFAULT_PICKER, PICKERS, Cannot
 from lab.reading import read_text, require_shallow, where
 from lab.topologies import TOPOLOGIES
+from models.tokens.settings import TokenSettings
 
 SIZES = {
     "mini": CHECKOUT / "lab" / "specs" / "mini.toml",
     "default": FILES / "lab.toml",
     "full": CHECKOUT / "lab" / "specs" / "full.toml",
     "pages": CHECKOUT / "lab" / "specs" / "pages.toml",
+    "tokens": CHECKOUT / "lab" / "specs" / "tokens.toml",
 }
 """Specs that come with the lab, by size."""
 
@@ -70,6 +72,11 @@ def _receiver(text: str) -> str:
             f"{text[:60]!r} is not an address; write HOST:PORT, e.g. 127.0.0.1:4317, or https://HOST:PORT for TLS"
         )
     return text
+
+
+def _of_tokens(values: dict[str, float]) -> dict[str, float]:
+    TokenSettings.of(values)
+    return values
 
 
 def _default_topologies() -> list[str]:
@@ -119,6 +126,7 @@ class StubSpec(_Part):
         tenant_concurrency_limit: requests of one tenant that a replica serves at the same time; 0 for no limit.
         max_connection_age_s: seconds after which clients are asked to reconnect, so that a connection balancer chooses
             again; 0 for never.
+        tokens: settings of models that generate tokens, see :class:`models.tokens.settings.TokenSettings`.
     """
 
     latency: str = Field(
@@ -130,6 +138,7 @@ class StubSpec(_Part):
     drain_s: float = Field(default=5.0, ge=0, le=600)
     tenant_concurrency_limit: int = Field(default=0, ge=0, le=COUNT.high)
     max_connection_age_s: float = Field(default=0.0, ge=0, le=SECONDS.high)
+    tokens: Annotated[dict[str, float], AfterValidator(_of_tokens)] = {}
 
 
 class SecuritySpec(_Part):

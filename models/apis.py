@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from models.proto.fraud.v1 import fraud_pb2
+from models.proto.generation.v1 import generation_pb2
 from models.proto.ranking.v1 import ranking_pb2
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ _TITLES = 10
 # Bytes for ids, tags and lengths: of one title, and of a payment with its other fields.
 _TITLE_BYTES = 9
 _PAYMENT_BYTES = 19
+# Bytes for max_tokens, tag and length: of a request for tokens.
+_GENERATE_BYTES = 5
+ANSWER_TOKENS = 16
+"""Number of tokens that a request asks for."""
 
 
 class InferenceRequest(Protocol):
@@ -56,6 +61,14 @@ class Method:
     streaming: bool = False
 
 
+class Prompt(NamedTuple):
+    """What a picker of replicas may go by: ids of the prompt's tokens, conversation, and adapter of the model."""
+
+    tokens: Sequence[int]
+    session: str
+    lora: str
+
+
 @dataclass(frozen=True, slots=True)
 class Api:
     """One inference API.
@@ -68,6 +81,7 @@ class Api:
         build_request: makes a request of about this many bytes without its envelope, filled with feature vectors.
         items: ids and scores of a response's items, in their order.
         streamed_item: id and score of the item in one response of the stream; None if there is no stream.
+        prompt_of: what a picker may go by in a request; None if its requests have no prompt.
     """
 
     name: str
@@ -77,6 +91,7 @@ class Api:
     build_request: Callable[[int], Any]
     items: Callable[[Any], Sequence[tuple[str, float]]]
     streamed_item: Callable[[Any], tuple[str, float]] | None = None
+    prompt_of: Callable[[Any], Prompt] | None = None
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -116,6 +131,11 @@ def _score_request(payload_bytes: int) -> fraud_pb2.ScoreRequest:
     return fraud_pb2.ScoreRequest(payment=payment)
 
 
+def _generate_request(payload_bytes: int) -> generation_pb2.GenerateRequest:
+    tokens = max(_floats(payload_bytes - _GENERATE_BYTES), 1)
+    return generation_pb2.GenerateRequest(prompt=range(tokens), max_tokens=ANSWER_TOKENS)
+
+
 def _titles(response: ranking_pb2.RankResponse) -> list[tuple[str, float]]:
     return [(title.id, title.score) for title in response.titles]
 
@@ -144,6 +164,23 @@ APIS: dict[str, Api] = {
             stream=None,
             build_request=_score_request,
             items=lambda response: [(response.payment_id, response.score)],
+        ),
+        Api(
+            name="generate.v1",
+            service="generate.v1.Generation",
+            unary=Method(
+                "/generate.v1.Generation/Generate", generation_pb2.GenerateRequest, generation_pb2.GenerateResponse
+            ),
+            stream=Method(
+                "/generate.v1.Generation/GenerateStream",
+                generation_pb2.GenerateRequest,
+                generation_pb2.GenerateStreamResponse,
+                streaming=True,
+            ),
+            build_request=_generate_request,
+            items=lambda response: [(token.id, token.score) for token in response.tokens],
+            streamed_item=lambda response: (response.token.id, response.token.score),
+            prompt_of=lambda request: Prompt(request.prompt, request.session, request.lora),
         ),
     )
 }

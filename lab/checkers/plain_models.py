@@ -25,7 +25,10 @@ TITLES = tuple(f"t{number:02d}" for number in range(10))
 PAYMENT = "p01"
 """Id of the payment in a request of the driver."""
 
-ASKED: Mapping[str, tuple[str, ...]] = {"ranking.v1": TITLES, "fraud.v1": (PAYMENT,)}
+TOKENS = tuple(f"g{number:02d}" for number in range(16))
+"""Ids of the tokens that a request of the driver asks for."""
+
+ASKED: Mapping[str, tuple[str, ...]] = {"ranking.v1": TITLES, "fraud.v1": (PAYMENT,), "generate.v1": TOKENS}
 """Ids of the items that a request of the driver asks about, by its API."""
 
 _TITLES = len(TITLES)
@@ -39,9 +42,14 @@ def score_of(model: str, version: str, user_id: str, item_id: str) -> float:
 
 
 @lru_cache(maxsize=20_000)
-def ranked(model: str, version: str, user_id: str) -> tuple[tuple[str, float], ...]:
-    """Returns the titles of the driver's request with their scores, best first; of equal scores, the last title."""
-    return _ranked(TITLES, model, version, user_id)
+def answer_of(api: str, model: str, version: str, user_id: str) -> tuple[tuple[str, float], ...]:
+    """Returns the items of the answer to the driver's request with their scores: best first, but tokens in order.
+
+    Of equal scores, the last item is first.
+    """
+    if api == "generate.v1":
+        return tuple((token, score_of(model, version, user_id, token)) for token in TOKENS)
+    return _ranked(ASKED[api], model, version, user_id)
 
 
 def _ranked(ids: Iterable[str], model: str, version: str, user_id: str) -> tuple[tuple[str, float], ...]:
@@ -55,10 +63,9 @@ def items_digest(items: Iterable[tuple[str, float]], *said: str) -> str:
     return hashlib.blake2b("".join(lines).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-@lru_cache(maxsize=20_000)
 def answer_digest(api: str, model: str, version: str, user_id: str) -> str:
     """Returns the digest of the answer that this model version must give the driver's request of this user."""
-    return items_digest(_ranked(ASKED[api], model, version, user_id))
+    return items_digest(answer_of(api, model, version, user_id))
 
 
 def first_item(api: str, model: str, version: str, user_id: str) -> tuple[str, float]:
@@ -117,6 +124,8 @@ def payload_size(api: str, wanted: int) -> int:
             return more * _length(_title_length(each + 1)) + (_TITLES - more) * _length(_title_length(each))
         case "fraud.v1":
             return _length(len(_PAYMENT) + _features_length(max(wanted - 19, 0) // 4))
+        case "generate.v1":
+            return len(_generation(max((wanted - 5) // 4, 1)))
         case _:
             return 0
 
@@ -152,7 +161,21 @@ def _fraud(size: int) -> bytes | None:
     return None
 
 
-_PAYLOADS = {"ranking.v1": _ranking, "fraud.v1": _fraud}
+def _tokens(size: int) -> bytes | None:
+    return next((made for each in _candidates(size) if each and len(made := _generation(each)) == size), None)
+
+
+def _generation(tokens: int) -> bytes:
+    return prompt_payload(struct.pack(f"<{tokens}I", *range(tokens)))
+
+
+def prompt_payload(prompt: bytes, session: str = "", lora: str = "") -> bytes:
+    """Returns a request for tokens: its prompt, 4 bytes a token, how many are wanted, conversation, and adapter."""
+    texts = [_field(tag, text.encode()) for tag, text in ((4, session), (5, lora)) if text]
+    return b"".join((_field(2, prompt), bytes((3 << 3, len(TOKENS))), *texts))
+
+
+_PAYLOADS = {"ranking.v1": _ranking, "fraud.v1": _fraud, "generate.v1": _tokens}
 
 
 def _candidates(size: int) -> range:

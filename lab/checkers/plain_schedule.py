@@ -35,7 +35,7 @@ _NS = 1_000_000_000
 _TOKEN_BYTES = 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-STREAMING = frozenset({"ranking.v1"})
+STREAMING = frozenset({"ranking.v1", "generate.v1"})
 """The APIs with a streaming method."""
 
 FIELDS = ("user_id", "device", "country", "segment", "surface", "tenant", "traffic_origin", "override")

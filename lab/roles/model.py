@@ -11,6 +11,7 @@ from lab.roles._metrics import with_metrics
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role, python
 from lab.roles._unit import ARRIVALS, MODEL, Port, Unit
+from models.tokens.settings import TokenSettings
 
 MAX_REPLICAS = 2_000
 """Limit for a lab: a replica takes 20 MB."""
@@ -40,7 +41,8 @@ def replica(lab: Layout, cluster: str, name: str, port: Port) -> Unit:
         control_plane=lab.control_plane(name),
         clients=lab.names_of(lambda role: role.calls_models),
         **({"receipt_key": lab.spec.receipt_key} if lab.spec.receipt_key else {}),
-        **lab.spec.stub.model_dump(exclude_defaults=True),
+        **lab.spec.stub.model_dump(exclude_defaults=True, exclude={"tokens"}),
+        **({"tokens": tokens} if (tokens := TokenSettings.of(lab.spec.stub.tokens).to_text()) else {}),
         arrivals=lab.site.path(name, ARRIVALS),
         **lab.request_log(name),
     )

@@ -25,7 +25,7 @@ from lab.routing.yaml_nodes import MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, merged
 if TYPE_CHECKING:
     from lab.routing.difference import Derivation
 
-KNOWN_APIS = frozenset({"ranking.v1", "fraud.v1"})
+KNOWN_APIS = frozenset({"ranking.v1", "fraud.v1", "generate.v1"})
 SECTIONS = ("use_cases", "models", "clusters")
 OPTIONAL_SECTIONS = ("tenants",)
 """Sections that are left out of a document if empty."""

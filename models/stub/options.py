@@ -11,6 +11,7 @@ from typing import Any
 from lab.errors import InputError
 from lab.transport.authorization import roles_in
 from models.stub.behaviour import Behaviour, parse_latency
+from models.tokens.settings import DEFAULTS, TokenSettings
 
 _ADDRESSES = {
     "listen": "address to bind; port 0 takes a free one",
@@ -49,6 +50,7 @@ class Options:
         arrivals: file that keeps what it received, see :mod:`models.stub.journal_file`; None for none.
         clients: roles that may send it requests, if peers authenticate.
         receipt_key: secret of the lab's replicas, see :mod:`models.stub.receipts`; empty for no receipts.
+        tokens: of a model that generates tokens.
         behaviour: its initial behaviour.
         drain_s: maximum time from SIGTERM to the end of the process, seconds.
         max_connection_age_s: clients must reconnect after this time, seconds; 0 for never.
@@ -68,6 +70,7 @@ class Options:
     arrivals: Path | None = None
     clients: tuple[str, ...] = ()
     receipt_key: str = ""
+    tokens: TokenSettings = DEFAULTS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -99,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--receipt-key", default="", help="secret of the lab's replicas; with it answers say what was received")
     add("--arrivals", type=Path, help="file that keeps what it received if it is killed; none if left out")
+    add("--tokens", default="", metavar="NAME=VALUE,…", help="settings of a model that generates tokens")
     add("--access-log", type=Path, help="file that gets one JSON line per request; none if left out")
     return parser
 
@@ -123,4 +127,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         if not 0 <= values[name] < float("inf"):
             raise InputError(f"{_option(name)}: {values[name]!r} is out of range: use seconds from 0")
     settings = {name: values.pop(name) for name in _OF_BEHAVIOUR}
+    try:
+        values["tokens"] = TokenSettings.parse(values["tokens"])
+    except ValueError as error:
+        raise InputError(f"--tokens: {error}") from None
     return Options(behaviour=Behaviour(latency=parse_latency(values.pop("latency")), **settings), **values)

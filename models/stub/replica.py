@@ -15,13 +15,15 @@ from lab.routing.keys import COPY, COPY_HEADER, HEADER
 from lab.transport import RestServer, enable_reflection, expose, guard_of, is_serving, listen, new_server, serve_metrics
 from lab.transport.rpc_logs import Audited, LogsRequests, RequestLog
 from models.apis import METHODS, InferenceRequest
-from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+from models.proto.control.v1 import picks_pb2, picks_pb2_grpc, stub_pb2, stub_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2
+from models.proto.generation.v1 import generation_pb2
 from models.proto.ranking.v1 import ranking_pb2
 from models.rest import RESOURCES, Rest
 from models.stub.behaviour import LiveBehaviour
 from models.stub.connection_churn import Churn
 from models.stub.control import StubControl
+from models.stub.generation import Generation, Signals, TokenJournal, expose_engine
 from models.stub.journal import METHODS as ACTS
 from models.stub.journal import Journal
 from models.stub.journal_file import JournalFile
@@ -29,6 +31,7 @@ from models.stub.receipts import Receipts, handlers_of
 from models.stub.registration import Registration
 from models.stub.serving import Fraud, Ranking, RequestHandler
 from models.stub.versions import Identity, Versions
+from models.tokens.engine import TokenEngine
 
 if TYPE_CHECKING:
     from models.rest import Handler
@@ -51,9 +54,14 @@ _SERVICES = tuple(
     for file, name in (
         (ranking_pb2.DESCRIPTOR, "Ranking"),
         (fraud_pb2.DESCRIPTOR, "Fraud"),
+        (generation_pb2.DESCRIPTOR, "Generation"),
+        (picks_pb2.DESCRIPTOR, "Signals"),
+        (picks_pb2.DESCRIPTOR, "PickJournal"),
         (stub_pb2.DESCRIPTOR, "StubControl"),
     )
 )
+
+_OPERATORS = ("StubControl", "PickJournal")
 
 
 class Replica:
@@ -71,7 +79,7 @@ class Replica:
         self._live = LiveBehaviour(options.behaviour)
         self._access_log = RequestLog(options.access_log, LOG_FIELDS)
         journal = Journal()
-        admits = {service: () if service.endswith("StubControl") else options.clients for service in _SERVICES}
+        admits = {each: () if each.endswith(_OPERATORS) else options.clients for each in _SERVICES}
         self._server, self._healthy = new_server(
             interceptors=[LogsRequests(self._access_log, METHODS, _described)] if options.access_log else (),
             admits=admits,
@@ -87,11 +95,15 @@ class Replica:
         self._registration = Registration(options.control_plane, self._versions, journal)
         self.handler = RequestHandler(self._versions, self._live, options.replica, Receipts(options.receipt_key))
         self._arrivals = JournalFile(options.arrivals, self.handler.journal) if options.arrivals else None
+        self._engine = TokenEngine(options.tokens)
         self._expose_metrics()
+        expose_engine(self._engine)
         self._ranking, self._fraud = Ranking(self.handler), Fraud(self.handler)
+        self._generation = Generation(self.handler, self._engine)
         handlers: dict[str, Handler] = {
             "/ranking.v1.Ranking/Rank": self._ranking.Rank,
             "/fraud.v1.Fraud/Score": self._fraud.Score,
+            "/generate.v1.Generation/Generate": self._generation.Generate,
         }
         rest = Rest(
             handlers=lambda method: handlers[method.path],
@@ -122,10 +134,12 @@ class Replica:
 
     async def start(self) -> None:
         """Starts serving; returns at once."""
-        servicers = {"ranking.v1": self._ranking, "fraud.v1": self._fraud}
+        servicers = {"ranking.v1": self._ranking, "fraud.v1": self._fraud, "generate.v1": self._generation}
         self._server.add_generic_rpc_handlers(handlers_of(servicers))
         control = StubControl(self._live, self.handler, self._versions, self._churn)
         stub_pb2_grpc.add_StubControlServicer_to_server(control, self._server)
+        picks_pb2_grpc.add_SignalsServicer_to_server(Signals(self._engine), self._server)
+        picks_pb2_grpc.add_PickJournalServicer_to_server(TokenJournal(self._engine), self._server)
         enable_reflection(self._server, _SERVICES)
         for service in _SERVICES:
             await self._healthy.set(service, health_pb2.HealthCheckResponse.SERVING)

@@ -266,7 +266,8 @@ def _ranked(request: ranking_pb2.RankRequest, loaded: LoadedVersion) -> list[tup
     return sorted(zip(scores(loaded.model, loaded.version, user_id, ids), ids, strict=True), reverse=True)
 
 
-def _add_evidence(answered_by: serving_pb2.AnsweredBy, request: InferenceRequest, receipt: bytes) -> None:
+def add_evidence(answered_by: serving_pb2.AnsweredBy, request: InferenceRequest, receipt: bytes) -> None:
+    """Says in an answer what its model read in the request."""
     context = request.envelope.context
     answered_by.traffic_origin, answered_by.tenant = context.traffic_origin, context.tenant
     answered_by.received = receipt
@@ -274,7 +275,7 @@ def _add_evidence(answered_by: serving_pb2.AnsweredBy, request: InferenceRequest
 
 def _rank(request: ranking_pb2.RankRequest, admitted: Admitted) -> ranking_pb2.RankResponse:
     response = ranking_pb2.RankResponse(answered_by=admitted.loaded.answered_by)
-    _add_evidence(response.answered_by, request, admitted.receipt)
+    add_evidence(response.answered_by, request, admitted.receipt)
     add = response.titles.add
     for score, title_id in _ranked(request, admitted.loaded):
         add(id=title_id, score=score)
@@ -285,7 +286,7 @@ def _score(request: fraud_pb2.ScoreRequest, admitted: Admitted) -> fraud_pb2.Sco
     loaded, payment_id = admitted.loaded, request.payment.id
     (score,) = scores(loaded.model, loaded.version, request.envelope.context.user_id, (payment_id,))
     response = fraud_pb2.ScoreResponse(answered_by=loaded.answered_by, payment_id=payment_id, score=score)
-    _add_evidence(response.answered_by, request, admitted.receipt)
+    add_evidence(response.answered_by, request, admitted.receipt)
     return response
 
 
@@ -317,7 +318,7 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
                 loaded, queue, tenant, receipt = admitted = handler.admit(request, received, context)
                 answered_by = serving_pb2.AnsweredBy()
                 answered_by.CopyFrom(loaded.answered_by)
-                _add_evidence(answered_by, request, receipt)
+                add_evidence(answered_by, request, receipt)
                 try:
                     async with handler.slot(admitted):
                         ranked = _ranked(request, loaded)

@@ -8,6 +8,7 @@ from typing import Any
 
 from models.apis import API_BY_REQUEST
 from models.proto.fraud.v1 import fraud_pb2
+from models.proto.generation.v1 import generation_pb2
 from models.proto.ranking.v1 import ranking_pb2
 
 _SHOWN = 3
@@ -45,10 +46,17 @@ WORDINGS: dict[str, Wording] = {
         lambda response: f"{response.payment_id} {response.score:.3f}",
         lambda request: fraud_pb2.ScoreResponse(payment_id=request.payment.id, score=_UNDECIDED),
     ),
+    "generate.v1": Wording(
+        lambda response: (
+            f"{len(response.tokens)} tokens; of the prompt's {response.usage.prompt_tokens}, "
+            f"{response.usage.cached_tokens} were cached"
+        ),
+        lambda _: generation_pb2.GenerateResponse(),
+    ),
 }
 
 
 def default_answer(use_case: str, request: Any, context: Mapping[str, str]) -> Any:
-    """A caller's default answer, without a model: titles in their given order, payments undecided."""
+    """A caller's default answer, without a model: titles in their given order, payments undecided, no tokens."""
     del use_case, context
     return WORDINGS[API_BY_REQUEST[type(request)].name].default(request)

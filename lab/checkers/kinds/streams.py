@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import CLOCKS_NS, Evidence
 from lab.checkers.late_timers import LateTimers
-from lab.checkers.plain_models import TITLES, items_digest, ranked
+from lab.checkers.plain_models import ASKED, TITLES, answer_of, items_digest
 from lab.checkers.revision_timeline import RevisionTimeline, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT, Record
@@ -27,13 +27,13 @@ def check(evidence: Evidence) -> Verdict | None:
     """Judges the items of each request that was sent as a stream.
 
     A stream that ended without an error has every title once, best first by the scores that the version which answered
-    gives this user. The digest over all items shows that each has the right score, and the version, cluster, replica,
-    revision, seen context and receipt of the first item, which the other checkers judge. Of a stream that failed, the
-    items that had come are the best ones of a version that the rules allow.
+    gives this user, or every token once, in order. The digest over all items shows that each has the right score, and
+    the version, cluster, replica, revision, seen context and receipt of the first item, which the other checkers judge.
+    Of a stream that failed, the items that had come are the first ones of a version that the rules allow.
 
-    A model spreads its time evenly over the items. The first one comes after the model has received the request, as far
-    as all requests show how the clocks agree, and does not come late each time, see :mod:`lab.checkers.late_timers`, as
-    it does if a proxy keeps items back.
+    A model spreads its time evenly over titles. The first item comes after the model has received the request, as far
+    as all requests show how the clocks agree. The first title does not come late each time, see
+    :mod:`lab.checkers.late_timers`, as it does if a proxy keeps items back.
 
     Returns:
         None if no request was sent as a stream; unknown if none was answered.
@@ -48,8 +48,10 @@ def check(evidence: Evidence) -> Verdict | None:
     for record in streams:
         counts["complete"] += record.status == "OK"
         counts["items"] += len(record.items.split())
-        message = _objection(record) if record.status == "OK" else _objection_to_begun(record, timeline)
-        if message := message or _first_item(record, evidence, first_items, ahead_ns.get(record.replica, CLOCKS_NS)):
+        apis = dict.fromkeys(rules.api(record.use_case) for rules in timeline.during(record))
+        api = next((each for each in apis if each in ASKED), "ranking.v1")
+        message = _objection(record, api) if record.status == "OK" else _objection_to_begun(record, api, timeline)
+        if message := message or _first_item(record, api, evidence, first_items, ahead_ns):
             wrong.append(Violation(NAME, record.sequence, record.request_id, message))
     for record, message in first_items.late():
         wrong.append(Violation(NAME, record.sequence, record.request_id, message))
@@ -59,16 +61,16 @@ def check(evidence: Evidence) -> Verdict | None:
     return Verdict(NAME, Outcome.VALID if counts["complete"] else Outcome.UNKNOWN, summary)
 
 
-def _objection(record: Record) -> str:
-    scored = ranked(record.model, record.version, record.user_id)
+def _objection(record: Record, api: str) -> str:
+    scored = answer_of(api, record.model, record.version, record.user_id)
     items, right = record.items.split(), [title for title, _ in scored]
     who = f"a stream of {reference(record)}"
     if again := _repeated(items):
         return f"{who} has {', '.join(again)} more than once"
-    if missing := [title for title in TITLES if title not in items]:
+    if missing := [title for title in ASKED[api] if title not in items]:
         return f"{who} ended without an error, and without {', '.join(missing)}"
     if items != right:
-        return f"{who} has the order {record.items}, and its scores give {' '.join(right)}"
+        return f"{who} has the order {record.items}, and must have {' '.join(right)}"
     said = (record.model, record.version, record.cluster, record.replica, str(record.served_revision))
     seen = (record.seen_origin, record.seen_tenant, record.received)
     if record.items_digest != items_digest(scored, *said, *seen):
@@ -76,19 +78,19 @@ def _objection(record: Record) -> str:
     return ""
 
 
-def _objection_to_begun(record: Record, timeline: RevisionTimeline) -> str:
+def _objection_to_begun(record: Record, api: str, timeline: RevisionTimeline) -> str:
     items = record.items.split()
     if again := _repeated(items):
         return f"a stream that failed has {', '.join(again)} more than once"
-    if not items or any(items == right[: len(items)] for right in _allowed(record, timeline)):
+    if not items or any(items == right[: len(items)] for right in _allowed(record, api, timeline)):
         return ""
     return f"a stream that failed began with {record.items}, which no version that the rules allow ranks so"
 
 
-def _allowed(record: Record, timeline: RevisionTimeline) -> Iterator[list[str]]:
+def _allowed(record: Record, api: str, timeline: RevisionTimeline) -> Iterator[list[str]]:
     for rules in timeline.during(record):
         for each in (rules.expected(record), *rules.fallbacks(record)):
-            yield [title for title, _ in ranked(each.model, each.version, record.user_id)]
+            yield [title for title, _ in answer_of(api, each.model, each.version, record.user_id)]
 
 
 def _ahead_ns(evidence: Evidence) -> dict[str, int]:
@@ -108,17 +110,17 @@ def _ahead_ns(evidence: Evidence) -> dict[str, int]:
     return ahead_ns
 
 
-def _first_item(record: Record, evidence: Evidence, first_items: LateTimers, ahead_ns: int) -> str:
+def _first_item(record: Record, api: str, evidence: Evidence, first_items: LateTimers, ahead_of: dict[str, int]) -> str:
     """Returns when the first item came, in words, if that cannot be, else an empty text; notes the time."""
     received = [each for each in evidence.attempts.get(record.request_id, ()) if each.replica == record.replica]
     if record.status != "OK" or not received:
         return ""
-    last = received[-1]
+    last, ahead_ns = received[-1], ahead_of.get(record.replica, CLOCKS_NS)
     after_ns = record.sent_ns + record.first_item_ns - last.arrived_ns
     if after_ns < -ahead_ns or record.first_item_ns > record.done_ns - record.sent_ns:
         return f"a stream's first item came {-after_ns / _MS:.1f} ms before its model had the request, or after its end"
     took_ns = last.ended_ns - last.arrived_ns
-    if last.status == "OK" and took_ns >= _SHORTEST_NS:
+    if last.status == "OK" and took_ns >= _SHORTEST_NS and api == "ranking.v1":
         due_ns = -(-took_ns // len(TITLES) // _STEP_NS) * _STEP_NS
         reason = "its model had sent it after {} ms"
         first_items.saw("a stream's first item came", due_ns, after_ns, record, reason=reason)

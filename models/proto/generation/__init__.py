@@ -1,0 +1,1 @@
+"""Risk score of one payment."""

@@ -1,0 +1,158 @@
+"""Serves ``generate.v1``: tokens that cost what the model's engine says; and that engine's load and journal."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
+import grpc.aio
+
+from lab.transport import expose
+from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
+from models.proto.generation.v1 import generation_pb2, generation_pb2_grpc
+from models.proto.serving.v1 import serving_pb2
+from models.scoring import scores
+from models.stub.admission import Refused
+from models.stub.serving import add_evidence
+from models.tokens.engine import FullError
+
+if TYPE_CHECKING:
+    from models.stub.serving import Admitted, RequestHandler
+    from models.tokens.engine import Running, TokenEngine
+
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+MOST_TOKENS = 4_096
+_LINES = 256
+
+
+class Generation(generation_pb2_grpc.GenerationServicer):
+    """Serves ``generate.v1``: time is the engine's, and the stub's own service time comes on top."""
+
+    def __init__(self, handler: RequestHandler, engine: TokenEngine) -> None:
+        self._handler, self._engine = handler, engine
+
+    async def Generate(
+        self, request: generation_pb2.GenerateRequest, context: Context
+    ) -> generation_pb2.GenerateResponse:
+        """All tokens at once."""
+        received = self._handler.receive(request, context)
+        try:
+            with self._handler.ending(received):
+                admitted = self._handler.admit(request, received, context)
+                async with self._running(request, admitted) as running:
+                    response = generation_pb2.GenerateResponse(answered_by=admitted.loaded.answered_by)
+                    add_evidence(response.answered_by, request, admitted.receipt)
+                    response.usage.CopyFrom(_usage(request, running))
+                    async for token in self._tokens(request, admitted, running):
+                        response.tokens.append(token)
+                    return response
+        except Refused as refused:
+            await context.abort(refused.code, refused.message)
+
+    async def GenerateStream(
+        self, request: generation_pb2.GenerateRequest, context: Context
+    ) -> AsyncIterator[generation_pb2.GenerateStreamResponse]:
+        """One message a token, as each is ready."""
+        received = self._handler.receive(request, context)
+        try:
+            with self._handler.ending(received):
+                admitted = self._handler.admit(request, received, context)
+                answered_by = serving_pb2.AnsweredBy()
+                answered_by.CopyFrom(admitted.loaded.answered_by)
+                add_evidence(answered_by, request, admitted.receipt)
+                async with self._running(request, admitted) as running:
+                    usage: generation_pb2.Usage | None = _usage(request, running)
+                    async for token in self._tokens(request, admitted, running):
+                        yield generation_pb2.GenerateStreamResponse(answered_by=answered_by, token=token, usage=usage)
+                        usage = None
+        except Refused as refused:
+            await context.abort(refused.code, refused.message)
+
+    @asynccontextmanager
+    async def _running(self, request: generation_pb2.GenerateRequest, admitted: Admitted) -> AsyncIterator[Running]:
+        """Holds a place of the stub, then one of the engine.
+
+        Raises:
+            Refused: RESOURCE_EXHAUSTED: the engine's queue is full; INVALID_ARGUMENT: it cannot serve this.
+        """
+        key = admitted.loaded.routing_key
+        try:
+            if not request.prompt or not 0 < request.max_tokens <= MOST_TOKENS:
+                reason = f"{key}: needs a prompt, and max_tokens from 1 to {MOST_TOKENS}"
+                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, reason)
+            async with self._handler.slot(admitted), self._engine.run(request) as running:
+                self._handler.maybe_fail(admitted)
+                yield running
+        except FullError as full:
+            replica = admitted.loaded.answered_by.replica
+            reason = f"{key}: replica {replica} {full}; try again later"
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, reason) from None
+        finally:
+            admitted.queue.leave(admitted.tenant)
+
+    async def _tokens(
+        self, request: generation_pb2.GenerateRequest, admitted: Admitted, running: Running
+    ) -> AsyncIterator[generation_pb2.Token]:
+        """Yields each token when it is due, so that the delays of single sleeps do not add up."""
+        engine, settings = self._engine, self._engine.settings
+        loaded, ids = admitted.loaded, [f"g{number:02}" for number in range(request.max_tokens)]
+        scored = scores(loaded.model, loaded.version, request.envelope.context.user_id, ids)
+        due = time.monotonic() + admitted.service_s()
+        due += settings.first_token_s(len(request.prompt) - running.cached, engine.running)
+        for token_id, score in zip(ids, scored, strict=True):
+            if (left := due - time.monotonic()) > 0:
+                await asyncio.sleep(left)
+            yield generation_pb2.Token(id=token_id, score=score)
+            due += settings.next_token_s(engine.running)
+
+
+def _usage(request: generation_pb2.GenerateRequest, running: Running) -> generation_pb2.Usage:
+    return generation_pb2.Usage(
+        prompt_tokens=len(request.prompt), cached_tokens=running.cached, queue_ms=running.queued_s * 1_000
+    )
+
+
+class Signals(picks_pb2_grpc.SignalsServicer):
+    """Serves ``control.v1.Signals``."""
+
+    def __init__(self, engine: TokenEngine) -> None:
+        self._engine = engine
+
+    async def GetLoad(self, request: picks_pb2.GetLoadRequest, context: Context) -> picks_pb2.GetLoadResponse:
+        """The engine's load now."""
+        del request, context
+        engine = self._engine
+        return picks_pb2.GetLoadResponse(waiting=engine.waiting, running=engine.running, kv_used=engine.cache.used)
+
+
+class TokenJournal(picks_pb2_grpc.PickJournalServicer):
+    """Serves a replica's ``control.v1.PickJournal``: of blocks and queue."""
+
+    def __init__(self, engine: TokenEngine) -> None:
+        self._engine = engine
+
+    async def Read(
+        self, request: picks_pb2.ReadPicksRequest, context: Context
+    ) -> AsyncIterator[picks_pb2.ReadPicksResponse]:
+        """The lines, several a message."""
+        del request, context
+        dropped, lines = self._engine.dropped, list(self._engine.journal())
+        for start in range(0, max(len(lines), 1), _LINES):
+            yield picks_pb2.ReadPicksResponse(lines=b"".join(lines[start : start + _LINES]), dropped=dropped)
+
+
+def expose_engine(engine: TokenEngine) -> None:
+    """Serves the engine's load as metrics, under the names that vLLM gives them (vllm/v1/metrics/loggers.py)."""
+    for name, text, read in (
+        ("vllm:num_requests_waiting", "Requests in the queue.", lambda: engine.waiting),
+        ("vllm:num_requests_running", "Requests being served.", lambda: engine.running),
+        ("vllm:kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1.", lambda: engine.cache.used),
+        ("vllm:prefix_cache_queries_total", "Prompt tokens looked up.", lambda: engine.queries),
+        ("vllm:prefix_cache_hits_total", "Prompt tokens found in the cache.", lambda: engine.hits),
+    ):
+        expose(name, text, read)

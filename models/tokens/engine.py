@@ -1,0 +1,156 @@
+"""The engine of a token model: its queue, the requests that run, and a journal of both and of the blocks used."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from models.tokens.blocks import BLOCK, BlockCache, chain
+
+if TYPE_CHECKING:
+    from models.proto.generation.v1 import generation_pb2
+    from models.tokens.settings import TokenSettings
+
+KEPT = 50_000
+"""Requests of which the journal knows."""
+
+
+class FullError(Exception):
+    """The queue is full; the message says how full."""
+
+
+class Entry:
+    """What the journal has of one request; times are Unix nanoseconds.
+
+    The numbers ``arrived``, ``began`` and ``ended`` are places in the order of all events of this engine; 0 for what
+    has not happened. ``waiting`` and ``running`` are what it found when it arrived.
+    """
+
+    __slots__ = (
+        *("arrived", "arrived_ns", "began", "began_ns", "cached", "ended", "hashes", "lora", "prompt", "request_id"),
+        *("running", "shed", "tenant", "waiting"),
+    )
+
+    def __init__(self, request: generation_pb2.GenerateRequest) -> None:
+        self.request_id, self.tenant = request.envelope.request_id, request.envelope.context.tenant
+        self.lora, self.prompt = request.lora, len(request.prompt)
+        self.arrived = self.began = self.ended = self.arrived_ns = self.began_ns = self.cached = 0
+        self.waiting = self.running = 0
+        self.shed = ""
+        self.hashes: list[bytes] = []
+
+    def to_line(self) -> bytes:
+        """As a line of JSON."""
+        fields = {name: getattr(self, name) for name in self.__slots__ if name != "hashes"}
+        return orjson.dumps({**fields, "hashes": b"".join(self.hashes).hex()}) + b"\n"
+
+
+class Running(NamedTuple):
+    """A request that runs: tokens of its prompt that were cached, and its time in the queue, seconds."""
+
+    cached: int
+    queued_s: float
+
+
+class TokenEngine:
+    """Serves requests for tokens, ``max_num_seqs`` at a time and first in first out.
+
+    Attributes:
+        settings: its times and limits.
+        cache: its KV cache.
+        running: requests that it serves.
+        queries: prompt tokens that it has looked up in the cache.
+        hits: those that it found there.
+        dropped: entries that the journal has dropped.
+    """
+
+    def __init__(self, settings: TokenSettings) -> None:
+        self.settings, self.cache = settings, BlockCache(settings.blocks)
+        self.running = self.queries = self.hits = self.dropped = 0
+        self._events = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._journal: deque[Entry] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._waiting)
+
+    def journal(self) -> Iterator[bytes]:
+        """Its lines, the request that arrived first before others."""
+        return (each.to_line() for each in list(self._journal))
+
+    @asynccontextmanager
+    async def run(self, request: generation_pb2.GenerateRequest) -> AsyncIterator[Running]:
+        """Waits for a place and holds it and the prompt's blocks while the context lasts.
+
+        Raises:
+            FullError: the queue is full.
+        """
+        entry = self._register(request)
+        limit, most = self.settings.queue_limit, self.settings.max_num_seqs
+        if self.running >= most and self.waiting >= limit:
+            entry.shed = f"runs {self.running} requests and has {self.waiting} waiting, its queue_limit"
+            entry.ended = self._next_event()
+            raise FullError(entry.shed)
+        entry.hashes = chain(request.prompt, tenant=entry.tenant, lora=entry.lora)
+        arrived = time.monotonic()
+        try:
+            await self._turn(most)
+        except asyncio.CancelledError:
+            entry.ended = self._next_event()
+            raise
+        hits, taken = self.cache.take(entry.hashes, entry.prompt)
+        entry.began, entry.began_ns, entry.cached = self._next_event(), time.time_ns(), hits * BLOCK
+        self.queries += entry.prompt
+        self.hits += entry.cached
+        try:
+            yield Running(entry.cached, time.monotonic() - arrived)
+        finally:
+            self.cache.release(taken)
+            entry.ended = self._next_event()
+            self._leave()
+
+    def _register(self, request: generation_pb2.GenerateRequest) -> Entry:
+        entry = Entry(request)
+        entry.arrived, entry.arrived_ns = self._next_event(), time.time_ns()
+        entry.waiting, entry.running = self.waiting, self.running
+        self._journal.append(entry)
+        if len(self._journal) > KEPT:
+            self._journal.popleft()
+            self.dropped += 1
+        return entry
+
+    async def _turn(self, most: int) -> None:
+        if self.running < most and not self._waiting:
+            self.running += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave()  # it had its turn already
+            else:
+                self._waiting.remove(turn)
+            raise
+
+    def _leave(self) -> None:
+        """Gives the place to the next in the queue, in whose name it stays taken."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.running -= 1
+
+    def _next_event(self) -> int:
+        self._events += 1
+        return self._events
