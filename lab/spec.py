@@ -141,6 +141,24 @@ class StubSpec(_Part):
     tokens: Annotated[dict[str, float], AfterValidator(_of_tokens)] = {}
 
 
+class SignalSpec(_Part):
+    """The signal of the replicas' load, for pickers of the gateway that go by one.
+
+    Attributes:
+        source: ``scraped`` from the replicas, or ``counted`` at dispatch.
+        age_ms: time between two readings; 0 for a count that is always of now.
+    """
+
+    source: Literal["scraped", "counted"] = "scraped"
+    age_ms: float = Field(default=50.0, ge=0, le=600_000)
+
+    @model_validator(mode="after")
+    def _scrapes_with_pauses(self) -> Self:
+        if self.source == "scraped" and self.age_ms < 1:
+            raise ValueError("age_ms: a signal is scraped every 1 ms at most; take 1 or more, or source counted")
+        return self
+
+
 class SecuritySpec(_Part):
     """How connections are secured.
 
@@ -191,6 +209,7 @@ class LabSpec(_Part):
         store: store of the revisions: ``postgresql://…``, or if empty an SQLite file in the lab's folder.
         idle_clusters: clusters that the first route table does not use, with their number of replicas, as targets for
             moving a model.
+        signal: of the replicas' load, for pickers.
         receipt_key: secret of the models, see :mod:`models.stub.receipts`; `lab up` makes it.
         clusters_idle_after_s: seconds after which an Envoy drops a cluster that it does not use; 0 for never.
         clusters_unasked: an Envoy that may use at most this many routing keys gets all their clusters before any
@@ -217,6 +236,7 @@ class LabSpec(_Part):
     gateway: GatewaySpec = Field(default_factory=GatewaySpec)
     leases: LeaseSpec = Field(default_factory=LeaseSpec)
     stub: StubSpec = Field(default_factory=StubSpec)
+    signal: SignalSpec = Field(default_factory=SignalSpec)
     security: SecuritySpec = Field(default_factory=SecuritySpec)
     traces: TracesSpec | None = None
     log_format: Literal["text", "json"] = "text"
@@ -231,6 +251,8 @@ class LabSpec(_Part):
                     f"topology {topology.name} cannot pick by {picker}: {configured.reason}; leave it out, or name "
                     "another picker"
                 )
+            if PICKERS[picker].reads_prompt and not topology.capabilities.reads_payload:
+                raise ValueError(f"topology {topology.name} cannot pick by {picker}: it does not read the prompt")
         return picker
 
     @field_validator("callers")

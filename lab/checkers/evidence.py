@@ -288,6 +288,7 @@ class Evidence:
         probes: answers of the nodes that follow the rules, to the lab's own questions.
         shares: the replicas' expected shares of a version's requests, given how many there are; None if the lab's
             picker is not known.
+        skewed: whether the lab's picker gives replicas different shares on purpose, by what is asked.
         receipt_keys: of the receipts that replicas gave, by sender, see :mod:`lab.checkers.plain_models`; that of an
             empty one is for all others, as in runs before 1.3.
         drivers: that shared the requests, if there were several.
@@ -332,6 +333,7 @@ class Evidence:
     plan: PlannedRun | None = None
     probes: Sequence[ProbeAnswer] = ()
     shares: Callable[[int], Sequence[float]] | None = even_shares
+    skewed: bool = False
     receipt_keys: Mapping[str, str] = field(default_factory=dict)
     drivers: Sequence[Driver] = ()
     stopped: bool = False

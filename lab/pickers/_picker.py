@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from lab.registry import Registry
 
@@ -28,6 +28,73 @@ class Pickable(Protocol):
 
 Pick = Callable[[Sequence[Any]], Any]
 """Picks one of several replicas, each a :class:`Pickable`; keeps what it needs between calls."""
+
+
+class Asked(NamedTuple):
+    """A request, as a picker sees it that chooses for each request by itself.
+
+    Attributes:
+        request_id: of the request.
+        hashes: of the prompt's full blocks, see :mod:`models.tokens.blocks`; none if it has no prompt.
+        tokens: of its prompt.
+        session: conversation that it continues; empty for none.
+        lora: adapter of the model; empty for none.
+        tenant: of the request's context.
+    """
+
+    request_id: str
+    hashes: Sequence[bytes]
+    tokens: int
+    session: str
+    lora: str
+    tenant: str
+
+
+class Seen(NamedTuple):
+    """A replica, as a picker sees it that chooses for each request by itself.
+
+    Attributes:
+        address: ``ip:port``.
+        in_flight: attempts in flight to it, as the one that picks counts them; always now.
+        waiting: its queue, as the signal says: the one that it reports, or the attempts in flight, where the signal is
+            counted at dispatch.
+        running: requests that it serves, as it reports; 0 where the signal is counted.
+        kv_used: share of its KV cache in use, likewise.
+        age_ms: of these three; -1 if there was no signal yet, and they are 0.
+    """
+
+    address: str
+    in_flight: int
+    waiting: int
+    running: int
+    kv_used: float
+    age_ms: float
+
+    @property
+    def load(self) -> int:
+        """Requests that it has, by the signal."""
+        return self.waiting + self.running
+
+
+class Chooser(Protocol):
+    """Chooses for the requests of one routing key; keeps what it needs between calls."""
+
+    def pick(self, asked: Asked, seen: Sequence[Seen]) -> int:
+        """The place in ``seen``, which has one or more replicas, of the one that gets the request."""
+
+    def ended(self, asked: Asked, address: str) -> None:
+        """Called when the attempt that was picked for has ended, however it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chooses:
+    """What a place configures for a picker that goes by more than the replicas themselves.
+
+    Attributes:
+        make: makes the chooser of one routing key.
+    """
+
+    make: Callable[[], Chooser]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +121,34 @@ class Picker:
         name: e.g. ``round-robin``.
         line: what it does, in a line.
         places: what to configure, or :class:`Cannot`, by place; a place that is missing cannot.
-            :data:`GATEWAY`: makes the :data:`Pick` of one routing key.
+            :data:`GATEWAY`: makes the :data:`Pick` of one routing key, or :class:`Chooses`.
             :data:`ENVOY` and :data:`GRPC_XDS`: fields of a cluster in xDS, as JSON; Envoy's and that of gRPC clients.
             :data:`GRPC`: an entry of ``loadBalancingConfig`` in a channel's service config.
             Name of a renderer, e.g. ``nginx``: a string in the proxy's configuration.
         shares: the replicas' expected shares of a version's requests, given how many there are; what the checker
             *balance* asks for.
+        reads_prompt: whether it goes by prompts: only places that read the payload can pick so.
+        skewed: whether replicas get different shares on purpose, by what is asked: *balance* does not judge those.
     """
 
     name: str
     line: str
     places: Mapping[str, Any]
     shares: Callable[[int], Sequence[float]] = even_shares
+    reads_prompt: bool = False
+    skewed: bool = False
 
     def at(self, place: str) -> Any:
         """What to configure at a place, or :class:`Cannot`."""
         return self.places.get(place, Cannot(f"{self.name} does not say what it configures at {place}"))
+
+
+_ELSEWHERE = (ENVOY, GRPC, GRPC_XDS, "nginx", "haproxy", "traefik", "caddy")
+
+
+def at_gateway_only(make: Callable[[], Chooser], why: str) -> dict[str, Any]:
+    """The places of a picker whose choosers only the lab's own gateway can ask; ``why`` completes *it cannot, as*."""
+    return {GATEWAY: Chooses(make), **dict.fromkeys(_ELSEWHERE, Cannot(why))}
 
 
 PICKERS = Registry(Picker, package="lab.pickers", group="routing_lab.pickers", noun="picker")

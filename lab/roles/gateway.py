@@ -11,6 +11,7 @@ from lab.roles._role import Layout, Placement, Role, python
 from lab.roles._unit import ACCESS_LOG, Unit
 from lab.routing.headers import REQUEST_ID, TRACE, VIA
 from lab.routing.keys import COPY_HEADER, HEADER
+from lab.spec import SignalSpec
 
 _NAME = "gateway"
 
@@ -29,6 +30,8 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
             access_log=lab.site.path(name, ACCESS_LOG),
         )
         files, options = lab.picker(name)
+        if lab.picker_option and lab.spec.signal != SignalSpec():
+            options += ["--signal", lab.spec.signal.source, "--signal-age-ms", f"{lab.spec.signal.age_ms:g}"]
         yield Unit(name, _NAME, (*argv, *options), port, files=files, pod=name, rest=rest, logs_requests=True)
 
 

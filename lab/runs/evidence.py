@@ -61,6 +61,7 @@ def evidence_of(
         paced_by=plan.engine.paced_by,
         copies=run.copies if arrivals is None else _copies(arrivals.requests, records, gaps),
         shares=PICKERS[picker].shares if picker in PICKERS else None,
+        skewed=picker in PICKERS and PICKERS[picker].skewed,
         receipt_keys=run.receipt_keys or {"": str(spec.get("receipt_key", ""))},
         topology=plan.topology,
         caller=plan.caller,

@@ -24,9 +24,10 @@ from lab.transport import (
 )
 from lab.transport.rpc_logs import RequestLog
 from models.apis import APIS
-from models.proto.control.v1 import gateway_pb2_grpc
+from models.proto.control.v1 import gateway_pb2_grpc, picks_pb2_grpc
 from services.gateway.forwarder import LOG_FIELDS, Forwarder
 from services.gateway.info import GatewayInfo
+from services.gateway.picks import GatewayPicks, Picking, PickLog, SignalSettings
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
 from services.gateway.shadow_sender import PoolShadowSender
@@ -34,7 +35,9 @@ from services.gateway.tenant_quota import Limiter
 from services.rules import RuleSet, Subscriber, run_beside
 
 _GRACE_S = 10.0
-_ADMITS = dict.fromkeys(("control.v1.Gateway", *(api.service for api in APIS.values())), ("caller",))
+_ADMITS: dict[str, tuple[str, ...]] = dict.fromkeys(
+    ("control.v1.Gateway", *(api.service for api in APIS.values())), ("caller",)
+) | {"control.v1.PickJournal": ()}
 
 _log = logging.getLogger("services.gateway")
 
@@ -52,6 +55,8 @@ def _arguments() -> argparse.Namespace:
         help="number of gateways among which tenants' limits are divided [%(default)s]",
     )
     parser.add_argument("--picker", default=DEFAULT_PICKER, help="picks the replica [%(default)s]")
+    parser.add_argument("--signal", choices=("scraped", "counted"), default="scraped", help="of load [%(default)s]")
+    parser.add_argument("--signal-age-ms", type=float, default=50.0, help="ms between two readings [%(default)s]")
     parser.add_argument("--plugin", action="append", type=Path, default=[], help="Python file that may define it")
     parser.add_argument("--metrics", default="", help="ip:port that serves metrics [default: none]")
     parser.add_argument("--access-log", type=Path, help="file for the access log, one line of JSON a request")
@@ -61,12 +66,15 @@ def _arguments() -> argparse.Namespace:
 async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     serve_metrics(arguments.metrics)
     add_plugins(arguments.plugin)
-    access_log, pool = RequestLog(arguments.access_log, LOG_FIELDS), Pool(PICKERS[arguments.picker])
+    access_log = RequestLog(arguments.access_log, LOG_FIELDS)
+    picking = Picking(SignalSettings(arguments.signal, arguments.signal_age_ms / 1_000), PickLog())
+    pool = Pool(PICKERS[arguments.picker], picking)
     shadows = PoolShadowSender(pool)
     limiter = Limiter(arguments.replicas)
     forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, shadows=shadows, limiter=limiter)
     server, healthy = new_server(handlers=[forwarder], admits=_ADMITS)
     gateway_pb2_grpc.add_GatewayServicer_to_server(GatewayInfo(forwarder, shadows), server)
+    picks_pb2_grpc.add_PickJournalServicer_to_server(GatewayPicks(picking.log), server)
     enable_reflection(server, [api.service for api in APIS.values()])
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
 

@@ -12,6 +12,8 @@ from lab.client.rpc_channel import RpcChannel
 if TYPE_CHECKING:
     import grpc
 
+    from services.gateway.request import GatewayRequest
+
     Key = tuple[str, tuple[str, ...]]
 
 # A model that moves there and back, or a roll that is rolled back, returns within seconds.
@@ -87,9 +89,9 @@ class Connection:
         self._give_back = partial(channels.give_back, addresses, peer)
         self._idle = asyncio.Event()
 
-    def release(self, code: grpc.StatusCode | None = None) -> None:
-        """Counts an attempt out, with its status; None if it was cancelled."""
-        del code
+    def release(self, code: grpc.StatusCode | None = None, request: GatewayRequest | None = None) -> None:
+        """Counts an attempt of a request out, with its status; None if it was cancelled."""
+        del code, request
         self.in_flight -= 1
         if not self.in_flight:
             self._idle.set()

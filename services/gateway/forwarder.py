@@ -171,7 +171,7 @@ class Forwarder(grpc.GenericRpcHandler):
                         finally:
                             stream.cancel()
                             ended = failure.code() if failure is not None else None
-                            attempt.connection.release(grpc.StatusCode.OK if done else ended)
+                            attempt.connection.release(grpc.StatusCode.OK if done else ended, request)
                         if failure is not None:
                             await self._move_on(request, attempt, failure, begun=its_headers.begun)
             except FailedError as failed:
@@ -238,7 +238,7 @@ class Forwarder(grpc.GenericRpcHandler):
             backend = self._pool.backend(key)
             if backend is not None:
                 try:
-                    if (connection := backend.take(attempts.tried)) is not None:
+                    if (connection := backend.take(attempts.tried, request)) is not None:
                         return Attempt(backend, connection)
                 except FullError as full:
                     code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, str(full)
@@ -286,7 +286,7 @@ class Forwarder(grpc.GenericRpcHandler):
         else:
             return response
         finally:
-            connection.release(code)
+            connection.release(code, request)
 
     async def _hedged(self, request: GatewayRequest, attempt: Attempt, method: Method, form: Form) -> Any:
         """One attempt, and a second one beside it if the first is slow or fails; returns the first good answer."""
@@ -300,7 +300,7 @@ class Forwarder(grpc.GenericRpcHandler):
                 return None
             attempts.begin_retry(budget, connection)
             try:
-                other = backend.take(attempts.tried)
+                other = backend.take(attempts.tried, request)
             except FullError:
                 return None
             return None if other is None else self._ask(request, Attempt(backend, other), method, form)

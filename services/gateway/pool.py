@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from lab.pickers import DEFAULT_PICKER, PICKERS, Picker
 from lab.routing.resilience import Policy
 from services.gateway.channel_pool import ChannelPool, Connection
+from services.gateway.picks import Picking, PickLog, SignalSettings
 from services.gateway.replicas import Replicas, peer_of
 
 if TYPE_CHECKING:
+    from services.gateway.request import GatewayRequest
     from services.rules import RuleSet
 
 _CONNECT_TIMEOUT_S = 0.5
@@ -30,9 +32,9 @@ class Backend(Connection):
 
     budget = hedge = None
 
-    def take(self, tried: Collection[object] = ()) -> Backend:
+    def take(self, tried: Collection[object] = (), request: GatewayRequest | None = None) -> Backend:
         """Itself, with one more attempt in flight."""
-        del tried
+        del tried, request
         self.in_flight += 1
         return self
 
@@ -42,10 +44,12 @@ class Pool:
 
     Args:
         picker: picks a replica; round-robin by default.
+        picking: for pickers that choose for each request; by default, with a log that nobody reads.
     """
 
-    def __init__(self, picker: Picker | None = None) -> None:
+    def __init__(self, picker: Picker | None = None, picking: Picking | None = None) -> None:
         self._picker = picker or PICKERS[DEFAULT_PICKER]
+        self._picking = picking or Picking(SignalSettings(), PickLog())
         self._channels = ChannelPool()
         self._by_key: dict[str, Backend | Replicas] = {}
         self._by_addresses: dict[tuple[str, tuple[str, ...]], Backend] = {}
@@ -73,7 +77,7 @@ class Pool:
         with_policy = {
             key: before
             if (before := self._with_policy.get(key)) is not None and before.policy == policies[key]
-            else Replicas(policies[key], self._channels, self._picker)
+            else Replicas(policies[key], self._channels, self._picker, self._picking)
             for key in all_wanted
             if key in policies
         }

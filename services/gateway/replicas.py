@@ -10,14 +10,19 @@ import asyncio
 import random
 import time
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from lab.pickers import DEFAULT_PICKER, GATEWAY, PICKERS, Pick, Picker
+from lab.pickers import DEFAULT_PICKER, GATEWAY, PICKERS, Asked, Chooses, Pick, Picker
 from lab.routing.resilience import Health, Hedge, Policy, RetryBudget
 from services.gateway.channel_pool import ChannelPool, Connection
+from services.gateway.picks import NOBODY, Picking, PickLog, Signal, SignalSettings, asked_of
+
+if TYPE_CHECKING:
+    from services.gateway.request import GatewayRequest
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _CHECK_REQUEST = health_pb2.HealthCheckRequest().SerializeToString()
@@ -54,11 +59,15 @@ class Replica(Connection):
     Attributes:
         since: when it joined, by :func:`time.monotonic`; 0 for the replicas of the first update.
         is_standby: whether it gets requests only while no other replica can answer.
+        address: ``ip:port``.
+        signal: of its load; None if nobody goes by it.
     """
 
     def __init__(self, address: str, group: Replicas, channels: ChannelPool, peer: str = MODEL) -> None:
         super().__init__((address,), channels, peer)
         self.since = 0.0
+        self.address = address
+        self.signal = Signal(group.signal, self, address) if group.signal is not None else None
         self.is_standby = False
         self._group = group
         self._failures = 0
@@ -80,9 +89,10 @@ class Replica(Connection):
         """Part of its full share of requests that it gets during slow start, above 0 to 1."""
         return min(1.0, max(_FIRST_SHARE, (now - self.since) / slow_start_s)) if slow_start_s else 1.0
 
-    def release(self, code: grpc.StatusCode | None = None) -> None:
+    def release(self, code: grpc.StatusCode | None = None, request: GatewayRequest | None = None) -> None:
         """Counts an attempt out, with its status; None if it was cancelled, which says nothing about the replica."""
         super().release(code)
+        self._group.ended(self, code, request)
         self._group.budget.in_flight -= 1
         outliers = self._group.policy.outliers
         if outliers is None or code is None:
@@ -115,7 +125,9 @@ class Replica(Connection):
         await super().leave()
 
     def stop(self) -> None:
-        """Ends the health checks."""
+        """Ends the health checks, and reads its load no more."""
+        if self.signal is not None:
+            self.signal.stop()
         if self._probe is not None:
             self._probe.cancel()
 
@@ -126,11 +138,24 @@ class Replicas:
     Attributes:
         policy: retries, hedging, outlier detection and so on.
         budget: grants retries and hedges, and counts the attempts in flight to all replicas.
+        signal: of the replicas' load, how to get it; None if the picker does not choose for each request.
     """
 
-    def __init__(self, policy: Policy, channels: ChannelPool, picker: Picker | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        channels: ChannelPool,
+        picker: Picker | None = None,
+        picking: Picking | None = None,
+    ) -> None:
         self.policy = policy
-        self._pick: Pick = (picker or PICKERS[DEFAULT_PICKER]).at(GATEWAY)()
+        self._picker = picker or PICKERS[DEFAULT_PICKER]
+        made, picking = self._picker.at(GATEWAY), picking or Picking(SignalSettings(), PickLog())
+        self._chooser = made.make() if isinstance(made, Chooses) else None
+        self._pick: Pick | None = None if self._chooser is not None else made()
+        self.signal = picking.signal if self._chooser is not None else None
+        self._log, self._group = picking.log, picking.log.new_group()
+        self._open: dict[tuple[str, str], list[tuple[int, Asked]]] = {}
         self.budget = RetryBudget(policy)
         self._channels = channels
         self._by_address: dict[str, Replica] = {}
@@ -140,11 +165,12 @@ class Replicas:
         """When a second attempt is made beside a slow first one; None if never."""
         return self.policy.hedge
 
-    def take(self, tried: Collection[object] = ()) -> Replica | None:
+    def take(self, tried: Collection[object] = (), request: GatewayRequest | None = None) -> Replica | None:
         """The replica that the picker picks, with one more attempt in flight; None if none is healthy.
 
         Args:
             tried: replicas that the request was sent to before; chosen only if there is no other.
+            request: for which it is picked; None for a shadow copy.
 
         Raises:
             FullError: the circuit breaker's bound is reached.
@@ -157,20 +183,50 @@ class Replicas:
         # Standbys only while no other is left.
         usable = [each for each in usable if not each.is_standby] or usable
         others = [each for each in usable if each not in tried] if tried else usable
-        taken = self._next(others or usable, now)
+        if self._chooser is None:
+            taken = self._next(others or usable, now)
+        else:
+            taken = self._choose(others or usable, tried, request)
         if taken is not None:
             taken.in_flight += 1
             self.budget.in_flight += 1
         return taken
 
     def _next(self, usable: list[Replica], now: float) -> Replica | None:
-        if not usable:
+        if not usable or self._pick is None:
             return None
         shares = [each.share(now, self.policy.slow_start_s) for each in usable]
         if min(shares) < 1:
             return random.choices(usable, shares)[0]  # noqa: S311 (nothing secret)
         picked: Replica = self._pick(usable)
         return picked
+
+    def _choose(
+        self, usable: list[Replica], tried: Collection[object], request: GatewayRequest | None
+    ) -> Replica | None:
+        """The replica that the chooser chooses; the log has what it saw."""
+        if not usable or self._chooser is None:
+            return None
+        asked = NOBODY if request is None else request.asked or asked_of(request)
+        if request is not None:
+            request.asked = asked
+        seen = [each.signal.seen() for each in usable if each.signal is not None]
+        place = self._chooser.pick(asked, seen)
+        before = [each.address for each in self._by_address.values() if each in tried]
+        number = self._log.pick(self._group, self._picker.name, asked, seen, seen[place].address, before)
+        self._open.setdefault((asked.request_id, seen[place].address), []).append((number, asked))
+        return usable[place]
+
+    def ended(self, replica: Replica, code: grpc.StatusCode | None, request: GatewayRequest | None) -> None:
+        """Tells the chooser and the log that an attempt has ended."""
+        if self._chooser is None:
+            return
+        key = ("" if request is None else request.attempts.request_id), replica.address
+        number, asked = self._open[key].pop()
+        if not self._open[key]:
+            del self._open[key]
+        self._chooser.ended(asked, replica.address)
+        self._log.end(number, "CANCELLED" if code is None else code.name)
 
     def may_eject_one(self) -> bool:
         """Whether outlier detection may take one more replica out."""

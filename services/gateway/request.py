@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import grpc
     import grpc.aio
 
+    from lab.pickers import Asked
     from lab.routing.compiled import Choice, Version
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.tenant_quota import TenantQuota
@@ -63,9 +64,10 @@ class GatewayRequest:
         fields: of the envelope's context, checked.
         attempts: state machine of its attempts.
         quota: its tenant's, which the request leaves at its end; None until it is admitted.
+        asked: the request as pickers see it; None until one has to.
     """
 
-    __slots__ = ("api", "attempts", "context", "envelope", "fields", "message", "payload", "quota")
+    __slots__ = ("api", "asked", "attempts", "context", "envelope", "fields", "message", "payload", "quota")
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class GatewayRequest:
         self.message, self.payload, self.context, self.api, self.fields = message, payload, context, api, fields
         self.envelope: serving_pb2.Envelope = message.envelope
         self.quota: TenantQuota | None = None
+        self.asked: Asked | None = None
         self.attempts = RequestAttempts(
             self.envelope.use_case, request_id, time.monotonic(), patience_s=context.time_remaining()
         )

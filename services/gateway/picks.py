@@ -1,0 +1,172 @@
+"""What pickers that choose for each request see of replicas, and a log of what they saw and picked: evidence."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import grpc
+import grpc.aio
+import orjson
+
+from lab.pickers import Asked, Seen
+from models.apis import APIS
+from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
+from models.tokens.blocks import chain
+
+if TYPE_CHECKING:
+    from services.gateway.channel_pool import Connection
+    from services.gateway.request import GatewayRequest
+
+KEPT = 20_000
+"""Picks that the log has."""
+
+NOBODY = Asked("", (), 0, "", "", "")
+"""In place of what is not a request, such as a shadow copy."""
+
+_LOAD = "/control.v1.Signals/GetLoad"
+_LOAD_REQUEST = picks_pb2.GetLoadRequest().SerializeToString()
+_LEAST_TIMEOUT_S = 0.25
+_LINES = 256
+
+
+class SignalSettings(NamedTuple):
+    """Where the signal of the replicas' load comes from, and how old it gets.
+
+    Attributes:
+        source: ``scraped`` from the replicas, or ``counted`` at dispatch.
+        age_s: time between two readings, seconds; 0 for a count that is always of now.
+    """
+
+    source: Literal["scraped", "counted"] = "scraped"
+    age_s: float = 0.05
+
+
+class Signal:
+    """The signal of one replica; begins to read it at once, until it is stopped."""
+
+    def __init__(self, settings: SignalSettings, connection: Connection, address: str) -> None:
+        self._settings, self._connection, self._address = settings, connection, address
+        self._load, self._read_at = (0, 0, 0.0), -1.0
+        self._reading = asyncio.create_task(self._read_for_ever()) if settings.age_s else None
+
+    async def _read_for_ever(self) -> None:
+        rpc = self._connection.channel.raw(_LOAD)
+        source, age_s = self._settings
+        while True:
+            if source == "counted":
+                self._load, self._read_at = (self._connection.in_flight, 0, 0.0), time.monotonic()
+            else:
+                asked_at = time.monotonic()
+                try:
+                    raw = await rpc(_LOAD_REQUEST, timeout=max(age_s, _LEAST_TIMEOUT_S))
+                    load = picks_pb2.GetLoadResponse.FromString(raw)
+                    self._load, self._read_at = (load.waiting, load.running, load.kv_used), asked_at
+                except grpc.aio.AioRpcError:
+                    pass  # it grows older, as the log shows
+            await asyncio.sleep(age_s)
+
+    def seen(self) -> Seen:
+        """The replica as a picker sees it now."""
+        in_flight = self._connection.in_flight
+        if self._reading is None:
+            return Seen(self._address, in_flight, in_flight, 0, 0.0, 0.0)
+        age_ms = -1.0 if self._read_at < 0 else (time.monotonic() - self._read_at) * 1_000
+        return Seen(self._address, in_flight, *self._load, age_ms)
+
+    def stop(self) -> None:
+        """Reads it no more."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+
+class PickLog:
+    """The latest picks and their ends, in their order.
+
+    Attributes:
+        dropped: picks that it no longer has.
+    """
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self._events, self._groups = count(1), count(1)
+        self._picks: OrderedDict[int, dict[str, Any]] = OrderedDict()
+
+    def new_group(self) -> int:
+        """A number for the picks of one chooser."""
+        return next(self._groups)
+
+    def pick(
+        self, group: int, policy: str, asked: Asked, seen: Sequence[Seen], picked: str, tried: Sequence[str]
+    ) -> int:
+        """Notes a pick before it is followed; returns its number."""
+        number = next(self._events)
+        self._picks[number] = {
+            "group": group,
+            "policy": policy,
+            "number": number,
+            "at_ns": time.time_ns(),
+            "asked": asked,
+            "seen": seen,
+            "picked": picked,
+            "tried": tried,
+            "ended": 0,
+            "status": "",
+        }
+        if len(self._picks) > KEPT:
+            self._picks.popitem(last=False)
+            self.dropped += 1
+        return number
+
+    def end(self, number: int, status: str) -> None:
+        """Notes how the attempt ended that was picked for."""
+        if (pick := self._picks.get(number)) is not None:
+            pick["ended"], pick["status"] = next(self._events), status
+
+    def lines(self) -> list[bytes]:
+        """A line of JSON for each pick."""
+        return [_line(each) for each in self._picks.values()]
+
+
+def _line(pick: dict[str, Any]) -> bytes:
+    asked: Asked = pick["asked"]
+    fields = {**asked._asdict(), "hashes": b"".join(asked.hashes).hex()}
+    return orjson.dumps({**pick, "asked": fields, "seen": [each._asdict() for each in pick["seen"]]}) + b"\n"
+
+
+class Picking(NamedTuple):
+    """What the replicas of all routing keys share: settings of the signal, and the log."""
+
+    signal: SignalSettings
+    log: PickLog
+
+
+def asked_of(request: GatewayRequest) -> Asked:
+    """A request as pickers see it; without a prompt if its API has none, or if the payload is not parsed."""
+    envelope, prompt_of = request.envelope, APIS[request.api].prompt_of
+    tenant, name = envelope.context.tenant, request.attempts.request_id
+    if prompt_of is None or request.payload:
+        return Asked(name, (), 0, "", "", tenant)
+    prompt = prompt_of(request.message)
+    hashes = chain(prompt.tokens, tenant=tenant, lora=prompt.lora)
+    return Asked(name, hashes, len(prompt.tokens), prompt.session, prompt.lora, tenant)
+
+
+class GatewayPicks(picks_pb2_grpc.PickJournalServicer):
+    """Serves a gateway's ``control.v1.PickJournal``: of picks."""
+
+    def __init__(self, log: PickLog) -> None:
+        self._log = log
+
+    async def Read(
+        self, request: picks_pb2.ReadPicksRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[picks_pb2.ReadPicksResponse]:
+        """The lines, several a message."""
+        del request, context
+        dropped, lines = self._log.dropped, self._log.lines()
+        for start in range(0, max(len(lines), 1), _LINES):
+            yield picks_pb2.ReadPicksResponse(lines=b"".join(lines[start : start + _LINES]), dropped=dropped)

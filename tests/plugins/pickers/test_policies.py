@@ -1,0 +1,143 @@
+"""What each picker picks, by prompts, conversations and the replicas' load."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from lab.errors import SpecError
+from lab.pickers import GATEWAY, PICKERS, Asked, Chooser, Chooses, Seen
+from lab.spec import SIZES, override, read_spec
+from models.tokens.blocks import chain
+
+SYSTEM = range(160)
+
+
+def chooser(name: str) -> Chooser:
+    made = PICKERS[name].at(GATEWAY)
+    assert isinstance(made, Chooses)
+    return made.make()
+
+
+def asked(prompt: Sequence[int] = SYSTEM, session: str = "", tenant: str = "", number: int = 0) -> Asked:
+    return Asked(f"r-{number}", chain(prompt, tenant=tenant, lora=""), len(prompt), session, "", tenant)
+
+
+def seen(*waiting: int, in_flight: Sequence[int] = (), kv_used: Sequence[float] = ()) -> list[Seen]:
+    return [
+        Seen(
+            f"10.0.0.{place}:1",
+            in_flight[place] if in_flight else queue,
+            queue,
+            0,
+            kv_used[place] if kv_used else 0.0,
+            10.0,
+        )
+        for place, queue in enumerate(waiting)
+    ]
+
+
+def test_random_takes_all_and_power_of_two_never_the_busiest() -> None:
+    drawn, two = chooser("random"), chooser("power-of-two")
+
+    assert {drawn.pick(asked(), seen(5, 0, 1)) for _ in range(200)} == {0, 1, 2}
+    counts = Counter(two.pick(asked(), seen(5, 0, 1)) for _ in range(600))
+    assert counts[0] == 0
+    assert counts[1] > counts[2] > 0
+    assert two.pick(asked(), seen(5)) == 0
+
+
+def test_queue_depth_takes_the_shortest_queue_by_the_signal_whatever_is_in_flight() -> None:
+    assert chooser("queue-depth").pick(asked(), seen(3, 1, 2, in_flight=(0, 9, 0))) == 1
+
+
+@pytest.mark.parametrize("name", ["prefix", "prefix-affinity", "weighted"])
+def test_the_same_beginning_goes_to_the_same_replica_but_not_another_tenants(name: str) -> None:
+    picks = chooser(name)
+    first = picks.pick(asked(number=1), seen(0, 0, 0))
+    others = {picks.pick(asked([*SYSTEM, *range(1_000, 1_016)], number=each), seen(0, 0, 0)) for each in range(2, 30)}
+
+    assert others == {first}
+    assert not all(same_place_for_another_tenant(name) for _ in range(60))
+
+
+def same_place_for_another_tenant(name: str) -> bool:
+    """Whether another tenant's request goes where the first one went."""
+    picks = chooser(name)
+    return picks.pick(asked(), seen(0, 0, 0)) == picks.pick(asked(tenant="ads", number=1), seen(0, 0, 0))
+
+
+def test_uncached_tokens_spreads_what_is_new_and_counts_what_has_ended_no_more() -> None:
+    picks = chooser("uncached-tokens")
+    replicas = seen(0, 0)
+    first = picks.pick(asked(range(1_000, 3_000), number=1), replicas)
+
+    assert picks.pick(asked(range(5_000, 6_000), number=2), replicas) == 1 - first
+    picks.ended(asked(range(1_000, 3_000), number=1), replicas[first].address)
+    assert picks.pick(asked(range(7_000, 7_500), number=3), replicas) == first
+
+
+def test_the_valve_opens_once_the_replica_that_holds_the_prompt_is_too_busy() -> None:
+    picks = chooser("prefix-affinity")
+    replicas = seen(0, 0)
+    first = picks.pick(asked(number=1), replicas)
+    places = [
+        picks.pick(asked([*SYSTEM, *range(10_000 * each, 10_000 * each + 39)], number=each), replicas)
+        for each in range(2, 80)
+    ]
+
+    assert places[:20] == [first] * 20
+    assert 1 - first in places
+
+
+def test_a_conversation_stays_and_new_ones_begin_where_the_fewest_are() -> None:
+    picks = chooser("session")
+    first = {name: picks.pick(asked(session=name), seen(0, 0, 0)) for name in "abcdef"}
+
+    assert Counter(first.values()) == {0: 2, 1: 2, 2: 2}
+    assert {name: picks.pick(asked(session=name), seen(9, 9, 9)) for name in "abcdef"} == first
+    left = [each for each in seen(0, 0, 0) if each != seen(0, 0, 0)[first["a"]]]
+    moved = left[picks.pick(asked(session="a"), left)]
+    assert moved == seen(0, 0, 0)[[each.address for each in seen(0, 0, 0)].index(moved.address)]
+
+
+def test_the_ring_spreads_conversations_and_a_full_replica_passes_them_on() -> None:
+    picks = chooser("ring-hash")
+    idle = [picks.pick(asked(session=f"s{each}"), seen(0, 0, 0)) for each in range(300)]
+
+    assert idle == [picks.pick(asked(session=f"s{each}"), seen(0, 0, 0)) for each in range(300)]
+    assert min(Counter(idle).values()) > 50
+    busy = [picks.pick(asked(session=f"s{each}"), seen(4, 0, 0)) for each in range(300)]
+    assert set(busy) == {1, 2}
+    assert all(now == before for now, before in zip(busy, idle, strict=True) if before)
+
+
+def test_weights_trade_prefix_for_queue_and_cache() -> None:
+    picks = chooser("weighted")
+    first = picks.pick(asked(), seen(0, 0))
+    waits = (9, 0) if first == 0 else (0, 9)
+
+    assert picks.pick(asked(number=1), seen(*waits)) == first  # 3 for the prefix against 2 for the queue
+    full = (1.0, 0.0) if first == 0 else (0.0, 1.0)
+    assert picks.pick(asked(number=2), seen(*waits, kv_used=full)) == 1 - first
+
+
+@pytest.mark.parametrize(
+    ("topologies", "said"),
+    [
+        (["+mesh"], "topology mesh cannot pick by prefix: its cluster picks"),
+        (["+gateway-passthrough"], "topology gateway-passthrough cannot pick by prefix: it does not read the prompt"),
+    ],
+)
+def test_a_topology_that_sees_no_prompts_is_refused(topologies: list[str], said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        override(read_spec(SIZES["tokens"]), topologies=topologies, picker="prefix")
+
+
+def test_a_signal_is_not_scraped_without_pause() -> None:
+    spec = read_spec(SIZES["tokens"]).model_dump()
+    spec["signal"] = {"source": "scraped", "age_ms": 0}
+    with pytest.raises(ValueError, match="every 1 ms at most"):
+        type(read_spec(SIZES["tokens"])).model_validate(spec)
