@@ -110,6 +110,11 @@ def payload_digest(key: str, api: str, size: int) -> str:
     payload = _PAYLOADS[api](size) if api in _PAYLOADS else None
     if payload is None:
         return ""
+    return digest_of(key, payload)
+
+
+def digest_of(key: str, payload: bytes) -> str:
+    """Returns the digest of a payload."""
     return _digest(key, f"{zlib.crc32(payload):08x}{len(payload):08x}")
 
 

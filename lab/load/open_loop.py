@@ -331,8 +331,7 @@ class OpenLoop(RequestSender):
         super()._begin_no_more()
 
     async def _request(self, place: int) -> None:
-        spec = self._mix.draw()
-        payload = self._payloads.get(spec.use_case.api, self._schedule.payload_bytes[place])
+        spec, payload = self._drawn(place)
         intended_ns = self.start_ns + self._schedule.offsets_ns[place]
         _, done_ns = await self._send(self._sequence(place), spec, payload, intended_ns)
         if done_ns >= self._due_ns:
@@ -340,17 +339,22 @@ class OpenLoop(RequestSender):
         else:
             self._look_whether_done()
 
+    def _drawn(self, place: int) -> tuple[RequestSpec, Payload]:
+        """What the next request asks; called once for each place, in their order."""
+        spec = self._mix.draw()
+        return spec, self._payloads.get(spec.use_case.api, self._schedule.payload_bytes[place])
+
     def _sequence(self, place: int) -> int:
         return self._schedule.share.first + place * self._schedule.share.step
 
     def _record_what_was_never_sent(self) -> None:
         for place in range(self._begun, len(self._schedule)):
-            spec = self._mix.draw()
+            spec, payload = self._drawn(place)
             self.recorder.keep(
                 self._sequence(place),
                 spec,
                 NEVER_SENT,
-                payload_bytes=self._payloads.get(spec.use_case.api, self._schedule.payload_bytes[place]).size,
+                payload_bytes=payload.size,
                 intended_ns=self.start_ns + self._schedule.offsets_ns[place],
             )
         self.recorder.flush()

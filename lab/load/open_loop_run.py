@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 
 async def drive(
-    plan: LoadPlan, schedule: Schedule, client: LoadClient, stop: Stop, report: Callable[[Progress], None]
+    plan: LoadPlan,
+    schedule: Schedule,
+    client: LoadClient,
+    stop: Stop,
+    report: Callable[[Progress], None],
+    loop_class: type[OpenLoop] = OpenLoop,
 ) -> DriverSummary:
     """Waits for the client, warms it up, sends every request of the schedule, and closes the client.
 
@@ -32,6 +37,7 @@ async def drive(
         client: newly opened.
         stop: aborts the run.
         report: called with the progress once a second and once at the end.
+        loop_class: of the loop, which may ask something else than the plan draws.
 
     Raises:
         UnitError: a unit that the topology needs cannot be reached.
@@ -42,7 +48,7 @@ async def drive(
         return Start.soon()
 
     take = OpenLoop.take_progress
-    share = drive_share(plan, schedule, client, stop, lambda loop: report(take(loop)), soon)
+    share = drive_share(plan, schedule, client, stop, lambda loop: report(take(loop)), soon, loop_class)
     return combine([await share])
 
 
@@ -53,6 +59,7 @@ async def drive_share(
     stop: Stop,
     report: Callable[[OpenLoop], None],
     start: Callable[[], Awaitable[Start]],
+    loop_class: type[OpenLoop] = OpenLoop,
 ) -> ShardResult:
     """Does one process's share of a run, as :func:`drive` does for all of it.
 
@@ -63,12 +70,13 @@ async def drive_share(
         stop: as for :func:`drive`.
         report: called with the loop once a second and once at the end.
         start: called when this process is ready; returns the start time.
+        loop_class: as for :func:`drive`.
     """
     try:
         warm_up_errors: dict[str, str] = {}
         await _unless_stopped(stop, warm_up(plan, client, warm_up_errors))
         with SpoolWriter(plan.spool) as spool:
-            loop = OpenLoop(plan, schedule, client, spool, stop)
+            loop = loop_class(plan, schedule, client, spool, stop)
             begin = await start()
             reporting = asyncio.create_task(each_second(begin.at_ns, lambda: report(loop)))
             try:

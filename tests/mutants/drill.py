@@ -340,6 +340,44 @@ def pages_failing(topology: str) -> None:
     load(topology, lambda: None, "--page", "homepage", "--rate", "20")
 
 
+_CHAT = ("--turns", "4", "--users", "12", "--loras", "2", "--streams", "50", "--context", "tenant=a,b")
+
+
+def chat(topology: str) -> None:
+    """Drives conversations, whose replicas are picked by their prompts."""
+    load(topology, lambda: None, *_CHAT)
+
+
+def chat_tokens(topology: str) -> None:
+    """Drives conversations, whose replicas are picked by the tokens in flight."""
+    load(topology, lambda: None, *_CHAT)
+
+
+def chat_session(topology: str) -> None:
+    """Drives conversations that stay at their replica."""
+    load(topology, lambda: None, *_CHAT)
+
+
+def chat_ring(topology: str) -> None:
+    """Drives conversations whose replicas a ring gives, with bounded load."""
+    load(topology, lambda: None, *_CHAT)
+
+
+def chat_two(topology: str) -> None:
+    """Drives conversations, whose replicas are picked among two."""
+    load(topology, lambda: None, *_CHAT)
+
+
+def chat_drained(topology: str) -> None:
+    """Takes a replica away while it has conversations."""
+    load(topology, lambda: Lab(NAME).units.scale("ml-cluster-1", 3), *_CHAT, seconds=16, after_s=4)
+
+
+def chat_full(topology: str) -> None:
+    """Drives conversations at replicas that cannot serve them all, and have short queues."""
+    load(topology, lambda: None, *_CHAT, seconds=5)
+
+
 DRILLS: dict[str, Callable[[str], None]] = {
     each.__name__: each
     for each in (
@@ -380,6 +418,13 @@ DRILLS: dict[str, Callable[[str], None]] = {
         locust,
         pages,
         pages_failing,
+        chat,
+        chat_tokens,
+        chat_session,
+        chat_ring,
+        chat_two,
+        chat_drained,
+        chat_full,
     )
 }
 _OTHERS = {
@@ -394,12 +439,23 @@ _SPECS = {
     "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen", "restarted", "picked"},
     "replicas.toml": {"gray", "all_gray", "full", "recovered"},
     "../../lab/specs/pages.toml": {"pages", "pages_failing"},
+    "../../lab/specs/tokens.toml": {"chat", "chat_tokens", "chat_session", "chat_ring", "chat_two", "chat_drained"},
+    "full-queues.toml": {"chat_full"},
 }
 
 
 PLUGINS = {"picked": ("--plugin", str(CHECKOUT / "docs" / "examples" / "own_picker.py"))}
 """Options of drills that need a plug-in, as do the checks of their runs."""
-_OPTIONS = {"picked": (*PLUGINS["picked"], "--picker", "mostly-one")}
+_OPTIONS = {
+    "picked": (*PLUGINS["picked"], "--picker", "mostly-one"),
+    "chat": ("--picker", "prefix"),
+    "chat_tokens": ("--picker", "uncached-tokens"),
+    "chat_session": ("--picker", "session"),
+    "chat_ring": ("--picker", "ring-hash"),
+    "chat_two": ("--picker", "power-of-two"),
+    "chat_drained": ("--picker", "queue-depth"),
+    "chat_full": ("--picker", "queue-depth"),
+}
 _OFFLINE = {"manifests", "compose"}
 """Drills without a lab, whose bugs the suite must notice."""
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.plain_models import PARTS, config_digest, context_digest, parts_of, payload_digest
+from lab.checkers.plain_chat import prompt_of
+from lab.checkers.plain_models import PARTS, config_digest, context_digest, digest_of, parts_of, payload_digest
 from lab.checkers.revision_timeline import Rules, by_model, context_of, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
@@ -25,8 +26,8 @@ def check(evidence: Evidence) -> Verdict:
 
     A receipt has a keyed digest of each of three parts. *context*: request id, use case and all fields of the request
     context, as sent. *config*: model, version and parameters that a revision in force gives this request; a copy has
-    those of the original request. *payload*: the rest of the request, as the driver builds it for this size. Context
-    and payload are compared of each attempt, also of those that were not answered.
+    those of the original request. *payload*: the rest of the request, as the driver builds it for this size or for
+    this turn of a conversation. Context and payload are compared of each attempt, also of those that were not answered.
 
     Returns:
         Invalid if a model received something else. Unknown if no model answered, or if some give no receipt, as servers
@@ -67,7 +68,7 @@ class _Expected:
 
     def __init__(self, evidence: Evidence) -> None:
         self._key_of = evidence.receipt_key
-        self._timeline = evidence.timeline
+        self._timeline, self._plan = evidence.timeline, evidence.plan_document
         self._configs: dict[tuple[object, ...], str] = {}
 
     def lost(self, record: Record, receipt: str, *, is_copy: bool, of: Sequence[str] = PARTS) -> list[str]:
@@ -85,7 +86,9 @@ class _Expected:
         expected = {"context": [digest]}
         if judges_config and (configs := list(self._config(key, record, rules, is_copy=is_copy))):
             expected["config"] = configs
-        if apis := dict.fromkeys(each.api(record.use_case) for each in rules):
+        if prompt := prompt_of(self._plan, record.sequence):
+            expected["payload"] = [digest_of(key, prompt.payload)]
+        elif apis := dict.fromkeys(each.api(record.use_case) for each in rules):
             expected["payload"] = [payload_digest(key, api, record.payload_bytes) for api in apis]
         return expected
 

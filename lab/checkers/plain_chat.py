@@ -1,0 +1,88 @@
+"""The prompts of conversations, and the hashes of their blocks, computed a second time.
+
+It shares no code with ``lab.plugins.pickers.conversations``, whose docstring has the rule, nor with
+``models.tokens.blocks``, which says what a block's hash is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from lab.checkers.plain_models import TOKENS, prompt_payload
+
+_TOKEN, _BLOCK_BYTES = 4, 64
+
+
+class PlainPrompt(NamedTuple):
+    """A request's prompt, 4 bytes a token; its conversation, the place of its turn, and its adapter."""
+
+    prompt: bytes
+    session: str
+    turn: int
+    lora: str
+
+    @property
+    def payload(self) -> bytes:
+        """The request on the wire, without its envelope."""
+        return prompt_payload(self.prompt, self.session, self.lora)
+
+
+def prompt_of(plan: Mapping[str, Any], sequence: int) -> PlainPrompt | None:
+    """Returns the prompt of a request by a plan in its JSON form; None if its load is not of conversations."""
+    chat = plan.get("engine", {}).get("settings", {}).get("chat")
+    if chat is None:
+        return None
+    turn_of_user, user = divmod(sequence, plan["users"])
+    conversation, turn = divmod(turn_of_user, chat["turns"])
+    session, seed = f"u{user}.{conversation}", plan["seed"]
+    group = _group(session, seed, chat["groups"], chat["skew"])
+    system = round(chat["share"] * chat["prompt_tokens"])
+    question = chat["prompt_tokens"] - system
+    texts = [(f"system:{seed}:{group}", system)]
+    for earlier in range(turn):
+        texts += [
+            (f"question:{seed}:{session}:{earlier}", question),
+            (f"answer:{seed}:{session}:{earlier}", len(TOKENS)),
+        ]
+    texts.append((f"question:{seed}:{session}:{turn}", question))
+    prompt = b"".join(hashlib.shake_128(name.encode()).digest(_TOKEN * tokens) for name, tokens in texts)
+    return PlainPrompt(prompt, session, turn, f"lora-{group % chat['loras']}" if chat["loras"] else "")
+
+
+def _group(session: str, seed: int, groups: int, skew: float) -> int:
+    number = int(hashlib.blake2b(f"group:{seed}:{session}".encode(), digest_size=8).hexdigest(), 16) / 2**64
+    return next((group for group, upto in enumerate(_upto(groups, skew)) if number < upto), groups - 1)
+
+
+@lru_cache(maxsize=8)
+def _upto(groups: int, skew: float) -> tuple[float, ...]:
+    """Returns the cumulative shares of the system prompts."""
+    weights = [(group + 1) ** -skew for group in range(groups)]
+    total, upto = 0.0, []
+    for each in weights:
+        total += each
+        upto.append(total)
+    return tuple(each / total for each in upto)
+
+
+def block_hashes(prompt: bytes, tenant: str, lora: str) -> list[str]:
+    """Returns the hashes of the full blocks of a prompt, hexadecimal: each of the one before and of 16 tokens."""
+    before, hashes = _hash(tenant.encode() + b"\0" + lora.encode()), []
+    for number in range(len(prompt) // _BLOCK_BYTES):
+        before = _hash(bytes.fromhex(before) + prompt[number * _BLOCK_BYTES : (number + 1) * _BLOCK_BYTES])
+        hashes.append(before)
+    return hashes
+
+
+def warm_up_prompt(payload_bytes: int) -> bytes:
+    """Returns the prompt of a request with a payload of this size that is not of a conversation."""
+    tokens = max((payload_bytes - 5) // _TOKEN, 1)
+    return struct.pack(f"<{tokens}I", *range(tokens))
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()

@@ -1,0 +1,210 @@
+"""The policies of pickers a second time: which picks each allowed, with what it had seen.
+
+It shares no code with the pickers. A reader follows the log of one gateway's picks for one routing key: for each pick
+it says which replicas the policy could have taken, then learns which one was. What a picker draws, it may have drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+Asked: TypeAlias = Mapping[str, Any]
+Seen: TypeAlias = Mapping[str, Any]
+
+_HEX = 16
+_BLOCK = 16
+_ROUNDING = 1e-9
+
+
+class Reader:
+    """Reads one policy; of a policy without a memory only what it allows."""
+
+    def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
+        """Returns the addresses that the policy could have taken."""
+        del asked
+        return {each["address"] for each in seen}
+
+    def took(self, asked: Asked, address: str) -> None:
+        """Learns where the request went."""
+
+    def over(self, asked: Asked, address: str) -> None:
+        """Learns that the attempt has ended."""
+
+
+class _PowerOfTwo(Reader):
+    def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
+        loads = [each["waiting"] + each["running"] for each in seen]
+        if len(seen) == 1:
+            return super().allowed(asked, seen)
+        # Drawn beside any other, it must not have been the busier one.
+        return {
+            each["address"] for each, load in zip(seen, loads, strict=True) if load <= _second_greatest(load, loads)
+        }
+
+
+def _second_greatest(own: int, loads: Sequence[int]) -> int:
+    others = [*loads]
+    others.remove(own)
+    return max(others)
+
+
+class _QueueDepth(Reader):
+    def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
+        del asked
+        return _lowest(seen, lambda each: each["waiting"])
+
+
+class _Sent(Reader):
+    """Remembers which blocks were sent where, the latest 31,250 at each replica."""
+
+    most = 31_250
+
+    def __init__(self) -> None:
+        self._sent: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        self._clock = 0
+
+    def matched(self, asked: Asked, address: str) -> int:
+        """Returns the number of first blocks of the prompt that were sent there."""
+        sent, number = self._sent[address], 0
+        for block in _blocks(asked):
+            if block not in sent:
+                break
+            number += 1
+        return number
+
+    def took(self, asked: Asked, address: str) -> None:
+        sent = self._sent[address]
+        for block in _blocks(asked):
+            self._clock += 1
+            sent.pop(block, None)
+            sent[block] = self._clock
+        for block in [*sent][: max(0, len(sent) - self.most)]:
+            del sent[block]
+
+
+class _Prefix(_Sent):
+    def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
+        return _lowest(seen, lambda each: -self.matched(asked, each["address"]))
+
+
+class _Tokens(_Sent):
+    """Sums up what was sent to each replica, not cached there, and has not ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: list[tuple[str, str, int]] = []
+
+    def new(self, asked: Asked, address: str) -> int:
+        """Returns the tokens of the prompt that the replica would have to compute."""
+        return int(asked["tokens"]) - _BLOCK * self.matched(asked, address)
+
+    def busy(self, address: str) -> int:
+        """Returns such tokens in flight."""
+        return sum(tokens for _, where, tokens in self._open if where == address)
+
+    def took(self, asked: Asked, address: str) -> None:
+        self._open.append((asked["request_id"], address, self.new(asked, address)))
+        super().took(asked, address)
+
+    def over(self, asked: Asked, address: str) -> None:
+        name = asked["request_id"]
+        ended = [place for place, each in enumerate(self._open) if each[:2] == (name, address)]
+        if ended:
+            del self._open[ended[-1]]
+
+
+class _UncachedTokens(_Tokens):
+    def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
+        return _lowest(seen, lambda each: self.busy(each["address"]) + self.new(asked, each["address"]))
+
+
+class _PrefixAffinity(_Tokens):
+    def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
+        number = len(_blocks(asked))
+        holds: list[Seen] = []
+        lacks: list[Seen] = []
+        for each in seen:
+            enough = number > 0 and 10 * self.matched(asked, each["address"]) >= 8 * number
+            (holds if enough else lacks).append(each)
+        kept = holds or lacks
+        if holds and lacks:
+            most = min(self.busy(each["address"]) for each in lacks) + 2_048
+            if all(self.busy(each["address"]) > most for each in holds):
+                kept = [*seen]
+        return _lowest(kept, lambda each: self.busy(each["address"]))
+
+
+class _Session(Reader):
+    def __init__(self) -> None:
+        self._home: dict[str, str] = {}
+
+    def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
+        if not asked["session"]:
+            return _lowest(seen, lambda each: each["in_flight"])
+        home = self._home.get(asked["session"])
+        if any(each["address"] == home for each in seen):
+            return {str(home)}
+        guests = Counter(address for name, address in self._home.items() if name != asked["session"])
+        return _lowest(seen, lambda each: guests[each["address"]])
+
+    def took(self, asked: Asked, address: str) -> None:
+        if asked["session"]:
+            self._home[asked["session"]] = address
+
+
+class _RingHash(Reader):
+    def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
+        mean = (sum(each["in_flight"] for each in seen) + 1) / len(seen)
+        bound = math.ceil(mean * 5 / 4)
+        own = _on_ring(asked["session"] or asked["request_id"])
+        room = [each["address"] for each in seen if each["in_flight"] < bound]
+        # The next point clockwise of any replica with room.
+        points = [((_on_ring(f"{each}#{number}") - own) % 2**64, each) for each in room for number in range(100)]
+        return {min(points)[1]}
+
+
+class _Weighted(_Sent):
+    def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
+        queues = [each["waiting"] for each in seen]
+        low, high = min(queues), max(queues)
+        blocks = max(len(_blocks(asked)), 1)
+        scores = {}
+        for each in seen:
+            queue = 1.0 if low == high else 1 - (each["waiting"] - low) / (high - low)
+            scores[each["address"]] = 2 * queue + 2 * (1 - each["kv_used"])
+            scores[each["address"]] += 3 * self.matched(asked, each["address"]) / blocks
+        best = max(scores.values())
+        return {address for address, score in scores.items() if score >= best - _ROUNDING}
+
+
+READERS: Mapping[str, Callable[[], Reader]] = {
+    "random": Reader,
+    "power-of-two": _PowerOfTwo,
+    "queue-depth": _QueueDepth,
+    "prefix": _Prefix,
+    "uncached-tokens": _UncachedTokens,
+    "prefix-affinity": _PrefixAffinity,
+    "session": _Session,
+    "ring-hash": _RingHash,
+    "weighted": _Weighted,
+}
+"""By the name of the picker."""
+
+
+def _blocks(asked: Asked) -> list[str]:
+    text = asked["hashes"]
+    return [text[start : start + _HEX] for start in range(0, len(text), _HEX)]
+
+
+def _lowest(seen: Sequence[Seen], value: Callable[[Seen], float]) -> set[str]:
+    values = {each["address"]: value(each) for each in seen}
+    low = min(values.values())
+    return {address for address, its in values.items() if its == low}
+
+
+def _on_ring(text: str) -> int:
+    return int(hashlib.blake2b(text.encode(), digest_size=8).hexdigest(), 16)

@@ -1,0 +1,183 @@
+"""Conversations on a lab: judged pick by pick, and wrong where the evidence is; round-robin's hit rate."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.checkers import Evidence, Outcome, Verdict
+from lab.lab import Lab
+from lab.plugins.pickers.checker import CHECKER
+from lab.runs.evidence import evidence_of
+from lab.runs.folder import RunFolder
+from lab.spec import SIZES
+from tests.lab_command import json_of, refusal, run_lab
+from tests.labs import lab_up
+
+CHAT = ("--topology", "gateway", "--rate", "40", "--duration", "3", "--streams", "100")
+EXAMPLE = Path(__file__).resolve().parents[3] / "docs" / "examples" / "own_picker.py"
+
+
+def run_of(lab: Lab, *options: str) -> RunFolder:
+    driven = json_of(run_lab(lab, "load", *options, "--json"))
+    assert driven["claims"]["correctness"] == "valid", driven["verdicts"]
+    return RunFolder(Path(driven["run_dir"]))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The lab of token models, whose replicas are picked by uncached tokens in flight."""
+    with lab_up(tmp_path_factory.mktemp("tokens"), spec=SIZES["tokens"], picker="uncached-tokens") as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def evidence(lab: Lab) -> Evidence:
+    """The evidence of a run of conversations with adapters and tenants."""
+    return evidence_of(run_of(lab, *CHAT, "--turns", "3", "--users", "9", "--loras", "2", "--context", "tenant=a,b"))
+
+
+def test_every_pick_and_every_hit_is_judged(evidence: Evidence) -> None:
+    verdict = CHECKER.check(evidence)
+
+    assert verdict is not None
+    assert verdict.outcome is Outcome.VALID
+    prompts = len(evidence.records)
+    assert f"{prompts} prompts" in verdict.summary
+    assert f"{prompts} picks by uncached-tokens" in verdict.summary
+    assert evidence.skewed
+    assert all(0 < each.first_item_ns < each.done_ns - each.sent_ns for each in evidence.records)
+
+
+def _of_run(gathered: dict[str, Any], number: int) -> dict[str, Any]:
+    [gateway] = gathered["gateways"].values()
+    picks: list[dict[str, Any]] = gateway["entries"]
+    return [each for each in picks if "warm-up" not in each["asked"]["request_id"]][number]
+
+
+def _another(gathered: dict[str, Any]) -> None:
+    pick = _of_run(gathered, 20)
+    pick["picked"] = next(each["address"] for each in pick["seen"] if each["address"] != pick["picked"])
+
+
+def _lost(gathered: dict[str, Any]) -> None:
+    pick = _of_run(gathered, 20)
+    [gateway] = gathered["gateways"].values()
+    gateway["entries"].remove(pick)
+
+
+def _blind(gathered: dict[str, Any]) -> None:
+    pick = _of_run(gathered, 20)
+    pick["seen"] = [each for each in pick["seen"] if each["address"] == pick["picked"]]
+
+
+def _miscounted(gathered: dict[str, Any]) -> None:
+    _of_run(gathered, 20)["seen"][0]["in_flight"] += 1
+
+
+def _tenant(gathered: dict[str, Any]) -> None:
+    _of_run(gathered, 20)["asked"]["hashes"] = "00" * 8 * 24
+
+
+def _claimed(gathered: dict[str, Any]) -> None:
+    entry = next(each for its in gathered["replicas"].values() for each in its["entries"] if each["cached"])
+    entry["cached"] += 16
+
+
+def _shed(gathered: dict[str, Any]) -> None:
+    entry = next(iter(gathered["replicas"].values()))["entries"][-1]
+    entry["shed"] = "runs 8 requests and has 64 waiting, its queue_limit"
+
+
+def _forgotten(gathered: dict[str, Any]) -> None:
+    next(iter(gathered["replicas"].values()))["dropped"] = 3
+
+
+def _outside(gathered: dict[str, Any]) -> None:
+    [gateway] = gathered["gateways"].values()
+    for each in gateway["entries"]:
+        each["policy"] = "mostly-one"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "outcome", "said"),
+    [
+        (_another, Outcome.INVALID, "was picked"),
+        (_lost, Outcome.INVALID, "and nothing was picked"),
+        (_blind, Outcome.INVALID, "did not see"),
+        (_miscounted, Outcome.INVALID, "the picker counted"),
+        (_tenant, Outcome.INVALID, "the picker saw another blocks than was asked"),
+        (_claimed, Outcome.INVALID, "tokens were cached, and"),
+        (_shed, Outcome.INVALID, "that it has room for"),
+        (_forgotten, Outcome.UNKNOWN, "has dropped the first 3 entries"),
+        (_outside, Outcome.UNKNOWN, "picker mostly-one has no second reader"),
+    ],
+)
+def test_what_is_wrong_with_the_evidence_is_found(
+    evidence: Evidence, spoil: Callable[[dict[str, Any]], None], outcome: Outcome, said: str
+) -> None:
+    verdict = _judged(evidence, spoil)
+
+    assert verdict.outcome is outcome
+    assert said in "; ".join([verdict.summary, *(each.message for each in verdict.violations)])
+
+
+def _judged(evidence: Evidence, spoil: Callable[[dict[str, Any]], None]) -> Verdict:
+    gathered = copy.deepcopy(dict(evidence.gathered))
+    spoil(gathered[CHECKER.name])
+    verdict = CHECKER.check(replace(evidence, gathered=gathered))
+    assert verdict is not None
+    return verdict
+
+
+def test_conversations_need_room_for_a_question_and_models_that_generate_tokens(lab: Lab) -> None:
+    assert "leaves none for a question" in refusal(run_lab(lab, "load", "--share", "1"), status=3)
+    assert "block: is not known" in refusal(_spec(lab, "block = 3"))
+
+
+def _spec(lab: Lab, line: str) -> Any:
+    file = lab.folder.parent / "wrong.toml"
+    text = SIZES["tokens"].read_text().replace("blocks = 512", line)
+    file.write_text(text.replace("tokens.routes.yaml", str(SIZES["tokens"].with_name("tokens.routes.yaml"))))
+    return run_lab(lab, "up", "--spec", str(file))
+
+
+def test_round_robin_finds_a_system_prompt_as_often_as_its_closed_form_says(tmp_path: Path) -> None:
+    """Each of R replicas finds a system prompt from its second request for it on.
+
+    The number of different ones among n requests, of which each is g with probability p(g), has the mean
+    sum(1 - q(g)) with q(g) = (1 - p(g))^n, and the variance
+    sum(q(g) - q(g)^2) + sum over g ≠ h of (1 - p(g) - p(h))^n - q(g) q(h).
+    """
+    prompts, replicas, blocks = 12, 4, 12
+    options = ("--turns", "1", "--system-prompts", str(prompts), "--skew", "0.5", "--prompt-tokens", "200")
+    with lab_up(tmp_path, spec=SIZES["tokens"]) as lab:
+        run = run_of(lab, *CHAT, *options, "--share", "0.96", "--seed", "3")
+    sent = {each.request_id for each in run.history}
+    entries = {
+        name: [each for each in its["entries"] if each["request_id"] in sent]
+        for name, its in run.gathered["picks"]["replicas"].items()
+    }
+
+    mean = variance = 0.0
+    weights = [(number + 1) ** -0.5 for number in range(prompts)]
+    p = [each / sum(weights) for each in weights]
+    for its in entries.values():
+        n = len(its)
+        q = [(1 - each) ** n for each in p]
+        mean += sum(1 - each for each in q)
+        variance += sum(each - each**2 for each in q)
+        variance += sum((1 - p[g] - p[h]) ** n - q[g] * q[h] for g in range(prompts) for h in range(prompts) if g != h)
+    every = sum(map(len, entries.values()))
+    missed = sum(each["cached"] != 16 * blocks for its in entries.values() for each in its)
+
+    assert len(entries) == replicas
+    assert max(map(len, entries.values())) - min(map(len, entries.values())) <= 2  # they take turns
+    assert abs(missed - mean) < 5 * math.sqrt(variance), (missed, mean, variance)
+    assert 0.4 < 1 - missed / every < 1

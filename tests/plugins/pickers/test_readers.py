@@ -1,0 +1,147 @@
+"""Each picker against its second reader, and each replica's journal against its replay: they agree until one errs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from random import Random
+from typing import Any
+
+import pytest
+
+from lab.pickers import GATEWAY, PICKERS, Asked, Chooses, Seen
+from lab.plugins.pickers.readers import READERS
+from lab.plugins.pickers.replicas import objections
+from models.proto.generation.v1 import generation_pb2
+from models.tokens.blocks import chain
+from models.tokens.engine import FullError, TokenEngine
+from models.tokens.settings import TokenSettings
+
+ADDRESSES = [f"10.0.0.{place}:1" for place in range(4)]
+SETTINGS = TokenSettings(max_num_seqs=3, queue_limit=2, blocks=24)
+
+Choose = Callable[[int, Sequence[Seen]], int]
+
+
+def drawn(random: Random, number: int) -> Asked:
+    conversation, turns = random.randrange(12), random.randrange(1, 5)
+    prompt = [*range(conversation % 3 * 1_000, conversation % 3 * 1_000 + 64), *range(conversation * 7, turns * 40)]
+    tenant = random.choice(["a", "b"])
+    return Asked(f"r-{number}", chain(prompt, tenant=tenant, lora=""), len(prompt), f"s{conversation}", "", tenant)
+
+
+def objected(name: str, spoil: Choose, steps: int = 400) -> int:
+    """Returns how many picks the second reader of a picker objects to, if its picks are spoilt so."""
+    made, reader, random, wrong = PICKERS[name].at(GATEWAY), READERS[name](), Random(7), 0  # noqa: S311 (not security-relevant)
+    assert isinstance(made, Chooses)
+    chooser, in_flight = made.make(), Counter[str]()
+    running: list[tuple[Asked, str]] = []
+    for number in range(steps):
+        while running and random.random() < 0.45:
+            asked, address = running.pop(random.randrange(len(running)))
+            in_flight[address] -= 1
+            chooser.ended(asked, address)
+            reader.over(document(asked), address)
+        asked = drawn(random, number)
+        present = [each for each in ADDRESSES if number < 200 or each != ADDRESSES[1]]
+        seen = [
+            Seen(each, in_flight[each], random.randrange(4), random.randrange(3), random.random(), 20.0)
+            for each in present
+        ]
+        address = seen[spoil(chooser.pick(asked, seen), seen)].address
+        wrong += address not in reader.allowed(document(asked), [each._asdict() for each in seen])
+        reader.took(document(asked), address)
+        in_flight[address] += 1
+        running.append((asked, address))
+    return wrong
+
+
+def document(asked: Asked) -> dict[str, Any]:
+    return {**asked._asdict(), "hashes": b"".join(asked.hashes).hex()}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_second_reader_allows_what_its_picker_picks(name: str) -> None:
+    assert objected(name, lambda place, _: place) == 0
+
+
+@pytest.mark.parametrize("name", ["power-of-two", "queue-depth", "weighted", "ring-hash"])
+def test_a_second_reader_objects_to_other_picks(name: str) -> None:
+    busiest: Choose = lambda _, seen: max(range(len(seen)), key=lambda each: seen[each].load)  # noqa: E731
+    assert objected(name, busiest) > 40
+
+
+@pytest.mark.parametrize("name", ["prefix", "session"])
+def test_a_second_reader_objects_to_what_its_picker_forgets(name: str) -> None:
+    made, reader = PICKERS[name].at(GATEWAY), READERS[name]()
+    assert isinstance(made, Chooses)
+    asked = drawn(Random(1), 0)  # noqa: S311 (not security-relevant)
+    seen = [Seen(each, 0, 0, 0, 0.0, 20.0) for each in ADDRESSES]
+    reader.took(document(asked), ADDRESSES[2])
+
+    forgetful = {seen[made.make().pick(asked, seen)].address for _ in range(100)}
+
+    assert reader.allowed(document(asked), [each._asdict() for each in seen]) == {ADDRESSES[2]}
+    assert forgetful == {*ADDRESSES}
+
+
+def test_every_picker_that_chooses_has_a_second_reader() -> None:
+    assert {name for name, each in PICKERS.items() if isinstance(each.at(GATEWAY), Chooses)} == READERS.keys()
+
+
+@pytest.fixture
+async def journal() -> list[dict[str, Any]]:
+    """The journal of a replica with few blocks, that was asked by more than it can serve."""
+    engine, random = TokenEngine(SETTINGS), Random(3)  # noqa: S311 (not security-relevant)
+
+    async def ask(number: int) -> None:
+        asked = drawn(random, number)
+        group = number % 5 * 1_000
+        request = generation_pb2.GenerateRequest(prompt=range(group, group + random.randrange(30, 150)), max_tokens=1)
+        request.envelope.request_id, request.envelope.context.tenant = asked.request_id, asked.tenant
+        await asyncio.sleep(0)
+        try:
+            async with engine.run(request):
+                for _ in range(random.randrange(1, 9)):
+                    await asyncio.sleep(0)
+        except FullError:
+            pass
+
+    for start in range(0, 400, 8):
+        await asyncio.gather(*(ask(number) for number in range(start, start + random.randrange(3, 9))))
+    return [json.loads(line) for line in engine.journal()]
+
+
+def test_a_replay_agrees_with_the_replica(journal: list[dict[str, Any]]) -> None:
+    assert list(objections("a-1", journal, asdict(SETTINGS))) == []
+    assert any(each["shed"] for each in journal)
+    assert len({each["cached"] for each in journal}) > 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"blocks": 25}, "tokens were cached, and"),
+        ({"max_num_seqs": 2}, "and may serve 2"),
+        ({"queue_limit": 4}, "refused it with 5 requests of the 7 that it has room for"),
+    ],
+)
+def test_a_replica_with_other_limits_is_found(
+    journal: list[dict[str, Any]], settings: dict[str, int], said: str
+) -> None:
+    assert any(said in each.message for each in objections("a-1", journal, {**asdict(SETTINGS), **settings}))
+
+
+def test_a_claim_that_is_changed_and_an_order_that_is_turned_are_found(journal: list[dict[str, Any]]) -> None:
+    claimed = [{**each, "cached": each["cached"] + 16 * (each["request_id"] == "r-40")} for each in journal]
+    [found] = objections("a-1", claimed, asdict(SETTINGS))
+    assert found.request_id == "r-40"
+
+    began = [each for each in journal if each["began"]]
+    turned = [{**each, "began": began[-1]["began"] - 1} if each is began[0] else each for each in journal]
+    assert any(
+        "before one that had come earlier" in each.message for each in objections("a-1", turned, asdict(SETTINGS))
+    )
