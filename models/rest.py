@@ -109,7 +109,7 @@ class Rest:
         """Answers one request; never raises."""
         try:
             return await self._reply(request)
-        except _HttpError as error:
+        except HttpError as error:
             return _refusal(error.code, str(error), error.status, error.headers)
         except TooLargeError:
             reason = f"body: is larger than {MAX_MESSAGE_BYTES} bytes; send fewer items a request"
@@ -125,18 +125,18 @@ class Rest:
     async def _reply(self, request: HttpRequest) -> HttpReply:
         path, _, query = request.target.partition("?")
         if path == READY:
-            _require_method(request, "GET", path)
+            require_method(request, "GET", path)
             serves = await self._ready()
             return HttpReply(200 if serves else 503, b'{"status":"%s"}' % (b"SERVING" if serves else b"NOT_SERVING"))
         resource = self._find(unquote(path))
         if resource is None:
-            raise _HttpError(_NOT_FOUND, grpc.StatusCode.NOT_FOUND, f"{path}: no such resource; there is {self._paths}")
-        _require_method(request, "POST", path)
+            raise HttpError(_NOT_FOUND, grpc.StatusCode.NOT_FOUND, f"{path}: no such resource; there is {self._paths}")
+        require_method(request, "POST", path)
         if query:
             raise CallError(
                 grpc.StatusCode.INVALID_ARGUMENT, f"?{query[:40]}: the resource takes no parameters; use the body"
             )
-        _require_json(request.headers)
+        require_json(request.headers)
         _require_plain(request.headers)
         context: Any = RestContext(request.headers, request.peer)  # what gRPC would pass
         if self._guard is not None and (refusal := self._guard.refusal(resource.method.path, context, request.headers)):
@@ -190,10 +190,12 @@ class RestContext:
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
         """Ends the request with a status."""
         self._code = code
-        raise _HttpError(HTTP_STATUS[code], code, details, dict(trailing_metadata))
+        raise HttpError(HTTP_STATUS[code], code, details, dict(trailing_metadata))
 
 
-class _HttpError(Exception):
+class HttpError(Exception):
+    """A request that ends with a status of HTTP and one of gRPC."""
+
     def __init__(self, status: int, code: grpc.StatusCode, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.headers = status, code, headers or {}
@@ -245,9 +247,10 @@ def _refusal(code: grpc.StatusCode, message: str, status: int = 0, headers: dict
     return HttpReply(status or HTTP_STATUS[code], orjson.dumps(body), headers or {})
 
 
-def _require_method(request: HttpRequest, method: str, path: str) -> None:
+def require_method(request: HttpRequest, method: str, path: str) -> None:
+    """Raises HttpError for another method."""
     if request.method != method:
-        raise _HttpError(
+        raise HttpError(
             _WRONG_METHOD,
             grpc.StatusCode.UNIMPLEMENTED,
             f"{request.method} {path}: the resource has {method} only",
@@ -260,12 +263,13 @@ def _first(headers: Metadata, name: str) -> str:
     return next((value for each, value in headers if each == name), "")
 
 
-def _require_json(headers: Metadata) -> None:
+def require_json(headers: Metadata) -> None:
+    """Raises HttpError unless the body is JSON."""
     given = _first(headers, "content-type")
     kind, _, parameters = given.partition(";")
     charset = parameters.partition("charset=")[2].partition(";")[0].strip().strip('"').lower()
     if kind.strip().lower() != "application/json" or charset not in {"", "utf-8", "utf8"}:
-        raise _HttpError(
+        raise HttpError(
             _WRONG_TYPE,
             grpc.StatusCode.INVALID_ARGUMENT,
             f"content-type: is {given[:60]!r}; send JSON in UTF-8, with the header content-type: application/json",
@@ -275,7 +279,7 @@ def _require_json(headers: Metadata) -> None:
 def _require_plain(headers: Metadata) -> None:
     given = _first(headers, "content-encoding")
     if given.strip().lower() not in {"", "identity"}:
-        raise _HttpError(
+        raise HttpError(
             _WRONG_TYPE,
             grpc.StatusCode.UNIMPLEMENTED,
             f"content-encoding: is {given[:60]!r}; send the body uncompressed",

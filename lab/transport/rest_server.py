@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -48,11 +49,16 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """A reply; its body is JSON."""
+    """A reply; its body is JSON.
+
+    Attributes:
+        events: server-sent events, in place of the body; None for none.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    events: AsyncGenerator[bytes] | None = None
 
 
 class TooLargeError(Exception):
@@ -152,6 +158,8 @@ class RestServer:
             peer = spiffe_id(request.get_extra_info("peercert"))
             reply = await self._answer(HttpRequest(request.method, request.path_qs, headers, read, peer))
             reply_headers = {"Content-Type": "application/json", "Server": "lab", **reply.headers}
+            if reply.events is not None:
+                return await _streamed(web, request, reply.events, reply_headers, closes=self._draining)
             response = web.Response(body=reply.body, status=reply.status, headers=reply_headers)
             if self._draining or reply.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 response.force_close()
@@ -171,6 +179,21 @@ class RestServer:
             auto_decompress=False,  # a small body may inflate to gigabytes
         )
         self._server = await loop.create_server(self._http, sock=listener, ssl=context)
+
+
+async def _streamed(
+    web: Any, request: Any, events: AsyncGenerator[bytes], headers: Mapping[str, str], *, closes: bool
+) -> Any:
+    """Sends events as they come; returns the response that had them."""
+    async with aclosing(events):
+        response = web.StreamResponse(headers={**headers, "Content-Type": "text/event-stream"})
+        if closes:
+            response.force_close()
+        await response.prepare(request)
+        async for event in events:
+            await response.write(event)
+        await response.write_eof()
+    return response
 
 
 def _import_library() -> tuple[Any, Any]:

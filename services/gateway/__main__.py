@@ -27,6 +27,7 @@ from models.apis import APIS
 from models.proto.control.v1 import gateway_pb2_grpc, picks_pb2_grpc
 from services.gateway.forwarder import LOG_FIELDS, Forwarder
 from services.gateway.info import GatewayInfo
+from services.gateway.openai import OpenAi
 from services.gateway.picks import GatewayPicks, Picking, PickLog, SignalSettings
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
@@ -84,7 +85,8 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
 
     node, control_plane = arguments.name, arguments.control_plane
     subscriber = Subscriber(node=node, role="gateway", control_plane=control_plane, apply=apply, with_endpoints=True)
-    rest = RestServer(rest_of(forwarder, lambda: is_serving(healthy), guard_of(_ADMITS)))
+    guard = guard_of(_ADMITS)
+    rest = RestServer(OpenAi(forwarder, rest_of(forwarder, lambda: is_serving(healthy), guard), guard))
     port = listen(server, arguments.listen)
     if arguments.rest:
         rest.listen(arguments.rest)

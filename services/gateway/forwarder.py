@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -107,6 +107,15 @@ class Forwarder(grpc.GenericRpcHandler):
     def unary_handler(self, method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
         """The handler of a unary RPC, for requests that are parsed already; its context needs the methods of gRPC's."""
         return self._unary_handlers[method.path]
+
+    def stream_handler(self, method: Method) -> Callable[[Any, Any], AsyncGenerator[Any]]:
+        """The same of an RPC with a stream of answers."""
+        handler: Callable[[Any, Any], AsyncGenerator[Any]] = self._streaming(method, parsed(method))
+        return handler
+
+    def use_cases_of(self, api: str) -> list[str]:
+        """Names of the use cases of an API."""
+        return sorted(name for name, each in self._use_cases.items() if each.api == api)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The handler of a method; None if it belongs to no inference API."""
