@@ -82,6 +82,8 @@ class Api:
         items: ids and scores of a response's items, in their order.
         streamed_item: id and score of the item in one response of the stream; None if there is no stream.
         prompt_of: what a picker may go by in a request; None if its requests have no prompt.
+        usage_of: what a response, or the first one of a stream, claims in its field ``usage`` that the request cost;
+            None if its responses have no such field.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Api:
     items: Callable[[Any], Sequence[tuple[str, float]]]
     streamed_item: Callable[[Any], tuple[str, float]] | None = None
     prompt_of: Callable[[Any], Prompt] | None = None
+    usage_of: Callable[[Any], str] | None = None
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -134,6 +137,10 @@ def _score_request(payload_bytes: int) -> fraud_pb2.ScoreRequest:
 def _generate_request(payload_bytes: int) -> generation_pb2.GenerateRequest:
     tokens = max(_floats(payload_bytes - _GENERATE_BYTES), 1)
     return generation_pb2.GenerateRequest(prompt=range(tokens), max_tokens=ANSWER_TOKENS)
+
+
+def _usage(usage: generation_pb2.Usage) -> str:
+    return f"{usage.prompt_tokens} {usage.cached_tokens} {usage.queue_ms:.3f}"
 
 
 def _titles(response: ranking_pb2.RankResponse) -> list[tuple[str, float]]:
@@ -181,6 +188,7 @@ APIS: dict[str, Api] = {
             items=lambda response: [(token.id, token.score) for token in response.tokens],
             streamed_item=lambda response: (response.token.id, response.token.score),
             prompt_of=lambda request: Prompt(request.prompt, request.session, request.lora),
+            usage_of=lambda response: _usage(response.usage),
         ),
     )
 }

@@ -307,7 +307,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 
 def test_the_younger_fields_are_the_last() -> None:
     younger = ["override", "shadow", "seen_origin", "seen_tenant", "received"]
-    younger += ["streamed", "items", "items_digest", "first_item_ns"]
+    younger += ["streamed", "items", "items_digest", "first_item_ns", "usage"]
     assert list(DEFAULTS) == younger
     assert list(FIELDS[-len(DEFAULTS) :]) == younger
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from operator import itemgetter
 from time import monotonic_ns
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.history import NONE_SEEN
 from models.apis import APIS, items_digest
@@ -44,6 +44,7 @@ class Outcome(NamedTuple):
     items: str = ""
     items_digest: str = ""
     first_item_ns: int = 0
+    usage: str = ""
 
 
 # In a record, the request's `override` stands before the outcome's `shadow`.
@@ -60,7 +61,17 @@ def answered(answer: Answer, api: Api) -> Outcome:
     by = response.answered_by
     # The rest is the same in each answer of a model version to a user.
     response.ClearField("answered_by")
-    return _outcome(answer, by, *_items(api.name, response.SerializeToString()))
+    usage = _take_usage(response, api)
+    return _outcome(answer, by, *_items(api.name, response.SerializeToString()), usage)
+
+
+def _take_usage(response: Any, api: Api) -> str:
+    """What a response claims, which is taken out of it; empty if it claims nothing."""
+    if api.usage_of is None or not response.HasField("usage"):
+        return ""
+    usage = api.usage_of(response)
+    response.ClearField("usage")
+    return usage
 
 
 @lru_cache(maxsize=4_096)
@@ -71,7 +82,14 @@ def _items(api_name: str, raw: bytes) -> tuple[str, float, str]:
     return *(items[0] if items else ("", 0.0)), items_digest(items)
 
 
-def _outcome(answer: Answer, by: serving_pb2.AnsweredBy, item_id: str, score: float, items_digest: str = "") -> Outcome:
+def _outcome(
+    answer: Answer,
+    by: serving_pb2.AnsweredBy,
+    item_id: str,
+    score: float,
+    items_digest: str = "",
+    usage: str = "",
+) -> Outcome:
     return Outcome(
         status="OK",
         source=answer.source,
@@ -90,6 +108,7 @@ def _outcome(answer: Answer, by: serving_pb2.AnsweredBy, item_id: str, score: fl
         seen_tenant=by.tenant,
         received=by.received.hex(),
         items_digest=items_digest,
+        usage=usage,
     )
 
 
@@ -110,7 +129,7 @@ class StreamedItems:
 
     def __init__(self, api: Api, sent_ns: int) -> None:
         assert api.streamed_item is not None  # noqa: S101 (the plan streams no other API)
-        self._item_of, self._sent_ns = api.streamed_item, sent_ns
+        self._api, self._item_of, self._sent_ns = api, api.streamed_item, sent_ns
         self._ids: list[str] = []
         self._digest = blake2b(digest_size=8)
         self._first: Outcome | None = None
@@ -121,7 +140,8 @@ class StreamedItems:
         item_id, score = self._item_of(answer.response)
         if self._first is None:
             self._first_item_ns = monotonic_ns() - self._sent_ns
-            self._first = _outcome(answer, answer.response.answered_by, item_id, score)
+            usage = _take_usage(answer.response, self._api)
+            self._first = _outcome(answer, answer.response.answered_by, item_id, score, usage=usage)
         by = answer.response.answered_by
         self._ids.append(item_id)
         values = (item_id, repr(score), by.model, by.version, by.cluster, by.replica, str(by.revision))

@@ -53,6 +53,8 @@ class Record:
         items_digest: digest over all items of an answer, see :func:`lab.client.outcome.answered`, or of a stream, see
             :class:`lab.client.outcome.StreamedItems`; empty if nothing came.
         first_item_ns: time from sending to the first item of a stream; 0 if none arrived.
+        usage: what a model that generates tokens claims: tokens of the prompt, how many of them were cached, and
+            milliseconds in its queue, with blanks between; empty without such a claim.
     """
 
     sequence: int
@@ -93,6 +95,7 @@ class Record:
     items: str = ""
     items_digest: str = ""
     first_item_ns: int = 0
+    usage: str = ""
 
 
 FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Record))

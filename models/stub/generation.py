@@ -113,7 +113,7 @@ class Generation(generation_pb2_grpc.GenerationServicer):
 
 def _usage(request: generation_pb2.GenerateRequest, running: Running) -> generation_pb2.Usage:
     return generation_pb2.Usage(
-        prompt_tokens=len(request.prompt), cached_tokens=running.cached, queue_ms=running.queued_s * 1_000
+        prompt_tokens=len(request.prompt), cached_tokens=running.cached, queue_ms=running.queued_ms
     )
 
 
@@ -143,7 +143,8 @@ class TokenJournal(picks_pb2_grpc.PickJournalServicer):
         del request, context
         dropped, lines = self._engine.dropped, list(self._engine.journal())
         for start in range(0, max(len(lines), 1), _LINES):
-            yield picks_pb2.ReadPicksResponse(lines=b"".join(lines[start : start + _LINES]), dropped=dropped)
+            part = b"".join(lines[start : start + _LINES])
+            yield picks_pb2.ReadPicksResponse(lines=part, dropped=dropped, began_ns=self._engine.journal_began_ns)
 
 
 def expose_engine(engine: TokenEngine) -> None:

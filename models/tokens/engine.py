@@ -52,10 +52,10 @@ class Entry:
 
 
 class Running(NamedTuple):
-    """A request that runs: tokens of its prompt that were cached, and its time in the queue, seconds."""
+    """A request that runs: tokens of its prompt that were cached, and its time until it began, milliseconds."""
 
     cached: int
-    queued_s: float
+    queued_ms: float
 
 
 class TokenEngine:
@@ -68,11 +68,13 @@ class TokenEngine:
         queries: prompt tokens that it has looked up in the cache.
         hits: those that it found there.
         dropped: entries that the journal has dropped.
+        journal_began_ns: when it began, Unix nanoseconds.
     """
 
     def __init__(self, settings: TokenSettings) -> None:
         self.settings, self.cache = settings, BlockCache(settings.blocks)
         self.running = self.queries = self.hits = self.dropped = 0
+        self.journal_began_ns = time.time_ns()
         self._events = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._journal: deque[Entry] = deque()
@@ -100,7 +102,6 @@ class TokenEngine:
             entry.ended = self._next_event()
             raise FullError(entry.shed)
         entry.hashes = chain(request.prompt, tenant=entry.tenant, lora=entry.lora)
-        arrived = time.monotonic()
         try:
             await self._turn(most)
         except asyncio.CancelledError:
@@ -111,7 +112,7 @@ class TokenEngine:
         self.queries += entry.prompt
         self.hits += entry.cached
         try:
-            yield Running(entry.cached, time.monotonic() - arrived)
+            yield Running(entry.cached, (entry.began_ns - entry.arrived_ns) / 1_000_000)
         finally:
             self.cache.release(taken)
             entry.ended = self._next_event()

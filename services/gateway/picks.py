@@ -89,10 +89,11 @@ class PickLog:
 
     Attributes:
         dropped: picks that it no longer has.
+        began_ns: when it began, Unix nanoseconds.
     """
 
     def __init__(self) -> None:
-        self.dropped = 0
+        self.dropped, self.began_ns = 0, time.time_ns()
         self._events, self._groups = count(1), count(1)
         self._picks: OrderedDict[int, dict[str, Any]] = OrderedDict()
 
@@ -169,4 +170,5 @@ class GatewayPicks(picks_pb2_grpc.PickJournalServicer):
         del request, context
         dropped, lines = self._log.dropped, self._log.lines()
         for start in range(0, max(len(lines), 1), _LINES):
-            yield picks_pb2.ReadPicksResponse(lines=b"".join(lines[start : start + _LINES]), dropped=dropped)
+            part = b"".join(lines[start : start + _LINES])
+            yield picks_pb2.ReadPicksResponse(lines=part, dropped=dropped, began_ns=self._log.began_ns)

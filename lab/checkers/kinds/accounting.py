@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 NAME = "accounting"
 
 _NS = 1e9
+_USAGE = re.compile(r"\d+ \d+ \d+\.\d{3}")
 
 LATE_S = 5.0
 """How much later than its timeout a request may end: a busy machine wakes the driver late."""
@@ -163,11 +165,17 @@ def _impossible(record: Record, evidence: Evidence, keys: _Keys) -> str:
             return f"{name} {found!r}, and the plan has {planned!r} alone"
     if record.routing_key and record.routing_key not in keys:
         return f"routing key {record.routing_key!r} is in none of the run's tables"
+    return _impossible_answer(record) or ("" if record.status == UNSENT else _impossible_times(record, evidence))
+
+
+def _impossible_answer(record: Record) -> str:
     if not record.streamed and (record.items or record.first_item_ns):
         return "it was no stream, and has items of one"
+    if record.usage and not _USAGE.fullmatch(record.usage):
+        return f"its model claims {record.usage!r}, which is not two numbers of tokens and a time"
     if record.first_item_ns > max(record.done_ns - record.sent_ns, 0):
         return f"its first item came {record.first_item_ns} ns after it was sent, and its end before"
-    return "" if record.status == UNSENT else _impossible_times(record, evidence)
+    return ""
 
 
 def _impossible_times(record: Record, evidence: Evidence) -> str:

@@ -52,17 +52,17 @@ def gather(context: RunContext) -> dict[str, Any] | None:
 
 
 def _read(address: str, seen_as: str) -> dict[str, Any]:
-    """Reads one journal: where others see the unit, entries, how many were dropped before, and why there are none."""
-    lines, dropped = b"", 0
+    """Reads one journal: where others see the unit, entries, since when, how many were dropped, why there are none."""
+    lines, found = b"", {"address": seen_as, "entries": [], "dropped": 0, "began_ns": 0, "error": ""}
     with open_blocking_channel(address) as channel:
         read = picks_pb2_grpc.PickJournalStub(channel).Read
         try:
             for part in read(picks_pb2.ReadPicksRequest(), timeout=_TIMEOUT_S):
-                lines, dropped = lines + part.lines, part.dropped
+                lines += part.lines
+                found |= {"dropped": part.dropped, "began_ns": part.began_ns}
         except grpc.RpcError as error:
-            return {"address": seen_as, "entries": [], "dropped": 0, "error": error.details() or "gave no answer"}
-    entries = [json.loads(line) for line in lines.splitlines()]
-    return {"address": seen_as, "entries": entries, "dropped": dropped, "error": ""}
+            return {**found, "error": error.details() or "gave no answer"}
+    return {**found, "entries": [json.loads(line) for line in lines.splitlines()]}
 
 
 class _Run:
@@ -78,6 +78,11 @@ class _Run:
         self.of_run = [each for each in self.picks if each["asked"]["request_id"] in self.records]
         self.name_of = {**self._gone(), **{each["address"]: name for name, each in self.replicas.items()}}
         self._prompts: dict[str, tuple[int, str, str, str] | None] = {}
+        self._sent_ns = min((each.sent_ns for each in evidence.records if each.sent_ns), default=0)
+
+    def covers(self, journal: Mapping[str, Any]) -> bool:
+        """Whether a journal has all of the run."""
+        return _whole(journal) and bool(journal["began_ns"] <= self._sent_ns)
 
     def _gone(self) -> dict[str, str]:
         """Returns the names of replicas that are gone, by address: those at which most picks of it arrived."""
@@ -117,12 +122,13 @@ class Found(NamedTuple):
 def check(evidence: Evidence) -> Verdict | None:
     """Replays the journals of replicas, and the picks of gateways, each with code of its own.
 
-    *Hits*: a second cache, from the start of the replica on, finds as many tokens of each prompt as the replica says.
+    *Hits*: a second cache, from the start of the replica on, finds as many tokens of each prompt as the replica says,
+    in its journal and in the answer.
     Tokens and hashes of a prompt are those of the plan, with the tenant of its request. *Queues*: first in first out,
     not more at once than there is room for, and nothing refused that had room; a refusal reaches its caller with its
     reason. *Picks*: the policy's second reader allows each, with what the picker had seen; it had seen all replicas
-    that were registered, unless something was broken, and none that was gone, and counted right what was in flight.
-    Each attempt came to the replica that was picked for it, and each conversation's requests in their order.
+    that were registered, after 2 s and unless something was broken, and none that was gone, and counted right what was
+    in flight. Each attempt came to the replica that was picked for it, and a conversation's requests in their order.
 
     Returns:
         None if no model generates tokens. Unknown if nothing was asked of any, if a journal is not whole, or if a
@@ -133,7 +139,9 @@ def check(evidence: Evidence) -> Verdict | None:
         return None
     run = _Run(evidence, gathered)
     found = [
-        each for part in (_replicas, _prompts, _refusals, _policies, _sights, _served, _order) for each in part(run)
+        each
+        for part in (_replicas, _prompts, _claims, _refusals, _policies, _sights, _served, _order)
+        for each in part(run)
     ]
     wrong = tuple(
         Violation(NAME, record.sequence if record is not None else 0, each.request_id, each.message)
@@ -178,6 +186,21 @@ def _prompts(run: _Run) -> Iterator[Found]:
             yield Found(record.request_id, f"{who} saw another {parts} than was asked, for tenant {record.tenant!r}")
 
 
+def _claims(run: _Run) -> Iterator[Found]:
+    """Yields answers that claim something else than their replica's journal has, or nothing."""
+    journals: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for name, its in run.replicas.items():
+        for each in its["entries"]:
+            if each["began"]:
+                queue_ms = (each["began_ns"] - each["arrived_ns"]) / 1_000_000
+                journals[name, each["request_id"]].add(f"{each['prompt']} {each['cached']} {queue_ms:.3f}")
+    for name, record in run.records.items():
+        kept = journals.get((record.replica, name))
+        if kept and record.usage not in kept and (record.usage or record.status == "OK"):
+            claims = f"the answer claims {record.usage or 'nothing'!r} of tokens, cached tokens and ms in the queue"
+            yield Found(name, f"{claims}, and the journal of {record.replica} has {' or '.join(sorted(kept))!r}")
+
+
 def _refusals(run: _Run) -> Iterator[Found]:
     """Yields refusals by a full queue that come to their caller without the reason, or have none."""
     shed = {
@@ -193,7 +216,7 @@ def _refusals(run: _Run) -> Iterator[Found]:
         if last is None or last.status != record.status or last.replica not in run.replicas:
             continue
         reason = shed.get((last.replica, name), "")
-        if not reason and _whole(run.replicas[last.replica]):
+        if not reason and run.covers(run.replicas[last.replica]):
             yield Found(name, f"{last.replica} refused it, and its journal does not say that its queue was full")
         elif reason and reason not in record.message:
             yield Found(name, f"{last.replica} refused it as it {reason}, and its caller does not learn that")
@@ -237,8 +260,9 @@ def _sights(run: _Run) -> Iterator[Found]:
     registrations = run.evidence.registrations
     if registrations is None or registrations.gap_ns is not None:
         return
+    lacking_since_ns: dict[str, int] = {}
     broken = bool(run.evidence.fault_windows or run.evidence.faults_elsewhere)
-    for pick in run.of_run:
+    for pick in sorted(run.of_run, key=lambda each: each["at_ns"]):
         name, at_ns = pick["asked"]["request_id"], pick["at_ns"]
         addresses = {each["address"] for each in pick["seen"]}
         replica = run.name_of.get(pick["picked"], pick["picked"])
@@ -249,8 +273,10 @@ def _sights(run: _Run) -> Iterator[Found]:
             continue
         there = run.evidence.settled(own[0].cluster, at_ns, at_ns)
         missing = {each for each in there if run.replicas.get(each, {}).get("address", pick["picked"]) not in addresses}
-        if missing:
-            yield Found(name, f"{pick['policy']} did not see {', '.join(sorted(missing))}")
+        lacking_since_ns = {each: lacking_since_ns.get(each, at_ns) for each in missing}
+        # A connection that breaks is there again by then.
+        if gone := sorted(each for each, since_ns in lacking_since_ns.items() if at_ns - since_ns >= RECOVERY_NS):
+            yield Found(name, f"{pick['policy']} did not see {', '.join(gone)}")
 
 
 def _served(run: _Run) -> Iterator[Found]:
@@ -258,7 +284,7 @@ def _served(run: _Run) -> Iterator[Found]:
     policies = {each["policy"] for each in run.of_run}
     if not policies:
         return
-    whole = all(map(_whole, run.gateways.values()))
+    whole = all(map(run.covers, run.gateways.values()))
     picked: defaultdict[str, Counter[str]] = defaultdict(Counter)
     answered: defaultdict[str, set[str]] = defaultdict(set)
     for pick in run.of_run:
@@ -308,12 +334,21 @@ def _doubts(run: _Run) -> Iterator[str]:
             yield f"{name} could not be asked: {journal['error']}"
         elif journal["dropped"]:
             yield f"{name} has dropped the first {journal['dropped']} entries of its journal; start the lab again"
+        elif not run.covers(journal) and (name in run.gateways or _was_there(run, name, journal["began_ns"])):
+            yield f"{name} was started again during the run, and has lost its journal"
     if gone := sorted({*run.name_of.values()} - run.replicas.keys()):
         yield f"{', '.join(gone)} is gone, with its journal"
     if unread := sorted({each["policy"] for each in run.of_run} - READERS.keys()):
         yield f"picker {', '.join(unread)} has no second reader, so nobody can say which picks it allows"
     if not any(each["request_id"] in run.records for its in run.replicas.values() for each in its["entries"]):
         yield "no request of the run came to a model that generates tokens"
+
+
+def _was_there(run: _Run, replica: str, before_ns: int) -> bool:
+    registrations = run.evidence.registrations
+    return registrations is None or any(
+        each.replica == replica and each.from_ns < before_ns for each in registrations.replicas
+    )
 
 
 def _summary(run: _Run) -> str:
@@ -342,7 +377,7 @@ CHECKER = Checker(
     name=NAME,
     question="Was each cached token cached, and each pick one that the picker's policy allows with what it had seen?",
     subject="models that generate tokens",
-    blind="whether a signal of load was true when it was read, and what an answer says beside its replica's journal",
+    blind="whether a signal of load was true when it was read",
     claim=Claim.CORRECTNESS,
     gather=gather,
     absent=_absent,

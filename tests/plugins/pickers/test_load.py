@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -73,8 +74,11 @@ def _lost(gathered: dict[str, Any]) -> None:
 
 
 def _blind(gathered: dict[str, Any]) -> None:
-    pick = _of_run(gathered, 20)
-    pick["seen"] = [each for each in pick["seen"] if each["address"] == pick["picked"]]
+    [gateway] = gathered["gateways"].values()
+    unseen = _of_run(gathered, 0)["seen"][2]["address"]
+    gateway["entries"] = [each for each in gateway["entries"] if each["picked"] != unseen]
+    for pick in gateway["entries"]:
+        pick["seen"] = [each for each in pick["seen"] if each["address"] != unseen]
 
 
 def _miscounted(gathered: dict[str, Any]) -> None:
@@ -99,6 +103,17 @@ def _forgotten(gathered: dict[str, Any]) -> None:
     next(iter(gathered["replicas"].values()))["dropped"] = 3
 
 
+def _lied(gathered: dict[str, Any]) -> None:
+    for its in gathered["replicas"].values():
+        for each in its["entries"]:
+            each["began_ns"] += 1_000_000
+
+
+def _restarted(gathered: dict[str, Any]) -> None:
+    [gateway] = gathered["gateways"].values()
+    gateway["began_ns"], gateway["entries"] = time.time_ns(), []
+
+
 def _outside(gathered: dict[str, Any]) -> None:
     [gateway] = gathered["gateways"].values()
     for each in gateway["entries"]:
@@ -115,6 +130,8 @@ def _outside(gathered: dict[str, Any]) -> None:
         (_tenant, Outcome.INVALID, "the picker saw another blocks than was asked"),
         (_claimed, Outcome.INVALID, "tokens were cached, and"),
         (_shed, Outcome.INVALID, "that it has room for"),
+        (_lied, Outcome.INVALID, "of tokens, cached tokens and ms in the queue, and the journal of"),
+        (_restarted, Outcome.UNKNOWN, "was started again during the run"),
         (_forgotten, Outcome.UNKNOWN, "has dropped the first 3 entries"),
         (_outside, Outcome.UNKNOWN, "picker mostly-one has no second reader"),
     ],

@@ -80,19 +80,23 @@ class ReadPicksResponse(_message.Message):
 
     LINES_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
+    BEGAN_NS_FIELD_NUMBER: _builtins.int
     lines: _builtins.bytes
     """Lines of JSON, each with its end."""
     dropped: _builtins.int
     """Number of entries that were dropped before these."""
+    began_ns: _builtins.int
+    """When the journal began, Unix nanoseconds."""
     def __init__(
         self,
         *,
         lines: _builtins.bytes = ...,
         dropped: _builtins.int = ...,
+        began_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "lines", b"lines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["began_ns", b"began_ns", "dropped", b"dropped", "lines", b"lines"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
