@@ -70,7 +70,7 @@ def answer_digest(api: str, model: str, version: str, user_id: str) -> str:
 
 def first_item(api: str, model: str, version: str, user_id: str) -> tuple[str, float]:
     """Returns id and score of the first item of that answer."""
-    return _ranked(ASKED[api], model, version, user_id)[0]
+    return answer_of(api, model, version, user_id)[0]
 
 
 def parts_of(receipt: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ from models.stub.serving import add_evidence
 from models.tokens.engine import FullError
 
 if TYPE_CHECKING:
-    from models.stub.serving import Admitted, RequestHandler
+    from models.stub.serving import Admitted, Received, RequestHandler
     from models.tokens.engine import Running, TokenEngine
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -44,7 +44,7 @@ class Generation(generation_pb2_grpc.GenerationServicer):
         try:
             with self._handler.ending(received):
                 admitted = self._handler.admit(request, received, context)
-                async with self._running(request, admitted) as running:
+                async with self._running(request, received, admitted) as running:
                     response = generation_pb2.GenerateResponse(answered_by=admitted.loaded.answered_by)
                     add_evidence(response.answered_by, request, admitted.receipt)
                     response.usage.CopyFrom(_usage(request, running))
@@ -65,7 +65,7 @@ class Generation(generation_pb2_grpc.GenerationServicer):
                 answered_by = serving_pb2.AnsweredBy()
                 answered_by.CopyFrom(admitted.loaded.answered_by)
                 add_evidence(answered_by, request, admitted.receipt)
-                async with self._running(request, admitted) as running:
+                async with self._running(request, received, admitted) as running:
                     usage: generation_pb2.Usage | None = _usage(request, running)
                     async for token in self._tokens(request, admitted, running):
                         yield generation_pb2.GenerateStreamResponse(answered_by=answered_by, token=token, usage=usage)
@@ -74,7 +74,9 @@ class Generation(generation_pb2_grpc.GenerationServicer):
             await context.abort(refused.code, refused.message)
 
     @asynccontextmanager
-    async def _running(self, request: generation_pb2.GenerateRequest, admitted: Admitted) -> AsyncIterator[Running]:
+    async def _running(
+        self, request: generation_pb2.GenerateRequest, received: Received, admitted: Admitted
+    ) -> AsyncIterator[Running]:
         """Holds a place of the stub, then one of the engine.
 
         Raises:
@@ -87,6 +89,8 @@ class Generation(generation_pb2_grpc.GenerationServicer):
                 raise Refused(grpc.StatusCode.INVALID_ARGUMENT, reason)
             async with self._handler.slot(admitted), self._engine.run(request) as running:
                 self._handler.maybe_fail(admitted)
+                if received.is_copy:
+                    self._handler.keep_answer(received, _answer(request, admitted))
                 yield running
         except FullError as full:
             replica = admitted.loaded.answered_by.replica
@@ -100,15 +104,19 @@ class Generation(generation_pb2_grpc.GenerationServicer):
     ) -> AsyncIterator[generation_pb2.Token]:
         """Yields each token when it is due, so that the delays of single sleeps do not add up."""
         engine, settings = self._engine, self._engine.settings
-        loaded, ids = admitted.loaded, [f"g{number:02}" for number in range(request.max_tokens)]
-        scored = scores(loaded.model, loaded.version, request.envelope.context.user_id, ids)
         due = time.monotonic() + admitted.service_s()
         due += settings.first_token_s(len(request.prompt) - running.cached, engine.running)
-        for token_id, score in zip(ids, scored, strict=True):
+        for token_id, score in _answer(request, admitted):
             if (left := due - time.monotonic()) > 0:
                 await asyncio.sleep(left)
             yield generation_pb2.Token(id=token_id, score=score)
             due += settings.next_token_s(engine.running)
+
+
+def _answer(request: generation_pb2.GenerateRequest, admitted: Admitted) -> list[tuple[str, float]]:
+    """Id and score of each token."""
+    loaded, ids = admitted.loaded, [f"g{number:02}" for number in range(request.max_tokens)]
+    return list(zip(ids, scores(loaded.model, loaded.version, request.envelope.context.user_id, ids), strict=True))
 
 
 def _usage(request: generation_pb2.GenerateRequest, running: Running) -> generation_pb2.Usage:

@@ -8,6 +8,8 @@ import grpc
 import orjson
 import pytest
 
+from lab.routing.keys import COPY, COPY_HEADER, HEADER
+from models.apis import items_digest
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
 from models.proto.generation.v1 import generation_pb2, generation_pb2_grpc
 from models.scoring import scores
@@ -48,6 +50,16 @@ async def test_a_stream_has_the_tokens_of_the_whole_answer_and_the_second_reques
     assert whole.answered_by == streamed[0].answered_by == streamed[2].answered_by
     assert (whole.usage.prompt_tokens, whole.usage.cached_tokens) == (64, 0)
     assert [each.usage.cached_tokens for each in streamed] == [48, 0, 0]
+
+
+async def test_what_a_copy_is_answered_is_kept(replica: RunningReplica) -> None:
+    stub, copied = generation_pb2_grpc.GenerationStub(replica.channel), ((COPY_HEADER, COPY), (HEADER, "chat.v1"))
+
+    whole = await stub.Generate(request(), metadata=copied)
+    _ = [each async for each in stub.GenerateStream(request(), metadata=copied)]
+
+    kept = [arrival.answer for arrival, _, _ in replica.replica.handler.journal.since(0)]
+    assert kept == [items_digest([(token.id, token.score) for token in whole.tokens])] * 2
 
 
 async def test_a_full_queue_refuses_and_says_how_full_and_pickers_see_the_load(replica: RunningReplica) -> None:
