@@ -109,6 +109,22 @@ def _lied(gathered: dict[str, Any]) -> None:
             each["began_ns"] += 1_000_000
 
 
+def _overtaken(gathered: dict[str, Any]) -> None:
+    [gateway] = gathered["gateways"].values()
+    latest: dict[tuple[str, str], dict[str, Any]] = {}
+    for pick in gateway["entries"]:
+        key = pick["asked"]["session"], pick["picked"]
+        if key[0] and key in latest:
+            break
+        latest[key] = pick
+    first, second = latest[key], pick
+    first["at_ns"] -= 10_000_000_000
+    ids = [each["asked"]["request_id"] for each in (first, second)]
+    entries = {each["request_id"]: each for its in gathered["replicas"].values() for each in its["entries"]}
+    one, other = map(entries.__getitem__, ids)
+    one["arrived"], other["arrived"] = other["arrived"], one["arrived"]
+
+
 def _restarted(gathered: dict[str, Any]) -> None:
     [gateway] = gathered["gateways"].values()
     gateway["began_ns"], gateway["entries"] = time.time_ns(), []
@@ -131,6 +147,7 @@ def _outside(gathered: dict[str, Any]) -> None:
         (_claimed, Outcome.INVALID, "tokens were cached, and"),
         (_shed, Outcome.INVALID, "that it has room for"),
         (_lied, Outcome.INVALID, "of tokens, cached tokens and ms in the queue, and the journal of"),
+        (_overtaken, Outcome.INVALID, "before an earlier one of its conversation"),
         (_restarted, Outcome.UNKNOWN, "was started again during the run"),
         (_forgotten, Outcome.UNKNOWN, "has dropped the first 3 entries"),
         (_outside, Outcome.UNKNOWN, "picker mostly-one has no second reader"),
@@ -143,6 +160,21 @@ def test_what_is_wrong_with_the_evidence_is_found(
 
     assert verdict.outcome is outcome
     assert said in "; ".join([verdict.summary, *(each.message for each in verdict.violations)])
+
+
+def test_a_pick_of_a_replica_that_had_gone_is_found(evidence: Evidence) -> None:
+    assert evidence.registrations is not None
+    began_ns = min(each.sent_ns for each in evidence.records)
+    first, *others = evidence.registrations.replicas
+    gone = replace(first, from_ns=began_ns - 20_000_000_000, until_ns=began_ns - 10_000_000_000)
+    registrations = replace(evidence.registrations, replicas=[gone, *others])
+
+    verdict = CHECKER.check(replace(evidence, registrations=registrations))
+
+    assert verdict is not None
+    assert {each.message for each in verdict.violations} == {
+        f"uncached-tokens picked {first.replica}, which was no longer registered"
+    }
 
 
 def _judged(evidence: Evidence, spoil: Callable[[dict[str, Any]], None]) -> Verdict:
