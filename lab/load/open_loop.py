@@ -21,7 +21,7 @@ from lab.errors import CallError, RunError
 from lab.load.clocks import unix_offset_ns
 from lab.load.mix import Mix, Payloads
 from lab.load.outcome import NEVER_SENT, Recorder
-from lab.load.precise_timer import new_precise_timer
+from lab.transport.precise_timer import new_precise_timer
 from lab.load.progress import Counts, ProgressLines
 from lab.load.stop_signals import take
 from lab.load.summary import ShardResult

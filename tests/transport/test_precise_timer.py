@@ -4,7 +4,7 @@ from time import monotonic_ns
 
 import pytest
 
-from lab.load.precise_timer import LoopTimer, TimerfdTimer, new_precise_timer
+from lab.transport.precise_timer import LoopTimer, TimerfdTimer, new_precise_timer
 
 MS = 1_000_000
 DEADLINE_S = 30
