@@ -25,6 +25,8 @@ from pydantic import (
 from lab import CHECKOUT, FILES
 from lab.bounds import COUNT, PORT, SECONDS
 from lab.errors import InputError, SpecError
+from lab.links import ROLE as LINK
+from lab.links import LinksSpec
 from lab.page_tree import Page, calls_of
 from lab.pickers import DEFAULT_PICKER, PICKERS, Cannot
 from lab.reading import read_text, require_shallow, where
@@ -35,6 +37,7 @@ SIZES = {
     "mini": CHECKOUT / "lab" / "specs" / "mini.toml",
     "default": FILES / "lab.toml",
     "full": CHECKOUT / "lab" / "specs" / "full.toml",
+    "links": CHECKOUT / "lab" / "specs" / "links.toml",
     "pages": CHECKOUT / "lab" / "specs" / "pages.toml",
     "tokens": CHECKOUT / "lab" / "specs" / "tokens.toml",
 }
@@ -216,6 +219,7 @@ class LabSpec(_Part):
             request, and keeps them: it needs no control plane for them. 48 KB of its memory each.
         traces: traces of requests; None for none.
         log_format: of the units' logs, ``text`` or ``json``, lines of JSON with the same keys in all.
+        links: between zones; None for a lab without zones, whose units all reach each other directly.
     """
 
     topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(
@@ -240,6 +244,7 @@ class LabSpec(_Part):
     security: SecuritySpec = Field(default_factory=SecuritySpec)
     traces: TracesSpec | None = None
     log_format: Literal["text", "json"] = "text"
+    links: LinksSpec | None = None
 
     @field_validator("picker")
     @classmethod
@@ -289,7 +294,8 @@ class LabSpec(_Part):
     @property
     def roles(self) -> frozenset[str]:
         """Roles that its topologies need, beside callers, models and control planes."""
-        return frozenset(role for name in self.topologies for role in TOPOLOGIES[name].roles)
+        links = (LINK,) if self.links else ()
+        return frozenset((*links, *(role for name in self.topologies for role in TOPOLOGIES[name].roles)))
 
 
 def spec_file(named: Path) -> Path:

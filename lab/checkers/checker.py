@@ -24,7 +24,7 @@ class Checker:
         claim: what its verdicts are about.
         gather: collects evidence that no other file of a run has, as JSON data, from the
             :class:`lab.runs.RunContext` of a run that has just ended. It is saved and sealed with the run, and is in
-            :attr:`Evidence.gathered`.
+            :attr:`Evidence.gathered`; None is not saved.
         absent: returns whether evidence of the subject is not there that a run should have which declares this checker,
             see :attr:`Evidence.expected`; called where ``check`` gave no verdict. By default it is not.
         check: judges a run by its evidence. Only a checker with a subject may return None: the run does not contain

@@ -289,6 +289,7 @@ class Evidence:
         shares: the replicas' expected shares of a version's requests, given how many there are; None if the lab's
             picker is not known.
         skewed: whether the lab's picker gives replicas different shares on purpose, by what is asked.
+        split_clusters: clusters with replicas in several zones, of a topology that prefers a caller's own zone.
         receipt_keys: of the receipts that replicas gave, by sender, see :mod:`lab.checkers.plain_models`; that of an
             empty one is for all others, as in runs before 1.3.
         drivers: that shared the requests, if there were several.
@@ -334,6 +335,7 @@ class Evidence:
     probes: Sequence[ProbeAnswer] = ()
     shares: Callable[[int], Sequence[float]] | None = even_shares
     skewed: bool = False
+    split_clusters: frozenset[str] = frozenset()
     receipt_keys: Mapping[str, str] = field(default_factory=dict)
     drivers: Sequence[Driver] = ()
     stopped: bool = False

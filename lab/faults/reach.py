@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lab.links import ROLE as LINK
 from lab.roles import MODEL, ROLES, Placement
 from lab.routing.document import RouteTable
 from lab.routing.uses import keys_for
@@ -29,6 +30,9 @@ def callers_reached(state: LabState, document: Mapping[str, Any], units: Collect
 
 
 def _passes(state: LabState, table: RouteTable, caller: str, unit: Unit) -> bool:
+    if unit.role == LINK:  # whoever may reach its target
+        target = unit.name.partition("-to-")[2]
+        return any(_passes(state, table, caller, each) for each in state.plan.units if each.name == target)
     if unit.role == MODEL:
         versions = (table.versions.get(key) for key in keys_for(caller, table))
         return any(version is not None and version.cluster == unit.cluster for version in versions)

@@ -147,6 +147,7 @@ class UnitOperations:
             raise InputError(f"scale {cluster}: {replicas} replicas: use 1 or more, or kill the replicas")
         with exclusive(self.context.folder):
             state = self.context.state()
+            _refuse_with_links(state, "scale")
             present = _replicas(state, cluster)
             runtime = self.context.runtime(state)
             site = runtime.site(state.plan)
@@ -174,6 +175,7 @@ class UnitOperations:
         with exclusive(self.context.folder):
             state = self.context.state()
             old = _unit(state, unit)
+            _refuse_with_links(state, "replace")
             if not old.cluster:
                 raise InputError(f"replace {unit}: is a {old.role}, not a model replica")
             _replicas(state, cluster)
@@ -261,6 +263,14 @@ def _unit(state: LabState, name: str) -> Unit:
     except KeyError:
         names = ", ".join(each.name for each in state.plan.units)
         raise InputError(f"{name!r} is not a unit of this lab; there are {names}") from None
+
+
+def _refuse_with_links(state: LabState, operation: str) -> None:
+    if state.spec.links:
+        raise InputError(
+            f"{operation}: a lab with links keeps its replicas, as each has links of its own; change the route table's "
+            "clusters, and bring the lab up again"
+        )
 
 
 def _replicas(state: LabState, cluster: str) -> list[Unit]:

@@ -21,11 +21,11 @@ from lab.errors import CallError, RunError
 from lab.load.clocks import unix_offset_ns
 from lab.load.mix import Mix, Payloads
 from lab.load.outcome import NEVER_SENT, Recorder
-from lab.transport.precise_timer import new_precise_timer
 from lab.load.progress import Counts, ProgressLines
 from lab.load.stop_signals import take
 from lab.load.summary import ShardResult
 from lab.measure.latency import LatencyHistogram
+from lab.transport.precise_timer import new_precise_timer
 from models.apis import APIS
 
 if TYPE_CHECKING:

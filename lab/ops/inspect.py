@@ -48,6 +48,7 @@ class UnitStatus:
         memory_bytes: with shared pages counted once over all units; 0 if not requested.
         open_files: its limit of open files and connections if it has reached it, else 0.
         over_ceiling: one line for each time that it was killed for exceeding its memory ceiling, and started again.
+        figures: what it says of itself, of a role that has figures; None of others, and if it does not answer.
     """
 
     name: str
@@ -60,6 +61,7 @@ class UnitStatus:
     memory_bytes: int = 0
     open_files: int = 0
     over_ceiling: tuple[str, ...] = ()
+    figures: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,7 @@ def status(context: LabContext, *, memory: bool = False) -> LabStatus:
                 memory_bytes=sizes.get(unit.name, 0),
                 open_files=exhausted.get(unit.name, 0),
                 over_ceiling=tuple(runtime.over_ceiling(unit.name)),
+                figures=_figures(unit) if how == "running" else None,
             )
         )
     return LabStatus(
@@ -217,6 +220,12 @@ def status(context: LabContext, *, memory: bool = False) -> LabStatus:
         control_plane_status(context, state),
         shutil.disk_usage(context.folder).free < _FULL_BYTES,
     )
+
+
+def _figures(unit: Unit) -> Mapping[str, Any] | None:
+    """What a unit says of itself, of a role that has figures."""
+    asked = ROLES[unit.role].figures
+    return asked(unit) if asked else None
 
 
 def control_plane_status(context: LabContext, state: LabState | None = None) -> ControlPlaneStatus | None:
@@ -355,5 +364,5 @@ def roles_beside_callers() -> list[str]:
 
 
 def _without_other_id(unit: dict[str, Any]) -> dict[str, Any]:
-    """Leaves out the container id of a process, and the pid of a container."""
-    return {name: value for name, value in unit.items() if value or name not in {"pid", "container"}}
+    """Leaves out the container id of a process, the pid of a container, and figures of a unit that has none."""
+    return {name: value for name, value in unit.items() if value or name not in {"pid", "container", "figures"}}

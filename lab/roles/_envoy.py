@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import FILES
 from lab.identity.envoy import sds_files, sockets_of
+from lab.roles._links import LOCAL_CLUSTER, zone_options
 from lab.roles._observed import envoy_observed
 from lab.roles._unit import ACCESS_LOG, UNIX, Port, Unit
 from lab.routing import headers
@@ -46,6 +47,7 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
     admin = site.port(name, "admin", caller)
     secrets = sds_files(site.identity(name)) if lab.secured else {}
     folder = str(Path(site.path(name, "envoy.yaml")).parent) if secrets else ""
+    zone, zoned, originating = zone_options(lab.spec, site, name, role, caller)
     bootstrap = Template(_TEMPLATE.read_text()).substitute(
         address=json.dumps(envoy_address(port.bind)),
         **xds_cluster(lab.control_plane(name)),
@@ -57,7 +59,7 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
         **sockets_of(folder, caller),
         **admin_view(site.socket(name, "admin"), admin.bind, site.host_address),
         **IN_BOOTSTRAP,
-        **envoy_observed(lab, name, role, folder),
+        **{**envoy_observed(lab, name, role, folder), **zoned},
         tenants="" if caller else f"\n          - {_TENANTS_FILTER}",
     )
     argv = (
@@ -65,6 +67,7 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
         *("--config-path", site.path(name, "envoy.yaml")),
         *("--service-node", name),
         *("--service-cluster", caller or name),
+        *zone,
         # One thread, also for the central Envoy: a gateway, with which it is compared, has one, too.
         *("--concurrency", "1"),
         # With hot restart, Envoys on one host collide, and each ends together with the process that started it.
@@ -73,7 +76,7 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
         *("--file-flush-interval-msec", "250"),
         *("--log-level", "warn"),
     )
-    files = {"envoy.yaml": bootstrap, **secrets}
+    files = {"envoy.yaml": bootstrap, **secrets, **({f"{LOCAL_CLUSTER}.json": originating} if originating else {})}
     return Unit(name, role, argv, port, admin, files, pod=caller or name, logs_requests=True)
 
 

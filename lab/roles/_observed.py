@@ -19,8 +19,11 @@ _DETECTORS = f"{_TYPES}.extensions.tracers.opentelemetry.resource_detectors.v3"
 _CLUSTER = "traces"
 _SHOWN = 96
 _PATH = f"%REQ(:PATH):{_SHOWN}%"
-NOT_OBSERVED = {"tracing": "", "traces_cluster": "", "traces_runtime": "", "trace_id": "", "application_log": ""}
-"""What an Envoy's bootstrap has where there are no traces, and its log is text."""
+NOT_OBSERVED = {
+    **dict.fromkeys(("tracing", "traces_cluster", "traces_runtime", "trace_id", "application_log"), ""),
+    **dict.fromkeys(("local_cluster_name", "local_cluster"), ""),
+}
+"""What an Envoy's bootstrap has where there are no traces and no zones, and its log is text."""
 _LOG_KEYS = {"time": "%Y-%m-%dT%T.%e%z", "level": "%l", "logger": "%n", "message": "%j"}
 _TAGS = {"lab.request_id": "X-REQUEST-ID", "lab.routing_key": "X-ROUTING-KEY"}
 

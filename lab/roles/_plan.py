@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lab.links import ROLE as LINK
+from lab.roles._links import check_zones, crossings, port_from, zones_document
 from lab.roles._metrics import with_metrics
 from lab.roles._observed import with_environment
 from lab.roles._registry import ROLES
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 LOAD = "load"
 """What drivers of load are called beside the units."""
-_NODES = "nodes.json"
+_NODES, _ZONES = "nodes.json", "zones.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,28 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
         callers[caller] = beside.endpoints(caller, lambda port: port.inside)
         clients[caller] = beside.endpoints(caller, lambda port: port.outside)
     load_metrics = site.outside(LOAD, "metrics") if spec.metrics else ""
+    if spec.links:
+        check_zones(spec.links, units, spec)
+        units = _with_zones(shared, units)
     return Plan(tuple(_with_nodes(unit, units, site) for unit in units), callers, clients, load_metrics)
+
+
+def _with_zones(shared: Layout, units: Sequence[Unit]) -> tuple[Unit, ...]:
+    """The units: control planes with the zones, and targets of links with the hosts of these as further names."""
+    aliases: dict[str, set[str]] = {}
+    for zone, _, target in crossings(shared.spec, shared.units):
+        port = port_from(shared.spec, shared.site, zone, target)
+        aliases.setdefault(target.name, set()).update(each.rpartition(":")[0] for each in (port.inside, port.outside))
+    zones = json.dumps(zones_document(shared.spec, shared.site, units))
+
+    def with_zones(unit: Unit) -> Unit:
+        if unit.role == CONTROL_PLANE:
+            argv = (*unit.argv, "--zones", shared.site.path(unit.name, _ZONES))
+            return replace(unit, argv=argv, files={**unit.files, _ZONES: zones})
+        more = sorted(aliases.get(unit.name, set()) - unit.hosts)
+        return replace(unit, aliases=(*unit.aliases, *more)) if more else unit
+
+    return tuple(map(with_zones, units))
 
 
 def _with_nodes(unit: Unit, units: Sequence[Unit], site: Site) -> Unit:
@@ -100,7 +123,10 @@ def roles_of(spec: LabSpec) -> tuple[Role, ...]:
         InputError: a topology names an unknown role.
     """
     collector = [COLLECTOR] if spec.keeps_traces else []
-    return tuple(ROLES[name] for name in (CONTROL_PLANE, *collector, MODEL, *sorted(spec.roles), CALLER))
+    links = [LINK] if spec.links else []  # after all that they lead to
+    return tuple(
+        ROLES[name] for name in (CONTROL_PLANE, *collector, MODEL, *sorted(spec.roles - {LINK}), *links, CALLER)
+    )
 
 
 def layout_of(spec: LabSpec, site: Site, table: RouteTable | None = None) -> Layout:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lab.client import DirectTarget, Endpoints
+from lab.links import ROLE as LINK
 from lab.pickers import DEFAULT_PICKER, GRPC, PICKERS, Cannot
 from lab.reading import MAX_SMALL_BYTES, read_text
 from lab.registry import plugins
 from lab.roles._follows import Follows
+from lab.roles._links import port_from, zone_of_caller
 from lab.roles._probe import Probe
 from lab.roles._unit import ACCESS_LOG, CALLER, COLLECTOR, CONTROL_PLANE, MODEL, Port, Site, Unit
 from lab.topologies import TOPOLOGIES
@@ -62,6 +64,8 @@ class Role:
             which revision the unit decides, or raises grpc.RpcError; None for a role that cannot say.
         copies_dropped: returns how many shadow copies a unit has dropped at its bound since it was started, None if it
             does not answer; None for a role that sends none.
+        figures: asks a unit for figures of its own, which `lab status --json` shows, and returns None if it does not
+            answer; None for a role that has none.
         checked_by: checkers that must give a verdict on runs whose requests need the role.
         accounted_as: part of the lab to which reports charge its CPU time; the role's name if empty.
     """
@@ -87,6 +91,7 @@ class Role:
     checked_by: tuple[str, ...] = ()
     decides: Callable[[grpc.Channel, str, str], Callable[[], int]] | None = None
     copies_dropped: Callable[[Unit], int | None] | None = None
+    figures: Callable[[Unit], Mapping[str, Any] | None] | None = None
 
     def image_in(self, own: str) -> str:
         """The image of its containers in a lab whose own image is ``own``."""
@@ -172,15 +177,21 @@ class Layout:
             seen: picks the address of a port, e.g. that for programs on this machine.
         """
         by_role: dict[str, list[str]] = {}
+        zone = zone_of_caller(self.spec, caller)
         for unit in self.units:
-            if unit.role not in (CALLER, MODEL, COLLECTOR):
-                by_role.setdefault(unit.role, []).append(seen(unit.port))
+            if unit.role not in (CALLER, MODEL, COLLECTOR, LINK):
+                by_role.setdefault(unit.role, []).append(seen(port_from(self.spec, self.site, zone, unit)))
         if CONTROL_PLANE in by_role:
             by_role[CONTROL_PLANE] = _in_turn(by_role[CONTROL_PLANE], caller)
-        return Endpoints({role: _unique(addresses) for role, addresses in by_role.items()}, self.hard_coded(seen))
+        return Endpoints({role: _unique(addresses) for role, addresses in by_role.items()}, self.hard_coded(seen, zone))
 
-    def hard_coded(self, seen: Callable[[Port], str]) -> dict[str, DirectTarget]:
-        """Where each use case's model is, by the first route table; empty if all topologies follow the rules."""
+    def hard_coded(self, seen: Callable[[Port], str], zone: str = "") -> dict[str, DirectTarget]:
+        """Where each use case's model is, by the first route table; empty if all topologies follow the rules.
+
+        Args:
+            seen: picks the address of a port.
+            zone: from which models in other zones are reached through links; empty for none.
+        """
         if all(TOPOLOGIES[name].capabilities.follows_rules for name in self.spec.topologies):
             return {}
         picks = PICKERS[self.spec.picker].at(GRPC)
@@ -190,7 +201,9 @@ class Layout:
             model, _, version = use_case["default"].partition("@")
             runs = self.table.document["models"][model]["versions"][version]
             cluster = runs["cluster"]
-            replicas = _unique(seen(unit.port) for unit in self.units if unit.cluster == cluster)
+            replicas = _unique(
+                seen(port_from(self.spec, self.site, zone, unit)) for unit in self.units if unit.cluster == cluster
+            )
             targets[name] = DirectTarget(model, version, replicas, cluster, runs.get("config", {}), balancing)
         return targets
 

@@ -56,7 +56,7 @@ class Site(Protocol):
 
         Args:
             unit: the unit.
-            name: ``grpc``, ``admin``, ``rest`` or ``metrics``.
+            name: ``grpc``, ``admin``, ``rest``, ``metrics`` or ``relay``.
             pod: the caller that the unit runs beside, if it is in a pod.
             number: port number where units have IP addresses of their own; the usual one of that name if 0.
             group: the units that serve the same, where clients reach all of them by one name.
@@ -102,6 +102,7 @@ class Unit:
         logs_requests: whether it writes :data:`ACCESS_LOG`.
         environment: variables beside those of its runtime.
         metrics: of its metrics, if it serves any itself.
+        relay: at which a link takes the connections that it passes on.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Unit:
     logs_requests: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     metrics: Port | None = None
+    relay: Port | None = None
 
     @property
     def address(self) -> str:
@@ -126,7 +128,13 @@ class Unit:
     @property
     def ports(self) -> dict[str, Port]:
         """All its ports, by their names at :meth:`Site.port`."""
-        ports = {"grpc": self.port, "admin": self.admin, "rest": self.rest, "metrics": self.metrics}
+        ports = {
+            "grpc": self.port,
+            "admin": self.admin,
+            "rest": self.rest,
+            "metrics": self.metrics,
+            "relay": self.relay,
+        }
         return {name: port for name, port in ports.items() if port}
 
     @property

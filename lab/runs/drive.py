@@ -311,7 +311,8 @@ def gather(run: RunFolder, context: RunContext) -> None:
     for checker in CHECKERS.values():
         if checker.gather is not None:
             try:
-                run.gathered = {checker.name: checker.gather(context)}
+                if (found := checker.gather(context)) is not None:
+                    run.gathered = {checker.name: found}
             except Exception as error:  # noqa: BLE001 (of code from outside)
                 run.missing = {**run.missing, f"evidence of {checker.name}": f"{type(error).__name__}: {error}"}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers import FaultWindow
+from lab.links import ROLE as LINK
 from lab.measure.hit_requests import Fault
 from lab.reading import read_text
 from lab.roles import CONTROL_PLANE
@@ -35,7 +36,7 @@ STEP, STEP_OVER = "step", "step-over"
 _KILL, _PAUSE = "kill", "pause"
 
 # How requests fail for faults during which connections stay open.
-_STATUSES = {"slow": frozenset({"DEADLINE_EXCEEDED"}), "error": frozenset({"INTERNAL"})}
+_STATUSES = {**dict.fromkeys(("slow", "delay"), frozenset({"DEADLINE_EXCEEDED"})), "error": frozenset({"INTERNAL"})}
 
 # Operations that break nothing. The last words of heals, as the events that they undo may be older than the file.
 _SCALE = "scale"
@@ -178,7 +179,7 @@ def fault_windows(events: Sequence[Event], topology: Topology | None = None, cal
     and a caller, what was done to a unit that their requests do not need is left out. They may need the control plane,
     from which proxies learn of keys that nobody asked for before.
     """
-    needed = {*topology.path, *topology.asks, CONTROL_PLANE, ""} if topology else {event.role for event in events}
+    needed = {*topology.path, *topology.asks, CONTROL_PLANE, LINK, ""} if topology else {event.role for event in events}
     heals = {event.undone_by for event in events} | {_SCALE}
     return [
         FaultWindow(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from lab.checkers import Abilities, ArrivalGap, Evidence, FaultWindow, RequestMix, RevisionInForce
 from lab.checkers.evidence import cluster_of
 from lab.checkers.plain_schedule import is_planned, planned_requests, planned_run
-from lab.pickers import DEFAULT_PICKER, PICKERS
-from lab.roles import ROLES
+from lab.links import LinksSpec
+from lab.pickers import DEFAULT_PICKER, ENVOY, GRPC_XDS, PICKERS
+from lab.roles import MODEL, ROLES
 from lab.routing.headers import OF_CLIENT, OF_GRPC
 from lab.runs.events import fault_windows
 from lab.topologies import TOPOLOGIES
@@ -62,6 +64,7 @@ def evidence_of(
         copies=run.copies if arrivals is None else _copies(arrivals.requests, records, gaps),
         shares=PICKERS[picker].shares if picker in PICKERS else None,
         skewed=picker in PICKERS and PICKERS[picker].skewed,
+        split_clusters=_split_clusters(plan, spec, registrations),
         receipt_keys=run.receipt_keys or {"": str(spec.get("receipt_key", ""))},
         topology=plan.topology,
         caller=plan.caller,
@@ -88,6 +91,17 @@ def evidence_of(
         plan_document=run.plan_document,
         copies_dropped={**dropped, "the driver": driver.copies_dropped} if dropped is not None else None,
     )
+
+
+def _split_clusters(plan: LoadPlan, spec: Mapping[str, Any], registrations: Registrations | None) -> frozenset[str]:
+    """Returns clusters with replicas in several zones, where the topology's proxy or library prefers its own zone."""
+    topology = TOPOLOGIES.get(plan.topology)
+    if not spec.get("links") or topology is None or topology.picker_place not in (ENVOY, GRPC_XDS):
+        return frozenset()
+    links, zones = LinksSpec.model_validate(spec["links"]), defaultdict[str, set[str]](set)
+    for each in registrations.replicas if registrations else ():
+        zones[each.cluster].add(links.zone_of((each.replica, each.cluster, MODEL)))
+    return frozenset(cluster for cluster, its in zones.items() if len(its) > 1)
 
 
 def planned_in(run: RunFolder) -> PlannedRun | None:

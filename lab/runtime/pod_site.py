@@ -13,7 +13,7 @@ HOME = "/var/lib/lab"
 """Folder of a unit's files, in its container."""
 IDENTITY = "/etc/lab/identity"
 """Folder of a unit's certificates, in its container."""
-USUAL_PORTS = {"grpc": 9000, "rest": 9080, "admin": 9003}
+USUAL_PORTS = {"grpc": 9000, "rest": 9080, "admin": 9003, "relay": 9090}
 
 
 class PodSite(RuntimeSite):

@@ -142,6 +142,10 @@ def _unit(document: Mapping[str, Any]) -> Unit:
             **document,
             "argv": tuple(document["argv"]),
             "aliases": tuple(document.get("aliases", ())),
-            **{name: Port(**document[name]) for name in ("port", "admin", "rest", "metrics") if document.get(name)},
+            **{
+                name: Port(**document[name])
+                for name in ("port", "admin", "rest", "metrics", "relay")
+                if document.get(name)
+            },
         }
     )

@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from lab.transport.precise_timer import NS, new_precise_timer
 
@@ -293,7 +293,7 @@ class _End(asyncio.Protocol):
         self._opening: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (TCP has no other)
+        transport = cast("asyncio.Transport", transport)  # of TCP; uvloop's has another class
         transport.set_write_buffer_limits(high=_SINK_BYTES)
         if (plain := transport.get_extra_info("socket")) is not None:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -304,7 +304,7 @@ class _End(asyncio.Protocol):
                 transport.abort()
                 return
             traffic.open.append(self._connection)
-            transport.pause_reading()
+            self._connection.directions[0].writes = False  # until there is a sink; uvloop may read before
             self._opening = asyncio.create_task(self._open(transport))
 
     async def _open(self, client: asyncio.Transport) -> None:
@@ -319,7 +319,8 @@ class _End(asyncio.Protocol):
             if (server := connection.ends[1]) is not None:
                 server.close()
             return
-        client.resume_reading()
+        connection.directions[0].writes = True
+        connection.directions[0].flush()
 
     def data_received(self, data: bytes) -> None:
         self._connection.directions[self._number].take(data)

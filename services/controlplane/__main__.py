@@ -18,6 +18,7 @@ from services.controlplane.api.server import add_apis, admits
 from services.controlplane.log_limit import limited_log
 from services.controlplane.metrics import expose_metrics
 from services.controlplane.nodes.admission import Admission
+from services.controlplane.nodes.zones import Zones
 from services.controlplane.publishing.publisher import Publisher, Timeouts
 from services.controlplane.registry.revisions import Registry
 
@@ -75,6 +76,9 @@ def _arguments() -> argparse.Namespace:
         "Every node is planned if left out",
     )
     parser.add_argument(
+        "--zones", type=Zones.read, metavar="FILE", help="JSON of the zones of nodes and replicas [default: none]"
+    )
+    parser.add_argument(
         "--leave-behind",
         action="store_true",
         help="publish without resolvers and gateways that do not acknowledge in time: their callers may act on earlier "
@@ -111,6 +115,7 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
         admission=admission,
         clusters_idle_after_s=arguments.clusters_idle_after,
         clusters_unasked=arguments.clusters_unasked,
+        zones=arguments.zones,
     )
     # Other control planes must wait for this one before its first node connects.
     while arguments.name and arguments.name not in registry.followers():  # noqa: ASYNC110 (the store offers no event)

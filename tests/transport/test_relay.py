@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import uvloop
 
 from lab.transport import relay as relays
 from lab.transport.relay import Link, Relay, relay_to
@@ -186,3 +187,11 @@ async def test_a_server_that_is_down_looks_down() -> None:
         reader, writer = await asyncio.open_connection(host, int(port))
         assert await reader.read() == b""
         writer.close()
+
+
+def test_it_does_the_same_on_the_loop_of_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test_a_round_trip_takes_both_delays_and_the_relays_own_error(2, 8))
+        runner.run(test_a_client_may_close_its_half_and_still_get_the_answer())
+        runner.run(test_a_receiver_that_stalls_bounds_what_is_held(monkeypatch))
+        runner.run(test_a_reset_reaches_the_other_end_after_what_was_sent())

@@ -82,6 +82,8 @@ def check(evidence: Evidence) -> Verdict | None:
     judged: set[_Place] = set()
     violations: list[Violation] = []
     for place, by_replica in sorted(arrived_ns.items()) if not evidence.skewed else ():
+        if place.cluster in evidence.split_clusters:  # the zone comes first, see the checker of links
+            continue
         its_members = members.get(place.cluster, ())
         for member in its_members:
             since = {name: [at_ns for at_ns in its if at_ns >= member.since_ns] for name, its in by_replica.items()}

@@ -23,7 +23,7 @@ from lab.runtime.process import preloaded
 from lab.runtime.process.preloaded import MARK
 
 _PYTHON = ("python", "-m")
-_OWN = ("services.", "models.")
+_OWN = ("services.", "models.", "lab.plugins.")
 """Beginnings of modules that may be imported without being run."""
 _FEWEST = 3
 

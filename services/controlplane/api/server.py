@@ -25,6 +25,7 @@ from services.controlplane.api.faults import FaultsServicer
 from services.controlplane.api.registration import ReplicasServicer
 from services.controlplane.api.rules import RulesServicer
 from services.controlplane.nodes.admission import Admission
+from services.controlplane.nodes.zones import Zones
 from services.controlplane.xds.service import Discovery, LoadReports
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def add_apis(
     admission: Admission | None = None,
     clusters_idle_after_s: float = 0.0,
     clusters_unasked: int = 0,
+    zones: Zones | None = None,
 ) -> None:
     """Adds admin, faults, registration, rules, xDS and load reporting to the server.
 
@@ -77,6 +79,7 @@ def add_apis(
         admission: of nodes; by default every node is admitted.
         clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
         clusters_unasked: limit of an Envoy's keys up to which it gets all their clusters before any request.
+        zones: of the lab; none if left out.
     """
     audit_log = audit_log or AuditLog(publisher.registry)
     admission = admission or Admission(publisher.registry)
@@ -84,6 +87,10 @@ def add_apis(
     faults_pb2_grpc.add_FaultsServicer_to_server(FaultsServicer(publisher), server)
     replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.fleet.membership, audit_log), server)
     rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.fleet.feed, admission), server)
-    discovery = Discovery(publisher.fleet.store, clusters_idle_after_s, admission, clusters_unasked=clusters_unasked)
+    zones = zones or Zones()
+    publisher.fleet.feed.zones = zones
+    discovery = Discovery(
+        publisher.fleet.store, clusters_idle_after_s, admission, clusters_unasked=clusters_unasked, zones=zones
+    )
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(discovery, server)
     lrs_pb2_grpc.add_LoadReportingServiceServicer_to_server(LoadReports(discovery), server)

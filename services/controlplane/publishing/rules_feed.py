@@ -17,6 +17,7 @@ from lab.routing.document import ModelVersion, RouteTable
 from lab.transport.memory_guard import expect_growth
 from models.proto.control.v1 import rules_pb2
 from services.controlplane.nodes.subscribers import Subscriber, Subscribers
+from services.controlplane.nodes.zones import Zones
 from services.controlplane.xds.resources import endpoint_set_name
 
 T = TypeVar("T")
@@ -86,11 +87,13 @@ class RulesFeed:
     Attributes:
         subscribers: the connected resolvers and gateways; their generation is the update's sequence number.
         latest_seen: the latest revision that a node came with while there was none here.
+        zones: of the lab, by which gateways get the addresses of replicas.
     """
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self.subscribers = Subscribers(now_ns)
         self.latest_seen = 0
+        self.zones = Zones()
         self._feeds: set[_Feed] = set()
         self._revision = 0
         self._table = RouteTable.from_document({})  # as last published
@@ -268,12 +271,24 @@ class RulesFeed:
                     update = feed.queue.popleft()
                     feed.last_sent = update.sequence
                     expect_growth(update.ByteSize(), stays=True)  # it is serialised in a moment
-                    yield update
+                    yield self._seen_by(node, update)
         finally:
             reader.cancel()
             self._feeds.discard(feed)
             await self.subscribers.discard(feed)
             log.info("%s disconnected", feed.title)
+
+    def _seen_by(self, node: str, update: rules_pb2.RulesUpdate) -> rules_pb2.RulesUpdate:
+        """The update with the addresses by which a node reaches replicas from its zone."""
+        zone = self.zones.zone_of(node)
+        if not zone or not update.endpoints:
+            return update
+        seen = rules_pb2.RulesUpdate()
+        seen.CopyFrom(update)
+        for each in seen.endpoints:
+            each.addresses[:] = self.zones.seen_from(zone, each.addresses)
+            each.standby[:] = self.zones.seen_from(zone, each.standby)
+        return seen
 
     async def _read(self, requests: AsyncIterator[rules_pb2.SubscribeRequest], feed: _Feed) -> None:
         try:

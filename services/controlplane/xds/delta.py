@@ -33,6 +33,7 @@ from services.controlplane.xds.resources import (
 )
 from services.controlplane.xds.store import NodeStream, ResourceStore
 from services.controlplane.xds.tenants import NAME as TENANTS
+from services.controlplane.xds.zones import View, everywhere
 
 if TYPE_CHECKING:
     from services.controlplane.nodes.subscribers import Subscriber
@@ -51,7 +52,7 @@ class DeltaStream(NodeStream):
     """One Envoy's stream.
 
     Args:
-        store, subscriber, transport_socket: see :class:`.store.NodeStream`.
+        store, subscriber, transport_socket, view: see :class:`.store.NodeStream`.
         caller: the caller whose keys it may use; None if it may use all.
         shared: whether all callers send to it, each with its own keys.
         idle: tracks clusters that it does not use; none leave if left out.
@@ -70,8 +71,9 @@ class DeltaStream(NodeStream):
         shared: bool = False,
         idle: IdleClusters | None = None,
         most_unasked: int = 0,
+        view: View = everywhere,
     ) -> None:
-        super().__init__(store, subscriber, transport_socket)
+        super().__init__(store, subscriber, transport_socket, view)
         self._caller, self._shared = caller, shared
         self._keys = store.keys(caller)
         self._unknown: set[tuple[str, str]] = set()
@@ -278,9 +280,12 @@ class DeltaStream(NodeStream):
             return self._store.get(type_url, name)
         may_use = self._caller is None or _key(type_url, name) in self._keys
         if type_url == ENDPOINTS:
-            return self._store.get(type_url, name) if may_use else endpoints(name, ())
+            return self._view(type_url, self._store.get(type_url, name)) if may_use else endpoints(name, ())
         key = names.key_of(name)
-        found = self._transport_socket(self._store.get(type_url, key)) if may_use else empty_cluster(key)
+        if not may_use:
+            found = empty_cluster(key)
+        else:
+            found = self._transport_socket(self._view(type_url, self._store.get(type_url, key)))
         return found if name == key else names.renamed(found, name)
 
     def _refusal_reason(self, type_url: str, name: str) -> str:

@@ -41,6 +41,9 @@ CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 EXTENSION = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 
+FAILOVER = "failover"
+"""Zone of the endpoints that stand in for all others."""
+
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # Envoy's default of 1,024 requests in flight would shed load that a scenario sends on purpose.
 _NO_LIMIT = 1_000_000
@@ -226,7 +229,7 @@ def endpoints(endpoint_set: str, addresses: Iterable[str], standby: Iterable[str
         message.endpoints.append(_locality("lab", members, priority=0))
     if others:
         # Priorities start at 0 without gaps, so standby replicas without primaries have priority 0.
-        message.endpoints.append(_locality("failover", others, priority=1 if members else 0))
+        message.endpoints.append(_locality(FAILOVER, others, priority=1 if members else 0))
     if members and others:
         # A single healthy replica keeps all traffic. By default Envoy spills over once fewer than 71 % are healthy.
         message.policy.overprovisioning_factor.value = 100 * len(members)

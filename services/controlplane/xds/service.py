@@ -19,10 +19,12 @@ from lab.transport import peer_identity
 from lab.transport.xds import ROLE as PROXYLESS
 from services.controlplane.nodes.admission import Admission, Claim, NodeRefusedError
 from services.controlplane.nodes.subscribers import Subscriber
+from services.controlplane.nodes.zones import Zones
 from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.identity import EnvoyTls, GrpcTls, caller_of, identity_mismatch, plaintext
 from services.controlplane.xds.idle import IdleClusters
 from services.controlplane.xds.sotw import SotwStream
+from services.controlplane.xds.zones import view_from
 
 if TYPE_CHECKING:
     from envoy.config.core.v3 import base_pb2
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NO_ZONES = Zones()
 _REPORTS_AN_IDLE_TIME = 4
 _LONGEST_S, _SHORTEST_S = 60.0, 0.1
 
@@ -46,6 +49,7 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
         clusters_unasked: limit of an Envoy's keys up to which it gets all their clusters before any request.
         admission: of nodes; every node is admitted if left out.
+        zones: of the lab.
     """
 
     def __init__(
@@ -55,8 +59,9 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         admission: Admission | None = None,
         *,
         clusters_unasked: int = 0,
+        zones: Zones = _NO_ZONES,
     ) -> None:
-        self._store = store
+        self._store, self._zones = store, zones
         self.admission = admission
         self.clusters_idle_after_s, self._clusters_unasked = clusters_idle_after_s, clusters_unasked
         self._for_grpc = GrpcTls()
@@ -88,6 +93,7 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
                 shared=shared,
                 idle=idle,
                 most_unasked=self._clusters_unasked,
+                view=view_from(self._zones, self._zones.zone_of(subscriber.node), by_priority=False),
             )
             self._envoys[subscriber.node] = stream
             try:
@@ -107,7 +113,9 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
             return
         async with _admitted(self.admission, first.node, context, PROXYLESS) as (subscriber, identity):
             socket = plaintext if identity is None else self._for_grpc
-            stream = SotwStream(self._store, subscriber, first.node.cluster, socket)
+            zone = self._zones.zone_of(subscriber.node, first.node.cluster)
+            view = view_from(self._zones, zone, by_priority=True)
+            stream = SotwStream(self._store, subscriber, first.node.cluster, socket, view)
             async with aclosing(self._serve(stream, first, request_iterator)) as responses:
                 async for response in responses:
                     yield response

@@ -23,6 +23,7 @@ from services.controlplane.xds.resources import (
     split_endpoint_set_name,
 )
 from services.controlplane.xds.store import NodeStream, ResourceStore
+from services.controlplane.xds.zones import View, everywhere
 
 if TYPE_CHECKING:
     from services.controlplane.nodes.subscribers import Subscriber
@@ -34,9 +35,14 @@ class SotwStream(NodeStream):
     TYPES = (LISTENER, CLUSTER, ENDPOINTS)  # each refers to the next
 
     def __init__(
-        self, store: ResourceStore, subscriber: Subscriber, caller: str, transport_socket: TransportSocket = plaintext
+        self,
+        store: ResourceStore,
+        subscriber: Subscriber,
+        caller: str,
+        transport_socket: TransportSocket = plaintext,
+        view: View = everywhere,
     ) -> None:
-        super().__init__(store, subscriber, transport_socket)
+        super().__init__(store, subscriber, transport_socket, view)
         self._caller = caller
 
     def catch_up(self, generation: int) -> bool:
@@ -131,7 +137,7 @@ class SotwStream(NodeStream):
 
     def _endpoints_of(self, name: str) -> Resource:
         """The endpoints for this node; those of a key that it may not use are empty."""
-        found = self._store.get(ENDPOINTS, name)
+        found = self._view(ENDPOINTS, self._store.get(ENDPOINTS, name))
         return found if split_endpoint_set_name(name)[1] in self._keys else endpoints(name, ())
 
     def _response(self, type_url: str, resources: list[Resource], generation: int) -> discovery_pb2.DiscoveryResponse:

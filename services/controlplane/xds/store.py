@@ -30,6 +30,7 @@ from services.controlplane.xds.tenants import tenant_limits
 if TYPE_CHECKING:
     from lab.routing.resilience import Policy
     from services.controlplane.xds.identity import TransportSocket
+    from services.controlplane.xds.zones import View
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +46,17 @@ class NodeStream(ABC):
         store: the resources.
         subscriber: the node.
         transport_socket: adds the node's TLS settings to a cluster.
+        view: how the node sees clusters and endpoints from its zone.
     """
 
     TYPES: ClassVar[tuple[str, ...]]
     """Types of the resources that it carries, in the order in which the node can use them."""
 
-    def __init__(self, store: ResourceStore, subscriber: Subscriber, transport_socket: TransportSocket) -> None:
+    def __init__(
+        self, store: ResourceStore, subscriber: Subscriber, transport_socket: TransportSocket, view: View
+    ) -> None:
         self.subscriber = subscriber
-        self._store, self._transport_socket = store, transport_socket
+        self._store, self._transport_socket, self._view = store, transport_socket, view
         self._subscriptions = {type_url: Subscription() for type_url in self.TYPES}
         self._progress = Progress(subscriber, store.subscribers.generation)
 

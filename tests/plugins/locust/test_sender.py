@@ -12,9 +12,9 @@ from lab.load.arrivals import WHOLE
 from lab.load.mix import Mix, Payloads
 from lab.load.open_loop import NEVER, Stop
 from lab.load.plan import LoadPlan
-from lab.transport.precise_timer import PreciseTimer, new_precise_timer
 from lab.plugins.locust.pacing import DueRequest
 from lab.plugins.locust.sender import QueuedRequest, Sender
+from lab.transport.precise_timer import PreciseTimer, new_precise_timer
 from tests.load.builders import FakeClient, load_plan
 
 MS = 1_000_000

@@ -1,0 +1,121 @@
+"""A lab with two zones: its runs are valid, its links delay and count, and the fault ``delay`` shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from lab.checkers import Outcome
+from lab.checkers.kinds.path import hops_in
+from lab.errors import InputError
+from lab.lab import Lab
+from lab.plugins.links.checker import check
+from lab.runs import LoadOptions, RunResult
+from lab.runs.evidence import evidence_of
+from lab.runs.folder import RunFolder
+from lab.spec import SIZES
+from tests.labs import lab_up
+
+WEST = ("ml-cluster-1-a", "ml-cluster-2-a")
+ROUND_TRIP_MS = 1.0  # there and back over one link of the spec
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with lab_up(tmp_path_factory.mktemp("links"), spec=SIZES["links"]) as lab:
+        yield lab
+
+
+def driven(lab: Lab, topology: str, rate: float = 60, duration_s: float = 3) -> RunResult:
+    return lab.load(LoadOptions(topology=topology, caller="homepage", rate=rate, duration_s=duration_s))
+
+
+def invalid(run: RunResult) -> list[str]:
+    return [each.summary for each in run.verdicts if each.outcome is Outcome.INVALID]
+
+
+def latencies_ms(run: RunResult) -> list[float]:
+    return [(each.done_ns - each.sent_ns) / 1e6 for each in RunFolder(run.folder).history if each.status == "OK"]
+
+
+@pytest.mark.parametrize("topology", ["gateway", "mesh", "proxyless"])
+def test_a_run_through_links_is_valid(lab: Lab, topology: str) -> None:
+    before = carried(lab)
+    run = driven(lab, topology)
+
+    assert not invalid(run)
+    verdicts = {each.checker: each.outcome for each in run.verdicts}
+    assert verdicts["links"] is Outcome.VALID
+    evidence = evidence_of(RunFolder(run.folder))
+    came = Counter(each.replica for its in evidence.attempts.values() for each in its)
+    if topology == "gateway":
+        assert min(latencies_ms(run)) >= ROUND_TRIP_MS
+        assert set(came) > {*WEST}  # a gateway takes all replicas in turn, in whichever zone
+        assert {hop.unit for its in evidence.attempts.values() for each in its for hop in hops_in(each.via)} == {
+            "gateway-1"
+        }
+        assert all(carried(lab)[name] > before[name] for name in ("west-to-gateway-1", "east-to-ml-cluster-1-a"))
+    else:
+        assert set(came) <= {*WEST}  # mesh and gRPC keep to their own zone
+
+
+def carried(lab: Lab) -> dict[str, float]:
+    found = {}
+    for unit in lab.status().units:
+        if unit.role == "link":
+            assert unit.figures is not None
+            found[unit.name] = unit.figures["bytes_there"] + unit.figures["bytes_back"]
+    return found
+
+
+def test_the_status_of_a_lab_with_links_counts_bytes(lab: Lab) -> None:
+    units = {unit["name"]: unit for unit in lab.status().to_document()["units"]}
+    figures = units["west-to-gateway-1"]["figures"]
+    assert figures["there"] == figures["back"] == {"delay_ms": 0.5, "jitter_ms": 0.0, "mbit_s": 1000.0}
+    assert figures["late_mean_ms"] <= figures["late_max_ms"]
+    assert "figures" not in units["gateway-1"]
+
+
+def test_the_fault_delay_shows_in_latencies_and_in_the_journal(lab: Lab) -> None:
+    with lab.faults.injected("delay", "west", ms=20) as fault:
+        assert fault.observe().visible == "yes"
+        slow = driven(lab, "gateway", rate=20, duration_s=2)
+        untouched = driven(lab, "mesh", rate=20, duration_s=2)
+    after = driven(lab, "gateway", rate=20, duration_s=2)
+
+    assert not invalid(slow)
+    assert min(latencies_ms(slow)) >= 2 * 20 + ROUND_TRIP_MS
+    assert min(latencies_ms(untouched)) < 2 * 20
+    assert min(latencies_ms(after)) < 2 * 20
+    [event] = [each for each in RunFolder(slow.folder).events if each.kind == "delay"]
+    assert (event.target, event.past) == ("west", "delayed")
+    assert "ms 20" in event.text
+    done = [act.what for act in lab.audit().acts if "delay" in act.what]
+    assert done[:2] == ["fault inject delay", "fault heal delay"]
+
+
+def test_a_fault_of_one_link_hits_it_alone(lab: Lab) -> None:
+    with lab.faults.injected("delay", "west-to-gateway-1", ms=5) as fault:
+        assert fault.record.units == ("west-to-gateway-1",)
+    with pytest.raises(InputError, match=r"delay gateway-1: is not a link or zone; there are the zones west, east"):
+        lab.faults.inject("delay", "gateway-1")
+
+
+def test_an_answer_that_is_too_fast_for_its_links_is_seen(lab: Lab) -> None:
+    run = RunFolder(driven(lab, "gateway", rate=20, duration_s=2).folder)
+    gathered = run.gathered["links"]
+    evidence = evidence_of(run)
+    for pair in gathered["delays"]:
+        gathered["delays"][pair] = 10_000.0
+    claimed = check(replace(evidence, gathered={"links": gathered}))
+    assert claimed is not None
+    assert claimed.outcome is Outcome.INVALID
+    assert "though the links on its way take " in claimed.violations[0].message
+
+
+def test_replicas_stay_as_they_are(lab: Lab) -> None:
+    with pytest.raises(InputError, match="a lab with links keeps its replicas"):
+        lab.units.scale("ml-cluster-1", 3)
