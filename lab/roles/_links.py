@@ -64,7 +64,8 @@ def check_zones(links: LinksSpec, units: Iterable[Unit], spec: LabSpec) -> None:
     shared = [unit for unit in units if unit.role in linked_roles(spec) and unit.pod not in spec.callers]
     placed = [*(unit for unit in units if unit.role == CALLER), *shared]
     known = {name for unit in placed for name in (unit.name, unit.cluster, unit.role) if name}
-    if strange := sorted(links.members - known):
+    others = {role for topology in TOPOLOGIES.values() for role in topology.between}  # of topologies left out
+    if strange := sorted(each for each in links.members - known if not {each, each.rpartition("-")[0]} & others):
         raise SpecError(
             f"links.zones: {strange[0]} is not a caller, cluster, or unit between them; there are "
             f"{', '.join(sorted(known))}"

@@ -378,6 +378,11 @@ def chat_full(topology: str) -> None:
     load(topology, lambda: None, *_CHAT, seconds=5)
 
 
+def links(topology: str) -> None:
+    """Drives load from one zone, which needs models in its own and in another."""
+    load(topology, seconds=6)
+
+
 DRILLS: dict[str, Callable[[str], None]] = {
     each.__name__: each
     for each in (
@@ -425,6 +430,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_two,
         chat_drained,
         chat_full,
+        links,
     )
 }
 _OTHERS = {
@@ -438,6 +444,7 @@ _SPECS = {
     "traces.toml": {"traced"},
     "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen", "restarted", "picked"},
     "replicas.toml": {"gray", "all_gray", "full", "recovered"},
+    "links.toml": {"links"},
     "../../lab/specs/pages.toml": {"pages", "pages_failing"},
     "../../lab/specs/tokens.toml": {"chat", "chat_tokens", "chat_session", "chat_ring", "chat_two", "chat_drained"},
     "full-queues.toml": {"chat_full"},

@@ -125,13 +125,16 @@ class Assumptions:
 
     Args:
         given: name → value, for those that differ from their default.
+        measured: name → what was measured instead of it, where it is not given.
 
     Raises:
         InputError: no such name, or a value out of range.
     """
 
-    def __init__(self, given: Mapping[str, float] | None = None) -> None:
-        self._given = dict(given or {})
+    def __init__(
+        self, given: Mapping[str, float] | None = None, measured: Mapping[str, Quantity] | None = None
+    ) -> None:
+        self._given, self._measured = dict(given or {}), measured or {}
         for name, value in self._given.items():
             known = ASSUMPTIONS.get(name)
             if known is None:
@@ -144,7 +147,7 @@ class Assumptions:
 
     def __getitem__(self, name: str) -> float:
         """The value."""
-        return self._given.get(name, ASSUMPTIONS[name].default)
+        return self.quantity(name).value
 
     def to_document(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -153,5 +156,6 @@ class Assumptions:
     def quantity(self, name: str) -> Quantity:
         """The value with its source."""
         known = ASSUMPTIONS[name]
-        source = f"--{name}" if name in self._given else known.source
-        return Quantity(self[name], known.unit, Origin.ASSUMED, source)
+        if name in self._given:
+            return Quantity(self._given[name], known.unit, Origin.ASSUMED, f"--{name}")
+        return self._measured.get(name) or Quantity(known.default, known.unit, Origin.ASSUMED, known.source)

@@ -20,6 +20,7 @@ from lab.plugins.bench.suites import (
     encodings,
     gateway_throughput,
     large_table,
+    links,
     multiplexing,
     on_demand,
     throughput,
@@ -115,9 +116,10 @@ def short(environment: Environment) -> Iterator[Environment]:
         for module in (trust, gateway_throughput, throughput):
             patch.setattr(module, "SECONDS", 0.1)
         points = tuple(LoadPoint(payload, rate=100, requests=10) for payload in (400, 27_000))
-        for module in (topology_rounds, tracing, trust):
+        for module in (topology_rounds, tracing, trust, links):
             patch.setattr(module, "LOAD_POINTS", points)
         patch.setattr(trust, "DELAYS_MS", (10.0,))
+        patch.setattr(links, "DELAYS_MS", (0.0, 2.0))
         patch.setattr(trust, "RUNS", 1)
         patch.setattr(multiplexing, "SECONDS", 0.2)
         patch.setattr(trust, "BUSY_RPS", 500.0)

@@ -48,6 +48,26 @@ def test_one_document_says_of_every_topology_what_it_needs(
     assert (simulated["origin"], len(simulated["tails"]), len(simulated["outage"])) == ("computed", 12, 6)
 
 
+def test_a_measured_hop_takes_the_place_of_the_assumed_one(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rounds = {"mesh, no relay, 27 KB, 100 rps": [1.0, 1.1, 1.2], "mesh, 0.25 ms, 27 KB, 100 rps": [1.9, 1.8, 1.7]}
+    (measured / "links.json").write_text(json.dumps({"rounds": rounds, "ran": {"started": "2026-11-30T10:00:00Z"}}))
+    arguments = ("--from", measured, "--no-simulate", "--json")
+
+    lab(*arguments)
+    document = json.loads(capsys.readouterr().out)
+    hop = document["assumed"]["hop-ms"]
+    assert hop["origin"] == "measured"
+    assert hop["value"] == pytest.approx(0.7)
+    assert hop["source"].startswith("bench links of 2026-11-30: 27 KB, 100 rps")
+    gateway, mesh = document["topologies"]
+    assert [each["hop_ms"]["value"] for each in (gateway, mesh)] == pytest.approx([1.4, 0.7])
+    lab(*arguments, "--hop-ms", 0.2)
+    assert json.loads(capsys.readouterr().out)["assumed"]["hop-ms"]["source"] == "--hop-ms"
+    (measured / "links.json").write_text("{}")
+    with pytest.raises(InputError, match=r"links.json is not a result of the bench links"):
+        lab(*arguments)
+
+
 def test_tables_mark_measured_computed_and_assumed_figures(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lab("--from", measured / "capacity.json", "--payload", "2KB", "--topologies", "mesh", "--no-simulate")
 

@@ -10,7 +10,7 @@ from lab.links import ROLE
 from lab.roles import CONTROL_PLANE, plan
 from lab.routing.document import read_path
 from lab.runtime.compose.__main__ import fixed_site
-from lab.spec import SIZES, LabSpec, read_spec
+from lab.spec import SIZES, LabSpec, override, read_spec
 
 SPEC = """
 topologies = ["gateway", "mesh"]
@@ -101,6 +101,13 @@ def test_each_zone_has_a_link_to_what_it_reaches_elsewhere(tmp_path: Path) -> No
         "east-to-ml-cluster-2-b",
         "west-to-gateway-1",
         "west-to-ml-cluster-1-b",
+    }
+
+
+def test_a_topology_may_be_left_out_whose_units_are_in_a_zone(tmp_path: Path) -> None:
+    spec = override(read(tmp_path, ZONES), topologies=["mesh"])
+    assert planned(spec) == {"east-to-ml-cluster-1-a", "east-to-ml-cluster-2-a", "east-to-ml-cluster-2-b"} | {
+        "west-to-ml-cluster-1-b"
     }
 
 

@@ -18,6 +18,7 @@ from lab.plugins.bench.suites import capacity as bench
 from lab.plugins.capacity.assumptions import ASSUMPTIONS, Assumptions
 from lab.plugins.capacity.cluster import cluster_capacity, cluster_table, node_loss_table
 from lab.plugins.capacity.fleet import Demand
+from lab.plugins.capacity.hops import measured_hop
 from lab.plugins.capacity.services import mean_s, parse_size
 from lab.plugins.capacity.survey import survey
 from lab.topologies import TOPOLOGIES
@@ -96,8 +97,10 @@ def capacity(
     if validation:
         _validate(rounds, as_json=as_json)
     options = locals()
+    hop = measured_hop(measured) if measured else None
     assumed = Assumptions(
-        {name: options[key] for name in ASSUMPTIONS if options[key := name.replace("-", "_")] is not None}
+        {name: options[key] for name in ASSUMPTIONS if options[key := name.replace("-", "_")] is not None},
+        {"hop-ms": hop} if hop else None,
     )
     latency = parse_latency(service)
     demand = Demand(
