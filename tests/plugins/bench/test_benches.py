@@ -23,6 +23,7 @@ from lab.plugins.bench.suites import (
     links,
     multiplexing,
     on_demand,
+    saturation,
     throughput,
     tracing,
     trust,
@@ -120,6 +121,10 @@ def short(environment: Environment) -> Iterator[Environment]:
             patch.setattr(module, "LOAD_POINTS", points)
         patch.setattr(trust, "DELAYS_MS", (10.0,))
         patch.setattr(links, "DELAYS_MS", (0.0, 2.0))
+        patch.setattr(saturation, "SHARES", (0.5, 1.0, 1.3))
+        patch.setattr(saturation, "SECONDS", 0.2)
+        patch.setattr(saturation, "KNEE_SECONDS", 0.2)
+        patch.setattr(saturation, "KNEE_TRIALS", 1)
         patch.setattr(trust, "RUNS", 1)
         patch.setattr(multiplexing, "SECONDS", 0.2)
         patch.setattr(trust, "BUSY_RPS", 500.0)

@@ -43,6 +43,20 @@ class OpenLoopTrial:
     records: list[Record]
 
 
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """One variant at a rate that may be more than it carries: requests may have failed, but no answer was wrong.
+
+    Attributes:
+        answered_rps: right answers per second, from the first intended time to the last answer.
+        p99_ms: 99th percentile of their latency, from the intended times.
+    """
+
+    answered_rps: float
+    p99_ms: float
+    records: list[Record]
+
+
 class Driver:
     """A driver process that :func:`start_driver` has started; it has one trial at a time."""
 
@@ -78,6 +92,24 @@ class Driver:
             late=any(each.claim is Claim.TIMING and each.outcome is not Outcome.VALID for each in verdicts),
         )
         return OpenLoopTrial(summary.p50_ms, pace, records)
+
+    def run_overloaded(self, point: LoadPoint, variant: Variant, *, seed: int) -> Overload:
+        """Runs one open-loop trial in which requests may fail.
+
+        Raises:
+            UnitError: an answer was wrong, none came, or the driver ended.
+        """
+        arrivals = Constant(rate=point.rate, duration_s=point.requests / point.rate)
+        _, records, schedule = self._carry_out(variant, arrivals, point.payload_bytes, seed)
+        verdicts = self._verdicts(variant, records, planned=len(schedule), offered_rate=schedule.offered_rps)
+        right = [record for record in records if record.status == "OK"]
+        wrong = [
+            each.summary for each in verdicts if each.claim is Claim.CORRECTNESS and each.outcome is Outcome.INVALID
+        ]
+        if wrong or not right:
+            raise UnitError(f"{variant.name}, {point}: {'; '.join(wrong) or 'nothing was answered'}")
+        took_s = (max(record.done_ns for record in right) - min(record.intended_ns for record in records)) / 1e9
+        return Overload(len(right) / took_s, summarize(right, None).p99_ms, records)
 
     def run_closed_loop(
         self, variant: Variant, *, payload_bytes: int, seconds: float, in_flight: int, seed: int
@@ -134,16 +166,7 @@ class Driver:
         self, label: str, variant: Variant, records: list[Record], *, planned: int, offered_rate: float
     ) -> Sequence[Verdict]:
         """Returns the verdicts on a trial; a wrong or missing answer is an error."""
-        known = self._known_of(variant.lab or self._environment)
-        secret = (variant.lab or self._environment).state.spec.receipt_key
-        evidence = replace(
-            known,
-            records=records,
-            planned=planned,
-            offered_rate=offered_rate,
-            receipt_keys=receipt_keys(secret, (record.request_id for record in records)),
-        )
-        verdicts = check(evidence, [each for name, each in CHECKERS.items() if name not in _BY_ARRIVALS])
+        verdicts = self._verdicts(variant, records, planned=planned, offered_rate=offered_rate)
         wrong = [
             each.summary for each in verdicts if each.claim is not Claim.TIMING and each.outcome is not Outcome.VALID
         ]
@@ -155,6 +178,20 @@ class Driver:
             reasons = "; ".join([*wrong, f"{len(failed)} of {len(records)} failed ({by_status}){first}"])
             raise UnitError(f"{label}: not every request was answered rightly: {reasons}")
         return verdicts
+
+    def _verdicts(
+        self, variant: Variant, records: list[Record], *, planned: int, offered_rate: float
+    ) -> Sequence[Verdict]:
+        known = self._known_of(variant.lab or self._environment)
+        secret = (variant.lab or self._environment).state.spec.receipt_key
+        evidence = replace(
+            known,
+            records=records,
+            planned=planned,
+            offered_rate=offered_rate,
+            receipt_keys=receipt_keys(secret, (record.request_id for record in records)),
+        )
+        return check(evidence, [each for name, each in CHECKERS.items() if name not in _BY_ARRIVALS])
 
     def _known_of(self, environment: Environment) -> Evidence:
         """Returns the evidence of a lab that is the same for all trials."""
