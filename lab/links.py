@@ -77,6 +77,11 @@ class LinksSpec(LinkSpec):
         return given or LinkSpec(delay_ms=self.delay_ms, jitter_ms=self.jitter_ms, mbit_s=self.mbit_s)
 
 
+def target_of(link: str) -> str:
+    """Name of the unit to which a link leads; names of zones have no dash."""
+    return link.partition("-to-")[2]
+
+
 def link_name(zone: str, target: str) -> str:
     """Name of the link by which units of a zone reach a target in another one."""
     return f"{zone}-to-{target}"

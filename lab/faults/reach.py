@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lab.links import ROLE as LINK
+from lab.links import target_of
 from lab.roles import MODEL, ROLES, Placement
 from lab.routing.document import RouteTable
 from lab.routing.uses import keys_for
@@ -31,7 +32,7 @@ def callers_reached(state: LabState, document: Mapping[str, Any], units: Collect
 
 def _passes(state: LabState, table: RouteTable, caller: str, unit: Unit) -> bool:
     if unit.role == LINK:  # whoever may reach its target
-        target = unit.name.partition("-to-")[2]
+        target = target_of(unit.name)
         return any(_passes(state, table, caller, each) for each in state.plan.units if each.name == target)
     if unit.role == MODEL:
         versions = (table.versions.get(key) for key in keys_for(caller, table))

@@ -16,6 +16,7 @@ import grpc
 from lab.checkers import ProbeAnswer
 from lab.history.arrivals import NOT_RECORDED, Arrival, ArrivalCoverage, Arrivals
 from lab.history.questions import Question, Questions
+from lab.links import target_of
 from lab.roles import ROLES
 from lab.topologies import TOPOLOGIES
 from lab.transport import open_blocking_channel
@@ -120,13 +121,17 @@ def units_on_path(units: Sequence[Unit], plan: LoadPlan) -> dict[str, list[str]]
     A plan that goes through a relay has other addresses; then they are the caller's own units and the shared ones.
     """
     found = {}
+    linked: dict[str, set[str]] = {}
+    for link in units:
+        if link.relay:
+            linked.setdefault(target_of(link.name), set()).update((link.relay.inside, link.relay.outside))
     for role in TOPOLOGIES[plan.topology].roles:
         every = [each for each in units if each.role == role]
         own = [each for each in every if _serves(each, plan.caller)]
         there = set(plan.endpoints.by_role.get(role, ()))
 
         def at(some: Sequence[Unit], there: set[str] = there) -> list[Unit]:
-            return [each for each in some if there & {each.port.inside, each.port.outside}]
+            return [each for each in some if there & {each.port.inside, each.port.outside, *linked.get(each.name, ())}]
 
         found[role] = [each.name for each in at(own) or at(every) or own]
     return found

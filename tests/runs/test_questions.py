@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ UNITS = [
         for role in ("resolver", "sidecar")
     ),
     unit("central-envoy", "central-envoy"),
+    replace(unit("west-to-gateway-2", "link"), relay=Port("127.0.0.1:5", "127.0.0.1:5", "127.0.0.1:5")),
 ]
 
 
@@ -68,6 +70,8 @@ UNITS = [
     [
         ("gateway", {"gateway": ("127.0.0.1:1", "127.0.0.1:2")}, {"gateway": ["gateway-1", "gateway-2"]}),
         ("gateway", {"gateway": ("127.0.0.1:2",)}, {"gateway": ["gateway-2"]}),
+        ("gateway", {"gateway": ("127.0.0.1:1", "127.0.0.1:5")}, {"gateway": ["gateway-1", "gateway-2"]}),  # a link
+        ("gateway", {"gateway": ("127.0.0.1:5",)}, {"gateway": ["gateway-2"]}),
         ("gateway", {"gateway": ("127.0.0.1:9",)}, {"gateway": ["gateway-1", "gateway-2"]}),  # a relay
         ("mesh", {}, {"resolver": ["homepage-resolver"], "sidecar": ["homepage-sidecar"]}),
         ("direct", {}, {}),

@@ -11,6 +11,7 @@ from lab.checkers.checker import Checker
 from lab.checkers.evidence import Evidence, cluster_of
 from lab.checkers.kinds.path import hops_in
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
+from lab.links import ROLE as LINK
 from lab.pickers import even_shares
 
 if TYPE_CHECKING:
@@ -122,13 +123,13 @@ def check(evidence: Evidence) -> Verdict | None:
 def _between(evidence: Evidence) -> dict[str, list[Violation]]:
     """Returns the units between caller and model that passed on too few attempts, for each role that can be judged.
 
-    Its units must be known, several, and hit by no marked fault; clients give them turns.
+    Its units must be known, several, and hit by no marked fault, nor a link to them; clients give them turns.
     """
     judged: dict[str, list[Violation]] = {}
     hit = {each.target for each in evidence.fault_windows} | {each.role for each in evidence.fault_windows}
     for role in evidence.abilities.between if evidence.abilities.takes_turns else ():
         units = evidence.path_units.get(role, ())
-        if len(units) < 2 or hit & {role, *units}:  # noqa: PLR2004 (one has all)
+        if len(units) < 2 or hit & {role, LINK, *units}:  # noqa: PLR2004 (one has all)
             continue
         passed = [
             (record, each.arrived_ns, hop.unit)

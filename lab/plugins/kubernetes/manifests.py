@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lab.errors import SpecError
 from lab.identity import OPERATOR
+from lab.links import ROLE as LINK
 from lab.plugins.kubernetes.naming import (
     API_VERSIONS,
     GROUP,
@@ -45,8 +47,10 @@ def manifests(plan: Plan, setting: Setting) -> list[Manifest]:
     """All objects of a lab, in the order in which they are to be applied.
 
     Raises:
-        SpecError: Kubernetes does not take a name.
+        SpecError: Kubernetes does not take a name, or the lab has links.
     """
+    if links := plan.with_role(LINK):
+        raise SpecError(f"links: {links[0].name}: labs with links run as processes and on Compose; leave [links] out")
     pods = pods_of(plan)
     components = list(dict.fromkeys(pod.main.role for pod in pods))
     made = [namespace(setting)]

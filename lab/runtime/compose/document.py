@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lab import CHECKOUT
 from lab.errors import LabError
+from lab.links import ROLE as LINK
 from lab.roles import CALLER, COLLECTOR, CONTROL_PLANE, MODEL, ROLES, Plan, Port, Role, Unit
 from lab.runtime.compose import image
 from lab.runtime.pod_site import HOME, IDENTITY, USUAL_PORTS
@@ -110,7 +111,7 @@ def _health(role: Role) -> str:
 def _profiles(roles: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Role → profiles that include it: the topologies that need it and have all their roles here, and ``all``."""
     here = [each for each in TOPOLOGIES.values() if set(each.roles).issubset(roles)]
-    shared = (CALLER, MODEL, CONTROL_PLANE, COLLECTOR)
+    shared = (CALLER, MODEL, CONTROL_PLANE, COLLECTOR, LINK)
     return {role: (*(each.name for each in here if role in (*each.roles, *shared)), "all") for role in roles}
 
 

@@ -448,3 +448,8 @@ def test_a_broken_rendering_is_noticed(name: str) -> None:
 
 if __name__ == "__main__":
     GOLDEN.write_text(golden())
+
+
+def test_a_lab_with_links_is_refused_in_one_line() -> None:
+    with pytest.raises(SpecError, match=r"labs with links run as processes and on Compose; leave \[links\] out"):
+        objects(planned("links"))

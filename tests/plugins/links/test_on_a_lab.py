@@ -104,6 +104,16 @@ def test_a_fault_of_one_link_hits_it_alone(lab: Lab) -> None:
         lab.faults.inject("delay", "gateway-1")
 
 
+def test_a_link_that_ends_takes_its_target_away_from_its_zone_alone(lab: Lab) -> None:
+    with lab.faults.injected("kill", "west-to-ml-cluster-1-b"):
+        through_gateway = driven(lab, "gateway", rate=30, duration_s=2)  # which is in the east
+        assert not invalid(through_gateway)
+        verdicts = {each.checker: each.outcome for each in through_gateway.verdicts}
+        assert verdicts["links"] is Outcome.VALID
+        came = {each.replica for each in RunFolder(through_gateway.folder).history}
+    assert "ml-cluster-1-b" in came
+
+
 def test_an_answer_that_is_too_fast_for_its_links_is_seen(lab: Lab) -> None:
     run = RunFolder(driven(lab, "gateway", rate=20, duration_s=2).folder)
     gathered = run.gathered["links"]

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lab.errors import SpecError
 from lab.lab import DEFAULT_SPEC
 from lab.links import ROLE
 from lab.roles import CONTROL_PLANE, plan
 from lab.routing.document import read_path
+from lab.runtime.compose import document
 from lab.runtime.compose.__main__ import fixed_site
 from lab.spec import SIZES, LabSpec, override, read_spec
 
@@ -128,6 +130,22 @@ def test_everybody_gets_the_addresses_of_the_own_zone(tmp_path: Path) -> None:
     assert layout.callers["search"].addresses_of("gateway") == (gateway.port.inside,)
     # The relay passes bytes on, so the certificate that a caller sees is the gateway's, and must name the link's host.
     assert link.relay.inside.partition(":")[0] in gateway.hosts
+
+
+def test_each_link_is_a_container_of_every_topology(tmp_path: Path) -> None:
+    spec, site = read(tmp_path, ZONES), fixed_site()
+    layout = plan(spec, read_path(spec.routes), site)
+    setting = document.Setting(
+        **dict.fromkeys(("project", "image", "base_image", "context", "title", "how_made", "file"), "x"),
+        subnet=site.subnet,
+        hosts=site.hosts,
+        security="plaintext",
+    )
+    service = yaml.safe_load(document.render(layout, setting))["services"]["west-to-gateway-1"]
+    gateway = layout.unit("gateway-1")
+    assert {*spec.topologies, "all"} <= {*service["profiles"]}
+    assert [each.rpartition(":")[2] for each in service["ports"]] == ["9000", "9090"]
+    assert f"--relay 0.0.0.0:9090 --target {gateway.port.inside}" in service["command"]
 
 
 @pytest.mark.parametrize("size", ["mini", "default", "pages"])
