@@ -14,6 +14,7 @@ from lab.client import Endpoints
 from lab.errors import InputError, LabNotRunningError
 from lab.faults import AuditLog, Journal
 from lab.identity import OPERATOR
+from lab.links import ROLE as LINK
 from lab.roles import ACCESS_LOG, CALLER, CONTROL_PLANE, LOAD, MODEL, ROLES, Placement, Plan, Role, Unit
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState, Running
@@ -125,7 +126,7 @@ class LabEndpoints:
     Attributes:
         callers: caller → its service.
         clients: caller → addresses that a client with its identity connects to.
-        shared: units that all callers share, models left out.
+        shared: units that all callers share, models and links left out.
         rest: gateway or model replica → base URL of its REST API.
         identity: folder of the operator's certificate, for mTLS clients; empty in plaintext.
         metrics: where to scrape metrics: at all Envoys, and at all other units of a lab with ``--metrics``.
@@ -145,7 +146,7 @@ class LabEndpoints:
 
     def to_document(self) -> dict[str, Any]:
         """As ``lab endpoints --json`` prints it."""
-        shared = [role for role in ROLES.values() if role.name not in {*roles_beside_callers(), CALLER, MODEL}]
+        shared = [role for role in ROLES.values() if role.name not in {*roles_beside_callers(), CALLER, LINK, MODEL}]
         return {
             "callers": {
                 caller: {"address": address, **self.beside(caller)} for caller, address in self.callers.items()
@@ -259,7 +260,7 @@ def endpoints(context: LabContext) -> LabEndpoints:
                 role: tuple(unit.address for unit in units)
                 for role in dict.fromkeys(unit.role for unit in state.plan.units)
                 if (units := [unit for unit in state.plan.with_role(role) if unit.pod not in state.plan.callers])
-                and role != MODEL
+                and role not in (LINK, MODEL)
             }
         ),
         rest={unit.name: f"{scheme}://{unit.rest.outside}" for unit in state.plan.units if unit.rest},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab.history import Record, write_parquet
 from lab.measure.compare import interleave, median, median_ratio, typical
-from lab.measure.control import control
+from lab.measure.control import control, rounds_to_tell
 from lab.plugins.bench.harness.bench import Bench
 from lab.plugins.bench.harness.charts import chart_of_lines
 from lab.plugins.bench.harness.driver_client import Driver, start_driver
@@ -224,5 +224,6 @@ BENCH = Bench(
     name="saturation",
     question="At which rate does each topology give in, and what breaks first?",
     run=run,
+    rounds=rounds_to_tell(1),
     controls=1,
 )
