@@ -169,15 +169,18 @@ class _Schedule:
     def __init__(self) -> None:
         self._timer = new_precise_timer(asyncio.get_running_loop(), self._flush_due)
         self._due: list[tuple[int, int, _Direction]] = []
-        self._number = 0
+        self._number, self._closed = 0, False
 
     def add(self, at_ns: int, direction: _Direction) -> None:
+        if self._closed:
+            return
         self._number += 1
         heappush(self._due, (at_ns, self._number, direction))
         if self._due[0][0] == at_ns:
             self._timer.set(at_ns)
 
     def close(self) -> None:
+        self._closed = True
         self._timer.close()
 
     def _flush_due(self) -> None:
@@ -236,7 +239,7 @@ class _Direction:
             self._traffic.was_late(late_ns)
             self._connection.send(self._number, piece)
         source = self._connection.ends[self._number]
-        if not self._reads and source is not None and self.held <= self._most() // 2:
+        if not self._reads and source is not None and not source.is_closing() and self.held <= self._most() // 2:
             self._reads = True
             source.resume_reading()
 
