@@ -66,6 +66,9 @@ traces = {{rate = 1.0}}
 [callers.homepage]
 [gateway]
 replicas = 1
+[links.zones]
+east = ["gateway"]
+west = {others}
 """
 
 
@@ -140,7 +143,8 @@ def listened_at(pid: int) -> set[str]:
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     folder = tmp_path_factory.mktemp("listeners")
-    spec = write_spec(folder, SPEC.format(topologies=that_run_here(TOPOLOGIES)), ROUTES)
+    others = sorted({"model", CALLER}.union(*(each.between for each in TOPOLOGIES.values())) - {"gateway"})
+    spec = write_spec(folder, SPEC.format(topologies=that_run_here(TOPOLOGIES), others=others), ROUTES)
     with pytest.MonkeyPatch.context() as patch:
         # As in pods, where a sidecar's port faces outside. Processes of one machine ask at a Unix socket instead.
         patch.setattr(ProcessSite, "port_beside", lambda site, unit, pod, number: site.port(unit, "grpc", pod, number))

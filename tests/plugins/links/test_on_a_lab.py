@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
+import grpc
 import pytest
 
 from lab.checkers import Outcome
 from lab.checkers.kinds.path import hops_in
-from lab.errors import InputError
+from lab.errors import InputError, LabError
 from lab.lab import Lab
+from lab.plugins.links import control
 from lab.plugins.links.checker import check
 from lab.runs import LoadOptions, RunResult
 from lab.runs.evidence import evidence_of
 from lab.runs.folder import RunFolder
+from lab.runtime.identities import Identities
+from lab.runtime.state import LabState
 from lab.spec import SIZES
+from lab.transport.security import MTLS, Security
 from tests.labs import lab_up
 
 WEST = ("ml-cluster-1-a", "ml-cluster-2-a")
@@ -84,12 +90,13 @@ def test_the_fault_delay_shows_in_latencies_and_in_the_journal(lab: Lab) -> None
         assert fault.observe().visible == "yes"
         slow = driven(lab, "gateway", rate=20, duration_s=2)
         untouched = driven(lab, "mesh", rate=20, duration_s=2)
-    after = driven(lab, "gateway", rate=20, duration_s=2)
+    healed = control.read(LabState.of(lab.folder).plan.unit("west-to-gateway-1"))
 
     assert not invalid(slow)
     assert min(latencies_ms(slow)) >= 2 * 20 + ROUND_TRIP_MS
     assert min(latencies_ms(untouched)) < 2 * 20
-    assert min(latencies_ms(after)) < 2 * 20
+    assert healed is not None
+    assert healed["there"] == healed["back"] == {"delay_ms": 0.5, "jitter_ms": 0.0, "mbit_s": 1000.0}
     [event] = [each for each in RunFolder(slow.folder).events if each.kind == "delay"]
     assert (event.target, event.past) == ("west", "delayed")
     assert "ms 20" in event.text
@@ -115,7 +122,7 @@ def test_a_link_that_ends_takes_its_target_away_from_its_zone_alone(lab: Lab) ->
 
 
 def test_an_answer_that_is_too_fast_for_its_links_is_seen(lab: Lab) -> None:
-    run = RunFolder(driven(lab, "gateway", rate=20, duration_s=2).folder)
+    run = RunFolder(driven(lab, "gateway", rate=20, duration_s=1).folder)
     gathered = run.gathered["links"]
     evidence = evidence_of(run)
     for pair in gathered["delays"]:
@@ -124,6 +131,22 @@ def test_an_answer_that_is_too_fast_for_its_links_is_seen(lab: Lab) -> None:
     assert claimed is not None
     assert claimed.outcome is Outcome.INVALID
     assert "though the links on its way take " in claimed.violations[0].message
+
+
+def test_the_operator_alone_may_change_a_link(lab: Lab) -> None:
+    link = LabState.of(lab.folder).plan.unit("west-to-gateway-1")
+    before = control.read(link)
+    caller = Security(MTLS, str(Identities(lab.folder).of("homepage")))
+    for method in ("Read", "Change"):
+        with grpc.secure_channel(link.address, caller.channel_credentials()) as channel:
+            call: Any = channel.unary_unary(f"/{control.SERVICE}/{method}")
+            with pytest.raises(grpc.RpcError) as refused:
+                call(b"", timeout=10)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert before is not None
+    assert control.change(link, before) == {each: before[each] for each in ("there", "back")}
+    with pytest.raises(LabError, match=r"there and back: each needs delay_ms of 0 to 10000"):
+        control.change(link, {"there": {"delay_ms": -1}, "back": {}})
 
 
 def test_replicas_stay_as_they_are(lab: Lab) -> None:
