@@ -48,10 +48,12 @@ class Overload:
     """One variant at a rate that may be more than it carries: requests may have failed, but no answer was wrong.
 
     Attributes:
-        answered_rps: right answers per second, from the first intended time to the last answer.
+        took_s: from the first intended time to the last right answer, seconds.
+        answered_rps: right answers per second of that time.
         p99_ms: 99th percentile of their latency, from the intended times.
     """
 
+    took_s: float
     answered_rps: float
     p99_ms: float
     records: list[Record]
@@ -109,7 +111,7 @@ class Driver:
         if wrong or not right:
             raise UnitError(f"{variant.name}, {point}: {'; '.join(wrong) or 'nothing was answered'}")
         took_s = (max(record.done_ns for record in right) - min(record.intended_ns for record in records)) / 1e9
-        return Overload(len(right) / took_s, summarize(right, None).p99_ms, records)
+        return Overload(took_s, len(right) / took_s, summarize(right, None).p99_ms, records)
 
     def run_closed_loop(
         self, variant: Variant, *, payload_bytes: int, seconds: float, in_flight: int, seed: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -118,14 +117,14 @@ def _measure(
         rate = share * found.knee_rps[name]
         point, pids = LoadPoint(PAYLOAD_BYTES, rate, max(1, round(rate * SECONDS))), _processes(by_name[name], driver)
         with trial:
-            before, began = _cpu(pids), time.monotonic()
+            before = _cpu(pids)
             overload = driver.run_overloaded(point, by_name[name], seed=trial.number)
-            took_s, after = time.monotonic() - began, _cpu(pids)
+            after = _cpu(pids)
             trial.keep(answered=overload.answered_rps, p99=overload.p99_ms)
             if trial.number:
                 for process, cpu in after.items():
                     loads = found.load.setdefault(trial.cell, {})
-                    loads.setdefault(process, []).append((cpu - before.get(process, cpu)) / took_s)
+                    loads.setdefault(process, []).append((cpu - before.get(process, cpu)) / overload.took_s)
             records += overload.records
     for (cell, figure), values in trials.samples.items():
         {"answered": found.answered_rps, "p99": found.p99_ms}[figure][cell] = values
