@@ -8,6 +8,7 @@ from threading import Barrier
 import pytest
 
 from lab.errors import InputError
+from lab.plugins.picker import topology as picker
 from lab.plugins.proxies import topologies as proxies
 from lab.plugins.vip import topology as vip
 from lab.registry import PLUGINS, Registry, add_plugins
@@ -41,7 +42,9 @@ def files() -> set[str]:
 
 
 def test_the_topologies_of_the_lab_are_its_files_and_those_of_its_plug_ins() -> None:
-    of_plug_ins = [each for module in (proxies, vip) for each in vars(module).values() if isinstance(each, Topology)]
+    of_plug_ins = [
+        each for module in (picker, proxies, vip) for each in vars(module).values() if isinstance(each, Topology)
+    ]
     assert set(TOPOLOGIES) == files() | {each.name for each in of_plug_ins}
     assert list(TOPOLOGIES)[: len(files())] == sorted(files())
 

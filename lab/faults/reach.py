@@ -39,7 +39,7 @@ def _passes(state: LabState, table: RouteTable, caller: str, unit: Unit) -> bool
         return any(version is not None and version.cluster == unit.cluster for version in versions)
     if unit.name == caller:
         return True
-    asked = {role for name in state.topologies for role in (*TOPOLOGIES[name].between, *TOPOLOGIES[name].asks)}
+    asked = {role for name in state.topologies for role in TOPOLOGIES[name].roles}
     return unit.role in asked and (ROLES[unit.role].placement is not Placement.BESIDE_CALLER or unit.pod == caller)
 
 

@@ -345,8 +345,9 @@ def _order() -> dict[str, int]:
     """Position of each role on a request's path: caller, roles it asks, roles that carry the payload, model."""
     topologies = TOPOLOGIES.values()
     asked = (role for each in topologies for role in each.asks)
+    aiding = (role for each in topologies for role in each.aided_by)
     between = (role for each in topologies for role in each.between)
-    return {role: number for number, role in enumerate(dict.fromkeys((CALLER, *asked, *between, MODEL)))}
+    return {role: number for number, role in enumerate(dict.fromkeys((CALLER, *asked, *between, *aiding, MODEL)))}
 
 
 def _lines(request_id: str, unit: Unit, folder: Path) -> list[LogLine]:

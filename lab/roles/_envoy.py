@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -41,12 +42,33 @@ _TENANTS_FILTER = json.dumps(
 )
 
 
-def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Unit:
-    """An Envoy beside a caller; without one, an Envoy that all callers share."""
+def envoy(
+    lab: Layout,
+    name: str,
+    role: str,
+    port: Port,
+    caller: str = "",
+    *,
+    filters: Iterable[Mapping[str, Any]] = (),
+    clusters: Iterable[Mapping[str, Any]] = (),
+    metadata: Mapping[str, str] | None = None,
+) -> Unit:
+    """An Envoy beside a caller; without one, an Envoy that all callers share.
+
+    Args:
+        lab: the layout.
+        name: of the unit.
+        role: of the unit.
+        port: of the unit.
+        caller: that it runs beside.
+        filters: of its own, for requests that have passed the key guard, as Envoy's configuration has them.
+        clusters: of its own, likewise.
+        metadata: more of what it says of itself to the control plane.
+    """
     site = lab.site
     admin = site.port(name, "admin", caller)
     secrets = sds_files(site.identity(name)) if lab.secured else {}
-    folder = str(Path(site.path(name, "envoy.yaml")).parent) if secrets else ""
+    folder = secrets_folder(lab, name)
     zone, zoned, originating = zone_options(lab.spec, site, name, role, caller)
     bootstrap = Template(_TEMPLATE.read_text()).substitute(
         address=json.dumps(envoy_address(port.bind)),
@@ -61,6 +83,9 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
         **IN_BOOTSTRAP,
         **{**envoy_observed(lab, name, role, folder), **zoned},
         tenants="" if caller else f"\n          - {_TENANTS_FILTER}",
+        own_filters="".join(f"\n          - {json.dumps(each)}" for each in filters),
+        own_clusters="".join(f"  - {json.dumps(each)}\n" for each in clusters),
+        metadata="".join(f", {field}: {json.dumps(value)}" for field, value in (metadata or {}).items()),
     )
     argv = (
         "envoy",
@@ -78,6 +103,11 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
     )
     files = {"envoy.yaml": bootstrap, **secrets, **({f"{LOCAL_CLUSTER}.json": originating} if originating else {})}
     return Unit(name, role, argv, port, admin, files, pod=caller or name, logs_requests=True)
+
+
+def secrets_folder(lab: Layout, name: str) -> str:
+    """The folder of an Envoy's SDS files, for the Envoy; empty for plaintext."""
+    return str(Path(lab.site.path(name, "envoy.yaml")).parent) if lab.secured else ""
 
 
 def xds_cluster(control_planes: str) -> dict[str, str]:

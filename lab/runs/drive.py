@@ -6,7 +6,7 @@ import secrets
 import shutil
 import urllib.request
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +128,7 @@ class RunContext:
         registrations: returns when which replicas were registered, as each control plane that answers knows it. It is
             called before and after the run.
         replicas: returns the model replicas. It is called after the run.
+        since_ns: when the run began for which checkers gather evidence, Unix nanoseconds; 0 before.
     """
 
     state: LabState
@@ -138,6 +139,7 @@ class RunContext:
     revisions: Callable[[int, Collection[int]], list[RevisionInfo]]
     registrations: Callable[[], list[Registrations]]
     replicas: Callable[[], list[Unit]]
+    since_ns: int = 0
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -302,7 +304,7 @@ def save_evidence(
     run.path_units = units_on_path(units, run.plan)
     # Of all resolvers, as a caller may ask another than its own.
     run.questions = questions_at([each for each in units if each.role == RESOLVER], since_ns=began.unix_ns)
-    gather(run, context)
+    gather(run, replace(context, since_ns=began.unix_ns))
     return records
 
 

@@ -113,6 +113,7 @@ class Topology:
         route: the path in words; for the same table.
         path: roles that carry the payload, in order, from ``caller`` to ``model``.
         asks: roles that decide, and never see the payload.
+        aided_by: roles that units between caller and model ask about a request; they never see the payload either.
         strategy: makes the client's strategy from the caller's name, the addresses, and credentials.
         takes_turns: whether a caller's requests go to several units of one role in turn.
         picks_at: place that picks the replica, as pickers name it; if empty, the last role before the model.
@@ -129,6 +130,7 @@ class Topology:
     route: str
     path: tuple[str, ...]
     asks: tuple[str, ...] = ()
+    aided_by: tuple[str, ...] = ()
     strategy: StrategyFactory
     takes_turns: bool = True
     picks_at: str = ""
@@ -141,8 +143,8 @@ class Topology:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """All roles of the topology but caller and model: those that decide, then those on the path."""
-        return (*self.asks, *self.between)
+        """All roles of the topology but caller and model: those that are asked, then those on the path."""
+        return (*self.asks, *self.aided_by, *self.between)
 
     @property
     def between(self) -> tuple[str, ...]:

@@ -21,8 +21,16 @@ from services.controlplane.nodes.admission import Admission, Claim, NodeRefusedE
 from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.nodes.zones import Zones
 from services.controlplane.xds.delta import DeltaStream
-from services.controlplane.xds.identity import EnvoyTls, GrpcTls, caller_of, identity_mismatch, plaintext
+from services.controlplane.xds.identity import (
+    EnvoyTls,
+    GrpcTls,
+    TransportSocket,
+    caller_of,
+    identity_mismatch,
+    plaintext,
+)
 from services.controlplane.xds.idle import IdleClusters
+from services.controlplane.xds.picked_hosts import HOST_FROM, HOST_TO, PickedHosts, following
 from services.controlplane.xds.sotw import SotwStream
 from services.controlplane.xds.zones import view_from
 
@@ -82,7 +90,9 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         if first is None:
             return
         async with _admitted(self.admission, first.node, context, "sidecar") as (subscriber, identity):
-            socket = plaintext if identity is None else EnvoyTls(_claimed(first.node, "secrets"))
+            socket: TransportSocket = plaintext if identity is None else EnvoyTls(_claimed(first.node, "secrets"))
+            if named := _claimed(first.node, HOST_FROM):
+                socket = following(socket, PickedHosts(named, _claimed(first.node, HOST_TO)))
             shared = bool(_claimed(first.node, "shared"))
             idle = IdleClusters(self.clusters_idle_after_s)
             stream = DeltaStream(
@@ -206,7 +216,8 @@ async def _authenticated(node: base_pb2.Node, subscriber: Subscriber, context: C
     try:
         for field, text in (("id", subscriber.node), ("role", subscriber.role), ("cluster", node.cluster)):
             require_plain(f"node.{field}", text)
-        require_plain("node.metadata.secrets", _claimed(node, "secrets"))
+        for field in ("secrets", HOST_FROM, HOST_TO):
+            require_plain(f"node.metadata.{field}", _claimed(node, field))
     except ValueError as error:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
     identity = peer_identity(context)

@@ -96,7 +96,7 @@ class BenchFault:
 
     def is_in_path(self, topology: str) -> bool:
         """Whether requests of a topology pass through the victims, or ask them."""
-        return self.role in (*TOPOLOGIES[topology].asks, *TOPOLOGIES[topology].path)
+        return self.role in (*TOPOLOGIES[topology].roles, *TOPOLOGIES[topology].path)
 
     def carries_payload(self, topology: str) -> bool:
         """Whether requests of a topology pass through the victims."""

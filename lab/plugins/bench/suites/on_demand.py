@@ -185,6 +185,7 @@ def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
         via="",
         shared="",
         tenants="",
+        **dict.fromkeys(("own_filters", "own_clusters", "metadata"), ""),
         access_log="/dev/null",
         secrets="",
         **admin_view(page, admin),

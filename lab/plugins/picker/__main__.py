@@ -1,0 +1,81 @@
+"""``python -m lab.plugins.picker``: an endpoint picker, which follows the control plane's endpoints."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+from functools import partial
+from pathlib import Path
+
+from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
+from grpc_health.v1 import health_pb2
+
+from lab.pickers import DEFAULT_PICKER, PICKERS
+from lab.plugins.picker.contract import HEALTH_SERVICES, SERVICE
+from lab.plugins.picker.policy import order_of
+from lab.plugins.picker.role import ENVOYS, PICKER
+from lab.plugins.picker.service import LOG_FIELDS, PickerService
+from lab.registry import add_plugins
+from lab.transport import drain, expose, listen, new_server, run_service, serve_metrics
+from lab.transport.rpc_logs import RequestLog
+from services.rules import RuleSet, Subscriber, run_beside
+
+_GRACE_S = 2.0
+_log = logging.getLogger("lab.plugins.picker")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m lab.plugins.picker", description="Picks the endpoint of each request, for an Envoy's ext_proc."
+    )
+    parser.add_argument("--name", required=True, help="this process's name at the control plane")
+    parser.add_argument("--listen", required=True, help="ip:port to serve on")
+    parser.add_argument("--control-plane", required=True, help="host:port of the control plane; several with commas")
+    parser.add_argument("--picker", default=DEFAULT_PICKER, help="the policy [%(default)s]")
+    parser.add_argument("--metrics", default="", help="ip:port that serves metrics [default: none]")
+    parser.add_argument("--access-log", type=Path, help="file for the pick log, a line of JSON each [default: none]")
+    parser.add_argument("--plugin", action="append", type=Path, default=[], help="Python file that may define it")
+    return parser.parse_args()
+
+
+async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
+    serve_metrics(arguments.metrics)
+    add_plugins(arguments.plugin)
+    log = RequestLog(arguments.access_log, LOG_FIELDS)
+    picker = PickerService(partial(order_of, PICKERS[arguments.picker]), log)
+    server, healthy = new_server(admits={SERVICE: ENVOYS})
+    external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(picker, server)
+
+    async def report(status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", *HEALTH_SERVICES):
+            await healthy.set(service, status)
+
+    async def apply(rules: RuleSet) -> None:
+        await picker.put_in_force(rules)
+        await report(health_pb2.HealthCheckResponse.SERVING)
+
+    await report(health_pb2.HealthCheckResponse.NOT_SERVING)
+    await healthy.set("liveness", health_pb2.HealthCheckResponse.SERVING)
+    expose("lab_picker_requests_total", "Requests by what the picker answered.", lambda: _by(picker.outcomes), ["as"])
+    expose("lab_picker_picks_total", "Picks by what came of them.", lambda: _by(picker.results), ["as"])
+    expose("lab_picker_body_bytes_total", "Bytes of bodies that reached the picker.", lambda: picker.body_bytes)
+    port = listen(server, arguments.listen)
+    await server.start()
+    _log.info("%s picks by %s on port %d", arguments.name, arguments.picker, port)
+    subscriber = Subscriber(
+        node=arguments.name, role=PICKER, control_plane=arguments.control_plane, apply=apply, with_endpoints=True
+    )
+    async with log.running():
+        await run_beside(stop, subscriber)
+        _log.info("%s stops", arguments.name)
+        await drain(server, healthy, grace_s=_GRACE_S, linger_s=0)
+
+
+def _by(counts: dict[str, int]) -> dict[tuple[str], float]:
+    return {(name,): float(count) for name, count in counts.items()}
+
+
+if __name__ == "__main__":
+    arguments = _arguments()
+    run_service(lambda stop: _serve(stop, arguments))

@@ -1,0 +1,84 @@
+"""What an Envoy needs to ask a picker: filters, the picker's cluster, and where a request's host is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lab.plugins.picker.contract import DESTINATION, FORGEABLE, NAMESPACE, SERVED, SUBSET_NAMESPACE
+
+MESSAGE_TIMEOUT_S = 0.5
+"""How long a request waits for the picker; then it is refused or, with FailOpen, the Envoy's own policy sends it."""
+CLUSTER = "picker"
+_TYPES = "type.googleapis.com/envoy.extensions"
+_NO_LIMIT = 1_000_000
+
+HOST_METADATA = {"host_from": f"{NAMESPACE} {DESTINATION}", "host_to": f"{NAMESPACE} {SERVED}"}
+"""Of the Envoy's node, see ``services.controlplane.xds.picked_hosts``."""
+
+
+def filters(*, fails_open: bool) -> list[dict[str, Any]]:
+    """The filters: one removes what a client may have forged, then the picker is asked, about headers alone."""
+    return [
+        {
+            "name": "forged",
+            "typed_config": {
+                "@type": f"{_TYPES}.filters.http.header_mutation.v3.HeaderMutation",
+                "mutations": {"request_mutations": [{"remove": name} for name in FORGEABLE]},
+            },
+        },
+        {
+            "name": "picker",
+            "typed_config": {
+                "@type": f"{_TYPES}.filters.http.ext_proc.v3.ExternalProcessor",
+                "grpc_service": {"envoy_grpc": {"cluster_name": CLUSTER}},
+                "failure_mode_allow": fails_open,
+                "message_timeout": f"{MESSAGE_TIMEOUT_S}s",
+                "stat_prefix": "picker",
+                # Envoy's own is 500, which gRPC clients see as UNKNOWN.
+                "status_on_error": {"code": "ServiceUnavailable"},
+                "processing_mode": {
+                    "request_header_mode": "SEND",
+                    "response_header_mode": "SEND",
+                    "request_body_mode": "NONE",
+                    "response_body_mode": "NONE",
+                    "request_trailer_mode": "SKIP",
+                    "response_trailer_mode": "SKIP",
+                },
+                "metadata_options": {
+                    "forwarding_namespaces": {"untyped": [NAMESPACE, SUBSET_NAMESPACE]},
+                    "receiving_namespaces": {"untyped": [NAMESPACE]},
+                },
+            },
+        },
+    ]
+
+
+def cluster(address: Mapping[str, Any], discovery: str, socket: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The picker's cluster.
+
+    Args:
+        address: as Envoy's configuration has it.
+        discovery: of its host, ``STATIC`` or ``STRICT_DNS``.
+        socket: transport socket; None for plaintext.
+    """
+    http2 = {"connection_keepalive": {"interval": "2s", "timeout": "2s"}}
+    limits = {"max_connections": _NO_LIMIT, "max_pending_requests": _NO_LIMIT, "max_requests": _NO_LIMIT}
+    return {
+        "name": CLUSTER,
+        "type": discovery,
+        "dns_lookup_family": "V4_ONLY",
+        "connect_timeout": "1s",
+        "circuit_breakers": {"thresholds": [limits]},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{_TYPES}.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": http2},
+            }
+        },
+        **({"transport_socket": socket} if socket else {}),
+        "load_assignment": {
+            "cluster_name": CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+    }

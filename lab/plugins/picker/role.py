@@ -1,0 +1,78 @@
+"""The picker, and the Envoys that ask it: one that sends without a pick if it gets none, and one that refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lab.identity import Identity
+from lab.identity.envoy import upstream_socket
+from lab.plugins.picker.contract import DESTINATION
+from lab.plugins.picker.envoy import HOST_METADATA, cluster, filters
+from lab.roles import ACCESS_LOG, Follows, Placement, Probe, Role, Unit, python
+from lab.roles._asked import copies_dropped_by_envoy
+from lab.roles._envoy import ENVOY_HEADERS, envoy, envoy_address, secrets_folder, xds_cluster
+from lab.routing.headers import PROVED_CALLER
+
+if TYPE_CHECKING:
+    from lab.roles import Layout
+
+PICKER, OPEN, CLOSED = "picker", "picking-envoy", "strict-envoy"
+ENVOYS = (OPEN, CLOSED)
+
+
+def _picker_units(lab: Layout, caller: str) -> Iterator[Unit]:
+    if caller:
+        return
+    port = lab.site.port(PICKER, "grpc")
+    argv = python(
+        "lab.plugins.picker",
+        name=PICKER,
+        listen=port.bind,
+        control_plane=lab.control_plane(PICKER),
+        access_log=lab.site.path(PICKER, ACCESS_LOG),
+    )
+    files, options = lab.picker(PICKER)
+    yield Unit(PICKER, PICKER, (*argv, *options), port, files=files, pod=PICKER, logs_requests=True)
+
+
+def _envoy_of(role: str) -> Role:
+    def units(lab: Layout, caller: str) -> Iterator[Unit]:
+        if caller:
+            return
+        address = lab.site.port(PICKER, "grpc").inside
+        secrets = secrets_folder(lab, role)
+        socket = upstream_socket(secrets, Identity(PICKER, PICKER)) if secrets else None
+        yield envoy(
+            *(lab, role, role, lab.site.port(role, "grpc")),
+            filters=filters(fails_open=role == OPEN),
+            clusters=[cluster(envoy_address(address), xds_cluster(address)["discovery"], socket)],
+            metadata=HOST_METADATA,
+        )
+
+    return Role(
+        name=role,
+        title="Envoy before the picker" if role == OPEN else "Envoy that needs a picker",
+        placement=Placement.ALONE,
+        units=units,
+        probe=Probe.HTTP_READY,
+        follows=Follows.XDS,
+        calls_models=True,
+        marks_path=True,
+        adds_headers=ENVOY_HEADERS | {PROVED_CALLER, DESTINATION},
+        checked_by=("path",),
+        copies_dropped=copies_dropped_by_envoy,
+        memory_mb=512,
+    )
+
+
+ROLE = Role(
+    name=PICKER,
+    title="Endpoint picker",
+    placement=Placement.ALONE,
+    units=_picker_units,
+    probe=Probe.CONNECTED,
+    follows=Follows.RULES_AND_ENDPOINTS,
+    checked_by=("served",),
+)
+OPEN_ENVOY, CLOSED_ENVOY = _envoy_of(OPEN), _envoy_of(CLOSED)

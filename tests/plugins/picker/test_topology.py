@@ -1,0 +1,117 @@
+"""A lab with an endpoint picker: who picks, and what happens when the picker is dead, slow, or lied to."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from lab.checkers import Claim, Outcome
+from lab.lab import Lab
+from lab.plugins.picker.contract import DESTINATION, FORGEABLE
+from lab.plugins.picker.envoy import MESSAGE_TIMEOUT_S
+from lab.roles import MODEL
+from lab.runs import LoadOptions, RunResult, judge
+from lab.runs.folder import RunFolder
+from lab.runs.unit_evidence import arrivals_at
+from lab.runtime.state import LabState
+from models.proto.ranking.v1 import ranking_pb2
+from tests.labs import TWO_REPLICAS, address_of, ask, lab_up, replica_of, status_of, write_spec
+
+SPEC = """
+topologies = ["picker", "picker-closed"]
+routes = "routes.yaml"
+[callers.homepage]
+"""
+OPEN, CLOSED = "picker", "picker-closed"
+KEY, PAYLOAD = "cw-ranker.v1", 220_000
+REPLICAS = {"ml-cluster-1-a", "ml-cluster-1-b"}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("picker")
+    # In plaintext a client can send whatever headers it likes.
+    with lab_up(folder, spec=write_spec(folder, SPEC, TWO_REPLICAS), security="plaintext", metrics=True) as lab:
+        yield lab
+
+
+def driven(lab: Lab, topology: str = OPEN, *, payload_bytes: int = 400, rate: float = 60) -> RunResult:
+    return lab.load(
+        LoadOptions(topology=topology, caller="homepage", rate=rate, duration_s=3, payload_bytes=payload_bytes)
+    )
+
+
+def counted(lab: Lab, name: str) -> dict[str, float]:
+    """The picker's metric, by the value of its label."""
+    url = next(each.url for each in lab.endpoints().metrics if each.labels["unit"] == "picker")
+    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (our own unit's)
+        lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if line.startswith(name)]
+    return {labels.partition('"')[2].partition('"')[0]: float(value) for labels, _, value in lines}
+
+
+def test_every_request_is_served_as_picked_and_the_picker_sees_no_byte_of_a_body(lab: Lab) -> None:
+    run = driven(lab, payload_bytes=PAYLOAD)
+
+    verdicts = {each.checker: each for each in judge(run.folder).verdicts}
+    records = RunFolder(run.folder).history
+    assert verdicts["served"].summary == (
+        f"{len(records)} picks, {len(records)} served as picked, 0 elsewhere; 0 requests without a pick"
+    )
+    assert [each for each in verdicts.values() if each.outcome is Outcome.INVALID] == []
+    assert run.claims[Claim.CORRECTNESS] is Outcome.VALID
+    shares = Counter(record.replica for record in records)
+    assert shares.keys() == REPLICAS
+    assert max(shares.values()) - min(shares.values()) <= 1
+    assert counted(lab, "lab_picker_picks_total")["as picked"] >= len(records)
+    assert counted(lab, "lab_picker_body_bytes_total") == {"": 0.0}
+
+
+def test_without_the_picker_one_envoy_sends_by_its_own_policy_and_the_other_refuses(lab: Lab) -> None:
+    with lab.faults.injected("kill", "picker"):
+        served = {replica_of(lab, OPEN) for _ in range(4)}
+        refused = {status_of(lab, CLOSED) for _ in range(4)}
+    assert served == REPLICAS
+    assert refused == {"UNAVAILABLE"}
+    assert {status_of(lab, each) for each in (OPEN, CLOSED)} == {"OK"}
+
+
+def test_a_picker_that_does_not_answer_holds_a_request_for_a_bounded_time(lab: Lab) -> None:
+    with lab.faults.injected("pause", "picker"):
+        began = time.monotonic()
+        assert status_of(lab, CLOSED) == "UNAVAILABLE"
+        assert ask(lab, OPEN).replica in REPLICAS
+        took_s = time.monotonic() - began
+    # Each waits for the picker once; the deadline of a request is 2 s.
+    assert 2 * MESSAGE_TIMEOUT_S <= took_s < 2 * MESSAGE_TIMEOUT_S + 2
+
+
+@pytest.mark.parametrize("faults", [(), ("kill",)], ids=["picker lives", "picker is dead"])
+def test_a_forged_endpoint_leads_nowhere_and_reaches_no_model(lab: Lab, faults: tuple[str, ...]) -> None:
+    units = [each for each in LabState.of(lab.folder).plan.units if each.role == MODEL]
+    since_ns = time.time_ns()
+    with ExitStack() as broken:
+        for fault in faults:
+            broken.enter_context(lab.faults.injected(fault, "picker"))
+        _send(lab, dict.fromkeys(FORGEABLE, units[0].address))
+    arrivals = arrivals_at(units, (), since_ns=since_ns, file_of=lambda _: Path("none")).requests
+
+    assert Counter(each.replica for each in arrivals) == dict.fromkeys(REPLICAS, 6)
+    of_picks = [[name for name in each.headers.split() if name in FORGEABLE] for each in arrivals]
+    assert of_picks == 12 * [[] if faults else [DESTINATION]]
+
+
+def _send(lab: Lab, headers: dict[str, str]) -> None:
+    """Sends twelve requests with these headers."""
+    request = ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id="t1")]).SerializeToString()
+    with grpc.insecure_channel(address_of(lab, "picking-envoy")) as channel:
+        rank: Any = channel.unary_unary("/ranking.v1.Ranking/Rank", request_serializer=bytes)
+        for _ in range(12):
+            rank(request, metadata=(("x-routing-key", KEY), *headers.items()), timeout=10)
