@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +14,18 @@ from rich.text import Text
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, say, table
 from lab.errors import InputError
-from lab.plain_text import printable
+from lab.plain_text import printable, require_header_value
 from lab.plugins.conform import Options, Result, Target, Verdict
 from lab.plugins.conform import conform as run
 from lab.plugins.conform.control import control_of
 from lab.plugins.conform.forms import ByEnvelope, ByHeader
+from lab.plugins.conform.profile import PROFILES, Profile, ProfileOptions
 from lab.plugins.conform.run import FIRST_PORT
 from lab.plugins.conform.written import as_document, as_html, as_junit, figures_of
 from lab.routing.keys import HEADER
 
 _STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.UNKNOWN: "yellow"}
+_PICKER = "picker"
 _FAILS = 2
 _MAX_LINE = 600
 _LONGEST_S = 3_600.0
@@ -64,6 +68,19 @@ def conform(
     ] = 60.0,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results as JUnit XML.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results as a page.")] = None,
+    profile: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What else to try than routing on a header; endpoint-picker: a gateway that asks an endpoint picker.",
+        ),
+    ] = "",
+    test_picker: Annotated[
+        bool, typer.Option("--test-picker", help="ADDRESS is an endpoint picker: ask it as a gateway does.")
+    ] = False,
+    send: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Header of each request to a picker; repeatable.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say which features a routing proxy has: any that takes gRPC and routes on a header (or on an envelope).
@@ -72,20 +89,25 @@ def conform(
     --routes-out. Nothing is sent to other machines. Exit status 2 if a check fails.
 
     Example: lab conform 127.0.0.1:8080 --control ./apply-routes.sh --junit conform.xml
+    Example: lab conform 127.0.0.1:8080 --profile endpoint-picker --control picking-envoy
+    Example: lab conform --test-picker 127.0.0.1:9002
     """
     target = Target.of(address, ca=ca, cert=cert, key=key, name=server_name)
     for option, file in (("--junit", junit), ("--html", html), ("--routes-out", routes_out)):
         if file is not None and not file.resolve().parent.is_dir():
             raise InputError(f"{option}: no folder {file.parent}; make it first")
-    if drain and not control:
-        raise InputError("--drain needs --control; give both, or neither")
-    names = [each for each in checks.split(",") if each]
-    options = Options(
-        form=_form(header, envelope=envelope), checks=names, first_port=first_port, routes_out=routes_out, wait_s=wait
+    if test_picker and profile not in {"", _PICKER}:
+        raise InputError("--test-picker and --profile: leave one of the two out")
+    asked = ProfileOptions(
+        header=header,
+        checks=[each for each in checks.split(",") if each],
+        control=control,
+        first_port=first_port,
+        routes_out=routes_out,
+        wait_s=wait,
+        send=_headers(send or ()),
     )
-    results = asyncio.run(
-        run(target, options, control_of(control, drain) if control else None, say=_say, on_result=_progress)
-    )
+    results = _results(target, _PICKER if test_picker else profile, asked, drain=drain, envelope=envelope)
     if junit is not None:
         junit.write_text(as_junit(target.address, results))
     if html is not None:
@@ -96,6 +118,45 @@ def conform(
         _show(target.address, results)
     if any(each.verdict is Verdict.FAIL for each in results):
         raise typer.Exit(_FAILS)
+
+
+def _results(target: Target, profile: str, asked: ProfileOptions, *, drain: str, envelope: bool) -> list[Result]:
+    if profile:
+        if envelope or drain:
+            raise InputError(f"--profile {profile}: has no use for --envelope and --drain; leave them out")
+        _name(asked.header)
+        return asyncio.run(_of_profile(PROFILES[profile], target, asked))
+    if asked.send:
+        raise InputError("--send: is for --test-picker")
+    if drain and not asked.control:
+        raise InputError("--drain needs --control; give both, or neither")
+    options = Options(
+        form=_form(asked.header, envelope=envelope),
+        checks=asked.checks,
+        first_port=asked.first_port,
+        routes_out=asked.routes_out,
+        wait_s=asked.wait_s,
+    )
+    control = control_of(asked.control, drain) if asked.control else None
+    return asyncio.run(run(target, options, control, say=_say, on_result=_progress))
+
+
+async def _of_profile(profile: Profile, target: Target, options: ProfileOptions) -> list[Result]:
+    return await profile.run(target, options, say=_say, on_result=_progress)
+
+
+def _headers(texts: Sequence[str]) -> dict[str, str]:
+    headers = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not re.fullmatch(r"[a-z0-9-]{1,64}", name):
+            raise InputError(f"--send: {text[:60]!r} is not NAME=VALUE, with a name in lower case")
+        try:
+            require_header_value("--send", value)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        headers[name] = value
+    return headers
 
 
 def _form(header: str, *, envelope: bool) -> ByHeader:

@@ -103,21 +103,28 @@ async def conform(
     if control is None:
         (await target.connect()).close()
     stage = Stage(target, options.form, models, scripts, control, routes)
-    results = []
     try:
         await _start(stage, options, say)
-        for check in checks:
-            say(f"{check.name}: {check.claim}")
-            result = await _result(check, stage)
-            if (task := asyncio.current_task()) and task.cancelling():
-                raise asyncio.CancelledError  # Ctrl-C came at a moment when the check gave a call up itself
-            results.append(result)
-            on_result(result)
+        return await tried(checks, stage, say=say, on_result=on_result)
     finally:
         await stage.close()
         if control is not None:
             await control.close()
         await asyncio.gather(*(model.stop() for model in models.values()))
+
+
+async def tried(
+    checks: Sequence[Check], stage: Stage, *, say: Callable[[str], None], on_result: Callable[[Result], None]
+) -> list[Result]:
+    """Tries one check after the other; see :func:`conform`."""
+    results = []
+    for check in checks:
+        say(f"{check.name}: {check.claim}")
+        result = await _result(check, stage)
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise asyncio.CancelledError  # Ctrl-C came at a moment when the check gave a call up itself
+        results.append(result)
+        on_result(result)
     return results
 
 
@@ -128,12 +135,12 @@ def _places(
     first = options.first_port or (0 if control else FIRST_PORT)
     if first + len(names) > _LAST_PORT:
         raise InputError(f"--first-port: {first} leaves no room for {len(names)} models; choose a lower one")
-    host = _host_for(target)
+    host = host_for(target)
     for number, name in enumerate(names):
         yield name, (host, first and first + number)
 
 
-def _host_for(target: Target) -> str:
+def host_for(target: Target) -> str:
     """This machine's address in the network of the proxy, which is where it finds the models."""
     if ":" in target.host:
         return "127.0.0.1"

@@ -14,6 +14,7 @@ from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
 from envoy.type.v3 import http_status_pb2
 from google.protobuf import struct_pb2
 
+from lab.plugins.picker.bodies import in_full_duplex, passed_on
 from lab.plugins.picker.contract import DESTINATION, NAMESPACE, NO_ENDPOINT, SERVED, SUBSET, SUBSET_NAMESPACE, as_list
 from lab.plugins.picker.policy import Endpoint, Order
 from lab.routing.headers import REQUEST_ID
@@ -120,19 +121,21 @@ class PickerService(external_processor_pb2_grpc.ExternalProcessorServicer):  # t
     ) -> AsyncIterator[messages.ProcessingResponse]:
         """One request's stream."""
         del context
-        request = Request()
+        request, duplex = Request(), False
         try:
             async for message in request_iterator:
-                kind = message.WhichOneof("request")
+                kind, duplex = message.WhichOneof("request"), duplex or in_full_duplex(message)
                 if kind == "request_headers":
                     yield self._pick(request, message)
                 elif kind == "response_headers":
                     self._served(request, message)
                     yield messages.ProcessingResponse(response_headers=messages.HeadersResponse())
+                elif kind in _BODIES:
+                    body = getattr(message, kind)
+                    self.body_bytes += len(body.body)
+                    yield passed_on(kind, body, duplex=duplex)
                 else:
-                    if kind in _BODIES:
-                        self.body_bytes += len(getattr(message, kind).body)
-                    yield messages.ProcessingResponse(**{kind: getattr(messages, _ANSWERS[kind])()})
+                    yield messages.ProcessingResponse(**{kind: messages.TrailersResponse()})
         finally:
             self._done(request)
 
@@ -190,14 +193,6 @@ class PickerService(external_processor_pb2_grpc.ExternalProcessorServicer):  # t
                 request.in_flight,
                 request.ms,
             )
-
-
-_ANSWERS = {
-    "request_body": "BodyResponse",
-    "response_body": "BodyResponse",
-    "request_trailers": "TrailersResponse",
-    "response_trailers": "TrailersResponse",
-}
 
 
 def _kept(there: Mapping[str, Endpoint], addresses: Sequence[str]) -> dict[str, Endpoint]:

@@ -1,0 +1,1 @@
+"""What ``lab conform`` tries of the endpoint picker protocol: a gateway before our picker, and any picker by itself."""
