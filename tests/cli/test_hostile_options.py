@@ -50,6 +50,7 @@ READS = {
     ("explain", "--run"): ("nobody-1", HERE),
     ("page", "--run"): (HERE,),
     ("play", "--replay"): (HERE,),
+    ("audit-bench", "file"): (HERE,),
     ("render", "--routes"): ("gateway-api", HERE),
     ("render", "--spec"): ("gateway-api", HERE),
 }

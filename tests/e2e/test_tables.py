@@ -18,6 +18,8 @@ from lab.lab import Lab
 from lab.load.engines import ENGINES
 from lab.ops.roll.conditions import Evidence, Figures, parse_conditions
 from lab.ops.roll.executor import Outcome, RollResult, StepResult
+from lab.plugins.audit_bench.audit import Audit, Delay, Load
+from lab.plugins.audit_bench.command import _show as show_audit
 from lab.plugins.bench.commands.bench import _show as show_bench
 from lab.plugins.bench.commands.capacity import _show as show_capacity
 from lab.plugins.bench.commands.since import _show as show_since
@@ -48,6 +50,20 @@ BY_COMMAND = (
     ("explain", "{sent}"),
     ("page", "--run", "{pages}"),
 )
+AUDIT = Audit(
+    tool="guidellm",
+    benchmark="constant 12.5/s",
+    requests=12_345,
+    load=Load.OPEN,
+    load_reason="config.strategy.type_ is constant",
+    delay=Delay.LEFT_OUT,
+    delay_reason="request_latency begins at request_start",
+    published_p99_ms=12_345.6,
+    published_as="metrics.request_latency.successful p99",
+    scheduled_p99_ms=98_765.4,
+    scheduled_reason="targeted_start to request_end",
+    delay_p99_ms=86_420.0,
+)
 CONFORMANCE = ConformResult(
     feature="header-conditions",
     claim="a route with several headers matches only requests that have them all",
@@ -68,7 +84,7 @@ SPAN = Span(
     error=True,
     attributes={"rpc.response.status_code": "DEADLINE_EXCEEDED"},
 )
-BY_RESULT = ("bench", "bench since", "capacity", "conform", "roll", "trace")
+BY_RESULT = ("audit-bench", "bench", "bench since", "capacity", "conform", "roll", "trace")
 """Commands whose tables are printed here from a result, which takes minutes or another lab."""
 
 
@@ -154,6 +170,7 @@ def test_tables_of_results_are_whole(
     width: int, printed: list[Table], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console, "_width", width)
+    show_audit([AUDIT])
     show_bench(RESULT)
     show_since(Result("a" * 40, "b" * 40, {}, rounds={"move-loaded-p99": [(90.0, 91.5, 90.5), (91.0, 92.5, 90.0)]}))
     show_capacity(RESULT.tables, [])
@@ -175,5 +192,5 @@ def test_tables_of_results_are_whole(
     )
 
     output = capsys.readouterr().out
-    assert len(printed) == 6
+    assert len(printed) == 7
     assert {part for each in printed for part in missing(each, output)} == set()
