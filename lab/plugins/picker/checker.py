@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from lab.checkers import Claim, Outcome, Verdict, Violation
@@ -87,20 +88,17 @@ def check(evidence: Evidence) -> Verdict | None:
         return Verdict(NAME, Outcome.UNKNOWN, "the picker's log is not there")
     if evidence.arrivals is None:
         return Verdict(NAME, Outcome.UNKNOWN, "the replicas were not asked what they received")
-    picks = {row[0]: row for row in document["picks"]}
+    picks: defaultdict[str, list[_Pick]] = defaultdict(list)
+    for request_id, *fields in document["picks"]:
+        picks[request_id].append(_Pick(*fields))
     counts: Counter[str] = Counter()
     violations: list[Violation] = []
     for record in evidence.records:
-        attempts = sorted(
-            (each for each in evidence.attempts.get(record.request_id, ()) if not each.is_copy),
-            key=lambda each: each.arrived_ns,
-        )
-        if not attempts:
-            continue
-        pick = picks.get(record.request_id)
+        attempts = sorted(evidence.attempts.get(record.request_id, ()), key=lambda each: each.arrived_ns)
+        run = _Run(record, picks.get(record.request_id, ()), document["replicas"], evidence, counts)
         violations += [
             Violation(NAME, record.sequence, record.request_id, f"{named(record)} {message}")
-            for message in _objections(record, attempts, pick, document["replicas"], evidence, counts)
+            for message in run.objections(attempts)
         ]
     return _verdict(counts, violations, disturbed=_disturbed(evidence))
 
@@ -117,37 +115,58 @@ def _verdict(counts: Mapping[str, int], violations: Sequence[Violation], *, dist
     return Verdict(NAME, Outcome.UNKNOWN if too_many or not judged else Outcome.VALID, summary)
 
 
-def _objections(
-    record: Record,
-    attempts: Sequence[Arrival],
-    pick: Sequence[str] | None,
-    replicas: Mapping[str, str],
-    evidence: Evidence,
-    counts: Counter[str],
-) -> Iterator[str]:
-    listed = [each for each in (pick[3] if pick else "").split(",") if each]
-    for each in attempts:
-        carried = _carried(each)
-        if carried is not None and carried != (_digest(",".join(listed)) if listed else ""):
-            yield (
-                f"came to {each.replica} with the header of another pick"
-                if listed
-                else (f"came to {each.replica} with a picked endpoint, and there was no pick")
-            )
-    if not listed:
-        counts["unpicked"] += 1
-        return
-    # A replica that is new, or gone, when the run ends may have no name here.
-    expected = [replicas.get(address) for address in listed]
-    wrong = _out_of_order([each.replica for each in attempts], expected)
-    if wrong and not _hit(evidence, record, wrong[1]):
-        yield f"came to {wrong[0]}, and the picker had picked {wrong[1]}"
-    served = pick[4] if pick else ""
-    if not served:
-        counts["not said"] += record.status == "OK"
-    elif record.status == "OK" and replicas.get(served, record.replica) != record.replica:
-        yield f"was answered by {record.replica}, and the picker was told that {replicas[served]} had served"
-    counts["as picked" if expected[0] in (record.replica, None) else "elsewhere"] += 1
+class _Pick(NamedTuple):
+    """A line of the pick log; ``picked`` is the header's text."""
+
+    routing_key: str
+    outcome: str
+    picked: str
+    served: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One request: a client may ask again by its id, for the same version or for another one of a chain."""
+
+    record: Record
+    picks: Sequence[_Pick]
+    replicas: Mapping[str, str]
+    evidence: Evidence
+    counts: Counter[str]
+
+    def objections(self, attempts: Sequence[Arrival]) -> Iterator[str]:
+        """Yields what is wrong with the attempts, in the order in which they arrived."""
+        of_pick: defaultdict[_Pick, list[Arrival]] = defaultdict(list)
+        for each in attempts:
+            carried = _carried(each)
+            mine = [pick for pick in self.picks if pick.routing_key == each.routing_key and pick.picked]
+            if carried == "":
+                self.counts["unpicked"] += 1
+                # A proxy that has given the picker up tells it nothing more; the pick may come too late.
+                if any(pick.served for pick in mine) and len(mine) >= len(attempts):
+                    yield f"came to {each.replica} without the header of its pick"
+                continue
+            found = [pick for pick in mine if carried in (None, _digest(pick.picked))]
+            if found:
+                of_pick[found[0]].append(each)
+            elif mine:
+                yield f"came to {each.replica} with the header of another pick"
+            else:
+                yield f"came to {each.replica} with a picked endpoint, and there was no pick"
+        for pick, its in of_pick.items():
+            yield from self._of(pick, [each.replica for each in its])
+
+    def _of(self, pick: _Pick, came_to: Sequence[str]) -> Iterator[str]:
+        # A replica that is new, or gone, when the run ends may have no name here.
+        expected = [self.replicas.get(address) for address in pick.picked.split(",")]
+        wrong = _out_of_order(came_to, expected)
+        if wrong and not _hit(self.evidence, self.record, wrong[1]):
+            yield f"came to {wrong[0]}, and the picker had picked {wrong[1]}"
+        self.counts["not said"] += not pick.served
+        served = self.replicas.get(pick.served)
+        if served is not None and served not in came_to:
+            yield f"came to {', '.join(came_to)}, and the picker was told that {served} had served"
+        self.counts["as picked" if expected[0] in (came_to[-1], None) else "elsewhere"] += 1
 
 
 def _out_of_order(came_to: Sequence[str], expected: Sequence[str | None]) -> tuple[str, str] | None:

@@ -61,9 +61,9 @@ def test_requests_that_came_to_their_picks_are_valid() -> None:
     [
         (pick(0, f"{B},{A}"), arrival(0, f"{B},{A}"), "came to a-0, and the picker had picked a-1"),
         (pick(0, B), arrival(0, B), "came to a-0, and the picker had picked a-1"),
-        (pick(0, served=B), arrival(0), "was answered by a-0, and the picker was told that a-1 had served"),
+        (pick(0, served=B), arrival(0), "came to a-0, and the picker was told that a-1 had served"),
         (pick(0), arrival(0, f"{B},{A}"), "came to a-0 with the header of another pick"),
-        (pick(0), arrival(0, ""), "came to a-0 with the header of another pick"),
+        (pick(0), arrival(0, ""), "came to a-0 without the header of its pick"),
         (pick(0, ""), arrival(0), "came to a-0 with a picked endpoint, and there was no pick"),
     ],
 )
