@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import urllib.request
 from collections import Counter
@@ -15,6 +16,9 @@ import pytest
 
 from lab.checkers import Claim, Outcome
 from lab.lab import Lab
+from lab.plugins.conform import Target
+from lab.plugins.conform.profile import ProfileOptions
+from lab.plugins.picker.conformance import picker_profile
 from lab.plugins.picker.contract import DESTINATION, FORGEABLE
 from lab.plugins.picker.envoy import MESSAGE_TIMEOUT_S
 from lab.roles import MODEL
@@ -71,7 +75,15 @@ def test_every_request_is_served_as_picked_and_the_picker_sees_no_byte_of_a_body
     assert shares.keys() == REPLICAS
     assert max(shares.values()) - min(shares.values()) <= 1
     assert counted(lab, "lab_picker_picks_total")["as picked"] >= len(records)
-    assert counted(lab, "lab_picker_body_bytes_total") == {"": 0.0}
+    assert counted(lab, "lab_picker_body_bytes_total") == {"": 0.0}  # the next test sends some
+
+
+def test_the_picker_keeps_the_contract_as_a_foreign_one_must(lab: Lab) -> None:
+    options = ProfileOptions(header="x-routing-key", send={"x-routing-key": KEY})
+    results = asyncio.run(picker_profile.run(Target.of(address_of(lab, "picker")), options))
+    assert {each.feature: (each.verdict, each.reason) for each in results} == dict.fromkeys(
+        picker_profile.CHECKS, ("pass", "")
+    )
 
 
 def test_without_the_picker_one_envoy_sends_by_its_own_policy_and_the_other_refuses(lab: Lab) -> None:
@@ -115,3 +127,14 @@ def _send(lab: Lab, headers: dict[str, str]) -> None:
         rank: Any = channel.unary_unary("/ranking.v1.Ranking/Rank", request_serializer=bytes)
         for _ in range(12):
             rank(request, metadata=(("x-routing-key", KEY), *headers.items()), timeout=10)
+
+
+def test_in_a_secured_lab_a_dead_replica_is_passed_over_down_the_list(tmp_path: Path) -> None:
+    with lab_up(tmp_path, spec=write_spec(tmp_path, SPEC, TWO_REPLICAS), picker="least-request") as lab:
+        with lab.faults.injected("pause", "control-plane"), lab.faults.injected("kill", "ml-cluster-1-a"):
+            # Nobody has told picker and Envoy, so half of the picks name the dead one first.
+            assert {replica_of(lab, OPEN) for _ in range(12)} == {"ml-cluster-1-b"}
+        run = driven(lab)
+    verdicts = {each.checker: each for each in judge(run.folder).verdicts}
+    assert verdicts["served"].outcome is Outcome.VALID, verdicts["served"]
+    assert run.claims[Claim.CORRECTNESS] is Outcome.VALID
