@@ -19,6 +19,7 @@ from pkgutil import walk_packages
 import psutil
 import pytest
 from envoy.service.discovery.v3 import ads_pb2
+from envoy.service.ext_proc.v3 import external_processor_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -50,7 +51,7 @@ REST = {"gateway": "/v1/use-cases/ContinueWatchingRanking:call", "model": "/v1/r
 REFUSED = {"PERMISSION_DENIED", "CLOSED"}
 LETS_IN = "traefik"
 """Reads no certificate, so it lets in whom the lab's authority vouches for, as docs/security.md says."""
-OTHERS_APIS = (ads_pb2, health_pb2, lrs_pb2, reflection_pb2, trace_service_pb2)
+OTHERS_APIS = (ads_pb2, external_processor_pb2, health_pb2, lrs_pb2, reflection_pb2, trace_service_pb2)
 HEALTH = "/grpc.health.v1.Health/Check"
 ROUTES = """
 use_cases:
