@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.pickers import GATEWAY
+from lab.pickers import GATEWAY, Asked, Chooses, Seen
+from lab.routing.headers import REQUEST_ID
+from lab.routing.keys import TENANT_HEADER
 
 if TYPE_CHECKING:
-    from lab.pickers import Picker
+    from lab.pickers import Chooser, Pick, Picker
+
+_SESSION = "x-session-id"
 
 
 @dataclass(slots=True, eq=False)
@@ -32,11 +36,27 @@ the next ones are for retries."""
 
 def order_of(picker: Picker) -> Order:
     """The order of one routing key by a picker of the lab: its pick, then the others in turn from there."""
-    pick = picker.at(GATEWAY)()
+    configured = picker.at(GATEWAY)
+    first_of = _chosen(configured.make()) if isinstance(configured, Chooses) else _picked(configured())
 
     def order(endpoints: Sequence[Endpoint], headers: Mapping[str, str]) -> Sequence[Endpoint]:
-        del headers
-        first = endpoints.index(pick(endpoints))
+        first = first_of(endpoints, headers)
         return [*endpoints[first:], *endpoints[:first]]
 
     return order
+
+
+def _picked(pick: Pick) -> Callable[[Sequence[Endpoint], Mapping[str, str]], int]:
+    return lambda endpoints, _: endpoints.index(pick(endpoints))
+
+
+def _chosen(chooser: Chooser) -> Callable[[Sequence[Endpoint], Mapping[str, str]], int]:
+    """By what the headers say of a request; the signal is what this process has dispatched, which is never old."""
+
+    def choose(endpoints: Sequence[Endpoint], headers: Mapping[str, str]) -> int:
+        asked = Asked(headers.get(REQUEST_ID, ""), (), 0, headers.get(_SESSION, ""), "", headers.get(TENANT_HEADER, ""))
+        return chooser.pick(
+            asked, [Seen(each.address, each.in_flight, each.in_flight, 0, 0.0, 0) for each in endpoints]
+        )
+
+    return choose
