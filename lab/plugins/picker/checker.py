@@ -221,7 +221,8 @@ CHECKER = Checker(
     name=NAME,
     question="Did the picked endpoint serve each request, and was the picker told of each that was served elsewhere?",
     subject="a topology with an endpoint picker",
-    blind="whether the pick was a good one, and attempts that could not connect",
+    blind="whether the pick was a good one, attempts that could not connect, and a proxy that ignores picks where its "
+    "own policy makes the same, as round-robin on both sides",
     claim=Claim.CORRECTNESS,
     gather=gather,
     check=check,
