@@ -8,7 +8,7 @@ from threading import Barrier
 import pytest
 
 from lab.errors import InputError
-from lab.plugins.picker import topology as picker
+from lab.plugins.endpoint_picker import topology as picker
 from lab.plugins.proxies import topologies as proxies
 from lab.plugins.vip import topology as vip
 from lab.registry import PLUGINS, Registry, add_plugins

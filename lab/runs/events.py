@@ -179,7 +179,9 @@ def fault_windows(events: Sequence[Event], topology: Topology | None = None, cal
     and a caller, what was done to a unit that their requests do not need is left out. They may need the control plane,
     from which proxies learn of keys that nobody asked for before.
     """
-    needed = {*topology.path, *topology.roles, CONTROL_PLANE, LINK, ""} if topology else {event.role for event in events}
+    needed = (
+        {*topology.path, *topology.roles, CONTROL_PLANE, LINK, ""} if topology else {event.role for event in events}
+    )
     heals = {event.undone_by for event in events} | {_SCALE}
     return [
         FaultWindow(

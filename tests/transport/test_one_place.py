@@ -18,5 +18,5 @@ def test_channels_and_servers_are_opened_only_in_lab_transport() -> None:
 
     # Conformance is before and behind somebody else's proxy, with credentials that its user names.
     foreign = {f"lab/plugins/conform/{each}.py" for each in ("models", "target")}
-    foreign.add("lab/plugins/picker/conformance/scripted.py")
+    foreign.add("lab/plugins/endpoint_picker/conformance/scripted.py")
     assert made == {f"lab/transport/{each}.py" for each in ("channels", "servers", "xds")} | foreign

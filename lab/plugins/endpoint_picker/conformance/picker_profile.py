@@ -18,9 +18,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lab.errors import UnitError
 from lab.plugins.conform.check import Check, Finding, Result, failed, passed, unknown
 from lab.plugins.conform.profile import Profile, ProfileOptions
-from lab.plugins.picker.bodies import FULL_DUPLEX
-from lab.plugins.picker.conformance.gateway_profile import chosen
-from lab.plugins.picker.contract import (
+from lab.plugins.endpoint_picker.bodies import FULL_DUPLEX
+from lab.plugins.endpoint_picker.conformance.gateway_profile import chosen
+from lab.plugins.endpoint_picker.contract import (
     DESTINATION,
     HEALTH_SERVICES,
     NAMESPACE,

@@ -18,9 +18,9 @@ from lab.checkers import Claim, Outcome
 from lab.lab import Lab
 from lab.plugins.conform import Target
 from lab.plugins.conform.profile import ProfileOptions
-from lab.plugins.picker.conformance import picker_profile
-from lab.plugins.picker.contract import DESTINATION, FORGEABLE
-from lab.plugins.picker.envoy import MESSAGE_TIMEOUT_S
+from lab.plugins.endpoint_picker.conformance import picker_profile
+from lab.plugins.endpoint_picker.contract import DESTINATION, FORGEABLE
+from lab.plugins.endpoint_picker.envoy import MESSAGE_TIMEOUT_S
 from lab.roles import MODEL
 from lab.runs import LoadOptions, RunResult, judge
 from lab.runs.folder import RunFolder

@@ -1,4 +1,4 @@
-"""What a gateway before an endpoint picker must do, one check each, by :mod:`lab.plugins.picker.contract`.
+"""What a gateway before an endpoint picker must do, one check each, by :mod:`lab.plugins.endpoint_picker.contract`.
 
 The suite of kubernetes-sigs/gateway-api-inference-extension (conformance/tests) tests neither FailClose, nor subsets,
 the order of the list, a header that differs from the metadata, or an endpoint outside the pool; its test of FailOpen
@@ -17,7 +17,7 @@ import grpc.aio
 from lab.plugins.conform.check import Check, Finding, failed, passed
 from lab.plugins.conform.models import signed
 from lab.plugins.conform.stage import TIMEOUT_S
-from lab.plugins.picker.conformance.gateway_stage import (
+from lab.plugins.endpoint_picker.conformance.gateway_stage import (
     CLOSED,
     FAILS_WITHIN_S,
     OF_SUBSET,
@@ -27,8 +27,8 @@ from lab.plugins.picker.conformance.gateway_stage import (
     SUBSET_KEY,
     GatewayStage,
 )
-from lab.plugins.picker.conformance.scripted import never, nonsense, picks
-from lab.plugins.picker.contract import DESTINATION
+from lab.plugins.endpoint_picker.conformance.scripted import never, nonsense, picks
+from lab.plugins.endpoint_picker.contract import DESTINATION
 
 if TYPE_CHECKING:
     from lab.plugins.conform.models import Received

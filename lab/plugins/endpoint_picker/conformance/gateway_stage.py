@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lab.errors import UnitError
 from lab.plugins.conform.stage import Answer, Stage
 from lab.plugins.conform.table import route
-from lab.plugins.picker.conformance.scripted import Behaviour, ScriptedPicker, Seen, picks
+from lab.plugins.endpoint_picker.conformance.scripted import Behaviour, ScriptedPicker, Seen, picks
 
 if TYPE_CHECKING:
     from lab.plugins.conform.control import Control

@@ -16,13 +16,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from lab.pickers import PICKERS
 from lab.plugins.conform import Result, Target
 from lab.plugins.conform.profile import ProfileOptions
-from lab.plugins.picker.bodies import passed_on
-from lab.plugins.picker.conformance import picker_profile
-from lab.plugins.picker.conformance.picker_profile import CHECKS, run
-from lab.plugins.picker.conformance.scripted import Pick
-from lab.plugins.picker.contract import HEALTH_SERVICES, SUBSET, SUBSET_NAMESPACE
-from lab.plugins.picker.policy import order_of
-from lab.plugins.picker.service import PickerService
+from lab.plugins.endpoint_picker.bodies import passed_on
+from lab.plugins.endpoint_picker.conformance import picker_profile
+from lab.plugins.endpoint_picker.conformance.picker_profile import CHECKS, run
+from lab.plugins.endpoint_picker.conformance.scripted import Pick
+from lab.plugins.endpoint_picker.contract import HEALTH_SERVICES, SUBSET, SUBSET_NAMESPACE
+from lab.plugins.endpoint_picker.policy import order_of
+from lab.plugins.endpoint_picker.service import PickerService
 
 POOL = ("10.0.0.1:8000", "10.0.0.2:8000", "10.0.0.3:8000")
 KEY = "rows.v1"

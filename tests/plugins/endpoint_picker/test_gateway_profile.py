@@ -13,11 +13,11 @@ import pytest
 from lab.errors import InputError, UnitError
 from lab.plugins.conform import Control, Result, Target
 from lab.plugins.conform.profile import PROFILES, ProfileOptions
-from lab.plugins.picker.conformance import gateway_checks, gateway_stage
-from lab.plugins.picker.conformance.gateway_checks import CHECKS
-from lab.plugins.picker.conformance.gateway_profile import run
-from lab.plugins.picker.conformance.reference_gateway import configuration
-from lab.plugins.picker.contract import DESTINATION
+from lab.plugins.endpoint_picker.conformance import gateway_checks, gateway_stage
+from lab.plugins.endpoint_picker.conformance.gateway_checks import CHECKS
+from lab.plugins.endpoint_picker.conformance.gateway_profile import run
+from lab.plugins.endpoint_picker.conformance.reference_gateway import configuration
+from lab.plugins.endpoint_picker.contract import DESTINATION
 from lab.roles._envoy import envoy_address
 from tests.envoys import envoy_of
 from tests.ports import free_port

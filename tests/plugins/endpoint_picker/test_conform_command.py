@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab_command import json_of, run_lab
-from tests.plugins.picker.test_picker_profile import DuplexPicker, serving
+from tests.plugins.endpoint_picker.test_picker_profile import DuplexPicker, serving
 from tests.ports import free_port
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from lab.identity import Identity
 from lab.identity.envoy import upstream_socket
-from lab.plugins.picker.contract import DESTINATION
-from lab.plugins.picker.envoy import HOST_METADATA, cluster, filters
+from lab.plugins.endpoint_picker.contract import DESTINATION
+from lab.plugins.endpoint_picker.envoy import HOST_METADATA, cluster, filters
 from lab.roles import ACCESS_LOG, Follows, Placement, Probe, Role, Unit, python
 from lab.roles._asked import copies_dropped_by_envoy
 from lab.roles._envoy import ENVOY_HEADERS, envoy, envoy_address, secrets_folder, xds_cluster
@@ -26,7 +26,7 @@ def _picker_units(lab: Layout, caller: str) -> Iterator[Unit]:
         return
     port = lab.site.port(PICKER, "grpc")
     argv = python(
-        "lab.plugins.picker",
+        "lab.plugins.endpoint_picker",
         name=PICKER,
         listen=port.bind,
         control_plane=lab.control_plane(PICKER),

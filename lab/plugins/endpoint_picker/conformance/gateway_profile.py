@@ -13,10 +13,10 @@ from lab.plugins.conform.forms import ByHeader
 from lab.plugins.conform.models import Model
 from lab.plugins.conform.profile import Profile, ProfileOptions
 from lab.plugins.conform.run import FIRST_PORT, host_for, tried
-from lab.plugins.picker.conformance import reference_gateway
-from lab.plugins.picker.conformance.gateway_checks import CHECKS
-from lab.plugins.picker.conformance.gateway_stage import NAMES_BY, OUTSIDE, POOL, GatewayStage, lines
-from lab.plugins.picker.conformance.scripted import ScriptedPicker, picks
+from lab.plugins.endpoint_picker.conformance import reference_gateway
+from lab.plugins.endpoint_picker.conformance.gateway_checks import CHECKS
+from lab.plugins.endpoint_picker.conformance.gateway_stage import NAMES_BY, OUTSIDE, POOL, GatewayStage, lines
+from lab.plugins.endpoint_picker.conformance.scripted import ScriptedPicker, picks
 
 if TYPE_CHECKING:
     from lab.plugins.conform.check import Check, Result

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lab.plugins.conform.control import Control, Document
-from lab.plugins.picker.contract import DESTINATION, NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE
-from lab.plugins.picker.envoy import cluster, filters
+from lab.plugins.endpoint_picker.contract import DESTINATION, NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE
+from lab.plugins.endpoint_picker.envoy import cluster, filters
 from lab.roles._envoy import envoy_address
 from services.renderer.child import Child
 

@@ -16,8 +16,8 @@ from google.protobuf import struct_pb2
 from grpc_health.v1 import health, health_pb2_grpc
 
 from lab.errors import UnitError
-from lab.plugins.picker.bodies import in_full_duplex, passed_on
-from lab.plugins.picker.contract import DESTINATION, NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE
+from lab.plugins.endpoint_picker.bodies import in_full_duplex, passed_on
+from lab.plugins.endpoint_picker.contract import DESTINATION, NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE
 
 _BODIES = ("request_body", "response_body")
 

@@ -14,9 +14,17 @@ from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
 from envoy.type.v3 import http_status_pb2
 from google.protobuf import struct_pb2
 
-from lab.plugins.picker.bodies import in_full_duplex, passed_on
-from lab.plugins.picker.contract import DESTINATION, NAMESPACE, NO_ENDPOINT, SERVED, SUBSET, SUBSET_NAMESPACE, as_list
-from lab.plugins.picker.policy import Endpoint, Order
+from lab.plugins.endpoint_picker.bodies import in_full_duplex, passed_on
+from lab.plugins.endpoint_picker.contract import (
+    DESTINATION,
+    NAMESPACE,
+    NO_ENDPOINT,
+    SERVED,
+    SUBSET,
+    SUBSET_NAMESPACE,
+    as_list,
+)
+from lab.plugins.endpoint_picker.policy import Endpoint, Order
 from lab.routing.headers import REQUEST_ID
 from lab.routing.keys import HEADER
 

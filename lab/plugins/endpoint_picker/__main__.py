@@ -1,4 +1,4 @@
-"""``python -m lab.plugins.picker``: an endpoint picker, which follows the control plane's endpoints."""
+"""``python -m lab.plugins.endpoint_picker``: an endpoint picker, which follows the control plane's endpoints."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
 from grpc_health.v1 import health_pb2
 
 from lab.pickers import DEFAULT_PICKER, PICKERS
-from lab.plugins.picker.contract import HEALTH_SERVICES, SERVICE
-from lab.plugins.picker.policy import order_of
-from lab.plugins.picker.role import ENVOYS, PICKER
-from lab.plugins.picker.service import LOG_FIELDS, PickerService
+from lab.plugins.endpoint_picker.contract import HEALTH_SERVICES, SERVICE
+from lab.plugins.endpoint_picker.policy import order_of
+from lab.plugins.endpoint_picker.role import ENVOYS, PICKER
+from lab.plugins.endpoint_picker.service import LOG_FIELDS, PickerService
 from lab.registry import add_plugins
 from lab.transport import drain, expose, listen, new_server, run_service, serve_metrics
 from lab.transport.rpc_logs import RequestLog
 from services.rules import RuleSet, Subscriber, run_beside
 
 _GRACE_S = 2.0
-_log = logging.getLogger("lab.plugins.picker")
+_log = logging.getLogger("lab.plugins.endpoint_picker")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m lab.plugins.picker", description="Picks the endpoint of each request, for an Envoy's ext_proc."
+        prog="python -m lab.plugins.endpoint_picker",
+        description="Picks the endpoint of each request, for an Envoy's ext_proc.",
     )
     parser.add_argument("--name", required=True, help="this process's name at the control plane")
     parser.add_argument("--listen", required=True, help="ip:port to serve on")

@@ -9,7 +9,7 @@ import pytest
 
 from lab.checkers import Abilities, FaultWindow
 from lab.checkers.evidence import Registration, Registrations
-from lab.plugins.picker import checker
+from lab.plugins.endpoint_picker import checker
 from tests.checkers.builders import arrivals_of, make_evidence, make_record, values_of
 
 if TYPE_CHECKING:

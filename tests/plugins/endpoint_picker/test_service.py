@@ -9,9 +9,9 @@ import pytest
 from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
 
 from lab.pickers import PICKERS
-from lab.plugins.picker.contract import DESTINATION, NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE
-from lab.plugins.picker.policy import order_of
-from lab.plugins.picker.service import PickerService
+from lab.plugins.endpoint_picker.contract import DESTINATION, NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE
+from lab.plugins.endpoint_picker.policy import order_of
+from lab.plugins.endpoint_picker.service import PickerService
 
 KEY, A, B, C = "rows.v1", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"
 
