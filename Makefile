@@ -28,7 +28,7 @@ REV     ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium curl jq test test-unit test-all coverage audit fuzz fuzz-inputs mutants stresses kill9 scenarios smoke pages long-scenarios-page refusals-page floods clock soak console-frames console-soak bench bench-aa bench-since bench-since-planted console report notebooks lint format hooks lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down kind-up kind-down k3d-up k3d-down engine kustomize prometheus podman h2load proxies postgres grpc-js render-schemas chromium curl jq test test-unit test-all coverage audit fuzz fuzz-inputs mutants stresses kill9 scenarios smoke pages long-scenarios-page refusals-page floods clock soak console-frames console-soak bench bench-aa bench-pickers bench-since bench-since-planted console report notebooks lint format hooks lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-22s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -161,6 +161,10 @@ bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with confidenc
 
 bench-aa: $(VENV)/ready  ## Measure one path against itself in 20 runs: the tool must find no difference
 	@$(BIN)/lab bench aa $(ARGS)
+
+# Undecided, 2, is no failure here: the map says so itself.
+bench-pickers: $(VENV)/ready  ## Measure the whole crossover map of pickers: 3 shares, 3 loads, 2 ages, in 5 rounds
+	@$(BIN)/lab bench pickers --shares 0.1,0.5,0.9 --loads 50,90,130 --ages 50,1000 --seconds 4 --rounds 5 $(ARGS) || [ $$? = 2 ]
 
 bench-since: $(VENV)/ready  ## Compare this checkout's speed and memory with REV; the accepted commit by default
 	@$(BIN)/lab bench since $(REV) $(ARGS)

@@ -102,9 +102,16 @@ class PickLog:
         return next(self._groups)
 
     def pick(
-        self, group: int, policy: str, asked: Asked, seen: Sequence[Seen], picked: str, tried: Sequence[str]
+        self,
+        group: int,
+        policy: str,
+        asked: Asked,
+        seen: Sequence[Seen],
+        picked: str,
+        tried: Sequence[str],
+        took_ns: int,
     ) -> int:
-        """Notes a pick before it is followed; returns its number."""
+        """Notes a pick before it is followed, and how long it took; returns its number."""
         number = next(self._events)
         self._picks[number] = {
             "group": group,
@@ -115,6 +122,7 @@ class PickLog:
             "seen": seen,
             "picked": picked,
             "tried": tried,
+            "took_ns": took_ns,
             "ended": 0,
             "status": "",
         }

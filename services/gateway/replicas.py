@@ -207,14 +207,16 @@ class Replicas:
         """The replica that the chooser chooses; the log has what it saw."""
         if not usable or self._chooser is None:
             return None
+        began_ns = time.perf_counter_ns()
         asked = NOBODY if request is None else request.asked or asked_of(request)
         if request is not None:
             request.asked = asked
         seen = [each.signal.seen() for each in usable if each.signal is not None]
         place = self._chooser.pick(asked, seen)
         before = [each.address for each in self._by_address.values() if each in tried]
-        number = self._log.pick(self._group, self._picker.name, asked, seen, seen[place].address, before)
-        self._open.setdefault((asked.request_id, seen[place].address), []).append((number, asked))
+        took_ns, address = time.perf_counter_ns() - began_ns, seen[place].address
+        number = self._log.pick(self._group, self._picker.name, asked, seen, address, before, took_ns)
+        self._open.setdefault((asked.request_id, address), []).append((number, asked))
         return usable[place]
 
     def ended(self, replica: Replica, code: grpc.StatusCode | None, request: GatewayRequest | None) -> None:

@@ -23,6 +23,7 @@ from lab.plugins.bench.suites import (
     links,
     multiplexing,
     on_demand,
+    pickers,
     saturation,
     throughput,
     tracing,
@@ -30,7 +31,7 @@ from lab.plugins.bench.suites import (
 )
 from tests.missing import missing
 
-ELSEWHERE = {blast_radius.BENCH.name, capacity.BENCH.name}
+ELSEWHERE = {blast_radius.BENCH.name, capacity.BENCH.name, pickers.BENCH.name}
 """Benches that have a file of tests of their own, with a run among them."""
 
 
