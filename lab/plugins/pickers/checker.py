@@ -234,7 +234,7 @@ def _policies(run: _Run) -> Iterator[Found]:
 
 
 def _follow(picks: Sequence[Entry]) -> Iterator[Found]:
-    reader, in_flight = READERS[picks[0]["policy"]](), Counter[str]()
+    reader, in_flight = READERS[picks[0]["policy"]].make(), Counter[str]()
     events = [(each["number"], True, each) for each in picks]
     events += [(each["ended"], False, each) for each in picks if each["ended"]]
     for _, begins, pick in sorted(events, key=lambda each: each[0]):

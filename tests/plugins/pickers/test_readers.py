@@ -35,7 +35,7 @@ def drawn(random: Random, number: int) -> Asked:
 
 def objected(name: str, spoil: Choose, steps: int = 400) -> int:
     """Returns how many picks the second reader of a picker objects to, if its picks are spoilt so."""
-    made, reader, random, wrong = PICKERS[name].at(GATEWAY), READERS[name](), Random(7), 0  # noqa: S311 (not security-relevant)
+    made, reader, random, wrong = PICKERS[name].at(GATEWAY), READERS[name].make(), Random(7), 0  # noqa: S311 (not security-relevant)
     assert isinstance(made, Chooses)
     chooser, in_flight = made.make(), Counter[str]()
     running: list[tuple[Asked, str]] = []
@@ -76,7 +76,7 @@ def test_a_second_reader_objects_to_other_picks(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["prefix", "session"])
 def test_a_second_reader_objects_to_what_its_picker_forgets(name: str) -> None:
-    made, reader = PICKERS[name].at(GATEWAY), READERS[name]()
+    made, reader = PICKERS[name].at(GATEWAY), READERS[name].make()
     assert isinstance(made, Chooses)
     asked = drawn(Random(1), 0)  # noqa: S311 (not security-relevant)
     seen = [Seen(each, 0, 0, 0, 0.0, 20.0) for each in ADDRESSES]

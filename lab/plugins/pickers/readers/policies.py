@@ -1,38 +1,17 @@
-"""The policies of pickers a second time: which picks each allowed, with what it had seen.
-
-It shares no code with the pickers. A reader follows the log of one gateway's picks for one routing key: for each pick
-it says which replicas the policy could have taken, then learns which one was. What a picker draws, it may have drawn.
-"""
+"""The second readers of the lab's pickers. They share no code with the pickers; what one draws, it may have drawn."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
 
-Asked: TypeAlias = Mapping[str, Any]
-Seen: TypeAlias = Mapping[str, Any]
+from lab.plugins.pickers.readers._reader import Asked, PickReader, Reader, Seen
 
 _HEX = 16
 _BLOCK = 16
 _ROUNDING = 1e-9
-
-
-class Reader:
-    """Reads one policy; of a policy without a memory only what it allows."""
-
-    def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
-        """Returns the addresses that the policy could have taken."""
-        del asked
-        return {each["address"] for each in seen}
-
-    def took(self, asked: Asked, address: str) -> None:
-        """Learns where the request went."""
-
-    def over(self, asked: Asked, address: str) -> None:
-        """Learns that the attempt has ended."""
 
 
 class _PowerOfTwo(Reader):
@@ -181,18 +160,15 @@ class _Weighted(_Sent):
         return {address for address, score in scores.items() if score >= best - _ROUNDING}
 
 
-READERS: Mapping[str, Callable[[], Reader]] = {
-    "random": Reader,
-    "power-of-two": _PowerOfTwo,
-    "queue-depth": _QueueDepth,
-    "prefix": _Prefix,
-    "uncached-tokens": _UncachedTokens,
-    "prefix-affinity": _PrefixAffinity,
-    "session": _Session,
-    "ring-hash": _RingHash,
-    "weighted": _Weighted,
-}
-"""By the name of the picker."""
+RANDOM = PickReader("random", Reader)
+POWER_OF_TWO = PickReader("power-of-two", _PowerOfTwo)
+QUEUE_DEPTH = PickReader("queue-depth", _QueueDepth)
+PREFIX = PickReader("prefix", _Prefix)
+UNCACHED_TOKENS = PickReader("uncached-tokens", _UncachedTokens)
+PREFIX_AFFINITY = PickReader("prefix-affinity", _PrefixAffinity)
+SESSION = PickReader("session", _Session)
+RING_HASH = PickReader("ring-hash", _RingHash)
+WEIGHTED = PickReader("weighted", _Weighted)
 
 
 def _blocks(asked: Asked) -> list[str]:

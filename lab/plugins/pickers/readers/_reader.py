@@ -1,0 +1,49 @@
+"""The value that describes a second reader of a picker's policy, and all of them by the picker's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from lab.registry import Registry
+
+Asked: TypeAlias = Mapping[str, Any]
+"""A request as its picker saw it: the fields of :class:`lab.pickers.Asked`, hashes as one hexadecimal text."""
+
+Seen: TypeAlias = Mapping[str, Any]
+"""A replica as its picker saw it: the fields of :class:`lab.pickers.Seen`."""
+
+
+class Reader:
+    """Reads one policy, and allows every replica; a policy without a memory overrides only what it allows."""
+
+    def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
+        """Returns the addresses that the policy could have taken."""
+        del asked
+        return {each["address"] for each in seen}
+
+    def took(self, asked: Asked, address: str) -> None:
+        """Learns where the request went."""
+
+    def over(self, asked: Asked, address: str) -> None:
+        """Learns that the attempt has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class PickReader:
+    """A second reader of a picker's policy.
+
+    Attributes:
+        name: of the picker.
+        make: makes the reader of one gateway's picks for one routing key.
+    """
+
+    name: str
+    make: Callable[[], Reader]
+
+
+READERS = Registry(
+    PickReader, package="lab.plugins.pickers.readers", group="routing_lab.pick_readers", noun="second reader"
+)
+"""All second readers, by the name of the picker: the lab's, those of other distributions, and those of plugin files."""
