@@ -6,8 +6,9 @@ tables that shares no code with the one that routes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from functools import partial
 
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import (
@@ -61,6 +62,7 @@ def check(evidence: Evidence, checkers: Iterable[Checker] | None = None) -> list
     evidence is missing, nothing but timing is valid; if the driver's clock was set meanwhile, nothing but timing is
     judged.
     """
+    evidence = replace(evidence, explained=frozenset().union(*map(partial(_explained, evidence), CHECKERS.values())))
     verdicts = ((_judged(each, evidence), each.claim) for each in (CHECKERS.values() if checkers is None else checkers))
     found = [replace(verdict, claim=claim) for verdict, claim in verdicts if verdict is not None]
     if checkers is None:
@@ -74,6 +76,13 @@ def silent(verdicts: Iterable[Verdict]) -> dict[str, str]:
     """Returns the checkers that gave no verdict, each with its subject, which the run does not have."""
     spoke = {each.checker for each in verdicts}
     return {name: each.subject for name, each in CHECKERS.items() if name not in spoke}
+
+
+def _explained(evidence: Evidence, checker: Checker) -> Collection[str]:
+    try:
+        return checker.explains(evidence) if checker.explains is not None else ()
+    except Exception:  # noqa: BLE001 (what its evidence cannot say explains nothing, and its verdict says why)
+        return ()
 
 
 def _judged(checker: Checker, evidence: Evidence) -> Verdict | None:

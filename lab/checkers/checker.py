@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ class Checker:
             :attr:`Evidence.gathered`; None is not saved.
         absent: returns whether evidence of the subject is not there that a run should have which declares this checker,
             see :attr:`Evidence.expected`; called where ``check`` gave no verdict. By default it is not.
+        explains: returns the ids of requests that failed as its own evidence says they had to, whatever the route table
+            says; they are in :attr:`Evidence.explained` of all checkers.
         check: judges a run by its evidence. Only a checker with a subject may return None: the run does not contain
             the subject at all. If the run contains too little of it, the verdict is unknown.
     """
@@ -38,4 +40,5 @@ class Checker:
     claim: Claim = Claim.CORRECTNESS
     gather: Callable[[Any], Any] | None = None
     absent: Callable[[Evidence], bool] | None = None
+    explains: Callable[[Evidence], Collection[str]] | None = None
     check: Callable[[Evidence], Verdict | None]

@@ -37,7 +37,8 @@ def check(evidence: Evidence) -> Verdict:
 
     A refusal that a revision in force expects, and ``RESOURCE_EXHAUSTED`` where its table has a limit for the tenant
     or the use case that the topology follows, are explained; not so a refusal for a limit whose share was not used up,
-    see :func:`lab.checkers.quota_use.refused_too_early`. Any other failure, and a caller's own default answer, is
+    see :func:`lab.checkers.quota_use.refused_too_early`. So is what another checker's own evidence explains, such as a
+    refusal by a model whose queue was full. Any other failure, and a caller's own default answer, is
 
     - a violation while no fault is marked that reaches it, until some time after it was undone, see
       :meth:`lab.checkers.evidence.FaultWindow.met`: a fault of a model cluster reaches requests for its versions only,
@@ -75,7 +76,7 @@ def check(evidence: Evidence) -> Verdict:
     may_leave = any(rules.has_failover for rules in evidence.timeline.rules)
     for record in evidence.records:
         kind, is_early = _kind(record, evidence, last_sent_ns), record.sequence in early
-        if kind == "explained" and is_early:
+        if kind == "explained" and is_early and record.request_id not in evidence.explained:
             kind = "failed"
         counts[kind] += 1
         if kind in {"answered", "explained"}:
@@ -110,7 +111,8 @@ def _kind(record: Record, evidence: Evidence, last_sent_ns: int) -> str:
         )
     return (
         "explained"
-        if any(_explains(rules, record, evidence) for rules in evidence.timeline.during(record))
+        if record.request_id in evidence.explained
+        or any(_explains(rules, record, evidence) for rules in evidence.timeline.during(record))
         else "failed"
     )
 

@@ -33,6 +33,7 @@ APART_NS = 500_000_000
 
 _TIMEOUT_S = 10.0
 _GATEWAY = "gateway"
+_FULL = "RESOURCE_EXHAUSTED"
 
 
 def gather(context: RunContext) -> dict[str, Any] | None:
@@ -210,7 +211,7 @@ def _refusals(run: _Run) -> Iterator[Found]:
         if each["shed"]
     }
     for name, record in run.records.items():
-        if record.status != "RESOURCE_EXHAUSTED":
+        if record.status != _FULL:
             continue
         last = max(run.evidence.attempts.get(name, ()), key=lambda each: each.arrived_ns, default=None)
         if last is None or last.status != record.status or last.replica not in run.replicas:
@@ -220,6 +221,24 @@ def _refusals(run: _Run) -> Iterator[Found]:
             yield Found(name, f"{last.replica} refused it, and its journal does not say that its queue was full")
         elif reason and reason not in record.message:
             yield Found(name, f"{last.replica} refused it as it {reason}, and its caller does not learn that")
+
+
+def explains(evidence: Evidence) -> set[str]:
+    """Returns the requests that a replica refused last, whose queue was full by the replay of its whole journal."""
+    if not (gathered := evidence.gathered.get(NAME)):
+        return set()
+    run, found = _Run(evidence, gathered), set()
+    full = {
+        name: {each["request_id"] for each in its["entries"] if each["shed"]}
+        - {each.request_id for each in objections(name, its["entries"], run.settings)}
+        for name, its in run.replicas.items()
+        if _whole(its)
+    }
+    for name, record in run.records.items():
+        last = max(evidence.attempts.get(name, ()), key=lambda each: each.arrived_ns, default=None)
+        if last is not None and last.status == record.status == _FULL and name in full.get(last.replica, ()):
+            found.add(name)
+    return found
 
 
 def _policies(run: _Run) -> Iterator[Found]:
@@ -381,5 +400,6 @@ CHECKER = Checker(
     claim=Claim.CORRECTNESS,
     gather=gather,
     absent=_absent,
+    explains=explains,
     check=check,
 )

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from lab.checkers import Evidence, Outcome, Verdict
+from lab.checkers import check as judged
 from lab.lab import Lab
-from lab.plugins.pickers.checker import CHECKER
+from lab.plugins.pickers.checker import CHECKER, explains
 from lab.runs.evidence import evidence_of
 from lab.runs.folder import RunFolder
 from lab.spec import SIZES
@@ -230,3 +231,30 @@ def test_round_robin_finds_a_system_prompt_as_often_as_its_closed_form_says(tmp_
     assert max(map(len, entries.values())) - min(map(len, entries.values())) <= 2  # they take turns
     assert abs(missed - mean) < 5 * math.sqrt(variance), (missed, mean, variance)
     assert 0.4 < 1 - missed / every < 1
+
+
+def test_a_refusal_of_a_model_whose_queue_was_full_is_no_failure_and_any_other_is(tmp_path: Path) -> None:
+    spec = tmp_path / "full.toml"
+    text = (
+        SIZES["tokens"].read_text().replace("tokens.routes.yaml", str(SIZES["tokens"].with_name("tokens.routes.yaml")))
+    )
+    spec.write_text(text.replace("max_num_seqs = 8", "max_num_seqs = 1").replace("queue_limit = 64", "queue_limit = 1"))
+    with lab_up(tmp_path, spec=spec, picker="queue-depth") as lab:
+        evidence = evidence_of(run_of(lab, *CHAT, "--users", "9"))
+    refused = {each.request_id for each in evidence.records if each.status == "RESOURCE_EXHAUSTED"}
+
+    assert refused
+    assert explains(evidence) == refused
+    assert _answered(evidence) is Outcome.VALID
+    gathered = copy.deepcopy(dict(evidence.gathered))
+    for its in gathered[CHECKER.name]["replicas"].values():
+        its["entries"] = [each for each in its["entries"] if not each["shed"] or each["request_id"] != min(refused)]
+    assert explains(replace(evidence, gathered=gathered)) == refused - {min(refused)}
+    assert _answered(replace(evidence, gathered=gathered)) is Outcome.INVALID
+    gathered[CHECKER.name]["settings"]["queue_limit"] = 2
+    assert not explains(replace(evidence, gathered=gathered))
+
+
+def _answered(evidence: Evidence) -> Outcome:
+    [found] = [each.outcome for each in judged(evidence) if each.checker == "answered"]
+    return found
