@@ -88,12 +88,12 @@ def _found(**values: list[float]) -> crossover.Found:
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        (_published(side="better"), "reproduced: 90% shared, load 130 %, signal 50 ms"),
-        (_published(side="worse"), "contradicted: 90% shared, load 130 %, signal 50 ms"),
-        (_published(side="worse", figure="goodput_rps"), "reproduced: 90% shared, load 130 %, signal 50 ms"),
-        (_published(side="same"), "contradicted: 90% shared, load 130 %, signal 50 ms"),
-        (_published(picker="round-robin", against="queue-depth"), "undecided: 90% shared"),
-        (_published(picker="round-robin", against="queue-depth", side="same"), "reproduced: 90% shared"),
+        (_published(side="better"), "reproduced: 90 % shared, load 130 %, signal 50 ms"),
+        (_published(side="worse"), "contradicted: 90 % shared, load 130 %, signal 50 ms"),
+        (_published(side="worse", figure="goodput_rps"), "reproduced: 90 % shared, load 130 %, signal 50 ms"),
+        (_published(side="same"), "contradicted: 90 % shared, load 130 %, signal 50 ms"),
+        (_published(picker="round-robin", against="queue-depth"), "undecided: 90 % shared"),
+        (_published(picker="round-robin", against="queue-depth", side="same"), "reproduced: 90 % shared"),
         (_published(loads=(0, 90)), "not measured"),
         (_published(shares=(0, 0.1)), "not measured"),
         (_published(turns=(1, 1)), "not measured"),
@@ -240,7 +240,7 @@ def test_the_smallest_map_is_measured(environment: Environment, monkeypatch: pyt
 
     assert not result.missing
     found = {name: values[0] for name, values in result.samples.items()}
-    hits = [found[f"hit rate, {name}, 90% shared, load 50 %, signal 50 ms"] for name in ("round-robin", "prefix")]
+    hits = [found[f"hit rate, {name}, 90 % shared, load 50 %, signal 50 ms"] for name in ("round-robin", "prefix")]
     assert 0 < hits[0] < hits[1] < 1
     assert [each.text.partition(":")[0] for each in result.claims] == ["prefix"]
     assert 0 < result.claims[0].figure.estimate < 1

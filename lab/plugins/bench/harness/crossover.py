@@ -9,6 +9,7 @@ from typing import Final, Literal, NamedTuple
 from lab.measure.compare import Interval, median_ratio, typical
 from lab.measure.findings import ResultTable, in_its_interval
 from lab.plugins.bench.harness.published_picks import PUBLISHED, Published
+from lab.report.fault_reach import percent
 from lab.report.heat import HeatMap, Tile
 
 LEAST_ROUNDS = 5
@@ -38,7 +39,7 @@ class Cell(NamedTuple):
     age_ms: int
 
     def __str__(self) -> str:
-        return f"{self.share:.0%} shared, load {self.load:g} %, signal {in_time(self.age_ms)}"
+        return f"{percent(self.share)} shared, load {self.load:g} %, signal {in_time(self.age_ms)}"
 
 
 class Figure(NamedTuple):
@@ -140,7 +141,7 @@ def map_table(found: Found, affine: Collection[str], doubt: str = "") -> ResultT
     columns = ("shared", "load", "signal", *(f"{each}: wins" for each in names), "affinity loses (TTFT p50)")
     rows: list[tuple[str, ...]] = [
         (
-            f"{cell.share:.0%}",
+            percent(cell.share),
             f"{cell.load:g} %",
             in_time(cell.age_ms),
             *(_wins(standing(figures[each], more_is_better=FIGURES[each].more_is_better)) for each in _DECIDING),
@@ -162,7 +163,7 @@ def figures_table(found: Found) -> ResultTable:
     """The median of each figure of each picker in each cell."""
     headings = [each.name for each in FIGURES.values()]
     rows: list[tuple[float | str, ...]] = [
-        (f"{cell.share:.0%}", f"{cell.load:g} %", in_time(cell.age_ms), picker, *map(typical, of_picker))
+        (percent(cell.share), f"{cell.load:g} %", in_time(cell.age_ms), picker, *map(typical, of_picker))
         for cell, figures in found.items()
         for picker in figures["ttft_p50_ms"]
         for of_picker in [[figures[each][picker] for each in FIGURES]]
@@ -179,7 +180,7 @@ def heat_of(found: Found, figure: str, rounds: int, doubt: str = "") -> HeatMap:
     title = FIGURES[figure].name.partition(",")[0]
     return HeatMap(
         f"which picker wins, by {title}",
-        [f"{each:.0%} shared" for each in shares],
+        [f"{percent(each)} shared" for each in shares],
         [f"load {load:g} %, signal {in_time(age_ms)}" for age_ms, load in rows],
         [
             [_tile(found.get(Cell(share, load, age_ms), {}).get(figure, {})) for share in shares]
@@ -199,7 +200,7 @@ def _tile(values: Values) -> Tile:
     if not its.wins:
         return Tile(None, UNDECIDED, f"{its.leader} leads")
     gain = 1 - min(middles) / max(middles) if max(middles) > 0 else 0.0
-    return Tile(min(max(gain, 0.0), 1.0), its.leader, f"{gain:.0%} below the last")
+    return Tile(min(max(gain, 0.0), 1.0), its.leader, f"{percent(gain)} below the last")
 
 
 class Compared(NamedTuple):

@@ -34,6 +34,7 @@ from lab.plugins.bench.harness.crossover import (
 from lab.plugins.bench.harness.environment import open_small_environment
 from lab.plugins.bench.harness.result import BenchResult, Claim
 from lab.plugins.bench.harness.trials import Trials
+from lab.report.fault_reach import percent
 from lab.runs import LoadOptions
 from lab.runs.folder import RunFolder
 from lab.spec import SIZES
@@ -288,13 +289,13 @@ def result(
         tables=[map_table(found, affine, doubt), published_table(found, load.turns), figures_table(found)],
         charts=[heat_of(found, figure, rounds, doubt) for figure in ("ttft_p50_ms", "ttft_p99_ms")],
         notes=[
-            f"n = {rounds} rounds × {load.seconds:g} s, of which the first {LEAD:.0%} is not counted",
+            f"n = {rounds} rounds × {load.seconds:g} s, of which the first {percent(LEAD)} is not counted",
             "open loop; times count from when a request was due",
             f"a cell is decided by {LEAST_ROUNDS} rounds or more",
             f"{REPLICAS} replicas; conversations of {load.turns} turns, {PROMPT_TOKENS} tokens in the first prompt",
             (
                 "load: of what the replicas carry with empty caches, "
-                f"{capacity_rps(cells[0].share, load.turns):.0f} rps with {cells[0].share:.0%} shared"
+                f"{capacity_rps(cells[0].share, load.turns):.0f} rps with {percent(cells[0].share)} shared"
             ),
             f"goodput: answers per second whose first token came within {SLO_MS:g} ms",
             "hit rate: cached of all tokens of prompts; imbalance: requests of the busiest replica over the mean",
