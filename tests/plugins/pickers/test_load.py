@@ -238,7 +238,10 @@ def test_a_refusal_of_a_model_whose_queue_was_full_is_no_failure_and_any_other_i
     text = (
         SIZES["tokens"].read_text().replace("tokens.routes.yaml", str(SIZES["tokens"].with_name("tokens.routes.yaml")))
     )
-    spec.write_text(text.replace("max_num_seqs = 8", "max_num_seqs = 1").replace("queue_limit = 64", "queue_limit = 1"))
+    slower = {"time_scale = 0.1": "time_scale = 0.5", "max_num_seqs = 8": "max_num_seqs = 1"}
+    for before, after in {**slower, "queue_limit = 64": "queue_limit = 1"}.items():  # half of what is offered has room
+        text = text.replace(before, after)
+    spec.write_text(text)
     with lab_up(tmp_path, spec=spec, picker="queue-depth") as lab:
         evidence = evidence_of(run_of(lab, *CHAT, "--users", "9"))
     refused = {each.request_id for each in evidence.records if each.status == "RESOURCE_EXHAUSTED"}
