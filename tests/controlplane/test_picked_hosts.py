@@ -13,8 +13,10 @@ from envoy.type.metadata.v3 import metadata_pb2
 
 from lab.pickers import PICKERS
 from lab.routing.resilience import Policy
+from services.controlplane.nodes.zones import Zones
 from services.controlplane.xds.picked_hosts import PickedHosts
-from services.controlplane.xds.resources import Resource, cluster, empty_cluster
+from services.controlplane.xds.resources import CLUSTER, Resource, cluster, empty_cluster
+from services.controlplane.xds.zones import view_from
 
 HOSTS = PickedHosts("envoy.lb picked", "envoy.lb " + "served" * 30)
 
@@ -63,6 +65,14 @@ def test_the_clusters_own_policy_is_the_fallback_with_its_slow_start(picker: str
         assert found.choice_count.value == 10
     assert message.lb_policy == cluster_pb2.Cluster.ROUND_ROBIN
     assert message.WhichOneof("lb_config") is None
+
+
+def test_no_preference_for_a_zone_stays_beside_the_policy() -> None:
+    zoned = view_from(Zones(), "west", by_priority=False)(CLUSTER, cluster("rows.v1", "ml-1"))
+    message = cluster_pb2.Cluster()
+    assert zoned.body.Unpack(message)
+    assert message.common_lb_config.HasField("zone_aware_lb_config")
+    assert not wrapped(zoned)[0].common_lb_config.HasField("zone_aware_lb_config"), "Envoy refuses both"
 
 
 def test_the_version_follows_what_is_sent() -> None:
