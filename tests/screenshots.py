@@ -7,6 +7,7 @@ It prints what axe objects to; the exit status is 1 if that is something.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import sys
 from collections.abc import Callable, Iterator
@@ -115,4 +116,8 @@ def main(folder: Path, names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the pictures go")
+    parser.add_argument("name", nargs="*", help="page, e.g. console; all by default")
+    given = parser.parse_args()
+    sys.exit(main(given.folder, given.name))

@@ -225,7 +225,7 @@ def status(context: LabContext, *, memory: bool = False) -> LabStatus:
 
 def _figures(unit: Unit) -> Mapping[str, Any] | None:
     """What a unit says of itself, of a role that has figures."""
-    asked = ROLES[unit.role].figures
+    asked = ROLES[unit.role].figures if unit.role in ROLES else None  # a bench's lab has roles of its own
     return asked(unit) if asked else None
 
 

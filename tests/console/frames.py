@@ -163,7 +163,11 @@ def _console(up: ScaleLab) -> Iterator[tuple[int, str]]:
     ) as server:
         try:
             assert server.stdout is not None
-            said = "".join(iter(server.stdout.readline, "}\n")) + "}"
+            said = ""
+            while not said.endswith("}\n"):
+                line = server.stdout.readline()
+                assert line, f"lab console ended with status {server.wait()}"
+                said += line
             yield server.pid, Path(json.loads(said)["file"]).as_uri()
         finally:
             server.terminate()

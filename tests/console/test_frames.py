@@ -81,7 +81,10 @@ def test_ctrl_c_ends_it_in_one_line_and_leaves_nothing(tmp_path_factory: pytest.
         assert tool.stderr is not None
         next(line for line in tool.stderr if line.startswith("warming up"))  # lab, console and browser are up
         os.killpg(tool.pid, signal.SIGINT)  # as a terminal does
-        _, said = tool.communicate(timeout=60)
+        try:
+            _, said = tool.communicate(timeout=60)
+        finally:
+            tool.kill()  # else the end of this block would wait for it
 
     assert (tool.returncode, said) == (130, "interrupted\n")
     eventually("all has ended", started, within=timedelta(seconds=10), until=lambda found: not found)

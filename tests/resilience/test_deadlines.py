@@ -10,7 +10,7 @@ import pytest
 from lab.topologies import TOPOLOGIES
 from tests.resilience.paths import GONE, open_path
 
-RULED = sorted(each.name for each in TOPOLOGIES.values() if each.capabilities.follows_rules)
+RULED = sorted(each.name for each in TOPOLOGIES.values() if each.capabilities.follows_rules and not each.aided_by)
 RETRYING = [name for name in RULED if TOPOLOGIES[name].capabilities.retries]
 
 
