@@ -31,7 +31,7 @@ def callers_reached(state: LabState, document: Mapping[str, Any], units: Collect
 
 
 def _passes(state: LabState, table: RouteTable, caller: str, unit: Unit) -> bool:
-    if unit.role == LINK:  # whoever may reach its target
+    if unit.role == LINK:  # those that may reach its target
         target = target_of(unit.name)
         return any(_passes(state, table, caller, each) for each in state.plan.units if each.name == target)
     if unit.role == MODEL:

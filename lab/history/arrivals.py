@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from lab.errors import RunError
 from lab.history.parquet import RowFormat
@@ -51,6 +53,24 @@ class Arrival(NamedTuple):
     headers: str = NOT_RECORDED
     values: str = ""
     answer: str = NOT_RECORDED
+
+
+DIGITS = 8
+"""Of the digest of a header's value."""
+
+
+@lru_cache(maxsize=1_000)
+def header_places(headers: str) -> Mapping[str, tuple[int, ...]]:
+    """Where in an arrival's ``values`` the digests of each header are, by name."""
+    found: dict[str, tuple[int, ...]] = {}
+    for number, name in enumerate(headers.split()):
+        found[name] = (*found.get(name, ()), number * DIGITS)
+    return found
+
+
+def header_digest(value: str) -> str:
+    """The digest of a header's value, as an arrival's ``values`` have it."""
+    return f"{crc32(value.encode()):08x}"
 
 
 class ArrivalCoverage(NamedTuple):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
-from zlib import crc32
 
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
-from lab.history.arrivals import NOT_RECORDED
+from lab.history.arrivals import DIGITS, NOT_RECORDED, header_digest, header_places
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
 NAME = "headers"
 
-_DIGITS = 8
 _ONCE = ("x-request-id", "x-routing-key", "x-tenant", "x-shadow", "x-shadow-key", "traceparent")
 """Headers of which a request has one at most; of two, each unit would read another."""
 
@@ -69,7 +66,7 @@ def check(evidence: Evidence) -> Verdict | None:
 def _objections(record: Record, arrival: Arrival, allowed: Collection[str]) -> Iterator[str]:
     if arrival.headers == NOT_RECORDED:
         return
-    places = _places(arrival.headers)
+    places = header_places(arrival.headers)
     for name in places.keys() - allowed:
         yield f"with a header {name!r}, which nothing on its path adds"
     for name in _ONCE:
@@ -79,21 +76,8 @@ def _objections(record: Record, arrival: Arrival, allowed: Collection[str]) -> I
     own |= {"x-tenant": quote(record.tenant, safe="") or "%", "x-shadow": "copy"}
     for name, value in own.items():
         for place in places.get(name, ()):
-            if arrival.values[place : place + _DIGITS] != _digest(value):
+            if arrival.values[place : place + DIGITS] != header_digest(value):
                 yield f"with another {name!r} than its own {value!r}"
-
-
-@lru_cache(maxsize=1_000)
-def _places(headers: str) -> Mapping[str, tuple[int, ...]]:
-    """Returns where in its values the digests of each header are."""
-    found: dict[str, tuple[int, ...]] = {}
-    for number, name in enumerate(headers.split()):
-        found[name] = (*found.get(name, ()), number * _DIGITS)
-    return found
-
-
-def _digest(value: str) -> str:
-    return f"{crc32(value.encode()):08x}"
 
 
 CHECKER = Checker(

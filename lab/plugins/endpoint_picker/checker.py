@@ -8,11 +8,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
-from zlib import crc32
 
 from lab.checkers import Claim, Outcome, Verdict, Violation
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import request as named
+from lab.history.arrivals import DIGITS, NOT_RECORDED, header_digest, header_places
 
 if TYPE_CHECKING:
     from lab.checkers import Evidence
@@ -28,7 +28,6 @@ for longer than the proxy waits."""
 _HEADER = "x-gateway-destination-endpoint"
 _ROLE, _LOG = "picker", "access.log"
 _ENVOYS = {"picking-envoy", "strict-envoy"}
-_DIGITS = 8
 _SETTLES_S, _FLUSHED_S = 3.0, 0.3
 
 
@@ -146,7 +145,7 @@ class _Run:
                 if any(pick.served for pick in mine) and len(mine) >= len(attempts):
                     yield f"came to {each.replica} without the header of its pick"
                 continue
-            found = [pick for pick in mine if carried in (None, _digest(pick.picked))]
+            found = [pick for pick in mine if carried in (None, header_digest(pick.picked))]
             if found:
                 of_pick[found[0]].append(each)
             elif mine:
@@ -204,17 +203,10 @@ def _disturbed(evidence: Evidence) -> bool:
 
 def _carried(arrival: Arrival) -> str | None:
     """Digest of the header of the pick, empty if the request came without; None if the names are not known."""
-    names = arrival.headers.split()
-    if names == ["?"]:
+    if arrival.headers == NOT_RECORDED:
         return None
-    if _HEADER not in names:
-        return ""
-    place = names.index(_HEADER) * _DIGITS
-    return arrival.values[place : place + _DIGITS]
-
-
-def _digest(value: str) -> str:
-    return f"{crc32(value.encode()):08x}"
+    place = next(iter(header_places(arrival.headers).get(_HEADER, ())), None)
+    return "" if place is None else arrival.values[place : place + DIGITS]
 
 
 CHECKER = Checker(
