@@ -48,6 +48,8 @@ class Keys:
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
+        if self.listening:
+            self._thread.join()  # or it would take the next key from the shell
         if self._terminal is not None:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._terminal)
 

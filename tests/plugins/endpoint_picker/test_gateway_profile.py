@@ -20,7 +20,7 @@ from lab.plugins.endpoint_picker.conformance.reference_gateway import configurat
 from lab.plugins.endpoint_picker.contract import DESTINATION
 from lab.roles._envoy import envoy_address
 from tests.envoys import envoy_of
-from tests.ports import free_port
+from tests.ports import free_port, free_row
 
 Spec = dict[str, Any]
 TYPES = "type.googleapis.com/envoy.extensions"
@@ -211,4 +211,4 @@ async def test_what_cannot_be_tried_is_said_in_a_line(tmp_path: Path) -> None:
         await results_of(tmp_path, "pik")
     target = Target.of(f"127.0.0.1:{free_port()}")
     with pytest.raises(UnitError, match=r"not ready within 0.1 s: last UNAVAILABLE .* does not ask the picker"):
-        await run(target, ProfileOptions(header="x-routing-key", send={}, wait_s=0.1, first_port=free_port()))
+        await run(target, ProfileOptions(header="x-routing-key", send={}, wait_s=0.1, first_port=free_row()))

@@ -94,14 +94,15 @@ def test_a_fault_in_force_and_a_topology_that_is_not_there_are_said_at_once(lab:
 def test_a_key_pauses_until_the_next_and_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
     script = tmp_path / "keys.py"
     script.write_text(
-        "from threading import Event\n"
+        "from threading import Event, active_count\n"
         "from lab.plugins.play.keys import Keys\n"
         "pressed = Event()\n"
         "with Keys(lambda paused: (print('paused' if paused else 'on', flush=True), pressed.set())) as keys:\n"
         "    print('ready', flush=True)\n"
         "    pressed.wait()\n"
         "    keys.wait(0)\n"
-        "print('ended', flush=True)\n"
+        "    keys.wait(0.1)\n"  # it listens again when the play ends
+        "print('ended', active_count(), flush=True)\n"
         "input()\n"  # what is written to a terminal that closes may be lost
     )
     pid, terminal = pty.fork()
@@ -121,7 +122,7 @@ def test_a_key_pauses_until_the_next_and_leaves_the_terminal_as_it_was(tmp_path:
     os.write(terminal, b" ")
     until("paused")
     os.write(terminal, b"\r")
-    until("ended")
+    until("ended 1")  # the next key is for the shell
     os.write(terminal, b"\n")
     assert os.waitpid(pid, 0)[1] == 0
     os.close(terminal)
