@@ -11,6 +11,7 @@ from docs.site.floors import floors, other_contracts
 from docs.site.links import CHECKOUT, PAGES
 from lab.checkers import CHECKERS, not_checked
 from lab.faults import catalogue as fault_catalogue
+from lab.pickers import PICKERS
 from lab.plugins.bench.harness.bench import BENCHES, Bench
 from lab.plugins.conform import CHECKS
 from lab.plugins.conform.forms import BY_ENVELOPE, BY_HEADER
@@ -49,6 +50,7 @@ def tables() -> dict[str, str]:
         ),
         "capabilities": _support(others),
         "resilience": _support(RESILIENCE),
+        "pickers": _table(("picker", "picks"), ((f"`{each.name}`", each.line) for each in PICKERS.values())),
         "proxies": _each_support(proxied()),
         "renderers": _table(
             ("proxy", "topology", "what a change of routes replaces"),

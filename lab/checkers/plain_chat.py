@@ -33,13 +33,10 @@ class PlainPrompt(NamedTuple):
 
 def prompt_of(plan: Mapping[str, Any], sequence: int) -> PlainPrompt | None:
     """Returns the prompt of a request by a plan in its JSON form; None if its load is not of conversations."""
-    chat = plan.get("engine", {}).get("settings", {}).get("chat")
-    if chat is None:
+    if (chat := _chat_of(plan)) is None:
         return None
-    turn_of_user, user = divmod(sequence, plan["users"])
-    conversation, turn = divmod(turn_of_user, chat["turns"])
-    session, seed = f"u{user}.{conversation}", plan["seed"]
-    group = _group(session, seed, chat["groups"], chat["skew"])
+    session, turn, group = _place_of(plan, chat, sequence)
+    seed = plan["seed"]
     system = round(chat["share"] * chat["prompt_tokens"])
     question = chat["prompt_tokens"] - system
     texts = [(f"system:{seed}:{group}", system)]
@@ -50,7 +47,32 @@ def prompt_of(plan: Mapping[str, Any], sequence: int) -> PlainPrompt | None:
         ]
     texts.append((f"question:{seed}:{session}:{turn}", question))
     prompt = b"".join(hashlib.shake_128(name.encode()).digest(_TOKEN * tokens) for name, tokens in texts)
-    return PlainPrompt(prompt, session, turn, f"lora-{group % chat['loras']}" if chat["loras"] else "")
+    return PlainPrompt(prompt, session, turn, _lora(chat, group))
+
+
+def weights_of(plan: Mapping[str, Any], sequence: int, version: str) -> str:
+    """Returns the name of the weights that answer a request: the version's, with its adapter if it has one."""
+    if (chat := _chat_of(plan)) is None or not chat["loras"]:
+        return version
+    _, _, group = _place_of(plan, chat, sequence)
+    return f"{version}+{_lora(chat, group)}"
+
+
+def _chat_of(plan: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    settings: Mapping[str, Any] = plan.get("engine", {}).get("settings", {})
+    return settings.get("chat")
+
+
+def _place_of(plan: Mapping[str, Any], chat: Mapping[str, Any], sequence: int) -> tuple[str, int, int]:
+    """Returns a request's conversation, the place of its turn, and its system prompt."""
+    turn_of_user, user = divmod(sequence, plan["users"])
+    conversation, turn = divmod(turn_of_user, chat["turns"])
+    session = f"u{user}.{conversation}"
+    return session, turn, _group(session, plan["seed"], chat["groups"], chat["skew"])
+
+
+def _lora(chat: Mapping[str, Any], group: int) -> str:
+    return f"lora-{group % chat['loras']}" if chat["loras"] else ""
 
 
 def _group(session: str, seed: int, groups: int, skew: float) -> int:

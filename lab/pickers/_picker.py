@@ -60,7 +60,10 @@ class Seen(NamedTuple):
             counted at dispatch.
         running: requests that it serves, as it reports; 0 where the signal is counted.
         kv_used: share of its KV cache in use, likewise.
-        age_ms: of these three; -1 if there was no signal yet, and they are 0.
+        age_ms: of what the signal says; -1 if there was none yet, and it is 0.
+        loras: adapters that it has loaded or is loading, as it reports.
+        waiting_loras: those that requests wait for there, likewise.
+        max_loras: number of adapters that it holds at once, likewise; 0 for any number, or if it does not say.
     """
 
     address: str
@@ -69,6 +72,9 @@ class Seen(NamedTuple):
     running: int
     kv_used: float
     age_ms: float
+    loras: Sequence[str] = ()
+    waiting_loras: Sequence[str] = ()
+    max_loras: int = 0
 
     @property
     def load(self) -> int:

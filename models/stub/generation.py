@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
-MOST_TOKENS = 4_096
+MOST_TOKENS, MOST_LORA = 4_096, 128
 _LINES = 256
 
 
@@ -84,13 +84,13 @@ class Generation(generation_pb2_grpc.GenerationServicer):
         """
         key = admitted.loaded.routing_key
         try:
-            if not request.prompt or not 0 < request.max_tokens <= MOST_TOKENS:
-                reason = f"{key}: needs a prompt, and max_tokens from 1 to {MOST_TOKENS}"
+            if not request.prompt or not 0 < request.max_tokens <= MOST_TOKENS or len(request.lora) > MOST_LORA:
+                reason = f"{key}: needs a prompt, max_tokens from 1 to {MOST_TOKENS}, lora of {MOST_LORA} characters"
                 raise Refused(grpc.StatusCode.INVALID_ARGUMENT, reason)
             async with self._handler.slot(admitted), self._engine.run(request) as running:
                 self._handler.maybe_fail(admitted)
                 if received.is_copy:
-                    self._handler.keep_answer(received, _answer(request, admitted))
+                    self._handler.keep_answer(received, _answer(request, admitted, running.lora))
                 yield running
         except FullError as full:
             replica = admitted.loaded.answered_by.replica
@@ -106,17 +106,18 @@ class Generation(generation_pb2_grpc.GenerationServicer):
         engine, settings = self._engine, self._engine.settings
         due = time.monotonic() + admitted.service_s()
         due += settings.first_token_s(len(request.prompt) - running.cached, engine.running)
-        for token_id, score in _answer(request, admitted):
+        for token_id, score in _answer(request, admitted, running.lora):
             if (left := due - time.monotonic()) > 0:
                 await asyncio.sleep(left)
             yield generation_pb2.Token(id=token_id, score=score)
             due += settings.next_token_s(engine.running)
 
 
-def _answer(request: generation_pb2.GenerateRequest, admitted: Admitted) -> list[tuple[str, float]]:
-    """Id and score of each token."""
+def _answer(request: generation_pb2.GenerateRequest, admitted: Admitted, lora: str) -> list[tuple[str, float]]:
+    """Id and score of each token, by the weights of the version and of the adapter."""
     loaded, ids = admitted.loaded, [f"g{number:02}" for number in range(request.max_tokens)]
-    return list(zip(ids, scores(loaded.model, loaded.version, request.envelope.context.user_id, ids), strict=True))
+    version = f"{loaded.version}+{lora}" if lora else loaded.version
+    return list(zip(ids, scores(loaded.model, version, request.envelope.context.user_id, ids), strict=True))
 
 
 def _usage(request: generation_pb2.GenerateRequest, running: Running) -> generation_pb2.Usage:
@@ -135,7 +136,14 @@ class Signals(picks_pb2_grpc.SignalsServicer):
         """The engine's load now."""
         del request, context
         engine = self._engine
-        return picks_pb2.GetLoadResponse(waiting=engine.waiting, running=engine.running, kv_used=engine.cache.used)
+        return picks_pb2.GetLoadResponse(
+            waiting=engine.waiting,
+            running=engine.running,
+            kv_used=engine.cache.used,
+            loras=engine.adapters.loaded,
+            waiting_loras=engine.adapters.waiting,
+            max_loras=engine.adapters.capacity,
+        )
 
 
 class TokenJournal(picks_pb2_grpc.PickJournalServicer):
@@ -165,3 +173,14 @@ def expose_engine(engine: TokenEngine) -> None:
         ("vllm:prefix_cache_hits_total", "Prompt tokens found in the cache.", lambda: engine.hits),
     ):
         expose(name, text, read)
+    expose(
+        "vllm:lora_requests_info",
+        "Adapters of requests that run and that wait, with commas; the value is the time.",
+        lambda: {_adapters(engine): time.time()},
+        ("max_lora", "running_lora_adapters", "waiting_lora_adapters"),
+    )
+
+
+def _adapters(engine: TokenEngine) -> tuple[str, ...]:
+    its = engine.adapters
+    return str(its.capacity), ",".join(its.running), ",".join(its.waiting)

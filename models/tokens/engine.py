@@ -7,10 +7,12 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from models.tokens.adapters import Adapters, Slot
 from models.tokens.blocks import BLOCK, BlockCache, chain
 
 if TYPE_CHECKING:
@@ -29,20 +31,23 @@ class Entry:
     """What the journal has of one request; times are Unix nanoseconds.
 
     The numbers ``arrived``, ``began`` and ``ended`` are places in the order of all events of this engine; 0 for what
-    has not happened. ``waiting`` and ``running`` are what it found when it arrived.
+    has not happened. ``waiting`` and ``running`` are what it found when it arrived. Its adapter had a slot at
+    ``slot``; ``loads`` says whether its load began then, and ``evicted`` which adapter made room. It was loaded at
+    ``loaded_ns``.
     """
 
     __slots__ = (
         *("arrived", "arrived_ns", "began", "began_ns", "cached", "ended", "hashes", "lora", "prompt", "request_id"),
-        *("running", "shed", "tenant", "waiting"),
+        *("evicted", "loaded_ns", "loads", "running", "shed", "slot", "slot_ns", "tenant", "waiting"),
     )
 
     def __init__(self, request: generation_pb2.GenerateRequest) -> None:
         self.request_id, self.tenant = request.envelope.request_id, request.envelope.context.tenant
         self.lora, self.prompt = request.lora, len(request.prompt)
         self.arrived = self.began = self.ended = self.arrived_ns = self.began_ns = self.cached = 0
-        self.waiting = self.running = 0
-        self.shed = ""
+        self.waiting = self.running = self.slot = self.slot_ns = self.loaded_ns = 0
+        self.loads = False
+        self.shed = self.evicted = ""
         self.hashes: list[bytes] = []
 
     def to_line(self) -> bytes:
@@ -52,10 +57,11 @@ class Entry:
 
 
 class Running(NamedTuple):
-    """A request that runs: tokens of its prompt that were cached, and its time until it began, milliseconds."""
+    """A request that runs: cached tokens of its prompt, its time until it began, milliseconds, and its adapter."""
 
     cached: int
     queued_ms: float
+    lora: str
 
 
 class TokenEngine:
@@ -64,6 +70,7 @@ class TokenEngine:
     Attributes:
         settings: its times and limits.
         cache: its KV cache.
+        adapters: those that it has loaded.
         running: requests that it serves.
         queries: prompt tokens that it has looked up in the cache.
         hits: those that it found there.
@@ -73,6 +80,7 @@ class TokenEngine:
 
     def __init__(self, settings: TokenSettings) -> None:
         self.settings, self.cache = settings, BlockCache(settings.blocks)
+        self.adapters = Adapters(settings.max_loras, settings.load_adapter_s())
         self.running = self.queries = self.hits = self.dropped = 0
         self.journal_began_ns = time.time_ns()
         self._events = 0
@@ -90,7 +98,7 @@ class TokenEngine:
 
     @asynccontextmanager
     async def run(self, request: generation_pb2.GenerateRequest) -> AsyncIterator[Running]:
-        """Waits for a place and holds it and the prompt's blocks while the context lasts.
+        """Waits for a place and for the adapter, and holds both and the prompt's blocks while the context lasts.
 
         Raises:
             FullError: the queue is full.
@@ -102,21 +110,28 @@ class TokenEngine:
             entry.ended = self._next_event()
             raise FullError(entry.shed)
         entry.hashes = chain(request.prompt, tenant=entry.tenant, lora=entry.lora)
-        try:
-            await self._turn(most)
-        except asyncio.CancelledError:
-            entry.ended = self._next_event()
-            raise
-        hits, taken = self.cache.take(entry.hashes, entry.prompt)
-        entry.began, entry.began_ns, entry.cached = self._next_event(), time.time_ns(), hits * BLOCK
-        self.queries += entry.prompt
-        self.hits += entry.cached
-        try:
-            yield Running(entry.cached, (entry.began_ns - entry.arrived_ns) / 1_000_000)
-        finally:
-            self.cache.release(taken)
-            entry.ended = self._next_event()
-            self._leave()
+        with self.adapters.asked(entry.lora):
+            try:
+                await self._turn(most)
+            except asyncio.CancelledError:
+                entry.ended = self._next_event()
+                raise
+            hits, taken = self.cache.take(entry.hashes, entry.prompt)
+            entry.began, entry.began_ns, entry.cached = self._next_event(), time.time_ns(), hits * BLOCK
+            self.queries += entry.prompt
+            self.hits += entry.cached
+            try:
+                async with self.adapters.use(entry.lora, partial(self._has_slot, entry)) as lora:
+                    entry.loaded_ns = time.time_ns()
+                    yield Running(entry.cached, (entry.began_ns - entry.arrived_ns) / 1_000_000, lora)
+            finally:
+                self.cache.release(taken)
+                entry.ended = self._next_event()
+                self._leave()
+
+    def _has_slot(self, entry: Entry, slot: Slot, loads: bool) -> None:  # noqa: FBT001 (called with it by position)
+        entry.slot, entry.slot_ns, entry.loads = self._next_event(), time.time_ns(), loads
+        entry.evicted = slot.evicted if loads else ""
 
     def _register(self, request: generation_pb2.GenerateRequest) -> Entry:
         entry = Entry(request)

@@ -29,6 +29,8 @@ class TokenSettings:
         max_num_seqs: requests that it serves at once.
         queue_limit: requests that wait; it refuses more.
         blocks: of its KV cache, 16 tokens each.
+        max_loras: adapters that it holds at once, as vLLM's ``--max-loras``; 0 for any number, without time to load.
+        lora_load_ms: time to load an adapter that it does not hold.
     """
 
     time_scale: float = 1.0
@@ -39,6 +41,8 @@ class TokenSettings:
     max_num_seqs: int = 5
     queue_limit: int = 1_000
     blocks: int = 1_024
+    max_loras: int = 0
+    lora_load_ms: float = 0.0
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -93,6 +97,10 @@ class TokenSettings:
     def first_token_s(self, uncached: int, running: int) -> float:
         """Time to the first token of a request that has just begun, seconds."""
         return (self.overhead_ms + uncached * self.prefill_ms) * self.factor(running) * self.time_scale / 1_000
+
+    def load_adapter_s(self) -> float:
+        """Time to load an adapter, seconds."""
+        return self.lora_load_ms * self.time_scale / 1_000
 
     def next_token_s(self, running: int) -> float:
         """Time to each further token, seconds."""

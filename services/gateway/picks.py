@@ -46,12 +46,23 @@ class SignalSettings(NamedTuple):
     age_s: float = 0.05
 
 
+class _Load(NamedTuple):
+    """What a replica reports, see :class:`lab.pickers.Seen`."""
+
+    waiting: int = 0
+    running: int = 0
+    kv_used: float = 0.0
+    loras: tuple[str, ...] = ()
+    waiting_loras: tuple[str, ...] = ()
+    max_loras: int = 0
+
+
 class Signal:
     """The signal of one replica; begins to read it at once, until it is stopped."""
 
     def __init__(self, settings: SignalSettings, connection: Connection, address: str) -> None:
         self._settings, self._connection, self._address = settings, connection, address
-        self._load, self._read_at = (0, 0, 0.0), -1.0
+        self._load, self._read_at = _Load(), -1.0
         self._reading = asyncio.create_task(self._read_for_ever()) if settings.age_s else None
 
     async def _read_for_ever(self) -> None:
@@ -59,13 +70,14 @@ class Signal:
         source, age_s = self._settings
         while True:
             if source == "counted":
-                self._load, self._read_at = (self._connection.in_flight, 0, 0.0), time.monotonic()
+                self._load, self._read_at = _Load(self._connection.in_flight), time.monotonic()
             else:
                 asked_at = time.monotonic()
                 try:
                     raw = await rpc(_LOAD_REQUEST, timeout=max(age_s, _LEAST_TIMEOUT_S))
                     load = picks_pb2.GetLoadResponse.FromString(raw)
-                    self._load, self._read_at = (load.waiting, load.running, load.kv_used), asked_at
+                    adapters = tuple(load.loras), tuple(load.waiting_loras), load.max_loras
+                    self._load, self._read_at = _Load(load.waiting, load.running, load.kv_used, *adapters), asked_at
                 except grpc.aio.AioRpcError:
                     pass  # it grows older, as the log shows
             await asyncio.sleep(age_s)
@@ -76,7 +88,7 @@ class Signal:
         if self._reading is None:
             return Seen(self._address, in_flight, in_flight, 0, 0.0, 0.0)
         age_ms = -1.0 if self._read_at < 0 else (time.monotonic() - self._read_at) * 1_000
-        return Seen(self._address, in_flight, *self._load, age_ms)
+        return Seen(self._address, in_flight, *self._load[:3], age_ms, *self._load[3:])
 
     def stop(self) -> None:
         """Reads it no more."""

@@ -378,6 +378,12 @@ def chat_full(topology: str) -> None:
     load(topology, lambda: None, *_CHAT, seconds=5)
 
 
+def chat_loras(topology: str) -> None:
+    """Drives conversations with more adapters than a replica holds, whose replicas are picked by these."""
+    more = ("--loras", "24", "--system-prompts", "24", "--rate", "40")
+    load(topology, lambda: None, *_CHAT, *more, seconds=6)
+
+
 def links(topology: str) -> None:
     """Drives load from one zone, which needs models in its own and in another."""
     load(topology, seconds=6)
@@ -430,6 +436,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_two,
         chat_drained,
         chat_full,
+        chat_loras,
         links,
     )
 }
@@ -448,6 +455,7 @@ _SPECS = {
     "../../lab/specs/pages.toml": {"pages", "pages_failing"},
     "../../lab/specs/tokens.toml": {"chat", "chat_tokens", "chat_session", "chat_ring", "chat_two", "chat_drained"},
     "full-queues.toml": {"chat_full"},
+    "adapters.toml": {"chat_loras"},
 }
 
 
@@ -462,6 +470,7 @@ _OPTIONS = {
     "chat_two": ("--picker", "power-of-two"),
     "chat_drained": ("--picker", "queue-depth"),
     "chat_full": ("--picker", "queue-depth"),
+    "chat_loras": ("--picker", "lora"),
 }
 _OFFLINE = {"manifests", "compose"}
 """Drills without a lab, whose bugs the suite must notice."""

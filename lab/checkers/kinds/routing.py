@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import MissingEvidenceError
+from lab.checkers.plain_chat import weights_of
 from lab.checkers.plain_models import ASKED, answer_digest, score_of
 from lab.checkers.revision_timeline import Rules, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
@@ -27,9 +28,10 @@ def check(evidence: Evidence) -> Verdict:
 
     A model's answer is right if a revision in force at any time between sending and answer expects that model version,
     if it or a later such revision has the version in that cluster, and if the score proves that the version computed
-    it; all its items must be there, best first, each with its score. A fallback's answer is right if such a revision
-    has it among the fallbacks, with the same proof. A refusal is right if such a revision expects it. Other errors show
-    nothing about routing and are counted as failed. A caller's own default answer is counted as such.
+    it, with the request's adapter; all its items must be there, best first, each with its score. A fallback's answer is
+    right if such a revision has it among the fallbacks, with the same proof. A refusal is right if such a revision
+    expects it. Other errors show nothing about routing and are counted as failed. A caller's own default answer is
+    counted as such.
 
     Returns:
         Invalid with any violation; unknown if no model answered, or if no known revision covers a record's time.
@@ -45,7 +47,7 @@ def check(evidence: Evidence) -> Verdict:
         rules = timeline.during(record)
         if not rules:
             counts["unjudged"] += 1
-        elif message := _objection(record, kind, rules):
+        elif message := _objection(record, kind, rules, evidence.plan_document):
             violations.append(Violation(NAME, record.sequence, record.request_id, message))
     return _verdict(counts, tuple(violations))
 
@@ -77,7 +79,7 @@ def _verdict(counts: Counter[str], violations: tuple[Violation, ...]) -> Verdict
     return Verdict(NAME, Outcome.VALID, summary)
 
 
-def _objection(record: Record, kind: str, rules: Sequence[Rules]) -> str:
+def _objection(record: Record, kind: str, rules: Sequence[Rules], plan: Mapping[str, Any]) -> str:
     """Returns the objection to a record, empty if there is none."""
     if kind == "refused":
         allowed = _wanted(record, rules)
@@ -88,7 +90,8 @@ def _objection(record: Record, kind: str, rules: Sequence[Rules]) -> str:
     who = f"{reference(record)} on {record.cluster}"
     if message := _not_allowed(record, who, rules):
         return message
-    proof = score_of(record.model, record.version, record.user_id, record.item_id)
+    weights = weights_of(plan, record.sequence, record.version)
+    proof = score_of(record.model, weights, record.user_id, record.item_id)
     if proof != record.score:
         return (
             f"{who} did not compute this answer: item {record.item_id!r} of user {record.user_id!r} scores "
@@ -98,7 +101,7 @@ def _objection(record: Record, kind: str, rules: Sequence[Rules]) -> str:
     if record.items_digest and not record.streamed:
         if (api := rules[0].api(record.use_case)) not in ASKED:
             raise MissingEvidenceError(f"what a request of {api} asks about is not known to the checkers")
-        right = answer_digest(api, record.model, record.version, record.user_id)
+        right = answer_digest(api, record.model, weights, record.user_id)
         if record.items_digest != right:
             return f"{who} did not give this answer: it lacks an item, or has another item, order or score than it must"
     return ""

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
+from lab.checkers.plain_chat import weights_of
 from lab.checkers.plain_models import ASKED, answer_digest, first_item
 from lab.checkers.revision_timeline import by_chosen_model, request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
@@ -39,12 +40,13 @@ def check(evidence: Evidence) -> Verdict | None:
             continue
         judged += 1
         model, _, version = each.routing_key.partition(".")
-        if each.answer != answer_digest(api, model, version, record.user_id):
+        weights = weights_of(evidence.plan_document, record.sequence, version)
+        if each.answer != answer_digest(api, model, weights, record.user_id):
             what = "another answer than it must give" if each.answer else "an answer that it does not say"
             message = f"{each.replica} gave the copy for {each.routing_key} of {request(record)} {what}"
             violations.append(Violation(NAME, record.sequence, record.request_id, message))
         elif by_chosen_model(record):
-            item_id, score = first_item(api, model, version, record.user_id)
+            item_id, score = first_item(api, model, weights, record.user_id)
             differ[record.use_case].append((item_id != record.item_id, abs(score - record.score)))
     if not judged:
         return None

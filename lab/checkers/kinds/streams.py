@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import CLOCKS_NS, Evidence
 from lab.checkers.late_timers import LateTimers
+from lab.checkers.plain_chat import weights_of
 from lab.checkers.plain_models import ASKED, TITLES, answer_of, items_digest
 from lab.checkers.revision_timeline import RevisionTimeline, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
@@ -50,7 +51,11 @@ def check(evidence: Evidence) -> Verdict | None:
         counts["items"] += len(record.items.split())
         apis = dict.fromkeys(rules.api(record.use_case) for rules in timeline.during(record))
         api = next((each for each in apis if each in ASKED), "ranking.v1")
-        message = _objection(record, api) if record.status == "OK" else _objection_to_begun(record, api, timeline)
+        weights = weights_of(evidence.plan_document, record.sequence, record.version)
+        right = answer_of(api, record.model, weights, record.user_id)
+        message = (
+            _objection(record, api, right) if record.status == "OK" else _objection_to_begun(record, api, timeline)
+        )
         if message := message or _first_item(record, api, evidence, first_items, ahead_ns):
             wrong.append(Violation(NAME, record.sequence, record.request_id, message))
     for record, message in first_items.late():
@@ -61,8 +66,7 @@ def check(evidence: Evidence) -> Verdict | None:
     return Verdict(NAME, Outcome.VALID if counts["complete"] else Outcome.UNKNOWN, summary)
 
 
-def _objection(record: Record, api: str) -> str:
-    scored = answer_of(api, record.model, record.version, record.user_id)
+def _objection(record: Record, api: str, scored: Sequence[tuple[str, float]]) -> str:
     items, right = record.items.split(), [title for title, _ in scored]
     who = f"a stream of {reference(record)}"
     if again := _repeated(items):

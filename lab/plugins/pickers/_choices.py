@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lab.pickers import Asked, Seen
@@ -13,7 +13,7 @@ NO_PROMPT = "its cluster picks for a connection or by headers, and sees neither 
 NO_SIGNAL = "it has no signal of the replicas' queues"
 
 
-def least(seen: Sequence[Seen], value: Callable[[Seen], float]) -> int:
+def least(seen: Sequence[Seen], value: Callable[[Seen], Any]) -> int:
     """Place of one of those with the least value, drawn from them."""
     values = [value(each) for each in seen]
     lowest = min(values)

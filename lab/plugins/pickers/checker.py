@@ -14,6 +14,7 @@ from lab.checkers import Checker, Claim, Outcome, Verdict, Violation
 from lab.checkers.evidence import CLOCKS_NS, RECOVERY_NS
 from lab.checkers.plain_chat import block_hashes, prompt_of, warm_up_prompt
 from lab.errors import LabError
+from lab.plugins.pickers.adapters import adapter_objections, misread, times_of
 from lab.plugins.pickers.readers import READERS
 from lab.plugins.pickers.replicas import Entry, objections
 from lab.transport import open_blocking_channel
@@ -127,9 +128,11 @@ def check(evidence: Evidence) -> Verdict | None:
     in its journal and in the answer.
     Tokens and hashes of a prompt are those of the plan, with the tenant of its request. *Queues*: first in first out,
     not more at once than there is room for, and nothing refused that had room; a refusal reaches its caller with its
-    reason. *Picks*: the policy's second reader allows each, with what the picker had seen; it had seen all replicas
-    that were registered, after 2 s and unless something was broken, and none that was gone, and counted right what was
-    in flight. Each attempt came to the replica that was picked for it, and a conversation's requests in their order.
+    reason. *Adapters*: no more than there is room for, the one that was unused for longest goes first, and none is used
+    before it is loaded; pickers saw those that were there. *Picks*: the policy's second reader allows each, with what
+    the picker had seen; it had seen all replicas that were registered, after 2 s and unless something was broken, and
+    none that was gone, and counted right what was in flight. Each attempt came to the replica that was picked for it,
+    and a conversation's requests in their order.
 
     Returns:
         None if no model generates tokens. Unknown if nothing was asked of any, if a journal is not whole, or if a
@@ -141,7 +144,7 @@ def check(evidence: Evidence) -> Verdict | None:
     run = _Run(evidence, gathered)
     found = [
         each
-        for part in (_replicas, _prompts, _claims, _refusals, _policies, _sights, _served, _order)
+        for part in (_replicas, _adapters, _prompts, _claims, _refusals, _policies, _sights, _served, _order)
         for each in part(run)
     ]
     wrong = tuple(
@@ -166,7 +169,21 @@ def _replicas(run: _Run) -> Iterator[Found]:
     """Yields what the journals of replicas show of their blocks and queues."""
     for name, journal in run.replicas.items():
         if _whole(journal):
-            yield from (Found(*each) for each in objections(name, journal["entries"], run.settings))
+            for replay in (objections, adapter_objections):
+                yield from (Found(*each) for each in replay(name, journal["entries"], run.settings))
+
+
+def _adapters(run: _Run) -> Iterator[Found]:
+    """Yields picks that had seen adapters at a replica which were not there, or not seen one that was."""
+    times = {its["address"]: times_of(its["entries"]) for its in run.replicas.values() if run.covers(its)}
+    for pick in run.of_run:
+        for each in pick["seen"]:
+            if each.get("max_loras") and each["address"] in times:
+                read_ns = pick["at_ns"] - pick["took_ns"] - int(each["age_ms"] * 1_000_000)
+                bounds = read_ns - CLOCKS_NS, pick["at_ns"] + CLOCKS_NS
+                if wrong := misread(each["loras"], times[each["address"]], *bounds):
+                    replica = run.name_of.get(each["address"], each["address"])
+                    yield Found(pick["asked"]["request_id"], f"the picker saw {wrong}, at {replica}")
 
 
 def _prompts(run: _Run) -> Iterator[Found]:
@@ -396,7 +413,7 @@ CHECKER = Checker(
     name=NAME,
     question="Was each cached token cached, and each pick one that the picker's policy allows with what it had seen?",
     subject="models that generate tokens",
-    blind="whether a signal of load was true when it was read",
+    blind="whether what a signal says of load, but for adapters, was true when it was read",
     claim=Claim.CORRECTNESS,
     gather=gather,
     absent=_absent,

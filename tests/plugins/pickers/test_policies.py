@@ -125,6 +125,23 @@ def test_weights_trade_prefix_for_queue_and_cache() -> None:
 
 
 @pytest.mark.parametrize(
+    ("loras", "right"),
+    [
+        ([(["a", "b"], []), (["x"], []), (["x", "y"], [])], 0),  # it has the adapter
+        ([(["y", "b"], []), (["x"], []), (["x", "y"], ["a"])], 1),  # it has room for it
+        ([(["y", "b"], []), (["x"], ["b"]), (["x", "y"], ["a"])], 2),  # requests wait for it there
+        ([(["y", "b"], []), (["x", "b"], []), (["x", "y"], [])], 1),  # the least load of all
+    ],
+)
+def test_an_adapter_is_asked_for_where_it_is_loaded(loras: list[tuple[list[str], list[str]]], right: int) -> None:
+    replicas = [
+        each._replace(loras=has, waiting_loras=waits, max_loras=2)
+        for each, (has, waits) in zip(seen(3, 1, 2), loras, strict=True)
+    ]
+    assert chooser("lora").pick(asked()._replace(lora="a"), replicas) == right
+
+
+@pytest.mark.parametrize(
     ("topologies", "said"),
     [
         (["+mesh"], "topology mesh cannot pick by prefix: its cluster picks"),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lab.pickers import GATEWAY, PICKERS, Asked, Chooses, Seen
+from lab.plugins.pickers.adapters import adapter_objections, misread, times_of
 from lab.plugins.pickers.readers import READERS
 from lab.plugins.pickers.replicas import objections
 from models.proto.generation.v1 import generation_pb2
@@ -21,7 +22,8 @@ from models.tokens.engine import FullError, TokenEngine
 from models.tokens.settings import TokenSettings
 
 ADDRESSES = [f"10.0.0.{place}:1" for place in range(4)]
-SETTINGS = TokenSettings(max_num_seqs=3, queue_limit=2, blocks=24)
+SETTINGS = TokenSettings(max_num_seqs=3, queue_limit=2, blocks=24, max_loras=2)
+LORAS = ("", "l-1", "l-2", "l-3", "l-4")
 
 Choose = Callable[[int, Sequence[Seen]], int]
 
@@ -30,7 +32,14 @@ def drawn(random: Random, number: int) -> Asked:
     conversation, turns = random.randrange(12), random.randrange(1, 5)
     prompt = [*range(conversation % 3 * 1_000, conversation % 3 * 1_000 + 64), *range(conversation * 7, turns * 40)]
     tenant = random.choice(["a", "b"])
-    return Asked(f"r-{number}", chain(prompt, tenant=tenant, lora=""), len(prompt), f"s{conversation}", "", tenant)
+    lora = random.choice(LORAS)
+    return Asked(f"r-{number}", chain(prompt, tenant=tenant, lora=lora), len(prompt), f"s{conversation}", lora, tenant)
+
+
+def adapters(random: Random) -> tuple[list[str], list[str], int]:
+    """What a replica may say of its adapters."""
+    names = random.sample(LORAS[1:], random.randrange(4))
+    return names[:2], names[2:], 2
 
 
 def objected(name: str, spoil: Choose, steps: int = 400) -> int:
@@ -48,7 +57,10 @@ def objected(name: str, spoil: Choose, steps: int = 400) -> int:
         asked = drawn(random, number)
         present = [each for each in ADDRESSES if number < 200 or each != ADDRESSES[1]]
         seen = [
-            Seen(each, in_flight[each], random.randrange(4), random.randrange(3), random.random(), 20.0)
+            Seen(
+                *(each, in_flight[each], random.randrange(4), random.randrange(3), random.random(), 20.0),
+                *adapters(random),
+            )
             for each in present
         ]
         address = seen[spoil(chooser.pick(asked, seen), seen)].address
@@ -68,7 +80,7 @@ def test_a_second_reader_allows_what_its_picker_picks(name: str) -> None:
     assert objected(name, lambda place, _: place) == 0
 
 
-@pytest.mark.parametrize("name", ["power-of-two", "queue-depth", "weighted", "ring-hash"])
+@pytest.mark.parametrize("name", ["power-of-two", "queue-depth", "weighted", "ring-hash", "lora"])
 def test_a_second_reader_objects_to_other_picks(name: str) -> None:
     busiest: Choose = lambda _, seen: max(range(len(seen)), key=lambda each: seen[each].load)  # noqa: E731
     assert objected(name, busiest) > 40
@@ -100,7 +112,8 @@ async def journal() -> list[dict[str, Any]]:
     async def ask(number: int) -> None:
         asked = drawn(random, number)
         group = number % 5 * 1_000
-        request = generation_pb2.GenerateRequest(prompt=range(group, group + random.randrange(30, 150)), max_tokens=1)
+        prompt = range(group, group + random.randrange(30, 150))
+        request = generation_pb2.GenerateRequest(prompt=prompt, max_tokens=1, lora=asked.lora)
         request.envelope.request_id, request.envelope.context.tenant = asked.request_id, asked.tenant
         await asyncio.sleep(0)
         try:
@@ -117,6 +130,9 @@ async def journal() -> list[dict[str, Any]]:
 
 def test_a_replay_agrees_with_the_replica(journal: list[dict[str, Any]]) -> None:
     assert list(objections("a-1", journal, asdict(SETTINGS))) == []
+    assert list(adapter_objections("a-1", journal, asdict(SETTINGS))) == []
+    assert any(each["evicted"] for each in journal)
+    assert any(each["slot"] > each["began"] + 1 for each in journal)
     assert any(each["shed"] for each in journal)
     assert len({each["cached"] for each in journal}) > 3
 
@@ -145,3 +161,45 @@ def test_a_claim_that_is_changed_and_an_order_that_is_turned_are_found(journal: 
     assert any(
         "before one that had come earlier" in each.message for each in objections("a-1", turned, asdict(SETTINGS))
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"max_loras": 3}, "let it wait for"),
+        ({"max_loras": 1}, "and not every slot is in use"),
+        ({"lora_load_ms": 50}, "served it before"),
+    ],
+)
+def test_other_rules_for_adapters_are_found(journal: list[dict[str, Any]], settings: dict[str, int], said: str) -> None:
+    found = adapter_objections("a-1", journal, {**asdict(SETTINGS), **settings})
+    assert any(said in each.message for each in found)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        ({"evicted": "l-9"}, "evicted l-9 for"),
+        ({"loads": False}, "did not load"),
+        ({"slot": 0}, "served it without"),
+    ],
+)
+def test_an_adapter_that_was_not_loaded_by_the_rules_is_found(
+    journal: list[dict[str, Any]], spoil: dict[str, Any], said: str
+) -> None:
+    first = next(each for each in journal if each["evicted"])
+    spoilt = [{**each, **spoil} if each is first else each for each in journal]
+    assert any(said in each.message for each in adapter_objections("a-1", spoilt, asdict(SETTINGS)))
+
+
+def test_a_signal_of_adapters_that_were_not_there_is_found() -> None:
+    def loaded(slot: int, lora: str, evicted: str = "") -> dict[str, Any]:
+        return {"slot": slot, "slot_ns": 100 * slot, "loads": True, "lora": lora, "evicted": evicted}
+
+    times = times_of([loaded(1, "a"), loaded(2, "b"), loaded(5, "c", evicted="a")])
+
+    assert misread(["a", "b"], times, 300, 350) == ""
+    assert misread(["a", "b"], times, 450, 550) == misread(["c", "b"], times, 450, 550) == ""
+    assert misread(["b"], times, 300, 350) == "no a, which was there"
+    assert misread(["a", "b"], times, 600, 650) == "a, which was not there"
+    assert misread(["b", "d"], times, 450, 550) == "d, which was not there"

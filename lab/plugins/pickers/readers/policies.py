@@ -160,7 +160,17 @@ class _Weighted(_Sent):
         return {address for address, score in scores.items() if score >= best - _ROUNDING}
 
 
+class _Lora(Reader):
+    def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
+        wanted = asked["lora"]
+        has = [each for each in seen if not wanted or wanted in each["loras"]]
+        room = [each for each in seen if each["max_loras"] > len(each["loras"]) + len(each["waiting_loras"])]
+        waits = [each for each in seen if wanted in each["waiting_loras"]]
+        return _lowest(has or room or waits or seen, lambda each: each["waiting"] + each["running"])
+
+
 RANDOM = PickReader("random", Reader)
+LORA = PickReader("lora", _Lora)
 POWER_OF_TWO = PickReader("power-of-two", _PowerOfTwo)
 QUEUE_DEPTH = PickReader("queue-depth", _QueueDepth)
 PREFIX = PickReader("prefix", _Prefix)

@@ -3,8 +3,10 @@
 isort:skip_file
 What pickers of replicas ask replicas, and what a run asks both: evidence of its picks."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -38,22 +40,38 @@ class GetLoadResponse(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
     KV_USED_FIELD_NUMBER: _builtins.int
+    LORAS_FIELD_NUMBER: _builtins.int
+    WAITING_LORAS_FIELD_NUMBER: _builtins.int
+    MAX_LORAS_FIELD_NUMBER: _builtins.int
     waiting: _builtins.int
     """Requests in its queue."""
     running: _builtins.int
     """Requests that it serves."""
     kv_used: _builtins.float
     """Share of its KV cache's blocks that requests use, 0 to 1."""
+    max_loras: _builtins.int
+    """Number of adapters that it holds at once; 0 for any number."""
+    @_builtins.property
+    def loras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Adapters (LoRA) that it has loaded or is loading."""
+
+    @_builtins.property
+    def waiting_loras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those that requests wait for, in its queue or for room."""
+
     def __init__(
         self,
         *,
         waiting: _builtins.int = ...,
         running: _builtins.int = ...,
         kv_used: _builtins.float = ...,
+        loras: _abc.Iterable[_builtins.str] | None = ...,
+        waiting_loras: _abc.Iterable[_builtins.str] | None = ...,
+        max_loras: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kv_used", b"kv_used", "running", b"running", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kv_used", b"kv_used", "loras", b"loras", "max_loras", b"max_loras", "running", b"running", "waiting", b"waiting", "waiting_loras", b"waiting_loras"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,7 +65,7 @@ class Token(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     score: _builtins.float
-    """In [0, 1): a function of model version, user and token alone, see models/scoring.py."""
+    """In [0, 1): a function of model version, adapter, user and token alone, see models/scoring.py."""
     def __init__(
         self,
         *,
