@@ -22,6 +22,7 @@ from lab.pickers._picker import (
     at_gateway_only,
     even_shares,
 )
+from lab.pickers._staleness import STALE, Stale, offered
 
 __all__ = [
     "DEFAULT_PICKER",
@@ -30,6 +31,7 @@ __all__ = [
     "GRPC",
     "GRPC_XDS",
     "PICKERS",
+    "STALE",
     "Asked",
     "Cannot",
     "Chooser",
@@ -38,6 +40,8 @@ __all__ = [
     "Pickable",
     "Picker",
     "Seen",
+    "Stale",
     "at_gateway_only",
     "even_shares",
+    "offered",
 ]

@@ -31,7 +31,9 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
         )
         files, options = lab.picker(name)
         if lab.picker_option and lab.spec.signal != SignalSpec():
-            options += ["--signal", lab.spec.signal.source, "--signal-age-ms", f"{lab.spec.signal.age_ms:g}"]
+            signal = lab.spec.signal
+            options += ["--signal", signal.source, "--signal-age-ms", f"{signal.age_ms:g}"]
+            options += ["--stale", signal.stale, "--stale-ms", f"{signal.stale_ms:g}"]
         yield Unit(name, _NAME, (*argv, *options), port, files=files, pod=name, rest=rest, logs_requests=True)
 
 

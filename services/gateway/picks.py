@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 import orjson
 
-from lab.pickers import Asked, Seen
+from lab.pickers import Asked, Seen, Stale
 from models.apis import APIS
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
 from models.tokens.blocks import chain
@@ -40,10 +40,14 @@ class SignalSettings(NamedTuple):
     Attributes:
         source: ``scraped`` from the replicas, or ``counted`` at dispatch.
         age_s: time between two readings, seconds; 0 for a count that is always of now.
+        stale: what to do with readings that are older than ``stale_ms``, see :data:`lab.pickers.Stale`.
+        stale_ms: see there.
     """
 
     source: Literal["scraped", "counted"] = "scraped"
     age_s: float = 0.05
+    stale: Stale = "use"
+    stale_ms: float = 2_000.0
 
 
 class _Load(NamedTuple):
@@ -67,7 +71,7 @@ class Signal:
 
     async def _read_for_ever(self) -> None:
         rpc = self._connection.channel.raw(_LOAD)
-        source, age_s = self._settings
+        source, age_s = self._settings.source, self._settings.age_s
         while True:
             if source == "counted":
                 self._load, self._read_at = _Load(self._connection.in_flight), time.monotonic()

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from lab.pickers import DEFAULT_PICKER, GATEWAY, PICKERS, Asked, Chooses, Pick, Picker
+from lab.pickers import DEFAULT_PICKER, GATEWAY, PICKERS, Asked, Chooses, Pick, Picker, offered
 from lab.routing.resilience import Health, Hedge, Policy, RetryBudget
 from services.gateway.channel_pool import ChannelPool, Connection
 from services.gateway.picks import NOBODY, Picking, PickLog, Signal, SignalSettings, asked_of
@@ -205,16 +205,18 @@ class Replicas:
         self, usable: list[Replica], tried: Collection[object], request: GatewayRequest | None
     ) -> Replica | None:
         """The replica that the chooser chooses; the log has what it saw."""
-        if not usable or self._chooser is None:
+        if not usable or self._chooser is None or self.signal is None:
             return None
         began_ns = time.perf_counter_ns()
         asked = NOBODY if request is None else request.asked or asked_of(request)
         if request is not None:
             request.asked = asked
         seen = [each.signal.seen() for each in usable if each.signal is not None]
-        place = self._chooser.pick(asked, seen)
+        among = offered(seen, self.signal.stale, self.signal.stale_ms)
+        address = among[self._chooser.pick(asked, among)].address
+        place = [each.address for each in seen].index(address)
         before = [each.address for each in self._by_address.values() if each in tried]
-        took_ns, address = time.perf_counter_ns() - began_ns, seen[place].address
+        took_ns = time.perf_counter_ns() - began_ns
         number = self._log.pick(self._group, self._picker.name, asked, seen, address, before, took_ns)
         self._open.setdefault((asked.request_id, address), []).append((number, asked))
         return usable[place]

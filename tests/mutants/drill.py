@@ -384,6 +384,11 @@ def chat_loras(topology: str) -> None:
     load(topology, lambda: None, *_CHAT, *more, seconds=6)
 
 
+def chat_stale(topology: str) -> None:
+    """Freezes a replica while it has conversations, so that what is known of its load grows old."""
+    load(topology, lambda: _inject("pause", "ml-cluster-1-a", 2), *_CHAT, after_s=2)
+
+
 def links(topology: str) -> None:
     """Drives load from one zone, which needs models in its own and in another."""
     load(topology, seconds=6)
@@ -437,6 +442,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_drained,
         chat_full,
         chat_loras,
+        chat_stale,
         links,
     )
 }
@@ -456,6 +462,7 @@ _SPECS = {
     "../../lab/specs/tokens.toml": {"chat", "chat_tokens", "chat_session", "chat_ring", "chat_two", "chat_drained"},
     "full-queues.toml": {"chat_full"},
     "adapters.toml": {"chat_loras"},
+    "stale.toml": {"chat_stale"},
 }
 
 
@@ -471,6 +478,7 @@ _OPTIONS = {
     "chat_drained": ("--picker", "queue-depth"),
     "chat_full": ("--picker", "queue-depth"),
     "chat_loras": ("--picker", "lora"),
+    "chat_stale": ("--picker", "queue-depth"),
 }
 _OFFLINE = {"manifests", "compose"}
 """Drills without a lab, whose bugs the suite must notice."""

@@ -15,7 +15,7 @@ from lab.checkers.evidence import CLOCKS_NS, RECOVERY_NS
 from lab.checkers.plain_chat import block_hashes, prompt_of, warm_up_prompt
 from lab.errors import LabError
 from lab.plugins.pickers.adapters import adapter_objections, misread, times_of
-from lab.plugins.pickers.readers import READERS
+from lab.plugins.pickers.readers import READERS, is_stale, without_stale
 from lab.plugins.pickers.replicas import Entry, objections
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
@@ -33,6 +33,7 @@ APART_NS = 500_000_000
 """Time between two picks of a conversation after which the first surely arrives first, also on a busy machine."""
 
 _TIMEOUT_S = 10.0
+_AS_IS = {"stale": "use"}  # runs of earlier releases
 _GATEWAY = "gateway"
 _FULL = "RESOURCE_EXHAUSTED"
 
@@ -48,6 +49,7 @@ def gather(context: RunContext) -> dict[str, Any] | None:
     gateways = [each for each in context.state.plan.units if each.role == _GATEWAY]
     return {
         "settings": asdict(TokenSettings.of(context.state.spec.stub.tokens)),
+        "signal": context.state.spec.signal.model_dump(),
         "replicas": {each.name: _read(each.address, each.port.from_other_pods) for each in context.replicas()},
         "gateways": {each.name: _read(each.address, each.port.from_other_pods) for each in gateways},
     }
@@ -73,6 +75,7 @@ class _Run:
     def __init__(self, evidence: Evidence, gathered: Mapping[str, Any]) -> None:
         self.evidence = evidence
         self.settings: Mapping[str, Any] = gathered["settings"]
+        self.signal: Mapping[str, Any] = gathered.get("signal", _AS_IS)
         self.replicas: Mapping[str, Mapping[str, Any]] = gathered["replicas"]
         self.gateways: Mapping[str, Mapping[str, Any]] = gathered["gateways"]
         self.records: Mapping[str, Record] = {each.request_id: each for each in evidence.records}
@@ -266,10 +269,10 @@ def _policies(run: _Run) -> Iterator[Found]:
             groups[each["group"]].append(each)
         for picks in groups.values():
             if picks[0]["policy"] in READERS and not journal["dropped"]:
-                yield from _follow(picks)
+                yield from _follow(picks, run.signal)
 
 
-def _follow(picks: Sequence[Entry]) -> Iterator[Found]:
+def _follow(picks: Sequence[Entry], signal: Mapping[str, Any]) -> Iterator[Found]:
     reader, in_flight = READERS[picks[0]["policy"]].make(), Counter[str]()
     events = [(each["number"], True, each) for each in picks]
     events += [(each["ended"], False, each) for each in picks if each["ended"]]
@@ -283,7 +286,7 @@ def _follow(picks: Sequence[Entry]) -> Iterator[Found]:
             if each["in_flight"] != in_flight[each["address"]]:
                 counted = f"{each['in_flight']} in flight to {each['address']}, and {in_flight[each['address']]} were"
                 yield Found(name, f"the picker counted {counted}")
-        allowed = reader.allowed(asked, pick["seen"])
+        allowed = reader.allowed(asked, without_stale(pick["seen"], signal))
         if picked not in allowed:
             might = " or ".join(sorted(allowed))
             yield Found(name, f"{pick['policy']} picked {picked}, and with what it had seen must pick {might}")
@@ -400,6 +403,8 @@ def _summary(run: _Run) -> str:
         policies = ", ".join(sorted({each["policy"] for each in run.of_run}))
         ages = [each["age_ms"] for pick in run.of_run for each in pick["seen"]]
         words += f"; {len(run.of_run)} picks by {policies}, with signals up to {max(ages):.0f} ms old"
+        if stale := sum(any(is_stale(each, run.signal) for each in pick["seen"]) for pick in run.of_run):
+            words += f", {stale} with a stale one"
         if further := sum(bool(each["tried"]) for each in run.of_run):
             words += f", {further} after another attempt"
     return words

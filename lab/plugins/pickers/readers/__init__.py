@@ -5,5 +5,6 @@ could have taken, then learns which one was. A picker from outside brings its ow
 """
 
 from lab.plugins.pickers.readers._reader import READERS, Asked, PickReader, Reader, Seen
+from lab.plugins.pickers.readers._staleness import is_stale, without_stale
 
-__all__ = ["READERS", "Asked", "PickReader", "Reader", "Seen"]
+__all__ = ["READERS", "Asked", "PickReader", "Reader", "Seen", "is_stale", "without_stale"]
