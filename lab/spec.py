@@ -28,7 +28,7 @@ from lab.errors import InputError, SpecError
 from lab.links import ROLE as LINK
 from lab.links import LinksSpec
 from lab.page_tree import Page, calls_of
-from lab.pickers import DEFAULT_PICKER, PICKERS, Cannot, Stale
+from lab.pickers import DEFAULT_PICKER, PICKERS, Cannot, Source, Stale
 from lab.reading import read_text, require_shallow, where
 from lab.topologies import TOPOLOGIES
 from models.tokens.settings import TokenSettings
@@ -148,16 +148,18 @@ class SignalSpec(_Part):
     """The signal of the replicas' load, for pickers of the gateway that go by one.
 
     Attributes:
-        source: ``scraped`` from the replicas, or ``counted`` at dispatch.
+        source: ``scraped`` from the replicas, ``counted`` at dispatch, or ``reserved`` at the pick.
         age_ms: time between two readings; 0 for a count that is always of now.
         stale: what a picker does with readings that are too old, see :data:`lab.pickers.Stale`.
         stale_ms: age from which a reading is too old; by default that of llm-d's ``--metrics-staleness-threshold``.
+        release_ms: time after which a reservation is released though its attempt has not ended.
     """
 
-    source: Literal["scraped", "counted"] = "scraped"
+    source: Source = "scraped"
     age_ms: float = Field(default=50.0, ge=0, le=600_000)
     stale: Stale = "use"
     stale_ms: float = Field(default=2_000.0, gt=0, le=600_000)
+    release_ms: float = Field(default=10_000.0, gt=0, le=600_000)
 
     @model_validator(mode="after")
     def _scrapes_with_pauses(self) -> Self:

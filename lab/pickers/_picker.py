@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 from lab.registry import Registry
 
@@ -14,6 +14,13 @@ GATEWAY, ENVOY, GRPC, GRPC_XDS = "gateway", "envoy", "grpc", "grpc-xds"
 
 DEFAULT_PICKER = "round-robin"
 """What every place does by itself, also a proxy that knows nothing of pickers."""
+
+
+Source = Literal["scraped", "counted", "reserved"]
+"""Where a signal of load comes from: ``scraped`` from the replicas, ``counted`` at dispatch, or ``reserved`` at the
+pick until the attempt ends, for a limited time."""
+
+SOURCES = get_args(Source)
 
 
 class Pickable(Protocol):
@@ -56,14 +63,15 @@ class Seen(NamedTuple):
     Attributes:
         address: ``ip:port``.
         in_flight: attempts in flight to it, as the one that picks counts them; always now.
-        waiting: its queue, as the signal says: the one that it reports, or the attempts in flight, where the signal is
-            counted at dispatch.
-        running: requests that it serves, as it reports; 0 where the signal is counted.
+        waiting: its queue, as the signal says: the one that it reports; the attempts in flight, where the signal is
+            counted at dispatch; or the slots that are reserved there.
+        running: requests that it serves, as it reports; 0 where the signal is another one.
         kv_used: share of its KV cache in use, likewise.
         age_ms: of what the signal says; -1 if there was none yet, and it is 0.
         loras: adapters that it has loaded or is loading, as it reports.
         waiting_loras: those that requests wait for there, likewise.
         max_loras: number of adapters that it holds at once, likewise; 0 for any number, or if it does not say.
+        tokens: of prompts that are reserved there; 0 where the signal is another one.
     """
 
     address: str
@@ -75,6 +83,7 @@ class Seen(NamedTuple):
     loras: Sequence[str] = ()
     waiting_loras: Sequence[str] = ()
     max_loras: int = 0
+    tokens: int = 0
 
     @property
     def load(self) -> int:

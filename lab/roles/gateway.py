@@ -34,6 +34,7 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
             signal = lab.spec.signal
             options += ["--signal", signal.source, "--signal-age-ms", f"{signal.age_ms:g}"]
             options += ["--stale", signal.stale, "--stale-ms", f"{signal.stale_ms:g}"]
+            options += ["--release-ms", f"{signal.release_ms:g}"]
         yield Unit(name, _NAME, (*argv, *options), port, files=files, pod=name, rest=rest, logs_requests=True)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from grpc_health.v1 import health_pb2
 
-from lab.pickers import DEFAULT_PICKER, PICKERS, STALE
+from lab.pickers import DEFAULT_PICKER, PICKERS, SOURCES, STALE
 from lab.registry import add_plugins
 from lab.transport import (
     RestServer,
@@ -56,10 +56,11 @@ def _arguments() -> argparse.Namespace:
         help="number of gateways among which tenants' limits are divided [%(default)s]",
     )
     parser.add_argument("--picker", default=DEFAULT_PICKER, help="picks the replica [%(default)s]")
-    parser.add_argument("--signal", choices=("scraped", "counted"), default="scraped", help="of load [%(default)s]")
+    parser.add_argument("--signal", choices=SOURCES, default="scraped", help="of load [%(default)s]")
     parser.add_argument("--signal-age-ms", type=float, default=50.0, help="ms between two readings [%(default)s]")
     parser.add_argument("--stale", choices=STALE, default="use", help="policy for old readings [%(default)s]")
     parser.add_argument("--stale-ms", type=float, default=2_000.0, help="ms from which one is old [%(default)s]")
+    parser.add_argument("--release-ms", type=float, default=10_000.0, help="most of a reservation [%(default)s]")
     parser.add_argument("--plugin", action="append", type=Path, default=[], help="Python file that may define it")
     parser.add_argument("--metrics", default="", help="ip:port that serves metrics [default: none]")
     parser.add_argument("--access-log", type=Path, help="file for the access log, one line of JSON a request")
@@ -71,7 +72,8 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     add_plugins(arguments.plugin)
     access_log = RequestLog(arguments.access_log, LOG_FIELDS)
     age_s = arguments.signal_age_ms / 1_000
-    signal = SignalSettings(arguments.signal, age_s, arguments.stale, arguments.stale_ms)
+    release_s = arguments.release_ms / 1_000
+    signal = SignalSettings(arguments.signal, age_s, arguments.stale, arguments.stale_ms, release_s)
     picking = Picking(signal, PickLog())
     pool = Pool(PICKERS[arguments.picker], picking)
     shadows = PoolShadowSender(pool)

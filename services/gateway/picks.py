@@ -7,18 +7,19 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import grpc.aio
 import orjson
 
-from lab.pickers import Asked, Seen, Stale
+from lab.pickers import Asked, Seen, Source, Stale
 from models.apis import APIS
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
 from models.tokens.blocks import chain
 
 if TYPE_CHECKING:
+    from services.gateway.attempts_in_flight import AttemptsInFlight
     from services.gateway.channel_pool import Connection
     from services.gateway.request import GatewayRequest
 
@@ -38,16 +39,18 @@ class SignalSettings(NamedTuple):
     """Where the signal of the replicas' load comes from, and how old it gets.
 
     Attributes:
-        source: ``scraped`` from the replicas, or ``counted`` at dispatch.
+        source: ``scraped`` from the replicas, ``counted`` at dispatch, or ``reserved`` at the pick.
         age_s: time between two readings, seconds; 0 for a count that is always of now.
         stale: what to do with readings that are older than ``stale_ms``, see :data:`lab.pickers.Stale`.
         stale_ms: see there.
+        release_s: time after which a reservation is released, seconds.
     """
 
-    source: Literal["scraped", "counted"] = "scraped"
+    source: Source = "scraped"
     age_s: float = 0.05
     stale: Stale = "use"
     stale_ms: float = 2_000.0
+    release_s: float = 10.0
 
 
 class _Load(NamedTuple):
@@ -62,19 +65,29 @@ class _Load(NamedTuple):
 
 
 class Signal:
-    """The signal of one replica; begins to read it at once, until it is stopped."""
+    """The signal of one replica; begins to read it at once, until it is stopped.
 
-    def __init__(self, settings: SignalSettings, connection: Connection, address: str) -> None:
-        self._settings, self._connection, self._address = settings, connection, address
+    Args:
+        settings: where it comes from.
+        connection: to the replica.
+        address: of the replica.
+        attempts: in flight there.
+    """
+
+    def __init__(
+        self, settings: SignalSettings, connection: Connection, address: str, attempts: AttemptsInFlight
+    ) -> None:
+        self._settings, self._connection, self._address, self._attempts = settings, connection, address, attempts
         self._load, self._read_at = _Load(), -1.0
-        self._reading = asyncio.create_task(self._read_for_ever()) if settings.age_s else None
+        reads = settings.age_s and settings.source != "reserved"
+        self._reading = asyncio.create_task(self._read_for_ever()) if reads else None
 
     async def _read_for_ever(self) -> None:
         rpc = self._connection.channel.raw(_LOAD)
         source, age_s = self._settings.source, self._settings.age_s
         while True:
             if source == "counted":
-                self._load, self._read_at = _Load(self._connection.in_flight), time.monotonic()
+                self._load, self._read_at = _Load(len(self._attempts)), time.monotonic()
             else:
                 asked_at = time.monotonic()
                 try:
@@ -88,7 +101,10 @@ class Signal:
 
     def seen(self) -> Seen:
         """The replica as a picker sees it now."""
-        in_flight = self._connection.in_flight
+        in_flight = len(self._attempts)
+        if self._settings.source == "reserved":
+            slots, tokens = self._attempts.reserved()
+            return Seen(self._address, in_flight, slots, 0, 0.0, 0.0, tokens=tokens)
         if self._reading is None:
             return Seen(self._address, in_flight, in_flight, 0, 0.0, 0.0)
         age_ms = -1.0 if self._read_at < 0 else (time.monotonic() - self._read_at) * 1_000

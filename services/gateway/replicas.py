@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2
 
 from lab.pickers import DEFAULT_PICKER, GATEWAY, PICKERS, Asked, Chooses, Pick, Picker, offered
 from lab.routing.resilience import Health, Hedge, Policy, RetryBudget
+from services.gateway.attempts_in_flight import AttemptsInFlight
 from services.gateway.channel_pool import ChannelPool, Connection
 from services.gateway.picks import NOBODY, Picking, PickLog, Signal, SignalSettings, asked_of
 
@@ -67,7 +68,9 @@ class Replica(Connection):
         super().__init__((address,), channels, peer)
         self.since = 0.0
         self.address = address
-        self.signal = Signal(group.signal, self, address) if group.signal is not None else None
+        self.signal = (
+            Signal(group.signal, self, address, group.attempts_to(address)) if group.signal is not None else None
+        )
         self.is_standby = False
         self._group = group
         self._failures = 0
@@ -156,6 +159,7 @@ class Replicas:
         self.signal = picking.signal if self._chooser is not None else None
         self._log, self._group = picking.log, picking.log.new_group()
         self._open: dict[tuple[str, str], list[tuple[int, Asked]]] = {}
+        self._attempts: dict[str, AttemptsInFlight] = {}
         self.budget = RetryBudget(policy)
         self._channels = channels
         self._by_address: dict[str, Replica] = {}
@@ -219,6 +223,7 @@ class Replicas:
         took_ns = time.perf_counter_ns() - began_ns
         number = self._log.pick(self._group, self._picker.name, asked, seen, address, before, took_ns)
         self._open.setdefault((asked.request_id, address), []).append((number, asked))
+        self.attempts_to(address).add(number, asked.tokens)
         return usable[place]
 
     def ended(self, replica: Replica, code: grpc.StatusCode | None, request: GatewayRequest | None) -> None:
@@ -230,7 +235,14 @@ class Replicas:
         if not self._open[key]:
             del self._open[key]
         self._chooser.ended(asked, replica.address)
+        self._attempts[replica.address].end(number)
         self._log.end(number, "CANCELLED" if code is None else code.name)
+
+    def attempts_to(self, address: str) -> AttemptsInFlight:
+        """Those in flight to an address, for a picker that chooses for each request."""
+        if address not in self._attempts:
+            self._attempts[address] = AttemptsInFlight(self.signal.release_s if self.signal is not None else 0.0)
+        return self._attempts[address]
 
     def may_eject_one(self) -> bool:
         """Whether outlier detection may take one more replica out."""
@@ -268,6 +280,7 @@ class Replicas:
         """Sends to these replicas from now on; returns those that get no requests any more."""
         gone = [each for address, each in self._by_address.items() if each is not replicas.get(address)]
         self._by_address = replicas
+        self._attempts = {name: its for name, its in self._attempts.items() if its or name in replicas}
         return gone
 
     def all(self) -> list[Replica]:

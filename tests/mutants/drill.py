@@ -389,6 +389,11 @@ def chat_stale(topology: str) -> None:
     load(topology, lambda: _inject("pause", "ml-cluster-1-a", 2), *_CHAT, after_s=2)
 
 
+def chat_reserved(topology: str) -> None:
+    """Drives conversations, whose replicas are picked by what is reserved there."""
+    load(topology, lambda: None, *_CHAT, seconds=5)
+
+
 def links(topology: str) -> None:
     """Drives load from one zone, which needs models in its own and in another."""
     load(topology, seconds=6)
@@ -443,6 +448,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_full,
         chat_loras,
         chat_stale,
+        chat_reserved,
         links,
     )
 }
@@ -463,6 +469,7 @@ _SPECS = {
     "full-queues.toml": {"chat_full"},
     "adapters.toml": {"chat_loras"},
     "stale.toml": {"chat_stale"},
+    "reserved.toml": {"chat_reserved"},
 }
 
 
@@ -479,6 +486,7 @@ _OPTIONS = {
     "chat_full": ("--picker", "queue-depth"),
     "chat_loras": ("--picker", "lora"),
     "chat_stale": ("--picker", "queue-depth"),
+    "chat_reserved": ("--picker", "queue-depth"),
 }
 _OFFLINE = {"manifests", "compose"}
 """Drills without a lab, whose bugs the suite must notice."""

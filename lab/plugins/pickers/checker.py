@@ -17,6 +17,7 @@ from lab.errors import LabError
 from lab.plugins.pickers.adapters import adapter_objections, misread, times_of
 from lab.plugins.pickers.readers import READERS, is_stale, without_stale
 from lab.plugins.pickers.replicas import Entry, objections
+from lab.plugins.pickers.reservations import Reserved
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
 from models.tokens.settings import TokenSettings
@@ -134,8 +135,8 @@ def check(evidence: Evidence) -> Verdict | None:
     reason. *Adapters*: no more than there is room for, the one that was unused for longest goes first, and none is used
     before it is loaded; pickers saw those that were there. *Picks*: the policy's second reader allows each, with what
     the picker had seen; it had seen all replicas that were registered, after 2 s and unless something was broken, and
-    none that was gone, and counted right what was in flight. Each attempt came to the replica that was picked for it,
-    and a conversation's requests in their order.
+    none that was gone, and counted right what was in flight and reserved. Each attempt came to the replica that was
+    picked for it, and a conversation's requests in their order.
 
     Returns:
         None if no model generates tokens. Unknown if nothing was asked of any, if a journal is not whole, or if a
@@ -273,7 +274,7 @@ def _policies(run: _Run) -> Iterator[Found]:
 
 
 def _follow(picks: Sequence[Entry], signal: Mapping[str, Any]) -> Iterator[Found]:
-    reader, in_flight = READERS[picks[0]["policy"]].make(), Counter[str]()
+    reader, in_flight, reserved = READERS[picks[0]["policy"]].make(), Counter[str](), Reserved(signal)
     events = [(each["number"], True, each) for each in picks]
     events += [(each["ended"], False, each) for each in picks if each["ended"]]
     for _, begins, pick in sorted(events, key=lambda each: each[0]):
@@ -281,7 +282,10 @@ def _follow(picks: Sequence[Entry], signal: Mapping[str, Any]) -> Iterator[Found
         if not begins:
             in_flight[picked] -= 1
             reader.over(asked, picked)
+            reserved.over(pick)
             continue
+        if wrong := reserved.objection(pick):
+            yield Found(name, f"the picker {wrong}")
         for each in pick["seen"]:
             if each["in_flight"] != in_flight[each["address"]]:
                 counted = f"{each['in_flight']} in flight to {each['address']}, and {in_flight[each['address']]} were"
@@ -292,6 +296,7 @@ def _follow(picks: Sequence[Entry], signal: Mapping[str, Any]) -> Iterator[Found
             yield Found(name, f"{pick['policy']} picked {picked}, and with what it had seen must pick {might}")
         in_flight[picked] += 1
         reader.took(asked, picked)
+        reserved.took(pick)
 
 
 def _sights(run: _Run) -> Iterator[Found]:

@@ -1,4 +1,4 @@
-"""The replica with the shortest queue by the signal."""
+"""The replica with the shortest queue by the signal; of these the one with the fewest tokens reserved."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lab.plugins.pickers._choices import NO_SIGNAL, Stateless, least
 class _QueueDepth(Stateless):
     def pick(self, asked: Asked, seen: Sequence[Seen]) -> int:
         del asked
-        return least(seen, lambda each: each.waiting)
+        return least(seen, lambda each: (each.waiting, each.tokens))
 
 
 PICKER = Picker(
     name="queue-depth",
-    line="the replica with the shortest queue by the signal",
+    line="the replica with the shortest queue by the signal, of these the one with the fewest tokens reserved",
     places=at_gateway_only(_QueueDepth, NO_SIGNAL),
     skewed=True,
 )

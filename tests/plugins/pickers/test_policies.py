@@ -51,6 +51,8 @@ def test_random_takes_all_and_power_of_two_never_the_busiest() -> None:
 
 def test_queue_depth_takes_the_shortest_queue_by_the_signal_whatever_is_in_flight() -> None:
     assert chooser("queue-depth").pick(asked(), seen(3, 1, 2, in_flight=(0, 9, 0))) == 1
+    reserved = [each._replace(tokens=tokens) for each, tokens in zip(seen(1, 1, 1), (50, 20, 30), strict=True)]
+    assert chooser("queue-depth").pick(asked(), reserved) == 1
 
 
 @pytest.mark.parametrize("name", ["prefix", "prefix-affinity", "weighted"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lab.plugins.pickers.readers._reader import Seen
 
-_NOT_REPORTED = {"running": 0, "kv_used": 0.0, "loras": (), "waiting_loras": (), "max_loras": 0}
+_NOT_REPORTED = {"running": 0, "kv_used": 0.0, "loras": (), "waiting_loras": (), "max_loras": 0, "tokens": 0}
 
 
 def is_stale(each: Seen, signal: Mapping[str, Any]) -> bool:

@@ -34,7 +34,8 @@ def _second_greatest(own: int, loads: Sequence[int]) -> int:
 class _QueueDepth(Reader):
     def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
         del asked
-        return _lowest(seen, lambda each: each["waiting"])
+        short = min(each["waiting"] for each in seen)
+        return _lowest([each for each in seen if each["waiting"] == short], lambda each: each.get("tokens", 0))
 
 
 class _Sent(Reader):
