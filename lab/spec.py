@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -28,7 +29,7 @@ from lab.errors import InputError, SpecError
 from lab.links import ROLE as LINK
 from lab.links import LinksSpec
 from lab.page_tree import Page, calls_of
-from lab.pickers import DEFAULT_PICKER, PICKERS, Cannot, Source, Stale
+from lab.pickers import DEFAULT_PICKER, GATEWAY, PICKERS, Cannot, Chooses, Source, Stale
 from lab.reading import read_text, require_shallow, where
 from lab.topologies import TOPOLOGIES
 from models.tokens.settings import TokenSettings
@@ -245,7 +246,7 @@ class LabSpec(_Part):
     receipt_key: str = Field(default="", pattern="^[0-9a-f]{0,64}$")
     gateway: GatewaySpec = Field(default_factory=GatewaySpec)
     leases: LeaseSpec = Field(default_factory=LeaseSpec)
-    stub: StubSpec = Field(default_factory=StubSpec)
+    stub: StubSpec = Field(default_factory=StubSpec, validate_default=True)
     signal: SignalSpec = Field(default_factory=SignalSpec)
     security: SecuritySpec = Field(default_factory=SecuritySpec)
     traces: TracesSpec | None = None
@@ -265,6 +266,17 @@ class LabSpec(_Part):
             if PICKERS[picker].reads_prompt and not topology.capabilities.reads_payload:
                 raise ValueError(f"topology {topology.name} cannot pick by {picker}: it does not read the prompt")
         return picker
+
+    @field_validator("stub")
+    @classmethod
+    def _publishes_kv_events_if_they_are_followed(cls, stub: StubSpec, info: ValidationInfo) -> StubSpec:
+        picker, published = info.data.get("picker", DEFAULT_PICKER), stub.tokens.get("kv_events", 0)
+        made = PICKERS[picker].at(GATEWAY)
+        if isinstance(made, Chooses) and made.follows_kv_events and not published:
+            raise ValueError(f"picker {picker} follows KV events: set kv_events in [stub.tokens] to 1 or 2")
+        if published and find_spec("msgpack") is None:
+            raise ValueError("kv_events needs msgpack, which is not installed: make .venv/with-kv-events")
+        return stub
 
     @field_validator("callers")
     @classmethod
@@ -400,6 +412,7 @@ def override(
             "otlp_ca": "--otlp-ca",
             "otlp": "--otlp",
             "log_format": "--log-format",
+            "stub": "--picker",
         }
         option = next((named[part] for part in first["loc"] if part in named), f"--{first['loc'][0]}")
         if first["loc"] == ("traces",):  # the receiver's address and authorities do not fit

@@ -63,6 +63,10 @@ class RpcChannel:
             self._rpcs[method.path, parsed] = rpc
         return rpc
 
+    def raw_stream(self, path: str) -> grpc.aio.UnaryStreamMultiCallable[bytes, bytes]:
+        """A server-streaming RPC by its path, whose messages are bytes."""
+        return self._channel.unary_stream(path)
+
     def raw(self, path: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
         """The unary RPC at this path, whose messages stay bytes."""
         rpc: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)

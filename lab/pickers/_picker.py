@@ -101,15 +101,28 @@ class Chooser(Protocol):
         """Called when the attempt that was picked for has ended, however it did."""
 
 
+class FollowsKvEvents(Chooser, Protocol):
+    """A chooser that goes by what the replicas' KV caches hold.
+
+    Attributes:
+        on_kv_events: called with each batch: the replica's address, the batch's number, 0 for the first one of a
+            process, and its payload, see :mod:`models.tokens.kv_events`.
+    """
+
+    on_kv_events: Callable[[str, int, bytes], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Chooses:
     """What a place configures for a picker that goes by more than the replicas themselves.
 
     Attributes:
         make: makes the chooser of one routing key.
+        follows_kv_events: whether it is a :class:`FollowsKvEvents`.
     """
 
     make: Callable[[], Chooser]
+    follows_kv_events: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +174,9 @@ class Picker:
 _ELSEWHERE = (ENVOY, GRPC, GRPC_XDS, "nginx", "haproxy", "traefik", "caddy")
 
 
-def at_gateway_only(make: Callable[[], Chooser], why: str) -> dict[str, Any]:
+def at_gateway_only(make: Callable[[], Chooser], why: str, *, follows_kv_events: bool = False) -> dict[str, Any]:
     """The places of a picker whose choosers only the lab's own gateway can ask; ``why`` completes *it cannot, as*."""
-    return {GATEWAY: Chooses(make), **dict.fromkeys(_ELSEWHERE, Cannot(why))}
+    return {GATEWAY: Chooses(make, follows_kv_events), **dict.fromkeys(_ELSEWHERE, Cannot(why))}
 
 
 PICKERS = Registry(Picker, package="lab.pickers", group="routing_lab.pickers", noun="picker")

@@ -145,6 +145,16 @@ class Signals(picks_pb2_grpc.SignalsServicer):
             max_loras=engine.adapters.capacity,
         )
 
+    async def FollowKvEvents(
+        self, request: picks_pb2.FollowKvEventsRequest, context: Context
+    ) -> AsyncIterator[picks_pb2.KvEventBatch]:
+        """What its KV cache stores and removes."""
+        del context
+        began_ns = self._engine.journal_began_ns
+        wanted = request.sequence if request.began_ns == began_ns else 0
+        async for sequence, payload in self._engine.kv_events.follow(wanted):
+            yield picks_pb2.KvEventBatch(sequence=sequence, payload=payload, began_ns=began_ns)
+
 
 class TokenJournal(picks_pb2_grpc.PickJournalServicer):
     """Serves a replica's ``control.v1.PickJournal``: of blocks and queue."""

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
 from struct import pack
+from typing import NamedTuple
 
 BLOCK = 16
 """Tokens of a block, as in vLLM and llm-d-inference-sim (docs/kv-cache.md)."""
@@ -26,6 +27,13 @@ def chain(prompt: Sequence[int], *, tenant: str, lora: str) -> list[bytes]:
     return hashes
 
 
+class Change(NamedTuple):
+    """A block that a cache has stored, or removed."""
+
+    block: bytes
+    is_stored: bool
+
+
 class BlockCache:
     """A KV cache: blocks in use stay; of the others the one that has been unused for longest goes first.
 
@@ -33,10 +41,14 @@ class BlockCache:
 
     Args:
         capacity: blocks.
+
+    Attributes:
+        changes: since the last :meth:`take` began.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self.changes: list[Change] = []
         self._users: dict[bytes, int] = {}
         self._unused: OrderedDict[bytes, None] = OrderedDict()
 
@@ -59,6 +71,7 @@ class BlockCache:
         """
         found = self.hits(hashes, tokens)
         taken = []
+        self.changes = []
         for each in hashes:
             if each in self._users:
                 self._users[each] += 1
@@ -67,6 +80,7 @@ class BlockCache:
                 self._users[each] = 1
             elif self._make_room():
                 self._users[each] = 1
+                self.changes.append(Change(each, is_stored=True))
             else:
                 break
             taken.append(each)
@@ -88,5 +102,6 @@ class BlockCache:
             return True
         if not self._unused:
             return False
-        self._unused.popitem(last=False)
+        removed, _ = self._unused.popitem(last=False)
+        self.changes.append(Change(removed, is_stored=False))
         return True

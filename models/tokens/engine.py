@@ -14,6 +14,7 @@ import orjson
 
 from models.tokens.adapters import Adapters, Slot
 from models.tokens.blocks import BLOCK, BlockCache, chain
+from models.tokens.kv_events import KvEvents
 
 if TYPE_CHECKING:
     from models.proto.generation.v1 import generation_pb2
@@ -71,6 +72,7 @@ class TokenEngine:
         settings: its times and limits.
         cache: its KV cache.
         adapters: those that it has loaded.
+        kv_events: of its cache.
         running: requests that it serves.
         queries: prompt tokens that it has looked up in the cache.
         hits: those that it found there.
@@ -80,6 +82,7 @@ class TokenEngine:
 
     def __init__(self, settings: TokenSettings) -> None:
         self.settings, self.cache = settings, BlockCache(settings.blocks)
+        self.kv_events = KvEvents(settings.kv_events)
         self.adapters = Adapters(settings.max_loras, settings.load_adapter_s())
         self.running = self.queries = self.hits = self.dropped = 0
         self.journal_began_ns = time.time_ns()
@@ -117,6 +120,7 @@ class TokenEngine:
                 entry.ended = self._next_event()
                 raise
             hits, taken = self.cache.take(entry.hashes, entry.prompt)
+            self.kv_events.publish(self.cache.changes, entry.hashes, entry.lora)
             entry.began, entry.began_ns, entry.cached = self._next_event(), time.time_ns(), hits * BLOCK
             self.queries += entry.prompt
             self.hits += entry.cached

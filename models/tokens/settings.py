@@ -31,6 +31,7 @@ class TokenSettings:
         blocks: of its KV cache, 16 tokens each.
         max_loras: adapters that it holds at once, as vLLM's ``--max-loras``; 0 for any number, without time to load.
         lora_load_ms: time to load an adapter that it does not hold.
+        kv_events: format of its KV cache's events: 0 for none, 1 for vLLM's before 0.24, 2 for vLLM's from 0.24 on.
     """
 
     time_scale: float = 1.0
@@ -43,14 +44,17 @@ class TokenSettings:
     blocks: int = 1_024
     max_loras: int = 0
     lora_load_ms: float = 0.0
+    kv_events: int = 0
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value, whole = getattr(self, each.name), isinstance(each.default, int)
             least = 1 if each.name in {"load_factor", "max_num_seqs", "blocks"} else 0
-            if not least <= value <= _MOST or (whole and not float(value).is_integer()):
+            most = 2 if each.name == "kv_events" else _MOST
+            if not least <= value <= most or (whole and not float(value).is_integer()):
                 number = "a whole number" if whole else "a number"
-                raise ValueError(f"{each.name}: {value!r} is out of range: use {number} from {least}")
+                upto = f" to {most}" if most < _MOST else ""
+                raise ValueError(f"{each.name}: {value!r} is out of range: use {number} from {least}{upto}")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +30,7 @@ NOBODY = Asked("", (), 0, "", "", "")
 """In place of what is not a request, such as a shadow copy."""
 
 _LOAD = "/control.v1.Signals/GetLoad"
+_KV_EVENTS = "/control.v1.Signals/FollowKvEvents"
 _LOAD_REQUEST = picks_pb2.GetLoadRequest().SerializeToString()
 _LEAST_TIMEOUT_S = 0.25
 _LINES = 256
@@ -72,15 +73,22 @@ class Signal:
         connection: to the replica.
         address: of the replica.
         attempts: in flight there.
+        on_kv_events: called with each batch of its KV events; None if nobody follows them.
     """
 
     def __init__(
-        self, settings: SignalSettings, connection: Connection, address: str, attempts: AttemptsInFlight
+        self,
+        settings: SignalSettings,
+        connection: Connection,
+        address: str,
+        attempts: AttemptsInFlight,
+        on_kv_events: Callable[[str, int, bytes], None] | None = None,
     ) -> None:
         self._settings, self._connection, self._address, self._attempts = settings, connection, address, attempts
         self._load, self._read_at = _Load(), -1.0
         reads = settings.age_s and settings.source != "reserved"
         self._reading = asyncio.create_task(self._read_for_ever()) if reads else None
+        self._following = asyncio.create_task(self._follow_for_ever(on_kv_events)) if on_kv_events else None
 
     async def _read_for_ever(self) -> None:
         rpc = self._connection.channel.raw(_LOAD)
@@ -99,6 +107,19 @@ class Signal:
                     pass  # it grows older, as the log shows
             await asyncio.sleep(age_s)
 
+    async def _follow_for_ever(self, on_kv_events: Callable[[str, int, bytes], None]) -> None:
+        """Follows the replica's KV events; after a broken stream, from the first batch that is missing."""
+        rpc, wanted = self._connection.channel.raw_stream(_KV_EVENTS), picks_pb2.FollowKvEventsRequest()
+        while True:
+            try:
+                async for raw in rpc(wanted.SerializeToString()):
+                    batch = picks_pb2.KvEventBatch.FromString(raw)
+                    on_kv_events(self._address, batch.sequence, batch.payload)
+                    wanted.sequence, wanted.began_ns = batch.sequence + 1, batch.began_ns
+            except grpc.aio.AioRpcError:
+                pass  # it knows no more for now
+            await asyncio.sleep(_LEAST_TIMEOUT_S)
+
     def seen(self) -> Seen:
         """The replica as a picker sees it now."""
         in_flight = len(self._attempts)
@@ -112,8 +133,9 @@ class Signal:
 
     def stop(self) -> None:
         """Reads it no more."""
-        if self._reading is not None:
-            self._reading.cancel()
+        for task in (self._reading, self._following):
+            if task is not None:
+                task.cancel()
 
 
 class PickLog:
@@ -142,8 +164,9 @@ class PickLog:
         picked: str,
         tried: Sequence[str],
         took_ns: int,
+        kv_events: Sequence[tuple[str, int, bytes]] = (),
     ) -> int:
-        """Notes a pick before it is followed, and how long it took; returns its number."""
+        """Notes a pick before it is followed, how long it took, and KV events since the last; returns its number."""
         number = next(self._events)
         self._picks[number] = {
             "group": group,
@@ -155,6 +178,7 @@ class PickLog:
             "picked": picked,
             "tried": tried,
             "took_ns": took_ns,
+            "kv_events": kv_events,
             "ended": 0,
             "status": "",
         }
@@ -176,7 +200,9 @@ class PickLog:
 def _line(pick: dict[str, Any]) -> bytes:
     asked: Asked = pick["asked"]
     fields = {**asked._asdict(), "hashes": b"".join(asked.hashes).hex()}
-    return orjson.dumps({**pick, "asked": fields, "seen": [each._asdict() for each in pick["seen"]]}) + b"\n"
+    seen = [each._asdict() for each in pick["seen"]]
+    heard = [(address, sequence, payload.hex()) for address, sequence, payload in pick["kv_events"]]
+    return orjson.dumps({**pick, "asked": fields, "seen": seen, "kv_events": heard}) + b"\n"
 
 
 class Picking(NamedTuple):

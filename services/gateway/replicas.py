@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -20,7 +20,7 @@ from lab.pickers import DEFAULT_PICKER, GATEWAY, PICKERS, Asked, Chooses, Pick, 
 from lab.routing.resilience import Health, Hedge, Policy, RetryBudget
 from services.gateway.attempts_in_flight import AttemptsInFlight
 from services.gateway.channel_pool import ChannelPool, Connection
-from services.gateway.picks import NOBODY, Picking, PickLog, Signal, SignalSettings, asked_of
+from services.gateway.picks import KEPT, NOBODY, Picking, PickLog, Signal, SignalSettings, asked_of
 
 if TYPE_CHECKING:
     from services.gateway.request import GatewayRequest
@@ -69,7 +69,9 @@ class Replica(Connection):
         self.since = 0.0
         self.address = address
         self.signal = (
-            Signal(group.signal, self, address, group.attempts_to(address)) if group.signal is not None else None
+            Signal(group.signal, self, address, group.attempts_to(address), group.on_kv_events)
+            if group.signal is not None
+            else None
         )
         self.is_standby = False
         self._group = group
@@ -142,6 +144,7 @@ class Replicas:
         policy: retries, hedging, outlier detection and so on.
         budget: grants retries and hedges, and counts the attempts in flight to all replicas.
         signal: of the replicas' load, how to get it; None if the picker does not choose for each request.
+        on_kv_events: takes the batches of their KV events; None if the picker does not follow them.
     """
 
     def __init__(
@@ -160,6 +163,9 @@ class Replicas:
         self._log, self._group = picking.log, picking.log.new_group()
         self._open: dict[tuple[str, str], list[tuple[int, Asked]]] = {}
         self._attempts: dict[str, AttemptsInFlight] = {}
+        follows = isinstance(made, Chooses) and made.follows_kv_events
+        self.on_kv_events = self._hear if follows else None
+        self._heard: list[tuple[str, int, bytes]] = []
         self.budget = RetryBudget(policy)
         self._channels = channels
         self._by_address: dict[str, Replica] = {}
@@ -221,10 +227,20 @@ class Replicas:
         place = [each.address for each in seen].index(address)
         before = [each.address for each in self._by_address.values() if each in tried]
         took_ns = time.perf_counter_ns() - began_ns
-        number = self._log.pick(self._group, self._picker.name, asked, seen, address, before, took_ns)
+        heard, self._heard = self._heard, []
+        number = self._log.pick(self._group, self._picker.name, asked, seen, address, before, took_ns, heard)
         self._open.setdefault((asked.request_id, address), []).append((number, asked))
         self.attempts_to(address).add(number, asked.tokens)
         return usable[place]
+
+    def _hear(self, address: str, sequence: int, payload: bytes) -> None:
+        """Passes a batch of KV events on to the chooser, and keeps it for the log."""
+        chooser: Any = self._chooser
+        chooser.on_kv_events(address, sequence, payload)
+        self._heard.append((address, sequence, payload))
+        if len(self._heard) > KEPT:
+            self._heard.pop(0)
+            self._log.dropped += 1
 
     def ended(self, replica: Replica, code: grpc.StatusCode | None, request: GatewayRequest | None) -> None:
         """Tells the chooser and the log that an attempt has ended."""

@@ -394,6 +394,11 @@ def chat_reserved(topology: str) -> None:
     load(topology, lambda: None, *_CHAT, seconds=5)
 
 
+def chat_exact(topology: str) -> None:
+    """Drives conversations, whose replicas are picked by their KV events, and which do not all fit into the caches."""
+    load(topology, lambda: None, *_CHAT, "--rate", "40", seconds=6)
+
+
 def links(topology: str) -> None:
     """Drives load from one zone, which needs models in its own and in another."""
     load(topology, seconds=6)
@@ -449,6 +454,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_loras,
         chat_stale,
         chat_reserved,
+        chat_exact,
         links,
     )
 }
@@ -470,6 +476,7 @@ _SPECS = {
     "adapters.toml": {"chat_loras"},
     "stale.toml": {"chat_stale"},
     "reserved.toml": {"chat_reserved"},
+    "kv-events.toml": {"chat_exact"},
 }
 
 
@@ -487,6 +494,7 @@ _OPTIONS = {
     "chat_loras": ("--picker", "lora"),
     "chat_stale": ("--picker", "queue-depth"),
     "chat_reserved": ("--picker", "queue-depth"),
+    "chat_exact": ("--picker", "prefix-exact"),
 }
 _OFFLINE = {"manifests", "compose"}
 """Drills without a lab, whose bugs the suite must notice."""

@@ -15,6 +15,7 @@ from lab.checkers.evidence import CLOCKS_NS, RECOVERY_NS
 from lab.checkers.plain_chat import block_hashes, prompt_of, warm_up_prompt
 from lab.errors import LabError
 from lab.plugins.pickers.adapters import adapter_objections, misread, times_of
+from lab.plugins.pickers.kv_events import strayed
 from lab.plugins.pickers.readers import READERS, is_stale, without_stale
 from lab.plugins.pickers.replicas import Entry, objections
 from lab.plugins.pickers.reservations import Reserved
@@ -129,7 +130,7 @@ def check(evidence: Evidence) -> Verdict | None:
     """Replays the journals of replicas, and the picks of gateways, each with code of its own.
 
     *Hits*: a second cache, from the start of the replica on, finds as many tokens of each prompt as the replica says,
-    in its journal and in the answer.
+    in its journal and in the answer; its KV events say what that cache does.
     Tokens and hashes of a prompt are those of the plan, with the tenant of its request. *Queues*: first in first out,
     not more at once than there is room for, and nothing refused that had room; a refusal reaches its caller with its
     reason. *Adapters*: no more than there is room for, the one that was unused for longest goes first, and none is used
@@ -148,7 +149,18 @@ def check(evidence: Evidence) -> Verdict | None:
     run = _Run(evidence, gathered)
     found = [
         each
-        for part in (_replicas, _adapters, _prompts, _claims, _refusals, _policies, _sights, _served, _order)
+        for part in (
+            _replicas,
+            _kv_events,
+            _adapters,
+            _prompts,
+            _claims,
+            _refusals,
+            _policies,
+            _sights,
+            _served,
+            _order,
+        )
         for each in part(run)
     ]
     wrong = tuple(
@@ -177,6 +189,18 @@ def _replicas(run: _Run) -> Iterator[Found]:
                 yield from (Found(*each) for each in replay(name, journal["entries"], run.settings))
 
 
+def _kv_events(run: _Run) -> Iterator[Found]:
+    """Yields the first pick for which KV events said something else than the cache of their replica did."""
+    for address, replica in run.name_of.items():
+        journal = run.replicas.get(replica)
+        if journal is None or not run.covers(journal):
+            continue
+        for gateway in run.gateways.values():
+            picks = [each for each in gateway["entries"] if each.get("kv_events")] if not gateway["dropped"] else []
+            for request_id in strayed(picks, address, journal["entries"], run.settings["blocks"]):
+                yield Found(request_id, f"{replica} published KV events that are not what its cache did")
+
+
 def _adapters(run: _Run) -> Iterator[Found]:
     """Yields picks that had seen adapters at a replica which were not there, or not seen one that was."""
     times = {its["address"]: times_of(its["entries"]) for its in run.replicas.values() if run.covers(its)}
@@ -188,6 +212,9 @@ def _adapters(run: _Run) -> Iterator[Found]:
                 if wrong := misread(each["loras"], times[each["address"]], *bounds):
                     replica = run.name_of.get(each["address"], each["address"])
                     yield Found(pick["asked"]["request_id"], f"the picker saw {wrong}, at {replica}")
+
+
+_OF_REPLICAS = (_replicas, _kv_events, _adapters)
 
 
 def _prompts(run: _Run) -> Iterator[Found]:
@@ -290,6 +317,8 @@ def _follow(picks: Sequence[Entry], signal: Mapping[str, Any]) -> Iterator[Found
             if each["in_flight"] != in_flight[each["address"]]:
                 counted = f"{each['in_flight']} in flight to {each['address']}, and {in_flight[each['address']]} were"
                 yield Found(name, f"the picker counted {counted}")
+        if pick.get("kv_events"):
+            reader.heard(pick["kv_events"])
         allowed = reader.allowed(asked, without_stale(pick["seen"], signal))
         if picked not in allowed:
             might = " or ".join(sorted(allowed))

@@ -30,6 +30,17 @@ def objections(name: str, entries: Sequence[Entry], settings: Mapping[str, Any])
     yield from _queue(name, entries, settings["max_num_seqs"], settings["queue_limit"])
 
 
+def changes_of(entries: Sequence[Entry], capacity: int) -> list[tuple[str, bool]]:
+    """Returns which blocks the cache has stored and removed, in its order, and of each whether it was stored."""
+    cache = _Cache(capacity)
+    for _, began, entry in sorted(_events(entries), key=lambda each: each[0]):
+        if began:
+            cache.begin(entry["arrived"], _blocks(entry), entry["prompt"])
+        else:
+            cache.end(entry["arrived"])
+    return cache.changes
+
+
 def _hits(name: str, entries: Sequence[Entry], capacity: int) -> Iterator[Objection]:
     """Yields claims of cached tokens that a second cache does not make."""
     cache = _Cache(capacity)
@@ -57,6 +68,7 @@ class _Cache:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
+        self.changes: list[tuple[str, bool]] = []
         self._users: dict[str, set[int]] = {}
         self._idle: dict[str, None] = {}
         self._held: dict[int, list[str]] = {}
@@ -74,6 +86,7 @@ class _Cache:
                 if len(self._users) >= self._capacity and not self._evict():
                     break
                 self._users[block] = set()
+                self.changes.append((block, True))
             self._idle.pop(block, None)
             self._users[block].add(key)
             held.append(block)
@@ -91,6 +104,7 @@ class _Cache:
             return False
         oldest = next(iter(self._idle))  # in the order in which they became idle
         del self._idle[oldest], self._users[oldest]
+        self.changes.append((oldest, False))
         return True
 
 

@@ -42,6 +42,7 @@ def test_times_follow_the_formulas() -> None:
         ("blocks=0", "use a whole number from 1"),
         ("blocks=1.5", "use a whole number from 1"),
         ("itl_ms=-1", "use a number from 0"),
+        ("kv_events=3", "use a whole number from 0 to 2"),
         ("itl_ms=nan", "use a number from 0"),
     ],
 )

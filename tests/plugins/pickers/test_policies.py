@@ -155,6 +155,11 @@ def test_a_topology_that_sees_no_prompts_is_refused(topologies: list[str], said:
         override(read_spec(SIZES["tokens"]), topologies=topologies, picker="prefix")
 
 
+def test_a_picker_that_follows_kv_events_is_refused_where_none_are_published() -> None:
+    with pytest.raises(SpecError, match="--picker: picker prefix-exact follows KV events: set kv_events"):
+        override(read_spec(SIZES["tokens"]), picker="prefix-exact")
+
+
 def test_a_signal_is_not_scraped_without_pause() -> None:
     spec = read_spec(SIZES["tokens"]).model_dump()
     spec["signal"] = {"source": "scraped", "age_ms": 0}

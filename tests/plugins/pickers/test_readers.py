@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from random import Random
 from typing import Any
 
+import msgpack
 import pytest
 
 from lab.pickers import GATEWAY, PICKERS, Asked, Chooses, Seen
 from lab.plugins.pickers.adapters import adapter_objections, misread, times_of
+from lab.plugins.pickers.kv_events import strayed
 from lab.plugins.pickers.readers import READERS
-from lab.plugins.pickers.replicas import objections
+from lab.plugins.pickers.replicas import changes_of, objections
 from models.proto.generation.v1 import generation_pb2
-from models.tokens.blocks import chain
+from models.tokens.blocks import Change, chain
 from models.tokens.engine import FullError, TokenEngine
+from models.tokens.kv_events import ARRAYS, MAPS, KvEvents
 from models.tokens.settings import TokenSettings
 
 ADDRESSES = [f"10.0.0.{place}:1" for place in range(4)]
@@ -48,6 +51,7 @@ def objected(name: str, spoil: Choose, steps: int = 400) -> int:
     assert isinstance(made, Chooses)
     chooser, in_flight = made.make(), Counter[str]()
     running: list[tuple[Asked, str]] = []
+    batches = Counter[str]()
     for number in range(steps):
         while running and random.random() < 0.45:
             asked, address = running.pop(random.randrange(len(running)))
@@ -55,6 +59,10 @@ def objected(name: str, spoil: Choose, steps: int = 400) -> int:
             chooser.ended(asked, address)
             reader.over(document(asked), address)
         asked = drawn(random, number)
+        if hasattr(chooser, "on_kv_events"):
+            for each, batch, payload in events(random, asked, batches):
+                chooser.on_kv_events(each, batch, payload)
+                reader.heard([(each, batch, payload.hex())])
         present = [each for each in ADDRESSES if number < 200 or each != ADDRESSES[1]]
         seen = [
             Seen(
@@ -71,6 +79,18 @@ def objected(name: str, spoil: Choose, steps: int = 400) -> int:
     return wrong
 
 
+def events(random: Random, asked: Asked, batches: Counter[str]) -> Iterator[tuple[str, int, bytes]]:
+    """KV events of some replicas in either format; now and then a batch is lost, or a replica starts again."""
+    for address in random.sample(ADDRESSES, random.randrange(3)):
+        batches[address] = 0 if random.random() < 0.1 else batches[address] + (random.random() < 0.05)
+        blocks = [int.from_bytes(each, "big") for each in asked.hashes[: random.randrange(1, 9)]]
+        kind = random.choice(["BlockStored", "BlockStored", "BlockRemoved"])
+        event = random.choice([[kind, blocks, None], {"type": kind, "block_hashes": blocks}])
+        cleared = [["AllBlocksCleared"]] if random.random() < 0.02 else []
+        yield address, batches[address], msgpack.packb([0.0, [*cleared, event], 0])
+        batches[address] += 1
+
+
 def document(asked: Asked) -> dict[str, Any]:
     return {**asked._asdict(), "hashes": b"".join(asked.hashes).hex()}
 
@@ -80,7 +100,7 @@ def test_a_second_reader_allows_what_its_picker_picks(name: str) -> None:
     assert objected(name, lambda place, _: place) == 0
 
 
-@pytest.mark.parametrize("name", ["power-of-two", "queue-depth", "weighted", "ring-hash", "lora"])
+@pytest.mark.parametrize("name", ["power-of-two", "queue-depth", "weighted", "ring-hash", "lora", "prefix-exact"])
 def test_a_second_reader_objects_to_other_picks(name: str) -> None:
     busiest: Choose = lambda _, seen: max(range(len(seen)), key=lambda each: seen[each].load)  # noqa: E731
     assert objected(name, busiest) > 40
@@ -203,3 +223,23 @@ def test_a_signal_of_adapters_that_were_not_there_is_found() -> None:
     assert misread(["b"], times, 300, 350) == "no a, which was there"
     assert misread(["a", "b"], times, 600, 650) == "a, which was not there"
     assert misread(["b", "d"], times, 450, 550) == "d, which was not there"
+
+
+@pytest.mark.parametrize("form", [ARRAYS, MAPS])
+def test_kv_events_are_compared_with_what_the_cache_did(journal: list[dict[str, Any]], form: int) -> None:
+    events = KvEvents(form)
+    picks: list[dict[str, Any]] = []
+    for number, (block, is_stored) in enumerate(changes_of(journal, SETTINGS.blocks)[:60]):
+        change = Change(bytes.fromhex(block), is_stored)
+        events.publish([change], [change.block], "")
+        _, payload = events._batches[-1]
+        picks.append({"group": 1, "asked": {"request_id": f"r-{number}"}, "kv_events": [("a", number, payload.hex())]})
+
+    def found(spoilt: list[dict[str, Any]]) -> list[str]:
+        return [*strayed(spoilt, "a", journal, SETTINGS.blocks)]
+
+    assert any(not is_stored for _, is_stored in changes_of(journal, SETTINGS.blocks)[:60])
+    assert found(picks) == []
+    assert found(picks[:20] + picks[25:]) == []  # lost on the way
+    wrong = {**picks[30], "kv_events": [("a", 30, picks[31]["kv_events"][0][2])]}
+    assert found([*picks[:30], wrong, *picks[31:]]) == ["r-30"]

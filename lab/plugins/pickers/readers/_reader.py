@@ -23,6 +23,9 @@ class Reader:
         del asked
         return {each["address"] for each in seen}
 
+    def heard(self, batches: Sequence[Sequence[Any]]) -> None:
+        """Learns of KV events since the pick before: address, number of the batch, and payload, hexadecimal."""
+
     def took(self, asked: Asked, address: str) -> None:
         """Learns where the request went."""
 

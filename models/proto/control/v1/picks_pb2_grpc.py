@@ -40,6 +40,11 @@ class SignalsStub:
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.GetLoadRequest.SerializeToString,
                 response_deserializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.GetLoadResponse.FromString,
                 _registered_method=True)
+        self.FollowKvEvents = channel.unary_stream(
+                '/control.v1.Signals/FollowKvEvents',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.FollowKvEventsRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.KvEventBatch.FromString,
+                _registered_method=True)
 
 
 class SignalsServicer:
@@ -53,6 +58,13 @@ class SignalsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FollowKvEvents(self, request, context):
+        """What its KV cache stores and removes; ends only with the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SignalsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_SignalsServicer_to_server(servicer, server):
                     servicer.GetLoad,
                     request_deserializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.GetLoadRequest.FromString,
                     response_serializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.GetLoadResponse.SerializeToString,
+            ),
+            'FollowKvEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowKvEvents,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.FollowKvEventsRequest.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.KvEventBatch.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class Signals:
             '/control.v1.Signals/GetLoad',
             models_dot_proto_dot_control_dot_v1_dot_picks__pb2.GetLoadRequest.SerializeToString,
             models_dot_proto_dot_control_dot_v1_dot_picks__pb2.GetLoadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowKvEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/control.v1.Signals/FollowKvEvents',
+            models_dot_proto_dot_control_dot_v1_dot_picks__pb2.FollowKvEventsRequest.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_picks__pb2.KvEventBatch.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class SignalsStub:
     def __new__(cls, channel: _aio.Channel) -> SignalsAsyncStub: ...
     GetLoad: _grpc.UnaryUnaryMultiCallable[_picks_pb2.GetLoadRequest, _picks_pb2.GetLoadResponse]
     """Its load now."""
+    FollowKvEvents: _grpc.UnaryStreamMultiCallable[_picks_pb2.FollowKvEventsRequest, _picks_pb2.KvEventBatch]
+    """What its KV cache stores and removes; ends only with the call."""
 
 @_typing.type_check_only
 class SignalsAsyncStub(SignalsStub):
@@ -43,6 +45,8 @@ class SignalsAsyncStub(SignalsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetLoad: _aio.UnaryUnaryMultiCallable[_picks_pb2.GetLoadRequest, _picks_pb2.GetLoadResponse]  # type: ignore[assignment]
     """Its load now."""
+    FollowKvEvents: _aio.UnaryStreamMultiCallable[_picks_pb2.FollowKvEventsRequest, _picks_pb2.KvEventBatch]  # type: ignore[assignment]
+    """What its KV cache stores and removes; ends only with the call."""
 
 class SignalsServicer(metaclass=_abc_1.ABCMeta):
     """Served by each model replica."""
@@ -54,6 +58,14 @@ class SignalsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_picks_pb2.GetLoadResponse, _abc.Awaitable[_picks_pb2.GetLoadResponse]]:
         """Its load now."""
+
+    @_abc_1.abstractmethod
+    def FollowKvEvents(
+        self,
+        request: _picks_pb2.FollowKvEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_picks_pb2.KvEventBatch], _abc.AsyncIterator[_picks_pb2.KvEventBatch]]:
+        """What its KV cache stores and removes; ends only with the call."""
 
 def add_SignalsServicer_to_server(servicer: SignalsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
