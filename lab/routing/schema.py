@@ -286,7 +286,14 @@ class Shadow(Part):
     """Whole percent of the requests, drawn by their id."""
 
 
-class UseCase(Part):
+class _Owned(Part):
+    """An entry that may have an owner."""
+
+    owner: OwnerName = Field(default=_ABSENT)
+    """Who may publish changes of this entry, beside the operator."""
+
+
+class UseCase(_Owned):
     """A use case: its callers, and the model versions that answer it."""
 
     callers: Callers
@@ -313,8 +320,6 @@ class UseCase(Part):
     health: Health = Field(default=_ABSENT)
     slow_start: Timeout = Field(default=_ABSENT)
     """Time over which a new replica's share grows; if left out, it has its full share at once."""
-    owner: OwnerName = Field(default=_ABSENT)
-    """Who may publish changes of this entry, beside the operator."""
 
 
 class VersionOfModel(Part):
@@ -325,22 +330,18 @@ class VersionOfModel(Part):
     """Parameters for the model."""
 
 
-class Model(Part):
+class Model(_Owned):
     """One model's versions."""
 
     versions: Annotated[dict[VersionName, VersionOfModel], _not_empty("version"), _SOME]
-    owner: OwnerName = Field(default=_ABSENT)
-    """Who may publish changes of this entry, beside the operator."""
 
 
-class Cluster(Part):
+class Cluster(_Owned):
     """Replicas behind one VIP."""
 
     replicas: Annotated[int, whole("a number of replicas", 1, HIGHEST_REPLICAS)]
     failover: ClusterName = Field(default=_ABSENT)
     """The failover cluster: it also holds this cluster's versions, for when no replica here can answer."""
-    owner: OwnerName = Field(default=_ABSENT)
-    """Who may publish changes of this entry, beside the operator."""
 
 
 class Tenant(Part):
