@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2
 from envoy.extensions.load_balancing_policies.override_host.v3 import override_host_pb2
 from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_pb2
+from envoy.service.discovery.v3 import discovery_pb2
 from envoy.type.metadata.v3 import metadata_pb2
 
 from lab.pickers import PICKERS
@@ -16,7 +20,8 @@ from lab.routing.resilience import Policy
 from services.controlplane.nodes.zones import Zones
 from services.controlplane.xds.picked_hosts import PickedHosts
 from services.controlplane.xds.resources import CLUSTER, Resource, cluster, empty_cluster
-from services.controlplane.xds.zones import view_from
+from services.controlplane.xds.service import Discovery
+from services.controlplane.xds.store import ResourceStore
 
 HOSTS = PickedHosts("envoy.lb picked", "envoy.lb " + "served" * 30)
 
@@ -67,12 +72,34 @@ def test_the_clusters_own_policy_is_the_fallback_with_its_slow_start(picker: str
     assert message.WhichOneof("lb_config") is None
 
 
-def test_no_preference_for_a_zone_stays_beside_the_policy() -> None:
-    zoned = view_from(Zones(), "west", by_priority=False)(CLUSTER, cluster("rows.v1", "ml-1"))
+class Peer:
+    """A caller of the control plane without a certificate."""
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {}
+
+
+@pytest.mark.parametrize(("metadata", "prefers"), [({}, True), ({"host_from": "envoy.lb picked"}, False)])
+async def test_only_an_envoy_that_picks_replicas_itself_prefers_its_zone(
+    metadata: dict[str, str], *, prefers: bool
+) -> None:
+    store = ResourceStore()
+    store.update(clusters={"rows.v1": "ml-1"})
+    first = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, resource_names_subscribe=["rows.v1"])
+    first.node.id = "central"
+    first.node.metadata.update(metadata)
+
+    async def requests() -> AsyncIterator[discovery_pb2.DeltaDiscoveryRequest]:
+        yield first
+        await asyncio.Event().wait()
+
+    discovery = Discovery(store, zones=Zones(nodes={"central": "west"}))
     message = cluster_pb2.Cluster()
-    assert zoned.body.Unpack(message)
-    assert message.common_lb_config.HasField("zone_aware_lb_config")
-    assert not wrapped(zoned)[0].common_lb_config.HasField("zone_aware_lb_config"), "Envoy refuses both"
+    async with aclosing(discovery.DeltaAggregatedResources(requests(), Peer())) as responses:
+        [found] = (await anext(responses)).resources
+    assert found.resource.Unpack(message)
+    assert message.HasField("load_balancing_policy") is not prefers, "Envoy refuses a cluster with both"
+    assert message.common_lb_config.HasField("zone_aware_lb_config") is prefers
 
 
 def test_the_version_follows_what_is_sent() -> None:

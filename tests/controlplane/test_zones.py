@@ -38,14 +38,14 @@ def localities(found: Resource) -> list[tuple[int, str, list[str]]]:
 
 
 def test_an_envoy_gets_zones_and_links() -> None:
-    view = view_from(ZONES, "west", by_priority=False)
+    view = view_from(ZONES, "west", zone_aware=True)
     seen = view(ENDPOINTS, endpoints("one/key.v1", [A, B], [C]))
     assert localities(seen) == [(0, "east", [LINK]), (0, "west", [A]), (1, "failover", [C])]
 
 
 def test_an_envoy_prefers_its_zone_however_few_replicas_there_are() -> None:
     before = cluster("key.v1", "one", failover="two")
-    seen, message = view_from(ZONES, "west", by_priority=False)(CLUSTER, before), cluster_pb2.Cluster()
+    seen, message = view_from(ZONES, "west", zone_aware=True)(CLUSTER, before), cluster_pb2.Cluster()
     seen.body.Unpack(message)
     assert message.common_lb_config.zone_aware_lb_config.min_cluster_size.value == 1
     assert seen.version != before.version
@@ -73,7 +73,7 @@ def test_without_a_replica_in_its_zone_priorities_have_no_gap() -> None:
 
 
 def test_a_node_without_a_zone_gets_exactly_what_is_stored() -> None:
-    view = view_from(Zones(), "", by_priority=False)
+    view = view_from(Zones(), "", zone_aware=True)
     assert view is everywhere
     for type_url, each in ((CLUSTER, cluster("key.v1", "one")), (ENDPOINTS, endpoints("one/key.v1", [A, B]))):
         assert view(type_url, each) is each

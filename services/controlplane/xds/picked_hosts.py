@@ -76,7 +76,6 @@ class PickedHosts:
         # Both hold for `lb_policy` alone, and Envoy refuses a cluster with a policy in both forms.
         for other in ("lb_policy", "round_robin_lb_config", "least_request_lb_config"):
             message.ClearField(other)
-        message.common_lb_config.ClearField("zone_aware_lb_config")  # the picker decides, and Envoy takes not both
         body = resource(cluster.name, message, cluster.endpoint_set)
         suffix = cluster.version.partition("+")[2]  # of failover and certificates, which the body does not show
         return replace(cluster, version=f"{body.version}+{suffix}" if suffix else body.version, body=body.body)

@@ -91,8 +91,8 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
             return
         async with _admitted(self.admission, first.node, context, "sidecar") as (subscriber, identity):
             socket: TransportSocket = plaintext if identity is None else EnvoyTls(_claimed(first.node, "secrets"))
-            if named := _claimed(first.node, HOST_FROM):
-                socket = following(socket, PickedHosts(named, _claimed(first.node, HOST_TO)))
+            if picked := _claimed(first.node, HOST_FROM):
+                socket = following(socket, PickedHosts(picked, _claimed(first.node, HOST_TO)))
             shared = bool(_claimed(first.node, "shared"))
             idle = IdleClusters(self.clusters_idle_after_s)
             stream = DeltaStream(
@@ -103,7 +103,7 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
                 shared=shared,
                 idle=idle,
                 most_unasked=self._clusters_unasked,
-                view=view_from(self._zones, self._zones.zone_of(subscriber.node), by_priority=False),
+                view=view_from(self._zones, self._zones.zone_of(subscriber.node), zone_aware=not picked),
             )
             self._envoys[subscriber.node] = stream
             try:

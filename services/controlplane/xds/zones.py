@@ -31,13 +31,15 @@ def everywhere(type_url: str, found: Resource) -> Resource:
     return found
 
 
-def view_from(zones: Zones, zone: str, *, by_priority: bool) -> View:
+def view_from(zones: Zones, zone: str, *, by_priority: bool = False, zone_aware: bool = False) -> View:
     """How a node sees resources from its zone.
 
     Args:
         zones: of the lab.
         zone: of the node; empty for none.
         by_priority: whether it prefers its own zone by priorities, as gRPC does.
+        zone_aware: whether it prefers its own zone by Envoy's zone-aware routing. An Envoy whose requests name their
+            replica does not: Envoy refuses a cluster with both.
     """
     if not zone:
         return everywhere
@@ -45,7 +47,7 @@ def view_from(zones: Zones, zone: str, *, by_priority: bool) -> View:
     def view(type_url: str, found: Resource) -> Resource:
         if type_url == ENDPOINTS:
             return _endpoints(found, zones, zone, by_priority=by_priority)
-        return _cluster(found) if type_url == CLUSTER and not by_priority and found.endpoint_set else found
+        return _cluster(found) if type_url == CLUSTER and zone_aware and found.endpoint_set else found
 
     return view
 
