@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
@@ -58,6 +59,18 @@ class Served(NamedTuple):
         return endpoint_set_name(self.cluster, self.routing_key)
 
 
+@dataclass(frozen=True)
+class _Queued:
+    """An update on its way to one node or to several."""
+
+    update: rules_pb2.RulesUpdate
+
+    @cached_property
+    def size(self) -> int:
+        """In bytes; measured once for all nodes, as that takes as long as to serialise the update."""
+        return self.update.ByteSize()
+
+
 @dataclass(slots=True, eq=False)
 class _Feed(Subscriber):
     """One subscriber's stream.
@@ -72,10 +85,15 @@ class _Feed(Subscriber):
 
     with_endpoints: bool = False
     last_sent: int = 0
-    queue: deque[rules_pb2.RulesUpdate] = field(default_factory=deque)
+    queue: deque[_Queued] = field(default_factory=deque)
     offered: set[int] = field(default_factory=set)
     keeps_own: bool = False
     counts_from: int = 0
+
+    def put(self, queued: _Queued) -> None:
+        """Sends the node an update, after all that it has not been sent yet."""
+        self.queue.append(queued)
+        self.wake.set()
 
 
 class RulesFeed:
@@ -164,11 +182,11 @@ class RulesFeed:
     def offer(self, nodes: Collection[str], update: rules_pb2.RulesUpdate) -> int:
         """Sends some nodes an update that does not become part of the state; returns its sequence number."""
         update.sequence = self.subscribers.next_generation()
+        queued = _Queued(update)
         for feed in self._feeds:
             if feed.node in nodes:
                 feed.offered.add(update.sequence)
-                feed.queue.append(update)
-                feed.wake.set()
+                feed.put(queued)
             elif not feed.queue and feed.applied >= feed.last_sent:
                 feed.has_applied(update.sequence)
         return update.sequence
@@ -198,6 +216,7 @@ class RulesFeed:
 
     def _send(self, update: rules_pb2.RulesUpdate) -> int:
         update.sequence = self.subscribers.next_generation()
+        queued_for = cache(lambda gateways: _Queued(update if gateways else _for_resolvers(update)))
         for feed in self._feeds:
             if feed.keeps_own:
                 self._begin(feed)
@@ -205,8 +224,7 @@ class RulesFeed:
                 if feed.counts_from == _NEVER:
                     self._queue_full(feed)
                     continue
-                feed.queue.append(update if feed.with_endpoints else _for_resolvers(update))
-                feed.wake.set()
+                feed.put(queued_for(feed.with_endpoints))
             elif not feed.queue and feed.applied >= feed.last_sent:
                 feed.has_applied(update.sequence)  # nothing in it concerns this node
             elif not feed.queue and feed.refused >= feed.last_sent:
@@ -229,9 +247,8 @@ class RulesFeed:
         update = self._full(with_endpoints=feed.with_endpoints)
         update.withdrawn_revision = _ANY
         feed.queue.clear()
-        feed.queue.append(update)
+        feed.put(_Queued(update))
         feed.counts_from = update.sequence
-        feed.wake.set()
 
     def _full(self, *, with_endpoints: bool) -> rules_pb2.RulesUpdate:
         return rules_pb2.RulesUpdate(
@@ -268,10 +285,10 @@ class RulesFeed:
                 if feed.is_cut:
                     raise LeftBehindError(f"left behind: {feed.error}; subscribe again, without the rules from before")
                 while feed.queue:
-                    update = feed.queue.popleft()
-                    feed.last_sent = update.sequence
-                    expect_growth(update.ByteSize(), stays=True)  # it is serialised in a moment
-                    yield self._seen_by(node, update)
+                    queued = feed.queue.popleft()
+                    feed.last_sent = queued.update.sequence
+                    expect_growth(queued.size, stays=True)  # it is serialised in a moment
+                    yield self._seen_by(node, queued.update)
         finally:
             reader.cancel()
             self._feeds.discard(feed)
