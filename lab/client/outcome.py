@@ -61,7 +61,7 @@ def answered(answer: Answer, api: Api) -> Outcome:
     by = response.answered_by
     # The rest is the same in each answer of a model version to a user.
     response.ClearField("answered_by")
-    usage = _take_usage(response, api)
+    usage = _take_usage(response, api) if api.usage_of else ""
     return _outcome(answer, by, *_items(api.name, response.SerializeToString()), usage)
 
 

@@ -331,32 +331,26 @@ class OpenLoop(RequestSender):
         super()._begin_no_more()
 
     async def _request(self, place: int) -> None:
-        spec, payload = self._drawn(place)
-        intended_ns = self.start_ns + self._schedule.offsets_ns[place]
-        _, done_ns = await self._send(self._sequence(place), spec, payload, intended_ns)
+        _, done_ns = await self._send(*self._drawn(place))
         if done_ns >= self._due_ns:
             self._begin_due()  # sooner than the timer, which waits for the loop's next iteration
         else:
             self._look_whether_done()
 
-    def _drawn(self, place: int) -> tuple[RequestSpec, Payload]:
-        """What the next request asks; called once for each place, in their order."""
-        spec = self._mix.draw()
-        return spec, self._payloads.get(spec.use_case.api, self._schedule.payload_bytes[place])
-
-    def _sequence(self, place: int) -> int:
-        return self._schedule.share.first + place * self._schedule.share.step
+    def _drawn(self, place: int) -> tuple[int, RequestSpec, Payload, int]:
+        """The next request: number, what it asks, and when it is due. Called once for each place, in their order."""
+        spec, schedule = self._mix.draw(), self._schedule
+        return (
+            schedule.share.first + place * schedule.share.step,
+            spec,
+            self._payloads.get(spec.use_case.api, schedule.payload_bytes[place]),
+            self.start_ns + schedule.offsets_ns[place],
+        )
 
     def _record_what_was_never_sent(self) -> None:
         for place in range(self._begun, len(self._schedule)):
-            spec, payload = self._drawn(place)
-            self.recorder.keep(
-                self._sequence(place),
-                spec,
-                NEVER_SENT,
-                payload_bytes=payload.size,
-                intended_ns=self.start_ns + self._schedule.offsets_ns[place],
-            )
+            sequence, spec, payload, intended_ns = self._drawn(place)
+            self.recorder.keep(sequence, spec, NEVER_SENT, payload_bytes=payload.size, intended_ns=intended_ns)
         self.recorder.flush()
 
 

@@ -27,10 +27,11 @@ class _Chat(OpenLoop):
         self._conversations = Conversations(plan.engine.settings["chat"], users=plan.users, seed=plan.seed)
         super().__init__(plan, *more)
 
-    def _drawn(self, place: int) -> tuple[RequestSpec, Payload]:
-        spec, turn = self._mix.draw(), self._conversations.turn(self._sequence(place))
+    def _drawn(self, place: int) -> tuple[int, RequestSpec, Payload, int]:
+        sequence, spec, _, intended_ns = super()._drawn(place)
+        turn = self._conversations.turn(sequence)
         spec.context["user_id"] = f"u{turn.user}"
-        return spec, self._conversations.payload(turn)
+        return sequence, spec, self._conversations.payload(turn), intended_ns
 
 
 def run(plan: LoadPlan, path: Path) -> None:
