@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import timedelta
+from contextlib import ExitStack
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -14,25 +12,19 @@ import pytest
 
 from lab.checkers import Claim, Outcome
 from lab.runs import LoadOptions
-from lab.runtime.cancellation import CancelToken
+from lab.runs.moving import moving
 from lab.spec import SIZES
-from lab.waiting import eventually
 from scenarios.framework.steps import own_lab
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lab.lab import Lab
-    from lab.load.progress import Progress
-    from lab.runs import ParallelResult
     from scenarios.framework.scenario import Scenario
 
 BEFORE, AFTER = "gateway", "mesh"
 RATE_RPS, AT_MOST_S = 8.0, 120.0
 THIRTY, THIRTY_RATE_RPS, THIRTY_AT_MOST_S = 30, 2.0, 900.0
-ANSWERED = 5
-"""Answers by the new topology until the next caller is moved."""
-MOVED_WITHIN = timedelta(seconds=60)
 
 
 @pytest.mark.smoke
@@ -66,26 +58,22 @@ def thirty(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 def _move_over_and_back(
     scenario: Scenario, lab: Lab, callers: Sequence[str], rate_rps: float, at_most_s: float
 ) -> None:
-    seen: dict[str, Progress] = {}
     options = [
         LoadOptions(topology=BEFORE, caller=each, rate=rate_rps, duration_s=at_most_s, seed=number)
         for number, each in enumerate(callers)
     ]
-    lab.callers.use(BEFORE, callers)
-    with _driving(lab, options, seen) as driven:
+    with ExitStack() as driving:
         with scenario.step(f"Wait until all {len(callers)} callers are answered by {BEFORE}"):
-            for caller in callers:
-                _await_answers(seen, f"{BEFORE}-{caller}", driven)
+            moves = driving.enter_context(moving(lab.load_mixture, lab.callers.use, options))
         with scenario.step(f"Move one caller after the other to {AFTER}"):
             for caller in callers:
-                lab.callers.use(AFTER, [caller])
-                _await_answers(seen, f"{AFTER}-{caller}", driven)
+                moves.to(AFTER, caller)
         with scenario.step(f"Move them back to {BEFORE}"):
             for caller in callers:
-                lab.callers.use(BEFORE, [caller])
-                _await_answers(seen, f"{BEFORE}-{caller}-2", driven)
-    with scenario.step("Judge every answer"):
-        result = driven.result()
+                moves.to(BEFORE, caller)
+        with scenario.step("Judge every answer"):
+            driving.close()
+    result = moves.result
     assert len(result.runs) == 3 * len(callers)
     for run in result.runs:
         assert run.counts.failed == run.counts.wrong == 0, f"{run.folder.name}: {run.counts}"
@@ -94,22 +82,3 @@ def _move_over_and_back(
     for topology in (BEFORE, AFTER):
         p50_ms = [run.summary.p50_ms for run in result.runs if run.folder.name.startswith(f"{topology}-")]
         scenario.figure(f"median of the callers' p50, {topology}", f"{median(p50_ms):.2f} ms")
-
-
-@contextmanager
-def _driving(lab: Lab, options: Sequence[LoadOptions], seen: dict[str, Progress]) -> Iterator[Future[ParallelResult]]:
-    token = CancelToken()
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            yield pool.submit(lab.load_mixture, options, progress=seen.update, cancel_token=token)
-        finally:
-            token.cancel()
-
-
-def _await_answers(seen: dict[str, Progress], run: str, driven: Future[ParallelResult]) -> None:
-    def answered() -> int:
-        if driven.done():
-            driven.result()  # raises what ended it
-        return seen[run].ok if run in seen else 0
-
-    eventually(f"{run} is answered", answered, within=MOVED_WITHIN, until=lambda count: count >= ANSWERED)
