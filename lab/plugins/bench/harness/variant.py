@@ -70,3 +70,8 @@ def one_of_each_path(names: Iterable[str]) -> list[str]:
     for name in names:
         first.setdefault(TOPOLOGIES[name].roles, name)
     return list(first.values())
+
+
+def paths_with_units(names: Iterable[str]) -> list[str]:
+    """Returns, of these topologies, one of each path on which there is more than caller and model."""
+    return one_of_each_path(each for each in names if TOPOLOGIES[each].roles)

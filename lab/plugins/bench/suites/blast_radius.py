@@ -13,10 +13,9 @@ from lab.plugins.bench.harness.bench import TOPOLOGIES_OPTION, Bench, Option
 from lab.plugins.bench.harness.charts import MIXED
 from lab.plugins.bench.harness.fault_runner import CLUSTER, HOLD_S, RATE, STEADY_S, Reach, bench_faults, run_faults
 from lab.plugins.bench.harness.result import BenchResult, Claim
-from lab.plugins.bench.harness.variant import one_of_each_path
+from lab.plugins.bench.harness.variant import paths_with_units
 from lab.report.fault_reach import EXPLAINED, doubts_of, heat_of, table_of
 from lab.routing.checks import references
-from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from lab.plugins.bench.harness.environment import Environment
@@ -30,8 +29,7 @@ def run(
 
     By default it compares one topology of each path that has units of its own.
     """
-    with_units = [each for each in environment.topologies if TOPOLOGIES[each].roles]
-    compared = list(topologies or one_of_each_path(with_units))
+    compared = list(topologies or paths_with_units(environment.topologies))
     known = bench_faults()
     injected = [known[name] for name in faults or known if known[name].victims(environment.state.plan)]
     runs, radii = run_faults(environment, injected, compared, rounds)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lab.history import Record, write_parquet
 from lab.measure.compare import interleave, median, median_ratio, typical
 from lab.measure.control import control, rounds_to_tell
-from lab.plugins.bench.harness.bench import Bench
+from lab.plugins.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.plugins.bench.harness.charts import chart_of_lines
 from lab.plugins.bench.harness.driver_client import Driver, start_driver
 from lab.plugins.bench.harness.environment import Environment, cpu_seconds, open_small_environment
 from lab.plugins.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.plugins.bench.harness.trials import Trials
-from lab.plugins.bench.harness.variant import CALLER, ROUTES, LoadPoint, Variant
+from lab.plugins.bench.harness.variant import CALLER, ROUTES, LoadPoint, Variant, paths_with_units
 from lab.report.palette import topology_style
 from lab.report.scales import linear
 from lab.roles import CALLER as CALLER_ROLE
@@ -31,15 +32,14 @@ SHARES = (0.5, 0.75, 0.9, 1.0, 1.1, 1.2, 1.3)
 
 SECONDS, KNEE_SECONDS, KNEE_TRIALS = 1.5, 1.0, 3
 PAYLOAD_BYTES, IN_FLIGHT = 400, 16
-TOPOLOGIES = ("gateway", "gateway-header", "mesh", "proxyless")
-TWO = "gateway, two replicas"
+GATEWAY = "gateway"
+TWO = f"{GATEWAY}, two replicas"
 BUSY = 0.85
 """Of a core: a process of one thread that takes more has given in."""
 
 BROKEN, COLLAPSE = 0.97, 0.7
 """Share of the offered rate below which a topology has given in; share of its knee that it must still answer then."""
 
-_AGAIN = "mesh again"
 _SPEC = "topologies = {topologies}\n[callers.{caller}]\n[gateway]\nreplicas = {replicas}\n"
 
 
@@ -58,34 +58,38 @@ class _Measured:
     load: dict[tuple[str, float], dict[str, list[float]]] = field(default_factory=dict)
 
 
-def run(environment: Environment, rounds: int) -> BenchResult:
-    """Finds each variant's knee in a closed loop, then offers shares of it, in random order in every round."""
-    names = ", ".join(f'"{each}"' for each in TOPOLOGIES)
-    spec = _SPEC.format(topologies=f"[{names}]", caller=CALLER, replicas=1)
-    two = _SPEC.format(topologies='["gateway"]', caller=CALLER, replicas=2)
+def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()) -> BenchResult:
+    """Finds each variant's knee in a closed loop, then offers shares of it, in random order in every round.
+
+    By default it measures one topology of each path of the lab, and the first of them twice.
+    """
+    topologies = topologies or paths_with_units(environment.topologies)
+    spec = _SPEC.format(topologies=json.dumps([*topologies]), caller=CALLER, replicas=1)
+    two = _SPEC.format(topologies=json.dumps([GATEWAY]), caller=CALLER, replicas=2)
     with (
         open_small_environment(environment.say, spec, ROUTES) as one_gateway,
         open_small_environment(environment.say, two, ROUTES) as two_gateways,
     ):
         clients, clients_of_two = one_gateway.state.plan.clients[CALLER], two_gateways.state.plan.clients[CALLER]
         variants = [
-            *(Variant(each, each, clients, lab=one_gateway) for each in TOPOLOGIES),
-            Variant(TWO, "gateway", clients_of_two, lab=two_gateways),
-            Variant(_AGAIN, "mesh", clients, lab=one_gateway),
+            *(Variant(each, each, clients, lab=one_gateway) for each in topologies),
+            Variant(TWO, GATEWAY, clients_of_two, lab=two_gateways),
         ]
+        twice = variants[0].name, f"{variants[0].name} again"
+        again = replace(variants[0], name=twice[1])
         inner = one_gateway.within(environment)
         folder = run_folder.new_run_folder(inner.lab.runs)
         run_folder.create(folder)
         with start_driver(inner, folder) as driver:
-            found, records = _measure(inner, driver, variants, rounds)
+            found, records = _measure(inner, driver, [*variants, again], rounds)
         write_parquet(records, folder / run_folder.HISTORY)
-    lines = [variant.name for variant in variants if variant.name != _AGAIN]
-    both = (found.answered_rps[each, 1.0] for each in ("mesh", _AGAIN))
+    lines = [variant.name for variant in variants]
+    both = (found.answered_rps[each, 1.0] for each in twice)
     return BenchResult(
         unit="rps",
         samples={f"{name}, {share:.0%}": values for (name, share), values in found.answered_rps.items()},
         claims=list(_claims(found, lines)),
-        controls=[control(f"{_AGAIN} − mesh, right answers per second at the knee", *both)],
+        controls=[control(f"{twice[1]} − {twice[0]}, right answers per second at the knee", *both)],
         tables=[_table(found, lines)],
         charts=[_answers(found, lines, rounds), _latencies(found, lines, rounds)],
         notes=[
@@ -225,4 +229,5 @@ BENCH = Bench(
     run=run,
     rounds=rounds_to_tell(1),
     controls=1,
+    options=(TOPOLOGIES_OPTION,),
 )
