@@ -57,6 +57,10 @@ def judged(evidence: Evidence) -> Verdict:
     return verdict
 
 
+def last_old_answer_ns(evidence: Evidence, revision: int) -> int | None:
+    return staleness.last_old_answers_ns(evidence.timeline, evidence.records).get(revision)
+
+
 OLD_ANSWER: dict[str, Any] = {"version": "v1", "cluster": "v1", "revision": 1, "served_revision": 1}
 
 
@@ -246,40 +250,40 @@ class TestLastOldAnswer:
         under_way = evidence.records[GOES_OUT]
         first, second = evidence.revisions
         moved = [first, replace(second, from_ns=under_way.sent_ns + 1)]
-        assert staleness.last_old_answer_ns(replace(evidence, revisions=moved), 2) == under_way.done_ns
+        assert last_old_answer_ns(replace(evidence, revisions=moved), 2) == under_way.done_ns
 
     def test_an_answer_that_neither_table_wants_tells_nothing(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         stray = {"version": "v3", "cluster": "v3"}
         evidence = run(old, new, dict.fromkeys(range(GOES_OUT, RUN), stray), last_old=GOES_OUT - 1)
-        assert staleness.last_old_answer_ns(evidence, 2) is None
+        assert last_old_answer_ns(evidence, 2) is None
 
     def test_the_order_of_the_records_does_not_matter(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         evidence = run(old, new, {107: OLD_ANSWER})
         backwards = replace(evidence, records=evidence.records[::-1])
-        assert staleness.last_old_answer_ns(backwards, 2) == evidence.records[107].done_ns
+        assert last_old_answer_ns(backwards, 2) == evidence.records[107].done_ns
 
     def test_it_is_when_the_last_answer_came_that_followed_the_old_rules(
         self, old: dict[str, Any], new: dict[str, Any]
     ) -> None:
         evidence = run(old, new, {107: OLD_ANSWER})
-        last = staleness.last_old_answer_ns(evidence, 2)
+        last = last_old_answer_ns(evidence, 2)
         assert last == evidence.records[107].done_ns
 
     def test_if_none_came_it_is_the_beginning(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         evidence = run(old, new, last_old=98)
-        assert staleness.last_old_answer_ns(evidence, 2) == evidence.revisions[1].from_ns
+        assert last_old_answer_ns(evidence, 2) == evidence.revisions[1].from_ns
         assert "none of 1 publishes was followed by an answer by the old rules" in judged(evidence).summary
 
     def test_answers_that_do_not_tell_the_tables_apart_say_nothing(self, old: dict[str, Any]) -> None:
         evidence = run(old, old)
-        assert staleness.last_old_answer_ns(evidence, 2) is None
+        assert last_old_answer_ns(evidence, 2) is None
         assert judged(evidence).summary == "200 answers carry a revision"
 
     def test_a_move_counts_by_its_cluster(self, old: dict[str, Any]) -> None:
         moved = copy.deepcopy(old)
         moved["models"]["rows"]["versions"]["v1"]["cluster"] = "v4"
         evidence = run(old, moved)
-        assert staleness.last_old_answer_ns(evidence, 2) == evidence.records[104].done_ns
+        assert last_old_answer_ns(evidence, 2) == evidence.records[104].done_ns
 
     def test_there_and_back_each_counts_until_the_next_begins(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         evidence = run(old, new, dict.fromkeys(range(160, RUN), OLD_ANSWER))
@@ -288,8 +292,8 @@ class TestLastOldAnswer:
         second = replace(second, until_ns=start + 190 * MS)
         back = RevisionInForce(3, old, start + 150 * MS, None, start + 165 * MS)
         evidence = replace(evidence, revisions=[back, first, second])
-        assert staleness.last_old_answer_ns(evidence, 2) == evidence.records[104].done_ns
-        assert staleness.last_old_answer_ns(evidence, 3) == evidence.records[159].done_ns
+        assert last_old_answer_ns(evidence, 2) == evidence.records[104].done_ns
+        assert last_old_answer_ns(evidence, 3) == evidence.records[159].done_ns
         assert judged(evidence).summary.endswith(
             "last answer by the old rules 9.4 ms after revision 3 began to go out, 5.6 ms before it had converged "
             "(the slowest of 2)"
@@ -298,13 +302,13 @@ class TestLastOldAnswer:
     def test_of_the_first_and_of_one_that_failed_there_is_none(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         evidence = run(old, new)
         failed = replace(evidence.revisions[1], converged_ns=None)
-        assert staleness.last_old_answer_ns(evidence, 1) is None
-        assert staleness.last_old_answer_ns(evidence, 9) is None
-        assert staleness.last_old_answer_ns(replace(evidence, revisions=[evidence.revisions[0], failed]), 2) is None
+        assert last_old_answer_ns(evidence, 1) is None
+        assert last_old_answer_ns(evidence, 9) is None
+        assert last_old_answer_ns(replace(evidence, revisions=[evidence.revisions[0], failed]), 2) is None
 
     @pytest.mark.parametrize("changes", [{"source": "fallback"}, {"status": "UNAVAILABLE"}])
     def test_only_answers_of_the_choice_count(
         self, old: dict[str, Any], new: dict[str, Any], changes: dict[str, Any]
     ) -> None:
         evidence = run(old, new, {115: {**OLD_ANSWER, **changes}})
-        assert staleness.last_old_answer_ns(evidence, 2) == evidence.records[104].done_ns
+        assert last_old_answer_ns(evidence, 2) == evidence.records[104].done_ns

@@ -31,7 +31,7 @@ def check(evidence: Evidence) -> Verdict | None:
 
     No caller is excepted, be it late, stopped or cut off from its resolver.
 
-    The summary has the time of the slowest publish as callers saw it, see :func:`last_old_answer_ns`.
+    The summary has the time of the slowest publish as callers saw it, see :func:`last_old_answers_ns`.
 
     Returns:
         None if no revision ended before the last request was sent; unknown if no answer carries a known revision.
@@ -55,21 +55,6 @@ def check(evidence: Evidence) -> Verdict | None:
     if violations:
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} stale; {summary}", tuple(violations))
     return Verdict(NAME, Outcome.VALID if judged else Outcome.UNKNOWN, summary)
-
-
-def last_old_answer_ns(evidence: Evidence, revision: int) -> int | None:
-    """Returns when the last answer by the rules before a revision arrived, Unix nanoseconds.
-
-    Only requests count for which the two tables expect different model versions or clusters, from the start of the
-    revision's publish to that of the next. The difference to the revision's ``from_ns`` is the time of the publish as
-    callers saw it, including the latency of that answer.
-
-    Returns:
-        ``from_ns`` if all answers since then followed the new rules. None if no answer tells the two apart, or if the
-        revision did not converge, or has no predecessor.
-    """
-    timeline = evidence.timeline
-    return _last_old_answers_ns(timeline, evidence.records).get(revision)
 
 
 def _stale_decision(record: Record, found: Sequence[Rules], decided_by: Rules | None) -> str:
@@ -102,8 +87,14 @@ def _stale_replica(record: Record, found: Sequence[Rules], served_by: Rules | No
     )
 
 
-def _last_old_answers_ns(timeline: RevisionTimeline, records: Iterable[Record]) -> dict[int, int]:
-    """Returns the time of :func:`last_old_answer_ns` for each revision."""
+def last_old_answers_ns(timeline: RevisionTimeline, records: Iterable[Record]) -> dict[int, int]:
+    """Returns when the last answer by the rules before each revision arrived, Unix nanoseconds.
+
+    Only requests count for which the two tables expect different model versions or clusters, from the start of the
+    revision's publish to that of the next. The difference to the revision's ``from_ns`` is the time of the publish as
+    callers saw it, including the latency of that answer. It is 0 if all answers since then followed the new rules. A
+    revision is left out if no answer tells the two apart, if it did not converge, or has no predecessor.
+    """
     converged = [rules for rules in timeline.rules if rules.revision.converged_ns is not None]
     begins = [rules.revision.from_ns for rules in converged]
     changes = list(pairwise(converged))
@@ -125,7 +116,7 @@ def _last_old_answers_ns(timeline: RevisionTimeline, records: Iterable[Record]) 
 
 def _slowest(timeline: RevisionTimeline, records: Iterable[Record]) -> list[str]:
     """Describes the publish after which the old rules were followed for longest; empty if there was none."""
-    last = _last_old_answers_ns(timeline, records)
+    last = last_old_answers_ns(timeline, records)
     took = [(last[rules.number] - rules.revision.from_ns, rules) for rules in timeline.rules if rules.number in last]
     if not took:
         return []

@@ -23,7 +23,6 @@ class Delay(StrEnum):
     """What happened to the time from when a request was due until it was sent."""
 
     LEFT_OUT = "left out"
-    COUNTED = "counted"
     UNKNOWN = "unknown"
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from lab.plugins.conform.stage import Stage
@@ -94,3 +95,16 @@ class Result:
     reason: str = ""
     figures: Mapping[str, Figure] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @classmethod
+    def of(cls, check: Check, finding: Finding, began: float) -> Self:
+        """What a check has found that began at this time of ``time.monotonic``."""
+        return cls(
+            feature=check.name,
+            claim=check.claim,
+            upstream=check.upstream,
+            verdict=finding.verdict,
+            reason=finding.reason,
+            figures=finding.figures,
+            seconds=round(time.monotonic() - began, 2),
+        )

@@ -204,15 +204,7 @@ def expected(table: dict[str, object]) -> Iterator[str]:
 async def _result(check: Check, stage: Stage) -> Result:
     began = time.monotonic()
     finding = _why_not(check, stage.control) or await _finding(check, stage)
-    return Result(
-        feature=check.name,
-        claim=check.claim,
-        upstream=check.upstream,
-        verdict=finding.verdict,
-        reason=finding.reason,
-        figures=finding.figures,
-        seconds=round(time.monotonic() - began, 2),
-    )
+    return Result.of(check, finding, began)
 
 
 def _why_not(check: Check, control: Control | None) -> Finding | None:

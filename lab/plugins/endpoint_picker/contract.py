@@ -26,8 +26,8 @@ FORGEABLE = (DESTINATION, SERVED, SUBSET)
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 HEALTH_SERVICES = ("liveness", "readiness", SERVICE)
 """What the picker's health service knows, beside the whole server."""
-NO_ENDPOINT, SHED = 503, 429
-"""HTTP statuses of a request that has no ready endpoint, and of one that is shed."""
+NO_ENDPOINT = 503
+"""HTTP status of a request that has no ready endpoint."""
 
 
 def as_list(endpoints: Iterable[str]) -> str:

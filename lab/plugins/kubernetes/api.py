@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 MANAGER = "lab"
 """Field manager of server-side apply."""
-NOT_FOUND, FORBIDDEN, CONFLICT = 404, 403, 409
+NOT_FOUND, FORBIDDEN = 404, 403
 PASSING_ERRORS = (ApiError, httpx2.HTTPError, HTTPXWSException)
 """Errors of a call about a container that may just have ended."""
 _DELETED: tuple[type[Any], ...] = (

@@ -311,15 +311,7 @@ async def run(
                 finding = await check.run(stage)  # type: ignore[arg-type] # as above
             except UnitError as error:
                 finding = failed(str(error))
-            result = Result(
-                feature=check.name,
-                claim=check.claim,
-                upstream=check.upstream,
-                verdict=finding.verdict,
-                reason=finding.reason,
-                figures=finding.figures,
-                seconds=round(time.monotonic() - began, 2),
-            )
+            result = Result.of(check, finding, began)
             results.append(result)
             on_result(result)
     finally:
