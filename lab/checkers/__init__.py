@@ -58,9 +58,8 @@ def check(evidence: Evidence, checkers: Iterable[Checker] | None = None) -> list
     """Returns the verdicts of these checkers, or of all; a checker whose subject the run lacks gives none.
 
     A checker that raises an error is unknown, never a pass; so is one that gives no verdict though it judges every run,
-    or though the run should have evidence of its subject. Where
-    evidence is missing, nothing but timing is valid; if the driver's clock was set meanwhile, nothing but timing is
-    judged.
+    or though the run should have evidence of its subject. Where evidence is missing, nothing but timing is valid; if
+    the driver's clock was stepped during the run, nothing but timing is judged.
     """
     evidence = replace(evidence, explained=frozenset().union(*map(partial(_explained, evidence), CHECKERS.values())))
     verdicts = ((_judged(each, evidence), each.claim) for each in (CHECKERS.values() if checkers is None else checkers))

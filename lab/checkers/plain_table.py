@@ -23,7 +23,7 @@ def document_of(texts: Sequence[str]) -> dict[str, Any]:
     """Returns the route table in the texts of one or more files, each of which may hold some of its entries.
 
     Raises:
-        ValueError: a text is no YAML, or no mapping of sections.
+        ValueError: a text is not YAML, or not a mapping of sections.
     """
     document: dict[str, Any] = {"use_cases": {}, "models": {}, "clusters": {}}
     for text in texts:

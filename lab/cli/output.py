@@ -195,7 +195,7 @@ def result_table(result: ResultTable) -> Table:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Sends tables and progress nowhere meanwhile, as a result is printed as JSON."""
+    """Prints no tables and no progress while the block runs, as its result is printed as JSON."""
     consoles = (console, progress_console)
     for each in consoles:
         each.file = io.StringIO()

@@ -1,4 +1,4 @@
-"""Evidence of a fault's effect, from units, the control plane and probes. That it was injected is no evidence."""
+"""Evidence of a fault's effect, from units, the control plane and probes. The injection itself is not evidence."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class StubFault(FaultKind):
         return fields_of(before, *self.fields)
 
     def heal(self, context: FaultContext, fault: FaultRecord) -> None:
-        """Restores the behaviour. A replica that has exited meanwhile has lost the changed one anyway."""
+        """Restores the behaviour. A replica that has exited since has lost the changed one anyway."""
         for name in fault.memory.get("before", {}):
             if context.keeps_behaviour(name):
                 context.set_behaviour(name, self.restored(self.before(fault, name)))

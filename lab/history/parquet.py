@@ -116,7 +116,7 @@ def open_parquet(path: Path) -> Any:
 
     Raises:
         OSError: it is missing, or no file.
-        pyarrow.ArrowException: it is no Parquet.
+        pyarrow.ArrowException: it is not Parquet.
     """
     require_regular(path)
     return import_module("pyarrow.parquet").ParquetFile(path)

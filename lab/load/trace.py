@@ -101,7 +101,7 @@ def _numbered(file: TextIO, path: Path) -> Iterator[tuple[int, list[str]]]:
             if cells:
                 yield reader.line_num, cells
     except csv.Error as error:
-        raise TraceError(f"{path}:{reader.line_num}: is no CSV ({error}); separate cells with commas") from error
+        raise TraceError(f"{path}:{reader.line_num}: is not CSV ({error}); separate cells with commas") from error
 
 
 def _lines(file: TextIO, path: Path) -> Iterator[str]:

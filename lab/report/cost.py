@@ -51,7 +51,7 @@ class Added:
 
     Attributes:
         values: estimate and both ends of the 95 % interval.
-        doubts: why the figure is no evidence.
+        doubts: why the figure is not evidence.
     """
 
     values: tuple[float, float, float]

@@ -30,7 +30,7 @@ def resolver_decides(channel: grpc.Channel, use_case: str, caller: str) -> Calla
 
 def gateway_decides(channel: grpc.Channel, use_case: str, caller: str) -> Callable[[], int]:
     """Returns a function that asks a gateway about a use case, and returns by which revision it decides."""
-    del caller  # it answers whoever is not proved to be another caller
+    del caller  # it answers everyone but a proven other caller
     request = gateway_pb2.GetTimeoutRequest(use_case=use_case)
     get_timeout = gateway_pb2_grpc.GatewayStub(channel).GetTimeout
     return lambda: int(get_timeout(request, timeout=_PROBE_TIMEOUT_S).revision)

@@ -22,7 +22,7 @@ _MOST_BYTES = 45
 
 
 def user_folder() -> Path:
-    """The folder, which is created; the same whatever ``HOME``, ``TMPDIR`` and ``LAB_HOME`` say.
+    """The folder, which is created; the same for any ``HOME``, ``TMPDIR`` and ``LAB_HOME``.
 
     It is in the home folder that the machine's list of users names, and in ``/tmp`` for a user without one.
 

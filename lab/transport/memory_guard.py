@@ -131,7 +131,7 @@ def expect_growth(sent_bytes: int, *, stays: bool = False) -> None:
 
     Args:
         sent_bytes: size of the message.
-        stays: whether what it makes is no growth afterwards; never so for what anybody may send.
+        stays: whether what it makes does not count as growth afterwards; false for what anybody may send.
     """
     if sent_bytes >= LARGE_BYTES:
         _Expected.ended, _Expected.to_take_in = time.monotonic(), stays or _Expected.to_take_in

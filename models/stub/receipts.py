@@ -2,7 +2,7 @@
 
 The digests are keyed, and each sender's requests have a key of their own: a digest of the sender, keyed with a secret
 that only the lab has. So a client, resolver or gateway cannot forge one, and a run's folder has the keys of its own
-requests alone. ``lab.checkers.plain_models`` computes the expected digests with code of its own.
+requests alone. ``lab.checkers.plain_models`` computes the expected digests with separate code.
 """
 
 from __future__ import annotations

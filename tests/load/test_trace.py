@@ -70,7 +70,7 @@ def test_what_comes_after_the_limit_is_not_looked_at(trace: Path) -> None:
         (HEADER + "2023-11-16 18:17:03,1e3,1\n", 2, "ContextTokens"),
         (HEADER + "2023-11-16 18:17:03,999999999999,1\n", 2, "ContextTokens: 999999999999 is too large"),
         (HEADER + "2023-11-16 18:17:03,1,1\n2023-11-16 18:17:02.9999999,1,1\n", 3, "before the line above"),
-        (HEADER + "2023-11-16 18:17:03," + "9" * 200_000 + ",1\n", 2, "is no CSV"),
+        (HEADER + "2023-11-16 18:17:03," + "9" * 200_000 + ",1\n", 2, "is not CSV"),
     ],
 )
 def test_a_bad_file_is_one_line_with_place_field_and_remedy(

@@ -22,7 +22,7 @@ LATE_S = 5.0
 """How much later than its timeout a request may end: a busy machine wakes the driver late."""
 
 SLACK_NS = 1_000_000_000
-"""How far outside the run's window a time may lie, as clocks are set meanwhile."""
+"""How far outside the run's window a time may lie, as clocks are stepped during it."""
 
 RECORDED_NS = 2_000_000_000
 """Time after a replica's answer in which a driver that goes on sending has recorded it."""

@@ -115,7 +115,7 @@ class Pause(ProcessFault):
         context.units.pause(name)
 
     def restore(self, context: FaultContext, name: str) -> None:
-        """Resumes the unit, or starts it if it has been killed meanwhile."""
+        """Resumes the unit, or starts it if it has been killed since."""
         if context.states().get(name, "exited") == "exited":
             context.units.start(name)
         else:

@@ -50,7 +50,7 @@ class RollOptions:
         conditions: any of these aborts the rollout.
         use_case: change this use case only; all if None.
         force: continue even if a condition stays unknown.
-        probe: load to drive meanwhile; an empty caller is chosen, use cases and duration are set by the rollout.
+        probe: load during the rollout; an empty caller is chosen, use cases and duration are set by the rollout.
     """
 
     model: str

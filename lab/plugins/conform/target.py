@@ -67,7 +67,7 @@ class Target:
         """Reads ``host:port``; TLS if there are authorities or a certificate.
 
         Raises:
-            InputError: it is no such address, or is on another machine.
+            InputError: it is not such an address, or is on another machine.
         """
         if (cert is None) != (key is None):
             raise InputError("--cert and --key go together: give both, or neither")

@@ -40,7 +40,7 @@ OPERATOR_RULES: tuple[_Rule, ...] = (
     {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["list", "delete"]},
 )
 """The rights of the ``lab`` command in its namespace, and no more. An administrator writes its role, and the namespace:
-whoever may write roles may give away all that they have.
+anyone who may write roles can grant all of their own permissions.
 """
 ATTENDING_RULES: tuple[_Rule, ...] = (
     {"apiGroups": [""], "resources": ["pods/exec", "pods/portforward"], "verbs": ["get", "create"]},

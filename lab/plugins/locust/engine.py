@@ -18,7 +18,7 @@ def _run(plan: LoadPlan, file: Path) -> None:
 
 ENGINE = Engine(
     name=NAME,
-    summary="simulated users whom a locustfile and a web UI direct",
+    summary="simulated users that a locustfile and a web UI direct",
     plan=plan_of,
     run=_run,
     options=(

@@ -127,7 +127,7 @@ class Found(NamedTuple):
 
 
 def check(evidence: Evidence) -> Verdict | None:
-    """Replays the journals of replicas, and the picks of gateways, each with code of its own.
+    """Replays the journals of replicas, and the picks of gateways, each with separate code.
 
     *Hits*: a second cache, from the start of the replica on, finds as many tokens of each prompt as the replica says,
     in its journal and in the answer; its KV events say what that cache does.

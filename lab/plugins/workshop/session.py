@@ -77,7 +77,7 @@ class WorkshopLab(Lab):
         return self.routes.publish(file, comment=comment, unsafe_skip_phases=rushed)
 
     def loads(self, *options: LoadOptions, during: Callable[[], object] = lambda: None) -> list[RunResult]:
-        """Drives several loads at the same time, and meanwhile, once all of them are answered, does something.
+        """Drives several loads at the same time, and does something once all of them are answered.
 
         Raises:
             LabError: as :meth:`load`; errors of ``during`` pass through.

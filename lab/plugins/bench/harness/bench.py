@@ -105,7 +105,7 @@ def measure(bench: Bench, environment: Environment, rounds: int, **options: Sequ
     """Runs a bench; the result says which, when and where.
 
     Every bench has an A/A control: if it measured no variant twice, its rounds are compared with each other. Claims
-    whose figure scatters are in doubt if that control is, or if this machine was busy meanwhile.
+    whose figure scatters are in doubt if that control is, or if this machine was busy.
     """
     with metronome() as beats, interruptible(environment):
         result = environment.recorded(lambda: bench.run(environment, rounds, **options), rounds)

@@ -5,8 +5,8 @@ counts from the sending; the lab's driver counts from the intended time, and its
 request and parses the answer. So h2load's latency is lower, at 0.5 MB by almost half, but by the same on every path:
 the two agree on what one path adds to another.
 
-Its option ``--rps`` is no use for that: above 100 rps it sends bursts, one each 10 ms, in which requests wait for each
-other (at 500 rps five at once, which made h2load's p50 at 400 B 1.6 to 1.9 times that of the driver).
+Its option ``--rps`` does not help: above 100 rps it sends bursts, one each 10 ms, in which requests wait for each other
+(at 500 rps five at once, which made h2load's p50 at 400 B 1.6 to 1.9 times that of the driver).
 """
 
 from __future__ import annotations

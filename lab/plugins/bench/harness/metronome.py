@@ -34,7 +34,7 @@ class Beats:
 
     @property
     def doubt(self) -> str:
-        """Why timings that were taken meanwhile do not count; empty if they do."""
+        """Why timings that were taken at that time do not count; empty if they do."""
         if self.late_p99_ms <= LATE_MS:
             return ""
         return f"this machine was busy: a metronome beside the bench was {self.late_p99_ms:.1f} ms late (p99)"

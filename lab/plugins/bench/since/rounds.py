@@ -109,7 +109,7 @@ class Result:
         """Reads a document back; figures that are no longer known are left out.
 
         Raises:
-            InputError: it is no such document, or cannot be read.
+            InputError: it is not such a document, or cannot be read.
         """
         try:
             found = _RESULT.validate_python(read_json(file))

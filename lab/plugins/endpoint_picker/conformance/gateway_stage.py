@@ -31,7 +31,7 @@ _PAUSE_S = 0.05
 
 
 class GatewayStage(Stage):
-    """Sends requests through the gateway, and tells the picker what to do.
+    """Sends requests through the gateway, and scripts its picker.
 
     Attributes:
         picker: that the gateway asks.
