@@ -100,7 +100,7 @@ def test_a_gray_replica_is_ejected_and_readmitted(
             with scenario.step("Publish outliers, and wait until it is asked no more"):
                 outliers = {"errors": 5, "eject": f"{EJECT.total_seconds():g}s"}
                 lab.routes.publish(table_with(routes, tmp_path, rules=[], outliers=outliers))
-                left_ns = eventually("it is left alone", _left_alone_ns(lab), within=WITHIN)
+                left_ns = eventually("it is ejected", _left_alone_ns(lab), within=WITHIN)
                 out_ns = time.time_ns()
         with scenario.step("Let it be well, and wait until it is asked again"):
             well = time.monotonic()

@@ -92,7 +92,7 @@ def test_a_frozen_replica_leaves_rotation(scenario: Scenario, lab: Lab, topology
             cut = Cut(from_ns=cut_by(lab, fault).from_ns, until_ns=time.time_ns())
             scenario.see_fault(fault)
         with scenario.step("Wait until what it has is overdue"):
-            consistently("it is left alone", lambda: VICTIM not in registered(lab), during=TIMEOUT)
+            consistently("it stays out of rotation", lambda: VICTIM not in registered(lab), during=TIMEOUT)
         with scenario.step("Let it go on, and wait until it is registered"), cutting() as resumed:
             fault.heal()
             eventually("it is registered again", lambda: VICTIM in registered(lab), within=WITHIN)
@@ -109,14 +109,14 @@ def test_a_frozen_replica_leaves_rotation(scenario: Scenario, lab: Lab, topology
     other = [each for each in records if each.replica == OTHER and each.done_ns - each.sent_ns >= SLOW_NS]
     if late and any(cut.until_ns < each.done_ns and each.sent_ns < resumed.from_ns for each in other):
         raise UnknownError(f"this machine kept the other replica's requests waiting, too\n{result.folder}")
-    assert late == [], f"these were sent when the frozen one should have been left alone\n{result.folder}"
+    assert late == [], f"these were sent when the frozen one should have been out of rotation\n{result.folder}"
     slow = [each for each in slow if each.sent_ns < resumed.from_ns]
     assert statuses_of(result) <= {"OK", "DEADLINE_EXCEEDED"}, result.folder
     assert {each.sequence for each in records if each.status != "OK"} <= {each.sequence for each in slow}
     # One of two: with round-robin, little more than half of the requests sent meanwhile waited.
     assert len(slow) <= 0.75 * len(at_risk) + 5, f"{len(slow)} of {len(at_risk)}\n{result.folder}"
     scenario.figure("slow", f"{len(slow)} of {len(at_risk)} sent meanwhile")
-    scenario.figure("left alone after", f"{(max(each.sent_ns for each in slow) - cut.from_ns) / 1e9:.1f} s")
+    scenario.figure("out of rotation after", f"{(max(each.sent_ns for each in slow) - cut.from_ns) / 1e9:.1f} s")
 
 
 @pytest.mark.scenario(takes_s=5, topologies=("gateway", "mesh", "proxyless"))

@@ -306,7 +306,7 @@ class Evidence:
             words.
         missing: why some evidence could not be saved when the run ended, in words; empty if all is there. The revisions
             are not known then.
-        clock_jump: by how much the driver's clock was set during the run and what that means, in words; empty if it
+        clock_jump: by how much the driver's clock was stepped during the run and what that means, in words; empty if it
             was not.
     """
 

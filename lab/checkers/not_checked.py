@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 OF_RECORDS: Mapping[str, str] = {
-    "message": "it is for people; the status beside it is judged",
+    "message": "it is for people; the status is judged",
     "served_revision": "the revision by which a replica had loaded its version says nothing of the answer; *staleness* "
     "looks at it where the version has moved since",
 }

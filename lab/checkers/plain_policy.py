@@ -11,7 +11,7 @@ FALLS_BACK = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOW
 
 
 class Ejection(NamedTuple):
-    """When a replica that fails is left alone.
+    """When a replica that fails is ejected.
 
     Attributes:
         errors: failures in a row.
@@ -40,7 +40,7 @@ class Policy(NamedTuple):
         at_least: extra attempts in flight that are always allowed.
         bound: most attempts in flight at a version, of one limiter; 0 for no bound.
         ejection: of replicas; None if there is none.
-        checks_health: whether replicas that fail health checks are left alone.
+        checks_health: whether replicas that fail health checks are ejected.
         out_s: how long they may leave a replica out after it is well, seconds.
         may_queue: whether there are bounds on connections or waiting requests.
     """

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Claim(StrEnum):
-    """What a verdict is about. Claims are judged apart: a late driver spoils the timing, and nothing else."""
+    """What a verdict is about. Claims are judged apart: a late driver invalidates the timing, and nothing else."""
 
     CORRECTNESS = "correctness"  # the right version got the right request and gave the right answer
     AVAILABILITY = "availability"  # requests were answered

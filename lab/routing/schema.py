@@ -139,7 +139,7 @@ def _condition_value(value: object) -> object:
     if isinstance(value, (bool, int, float)):
         raise problem(f"{shown(value)} is not a text, and values are compared as texts; write it in quotes")
     if value is None or value == "":
-        raise problem("an empty value holds for nothing; write a text, or leave it out")
+        raise problem("an empty value matches nothing; give a string, or leave it out")
     return value
 
 

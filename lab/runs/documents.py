@@ -65,8 +65,8 @@ class Window:
             return ""
         how = f"{abs(jump_ns) / _NS:,.1f} s {'ahead' if jump_ns > 0 else 'back'}"
         return (
-            f"this machine's clock was set {how} during the run, so times of the driver and of units contradict each "
-            "other; run it again"
+            f"this machine's clock was stepped {how} during the run, so times of the driver and of units contradict "
+            "each other; run it again"
         )
 
 

@@ -429,5 +429,7 @@ def use_cases_of(options: LoadOptions, document: Mapping[str, Any]) -> tuple[Use
         if name not in known:
             raise InputError(f"--use-case: {name!r} is not in the route table; there are {', '.join(known)}")
     if not names:
-        raise InputError(f"--caller: {options.caller} may use no use case: add it to the `callers` of one and publish")
+        raise InputError(
+            f"--caller: {options.caller} is not allowed any use case: add it to the `callers` of one and publish"
+        )
     return tuple(UseCase(name, known[name]["api"]) for name in names)

@@ -2,7 +2,7 @@
 
 A call of grpcio 1.83 keeps its done-callbacks when it is done, and a done-callback holds its call; a channel adds one
 to each of its calls. So each RPC left some fifteen objects to the garbage collector, whose runs delay all that is due:
-a load driver at 1,000 requests a second stood still twice a second, for milliseconds.
+a load driver at 1,000 requests a second hung twice a second, for milliseconds.
 """
 
 from __future__ import annotations

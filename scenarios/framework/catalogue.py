@@ -262,12 +262,12 @@ Claims about topologies, each tried on a lab that is up. `make pages` writes thi
 `lab scenarios` lists the same, with the time that each took on this machine.
 
 `make scenarios` runs all but the long ones, each on every topology that it is about; `make scenarios ARGS=--long` runs
-those, too, and `make smoke` runs the few that continuous integration runs on every change. "All" stands for
+those as well, and `make smoke` runs the few that continuous integration runs on every change. "All" stands for
 {", ".join(default_topologies())}. Every scenario counts as long on these topologies, {on}. With
 `ARGS='--topology gateway-header'`, scenarios that are long only on that topology run as well.
 
-Two workers run scenarios side by side. A scenario that claims a rate, and of whose claims this
-alone was not kept, reruns alone at the end, and its result says so. A late driver excuses no wrong or lost answer.
+Two workers run scenarios at the same time. A scenario that fails only its rate claim is rerun in isolation at the end,
+and its result says so. A late driver excuses no wrong or lost answer.
 
 What the long ones showed last: [long scenarios](records/long-scenarios.md). The catalogue [ten times in a
 row](records/ten-catalogues.md).

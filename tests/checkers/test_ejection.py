@@ -1,4 +1,4 @@
-"""A replica that failed in a row must be left alone, and further attempts must go to another one."""
+"""A replica that failed in a row must be ejected, and further attempts must go to another one."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ BAD = [
     ("device: [tv]", "not:", 10, f"{RULES}[0].when.not", "nothing is not a mapping"),
     ("device: [tv]", "device: tv", 10, f"{RULES}[0].when.device", "'tv' is not a list; write [tv]"),
     ("device: [tv]", "device: [1]", 10, f"{RULES}[0].when.device[0]", "1 is not a text"),
-    ("device: [tv]", "device: ['']", 10, f"{RULES}[0].when.device[0]", "an empty value holds for nothing"),
+    ("device: [tv]", "device: ['']", 10, f"{RULES}[0].when.device[0]", "an empty value matches nothing"),
     ("device: [tv]", "traffic_origin: [fake]", 10, f"{RULES}[0].when.traffic_origin", "write 'real' or 'artificial'"),
     (
         "unit: user_id",

@@ -44,4 +44,4 @@ def test_nothing_but_timing_is_judged_if_the_clock_was_set(tmp_path: Path, jump_
     timing = [each.claim is Claim.TIMING for each in steady.verdicts]
     pairs = zip(steady.verdicts, result.verdicts, timing, strict=True)
     assert all((now == before) if timed else now.outcome is Outcome.UNKNOWN for before, now, timed in pairs)
-    assert "clock was set" in result.sentence
+    assert "clock was stepped" in result.sentence

@@ -187,7 +187,7 @@ def _may_end_so(record: Record, met: Sequence[FaultWindow], rules: Sequence[Rule
 
 
 def _all_may_be_out(record: Record, rules: Sequence[Rules], evidence: Evidence) -> bool:
-    """Whether all replicas of a version that a request may reach may have been left alone."""
+    """Whether all replicas of a version that a request may reach may have been ejected."""
     return any(
         each.policy(record).may_take_out_all(len(evidence.settled(version.cluster, record.sent_ns, record.done_ns)))
         for each in rules

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NAME = "ejection"
 
 LATE_NS = 200_000_000
-"""Time after which a replica is surely left alone, once callers know how the requests ended that it failed."""
+"""Time after which a replica is surely ejected, once callers know how the requests ended that it failed."""
 
 LEAST_AGAIN = 10
 """Further attempts of a run below which nothing is said about where they went."""
@@ -35,7 +35,7 @@ _SAY_NOTHING = frozenset({"DEADLINE_EXCEEDED", "CANCELLED", ""})
 
 
 class _Replica(NamedTuple):
-    """A replica of a version under one revision, and when it is left alone."""
+    """A replica of a version under one revision, and when it is ejected."""
 
     revision: int
     routing_key: str
@@ -79,7 +79,7 @@ def check(evidence: Evidence) -> Verdict | None:
 
 
 def _ejections(evidence: Evidence) -> tuple[int, list[Violation]]:
-    """Returns how often a replica was to be left alone, and the attempts that it got nevertheless."""
+    """Returns how often a replica was to be ejected, and the attempts that it got nevertheless."""
     can, due = evidence.abilities, 0
     violations: list[Violation] = []
     if not (can.ejects and any("outliers" in rules.settings for rules in evidence.timeline.rules)):
@@ -107,7 +107,7 @@ def _ejections(evidence: Evidence) -> tuple[int, list[Violation]]:
             for each, record in found:
                 if record is not None and from_ns <= each.arrived_ns <= until_ns:
                     after = f"{(each.arrived_ns - began_ns) / 1e9:.1f} s after {ejection.errors} failures in a row"
-                    what = f"{replica.name} got an attempt {after}; it is to be left alone for {ejection.for_s:g} s"
+                    what = f"{replica.name} got an attempt {after}; it is to stay ejected for {ejection.for_s:g} s"
                     violations.append(_violation(record, what))
     return due, violations
 

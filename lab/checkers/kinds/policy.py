@@ -34,7 +34,7 @@ _MEANWHILE_S = 1
 """Seconds before and after a request in which a delay of the driver says that the machine was busy."""
 
 SENT_ONCE_BYTES = 250_000
-"""Payload above which no further attempt is owed: gRPC keeps no request over 256 KiB to send it again, and Envoy none
+"""Payload above which no retry is expected: gRPC keeps no request over 256 KiB to send it again, and Envoy none
 over 1 MiB."""
 
 _CUT_OFF = frozenset({"DEADLINE_EXCEEDED", "CANCELLED"})  # its caller had left, so nothing is reported
@@ -148,7 +148,7 @@ class _Run:
                 yield f"{request(record)} timed out after {took_ns // _MS} ms; its timeout is {min(timeouts) // _MS} ms"
 
     def _saw(self, what: str, limit_ns: int, took_ns: int, record: Record, **words: str) -> None:
-        """Notes a timer of a request, unless the machine stood still meanwhile: it then fires late, too."""
+        """Notes a timer of a request, unless the machine hung at that time: it then fires late as well."""
         if self._delay_ns(record) <= _CALM_NS:
             self.timers.saw(what, limit_ns, took_ns, record, **words)
 

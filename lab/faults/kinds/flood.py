@@ -168,7 +168,7 @@ def _use_cases(document: Mapping[str, Any], caller: str, only: str) -> tuple[Use
     if only and only not in known:
         raise InputError(f"use_case: {caller} may not call {only!r}; it may call {', '.join(known)}")
     if not known:
-        raise InputError(f"caller: {caller} may use no use case; name another")
+        raise InputError(f"caller: {caller} is not allowed any use case; name another")
     return tuple(UseCase(name, known[name]["api"]) for name in ([only] if only else known))
 
 

@@ -90,7 +90,7 @@ async def conform(
         on_result: takes each result as soon as it is there.
 
     Raises:
-        LabError: it could not be tried at all: nobody listens, TLS does not come about, it routes nothing, it hangs.
+        LabError: it could not be tried at all: nobody listens, the TLS handshake fails, it routes nothing, it hangs.
     """
     if control is not None and control.only not in {"", options.form.name}:
         raise InputError(f"--control: {control.name} is {_only(control.only)}")

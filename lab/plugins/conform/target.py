@@ -95,7 +95,7 @@ class Target:
         """Opens an HTTP/2 connection, and waits for the other side's settings.
 
         Raises:
-            UnitError: nobody listens, TLS does not come about, or it does not speak HTTP/2 within 5 s; says which.
+            UnitError: nobody listens, the TLS handshake fails, or it does not speak HTTP/2 within 5 s; says which.
         """
         context = self._context()
         try:

@@ -2,7 +2,7 @@
 
 Source: kubernetes-sigs/gateway-api-inference-extension, docs/proposals/004-endpoint-picker-protocol/README.md.
 
-The picker answers a request's headers with the endpoint, or several with commas between in the order in which to try
+The picker answers a request's headers with the endpoint, or several, comma-separated in the order in which to try
 them, in a header and in metadata, which must be equal. It must pick within the subset that the request's metadata
 names, if any. Without a ready endpoint it answers 503; a request that it sheds, 429. When the answer comes, the proxy
 says which endpoint has served.

@@ -47,7 +47,7 @@ def in_order(names: str = "") -> list[Act]:
     """The acts of these names, or all, in the talk's order.
 
     Args:
-        names: with commas between; numbers are names, too. Empty for all.
+        names: comma-separated; numbers are also names. Empty for all.
 
     Raises:
         InputError: there is no such act.

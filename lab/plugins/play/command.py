@@ -21,9 +21,7 @@ _FILE = "play.jsonl"
 
 
 def play(
-    acts: Annotated[
-        str, typer.Option(help="Acts to play, by name or number, with commas between; all if left out.")
-    ] = "",
+    acts: Annotated[str, typer.Option(help="Acts to play, by name or number, comma-separated; all if left out.")] = "",
     pause: Annotated[
         float, typer.Option(min=0, max=600, help="Seconds to read each figure, where Space or Enter can pause.")
     ] = 4.0,

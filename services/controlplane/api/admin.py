@@ -250,7 +250,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
 
 def _owner(context: Context) -> str:
-    """In whose name the other end publishes; empty for the operator, and in plaintext."""
+    """Identity of the publisher at the other end; empty for the operator, and in plaintext."""
     identity = peer_identity(context)
     return identity.name if identity is not None and identity.role == OWNER else ""
 
