@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from operator import le
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from lab.runtime.cancellation import CancelToken
 from lab.waiting import eventually
@@ -21,19 +21,6 @@ if TYPE_CHECKING:
 ANSWERED = 5
 """Answers by the new topology until a caller counts as moved."""
 MOVED_WITHIN = timedelta(seconds=60)
-
-
-class MixtureDriver(Protocol):
-    """Drives callers, each by the topology that it uses, as :meth:`lab.lab.Lab.load_mixture` does."""
-
-    def __call__(
-        self,
-        options: Sequence[LoadOptions],
-        *,
-        progress: Callable[[Mapping[str, Progress]], None],
-        cancel_token: CancelToken,
-    ) -> ParallelResult:
-        """Drives all until the token is cancelled, and returns the results of their runs."""
 
 
 class Moves:
@@ -81,7 +68,7 @@ class Moves:
 
 @contextmanager
 def moving(
-    drive: MixtureDriver, use: Callable[[str, Sequence[str]], object], options: Sequence[LoadOptions]
+    drive: Callable[..., ParallelResult], use: Callable[[str, Sequence[str]], object], options: Sequence[LoadOptions]
 ) -> Iterator[Moves]:
     """Callers send while the body runs, first all by the topology that the options name.
 
