@@ -93,7 +93,7 @@ async def test_only_an_envoy_that_picks_replicas_itself_prefers_its_zone(
         yield first
         await asyncio.Event().wait()
 
-    discovery = Discovery(store, zones=Zones(nodes={"central": "west"}))
+    discovery: Any = Discovery(store, zones=Zones(nodes={"central": "west"}))
     message = cluster_pb2.Cluster()
     async with aclosing(discovery.DeltaAggregatedResources(requests(), Peer())) as responses:
         [found] = (await anext(responses)).resources

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 from lab.routing.document import RouteTable
 from models.proto.control.v1 import rules_pb2
@@ -29,7 +30,8 @@ async def _silence() -> AsyncIterator[rules_pb2.SubscribeRequest]:
 
 
 async def test_an_update_is_copied_and_measured_once_for_all_resolvers() -> None:
-    feed, counted = RulesFeed(lambda: 0), CountedUpdate()
+    feed: Any = RulesFeed(lambda: 0)
+    counted: Any = CountedUpdate()
     case = {"callers": ["homepage"], "api": "ranking.v1", "default": "rows@v1"}
     table = RouteTable.from_document(
         {
