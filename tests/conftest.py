@@ -17,8 +17,6 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from docs.site.age import outdated
-from docs.site.figures import read
 from lab.errors import LabError
 from lab.lab import Lab
 from lab.ops.reaper import reaping
@@ -77,6 +75,9 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """After the whole suite, says which figures of the pages are older than the code that they measure."""
     if config.args == ["tests"] and config.option.markexpr != "unit" and not config.option.collectonly:
+        from docs.site.age import outdated  # noqa: PLC0415 (imports Sphinx, for the whole suite's end alone)
+        from docs.site.figures import read  # noqa: PLC0415
+
         for bench, why in outdated(read()).items():
             terminalreporter.write_line(f"old figures: {bench}: {why}: run make figures", yellow=True)
 

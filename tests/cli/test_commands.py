@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import pytest
 from typer import rich_utils
@@ -45,23 +46,24 @@ def test_after_a_command_that_prints_json_text_is_printed_as_before(capsys: pyte
     assert capsys.readouterr().out == "text\n"
 
 
-def test_every_command_has_help_with_an_example() -> None:
-    for command in verbs():
-        shown = CliRunner().invoke(app, [*command, "--help"])
-
-        assert shown.exit_code == 0, command
-        assert f"Example: lab {' '.join(command)}" in " ".join(shown.output.split())
-
-
-def test_help_is_cut_in_no_window_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ellipses(*, width: int) -> set[str]:
+def test_every_command_has_help_with_an_example_cut_in_no_window_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pages(*, width: int) -> dict[tuple[str, ...], str]:
         monkeypatch.setattr(rich_utils, "MAX_WIDTH", width)
-        pages = (CliRunner().invoke(app, [*command, "--help"]).output for command in (*asked, []))
+        return {command: help_of(command) for command in ((), *((name,) for name in commands()), *map(tuple, verbs()))}
+
+    def help_of(command: tuple[str, ...]) -> str:
+        shown = CliRunner().invoke(app, [*command, "--help"])
+        assert shown.exit_code == 0, command
+        return shown.output
+
+    def ellipses(pages: Iterable[str]) -> set[str]:
         return {word for page in pages for word in page.split() if "…" in word}
 
-    asked = [*([name] for name in commands()), *verbs()]
+    narrow, wide = pages(width=80), pages(width=1_000)
 
-    assert ellipses(width=80) == ellipses(width=1_000)
+    assert ellipses(narrow.values()) == ellipses(wide.values())
+    for command in verbs():
+        assert f"Example: lab {' '.join(command)}" in " ".join(narrow[tuple(command)].split())
 
 
 def verbs() -> list[list[str]]:

@@ -18,11 +18,15 @@ def erlang_c(offered: float, slots: int) -> float:
 
 
 def run(
-    cluster: Cluster, utilisation: float, *, service: str = "exponential", seed: int = 7, lanes: int = LANES
+    cluster: Cluster,
+    utilisation: float,
+    *,
+    service: str = "exponential",
+    seed: int = 7,
+    shape: tuple[int, int] = (REQUESTS, LANES),
 ) -> Outcome:
     """Poisson arrivals, services of mean 1."""
     random = np.random.default_rng(seed)
-    shape = (REQUESTS, lanes)
     services = random.exponential(1.0, shape) if service == "exponential" else np.ones(shape)
     return simulate(poisson(utilisation * cluster.replicas * cluster.slots, shape, random), services, cluster, random)
 
@@ -66,7 +70,7 @@ def test_at_random_each_replica_is_a_queue_of_its_own() -> None:
 def test_who_looks_waits_least_and_who_does_not_see_the_others_gains_nothing() -> None:
     def mean(balancing: Balancing, balancers: int = 1) -> float:
         cluster = Cluster(replicas=4, slots=1, balancing=balancing, balancers=balancers)
-        return float(run(cluster, 0.7, lanes=60).waited_s[WARM:].mean())
+        return float(run(cluster, 0.7, shape=(REQUESTS, 60)).waited_s[WARM:].mean())
 
     waited = {kind: mean(kind) for kind in Balancing}
 
@@ -81,7 +85,7 @@ def test_who_looks_waits_least_and_who_does_not_see_the_others_gains_nothing() -
 
 def test_a_seed_makes_the_same_outcome_and_another_another() -> None:
     cluster = Cluster(replicas=3, slots=2, balancing=Balancing.TWO_CHOICES, balancers=5)
-    first, again, other = (run(cluster, 0.8, seed=seed, lanes=40).latency_s for seed in (1, 1, 2))
+    first, again, other = (run(cluster, 0.8, seed=seed, shape=(300, 40)).latency_s for seed in (1, 1, 2))
 
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)

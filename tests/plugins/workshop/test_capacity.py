@@ -1,5 +1,7 @@
 """What notebook 6 shows: sidecars that know what was asked for, costs, fleets and queues."""
 
+from dataclasses import replace
+
 import pytest
 
 from lab.plugins.capacity.assumptions import Assumptions
@@ -75,7 +77,7 @@ def test_the_tail_grows_with_load_and_who_sees_all_keeps_it_shortest() -> None:
 
 
 def test_retries_save_requests_until_the_dead_are_noticed() -> None:
-    seen = losses(DEMAND, LATENCY, Assumptions())
+    seen = losses(replace(DEMAND, rps=DEMAND.rps / 20, clusters=100), LATENCY, Assumptions())
 
     assert seen[0].failed == pytest.approx(1 / 3, abs=0.03)
     assert "33." in str(losses_picture(seen).body)
