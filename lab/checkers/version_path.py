@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lab.checkers.evidence import CLOCKS_NS, Abilities, FaultWindow
 from lab.checkers.extra_attempts import Owed
 from lab.checkers.plain_policy import FALLS_BACK
+from lab.history.arrivals import header_places
 
 if TYPE_CHECKING:
     from lab.checkers.revision_timeline import Rules
@@ -23,6 +24,9 @@ TEAR = "FAILED_PRECONDITION"
 
 LOST = frozenset({"CANCELLED", ""})
 """Statuses of a request whose connection ended, or of which it is not known how it ended."""
+
+_FEWER = "x-retries-left"
+"""Header of a request whose caller has allowed fewer retries than the table."""
 
 _MS = 1_000_000
 _TIMER_LATE_NS = 100_000_000  # a busy proxy's timers fire late
@@ -99,7 +103,8 @@ class VersionPath:
         for place, last in enumerate(arrivals):
             key, following = last.routing_key, arrivals[place + 1] if place + 1 < len(arrivals) else None
             made = sum(each.routing_key == key for each in arrivals[: place + 1])
-            if (following and following.routing_key == key) or made >= policy.attempts:
+            allowed = made < policy.attempts and _FEWER not in header_places(last.headers)
+            if (following and following.routing_key == key) or not allowed:
                 continue
             until_ns = following.arrived_ns if following else record.done_ns
             if policy.hedge_after_s is None:

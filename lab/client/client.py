@@ -105,6 +105,7 @@ class Client:
         *,
         request_id: str = "",
         within_s: float | None = None,
+        retries_left: int | None = None,
     ) -> Answer:
         """Asks a model, and waits for its answer.
 
@@ -114,12 +115,14 @@ class Client:
             context: known fields of the request context; the client sets ``caller`` itself.
             request_id: travels with the request; generated if empty.
             within_s: time until the caller's own deadline, seconds; None if it has none.
+            retries_left: most retries and hedges that may follow the first attempt at a version, all together; None for
+                as many as the route table allows.
 
         Raises:
             CallError: with a status that means the same in every topology.
         """
         method = _api_of(request).unary
-        attempts = self._begin(use_case, request_id, within_s)
+        attempts = self._begin(use_case, request_id, within_s, retries_left)
         with request_span(use_case, attempts.request_id) as span, span.current():
             try:
                 answer = await self._ask(attempts, method, request, context)
@@ -222,11 +225,14 @@ class Client:
         self._learn(attempts, began or metadata)
         return _Failure(_call_error(attempts, code, details, metadata), metadata.source)
 
-    def _begin(self, use_case: str, request_id: str, within_s: float | None = None) -> RequestAttempts:
+    def _begin(
+        self, use_case: str, request_id: str, within_s: float | None = None, retries_left: int | None = None
+    ) -> RequestAttempts:
         patience_s = self._patience_s.get(use_case)
         if within_s is not None:
             patience_s = within_s if patience_s is None else min(patience_s, within_s)
-        return RequestAttempts(use_case, self._checked(request_id), time.monotonic(), patience_s=patience_s)
+        now = time.monotonic()
+        return RequestAttempts(use_case, self._checked(request_id), now, patience_s, retries_left)
 
     def _learn(self, attempts: RequestAttempts, metadata: AnswerMetadata) -> None:
         """Ends later calls of the use case soon after the timeout that a gateway reports."""
@@ -276,6 +282,7 @@ class Client:
         payload, more = self.strategy.encode(request, context)
         target, timeout_s = attempts.target, attempts.remaining_s(time.monotonic())
         metadata = target.headers if method.streaming else target.headers + target.unary_headers
+        metadata += attempts.retry_headers
         shadowed, mirrored = attempts.begin(), attempts.decision.mirrored_by_proxy
         if shadowed and mirrored:
             metadata += ((SHADOW_HEADER, attempts.shadow),)
@@ -315,7 +322,7 @@ async def _answer_metadata(
     if not attempts.target.routing_key:
         return AnswerMetadata.of_headers(await from_gateway())
     if attempts.decision.repeated_by_proxy:
-        attempts.made += _envoy_retries(await rpc.initial_metadata())
+        attempts.repeated(_envoy_retries(await rpc.initial_metadata()))
     return attempts.answer_metadata()
 
 
@@ -328,7 +335,7 @@ def _failure_metadata(attempts: RequestAttempts, error: grpc.aio.AioRpcError, co
 def _moves_on(attempts: RequestAttempts, error: grpc.aio.AioRpcError, code: grpc.StatusCode) -> bool:
     """Counts Envoy's attempts and moves on to the next one; returns False if none follows."""
     if attempts.decision.repeated_by_proxy:
-        attempts.made += _envoy_retries(_reported(error))
+        attempts.repeated(_envoy_retries(_reported(error)))
     return attempts.failed(code.name, time.monotonic()) is not None
 
 

@@ -9,7 +9,7 @@ from lab.roles._follows import Follows
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role, python
 from lab.roles._unit import ACCESS_LOG, Unit
-from lab.routing.headers import REQUEST_ID, TRACE, VIA
+from lab.routing.headers import REQUEST_ID, RETRIES_LEFT, TRACE, VIA
 from lab.routing.keys import COPY_HEADER, HEADER
 from lab.spec import SignalSpec
 
@@ -48,7 +48,7 @@ ROLE = Role(
     calls_models=True,
     marks_path=True,
     passes_headers=False,
-    adds_headers=frozenset({HEADER, COPY_HEADER, REQUEST_ID, VIA}) | TRACE,
+    adds_headers=frozenset({HEADER, COPY_HEADER, REQUEST_ID, RETRIES_LEFT, VIA}) | TRACE,
     checked_by=("path", "convergence"),
     decides=gateway_decides,
     copies_dropped=copies_dropped_by_gateway,

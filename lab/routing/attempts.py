@@ -67,6 +67,7 @@ class Decision:
         renewable: whether a new decision may mend a tear.
         mirrored_by_proxy: whether a proxy on the path sends the shadow copies, as a header asks; otherwise the sender.
         repeated_by_proxy: whether a proxy on the path may retry; it reports its attempts in a header.
+        repeats: how often the request may be sent again to one version, by a retry or a hedge; 0 if a gateway decides.
     """
 
     targets: tuple[Target, ...]
@@ -77,6 +78,7 @@ class Decision:
     renewable: bool = False
     mirrored_by_proxy: bool = False
     repeated_by_proxy: bool = False
+    repeats: int = 0
 
 
 _UNDECIDED = Decision(targets=(Target(),), timeout_s=math.inf)
@@ -118,6 +120,7 @@ class RequestAttempts:
         request_id: decides whether the request is shadowed.
         now: when the request began.
         patience_s: time until the caller's own deadline, seconds; None if it has none.
+        retries_left: retries and hedges that the caller allows besides what the table allows; None if it sets no limit.
 
     Attributes:
         began: when the request began.
@@ -132,16 +135,23 @@ class RequestAttempts:
     """
 
     __slots__ = (
-        *("began", "decision", "failures", "made", "request_id", "shadow", "target", "torn", "tried", "undecided"),
-        *("use_case", "_budget", "_made_before", "_patience_s", "_place"),
+        *("began", "decision", "failures", "made", "request_id", "retries_left", "shadow", "target", "torn", "tried"),
+        *("undecided", "use_case", "_budget", "_made_before", "_patience_s", "_place"),
     )
     # Set by `decided`, and read only after it.
     tried: tuple[object, ...]
     _made_before: int
     _place: int
 
-    def __init__(self, use_case: str, request_id: str, now: float, patience_s: float | None = None) -> None:
-        self.use_case, self.request_id = use_case, request_id
+    def __init__(
+        self,
+        use_case: str,
+        request_id: str,
+        now: float,
+        patience_s: float | None = None,
+        retries_left: int | None = None,
+    ) -> None:
+        self.use_case, self.request_id, self.retries_left = use_case, request_id, retries_left
         self.began, self._patience_s = now, math.inf if patience_s is None else patience_s
         self.decision, self.target = _UNDECIDED, _UNDECIDED.targets[0]
         self.undecided, self.torn = True, False
@@ -200,7 +210,7 @@ class RequestAttempts:
         if status == TEAR and self.decision.renewable and not self.torn:
             self.undecided = self.torn = True
             return 0.0
-        if budget is not None:
+        if budget is not None and self.may_repeat:
             pause_s = budget.pause_before_retry(status, self.made - self._made_before, self.remaining_s(now))
             if pause_s is not None:
                 self.begin_retry(budget, connection)
@@ -217,9 +227,30 @@ class RequestAttempts:
         self._place, self._made_before, self.tried = place, self.made, ()
         return True
 
+    @property
+    def may_repeat(self) -> bool:
+        """Whether the caller allows one more attempt at the same version."""
+        return self.retries_left is None or self.retries_left > 0
+
+    @property
+    def retry_headers(self) -> Headers:
+        """Tells a gateway how many retries are left. Others know all or none: none if too few are left for all."""
+        left = self.retries_left
+        if left is None or (self.target.routing_key and left >= self.decision.repeats):
+            return ()
+        return ((headers.RETRIES_LEFT, "0" if self.target.routing_key else str(left)),)
+
+    def repeated(self, times: int) -> None:
+        """Counts what a proxy on the path has sent again."""
+        self.made += times
+        if self.retries_left is not None:
+            self.retries_left -= times
+
     def begin_retry(self, budget: RetryBudget, connection: object) -> None:
         """Notes an extra attempt at the same version that ``budget`` has granted."""
         self._budget = budget
+        if self.retries_left is not None:
+            self.retries_left -= 1
         self.tried += (connection,)
 
     def end_retry(self) -> None:

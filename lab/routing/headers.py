@@ -1,5 +1,9 @@
 """Headers beside a request or an answer. The routing key's own is ``lab.routing.keys.HEADER``."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 from lab.routing.keys import COPY_HEADER, HEADER, SHADOW_HEADER, TENANT_HEADER
 
 REQUEST_ID = "x-request-id"
@@ -24,6 +28,9 @@ DEFAULT = "default"
 # Beside a request to an Envoy, by its decision: time limit of one attempt, and the wait before a hedge, milliseconds.
 # The cluster's own configuration limits the number of attempts.
 PER_TRY, HEDGE = "x-per-try-ms", "x-hedge-ms"
+# Beside a request: how many retries and hedges its caller allows for it, besides what the route table allows. An Envoy
+# and a gRPC library know only 0, which is none at all.
+RETRIES_LEFT = "x-retries-left"
 # Beside an Envoy's answer, also an error: how often it has sent the request.
 ENVOY_ATTEMPTS = "x-envoy-attempt-count"
 
@@ -31,11 +38,29 @@ ENVOY_ATTEMPTS = "x-envoy-attempt-count"
 TRACE = frozenset({"traceparent", "tracestate"})
 OF_GRPC = frozenset({"user-agent", "grpc-previous-rpc-attempts"})
 """Names of headers that gRPC's own client adds, as far as a server sees them."""
-OF_CLIENT = frozenset({HEADER, SHADOW_HEADER, COPY_HEADER, TENANT_HEADER, REQUEST_ID, PER_TRY, HEDGE, ENVELOPE}) | TRACE
+OF_CLIENT = TRACE | {
+    *(HEADER, SHADOW_HEADER, COPY_HEADER, TENANT_HEADER, REQUEST_ID, PER_TRY, HEDGE, RETRIES_LEFT, ENVELOPE)
+}
 """Names of headers that the lab's client adds on some topology."""
 
 PARSED, PASSED_ON = "parsed", "passed on"
 """How a gateway takes a request's body, as it says in :data:`VIA`."""
+
+_DIGITS = 4
+
+
+def retries_left(received: Iterable[tuple[str, str | bytes]] | None) -> int | None:
+    """The value of :data:`RETRIES_LEFT` among a request's headers; None without one.
+
+    Raises:
+        ValueError: it is not a whole number of at most four digits.
+    """
+    for name, value in received or ():
+        if name == RETRIES_LEFT:
+            if not (isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _DIGITS):
+                raise ValueError(f"{RETRIES_LEFT}: {value[:20]!r} is not a whole number of at most {_DIGITS} digits")
+            return int(value)
+    return None
 
 
 def via(role: str, unit: str, form: str = "") -> str:

@@ -38,6 +38,10 @@ local function passes(handle, headers)
       headers:replace("x-envoy-hedge-on-per-try-timeout", "true")
     end
   end
+  -- Neither Envoy's retries nor its hedges, whatever the cluster allows.
+  if headers:get("x-retries-left") == "0" then
+    headers:replace("x-envoy-max-retries", "0")
+  end
   return true
 end
 """

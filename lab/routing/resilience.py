@@ -97,6 +97,11 @@ class Policy:
             slow_start_s=seconds(use_case.get("slow_start", "0s")),
         )
 
+    @property
+    def repeats(self) -> int:
+        """How often a request may be sent again to the version, by a retry or a hedge."""
+        return self.retries.attempts - 1 if self.retries is not None else int(self.hedge is not None)
+
     def setting(self, name: str) -> object:
         """The setting of this name, of :data:`SETTINGS`."""
         return self.slow_start_s if name == "slow_start" else getattr(self, name)

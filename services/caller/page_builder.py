@@ -18,11 +18,13 @@ import grpc.aio
 
 from lab.client.outcome import Outcome, answered, failed, record_values
 from lab.errors import CallError, InputError, UnitError
+from lab.routing.headers import RETRIES_LEFT, retries_left
 from lab.transport import open_channel
 from lab.transport.security import is_operator, peer_identity
 from models.context import write_context
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from services.caller.answers import WORDINGS
+from services.caller.page_retries import PageRetries
 from services.caller.service import fields_of
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class _Page(NamedTuple):
     place: str
     fields: Mapping[str, str]
     deadline: float
+    retries: PageRetries
 
     @property
     def left_s(self) -> float:
@@ -70,7 +73,7 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
         """Builds the page stage by stage; a part that fails says why, and the others are built."""
         await self._admit(context)
         try:
-            page = self._begun(request, context.time_remaining())
+            page = self._begun(request, context.time_remaining(), context.invocation_metadata())
             client = self._caller.client(request.topology, page.run)
         except CallError as error:
             await context.abort(error.code, error.message)
@@ -84,12 +87,14 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
         built, status = caller_pb2.Page(), "CANCELLED"
         try:
             for stage, parts in enumerate(self._config.page):
+                shares = page.retries.shared(len(parts))
                 built.sections.extend(
                     await asyncio.gather(
-                        *(self._part(page, client, name, f"{stage}.{at}") for at, name in enumerate(parts))
+                        *(self._part(page, client, name, f"{stage}.{at}", shares[at]) for at, name in enumerate(parts))
                     )
                 )
-            status = "OK"
+                page.retries.take_back(shares)
+            status, built.retries = "OK", page.retries.spent
             return built
         finally:
             entry = {
@@ -135,37 +140,49 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
         reason = f"{identity.uri}: the page of {own} is not a part of yours"
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
 
-    def _begun(self, request: caller_pb2.GetPageRequest, within_s: float | None) -> _Page:
+    def _begun(self, request: caller_pb2.GetPageRequest, within_s: float | None, metadata: Any) -> _Page:
         found = _ID.fullmatch(request.page_id)
         if found is None and request.page_id:
             reason = f"page_id: {request.page_id[:80]!r} is not RUN-PAGE, e.g. 1f3a90c2-0000002c"
             raise CallError(grpc.StatusCode.INVALID_ARGUMENT, reason)
+        try:
+            left = retries_left(metadata)
+        except ValueError as error:
+            raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
         fields = fields_of(request.context)
         fields = {**dict.fromkeys(_DRAWN, ""), **fields, "caller": self._config.name}
         left_s = min(_LONGEST_S, _LONGEST_S if within_s is None else within_s)
         run, place = (found["run"], found["place"]) if found else ("", "")
-        return _Page(request, run, place, fields, time.monotonic() + left_s)
+        return _Page(request, run, place, fields, time.monotonic() + left_s, PageRetries(left))
 
-    async def _part(self, page: _Page, client: Client, name: str, at: str) -> caller_pb2.CallResult:
+    async def _part(
+        self, page: _Page, client: Client, name: str, at: str, retries: PageRetries
+    ) -> caller_pb2.CallResult:
         if name in self._stubs:
-            return await self._page_of(page, name, page.run and f"{page.run}-{page.place}.{at}")
+            return await self._page_of(page, name, page.run and f"{page.run}-{page.place}.{at}", retries)
         own = f"{page.run}.{self._config.name}-{page.place}.{at}" if page.run else client.new_request_id()
-        return await self._call(page, client, name, own)
+        return await self._call(page, client, name, own, retries)
 
-    async def _page_of(self, page: _Page, name: str, page_id: str) -> caller_pb2.CallResult:
+    async def _page_of(self, page: _Page, name: str, page_id: str, retries: PageRetries) -> caller_pb2.CallResult:
         """The page of another caller, as a section of this one; it gets what is left of this one's time."""
         request = caller_pb2.GetPageRequest(
             topology=page.request.topology, page_id=page_id, payload_bytes=page.request.payload_bytes
         )
         write_context(request.context, {**page.fields, "caller": ""})
         result = caller_pb2.CallResult(use_case=name, topology=page.request.topology, request_id=page_id)
+        metadata = () if retries.left is None else ((RETRIES_LEFT, str(retries.left)),)
+        retries.spend_all()
         try:
-            result.page.CopyFrom(await self._stubs[name].GetPage(request, timeout=max(0.0, page.left_s)))
+            rpc = self._stubs[name].GetPage(request, timeout=max(0.0, page.left_s), metadata=metadata)
+            result.page.CopyFrom(await rpc)
+            retries.spent = result.page.retries
         except grpc.aio.AioRpcError as error:
             result.error = f"{error.code().name}: {name}: {error.details()}"
         return result
 
-    async def _call(self, page: _Page, client: Client, use_case: str, request_id: str) -> caller_pb2.CallResult:
+    async def _call(
+        self, page: _Page, client: Client, use_case: str, request_id: str, retries: PageRetries
+    ) -> caller_pb2.CallResult:
         """One call of a model; it is in the journal before its answer is in the page."""
         api, message = self._caller.request_of(use_case, page.request.payload_bytes)
         size, intended_ns = message.ByteSize(), time.time_ns()
@@ -177,7 +194,13 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
         sent_ns = time.time_ns()
         try:
             answer = await self._caller.ask(
-                client, use_case, message, page.fields, request_id=request_id, within_s=max(0.0, page.left_s)
+                client,
+                use_case,
+                message,
+                page.fields,
+                request_id=request_id,
+                within_s=max(0.0, page.left_s),
+                retries_left=retries.left,
             )
             result.result = WORDINGS[api.name].line(answer.response)
             result.answered_by.CopyFrom(answer.response.answered_by)
@@ -187,6 +210,7 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
             if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and page.left_s <= 0:
                 outcome = outcome._replace(status="CANCELLED")  # no time limit of its own has ended it
         finally:
+            retries.spend_reported(client.topology, outcome.status, outcome.attempts)
             values = record_values(
                 outcome,
                 page.fields,

@@ -126,6 +126,7 @@ class Caller(caller_pb2_grpc.CallerServicer):
         *,
         request_id: str,
         within_s: float | None = None,
+        retries_left: int | None = None,
     ) -> Answer:
         """Asks a model as :meth:`lab.client.Client.call` does, counts the call and logs it.
 
@@ -134,7 +135,9 @@ class Caller(caller_pb2_grpc.CallerServicer):
         """
         began = time.perf_counter()
         try:
-            answer = await client.call(use_case, request, fields, request_id=request_id, within_s=within_s)
+            answer = await client.call(
+                use_case, request, fields, request_id=request_id, within_s=within_s, retries_left=retries_left
+            )
         except CallError as error:
             self._ended(client, use_case, request_id, began, error.routing_key, "", error.revision, "", error.code.name)
             raise

@@ -211,11 +211,11 @@ class Forwarder(grpc.GenericRpcHandler):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         try:
             fields = read_envelope(message.envelope)
+            request_id = message.envelope.request_id or f"{self._name}-{next(self._numbers):08x}"
+            return GatewayRequest(message, context, request_id, payload, form.api, fields)
         except ValueError as error:
             reason = f"{printable(message.envelope.use_case, _SHOWN)}: {error}"
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
-        request_id = message.envelope.request_id or f"{self._name}-{next(self._numbers):08x}"
-        return GatewayRequest(message, context, request_id, payload, form.api, fields)
 
     def _end(self, request: GatewayRequest, status: str) -> None:
         if request.quota is not None:
@@ -305,7 +305,7 @@ class Forwarder(grpc.GenericRpcHandler):
         assert budget is not None  # noqa: S101 (a hedge has one)
 
         def second(failure: grpc.aio.AioRpcError | None) -> Coroutine[Any, Any, Any] | None:
-            if not budget.grant_hedge(failure.code().name if failure else ""):
+            if not attempts.may_repeat or not budget.grant_hedge(failure.code().name if failure else ""):
                 return None
             attempts.begin_retry(budget, connection)
             try:
@@ -323,11 +323,11 @@ class Forwarder(grpc.GenericRpcHandler):
         envelope.request_id = attempts.request_id
         target.fill(envelope)
         payload = request.payload + request.message.SerializeToString()
-        shadowed = attempts.begin()
+        shadowed, left = attempts.begin(), attempts.retry_headers
         call = rpc(
             payload,
             timeout=timeout_s,
-            metadata=(*target.headers, self._vias[form.parsed], (headers.REQUEST_ID, attempts.request_id)),
+            metadata=(*target.headers, self._vias[form.parsed], (headers.REQUEST_ID, attempts.request_id), *left),
         )
         if shadowed:
             self._shadows.copy(method, payload, routing_key=attempts.shadow, request_id=attempts.request_id)

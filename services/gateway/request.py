@@ -31,6 +31,7 @@ def decision_of(choice: Choice) -> Decision:
         falls_back=choice.falls_back,
         shadow=choice.shadow,
         renewable=True,
+        repeats=choice.policy.repeats if choice.policy is not None else 0,
     )
 
 
@@ -65,6 +66,9 @@ class GatewayRequest:
         attempts: state machine of its attempts.
         quota: its tenant's, which the request leaves at its end; None until it is admitted.
         asked: the request as pickers see it; None until one has to.
+
+    Raises:
+        ValueError: a header says how many retries are left, and that is not a number.
     """
 
     __slots__ = ("api", "asked", "attempts", "context", "envelope", "fields", "message", "payload", "quota")
@@ -83,7 +87,11 @@ class GatewayRequest:
         self.quota: TenantQuota | None = None
         self.asked: Asked | None = None
         self.attempts = RequestAttempts(
-            self.envelope.use_case, request_id, time.monotonic(), patience_s=context.time_remaining()
+            self.envelope.use_case,
+            request_id,
+            time.monotonic(),
+            patience_s=context.time_remaining(),
+            retries_left=headers.retries_left(context.invocation_metadata()),
         )
 
     def remaining_s(self) -> float:

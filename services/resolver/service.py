@@ -130,7 +130,7 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
             ),
             falls_back=choice.falls_back,
             headers=[resolver_pb2.Header(name=name, value=value) for name, value in _headers(choice.policy)],
-            repeats=choice.policy is not None and bool(choice.policy.retries or choice.policy.hedge),
+            repeats=choice.policy.repeats if choice.policy is not None else 0,
         )
 
 

@@ -340,6 +340,14 @@ def pages_failing(topology: str) -> None:
     load(topology, lambda: None, "--page", "homepage", "--rate", "20")
 
 
+def pages_retried(topology: str) -> None:
+    """Asks for pages whose innermost calls fail, each of which the table allows to be made again."""
+    for cluster in ("ml-cluster-3", "ml-cluster-4"):
+        _inject("error", cluster, rate=1)
+    more = ("--page", "homepage", "--rate", "4", "--page-timeout-ms", "9000", "--cancel-every", "0")
+    load(topology, lambda: None, *more, seconds=5)
+
+
 _CHAT = ("--turns", "4", "--users", "12", "--loras", "2", "--streams", "50", "--context", "tenant=a,b")
 
 
@@ -444,6 +452,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         locust,
         pages,
         pages_failing,
+        pages_retried,
         chat,
         chat_tokens,
         chat_session,
@@ -470,7 +479,7 @@ _SPECS = {
     "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen", "restarted", "picked"},
     "replicas.toml": {"gray", "all_gray", "full", "recovered"},
     "links.toml": {"links"},
-    "../../lab/specs/pages.toml": {"pages", "pages_failing"},
+    "../../lab/specs/pages.toml": {"pages", "pages_failing", "pages_retried"},
     "../../lab/specs/tokens.toml": {"chat", "chat_tokens", "chat_session", "chat_ring", "chat_two", "chat_drained"},
     "full-queues.toml": {"chat_full"},
     "adapters.toml": {"chat_loras"},

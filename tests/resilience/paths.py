@@ -72,14 +72,15 @@ class RequestPath:
             for name, value in attributes.items():
                 setattr(replica, name, value)
 
-    async def ask(self, times: int = 1, *, at_once: int = 1) -> None:
-        """Sends ``times`` requests, ``at_once`` in parallel."""
+    async def ask(self, times: int = 1, *, at_once: int = 1, **more: Any) -> None:
+        """Sends ``times`` requests, ``at_once`` in parallel; ``more`` goes to the client."""
         left = iter(range(times))
 
         async def send() -> None:
             for _ in left:
                 try:
-                    self.answers.append(await self.client.call("HomepageRows", rank_request(), {"user_id": "u1"}))
+                    call = self.client.call("HomepageRows", rank_request(), {"user_id": "u1"}, **more)
+                    self.answers.append(await call)
                 except CallError as error:
                     self.errors.append(error)
 

@@ -61,6 +61,26 @@ async def test_unlisted_statuses_are_not_retried(topology: str, tmp_path: Path) 
         assert (opened.statuses, opened.arrived) == ({"RESOURCE_EXHAUSTED": 5}, 10)
 
 
+@pytest.mark.parametrize("topology", TREATED)
+async def test_no_retry_is_made_of_a_request_whose_caller_has_none_left(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, retries={"attempts": 3, **ALWAYS}) as opened:
+        opened.script(failure=GONE)
+        for left, retries in (0, 0), (2, 2), (9, 2), (None, 2):
+            opened.forget()
+            await opened.ask(4, retries_left=left)
+            assert (opened.statuses, opened.arrived) == ({"UNAVAILABLE": 4}, 4 * (1 + retries)), left
+
+
+@pytest.mark.parametrize("topology", BUDGETED)
+async def test_no_hedge_is_made_of_a_request_whose_caller_has_none_left(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, idempotent=True, hedge={"after": "20ms", **ALWAYS}) as opened:
+        opened.script(before_answer=lambda: asyncio.sleep(0.2))
+        await opened.ask(4, retries_left=0)
+        assert (opened.statuses, opened.arrived) == ({"OK": 4}, 4)
+        await opened.ask(4, retries_left=1)
+        assert opened.arrived == 12
+
+
 @pytest.mark.parametrize("topology", BUDGETED)
 async def test_with_every_replica_failing_retries_add_a_fifth_at_most(topology: str, tmp_path: Path) -> None:
     async with open_path(tmp_path, topology, retries={"attempts": 3, "budget": 20}) as opened:

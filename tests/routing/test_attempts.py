@@ -1,11 +1,13 @@
 """The state machine of one request's attempts, without anything that sends."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from lab.routing.attempts import AnswerMetadata, Decision, RequestAttempts, Target
 from lab.routing.buckets import is_shadowed
+from lab.routing.headers import retries_left
 from lab.routing.keys import HEADER
 from lab.routing.resilience import FALLS_BACK, Hedge, Policy, Retries, RetryBudget
 from lab.routing.rules import Shadow
@@ -39,6 +41,32 @@ def after(attempts: RequestAttempts, *statuses: str, budget: RetryBudget | None 
             return "decide"
         attempts.begin()
     return attempts.target.routing_key
+
+
+def test_a_caller_may_allow_fewer_retries_than_the_table() -> None:
+    attempts = RequestAttempts("HomepageRows", "r1", 100.0, retries_left=1)
+    attempts.decided(replace(CHAIN, repeats=2))
+    attempts.begin()
+    budget = RetryBudget(Policy(retries=replace(RETRIES, at_least=9)))
+    assert attempts.retry_headers == (("x-retries-left", "0"),)  # Envoy makes all of the table's retries, or none
+    assert after(attempts, "UNAVAILABLE", budget=budget) == "rows.v1"
+    assert after(attempts, "UNAVAILABLE", budget=budget) == "rows.v2"  # a fallback is not a retry
+    assert not attempts.may_repeat
+
+
+@pytest.mark.parametrize(("left", "header"), [(None, ()), (0, "0"), (1, "0"), (2, ()), (7, ())])
+def test_a_path_hears_that_too_few_retries_are_left_for_all(left: int | None, header: Any) -> None:
+    attempts = RequestAttempts("HomepageRows", "r1", 100.0, retries_left=left)
+    attempts.decided(replace(CHAIN, repeats=2))
+    assert attempts.retry_headers == (header and (("x-retries-left", header),))
+    gateway = RequestAttempts("HomepageRows", "r1", 100.0, retries_left=left)
+    assert gateway.retry_headers == (() if left is None else (("x-retries-left", str(left)),))
+
+
+@pytest.mark.parametrize("value", ["", "-1", "1.5", "١", "10000", b"1", "many"])
+def test_a_header_of_retries_that_is_not_a_number_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="is not a whole number"):
+        retries_left([("te", "trailers"), ("x-retries-left", value)])
 
 
 def test_a_request_needs_a_decision_and_begins_with_its_first_target() -> None:

@@ -17,9 +17,11 @@ import pytest
 from lab.client import Endpoints
 from lab.errors import InputError
 from lab.history.record import FIELDS
+from lab.plugins.pages.driver import _Retries
 from lab.transport import listen, new_server, open_channel
 from lab.transport.rpc_logs import RequestLog
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
+from models.proto.serving.v1 import serving_pb2
 from services.caller.config import CallerConfig
 from services.caller.page_builder import PageBuilder
 from services.caller.page_journal import KEPT_RUNS, PageJournal
@@ -30,7 +32,7 @@ from tests.parts import ControlPlane, Model, resolver_up, update, use_case
 from tests.waiting import eventually
 
 RUN, OTHER = "1f3a90c2", "0badcafe"
-ROWS = use_case("rows@v1", callers=("homepage", "search"))
+ROWS = use_case("rows@v1", callers=("homepage", "search"), retries={"attempts": 2}, timeout="2s")
 
 
 class Site(NamedTuple):
@@ -52,6 +54,12 @@ class Site(NamedTuple):
 
 @pytest.fixture
 async def site(control_plane: ControlPlane, model: Model, tmp_path: Path) -> AsyncIterator[Site]:
+    async with site_of(control_plane, model, tmp_path) as site:
+        yield site
+
+
+@asynccontextmanager
+async def site_of(control_plane: ControlPlane, model: Model, tmp_path: Path) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         resolver = await stack.enter_async_context(resolver_up(control_plane.address, owner=None))
         await control_plane.put_in_force(
@@ -172,6 +180,59 @@ async def test_models_get_no_more_time_than_the_page_has_left(site: Site) -> Non
     assert first is not None
     assert first <= 0.92
     assert all(each is not None and each <= first - 0.07 for each in later)
+
+
+@pytest.mark.parametrize(("left", "limited"), [("0", 3), ("1", 1), ("2", 0), (None, 0)])
+async def test_the_retries_of_a_page_are_shared_by_its_calls_however_deep(
+    site: Site, left: str | None, limited: int
+) -> None:
+    metadata = () if left is None else (("x-retries-left", left),)
+    page = await site.homepage.GetPage(asked(), timeout=5, metadata=metadata)
+    assert page.retries == 0
+    assert [each.get("x-retries-left") for _, each in site.model.seen].count("0") == limited
+
+
+@pytest.mark.parametrize(("left", "spent"), [("7", 7), ("0", 0)])
+async def test_retries_that_nobody_reports_count_as_made(site: Site, left: str, spent: int) -> None:
+    site.model.before_answer = lambda: asyncio.sleep(60)
+    metadata = (("x-retries-left", left),)
+    page = await site.homepage.GetPage(asked(), timeout=15, metadata=metadata)
+    assert [each.error.partition(":")[0] for each in page.sections] == ["DEADLINE_EXCEEDED", "", "DEADLINE_EXCEEDED"]
+    assert page.retries == spent
+
+
+class RetryingModel(Model):
+    """A model that fails all it gets, behind a proxy that sends it again unless no retries are left."""
+
+    async def _answered_by(self, envelope: serving_pb2.Envelope, context: Any) -> serving_pb2.AnsweredBy:
+        attempts = 1 + (dict(context.invocation_metadata()).get("x-retries-left") != "0")
+        await context.send_initial_metadata((("x-envoy-attempt-count", str(attempts)),))
+        for _ in range(attempts):
+            self.seen.append((envelope, {}))
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("percent", "least"), [(10, 0.06), (50, 0.3)])
+async def test_with_every_model_failing_pages_add_no_more_retries_than_their_calls_allow(
+    control_plane: ControlPlane, tmp_path: Path, percent: int, least: float
+) -> None:
+    gone, retries = RetryingModel("rows.v1"), _Retries(percent, 4)
+    async with gone.up(), site_of(control_plane, gone, tmp_path) as site:
+        for number in range(60):
+            taken = retries.take()
+            page = await site.homepage.GetPage(asked(number), timeout=20, metadata=(("x-retries-left", str(taken)),))
+            retries.give_back(taken - page.retries, 3)
+        made = len(gone.seen) / (60 * 3) - 1
+        assert least < made <= percent / 100
+        await site.homepage.GetPage(asked(60), timeout=20)  # without a limit each call is made twice
+        assert len(gone.seen) == round(60 * 3 * (1 + made)) + 6
+
+
+async def test_a_number_of_retries_that_is_none_is_refused(site: Site) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="x-retries-left: 'many' is not a whole number") as caught:
+        await site.homepage.GetPage(asked(), timeout=5, metadata=(("x-retries-left", "many"),))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_a_page_that_is_cancelled_ends_its_calls_down_to_the_models(site: Site) -> None:

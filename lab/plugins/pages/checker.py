@@ -12,6 +12,7 @@ from lab.checkers.checker import Checker
 from lab.checkers.plain_schedule import FIELDS, planned_requests
 from lab.history.arrivals import NO_DEADLINE, NO_TIME_RECORDED
 from lab.history.record import FIELDS as RECORD
+from lab.plugins.pages.engine import RETRIES
 
 if TYPE_CHECKING:
     from lab.checkers import Evidence
@@ -24,11 +25,8 @@ NAME = "page"
 CANCELLED_WITHIN_MS = 250
 """Time in which a page that is cancelled, or too late, ends its calls down to the models."""
 
-MOST_ATTEMPTS = 1.1
-"""Attempts at models for each call, over a run."""
-
 LEAST_CALLS = 100
-"""Calls that are enough to judge the attempts."""
+"""Calls that are enough to judge their retries."""
 
 SLACK_MS = 100
 """More than it may take from a look at the time that is left until the call is sent, on a busy machine."""
@@ -77,11 +75,13 @@ def check(evidence: Evidence) -> Verdict | None:
     - Parts of a page, and models, have no more time left than the page that asked for them; nothing is sent once its
       time is over.
     - A page that ended without an answer has ended its calls at models within :data:`CANCELLED_WITHIN_MS`.
-    - Over all calls, models received at most :data:`MOST_ATTEMPTS` attempts for each, shadow copies aside.
+    - Models received no more attempts than calls and the retries that the run allows for each hundred of these, at all
+      hops together; shadow copies aside.
 
     Returns:
         None if the run has no pages. Invalid with any violation. Unknown without a page that was answered, without
-        what models received, or without a caller's journal.
+        what models received, without a caller's journal, or with more attempts than calls of which there are fewer than
+        :data:`LEAST_CALLS`.
     """
     document, plan = evidence.gathered.get(NAME), evidence.plan_document
     if document is None:
@@ -103,6 +103,8 @@ def check(evidence: Evidence) -> Verdict | None:
     silent = set(run.settings["units"]) - {each["caller"] for each in run.built.values()}
     if silent:
         return Verdict(NAME, Outcome.UNKNOWN, f"no journal of {', '.join(sorted(silent))}; {summary}")
+    if len(run.calls) < LEAST_CALLS and _attempts_of(run) > len(run.calls):
+        return Verdict(NAME, Outcome.UNKNOWN, f"too few calls to judge their retries; {summary}")
     return Verdict(NAME, Outcome.VALID if answered else Outcome.UNKNOWN, summary)
 
 
@@ -308,10 +310,16 @@ def _cancelled(run: _Run) -> Iterator[Objection]:
 
 def _attempts(run: _Run) -> Iterator[Objection]:
     """Yields the run's attempts, if there are too many."""
-    attempts = sum(map(len, run.arrivals.values()))
-    if len(run.calls) >= LEAST_CALLS and attempts > MOST_ATTEMPTS * len(run.calls):
+    attempts, percent = _attempts_of(run), run.settings.get("retries", RETRIES)
+    if len(run.calls) >= LEAST_CALLS and (attempts - len(run.calls)) * 100 > percent * len(run.calls):
         each = attempts / len(run.calls)
-        yield 0, "", f"models received {attempts} attempts for {len(run.calls)} calls, {each:.2f} for each"
+        allowed = f"their pages allow {percent} retries for each hundred"
+        yield 0, "", f"models received {attempts} attempts for {len(run.calls)} calls, {each:.2f} for each; {allowed}"
+
+
+def _attempts_of(run: _Run) -> int:
+    """The attempts of all calls that models received."""
+    return sum(map(len, run.arrivals.values()))
 
 
 def _by_page(entries: Mapping[str, T]) -> dict[int, list[T]]:
@@ -334,7 +342,7 @@ def _named(page: Mapping[str, Any]) -> str:
 
 def _figures(run: _Run, answered: Sequence[Mapping[str, Any]]) -> str:
     times = sorted((page["done_ns"] - page["intended_ns"]) / _MS for page in answered)
-    attempts = sum(map(len, run.arrivals.values()))
+    attempts = _attempts_of(run)
     missing = sum(any(each["error"] for each in _leaves(page["sections"])) for page in answered)
     words = f"p50 {_at(times, 50):.1f}, p99 {_at(times, 99):.1f} ms; {attempts} attempts for {len(run.calls)} calls"
     return words + (f"; {missing} with a section missing" if missing else "")

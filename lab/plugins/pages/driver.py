@@ -25,6 +25,7 @@ from lab.load.progress import ProgressLines, each_second
 from lab.load.steps import print_progress, raise_priority, write_summary
 from lab.load.summary import ShardResult, combine
 from lab.measure.latency import LatencyHistogram
+from lab.routing.headers import RETRIES_LEFT
 from lab.transport import open_channel
 from models.context import write_context
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
@@ -38,9 +39,33 @@ _SPOOL = "pages.jsonl"
 _GRACE_S = 5.0  # for a caller unit that is started again, after the last page's deadline
 _AGAIN_S = 0.2
 _CANCELLED_AFTER_S = 0.002
+_SAVED_PAGES = 10  # as many pages' retries are saved at most
 _SEQUENCE, _ID, _INTENDED, _SENT, _DONE, _STATUS = map(
     FIELDS.index, ("sequence", "request_id", "intended_ns", "sent_ns", "done_ns", "status")
 )
+
+
+class _Retries:
+    """The retries of all pages: each hundred calls save some, and a page takes half of what is saved.
+
+    Args:
+        percent: retries for each hundred calls.
+        calls: of a page.
+    """
+
+    def __init__(self, percent: int, calls: int) -> None:
+        self._percent, self._most = percent, _SAVED_PAGES * percent * calls
+        self._saved = 0  # hundredths of a retry
+
+    def take(self) -> int:
+        """Returns the retries of a page, whose end :meth:`give_back` counts; none while callers have made too many."""
+        taken = max(0, -(-(self._saved // 100) // 2))
+        self._saved -= taken * 100
+        return taken
+
+    def give_back(self, unused: int, calls: int) -> None:
+        """Saves what a page has not used, and what its calls bring."""
+        self._saved = min(self._saved + unused * 100 + calls * self._percent, self._most)
 
 
 class _PageClient:
@@ -54,6 +79,7 @@ class _PageClient:
         self._timeout_s, self._cancel_every = settings["timeout_ms"] / 1_000, settings["cancel_every"]
         self._channel = open_channel(settings["units"][settings["page"]], peer=f"caller/{settings['page']}")
         self._stub = caller_pb2_grpc.PagesStub(self._channel)
+        self._retries = _Retries(settings["retries"], len(settings["calls"]))
         self.sections: dict[str, list[dict[str, Any]]] = {}
 
     async def ready(self) -> None:
@@ -68,7 +94,8 @@ class _PageClient:
             topology=self._plan.topology, page_id=request_id, payload_bytes=self._plan.payload_bytes
         )
         write_context(message.context, context)
-        rpc = self._stub.GetPage(message, timeout=self._timeout_s)
+        taken = self._retries.take()
+        rpc = self._stub.GetPage(message, timeout=self._timeout_s, metadata=((RETRIES_LEFT, str(taken)),))
         number = int(request_id.rpartition("-")[2], 16)
         if self._cancel_every and (number + 1) % self._cancel_every == 0:
             asyncio.get_running_loop().call_later(_CANCELLED_AFTER_S, rpc.cancel)
@@ -81,6 +108,7 @@ class _PageClient:
                 rpc.cancel()
                 raise
             raise CallError(grpc.StatusCode.CANCELLED, "the driver cancelled the page") from None
+        self._retries.give_back(taken - page.retries, _calls_in(page))
         self.sections[request_id] = _sections(page)
         return Answer(ranking_pb2.RankResponse(), "page", "", 0, 1, request_id)
 
@@ -91,6 +119,11 @@ class _PageClient:
     async def close(self) -> None:
         """Closes the connection."""
         await self._channel.close()
+
+
+def _calls_in(page: caller_pb2.Page) -> int:
+    """The calls of models that were made for a page; a part of which nobody reported any has none."""
+    return sum(_calls_in(each.page) if each.HasField("page") else each.attempts > 0 for each in page.sections)
 
 
 def _sections(page: caller_pb2.Page) -> list[dict[str, Any]]:

@@ -29,13 +29,17 @@ TIMEOUT_MS = 900
 """Below a second, gRPC passes a deadline on to the millisecond."""
 
 CANCEL_EVERY = 20
+RETRIES = 10
+"""Retries for each hundred calls. Google's SRE book, Handling Overload: 10 % of a client's requests."""
 
 
-def plan_of(*, page: str = "", page_timeout_ms: int = TIMEOUT_MS, cancel_every: int = CANCEL_EVERY) -> EnginePlan:
+def plan_of(
+    *, page: str = "", page_timeout_ms: int = TIMEOUT_MS, cancel_every: int = CANCEL_EVERY, page_retries: int = RETRIES
+) -> EnginePlan:
     """Its part of the plan; :func:`spread` adds what the lab's spec says of the page."""
     if not page:
         raise InputError("--page: name the caller whose pages to ask for, e.g. --page homepage")
-    settings = {"page": page, "timeout_ms": page_timeout_ms, "cancel_every": cancel_every}
+    settings = {"page": page, "timeout_ms": page_timeout_ms, "cancel_every": cancel_every, "retries": page_retries}
     return EnginePlan(name=NAME, paced_by=f"the pages of {page} decide when", settings=settings)
 
 
@@ -105,6 +109,12 @@ ENGINE = Engine(
             help=f"Cancel one page in this many while it is built; 0: none; {CANCEL_EVERY} by default.",
             type=int,
             within=COUNT,
+        ),
+        Option(
+            name="page-retries",
+            help=f"Retries at models for each hundred calls, over all hops of the pages; {RETRIES} by default.",
+            type=int,
+            within=Range(0, 400),
         ),
     ),
 )

@@ -27,6 +27,7 @@ from envoy.type.matcher.v3 import string_pb2
 from google.protobuf import any_pb2, duration_pb2, json_format, wrappers_pb2
 
 from lab.pickers import DEFAULT_PICKER, ENVOY, GRPC_XDS, PICKERS, Cannot, Picker
+from lab.routing.headers import RETRIES_LEFT
 from lab.routing.keys import COPY, COPY_HEADER, HEADER
 from lab.transport.xds import LISTENER as LISTENER_NAME
 from services.controlplane.xds import policies
@@ -69,6 +70,9 @@ class Resource:
     model_clusters: tuple[str, ...] = ()
 
 
+_SENT_ONCE = ((COPY_HEADER, COPY), (RETRIES_LEFT, "0"))
+
+
 def listener(routing_keys: Iterable[str], by_key: Mapping[str, Policy] | None = None) -> Resource:
     """The listener of gRPC clients: routes a request by its routing key to the cluster of that name.
 
@@ -81,8 +85,8 @@ def listener(routing_keys: Iterable[str], by_key: Mapping[str, Policy] | None = 
         policy = get(key)
         retry_policy = policies.grpc_retry_policy(policy) if policy is not None else None
         if retry_policy is not None:
-            # Copies are never retried.
-            routes.append(_route(key, {HEADER: key, COPY_HEADER: COPY}))
+            # Copies are never retried, nor what has no retries left.
+            routes += (_route(key, {HEADER: key, name: value}) for name, value in _SENT_ONCE)
         routes.append(_route(key, {HEADER: key}, retry_policy))
     virtual_host = route_components_pb2.VirtualHost(name="all", domains=["*"], routes=routes)
     manager = http_connection_manager_pb2.HttpConnectionManager(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from lab.load.arrivals import Constant
 from lab.load.plan import EnginePlan, UseCase, write_plan
 from lab.page_tree import calls_of
 from lab.plugins.pages import checker
+from lab.plugins.pages.driver import _Retries
 from tests.checkers.builders import make_evidence
 from tests.load.builders import load_plan
 
@@ -242,6 +244,36 @@ def test_each_bug_is_found(run: Run, bug: Callable[[Run], None], objection: str)
     verdict = run.judge()
     assert verdict.outcome == "invalid"
     assert any(objection in each.message for each in verdict.violations), [each.message for each in verdict.violations]
+
+
+def test_a_run_may_allow_more_retries_and_too_few_calls_show_nothing(run: Run) -> None:
+    run.arrivals += run.arrivals[:20]
+    run.plan["engine"]["settings"]["retries"] = 20
+    assert run.judge().outcome == "valid"
+    run.plan["engine"]["settings"]["retries"] = 19
+    assert run.judge().outcome == "invalid"
+    for number in range(24, 19, -1):
+        for each in ("pages", "calls", "built"):
+            del run.document[each][number * len(run.document[each]) // (number + 1) :]
+    run.plan["arrivals"]["rate"] = 20
+    verdict = run.judge()
+    assert (verdict.outcome, verdict.summary[:35]) == ("unknown", "too few calls to judge their retrie")
+
+
+def test_pages_take_no_more_retries_than_their_calls_bring() -> None:
+    retries, drawn = _Retries(10, 12), random.Random(7)  # noqa: S311 (nothing secret)
+    made = under_way = 0
+    waiting: list[int] = []
+    for calls in range(12, 12 * 2_000, 12):
+        waiting.append(retries.take())
+        if drawn.random() < 0.8:  # else several are built at the same time
+            while waiting:
+                made += (spent := drawn.randint(0, taken := waiting.pop()))
+                retries.give_back(taken - spent, 12)
+        under_way = max(under_way, len(waiting))
+        assert made <= calls / 10
+    assert under_way > 2
+    assert made > 0.08 * 12 * 2_000
 
 
 def test_a_section_that_failed_is_no_objection(run: Run) -> None:

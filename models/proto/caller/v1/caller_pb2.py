@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from models.proto.serving.v1 import serving_pb2 as models_dot_proto_dot_serving_dot_v1_dot_serving__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#models/proto/caller/v1/caller.proto\x12\tcaller.v1\x1a%models/proto/serving/v1/serving.proto\"w\n\x0eGetPageRequest\x12+\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1a.serving.v1.RequestContext\x12\x10\n\x08topology\x18\x02 \x01(\t\x12\x0f\n\x07page_id\x18\x03 \x01(\t\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\"/\n\x04Page\x12\'\n\x08sections\x18\x01 \x03(\x0b\x32\x15.caller.v1.CallResult\"0\n\x12ReadJournalRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"\x1c\n\x0bJournalPart\x12\r\n\x05lines\x18\x01 \x01(\x0c\" \n\x11\x45ndJournalRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x14\n\x12\x45ndJournalResponse\"u\n\x0b\x43\x61llRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12+\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1a.serving.v1.RequestContext\x12\x10\n\x08topology\x18\x03 \x01(\t\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\"\xb2\x02\n\nCallResult\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x10\n\x08topology\x18\x02 \x01(\t\x12\x13\n\x0brouting_key\x18\x03 \x01(\t\x12+\n\x0b\x61nswered_by\x18\x04 \x01(\x0b\x32\x16.serving.v1.AnsweredBy\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x12\n\nlatency_ms\x18\x06 \x01(\x01\x12\x0e\n\x06result\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\r\n\x05\x65rror\x18\n \x01(\t\x12\x10\n\x08\x61ttempts\x18\x0b \x01(\r\x12\x0e\n\x06shadow\x18\x0c \x01(\t\x12\x14\n\x0citems_digest\x18\r \x01(\t\x12\x1d\n\x04page\x18\x0e \x01(\x0b\x32\x0f.caller.v1.Page2?\n\x06\x43\x61ller\x12\x35\n\x04\x43\x61ll\x12\x16.caller.v1.CallRequest\x1a\x15.caller.v1.CallResult2\xd1\x01\n\x05Pages\x12\x35\n\x07GetPage\x12\x19.caller.v1.GetPageRequest\x1a\x0f.caller.v1.Page\x12\x46\n\x0bReadJournal\x12\x1d.caller.v1.ReadJournalRequest\x1a\x16.caller.v1.JournalPart0\x01\x12I\n\nEndJournal\x12\x1c.caller.v1.EndJournalRequest\x1a\x1d.caller.v1.EndJournalResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#models/proto/caller/v1/caller.proto\x12\tcaller.v1\x1a%models/proto/serving/v1/serving.proto\"w\n\x0eGetPageRequest\x12+\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1a.serving.v1.RequestContext\x12\x10\n\x08topology\x18\x02 \x01(\t\x12\x0f\n\x07page_id\x18\x03 \x01(\t\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\"@\n\x04Page\x12\'\n\x08sections\x18\x01 \x03(\x0b\x32\x15.caller.v1.CallResult\x12\x0f\n\x07retries\x18\x02 \x01(\r\"0\n\x12ReadJournalRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"\x1c\n\x0bJournalPart\x12\r\n\x05lines\x18\x01 \x01(\x0c\" \n\x11\x45ndJournalRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x14\n\x12\x45ndJournalResponse\"u\n\x0b\x43\x61llRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12+\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1a.serving.v1.RequestContext\x12\x10\n\x08topology\x18\x03 \x01(\t\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\"\xb2\x02\n\nCallResult\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x10\n\x08topology\x18\x02 \x01(\t\x12\x13\n\x0brouting_key\x18\x03 \x01(\t\x12+\n\x0b\x61nswered_by\x18\x04 \x01(\x0b\x32\x16.serving.v1.AnsweredBy\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x12\n\nlatency_ms\x18\x06 \x01(\x01\x12\x0e\n\x06result\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\r\n\x05\x65rror\x18\n \x01(\t\x12\x10\n\x08\x61ttempts\x18\x0b \x01(\r\x12\x0e\n\x06shadow\x18\x0c \x01(\t\x12\x14\n\x0citems_digest\x18\r \x01(\t\x12\x1d\n\x04page\x18\x0e \x01(\x0b\x32\x0f.caller.v1.Page2?\n\x06\x43\x61ller\x12\x35\n\x04\x43\x61ll\x12\x16.caller.v1.CallRequest\x1a\x15.caller.v1.CallResult2\xd1\x01\n\x05Pages\x12\x35\n\x07GetPage\x12\x19.caller.v1.GetPageRequest\x1a\x0f.caller.v1.Page\x12\x46\n\x0bReadJournal\x12\x1d.caller.v1.ReadJournalRequest\x1a\x16.caller.v1.JournalPart0\x01\x12I\n\nEndJournal\x12\x1c.caller.v1.EndJournalRequest\x1a\x1d.caller.v1.EndJournalResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,21 +35,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETPAGEREQUEST']._serialized_start=89
   _globals['_GETPAGEREQUEST']._serialized_end=208
   _globals['_PAGE']._serialized_start=210
-  _globals['_PAGE']._serialized_end=257
-  _globals['_READJOURNALREQUEST']._serialized_start=259
-  _globals['_READJOURNALREQUEST']._serialized_end=307
-  _globals['_JOURNALPART']._serialized_start=309
-  _globals['_JOURNALPART']._serialized_end=337
-  _globals['_ENDJOURNALREQUEST']._serialized_start=339
-  _globals['_ENDJOURNALREQUEST']._serialized_end=371
-  _globals['_ENDJOURNALRESPONSE']._serialized_start=373
-  _globals['_ENDJOURNALRESPONSE']._serialized_end=393
-  _globals['_CALLREQUEST']._serialized_start=395
-  _globals['_CALLREQUEST']._serialized_end=512
-  _globals['_CALLRESULT']._serialized_start=515
-  _globals['_CALLRESULT']._serialized_end=821
-  _globals['_CALLER']._serialized_start=823
-  _globals['_CALLER']._serialized_end=886
-  _globals['_PAGES']._serialized_start=889
-  _globals['_PAGES']._serialized_end=1098
+  _globals['_PAGE']._serialized_end=274
+  _globals['_READJOURNALREQUEST']._serialized_start=276
+  _globals['_READJOURNALREQUEST']._serialized_end=324
+  _globals['_JOURNALPART']._serialized_start=326
+  _globals['_JOURNALPART']._serialized_end=354
+  _globals['_ENDJOURNALREQUEST']._serialized_start=356
+  _globals['_ENDJOURNALREQUEST']._serialized_end=388
+  _globals['_ENDJOURNALRESPONSE']._serialized_start=390
+  _globals['_ENDJOURNALRESPONSE']._serialized_end=410
+  _globals['_CALLREQUEST']._serialized_start=412
+  _globals['_CALLREQUEST']._serialized_end=529
+  _globals['_CALLRESULT']._serialized_start=532
+  _globals['_CALLRESULT']._serialized_end=838
+  _globals['_CALLER']._serialized_start=840
+  _globals['_CALLER']._serialized_end=903
+  _globals['_PAGES']._serialized_start=906
+  _globals['_PAGES']._serialized_end=1115
 # @@protoc_insertion_point(module_scope)

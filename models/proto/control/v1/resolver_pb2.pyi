@@ -220,8 +220,10 @@ class Decision(_message.Message):
     """Whether the use case has a fallback chain, even if no alternative is left in it: if all fail, a caller uses its own
     default answer, if it has one.
     """
-    repeats: _builtins.bool
-    """Whether proxies on the path may retry; the answer then says how often it was sent."""
+    repeats: _builtins.int
+    """How often the request may be sent again to one version, by retries or a hedge. A proxy on the path that does so
+    says beside the answer how often it has sent the request.
+    """
     @_builtins.property
     def model_config(self) -> _serving_pb2.ModelConfig: ...
     @_builtins.property
@@ -255,7 +257,7 @@ class Decision(_message.Message):
         shadow: Global___Shadow | None = ...,
         falls_back: _builtins.bool = ...,
         headers: _abc.Iterable[Global___Header] | None = ...,
-        repeats: _builtins.bool = ...,
+        repeats: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "model_config", b"model_config", "shadow", b"shadow", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
