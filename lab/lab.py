@@ -21,7 +21,7 @@ from lab.ops import traces as traces_of
 from lab.ops.bringup import bring_up
 from lab.ops.callers import Callers
 from lab.ops.certificates import Certificates
-from lab.ops.one_request import find, story
+from lab.ops.explain_request import find, story
 from lab.ops.roll.executor import RollOptions, RollProgress, RollResult, execute
 from lab.ops.roll.interrupts import InterruptHandler
 from lab.ops.routes import Routes
@@ -213,7 +213,7 @@ class Lab:
         return inspect.logs(self._context, request_id)
 
     def explain(self, request_id: str, folder: Path | None = None) -> dict[str, Any]:
-        """The story of one request of a run, as JSON; see :func:`lab.ops.one_request.story`. The lab need not be up.
+        """The story of one request of a run, as JSON; see :mod:`lab.ops.explain_request`. The lab need not be up.
 
         Args:
             request_id: of the request.

@@ -28,7 +28,7 @@ from lab.bounds import COUNT, PORT, SECONDS
 from lab.errors import InputError, SpecError
 from lab.links import ROLE as LINK
 from lab.links import LinksSpec
-from lab.page_tree import Page, calls_of
+from lab.page_call_tree import Page, calls_of
 from lab.pickers import DEFAULT_PICKER, GATEWAY, PICKERS, Cannot, Chooses, Source, Stale
 from lab.reading import read_text, require_shallow, where
 from lab.topologies import TOPOLOGIES
@@ -96,7 +96,7 @@ class CallerSpec(_Part):
     """A service that calls models.
 
     Attributes:
-        page: see :data:`lab.page_tree.Page`. Empty for callers whose page the lab knows, see
+        page: see :data:`lab.page_call_tree.Page`. Empty for callers whose page the lab knows, see
             ``services/caller/pages.py``.
         topology: by which it sends its own requests, until `lab callers use` moves it; the lab's first if empty.
     """

@@ -16,7 +16,7 @@ from lab.console.traffic import KEPT_TICKS, Traffic
 from lab.errors import InputError, LabError, LabNotRunningError, RunError
 from lab.faults import FAULTS
 from lab.history import SpoolTail
-from lab.ops.one_request import find, story
+from lab.ops.explain_request import find, story
 from lab.reading import parse_json
 from lab.runs import RunResult, judge
 from lab.runs.events import lab_events
@@ -115,7 +115,7 @@ class Watcher:
                 self.board.post("lab", {"trouble": str(error)})
 
     def story(self, request_id: str) -> dict[str, Any]:
-        """The story of a request of the runs on the page; see :func:`lab.ops.one_request.story`.
+        """The story of a request of the runs on the page; see :func:`lab.ops.explain_request.story`.
 
         Raises:
             InputError: no run has it.

@@ -13,7 +13,7 @@ from lab.console.drawing import Drawing, DrawnUnit
 from lab.console.live import JUDGED, revision_document, run_document, verdict_document
 from lab.console.traffic import Traffic
 from lab.errors import RunError
-from lab.ops.one_request import find, story
+from lab.ops.explain_request import find, story
 from lab.roles import CALLER, MODEL, ROLES
 from lab.runs import judge, runs_in
 from lab.runs.folder import RunFolder
@@ -45,7 +45,7 @@ class SavedRuns:
             self._post(folder, plans)
 
     def story(self, request_id: str) -> dict[str, Any]:
-        """The story of a request of these runs; see :func:`lab.ops.one_request.story`.
+        """The story of a request of these runs; see :func:`lab.ops.explain_request.story`.
 
         Raises:
             InputError: no run has it.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from lab.page_tree import including
+from lab.page_call_tree import including
 from lab.roles._follows import Follows
 from lab.roles._role import Layout, Placement, Role, python
 from lab.roles._unit import CALLER, Unit

@@ -14,7 +14,7 @@ from google.rpc import status_pb2
 from lab.routing.resilience import Outliers, Policy
 from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
-from services.controlplane.xds.idle import IdleClusters
+from services.controlplane.xds.idle_clusters import IdleClusters
 from services.controlplane.xds.names import NAME as NAMES
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, EXTENSION, empty_cluster, endpoints
 from services.controlplane.xds.store import ResourceStore

@@ -18,7 +18,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from lab.routing.keys import COPY_HEADER, HEADER, SHADOW_HEADER
 from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
-from services.controlplane.xds.idle import IdleClusters
+from services.controlplane.xds.idle_clusters import IdleClusters
 from services.controlplane.xds.names import NAME, is_name_of, key_of, name_list, name_of, number_of, numbers_in
 from services.controlplane.xds.resources import CLUSTER, EXTENSION, endpoint_set_name
 from services.controlplane.xds.store import ResourceStore

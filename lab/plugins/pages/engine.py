@@ -15,7 +15,7 @@ from lab.bounds import COUNT, Range
 from lab.errors import InputError
 from lab.load.engines import Engine, Option
 from lab.load.plan import EnginePlan
-from lab.page_tree import Page, callers_in, calls_of
+from lab.page_call_tree import Page, callers_in, calls_of
 from services.caller.pages import PAGES
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from lab.routing.keys import is_routing_key
 from services.controlplane.xds import names
 from services.controlplane.xds.identity import TransportSocket, plaintext
-from services.controlplane.xds.idle import IdleClusters
+from services.controlplane.xds.idle_clusters import IdleClusters
 from services.controlplane.xds.key_guard import NAME as KEY_LIST
 from services.controlplane.xds.names import NAME as NAMES
 from services.controlplane.xds.resources import (

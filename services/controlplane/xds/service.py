@@ -29,7 +29,7 @@ from services.controlplane.xds.identity import (
     identity_mismatch,
     plaintext,
 )
-from services.controlplane.xds.idle import IdleClusters
+from services.controlplane.xds.idle_clusters import IdleClusters
 from services.controlplane.xds.picked_hosts import HOST_FROM, HOST_TO, PickedHosts, following
 from services.controlplane.xds.sotw import SotwStream
 from services.controlplane.xds.zones import view_from

@@ -17,9 +17,9 @@ from lab.plugins.bench.suites import capacity
 from lab.plugins.capacity.assumptions import Assumptions
 from lab.plugins.capacity.costs import TITLE, costs_of
 from lab.plugins.capacity.fleet import Demand
+from lab.plugins.capacity.fleet_sizing import survey
 from lab.plugins.capacity.prediction import LANES, Alone, predict
 from lab.plugins.capacity.queues import Cluster
-from lab.plugins.capacity.survey import survey
 from lab.report.picture import to_svg
 from models.stub.behaviour import ConstantLatency
 

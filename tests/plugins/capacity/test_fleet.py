@@ -6,8 +6,8 @@ from lab.errors import InputError
 from lab.plugins.capacity.assumptions import ASSUMPTIONS, Assumptions, Origin
 from lab.plugins.capacity.costs import PAYLOAD, TITLE, Costs, costs_of
 from lab.plugins.capacity.fleet import Demand, PathComponents, components, fleet
+from lab.plugins.capacity.fleet_sizing import AT_ENVOYS_COST, survey
 from lab.plugins.capacity.services import mean_s, parse_size
-from lab.plugins.capacity.survey import AT_ENVOYS_COST, survey
 from lab.topologies import TOPOLOGIES
 from models.stub.behaviour import parse_latency
 

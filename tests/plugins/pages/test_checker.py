@@ -16,7 +16,7 @@ from lab.history.arrivals import NO_DEADLINE, Arrival
 from lab.history.record import DEFAULTS, FIELDS
 from lab.load.arrivals import Constant
 from lab.load.plan import EnginePlan, UseCase, write_plan
-from lab.page_tree import calls_of
+from lab.page_call_tree import calls_of
 from lab.plugins.pages import checker
 from lab.plugins.pages.driver import _Retries
 from tests.checkers.builders import make_evidence

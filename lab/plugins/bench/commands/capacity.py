@@ -18,9 +18,9 @@ from lab.plugins.bench.suites import capacity as bench
 from lab.plugins.capacity.assumptions import ASSUMPTIONS, Assumptions
 from lab.plugins.capacity.cluster import cluster_capacity, cluster_table, node_loss_table
 from lab.plugins.capacity.fleet import Demand
+from lab.plugins.capacity.fleet_sizing import survey
 from lab.plugins.capacity.hops import measured_hop
 from lab.plugins.capacity.services import mean_s, parse_size
-from lab.plugins.capacity.survey import survey
 from lab.topologies import TOPOLOGIES
 from models.stub.behaviour import parse_latency
 

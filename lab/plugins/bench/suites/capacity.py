@@ -24,8 +24,8 @@ from lab.plugins.bench.harness.variant import CALLER, Variant
 from lab.plugins.capacity.assumptions import Assumptions
 from lab.plugins.capacity.costs import Costs, costs_of
 from lab.plugins.capacity.fleet import Demand
+from lab.plugins.capacity.fleet_sizing import Survey, survey
 from lab.plugins.capacity.services import mean_s
-from lab.plugins.capacity.survey import Survey, survey
 from lab.reading import read_json
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.scales import linear, size

@@ -7,8 +7,8 @@ import pytest
 
 from lab.errors import InputError
 from lab.history import Record, SpoolWriter, values_of, write_parquet
+from lab.ops.explain_request import find, story
 from lab.ops.inspect import LogLine
-from lab.ops.one_request import find, story
 from lab.runs.folder import HISTORY, SPOOL
 from tests.checkers.builders import START_NS, make_record, two_versions
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab.page_tree import MAX_CALLS, callers_in, calls_of, including
+from lab.page_call_tree import MAX_CALLS, callers_in, calls_of, including
 
 PAGES = {
     "edge": [["homepage"]],
