@@ -41,6 +41,7 @@ class LateTimers:
         self._evidence, self._arrivals = evidence, arrivals
         self._seen: defaultdict[tuple[str, int, str], list[tuple[Record, int]]] = defaultdict(list)
         self._pauses: defaultdict[int, list[tuple[Record, int]]] = defaultdict(list)
+        self._streams: list[tuple[Record, int, int]] = []
 
     def saw(self, what: str, limit_ns: int, took_ns: int, record: Record, *, reason: str = TABLE) -> None:
         """Notes that a timer of a request fired after this time; the reason says why it had to after the limit."""
@@ -63,6 +64,25 @@ class LateTimers:
                 if took_ns < bound_ns:
                     came = f"a retry came after {took_ns / _MS:.1f} ms, and most others as early"
                     yield record, f"{came}; the table says up to {most_ns // _MS} ms"
+
+    def streamed(self, over_ns: int, took_ns: int, record: Record) -> None:
+        """Notes the time from a stream's first item to its last, which its model sent over ``over_ns``."""
+        self._streams.append((record, over_ns, took_ns))
+
+    def at_once(self) -> Iterator[tuple[Record, str]]:
+        """Yields the streams whose items came together, if three in four streams are such, in words.
+
+        Together is within 0.3 of the time over which the model sent them. Streams that took less than twice what
+        requests usually take beside the model's own time show nothing.
+        """
+        usual_ns = self._usual_ns
+        visible = [each for each in self._streams if usual_ns is not None and each[1] >= 2 * usual_ns]
+        together = [each for each in visible if each[2] < _SHORT * each[1]]
+        if len(visible) < LEAST or 4 * len(together) < 3 * len(visible):
+            return
+        for record, over_ns, took_ns in together:
+            came = f"a stream's items came within {took_ns / _MS:.1f} ms, as those of most others did"
+            yield record, f"{came}; its model sent them over {over_ns // _MS} ms"
 
     def late(self) -> Iterator[tuple[Record, str]]:
         """Yields the timers of each kind of which three in four fired late, in words.

@@ -188,7 +188,7 @@ def full(topology: str) -> None:
 
 def away(topology: str) -> None:
     """Kills a cluster until its failover cluster has taken over, and lets it come back."""
-    load(topology, lambda: _inject("kill", "three", 6.5), seconds=28)
+    load(topology, lambda: _inject("kill", "three", 6.5), seconds=28, after_s=6)
 
 
 def restarted(topology: str) -> None:

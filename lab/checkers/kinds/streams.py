@@ -33,8 +33,8 @@ def check(evidence: Evidence) -> Verdict | None:
     Of a stream that failed, the items that had come are the first ones of a version that the rules allow.
 
     A model spreads its time evenly over titles. The first item comes after the model has received the request, as far
-    as all requests show how the clocks agree. The first title does not come late each time, see
-    :mod:`lab.checkers.late_timers`, as it does if a proxy keeps items back.
+    as all requests show how the clocks agree. The first title does not come late each time, and the titles do not come
+    together each time, see :mod:`lab.checkers.late_timers`, as they do if a proxy keeps items back.
 
     Returns:
         None if no request was sent as a stream; unknown if none was answered.
@@ -58,7 +58,7 @@ def check(evidence: Evidence) -> Verdict | None:
         )
         if message := message or _first_item(record, api, evidence, first_items, ahead_ns):
             wrong.append(Violation(NAME, record.sequence, record.request_id, message))
-    for record, message in first_items.late():
+    for record, message in dict([*first_items.at_once(), *first_items.late()]).items():
         wrong.append(Violation(NAME, record.sequence, record.request_id, message))
     summary = f"{counts['complete']} of {len(streams)} streams are complete, {counts['items']} items in all"
     if wrong:
@@ -128,6 +128,8 @@ def _first_item(record: Record, api: str, evidence: Evidence, first_items: LateT
         due_ns = -(-took_ns // len(TITLES) // _STEP_NS) * _STEP_NS
         reason = "its model had sent it after {} ms"
         first_items.saw("a stream's first item came", due_ns, after_ns, record, reason=reason)
+        spread_ns = record.done_ns - record.sent_ns - record.first_item_ns
+        first_items.streamed(took_ns - due_ns, spread_ns, record)
     return ""
 
 
