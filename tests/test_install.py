@@ -26,7 +26,13 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 OWNERS = packages_distributions()
 
 # Parts of the lab that work only with an extra.
-NEEDS = {"lab/plugins/locust": "locust", "lab/plugins/render/_rest_locustfile.py": "locust"}
+NEEDS = {
+    "lab/plugins/locust": "locust",
+    "lab/plugins/render/_rest_locustfile.py": "locust",
+    "lab/plugins/pickers/_exact_index.py": "kv-events",
+    "lab/plugins/pickers/readers/_kv_events.py": "kv-events",
+    "models/tokens/kv_events.py": "kv-events",
+}
 NEEDS |= {"services/controlplane/registry/postgres.py": "postgres"}
 NEEDS |= {
     "lab/plugins/render/grafana.py": "grafana",

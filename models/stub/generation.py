@@ -84,8 +84,11 @@ class Generation(generation_pb2_grpc.GenerationServicer):
         """
         key = admitted.loaded.routing_key
         try:
-            if not request.prompt or not 0 < request.max_tokens <= MOST_TOKENS or len(request.lora) > MOST_LORA:
-                reason = f"{key}: needs a prompt, max_tokens from 1 to {MOST_TOKENS}, lora of {MOST_LORA} characters"
+            if not request.prompt or not 0 < request.max_tokens <= MOST_TOKENS:
+                reason = f"{key}: needs a prompt, and max_tokens from 1 to {MOST_TOKENS}"
+                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, reason)
+            if len(request.lora) > MOST_LORA:
+                reason = f"{key}: lora has {len(request.lora)} characters; at most {MOST_LORA} are allowed"
                 raise Refused(grpc.StatusCode.INVALID_ARGUMENT, reason)
             async with self._handler.slot(admitted), self._engine.run(request) as running:
                 self._handler.maybe_fail(admitted)

@@ -19,8 +19,8 @@ from tests.waiting import eventually
 FAST = "time_scale=0.01"
 
 
-def request(tokens: int = 64, answer: int = 3) -> generation_pb2.GenerateRequest:
-    made = generation_pb2.GenerateRequest(prompt=range(tokens), max_tokens=answer)
+def request(tokens: int = 64, answer: int = 3, lora: str = "") -> generation_pb2.GenerateRequest:
+    made = generation_pb2.GenerateRequest(prompt=range(tokens), max_tokens=answer, lora=lora)
     made.envelope.request_id = "r-1"
     made.envelope.context.user_id = "u1"
     made.envelope.model_config.model, made.envelope.model_config.version = "chat", "v1"
@@ -83,10 +83,22 @@ async def test_a_full_queue_refuses_and_says_how_full_and_pickers_see_the_load(r
     assert shed["shed"]
 
 
-@pytest.mark.parametrize("wrong", [request(tokens=0), request(answer=0), request(answer=5_000)])
-async def test_a_request_without_prompt_or_with_too_many_tokens_is_refused(
-    replica: RunningReplica, wrong: generation_pb2.GenerateRequest
+NEEDS = "needs a prompt, and max_tokens from 1 to 4096"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (request(tokens=0), NEEDS),
+        (request(answer=0), NEEDS),
+        (request(answer=5_000), NEEDS),
+        (request(lora="l" * 129), "lora has 129 characters; at most 128 are allowed"),
+    ],
+    ids=["no prompt", "no tokens", "too many tokens", "too long a lora"],
+)
+async def test_a_request_out_of_bounds_is_refused(
+    replica: RunningReplica, wrong: generation_pb2.GenerateRequest, says: str
 ) -> None:
-    with pytest.raises(grpc.aio.AioRpcError, match="needs a prompt, and max_tokens from 1 to 4096"):
+    with pytest.raises(grpc.aio.AioRpcError, match=says):
         await generation_pb2_grpc.GenerationStub(replica.channel).Generate(wrong)
     assert replica.replica.handler.in_flight == 0
