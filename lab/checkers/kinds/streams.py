@@ -51,11 +51,11 @@ def check(evidence: Evidence) -> Verdict | None:
         counts["items"] += len(record.items.split())
         apis = dict.fromkeys(rules.api(record.use_case) for rules in timeline.during(record))
         api = next((each for each in apis if each in ASKED), "ranking.v1")
-        weights = weights_of(evidence.plan_document, record.sequence, record.version)
-        right = answer_of(api, record.model, weights, record.user_id)
-        message = (
-            _objection(record, api, right) if record.status == "OK" else _objection_to_begun(record, api, timeline)
-        )
+        if record.status == "OK":
+            weights = weights_of(evidence.plan_document, record.sequence, record.version)
+            message = _objection(record, api, answer_of(api, record.model, weights, record.user_id))
+        else:
+            message = _objection_to_begun(record, api, timeline)
         if message := message or _first_item(record, api, evidence, first_items, ahead_ns):
             wrong.append(Violation(NAME, record.sequence, record.request_id, message))
     for record, message in dict([*first_items.at_once(), *first_items.late()]).items():

@@ -1,4 +1,4 @@
-"""The second reader of ``prefix-exact``: it follows the logged batches by code of its own."""
+"""The second reader of ``prefix-exact``: it follows the logged batches separately."""
 
 from __future__ import annotations
 
