@@ -11,10 +11,13 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Thread
 from typing import IO
+
+import psutil
 
 from lab.errors import UnitError
 
@@ -126,13 +129,14 @@ class Child:
         self._started.send_signal(number)
 
     async def stop(self, within_s: float) -> None:
-        """Ends it, and removes its folder. What has not ended after ``within_s`` seconds ends with this process."""
+        """Ends it gracefully, kills it and what it has started after ``within_s`` seconds, and removes its folder."""
         if self._process is not None:
             self._process.send_signal(self.graceful)
             try:
                 await asyncio.to_thread(self._process.wait, within_s)
             except subprocess.TimeoutExpired:
-                return
+                _kill_tree(self._process.pid)
+                await asyncio.to_thread(self._process.wait)
         shutil.rmtree(self.folder, ignore_errors=True)
         self._reaper.communicate(b"well\n")
 
@@ -140,3 +144,12 @@ class Child:
     def _started(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "it has not been started"  # noqa: S101 (a bug of this package)
         return self._process
+
+
+def _kill_tree(pid: int) -> None:
+    """Kills a process and all that it has started; not its group, which is this process's."""
+    with suppress(psutil.NoSuchProcess):
+        tree = psutil.Process(pid)
+        for process in (*tree.children(recursive=True), tree):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()

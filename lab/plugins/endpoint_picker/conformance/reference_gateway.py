@@ -16,6 +16,7 @@ NAME = "picking-envoy"
 _REMEDY = "install the lab as its README says, Envoy comes with it"
 _TYPES = "type.googleapis.com/envoy"
 _RETRIES = 5
+_GRACE_S = 2.0
 
 Spec = dict[str, Any]
 
@@ -38,7 +39,7 @@ def control(change: Callable[[Spec], None] = lambda _: None) -> Control:
         await child.listening(child.folder / "admin.sock")
 
     async def close() -> None:
-        await child.stop(0)
+        await child.stop(_GRACE_S)
 
     return Control(name=NAME, apply=apply, close=close)
 
