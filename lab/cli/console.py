@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lab.bounds import PORT
+from lab.cli.coroutines import run_interruptibly
 from lab.cli.options import Json, Name, from_home
 from lab.cli.output import console as terminal
 from lab.cli.output import print_json
@@ -91,4 +91,4 @@ def _serve(server: Console, what: str, *, no_browser: bool, as_json: bool) -> No
 
     with TemporaryDirectory(dir=user_folder(), prefix="console-") as folder, suppress(KeyboardInterrupt):
         door = Path(folder) / "console.html"
-        asyncio.run(server.serve(ready))
+        run_interruptibly(server.serve(ready))

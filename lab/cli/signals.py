@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lab.errors import LabError
 
@@ -49,7 +49,7 @@ def interrupted_by_signals() -> Iterator[None]:
     handlers: dict[signal.Signals, _Handler] = {signal.SIGTERM: interrupt, signal.SIGHUP: interrupt}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         handlers[signal.SIGINT] = ctrl_c
-    with _handled_by(handlers):
+    with handled_by(handlers):
         try:
             yield
         except (LabError, OSError):
@@ -61,7 +61,8 @@ def interrupted_by_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _handled_by(handlers: Mapping[signal.Signals, _Handler]) -> Iterator[None]:
+def handled_by(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
+    """In the body, these signals have these handlers, but for those that are ignored."""
     before = {number: signal.getsignal(number) for number in handlers}
     handled = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     for number in handled:

@@ -1,13 +1,16 @@
 """SIGTERM and SIGHUP are heard as Ctrl-C is, once."""
 
+import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
 from pydantic_core import to_json
 
 from lab import cli
+from lab.cli.coroutines import run_interruptibly
 from lab.cli.signals import interrupted_by_signals
 from tests.tools import INTERRUPTED, run_tool
 
@@ -64,6 +67,28 @@ def test_an_interrupt_that_a_library_makes_an_error_of_its_own_ends_in_one_line(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert (ended.value.code, capsys.readouterr().err) == (130, "lab: interrupted\n")
+
+
+class _Interrupted:
+    """Interrupts when it is deleted, where Python ignores exceptions, as gRPC does in its callbacks."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self._number = number
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), self._number)
+
+
+@pytest.mark.parametrize("number", [*NUMBERS, signal.SIGINT])
+def test_no_interrupt_of_a_coroutine_is_lost(number: signal.Signals) -> None:
+    async def waits() -> None:
+        asyncio.get_running_loop().call_soon([_Interrupted(number)].clear)
+        await asyncio.sleep(20)
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), interrupted_by_signals():
+        run_interruptibly(waits())
+    assert time.monotonic() - began < 10
 
 
 def test_a_tool_of_developers_ends_in_one_line_likewise(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from lab.cli.coroutines import run_interruptibly
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, say, table
 from lab.errors import InputError
@@ -125,7 +125,7 @@ def _results(target: Target, profile: str, asked: ProfileOptions, *, drain: str,
         if envelope or drain:
             raise InputError(f"--profile {profile}: has no use for --envelope and --drain; leave them out")
         _name(asked.header)
-        return asyncio.run(_of_profile(PROFILES[profile], target, asked))
+        return run_interruptibly(_of_profile(PROFILES[profile], target, asked))
     if asked.send:
         raise InputError("--send: is for --test-picker")
     if drain and not asked.control:
@@ -138,7 +138,7 @@ def _results(target: Target, profile: str, asked: ProfileOptions, *, drain: str,
         wait_s=asked.wait_s,
     )
     control = control_of(asked.control, drain) if asked.control else None
-    return asyncio.run(run(target, options, control, say=_say, on_result=_progress))
+    return run_interruptibly(run(target, options, control, say=_say, on_result=_progress))
 
 
 async def _of_profile(profile: Profile, target: Target, options: ProfileOptions) -> list[Result]:
