@@ -155,7 +155,7 @@ async def test_only_a_central_envoy_gets_the_tenant_in_a_header(
     async with ready(topology, endpoints) as client:
         await client.call("HomepageRows", rank_request(), {**CONTEXT, "tenant": tenant})
     [(_, metadata)] = model.seen
-    limited = topology in {"gateway-header", "picker", "picker-closed"}
+    limited = topology in {"gateway-header", "picker", "picker-body", "picker-closed"}
     assert (header if limited else None) == metadata.get("x-tenant")
 
 

@@ -14,8 +14,8 @@ from grpc_health.v1 import health_pb2
 from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.plugins.endpoint_picker.contract import HEALTH_SERVICES, SERVICE
 from lab.plugins.endpoint_picker.policy import order_of
-from lab.plugins.endpoint_picker.role import ENVOYS, PICKER
 from lab.plugins.endpoint_picker.service import LOG_FIELDS, PickerService
+from lab.plugins.endpoint_picker.units import ENVOYS, PICKER
 from lab.registry import add_plugins
 from lab.transport import drain, expose, listen, new_server, run_service, serve_metrics
 from lab.transport.rpc_logs import RequestLog

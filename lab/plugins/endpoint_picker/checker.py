@@ -13,6 +13,8 @@ from lab.checkers import Claim, Outcome, Verdict, Violation
 from lab.checkers.checker import Checker
 from lab.checkers.revision_timeline import request as named
 from lab.history.arrivals import DIGITS, NOT_RECORDED, header_digest, header_places
+from lab.plugins.endpoint_picker.contract import DESTINATION
+from lab.plugins.endpoint_picker.units import ENVOYS, PICKER
 
 if TYPE_CHECKING:
     from lab.checkers import Evidence
@@ -25,15 +27,13 @@ UNPICKED_SHARE = 0.01
 """Share of the requests that may go without a pick in a lab without faults, as when a busy machine holds the picker up
 for longer than the proxy waits."""
 
-_HEADER = "x-gateway-destination-endpoint"
-_ROLE, _LOG = "picker", "access.log"
-_ENVOYS = {"picking-envoy", "strict-envoy"}
+_LOG = "access.log"
 _SETTLES_S, _FLUSHED_S = 3.0, 0.3
 
 
 def gather(context: RunContext) -> Any:
     """Returns what pickers logged since the run began, and the replicas' addresses; None in a lab without a picker."""
-    units = context.state.plan.with_role(_ROLE)
+    units = context.state.plan.with_role(PICKER)
     if not units:
         return None
     from lab.client.admin import AdminClient  # noqa: PLC0415 (gRPC, which no judgement needs)
@@ -80,7 +80,7 @@ def check(evidence: Evidence) -> Verdict | None:
         None if the run's topology has no picker. Invalid with any violation. Unknown with too many requests without a
         pick, without any pick, or if models were not asked.
     """
-    if not _ENVOYS & {*evidence.abilities.between}:
+    if not {*ENVOYS} & {*evidence.abilities.between}:
         return None
     document = evidence.gathered.get(NAME)
     if not document:
@@ -197,7 +197,7 @@ def _hit(evidence: Evidence, record: Record, replica: str) -> bool:
 
 
 def _disturbed(evidence: Evidence) -> bool:
-    roles = {_ROLE, *evidence.abilities.between}
+    roles = {PICKER, *evidence.abilities.between}
     return any(each.role in roles or each.target in roles for each in evidence.fault_windows)
 
 
@@ -205,7 +205,7 @@ def _carried(arrival: Arrival) -> str | None:
     """Digest of the header of the pick, empty if the request came without; None if the names are not known."""
     if arrival.headers == NOT_RECORDED:
         return None
-    place = next(iter(header_places(arrival.headers).get(_HEADER, ())), None)
+    place = next(iter(header_places(arrival.headers).get(DESTINATION, ())), None)
     return "" if place is None else arrival.values[place : place + DIGITS]
 
 

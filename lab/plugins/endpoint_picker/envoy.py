@@ -17,8 +17,16 @@ HOST_METADATA = {"host_from": f"{NAMESPACE} {DESTINATION}", "host_to": f"{NAMESP
 """Of the Envoy's node, see ``services.controlplane.xds.picked_hosts``."""
 
 
-def filters(*, fails_open: bool) -> list[dict[str, Any]]:
-    """The filters: one removes what a client may have forged, then the picker is asked, about headers alone."""
+def filters(*, fails_open: bool, with_bodies: bool = False) -> list[dict[str, Any]]:
+    """The filters: one removes what a client may have forged, then the picker is asked.
+
+    Args:
+        fails_open: whether a request is sent without a pick if there is none.
+        with_bodies: whether bodies of requests and answers pass through the picker; it sees headers alone otherwise.
+            Envoy then has no time limit for the picker, and cannot send what the picker has taken in.
+    """
+    bodies = "FULL_DUPLEX_STREAMED" if with_bodies else "NONE"
+    trailers = "SEND" if with_bodies else "SKIP"  # full duplex needs them
     return [
         {
             "name": "forged",
@@ -40,10 +48,10 @@ def filters(*, fails_open: bool) -> list[dict[str, Any]]:
                 "processing_mode": {
                     "request_header_mode": "SEND",
                     "response_header_mode": "SEND",
-                    "request_body_mode": "NONE",
-                    "response_body_mode": "NONE",
-                    "request_trailer_mode": "SKIP",
-                    "response_trailer_mode": "SKIP",
+                    "request_body_mode": bodies,
+                    "response_body_mode": bodies,
+                    "request_trailer_mode": trailers,
+                    "response_trailer_mode": trailers,
                 },
                 "metadata_options": {
                     "forwarding_namespaces": {"untyped": [NAMESPACE, SUBSET_NAMESPACE]},

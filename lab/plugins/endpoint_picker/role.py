@@ -1,4 +1,4 @@
-"""The picker, and the Envoys that ask it: one that sends without a pick if it gets none, and one that refuses."""
+"""The picker, and the Envoys that ask it: by headers or with bodies, and what each does without a pick."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from lab.identity import Identity
 from lab.identity.envoy import upstream_socket
 from lab.plugins.endpoint_picker.contract import DESTINATION
 from lab.plugins.endpoint_picker.envoy import HOST_METADATA, cluster, filters
+from lab.plugins.endpoint_picker.units import CLOSED, OPEN, PICKER, WITH_BODIES
 from lab.roles import ACCESS_LOG, Follows, Placement, Probe, Role, Unit, python
 from lab.roles._asked import copies_dropped_by_envoy
 from lab.roles._envoy import ENVOY_HEADERS, envoy, envoy_address, secrets_folder, xds_cluster
@@ -16,9 +17,6 @@ from lab.routing.headers import PROVED_CALLER
 
 if TYPE_CHECKING:
     from lab.roles import Layout
-
-PICKER, OPEN, CLOSED = "picker", "picking-envoy", "strict-envoy"
-ENVOYS = (OPEN, CLOSED)
 
 
 def _picker_units(lab: Layout, caller: str) -> Iterator[Unit]:
@@ -36,7 +34,7 @@ def _picker_units(lab: Layout, caller: str) -> Iterator[Unit]:
     yield Unit(PICKER, PICKER, (*argv, *options), port, files=files, pod=PICKER, logs_requests=True)
 
 
-def _envoy_of(role: str) -> Role:
+def _envoy_of(role: str, title: str) -> Role:
     def units(lab: Layout, caller: str) -> Iterator[Unit]:
         if caller:
             return
@@ -45,14 +43,14 @@ def _envoy_of(role: str) -> Role:
         socket = upstream_socket(secrets, Identity(PICKER, PICKER)) if secrets else None
         yield envoy(
             *(lab, role, role, lab.site.port(role, "grpc")),
-            filters=filters(fails_open=role == OPEN),
+            filters=filters(fails_open=role == OPEN, with_bodies=role == WITH_BODIES),
             clusters=[cluster(envoy_address(address), xds_cluster(address)["discovery"], socket)],
             metadata=HOST_METADATA,
         )
 
     return Role(
         name=role,
-        title="Envoy before the picker" if role == OPEN else "Envoy that needs a picker",
+        title=title,
         placement=Placement.ALONE,
         units=units,
         probe=Probe.HTTP_READY,
@@ -75,4 +73,6 @@ ROLE = Role(
     follows=Follows.RULES_AND_ENDPOINTS,
     checked_by=("served",),
 )
-OPEN_ENVOY, CLOSED_ENVOY = _envoy_of(OPEN), _envoy_of(CLOSED)
+OPEN_ENVOY = _envoy_of(OPEN, "Envoy before the picker")
+CLOSED_ENVOY = _envoy_of(CLOSED, "Envoy that needs a picker")
+BODY_ENVOY = _envoy_of(WITH_BODIES, "Envoy that sends the picker bodies")

@@ -14,7 +14,7 @@ from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
 from envoy.type.v3 import http_status_pb2
 from google.protobuf import struct_pb2
 
-from lab.plugins.endpoint_picker.bodies import in_full_duplex, passed_on
+from lab.plugins.endpoint_picker.bodies import in_full_duplex, once_readable, passed_on
 from lab.plugins.endpoint_picker.contract import (
     DESTINATION,
     NAMESPACE,
@@ -131,7 +131,7 @@ class PickerService(external_processor_pb2_grpc.ExternalProcessorServicer):  # t
         del context
         request, duplex = Request(), False
         try:
-            async for message in request_iterator:
+            async for message in once_readable(request_iterator):
                 kind, duplex = message.WhichOneof("request"), duplex or in_full_duplex(message)
                 if kind == "request_headers":
                     yield self._pick(request, message)

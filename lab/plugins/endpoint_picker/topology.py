@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lab.client import Endpoints, ResolverClient, RpcChannel
 from lab.client.strategies import Leased, with_tenant_header
 from lab.pickers import GATEWAY
+from lab.plugins.endpoint_picker.units import CLOSED, OPEN, PICKER, WITH_BODIES
 from lab.topologies import Topology, no
 from lab.topologies.gateway_header import TOPOLOGY as GATEWAY_HEADER
 
@@ -30,14 +31,14 @@ def _strategy_to(role: str) -> StrategyFactory:
     return strategy
 
 
-def _topology(name: str, envoy: str, reason: str, colour: str) -> Topology:
+def _topology(name: str, envoy: str, reason: str, colour: str, reads: str = "headers") -> Topology:
     return Topology(
         name=name,
         reason=reason,
-        route="caller ⇄ resolver beside it (lease); caller → one central Envoy ⇄ endpoint picker (headers) → model",
+        route=f"caller ⇄ resolver beside it (lease); caller → one central Envoy ⇄ endpoint picker ({reads}) → model",
         path=("caller", envoy, "model"),
         asks=("resolver",),
-        aided_by=("picker",),
+        aided_by=(PICKER,),
         strategy=_strategy_to(envoy),
         picks_at=GATEWAY,
         capabilities=replace(
@@ -54,15 +55,22 @@ def _topology(name: str, envoy: str, reason: str, colour: str) -> Topology:
     )
 
 
-PICKER = _topology(
+BY_HEADERS = _topology(
     "picker",
-    "picking-envoy",
+    OPEN,
     "a service picks the replica of each request by its headers, as Kubernetes' endpoint pickers do; FailOpen",
     "#7048e8",
 )
-PICKER_CLOSED = _topology(
+FAIL_CLOSED = _topology(
     "picker-closed",
-    "strict-envoy",
+    CLOSED,
     "the same, and FailClose: without the picker, requests are refused",
     "#b197fc",
+)
+BY_BODIES = _topology(
+    "picker-body",
+    WITH_BODIES,
+    "bodies pass through the picker, too, as Kubernetes' pickers by prompt need it; without it, requests are refused",
+    "#9775fa",
+    reads="whole bodies",
 )

@@ -9,6 +9,7 @@ import pytest
 from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
 
 from lab.pickers import PICKERS
+from lab.plugins.endpoint_picker.bodies import FULL_DUPLEX, MOST_HELD
 from lab.plugins.endpoint_picker.contract import DESTINATION, NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE
 from lab.plugins.endpoint_picker.policy import order_of
 from lab.plugins.endpoint_picker.service import PickerService
@@ -147,6 +148,59 @@ async def test_bodies_that_reach_it_are_counted() -> None:
     answers = [(await stream.say(messages.ProcessingRequest(**each))).WhichOneof("response") for each in parts]
     assert answers == ["request_body", "response_body", "response_trailers"]
     assert service.body_bytes == 8
+
+
+WHOLE, BEGUN = b"\0\0\0\0\x05hello", b"\0\0\0\0\x05he"
+
+
+@pytest.mark.parametrize(
+    "bodies",
+    [
+        [(WHOLE, False)],
+        [(b"\0\0", False), (b"\0\0\x05hel", False), (b"lo", True)],
+        [(BEGUN, True)],
+        [(b"\0\xff\xff\xff\xff" + MOST_HELD * b"x", False)],
+    ],
+    ids=["one part", "parts", "an end before it is whole", "a long one"],
+)
+async def test_in_full_duplex_it_picks_once_the_first_message_has_come_and_passes_all_on(
+    bodies: list[tuple[bytes, bool]],
+) -> None:
+    headers = messages.ProcessingRequest()
+    headers.protocol_config.request_body_mode = FULL_DUPLEX
+    headers.request_headers.headers.headers.add(key="x-routing-key", raw_value=KEY.encode())
+    parts = [
+        messages.ProcessingRequest(request_body=messages.HttpBody(body=body, end_of_stream=ends))
+        for body, ends in bodies
+    ]
+    service, sent = picker(), list[int]()
+
+    async def proxy() -> AsyncGenerator[messages.ProcessingRequest, None]:
+        for number, each in enumerate((headers, *parts)):
+            sent.append(number)
+            yield each
+
+    context: Any = None
+    answers = service.Process(proxy(), context)
+    assert picked(await anext(answers)) == [B, A]
+    assert sent == [0, *range(1, len(parts) + 1)]
+    passed_on = [answer.request_body.response.body_mutation.streamed_response async for answer in answers]
+    assert [(each.body, each.end_of_stream) for each in passed_on] == bodies
+    assert service.body_bytes == sum(len(body) for body, _ in bodies)
+
+
+async def test_a_request_that_ends_with_trailers_before_its_first_message_is_picked_for() -> None:
+    headers = messages.ProcessingRequest(request_headers=messages.HttpHeaders())
+    headers.protocol_config.request_body_mode = FULL_DUPLEX
+    trailers = messages.ProcessingRequest(request_trailers=messages.HttpTrailers())
+
+    async def proxy() -> AsyncGenerator[messages.ProcessingRequest, None]:
+        yield headers
+        yield trailers
+
+    context: Any = None
+    answers = [answer.WhichOneof("response") async for answer in picker().Process(proxy(), context)]
+    assert answers == ["request_headers", "request_trailers"]
 
 
 async def test_a_replica_that_stays_keeps_its_requests_in_flight() -> None:
