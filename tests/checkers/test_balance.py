@@ -58,6 +58,30 @@ def test_a_replica_without_its_share_is_wrong() -> None:
     assert outcome(judge("01" * 20)) == "valid"
 
 
+@pytest.mark.parametrize(
+    ("via", "others", "expected"),
+    [
+        ("2 gateway (gateway-1; passed on)", "1" * 50, "valid"),
+        ("2 gateway (gateway-1; passed on)", "0" * 50, "invalid"),
+        ("2 gateway (gateway-2; parsed)", "1" * 50, "invalid"),
+        ("", "1" * 50, "invalid"),
+    ],
+    ids=["in turn", "neither gets it", "another gateway", "no gateway"],
+)
+def test_a_unit_takes_turns_over_all_that_passes_it(via: str, others: str, expected: str) -> None:
+    records = [make_record(number, replica="a-0") for number in range(50)]
+    own = [
+        each._replace(via="2 gateway (gateway-1; parsed)", arrived_ns=START_NS + number * EVERY_NS)
+        for number, each in enumerate(make_evidence(records).arrivals or ())
+    ]
+    theirs = [
+        each._replace(request_id=f"other-{number}", replica=f"a-{turn}", via=via)
+        for number, (each, turn) in enumerate(zip(own, others, strict=True))
+    ]
+    evidence = make_evidence(records, registrations=Registrations(BOTH), arrivals=own + theirs)
+    assert outcome(balance.check(evidence)) == expected
+
+
 def test_a_picker_says_which_shares_are_right() -> None:
     def mostly_one(replicas: int) -> list[float]:
         return [0.9, *[0.1 / (replicas - 1)] * (replicas - 1)]

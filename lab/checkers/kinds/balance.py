@@ -68,6 +68,8 @@ def check(evidence: Evidence) -> Verdict | None:
     slow start, one attempt, as a proxy may have left a replica for its failures, or begun with it late. A replica to
     which a picker gives less than others may have received :data:`MOST_SHARE` of that, and :data:`SIGMAS` standard
     deviations, where no request was tried twice.
+    A unit on the way takes turns over all that passes it: a replica that has its share of these, requests of other runs
+    included, is not too short of this run's.
     A picker that is skewed on purpose has no share to give: *picks* judges its picks.
     Several units of a role between caller and model, such as gateways, must each have passed on :data:`LEAST_SHARE` of
     an even share of all attempts.
@@ -101,7 +103,8 @@ def check(evidence: Evidence) -> Verdict | None:
             due, uncertain = len(times_ns) * share, slow_start or place in failed
             most = MOST_SHARE * due + SIGMAS * sqrt(due)
             may_be_more = uncertain or place in repeated or share * len(present) > 1 - _ROUNDING
-            if count < (1 if uncertain else LEAST_SHARE * due) or (count > most and not may_be_more):
+            too_few = count < (1 if uncertain else LEAST_SHARE * due) and not _has_turns(evidence, place, member, share)
+            if too_few or (count > most and not may_be_more):
                 message = f"{member.name} received {count} of {len(times_ns)} attempts at {place.routing_key}"
                 message += f", though {place.cluster} has {len(present)} replicas"
                 if abs(share * len(present) - 1) > _ROUNDING:
@@ -118,6 +121,24 @@ def check(evidence: Evidence) -> Verdict | None:
     shown = [f"every replica received its share of the attempts at {versions}"] if judged else []
     shown += [f"every {role} its share of the requests" for role in between]
     return Verdict(NAME, Outcome.VALID, ", and ".join(shown)) if shown else None
+
+
+def _has_turns(evidence: Evidence, place: _Place, member: _Member, share: float) -> bool:
+    """Whether a replica has its share of all that the run's units on the way sent, which others' requests pass, too.
+
+    They take turns over all of them: of two equal runs at the same time, each may always get the same replica.
+    """
+    own = (each for record in evidence.records for each in evidence.attempts.get(record.request_id, ()))
+    passed = {hop[:2] for each in own for hop in hops_in(each.via)}  # role and unit
+    counts = Counter(
+        each.replica
+        for its in evidence.attempts.values()
+        for each in its
+        if (each.routing_key, cluster_of(each.replica)) == place
+        and each.arrived_ns >= member.since_ns
+        and any(hop[:2] in passed for hop in hops_in(each.via))
+    )
+    return counts[member.name] >= max(1, LEAST_SHARE * share * counts.total())
 
 
 def _between(evidence: Evidence) -> dict[str, list[Violation]]:
@@ -231,7 +252,7 @@ CHECKER = Checker(
     name=NAME,
     question="Did every replica that could serve a version, and every unit on the way, get its share of the requests?",
     blind=f"a replica that gets at least {LEAST_SHARE:.0%} of its share, and no more than others; shares of less "
-    f"than {LEAST_EACH} attempts each",
+    f"than {LEAST_EACH} attempts each; who gets which replica, where several send through one unit",
     subject="20 attempts for each of several replicas, or of several units of one role",
     claim=Claim.AVAILABILITY,
     check=check,
