@@ -12,8 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
-
 from lab.identity import OPERATOR, Identity
 from lab.identity.folder import version
 from lab.plugins.kubernetes.manifests import manifests
@@ -44,7 +42,6 @@ _PARTS = {
     "PodDisruptionBudget": "policies",
     "Job": "first-revision",
 }
-_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # ten times faster, where PyYAML has it
 _README = Path(__file__).with_suffix(".md")
 
 
@@ -109,13 +106,13 @@ def _base(objects: Sequence[Manifest]) -> dict[str, str]:
     parts: dict[str, list[Manifest]] = {}
     for each in objects:
         parts.setdefault(_PARTS.get(each["kind"], "workloads"), []).append(each)
-    files = {f"base/{part}.yaml": _yaml(its) for part, its in parts.items()}
+    files = {f"base/{part}.yaml": yaml_of(its) for part, its in parts.items()}
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [f"{part}.yaml" for part in parts],
     }
-    return {"base/kustomization.yaml": _yaml([kustomization]), **files}
+    return {"base/kustomization.yaml": yaml_of([kustomization]), **files}
 
 
 def _differences(base: Sequence[Manifest], overlays: Mapping[str, Sequence[Manifest]]) -> dict[str, str]:
@@ -130,16 +127,16 @@ def _differences(base: Sequence[Manifest], overlays: Mapping[str, Sequence[Manif
             "resources": ["../../base"],
         }
         if added := [each for key, each in after.items() if key not in before]:
-            files[f"{folder}/added.yaml"] = _yaml(added)
+            files[f"{folder}/added.yaml"] = yaml_of(added)
             kustomization["resources"].append("added.yaml")
         patches: list[dict[str, Any]] = [_removal(before[key]) for key in before if key not in after]
         for key, each in after.items():
             if key in before and (steps := list(_steps(before[key], each))):
                 file = f"changed/{each['kind'].lower()}-{each['metadata']['name']}.yaml"
-                files[f"{folder}/{file}"] = _yaml([steps])
+                files[f"{folder}/{file}"] = yaml_of([steps])
                 patches.append({"path": file, "target": {"kind": each["kind"], "name": each["metadata"]["name"]}})
         kustomization["patches"] = patches
-        files[f"{folder}/kustomization.yaml"] = _yaml([kustomization])
+        files[f"{folder}/kustomization.yaml"] = yaml_of([kustomization])
     return files
 
 
@@ -150,7 +147,7 @@ def _key(each: Manifest) -> tuple[str, str]:
 def _removal(each: Manifest) -> dict[str, str]:
     metadata = {key: each["metadata"][key] for key in ("name", "namespace") if key in each["metadata"]}
     gone = {"$patch": "delete", "apiVersion": each["apiVersion"], "kind": each["kind"], "metadata": metadata}
-    return {"patch": yaml.safe_dump(gone, sort_keys=False)}
+    return {"patch": yaml_of([gone])}
 
 
 def _steps(before: Manifest, after: Manifest) -> Iterator[dict[str, Any]]:
@@ -160,10 +157,6 @@ def _steps(before: Manifest, after: Manifest) -> Iterator[dict[str, Any]]:
             yield {"op": "remove", "path": f"/{field}"}
         elif before.get(field) != after[field]:
             yield {"op": "add", "path": f"/{field}", "value": after[field]}
-
-
-def _yaml(documents: Sequence[Any]) -> str:
-    return str(yaml.dump_all(documents, Dumper=_DUMPER, sort_keys=False, width=120, allow_unicode=True))
 
 
 def _render(source: Source) -> Rendering:
