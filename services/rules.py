@@ -14,8 +14,10 @@ import grpc.aio
 
 from lab.errors import RouteTableError
 from lab.routing.compiled import Choice, Router, Version
+from lab.routing.keys import version_key
 from lab.routing.limits import Limit, limits_of
 from lab.routing.rules import policies as policies_of
+from lab.routing.shards import Shards
 from lab.transport import expose, open_channel
 from lab.transport.memory_guard import expecting_growth
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
@@ -44,7 +46,7 @@ class RuleSet:
         endpoints: by routing key, ``host:port`` of each replica.
         standby: by routing key, ``host:port`` of each replica of the failover cluster.
         clusters: by routing key, the model cluster and its failover cluster.
-        policies: by routing key, resilience settings.
+        policies: by routing key without shard, resilience settings.
         limits: by tenant.
     """
 
@@ -62,7 +64,12 @@ class RuleSet:
             RouteTableError: the update cannot be applied.
         """
         versions = {
-            each.routing_key: Version(each.model, each.version, _json_object(each.routing_key, each.parameters))
+            each.routing_key: Version(
+                each.model,
+                each.version,
+                _json_object(each.routing_key, each.parameters),
+                Shards(each.shards, dict(each.tenants)) if each.shards else None,
+            )
             for each in update.model_versions
         }
         router = self.router.updated(
@@ -93,7 +100,7 @@ class RuleSet:
         return kept | {each.routing_key: tuple(each.standby) for each in update.endpoints if each.standby}
 
     def _updated_clusters(self, update: rules_pb2.RulesUpdate, router: Router) -> dict[str, tuple[str, str]]:
-        kept = {key: its for key, its in self.clusters.items() if key in router.versions}
+        kept = {key: its for key, its in self.clusters.items() if version_key(key) in router.versions}
         return kept | {each.routing_key: (each.cluster, each.failover) for each in update.endpoints}
 
     def _updated_endpoints(self, update: rules_pb2.RulesUpdate, router: Router) -> dict[str, tuple[str, ...]]:
@@ -103,8 +110,11 @@ class RuleSet:
             return kept | given
         # A control plane that was just restarted does not know the replicas yet. For a key without any, the last known
         # ones are kept: if they are gone, requests fail as they would without them.
-        missing = (key for key in router.versions if not given.get(key))
-        return given | {key: self.endpoints[key] for key in missing if key in self.endpoints}
+        return given | {
+            key: known
+            for key, known in self.endpoints.items()
+            if not given.get(key) and version_key(key) in router.versions
+        }
 
 
 class DecisionCache(Generic[T]):
@@ -118,7 +128,7 @@ class DecisionCache(Generic[T]):
     def __init__(self, router: Router, build: Callable[[Choice], T]) -> None:
         self._resolve = router.resolve
         self._build = build
-        self._built: dict[tuple[str, str, str, str], T] = {}
+        self._built: dict[tuple[object, ...], T] = {}
         self.revision = router.revision
 
     def __len__(self) -> int:
@@ -133,7 +143,8 @@ class DecisionCache(Generic[T]):
             UnknownVersionError: the request is pinned to a model version that does not exist.
         """
         choice = self._resolve(use_case, context)
-        key = (use_case, choice.rule, choice.share, choice.routing_key)
+        # Alternatives and shadow may be other shards for another user or tenant.
+        key = (use_case, choice.rule, choice.share, choice.routing_key, choice.shadow, *map(id, choice.alternatives))
         built = self._built.get(key)
         if built is None:
             built = self._built[key] = self._build(choice)

@@ -19,13 +19,20 @@ class Expected(NamedTuple):
         status: ``OK``, ``NOT_FOUND`` (of the use case, or of the version in ``override``) or ``PERMISSION_DENIED``.
         model: that must answer; empty if the request is refused, as are the next fields.
         version: of that model.
-        cluster: in which that version runs.
+        cluster: in which that version runs, or that shard of it.
+        shard: of that version, ``s1`` or greater; empty if it has none.
     """
 
     status: str
     model: str = ""
     version: str = ""
     cluster: str = ""
+    shard: str = ""
+
+    @property
+    def routing_key(self) -> str:
+        """The key by which a request reaches it: ``cw-ranker.v2``, or ``cw-ranker.v2.s1``."""
+        return ".".join(part for part in (self.model, self.version, self.shard) if part)
 
 
 def decide(document: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> Expected:
@@ -40,9 +47,9 @@ def decide(document: Mapping[str, Any], use_case: str, context: Mapping[str, str
     if refusal:
         return Expected(refusal)
     if context.get("override", ""):
-        return _expected(document, context["override"])
+        return _expected(document, context["override"], context)
     _, reference, _ = _decision(document, use_case, context)
-    return _expected(document, reference)
+    return _expected(document, reference, context)
 
 
 def parameters_of(document: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> dict[str, Any]:
@@ -65,7 +72,8 @@ def fallbacks(document: Mapping[str, Any], use_case: str, context: Mapping[str, 
     chosen = decide(document, use_case, context)
     if chosen.status != "OK" or context.get("override", ""):
         return ()
-    others = [_expected(document, reference) for reference in document["use_cases"][use_case].get("fallback", [])]
+    references = document["use_cases"][use_case].get("fallback", [])
+    others = [_expected(document, reference, context) for reference in references]
     return tuple(other for other in others if other != chosen)
 
 
@@ -76,7 +84,7 @@ def shadow_of(document: Mapping[str, Any], use_case: str, context: Mapping[str, 
     shadow = document["use_cases"][use_case].get("shadow")
     if shadow is None or bucket_of(f"shadow/{use_case}", request_id) >= shadow["percent"] * 100:
         return ""
-    return str(shadow["use"]).replace("@", ".")
+    return _expected(document, shadow["use"], context).routing_key
 
 
 def passed(document: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> list[str]:
@@ -168,7 +176,30 @@ def fields_read(document: Mapping[str, Any], use_case: str) -> list[str]:
         for draw in ("experiment", "split"):
             if draw in rule:
                 fields.add(rule[draw]["unit"])
+    for reference in _may_use(document, use_case):
+        model, version = reference.split("@")
+        where = document["models"][model]["versions"][version]["cluster"]
+        if not isinstance(where, str):
+            fields.add("tenant" if "tenants" in where else "user_id")
     return sorted(fields)
+
+
+def _may_use(document: Mapping[str, Any], use_case: str) -> list[str]:
+    """Returns the model versions that a use case names; all of the table if requests may be pinned."""
+    entry = document["use_cases"][use_case]
+    if entry.get("override"):
+        return _references(document)
+    named = [entry["default"], *entry.get("fallback", [])]
+    named += [entry["shadow"]["use"]] if "shadow" in entry else []
+    for rule in entry.get("rules", []):
+        named += [rule["use"]] if "use" in rule else []
+        named += rule.get("split", {}).get("weights", [])
+        named += [cell["use"] for cell in rule.get("experiment", {}).get("cells", {}).values()]
+    return named
+
+
+def _references(document: Mapping[str, Any]) -> list[str]:
+    return [f"{model}@{name}" for model, its in document["models"].items() for name in its["versions"]]
 
 
 def _refusal(document: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> str:
@@ -184,13 +215,39 @@ def _refusal(document: Mapping[str, Any], use_case: str, context: Mapping[str, s
         return ""
     if caller not in entry.get("override", []):
         return "PERMISSION_DENIED"
-    references = [f"{model}@{name}" for model, its in document["models"].items() for name in its["versions"]]
-    return "" if override in references else "NOT_FOUND"
+    return "" if override in _references(document) else "NOT_FOUND"
 
 
-def _expected(document: Mapping[str, Any], reference: str) -> Expected:
+def _expected(document: Mapping[str, Any], reference: str, context: Mapping[str, str]) -> Expected:
     model, version = reference.split("@")
-    return Expected("OK", model, version, document["models"][model]["versions"][version]["cluster"])
+    where = document["models"][model]["versions"][version]["cluster"]
+    shard = shard_of(where, context)
+    return Expected("OK", model, version, cluster_of_shard(where, shard), shard)
+
+
+def shard_of(where: str | Mapping[str, Any], context: Mapping[str, str]) -> str:
+    """Returns the shard that serves a request, given the ``cluster`` of a version; empty if that has no shards.
+
+    Tenants have the shard of their entry, or of ``default``. Without tenants, the buckets of ``shard`` and the user are
+    divided equally: bucket b of 10,000 belongs to shard 1 + b * n / 10,000 of n, rounded down.
+    """
+    if isinstance(where, str):
+        return ""
+    if "tenants" in where:
+        tenants = where["tenants"]
+        return f"s{tenants.get(context.get('tenant', ''), tenants['default'])}"
+    return f"s{1 + bucket_of('shard', context.get('user_id', '')) * len(where['shards']) // 10_000}"
+
+
+def cluster_of_shard(where: str | Mapping[str, Any], shard: str) -> str:
+    """Returns the cluster that a version's ``cluster`` gives a shard; empty if it has no such shard."""
+    shards = {"": where} if isinstance(where, str) else {f"s{n}": each for n, each in enumerate(where["shards"], 1)}
+    return str(shards.get(shard, ""))
+
+
+def version_of(routing_key: str) -> str:
+    """Returns a routing key without its shard."""
+    return ".".join(routing_key.split(".")[:2])
 
 
 def _decision(

@@ -11,7 +11,17 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from lab.checkers.draws import Draw, draws_of, marked
-from lab.checkers.plain import Expected, decide, fallbacks, fields_read, parameters_of, passed, shadow_of
+from lab.checkers.plain import (
+    Expected,
+    cluster_of_shard,
+    decide,
+    fallbacks,
+    fields_read,
+    parameters_of,
+    passed,
+    shadow_of,
+    shard_of,
+)
 from lab.checkers.plain_policy import Policy, Quota, policy_of, quota_of, seconds_of
 from lab.history import UNSENT, Record
 
@@ -98,16 +108,22 @@ class Rules:
         """Whether it was no longer in force at this time."""
         return self.revision.until_ns is not None and self.revision.until_ns < time_ns
 
-    def runs(self, model: str, version: str, cluster: str) -> bool:
-        """Whether its table has this version in this cluster, or in one that fails over to this cluster."""
-        home = self.home(model, version)
-        return cluster in {home, self._failover(home)}
+    def runs(self, record: Record, shard: str) -> bool:
+        """Whether its table has the version that answered, or a shard of it, in the answer's cluster or its failover's.
+
+        Args:
+            record: of an answer by a model.
+            shard: that the request was for, by this revision or by another one; empty for none.
+        """
+        home = self.home(record.model, record.version, shard)
+        return bool(home) and record.cluster in {home, self._failover(home)}
 
     def answer(self, record: Record) -> Expected:
         """Returns the version and cluster that answered. A failover cluster counts as the version's own."""
-        home = self.home(record.model, record.version)
+        shard = self.shard(record)
+        home = self.home(record.model, record.version, shard)
         failed_over = record.cluster == self._failover(home)
-        return Expected("OK", record.model, record.version, home if failed_over else record.cluster)
+        return Expected("OK", record.model, record.version, home if failed_over else record.cluster, shard)
 
     def config(self, model: str, version: str) -> Mapping[str, Any]:
         """Returns a version's own config."""
@@ -118,10 +134,18 @@ class Rules:
         """Returns the API of a use case; empty if the table does not have it."""
         return str(self._document["use_cases"].get(use_case, {}).get("api", ""))
 
-    def home(self, model: str, version: str) -> str:
-        """Returns the cluster that the table gives a version; empty if it does not have the version."""
+    def home(self, model: str, version: str, shard: str = "") -> str:
+        """Returns the cluster that the table gives a version, or a shard of it; empty if it does not have that."""
+        return cluster_of_shard(self._where(model, version), shard)
+
+    def shard(self, record: Record) -> str:
+        """Returns the shard of the version that answered which the table gives a request; empty if it has none."""
+        return shard_of(self._where(record.model, record.version), context_of(record))
+
+    def _where(self, model: str, version: str) -> str | Mapping[str, Any]:
         entry = self._document["models"].get(model, {"versions": {}})["versions"].get(version, {})
-        return str(entry.get("cluster", ""))
+        where: str | Mapping[str, Any] = entry.get("cluster", "")
+        return where
 
     def _failover(self, cluster: str) -> str:
         return str(self._document.get("clusters", {}).get(cluster, {}).get("failover", cluster))
@@ -139,7 +163,9 @@ class Rules:
     def clusters(self) -> frozenset[str]:
         """The model clusters of its table."""
         versions = (each for model in self._document["models"].values() for each in model["versions"].values())
-        return frozenset((*self._document.get("clusters", ()), *(str(each.get("cluster", "")) for each in versions)))
+        placed = (each.get("cluster", "") for each in versions)
+        shards = (each for where in placed for each in ([where] if isinstance(where, str) else where["shards"]))
+        return frozenset((*self._document.get("clusters", ()), *shards))
 
     @cached_property
     def settings(self) -> frozenset[str]:
@@ -215,7 +241,7 @@ class Rules:
         if found is None:
             chosen = self.expected(record)
             may_reach = (chosen, *self.fallbacks(record)) if chosen.status == "OK" else ()
-            found = self._versions[unit] = {f"{each.model}.{each.version}": each.cluster for each in may_reach}
+            found = self._versions[unit] = {each.routing_key: each.cluster for each in may_reach}
         return found
 
     def places(self, record: Record) -> tuple[str, ...]:
@@ -246,8 +272,8 @@ class Rules:
             allowed = expected.status == "OK"
             decision = self._decisions[unit] = Decision(
                 expected.status,
-                reference(expected),
-                tuple(map(reference, self.fallbacks(record))),
+                _with_shard(expected),
+                tuple(map(_with_shard, self.fallbacks(record))),
                 entry.get("shadow") if allowed and not record.override else None,
                 entry.get("timeout", ""),
                 parameters_of(self._document, record.use_case, context_of(record)) if allowed else {},
@@ -314,6 +340,10 @@ def by_chosen_model(record: Record) -> bool:
 def reference(answer: Record | Expected) -> str:
     """Returns the model version that answered, or must: ``cw-ranker@v2``."""
     return f"{answer.model}@{answer.version}"
+
+
+def _with_shard(expected: Expected) -> str:
+    return f"{reference(expected)}{expected.shard and f' shard {expected.shard}'}"
 
 
 def request(record: Record) -> str:

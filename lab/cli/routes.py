@@ -58,7 +58,7 @@ def validate(file: RoutesFile, as_json: Json = False) -> None:
     found = Routes.validate(file)
     counts = {
         "use_cases": len(found.document["use_cases"]),
-        "model_versions": len(found.versions),
+        "model_versions": sum(len(each["versions"]) for each in found.document["models"].values()),
         "clusters": len(found.clusters),
     }
     if as_json:

@@ -20,6 +20,7 @@ class DirectTarget:
         cluster: the model cluster that must answer there; any if empty.
         parameters: of the model, for the body.
         balancing: how gRPC balances over the addresses, see :func:`lab.transport.open_channel`; in turn if empty.
+        shard: of the version that is there; 0 if it has none.
     """
 
     model: str
@@ -28,6 +29,7 @@ class DirectTarget:
     cluster: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     balancing: Mapping[str, Any] = field(default_factory=dict)
+    shard: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Endpoints:
                 target.get("cluster", ""),
                 target.get("parameters", {}),
                 target.get("balancing", {}),
+                target.get("shard", 0),
             )
             for use_case, target in document.get("direct", {}).items()
         }

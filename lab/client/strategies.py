@@ -132,7 +132,7 @@ class Direct:
             channel = self._channels[model.addresses] = RpcChannel(
                 model.addresses, self._security, peer=peer, balancing=model.balancing
             )
-        key = routing_key(model.model, model.version)
+        key = routing_key(model.model, model.version, model.shard)
         config = serving_pb2.ModelConfig(model=model.model, version=model.version)
         config.parameters.update(model.parameters)
         target = Target(

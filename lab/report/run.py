@@ -19,6 +19,7 @@ from lab.measure.latency import NS_PER_MS
 from lab.measure.single_run_intervals import Figure, quantiles, share
 from lab.report.palette import SERIES, style_of, topology_style
 from lab.routing.keys import routing_key
+from lab.routing.shards import clusters_of
 from lab.routing.uses import keys_named
 from lab.runs import RunResult, judge
 from lab.runs.folder import RunFolder
@@ -94,7 +95,7 @@ class ReportedRun:
             routing_key(model, version)
             for model, entry in self.document.get("models", {}).items()
             for version, placed in entry["versions"].items()
-            if target == placed["cluster"] or target.rpartition("-")[0] == placed["cluster"]
+            if {target, target.rpartition("-")[0]} & {*clusters_of(placed["cluster"]).values()}
         }
         entries = self.document.get("use_cases", {}).values()
         return {caller for each in entries if keys & keys_named(each) for caller in each["callers"]}

@@ -17,6 +17,7 @@ from lab.roles._follows import Follows
 from lab.roles._links import port_from, zone_of_caller
 from lab.roles._probe import Probe
 from lab.roles._unit import ACCESS_LOG, CALLER, COLLECTOR, CONTROL_PLANE, MODEL, Port, Site, Unit
+from lab.routing.shards import clusters_of
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
@@ -200,11 +201,11 @@ class Layout:
         for name, use_case in self.table.document["use_cases"].items():
             model, _, version = use_case["default"].partition("@")
             runs = self.table.document["models"][model]["versions"][version]
-            cluster = runs["cluster"]
+            shard, cluster = next(iter(clusters_of(runs["cluster"]).items()))
             replicas = _unique(
                 seen(port_from(self.spec, self.site, zone, unit)) for unit in self.units if unit.cluster == cluster
             )
-            targets[name] = DirectTarget(model, version, replicas, cluster, runs.get("config", {}), balancing)
+            targets[name] = DirectTarget(model, version, replicas, cluster, runs.get("config", {}), balancing, shard)
         return targets
 
 

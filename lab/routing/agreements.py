@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lab.routing.checks import references
-from lab.routing.keys import routing_key
+from lab.routing.keys import routing_key, version_key
 from lab.routing.resilience import Policy
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Agreements:
 
     def policy(self, key: str) -> Policy | None:
         """The resilience settings of a model version, by its routing key; None if it has none."""
-        for policy in self._stated.get(("policy", key), ()):
+        for policy in self._stated.get(("policy", version_key(key)), ()):
             if isinstance(policy, Policy) and policy != _PLAIN:
                 return policy
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +16,7 @@ from lab.errors import RouteTableError
 from lab.routing.durations import seconds
 from lab.routing.resilience import SETTINGS, Policy, has_settings
 from lab.routing.schema import DEFAULT_TIMEOUT, RESERVED_RULES, Table
+from lab.routing.shards import clusters_of
 from lab.routing.unreachable_rules import Steps, unreachable
 from lab.routing.yaml_nodes import Node, dotted, shown
 
@@ -41,6 +42,7 @@ _EXAMPLES = {
     "use": "cw-ranker@v1",
     "percent": "10",
     "cluster": "ml-cluster-1",
+    "shards": "[ml-cluster-1, ml-cluster-2]",
     "replicas": "2",
     "versions": "{v1: {cluster: ml-cluster-1}}",
     "rate": "100",
@@ -183,8 +185,8 @@ def _inside(kind: Any, part: str | int) -> Any:
         kind = found.annotation
     else:
         kind = get_args(kind)[-1]
-    while get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
+    while (origin := get_origin(kind)) in {Annotated, Union}:
+        kind = get_args(kind)[0 if origin is Annotated else -1]
     return kind
 
 
@@ -211,9 +213,11 @@ def _misfits(table: Mapping[str, Any], apis: frozenset[str]) -> Iterator[Problem
 def _misplaced(models: Mapping[str, Any], clusters: Mapping[str, Any]) -> Iterator[Problem]:
     for model, entry in models.items():
         for version, runs in entry["versions"].items():
-            if runs["cluster"] not in clusters:
-                text = f"cluster {shown(runs['cluster'])} is not in clusters; {_suggestion(runs['cluster'], clusters)}"
-                yield Problem(("models", model, "versions", version, "cluster"), text)
+            for shard, cluster in clusters_of(runs["cluster"]).items():
+                if cluster not in clusters:
+                    text = f"cluster {shown(cluster)} is not in clusters; {_suggestion(cluster, clusters)}"
+                    place: Path = ("shards", shard - 1) if shard else ()
+                    yield Problem(("models", model, "versions", version, "cluster", *place), text)
     for name, cluster in clusters.items():
         if (failover := cluster.get("failover", name)) not in clusters:
             text = f"cluster {shown(failover)} is not in clusters; {_suggestion(failover, clusters)}"

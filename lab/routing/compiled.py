@@ -8,13 +8,14 @@ standard library.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RouteTableError, UnknownUseCaseError, UnknownVersionError
 from lab.routing.bulk_allocation import gc_disabled
 from lab.routing.keys import routing_key
 from lab.routing.rules import OVERRIDE, OVERRIDE_RULE, Shadow, UseCase, shown
+from lab.routing.shards import Shards
 
 if TYPE_CHECKING:
     from lab.routing.resilience import Policy
@@ -28,16 +29,20 @@ class Version:
 
     Attributes:
         parameters: sent to the model in the body.
+        shards: what divides requests among its shards; None if it has none.
+        shard: which of them this is; 0 if it is the whole version.
     """
 
     model: str
     version: str
     parameters: Mapping[str, Any]
+    shards: Shards | None = None
+    shard: int = 0
 
     @property
     def routing_key(self) -> str:
-        """``cw-ranker.v2``."""
-        return routing_key(self.model, self.version)
+        """``cw-ranker.v2``, or ``cw-ranker.v2.s1``."""
+        return routing_key(self.model, self.version, self.shard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +56,9 @@ class Choice:
         bucket: the request's bucket, 0 to 9,999, if a split or an experiment decided.
         share: the model version or cell whose share contains the bucket, empty without a bucket. Two cells may use the
             same version with different parameters.
-        reads: context fields that this use case's rules read, including units of splits and ``override``: requests that
-            agree in them get the same choice. The caller, who decides whether there is a choice at all, is included
-            only if a rule reads it.
+        reads: context fields that this use case's rules read, including units of splits, ``override`` and what chooses
+            shards: requests that agree in them get the same choice. The caller, who decides whether there is a choice
+            at all, is included only if a rule reads it.
         timeout_s: deadline of the inference call, seconds.
         api: inference API, ``ranking.v1``.
         revision: of the route table.
@@ -87,18 +92,26 @@ class Router:
     Attributes:
         revision: of the route table.
         use_cases: by name.
-        versions: by routing key.
+        versions: by routing key without shard.
     """
 
-    __slots__ = ("revision", "use_cases", "versions")
+    __slots__ = ("_reads", "_sharded", "revision", "use_cases", "versions")
 
-    def __init__(self, revision: int, use_cases: Mapping[str, UseCase], versions: Mapping[str, Version]) -> None:
+    def __init__(
+        self,
+        revision: int,
+        use_cases: Mapping[str, UseCase],
+        versions: Mapping[str, Version],
+        sharded: Mapping[str, Mapping[int, Version]],
+    ) -> None:
         self.revision, self.use_cases, self.versions = revision, use_cases, versions
+        self._sharded = sharded  # routing key without shard → shard → version
+        self._reads: dict[str, tuple[str, ...]] = {}
 
     @classmethod
     def empty(cls) -> Router:
         """A router without use cases, at revision 0."""
-        return cls(0, {}, {})
+        return cls(0, {}, {}, {})
 
     @classmethod
     def of_document(cls, document: Mapping[str, Any], revision: int = 0) -> Router:
@@ -108,7 +121,7 @@ class Router:
             RouteTableError: the document cannot be compiled; a validated one always can.
         """
         versions = (
-            Version(model, version, runs.get("config", {}))
+            Version(model, version, runs.get("config", {}), Shards.of(runs["cluster"]))
             for model, entry in document["models"].items()
             for version, runs in entry["versions"].items()
         )
@@ -149,6 +162,11 @@ class Router:
         removed_versions = tuple(removed_versions)
         for key in removed_versions:
             next_versions.pop(key, None)
+        changed = {*removed_versions, *(versions or {})}
+        sharded = {} if full else {key: each for key, each in self._sharded.items() if key not in changed}
+        for key, version in (versions or {}).items():
+            if version.shards is not None:
+                sharded[key] = {number: replace(version, shard=number) for number in range(1, version.shards.count + 1)}
         with gc_disabled(stays=True):
             compiled = {name: UseCase.of(name, document) for name, document in (use_cases or {}).items()}
         next_use_cases.update(compiled)
@@ -161,7 +179,7 @@ class Router:
                 raise RouteTableError(
                     f"refers to {', '.join(sorted(missing))}, which no model version has", field=f"use_cases.{name}"
                 )
-        return Router(revision, next_use_cases, next_versions)
+        return Router(revision, next_use_cases, next_versions, sharded)
 
     def use_case(self, name: str) -> UseCase:
         """The use case, or raises :class:`UnknownUseCaseError`."""
@@ -188,45 +206,66 @@ class Router:
             return self._pinned(found, context, pinned)
         target, rule, bucket = found.select(context)
         key = target.key
-        version = self.versions[key]
+        version = self._version(key, context)
         return Choice(
             version.model,
             version.version,
-            key,
+            version.routing_key if version.shard else key,
             {**version.parameters, **target.config} if target.config else version.parameters,
             rule,
             bucket,
             target.share,
-            found.reads,
+            self._fields_read(found),
             found.timeout_s,
             found.api,
             self.revision,
-            tuple([self.versions[other] for other in found.fallback if other != key]) if found.fallback else (),
-            found.shadow,
+            tuple([self._version(each, context) for each in found.fallback if each != key]) if found.fallback else (),
+            self._shadow(found.shadow, context),
             bool(found.fallback),
             found.policy,
         )
+
+    def _version(self, key: str, context: Mapping[str, str]) -> Version:
+        """The version, or the shard of it that serves the request."""
+        version = self.versions[key]
+        return version if version.shards is None else self._sharded[key][version.shards.choose(context)]
+
+    def _shadow(self, shadow: Shadow | None, context: Mapping[str, str]) -> Shadow | None:
+        if shadow is None or shadow.routing_key not in self._sharded:
+            return shadow
+        return Shadow(self._version(shadow.routing_key, context).routing_key, shadow.percent)
+
+    def _fields_read(self, use_case: UseCase) -> tuple[str, ...]:
+        """What its rules read, and what chooses the shards of the versions that it may use: all, with pins."""
+        if not self._sharded:
+            return use_case.reads
+        fields = self._reads.get(use_case.name)
+        if fields is None:
+            keys = self._sharded if use_case.override else self._sharded.keys() & use_case.keys
+            chosen_by = {shards.reads for key in keys if (shards := self.versions[key].shards)}
+            fields = self._reads[use_case.name] = tuple(sorted(chosen_by.union(use_case.reads)))
+        return fields
 
     def _pinned(self, found: UseCase, context: Mapping[str, str], pinned: str) -> Choice:
         """The pinned version without alternatives: an experimenter wants this one or none."""
         found.admit_override(context)
         model, _, name = pinned.partition("@")
         key = routing_key(model, name)
-        version = self.versions.get(key)
-        if version is None:
+        if key not in self.versions:
             raise UnknownVersionError(
                 f"use case {found.name!r}: override {shown(pinned)} is not a model version of the route table "
                 f"(revision {self.revision}); write it like cw-ranker@v2"
             )
+        version = self._version(key, context)
         return Choice(
             version.model,
             version.version,
-            key,
+            version.routing_key,
             version.parameters,
             OVERRIDE_RULE,
             None,
             "",
-            found.reads,
+            self._fields_read(found),
             found.timeout_s,
             found.api,
             self.revision,

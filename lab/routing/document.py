@@ -20,6 +20,7 @@ from lab.routing.bulk_allocation import gc_disabled
 from lab.routing.checks import error_of, problems
 from lab.routing.compiled import Version
 from lab.routing.schema import DEFAULT_TIMEOUT
+from lab.routing.shards import Shards, clusters_of
 from lab.routing.yaml_nodes import MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, merged, parse, shown
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion(Version):
-    """One version of one model, and where it runs.
+    """One version of one model, or a shard of it, and where it runs.
 
     Attributes:
         failover: the cluster that stands in if no replica of ``cluster`` can answer; empty if there is none.
@@ -102,11 +103,14 @@ class RouteTable:
                 model,
                 version,
                 runs.get("config", {}),
-                cluster=runs["cluster"],
-                failover=failovers[runs["cluster"]],
+                Shards.of(runs["cluster"]),
+                shard,
+                cluster=cluster,
+                failover=failovers[cluster],
             )
             for model, entry in document["models"].items()
             for version, runs in entry["versions"].items()
+            for shard, cluster in clusters_of(runs["cluster"]).items()
         ]
         return cls(
             {section: entries for section, entries in document.items() if entries or section in SECTIONS},

@@ -12,7 +12,6 @@ from lab.errors import RouteTableError
 from lab.routing.checks import Problem, clashing, error_of, problems
 from lab.routing.difference import Derivation, Difference, difference, same
 from lab.routing.document import KNOWN_APIS, RouteTable, Source, with_defaults
-from lab.routing.keys import routing_key
 from lab.routing.yaml_nodes import Node, parse
 
 
@@ -73,16 +72,14 @@ def with_models(table: RouteTable, sources: Mapping[str, Source]) -> RouteTable:
     if found:
         raise _error_of(found, root, sources)
     document = {**table.document, "models": changed}
-    gone = {
-        routing_key(name, version) for name in section.value if name in before for version in before[name]["versions"]
-    }
-    new = RouteTable.of_valid(
-        {"use_cases": {}, "models": section.value, "clusters": _named(document["clusters"], section.value)}
+    gone, new = (
+        RouteTable.of_valid({"use_cases": {}, "models": models, "clusters": _named(document["clusters"], models)})
+        for models in ({name: before[name] for name in section.value if name in before}, section.value)
     )
     versions = {**table.versions, **new.versions}
-    for key in gone - new.versions.keys():
+    for key in gone.versions.keys() - new.versions.keys():
         del versions[key]
-    change = Difference(models=frozenset(section.value), routing_keys=frozenset(gone | new.versions.keys()))
+    change = Difference(models=frozenset(section.value), routing_keys=frozenset({*gone.versions, *new.versions}))
     return replace(table, document=document, versions=versions, derivation=Derivation(table.document, change))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.routing.keys import version_key
 from lab.routing.rules import OVERRIDE_RULE, Conditions, Rule, UseCase, shown
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Explanation:
 
     Attributes:
         parameters: parameters for the model, each with its origin: ``cw-ranker@v2``, or ``rule canary``.
-        beyond: further effects, as text: copies, and what is tried if the chosen version fails.
+        beyond: further effects, as text: the shard, copies, and what is tried if the chosen version fails.
     """
 
     choice: Choice
@@ -57,7 +58,14 @@ def explain(router: Router, use_case: str, context: Mapping[str, str]) -> Explan
     """
     choice = router.resolve(use_case, context)
     outcomes = _outcomes(router.use_case(use_case), context, choice)
-    return Explanation(choice, outcomes, _origins(router, use_case, choice), tuple(_beyond(choice)))
+    beyond = (*_shard(router, choice, context), *_beyond(choice))
+    return Explanation(choice, outcomes, _origins(router, use_case, choice), beyond)
+
+
+def _shard(router: Router, choice: Choice, context: Mapping[str, str]) -> Iterator[str]:
+    shards = router.versions[version_key(choice.routing_key)].shards
+    if shards is not None:
+        yield f"{_value(context, shards.reads)}: shard {shards.choose(context)} of {shards.count}"
 
 
 def _origins(router: Router, use_case: str, choice: Choice) -> dict[str, str]:
@@ -67,7 +75,7 @@ def _origins(router: Router, use_case: str, choice: Choice) -> dict[str, str]:
         name
         for rule in rules
         for target in rule.targets
-        if (target.key, target.share) == (choice.routing_key, choice.share)
+        if (target.key, target.share) == (version_key(choice.routing_key), choice.share)
         for name in target.config
     }
     version = f"{choice.model}@{choice.version}"

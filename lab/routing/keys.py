@@ -1,4 +1,4 @@
-"""The routing key: a short name of a model version, in one strict form.
+"""The routing key: a short name of a model version, or of a shard of one, in one strict form.
 
 Every check of a key applies the same form: in the route table, at the sidecar, and at the control plane. A valid key
 cannot mean anything else there: it is not ``*`` (the xDS wildcard), not a cluster of Envoy's bootstrap (those have no
@@ -20,14 +20,21 @@ TENANT_HEADER = "x-tenant"
 
 MODEL_PATTERN = r"[a-z][a-z0-9-]{0,62}"
 VERSION_PATTERN = r"v[0-9]{1,9}"
-PATTERN = rf"{MODEL_PATTERN}\.{VERSION_PATTERN}"
+HIGHEST_SHARDS = 99
+SHARD_PATTERN = r"s[1-9][0-9]?"
+PATTERN = rf"{MODEL_PATTERN}\.{VERSION_PATTERN}(\.{SHARD_PATTERN})?"
 
 _KEY = re.compile(PATTERN, re.ASCII)
 
 
-def routing_key(model: str, version: str) -> str:
-    """The routing key ``cw-ranker.v2`` of ``cw-ranker`` and ``v2``."""
-    return f"{model}.{version}"
+def routing_key(model: str, version: str, shard: int = 0) -> str:
+    """The routing key ``cw-ranker.v2`` of ``cw-ranker`` and ``v2``; that of its shard 1 is ``cw-ranker.v2.s1``."""
+    return f"{model}.{version}.s{shard}" if shard else f"{model}.{version}"
+
+
+def version_key(key: str) -> str:
+    """A routing key without its shard: ``cw-ranker.v2`` for ``cw-ranker.v2.s1``."""
+    return ".".join(key.split(".", 2)[:2])
 
 
 def tenant_in_header(tenant: str) -> str:

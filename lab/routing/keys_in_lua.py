@@ -13,7 +13,8 @@ local function well_formed(headers, name)
   if headers:getNumValues(name) ~= 1 then
     return false
   end
-  local model, version = headers:get(name):match("^([a-z][a-z0-9-]*)%.v([0-9]+)$")
+  local key = headers:get(name)
+  local model, version = (key:match("^(.*)%.s[1-9][0-9]?$") or key):match("^([a-z][a-z0-9-]*)%.v([0-9]+)$")
   return model and #model <= 63 and #version <= 9
 end
 

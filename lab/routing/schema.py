@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, WrapValidator, model_validator
 
-from lab.routing.keys import MODEL_PATTERN, VERSION_PATTERN
+from lab.routing.keys import HIGHEST_SHARDS, MODEL_PATTERN, VERSION_PATTERN
+from lab.routing.limits import DEFAULT
 from lab.routing.resilience import RETRIABLE
 from lab.routing.validators import (
     ALL,
@@ -175,7 +176,8 @@ CallerName = Annotated[str, form("a caller's name", NAME_PATTERN, "homepage")]
 ModelName = Annotated[str, form("a model's name", MODEL_PATTERN, "cw-ranker")]
 VersionName = Annotated[str, form("a version", VERSION_PATTERN, "v2")]
 Reference = Annotated[str, form("a model version", rf"{MODEL_PATTERN}@{VERSION_PATTERN}", "cw-ranker@v2")]
-ClusterName = Annotated[str, form("a cluster's name", NAME_PATTERN, "ml-cluster-1")]
+_CLUSTER = form("a cluster's name", NAME_PATTERN, "ml-cluster-1")
+ClusterName = Annotated[str, _CLUSTER]
 RuleName = Annotated[str, form("a rule's name", LABEL_PATTERN, "tv-north-america")]
 CellName = Annotated[str, form("a cell", LABEL_PATTERN, "1")]
 ContextField = Annotated[str, Checked(_context_field, {"enum": list(CONTEXT_FIELDS)})]
@@ -322,10 +324,48 @@ class UseCase(_Owned):
     """Time over which a new replica's share grows; if left out, it has its full share at once."""
 
 
+def _shards(value: object) -> object:
+    if not isinstance(value, list) or not 1 <= len(value) <= HIGHEST_SHARDS:
+        raise problem(f"not a list of 1 to {HIGHEST_SHARDS} clusters; write them like [ml-cluster-1, ml-cluster-2]")
+    return value
+
+
+class Sharded(Part):
+    """Clusters that divide the requests of a version among them."""
+
+    shards: Annotated[list[ClusterName], BeforeValidator(_shards)] = Field(
+        json_schema_extra={"minItems": 1, "maxItems": HIGHEST_SHARDS}
+    )
+    """The clusters of shards 1, 2, …; a hash of the user chooses, unless ``tenants`` does."""
+    tenants: dict[TenantName, Annotated[int, whole("a shard", 1, HIGHEST_SHARDS)]] = Field(
+        default=_ABSENT, json_schema_extra={"required": [DEFAULT]}
+    )
+    """The shard of each tenant; default is that of all others."""
+
+    @model_validator(mode="after")
+    def _has_each_shard(self) -> Sharded:
+        if "tenants" not in self.model_fields_set:
+            return self
+        if DEFAULT not in self.tenants:
+            raise problem(f"has no shard for other tenants; add '{DEFAULT}: 1' to its tenants")
+        for tenant, shard in self.tenants.items():
+            if shard > len(self.shards):
+                raise problem(
+                    f"tenant {shown(tenant)} has shard {shard}, and there are {len(self.shards)}; write one of them"
+                )
+        return self
+
+
+def _cluster(value: object, _handler: object) -> object:
+    """Validates as the one or the other, so that problems are those of one of them."""
+    return Sharded.model_validate(value) if isinstance(value, dict) else _CLUSTER.check(value)
+
+
 class VersionOfModel(Part):
     """Where a version runs, and its parameters, which travel in the body."""
 
-    cluster: ClusterName
+    cluster: Annotated[ClusterName | Sharded, WrapValidator(_cluster)]
+    """One cluster, or a mapping with shards."""
     config: Config = Field(default_factory=dict)
     """Parameters for the model."""
 

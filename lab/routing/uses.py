@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.routing.checks import references
 from lab.routing.durations import seconds
-from lab.routing.keys import routing_key
+from lab.routing.keys import routing_key, version_key
 
 if TYPE_CHECKING:
     from lab.routing.document import RouteTable
@@ -97,7 +97,7 @@ class Uses:
         return Grant(frozenset(found.callers) | self.pins.keys(), frozenset(found.apis))
 
     def keys_of(self, caller: str) -> frozenset[str]:
-        """Routing keys that the use cases of a caller name; one that may pin requests may use others, too."""
+        """Routing keys, without shards, that a caller's use cases name; one that may pin requests may use all."""
         return frozenset(self._keys_of.get(caller, ()))
 
     @property
@@ -147,8 +147,8 @@ def _add(counter: Counter[str], names: Iterable[str], by: int) -> bool:
 
 
 def keys_named(use_case: Mapping[str, Any]) -> set[str]:
-    """Routing keys of all versions that a use case names."""
-    return {routing_key(*reference.split("@", 1)) for _, reference in references((), use_case)}
+    """Routing keys, without shards, of all versions that a use case names."""
+    return {reference.replace("@", ".") for _, reference in references((), use_case)}
 
 
 def grants_of(table: RouteTable) -> dict[str, Grant]:
@@ -160,7 +160,12 @@ def grants_of(table: RouteTable) -> dict[str, Grant]:
 def keys_for(caller: str, table: RouteTable) -> frozenset[str]:
     """Routing keys of all versions that a decision for this caller may name: first choices, fallbacks and shadows."""
     uses = Uses(table.document["use_cases"].values())
-    return frozenset(table.versions) if caller in uses.pins else uses.keys_of(caller)
+    return frozenset(table.versions if caller in uses.pins else keys_in(table, uses.keys_of(caller)))
+
+
+def keys_in(table: RouteTable, names: Container[str]) -> list[str]:
+    """The table's routing keys of some versions, which are given as routing keys without shards."""
+    return [key for key in table.versions if version_key(key) in names]
 
 
 def policies_of(table: RouteTable) -> dict[str, Policy]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 
-from lab.routing.keys import HEADER, routing_key
+from lab.routing.keys import HEADER, routing_key, version_key
 from lab.routing.rules import shown
 
 if TYPE_CHECKING:
@@ -125,12 +125,13 @@ def select(
         )
     if model and version:
         wanted = routing_key(model, version)
-        if keys and keys[0] != wanted:
+        if keys and version_key(keys[0]) != wanted:
             raise Torn(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"tear: {HEADER} says {keys[0]!r}, the body says {wanted!r} ({model}@{version}); "
                 f"send both from one decision (replica {replica})",
             )
+        wanted = keys[0] if keys else wanted
     elif model or version:
         raise Refused(
             grpc.StatusCode.FAILED_PRECONDITION,

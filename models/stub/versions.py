@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from lab.routing.keys import routing_key
+from lab.routing.keys import routing_key, version_key
 from models.proto.control.v1 import replicas_pb2
 from models.proto.serving.v1 import serving_pb2
 from models.stub.admission import LoadedVersion, Suspended
@@ -138,7 +138,7 @@ class Versions:
         assigned = self._assigned[key]
         behaviour = self._live.behaviour
         named = routing_key(assigned.model, assigned.version)
-        if key != named:
+        if version_key(key) != named:
             self._failures[key] = f"the key does not name {assigned.model}@{assigned.version}, which is {named}"
         elif key in behaviour.refuse_to_load:
             self._failures[key] = "refuse_to_load names it; clear that with StubControl.SetBehaviour"

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from lab.pickers import DEFAULT_PICKER, PICKERS, Picker
+from lab.routing.keys import version_key
 from lab.routing.resilience import Policy
 from services.gateway.channel_pool import ChannelPool, Connection
 from services.gateway.picks import Picking, PickLog, SignalSettings
@@ -64,7 +65,8 @@ class Pool:
         """Connects to new replicas, then swaps, then leaves the unused ones. Calls must not overlap."""
         standby = rules.standby
         picked_here = standby if self._picker.name == DEFAULT_PICKER else rules.endpoints
-        policies = {**dict.fromkeys(picked_here, _NO_POLICY), **rules.policies}
+        own = {key: rules.policies.get(version_key(key)) for key in rules.endpoints} if rules.policies else {}
+        policies = dict.fromkeys(picked_here, _NO_POLICY) | {key: policy for key, policy in own.items() if policy}
         all_wanted = {
             key: tuple(sorted(addresses)) for key, addresses in rules.endpoints.items() if addresses or key in standby
         }

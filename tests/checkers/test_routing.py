@@ -359,3 +359,17 @@ def test_judging_takes_longer_with_the_number_of_records_alone(document: dict[st
 
     # In proportion: 8 times. With its square: 64 times.
     assert judging_s(24_000) < 24 * min(judging_s(3_000) for _ in range(3))
+
+
+SHARDS = {"shards": ["a", "b"], "tenants": {"ads": 1, "default": 2}}
+
+
+@pytest.mark.parametrize(
+    ("tenant", "cluster", "outcome"), [("ads", "a", "valid"), ("kids", "b", "valid"), ("ads", "b", "invalid")]
+)
+def test_a_shard_is_answered_by_its_own_cluster(
+    document: dict[str, Any], tenant: str, cluster: str, outcome: str
+) -> None:
+    document["models"]["rows"]["versions"]["v1"]["cluster"] = SHARDS
+    verdict = routing.check(make_evidence([make_record(0, tenant=tenant, cluster=cluster)], table=document))
+    assert verdict.outcome == outcome

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from lab.routing.document import RouteTable
 from lab.routing.edits import sharing
+from lab.routing.keys import version_key
 from lab.routing.uses import Grant, Uses, grants_of, keys_for
 from services.controlplane.publishing.live_tables import LiveTables
 
 CALLERS = ("homepage", "search", "support")
+_PLACES = ("x", "y", "z", "xy", "zy", "zyx")  # several letters are shards
 _VERSIONS = st.dictionaries(
-    st.sampled_from(("a@v1", "a@v2", "b@v1")), st.tuples(st.sampled_from("xyz"), st.booleans()), min_size=1
+    st.sampled_from(("a@v1", "a@v2", "b@v1")), st.tuples(st.sampled_from(_PLACES), st.booleans()), min_size=1
 )
 _USES = st.dictionaries(
     st.sampled_from("ABC"),
@@ -32,9 +34,10 @@ _TABLES = st.tuples(_VERSIONS, _USES)
 def _table(versions: Mapping[str, tuple[str, bool]], uses: Mapping[str, Any]) -> RouteTable:
     names = sorted(versions)
     models: dict[str, Any] = {}
-    for name, (cluster, fails_over) in versions.items():
+    for name, (letters, fails_over) in versions.items():
         model, version = name.split("@")
-        where = {"cluster": f"{cluster}-{'failover' if fails_over else 'alone'}"}
+        shards = [f"{cluster}-{'failover' if fails_over else 'alone'}" for cluster in letters]
+        where = {"cluster": {"shards": shards} if len(shards) > 1 else shards[0]}
         models.setdefault(model, {"versions": {}})["versions"][version] = where
     use_cases = {}
     for name, (callers, pins, default, fallback) in uses.items():
@@ -88,10 +91,12 @@ def test_needs_are_those_of_the_live_tables_in_whatever_order_they_came(steps: l
                 assert live.needed_in(cluster) == _held(tables[-1:]).get(cluster, set())
             for table in tables:
                 for key, grant in grants_of(table).items():
-                    assert key not in _named(table) or grant.callers <= live.grants[key].callers
+                    assert version_key(key) not in _named(table) or grant.callers <= live.grants[key].callers
             for caller in CALLERS:
-                assert live.keys_for(caller) == frozenset().union(*(keys_for(caller, each) for each in tables)) or (
-                    # One that may pin by one table may pin to the versions of all.
+                of_each = frozenset().union(*(keys_for(caller, each) for each in tables))
+                # One that may use a version by one table may use its shards in all, and one that may pin, all versions.
+                assert of_each <= live.keys_for(caller)
+                assert {*map(version_key, live.keys_for(caller))} == {*map(version_key, of_each)} or (
                     live.keys_for(caller) == granted.keys()
                 )
         if not fails:

@@ -24,7 +24,7 @@ from lab.history.record import FIELD_TYPES, record_of
 from lab.load.trace import read_trace
 from lab.routing.compiled import Router
 from lab.routing.document import Source, read_sources
-from lab.routing.keys import is_routing_key
+from lab.routing.keys import is_routing_key, version_key
 from lab.transport.rest_server import HttpReply, HttpRequest
 from models.apis import METHODS
 from models.context import read_context
@@ -172,10 +172,10 @@ def _header_values(data: bytes) -> None:
     model, version, *keys = (part.decode("latin-1") for part in data.split(b"\n", 5)[:6]) if b"\n" in data else ("", "")
     for key in keys:
         if is_routing_key(key):
-            name, _, number = key.partition(".v")
+            name, _, number = version_key(key).partition(".v")
             assert name.isascii()
             assert number.isdigit()
-            assert len(key) <= 63 + 2 + 9
+            assert len(key) <= 63 + 2 + 9 + 4
     try:
         assert select(model, version, keys, _HELD, "r1").routing_key == KEY
     except Refused:

@@ -13,7 +13,7 @@ REPLICA = "ml-cluster-1-a"
 def held(*keys: str) -> dict[str, LoadedVersion]:
     found = {}
     for key in keys:
-        model, version = key.split(".")
+        model, version, *_ = key.split(".")
         found[key] = LoadedVersion(key, model, version, serving_pb2.AnsweredBy())
     return found
 
@@ -32,6 +32,16 @@ def test_the_version_that_is_named_answers(
     model: str, version: str, keys: tuple[str, ...], loaded: tuple[str, ...]
 ) -> None:
     assert select(model, version, keys, held(*loaded), REPLICA).routing_key == "rows.v1"
+
+
+@pytest.mark.parametrize("model", ["rows", ""])
+def test_a_shard_is_answered_by_itself_alone(model: str) -> None:
+    version = "v1" if model else ""
+    loaded = held("rows.v1.s1", "rows.v1.s3")
+    assert select(model, version, ["rows.v1.s3"], loaded, REPLICA).routing_key == "rows.v1.s3"
+    for key in ("rows.v1.s2", "rows.v1"):
+        with pytest.raises(Refused, match=f"{key}.* is not loaded at replica"):
+            select(model, version, [key], loaded, REPLICA)
 
 
 @pytest.mark.parametrize(

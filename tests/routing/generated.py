@@ -11,6 +11,7 @@ from lab.errors import CallerNotAllowedError, UnknownUseCaseError, UnknownVersio
 from lab.routing.buckets import is_shadowed
 from lab.routing.compiled import Router
 from lab.routing.schema import CONTEXT_FIELDS
+from lab.routing.shards import clusters_of
 
 REQUESTS_PER_TABLE = 200
 
@@ -109,14 +110,29 @@ def use_cases(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def clusters(draw: st.DrawFn, name: str) -> str | dict[str, Any]:
+    """One cluster, or shards of it by a hash of the user or by tenant."""
+    kind, count = draw(st.sampled_from(["one", "one", "hash", "tenants"])), draw(st.sampled_from([1, 2, 3, 7]))
+    if kind == "one":
+        return name
+    shards = {"shards": [f"{name}-{number}" for number in range(count)]}
+    if kind == "hash":
+        return shards
+    tenants = draw(st.lists(st.sampled_from(["a", "A", "b"]), unique=True, max_size=2))
+    return {**shards, "tenants": {tenant: draw(st.integers(1, count)) for tenant in [*tenants, "default"]}}
+
+
+@st.composite
 def tables(draw: st.DrawFn) -> dict[str, Any]:
     """Tables of the right shape. What validation refuses besides (a rule that can never match) is compared as well."""
     names = draw(st.lists(st.sampled_from(USE_CASES), unique=True, min_size=1))
-    versions = {version: draw(with_config({"cluster": f"c-{version}"})) for version in VERSIONS}
+    versions = {version: draw(with_config({"cluster": draw(clusters(f"c-{version}"))})) for version in VERSIONS}
     return {
         "use_cases": {name: draw(use_cases()) for name in names},
         "models": {model: {"versions": versions} for model in MODELS},
-        "clusters": {f"c-{version}": {"replicas": 1} for version in VERSIONS},
+        "clusters": {
+            name: {"replicas": 1} for runs in versions.values() for name in clusters_of(runs["cluster"]).values()
+        },
     }
 
 
@@ -151,8 +167,11 @@ class Outcome(NamedTuple):
 
 
 def by_router(router: Router, document: Mapping[str, Any], request: Request) -> Outcome:
-    def expected(model: str, version: str) -> Expected:
-        return Expected("OK", model, version, document["models"][model]["versions"][version]["cluster"])
+    def expected(model: str, version: str, key: str) -> Expected:
+        cluster, shard = document["models"][model]["versions"][version]["cluster"], key.split(".")[2:]
+        if shard:
+            cluster = cluster["shards"][int(shard[0].removeprefix("s")) - 1]
+        return Expected("OK", model, version, cluster, *shard)
 
     try:
         choice = router.resolve(request.use_case, request.context)
@@ -163,9 +182,9 @@ def by_router(router: Router, document: Mapping[str, Any], request: Request) -> 
     shadow = choice.shadow
     copied = shadow is not None and is_shadowed(request.use_case, request.request_id, shadow.percent)
     return Outcome(
-        expected(choice.model, choice.version),
+        expected(choice.model, choice.version, choice.routing_key),
         choice.parameters,
-        tuple(expected(each.model, each.version) for each in choice.alternatives),
+        tuple(expected(each.model, each.version, each.routing_key) for each in choice.alternatives),
         shadow.routing_key if shadow is not None and copied else "",
     )
 

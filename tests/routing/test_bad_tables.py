@@ -126,6 +126,23 @@ BAD = [
     # names
     ("  UpNext:", "  up_next:", 2, "use_cases.up_next", "not a use case's name; write it like ContinueWatchingRanking"),
     ("  up-next:", "  Up Next:", 26, "models.'Up Next'", "'Up Next' is not a model's name; write it like cw-ranker"),
+    *(
+        ("cluster: ml-cluster-1}", f"cluster: {{{text}}}}}", 28, f"{VERSIONS}.v1.cluster{field}", problem)
+        for text, field, problem in (
+            ("shards: []", ".shards", "not a list of 1 to 99 clusters; write them like [ml-cluster-1, ml-cluster-2]"),
+            (f"shards: [{'c, ' * 100}]", ".shards", "not a list of 1 to 99 clusters"),
+            ("shards: ml-cluster-1", ".shards", "not a list of 1 to 99 clusters"),
+            ("shards: [ml-cluster-1, c]", ".shards[1]", "cluster 'c' is not in clusters; known: ml-cluster-1"),
+            ("shards: [ml-cluster-1, 2]", ".shards[1]", "2 is not a text; write it in quotes"),
+            ("", ".shards", "missing field 'shards'; add it, like shards: [ml-cluster-1, ml-cluster-2]"),
+            ("shard: [ml-cluster-1]", ".shard", "unknown field 'shard'; did you mean 'shards'?"),
+            ("shards: [ml-cluster-1], tenants: {ads: 1}", "", "has no shard for other tenants; add 'default: 1'"),
+            ("shards: [ml-cluster-1], tenants: {}", "", "has no shard for other tenants; add 'default: 1'"),
+            ("shards: [ml-cluster-1], tenants: {default: 2}", "", "tenant 'default' has shard 2, and there are 1;"),
+            ("shards: [ml-cluster-1], tenants: {default: 0}", ".tenants.default", "0 is not a shard; write a whole"),
+            ("shards: [ml-cluster-1], tenants: {a b: 1}", ".tenants.'a b'", "'a b' is not a tenant's name"),
+        )
+    ),
     ("      v2: {", "      2: {", 29, f"{VERSIONS}.2", "'2' is not a version; write it like v2"),
     ("cluster: ml-cluster-1}", "cluster: ML 1}", 28, f"{VERSIONS}.v1.cluster", "not a cluster's name"),
     ("default: up-next@v1", "default: up-next", 6, f"{UP}.default", "write it like cw-ranker@v2"),

@@ -35,6 +35,7 @@ def test_both_interpreters_decide_alike() -> None:
                 choice = router.resolve(request.use_case, request.context)
                 seen["drawn"] += choice.bucket is not None
                 seen["pinned"] += choice.rule == "override"
+                seen["sharded"] += bool(outcome.expected.shard)
             seen["copied"] += bool(outcome.shadow)
             seen["with alternatives"] += bool(outcome.fallbacks)
             seen["with parameters"] += bool(outcome.parameters)
@@ -43,7 +44,7 @@ def test_both_interpreters_decide_alike() -> None:
     assert seen["pairs"] >= PAIRS
     # Else much of the language would hardly have been compared. What is drawn differs from run to run; what was drawn
     # too seldom is drawn for once more.
-    common = dict.fromkeys(("drawn", "copied", "with alternatives", "with parameters"), PAIRS / 20)
+    common = dict.fromkeys(("drawn", "copied", "sharded", "with alternatives", "with parameters"), PAIRS / 20)
     rare = dict.fromkeys(("pinned", "NOT_FOUND", "PERMISSION_DENIED"), PAIRS / 200)
     for _ in range(MORE):
         if all(seen[part] >= least for part, least in (common | rare).items()):

@@ -23,7 +23,7 @@ from tests.routing.test_bad_tables import BAD, GOOD
 CHECKOUT = Path(__file__).parents[2]
 VALIDATOR = Draft202012Validator(json_schema())
 # Sums, and ranges of what is written as a text, are beyond a JSON Schema.
-BEYOND = ("add up to", "is out of range")
+BEYOND = ("add up to", "is out of range", "write one of them")
 # Found together with what ties places of the table to each other, but expressible.
 SHAPE_AS_WELL = ("is not one of the lab's", "a rule cannot be named")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import prefix_of
+from lab.checkers.plain import version_of
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.history import UNSENT, Record
 
@@ -149,7 +150,7 @@ class _Keys:
 
     def __contains__(self, key: str) -> bool:
         if key not in self._found:
-            model, _, version = key.partition(".")
+            model, _, version = version_of(key).partition(".")
             known = (models.get(model, {"versions": {}})["versions"] for models in self._models)
             self._found[key] = not self._models or any(version in versions for versions in known)
         return self._found[key]

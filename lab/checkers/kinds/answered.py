@@ -140,7 +140,7 @@ def _may_fall_back(record: Record, evidence: Evidence, *, limited: bool) -> bool
 def _left_without_reason(record: Record, evidence: Evidence) -> str:
     """Returns the cluster that could have answered itself when its failover cluster did; empty if there is none."""
     rules = evidence.timeline.during(record) if evidence.abilities.follows_rules and by_model(record) else []
-    homes = {each.home(record.model, record.version): each for each in rules}
+    homes = {each.home(record.model, record.version, each.shard(record)): each for each in rules}
     left = [(home, each) for home, each in homes.items() if record.cluster == each.failover(home)]
     if record.cluster in homes or any(_may_be_left(home, each, record, evidence) for home, each in left):
         return ""

@@ -15,7 +15,6 @@ from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.checkers.version_path import LOST
 
 if TYPE_CHECKING:
-    from lab.checkers.plain import Expected
     from lab.checkers.plain_policy import Policy
     from lab.history import Record
     from lab.history.arrivals import Arrival
@@ -111,7 +110,7 @@ def _too_few(judged: Sequence[tuple[Record, Rules, Policy]], evidence: Evidence)
             continue
         if any(each.closes and each.met(record) for each in evidence.fault_windows):
             continue
-        beside = in_flight.during(record, _key(rules.expected(record)))
+        beside = in_flight.during(record, rules.expected(record).routing_key)
         most = beside if policy.hedge_after_s is None else 2 * beside
         if most < policy.bound:
             what = f"was refused ({record.message[:80]!r})" if record.status == _REFUSED else "was left to a fallback"
@@ -126,9 +125,7 @@ class _InFlight:
         self._ended: defaultdict[str, list[int]] = defaultdict(list)
         for record in evidence.records:
             rules = evidence.timeline.during(record) if record.request_id not in refused else []
-            for key in {
-                _key(version) for each in rules for version in (each.expected(record), *each.fallbacks(record))
-            }:
+            for key in {one.routing_key for each in rules for one in (each.expected(record), *each.fallbacks(record))}:
                 self._began[key].append(record.sent_ns)
                 self._ended[key].append(record.done_ns + RELEASE_NS)
         own = {record.request_id for record in evidence.records}
@@ -149,11 +146,7 @@ def _was_refused(record: Record, rules: Rules, evidence: Evidence) -> bool:
     chosen = rules.expected(record)
     if chosen.status != "OK" or (record.status != _REFUSED and record.source != "fallback"):
         return False
-    return _key(chosen) not in {each.routing_key for each in evidence.attempts.get(record.request_id, ())}
-
-
-def _key(version: Expected) -> str:
-    return f"{version.model}.{version.version}"
+    return chosen.routing_key not in {each.routing_key for each in evidence.attempts.get(record.request_id, ())}
 
 
 def _violation(record: Record, message: str) -> Violation:

@@ -11,6 +11,7 @@ from lab.checkers.checker import Checker
 from lab.checkers.evidence import CLOCKS_NS, Evidence, FaultWindow, cluster_of
 from lab.checkers.extra_attempts import Extra, ExtraAttempts
 from lab.checkers.late_timers import LateTimers
+from lab.checkers.plain import version_of
 from lab.checkers.revision_timeline import Rules, request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 from lab.checkers.version_path import EARLY_NS, LOST, TEAR, VersionPath, is_longer
@@ -184,7 +185,7 @@ class _Run:
         if record.status != "OK" or record.source == "default":
             return
         key = f"{record.model}.{record.version}"
-        found = [each for each in arrivals if each.replica == record.replica and each.routing_key == key]
+        found = [each for each in arrivals if each.replica == record.replica and version_of(each.routing_key) == key]
         if any(each.status == "OK" or each.status in LOST for each in found):
             return
         gaps = self._evidence.arrival_gaps

@@ -126,10 +126,10 @@ def _chosen_and_present(record: Record, rules: Sequence[Rules], choices: Callabl
     """
     chosen = ("OK", record.model, record.version)
     for place, each in enumerate(rules):
-        if any(choice[:3] == chosen for choice in choices(each)):
-            routing = rules if each.failed else rules[place:]
-            if any(later.runs(record.model, record.version, record.cluster) for later in routing):
-                return True
+        routing = rules if each.failed else rules[place:]
+        shards = [choice.shard for choice in choices(each) if choice[:3] == chosen]
+        if any(later.runs(record, shard) for shard in shards for later in routing):
+            return True
     return False
 
 

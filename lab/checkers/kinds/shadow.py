@@ -137,8 +137,7 @@ class Tally:
 
     def _may_be_lost(self, record: Record, key: str, found: Sequence[Rules]) -> bool:
         """Whether a marked fault, or a replica that cannot say what it received, explains a copy that is not there."""
-        model, _, version = key.partition(".")
-        homes = {each.home(model, version) for each in found}
+        homes = {each.home(*key.split(".")) for each in found}
         return any(
             cluster_of(each.replica) in homes and each.hides(record, for_ns=COPIES_NS)
             for each in self._evidence.arrival_gaps

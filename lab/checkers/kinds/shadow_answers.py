@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
+from lab.checkers.plain import version_of
 from lab.checkers.plain_chat import weights_of
 from lab.checkers.plain_models import ASKED, answer_digest, first_item
 from lab.checkers.revision_timeline import by_chosen_model, request
@@ -39,7 +40,7 @@ def check(evidence: Evidence) -> Verdict | None:
         if not rules or (api := rules[0].api(record.use_case)) not in ASKED:
             continue
         judged += 1
-        model, _, version = each.routing_key.partition(".")
+        model, _, version = version_of(each.routing_key).partition(".")
         weights = weights_of(evidence.plan_document, record.sequence, version)
         if each.answer != answer_digest(api, model, weights, record.user_id):
             what = "another answer than it must give" if each.answer else "an answer that it does not say"

@@ -79,7 +79,7 @@ def _difference(old: Mapping[str, object], new: Mapping[str, object], number: in
 def _stale_replica(record: Record, found: Sequence[Rules], served_by: Rules | None) -> str:
     if served_by is None or not served_by.ended_before(record.sent_ns):
         return ""
-    if any(rules.runs(record.model, record.version, record.cluster) for rules in found):
+    if any(rules.runs(record, rules.shard(record)) for rules in found):
         return ""
     return (
         f"{record.replica} served {reference(record)} under revision {record.served_revision}, which had ended; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
+from lab.checkers.plain import version_of
 from lab.checkers.revision_timeline import by_model
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
 
@@ -33,7 +34,7 @@ def check(evidence: Evidence) -> Verdict:
             continue
         compared += 1
         served = f"{record.model}.{record.version}"
-        if record.routing_key != served:
+        if version_of(record.routing_key) != served:
             message = f"the routing key is {record.routing_key}, but {served} answered"
             torn.append(Violation(NAME, record.sequence, record.request_id, message))
     if not answered:

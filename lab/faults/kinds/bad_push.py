@@ -16,6 +16,7 @@ from lab.faults.settings import SEVERE, SHARE, Number, number
 from lab.identity.user import author
 from lab.roles import followers, rule_followers
 from lab.routing.keys import routing_key
+from lab.routing.shards import clusters_of
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import faults_pb2, faults_pb2_grpc, stub_pb2
 
@@ -126,7 +127,7 @@ class BadPush(FaultKind):
             model = next(
                 name
                 for name, entry in document["models"].items()
-                if any(each["cluster"] == cluster for each in entry["versions"].values())
+                if any(cluster in clusters_of(each["cluster"]).values() for each in entry["versions"].values())
             )
             key = routing_key(model, _BAD_VERSION)
             for name in fault.units:
@@ -148,7 +149,7 @@ class BadPush(FaultKind):
         with context.admin() as admin:
             document = admin.revision().document or {}
         model = next(iter(document["models"].values()))
-        return str(next(iter(model["versions"].values()))["cluster"])
+        return next(iter(clusters_of(next(iter(model["versions"].values()))["cluster"]).values()))
 
 
 def _call(context: FaultContext, call: Callable[[faults_pb2_grpc.FaultsStub], Any]) -> list[Any]:

@@ -15,6 +15,7 @@ from lab.faults.settings import Number, Word, by_level, number
 from lab.load.arrivals import Poisson
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.progress import Progress
+from lab.routing.shards import clusters_of
 from lab.runs.announced import announce
 
 if TYPE_CHECKING:
@@ -174,10 +175,10 @@ def _use_cases(document: Mapping[str, Any], caller: str, only: str) -> tuple[Use
 
 def _capacity(context: FaultContext, document: Mapping[str, Any], use_cases: tuple[UseCase, ...]) -> float:
     """Returns the requests per second that the default models of these use cases can serve."""
-    clusters = set()
+    clusters: set[str] = set()
     for use_case in use_cases:
         model, _, version = document["use_cases"][use_case.name]["default"].partition("@")
-        clusters.add(document["models"][model]["versions"][version]["cluster"])
+        clusters.update(clusters_of(document["models"][model]["versions"][version]["cluster"]).values())
     running = context.states()
     replicas = [
         each.name

@@ -17,6 +17,7 @@ from lab.ops.roll.conditions import PATIENCE, Condition, Evidence, Figures, Judg
 from lab.ops.roll.plan import ALL, RollPlan, plan_roll
 from lab.ops.roll.probe import balanced, figures, is_drawn, objections, probe_load
 from lab.routing.compiled import Router
+from lab.routing.shards import clusters_of
 
 if TYPE_CHECKING:
     from lab.client.admin import AdminClient
@@ -360,9 +361,10 @@ class _Roll:
 
 
 def _check_is_served(document: dict[str, Any], plan: RollPlan, clusters: Collection[str]) -> None:
-    cluster = document["models"][plan.model]["versions"][plan.to]["cluster"]
-    if cluster not in clusters:
-        raise InputError(f"--to: {plan.target} is to run on {cluster}, which has no replica: start some, or move it")
+    for cluster in clusters_of(document["models"][plan.model]["versions"][plan.to]["cluster"]).values():
+        if cluster not in clusters:
+            reason = f"{plan.target} is to run on {cluster}, which has no replica: start some, or move it"
+            raise InputError(f"--to: {reason}")
 
 
 def _check_probes(percent: int, evidence: Evidence) -> None:

@@ -18,8 +18,9 @@ from lab.errors import InputError
 from lab.history import UNSENT, Record
 from lab.load.plan import EdgeCase
 from lab.ops.roll.conditions import Evidence, Figures
-from lab.routing.keys import routing_key
+from lab.routing.keys import routing_key, version_key
 from lab.routing.schema import CONTEXT_FIELDS
+from lab.routing.shards import clusters_of
 
 if TYPE_CHECKING:
     from lab.checkers import Verdict
@@ -56,14 +57,15 @@ def probe_load(
 def _others(document: Mapping[str, Any], plan: RollPlan, caller: str) -> list[str]:
     """Use cases that the caller may call and the rollout does not touch; the furthest apart and most alike first."""
     models, versions = document["models"], document["models"][plan.model]["versions"]
-    rolled = {each["cluster"] for each in versions.values()}
+    rolled = {cluster for each in versions.values() for cluster in clusters_of(each["cluster"]).values()}
+    to = {*clusters_of(versions[plan.to]["cluster"]).values()}
     apis = {each["api"] for each in plan.before.values()}
     found = {}
     for name, each in document["use_cases"].items():
         model, _, version = each["default"].partition("@")
-        cluster = models[model]["versions"][version]["cluster"]
-        if caller in each["callers"] and name not in plan.before and cluster != versions[plan.to]["cluster"]:
-            found[name] = (cluster in rolled, each["api"] not in apis)
+        its = {*clusters_of(models[model]["versions"][version]["cluster"]).values()}
+        if caller in each["callers"] and name not in plan.before and not its & to:
+            found[name] = (bool(its & rolled), each["api"] not in apis)
     return sorted(found, key=found.__getitem__)
 
 
@@ -116,8 +118,8 @@ def _is_new(use_case: str, context: Mapping[str, str], router: Router, plan: Rol
     if choice is None or choice.rule not in rules:
         return None
     versions = {routing_key(plan.model, plan.to): True}
-    versions |= {routing_key(*reference.split("@")): False for reference in plan.old}
-    return versions.get(choice.routing_key)
+    versions |= {reference.replace("@", "."): False for reference in plan.old}
+    return versions.get(version_key(choice.routing_key))
 
 
 def objections(verdicts: Iterable[Verdict], records: Iterable[Record], router: Router, plan: RollPlan) -> Iterator[str]:

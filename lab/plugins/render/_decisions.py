@@ -17,6 +17,7 @@ from lab.routing.rules import DEFAULT_RULE, Conditions, Rule, UseCase
 
 if TYPE_CHECKING:
     from lab.routing.checks import Path
+    from lab.routing.document import RouteTable
 
 USE_CASE_HEADER = "x-use-case"
 _MOST = 500
@@ -70,8 +71,10 @@ def headers_of(use_case: str, context: Mapping[str, str]) -> dict[str, str]:
     return {USE_CASE_HEADER: use_case, **fields}
 
 
-def entries_of(use_case: UseCase) -> list[Entry]:
+def entries_of(use_case: UseCase, table: RouteTable) -> list[Entry]:
     """The entries of a use case, of which the first that holds decides; none holds for a caller that it refuses.
+
+    Entries with a version that has shards, among which a proxy cannot choose, are refused.
 
     Raises:
         TooManyError: there are more than 500.
@@ -79,7 +82,7 @@ def entries_of(use_case: UseCase) -> list[Entry]:
     kept: list[Entry] = []
     for number, entry in enumerate(_entries(use_case, 0, {"caller": use_case.callers})):
         if not any(covers(earlier.where, entry.where) for earlier in kept):
-            kept.append(entry)
+            kept.append(entry if entry.shares.keys() <= table.versions.keys() else entry.refused())
         if number > _MOST:
             raise TooManyError(f"without 'not' its rules are more than {_MOST} conditions on headers")
     return kept

@@ -31,7 +31,7 @@ from lab.plugins.render._target import REFUSED, Source, Unexpressed
 from lab.plugins.render._timeouts import timeouts_of_keys
 from lab.plugins.render._unexpressed import expressed_otherwise
 from lab.routing.compiled import Router
-from lab.routing.keys import HEADER
+from lab.routing.keys import HEADER, version_key
 from lab.routing.uses import Grant, grants_of
 from models.apis import APIS
 
@@ -111,7 +111,7 @@ def routes_of(
     for name, each in router.use_cases.items():
         unexpressed += expressed_otherwise(each, table.document)
         try:
-            rules = _rules(table, each, entries_of(each), max_matches_of_rule)
+            rules = _rules(table, each, entries_of(each, table), max_matches_of_rule)
         except TooManyError as error:
             unexpressed.append(Unexpressed(("use_cases", name), str(error), REFUSED))
             rules = [{"matches": [{"headers": [_header(USE_CASE_HEADER, name)]}]}]
@@ -141,7 +141,7 @@ def _by_settings(table: RouteTable, timeouts: Mapping[str, float]) -> dict[tuple
     }
     found: dict[tuple[str, float | None], list[str]] = {}
     for key in table.versions:
-        found.setdefault((owner.get(key, ""), timeouts.get(key)), []).append(key)
+        found.setdefault((owner.get(version_key(key), ""), timeouts.get(key)), []).append(key)
     return found
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lab.plugins.render._target import Unexpressed
 from lab.routing.compiled import Router
+from lab.routing.keys import version_key
 from lab.routing.uses import grants_of
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ def exceeded_timeouts(table: RouteTable) -> Iterator[Unexpressed]:
 def _keys_of(table: RouteTable) -> Iterator[tuple[UseCase, set[str]]]:
     """Each use case with the keys that may answer it: those of its rules and, with pins, all of its inference API."""
     grants = grants_of(table)
+    keys: defaultdict[str, list[str]] = defaultdict(list)  # routing key without shard → its shards
+    for key in table.versions:
+        keys[version_key(key)].append(key)
     for use_case in Router.of_document(table.document).use_cases.values():
         pinned = {key for key, grant in grants.items() if use_case.override and use_case.api in grant.apis}
-        yield use_case, {*use_case.answering, *pinned}
+        yield use_case, {*pinned, *(key for name in use_case.answering for key in keys[name])}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lab.plugins.render._target import Source, Unexpressed
+from lab.plugins.render._target import REFUSED, Source, Unexpressed
 
 if TYPE_CHECKING:
     from lab.routing.checks import Path
+    from lab.routing.rules import Target as RuleTarget
     from lab.routing.rules import UseCase
 
 
@@ -22,6 +23,7 @@ class Limitation(NamedTuple):
 Reasons = Mapping[str, Limitation]
 """Field of a use case, ``retries`` or ``retries.budget``, or of a cluster or tenant → why it is not expressed."""
 
+_SHARDS = Limitation("the proxy cannot choose a shard of the version, as the resolver does", REFUSED)
 _EXTENSIONS = "the core of Gateway API has no such setting"
 CORE: Reasons = {
     "shadow": Limitation(
@@ -70,8 +72,12 @@ def unexpressed_security(source: Source, why: Limitation) -> Iterator[Unexpresse
 
 def expressed_otherwise(use_case: UseCase, document: Mapping[str, Any]) -> Iterator[Unexpressed]:
     """What the rules of a use case mean beyond headers and weights: units of draws, and parameters."""
+    if _has_shards(use_case.default, document):
+        yield Unexpressed(("use_cases", use_case.name, "default"), *_SHARDS)
     for number, rule in enumerate(use_case.rules):
         path: Path = ("use_cases", use_case.name, "rules", number)
+        if any(_has_shards(target, document) for target in rule.targets):
+            yield Unexpressed(path, *_SHARDS)
         written = document["use_cases"][use_case.name]["rules"][number]
         if rule.draw is not None and len(rule.draw.shares) > 1:
             yield Unexpressed(
@@ -84,6 +90,11 @@ def expressed_otherwise(use_case: UseCase, document: Mapping[str, Any]) -> Itera
         for cell, arm in written.get("experiment", {}).get("cells", {}).items():
             if arm.get("config"):
                 yield _config((*path, "experiment", "cells", cell, "config"))
+
+
+def _has_shards(target: RuleTarget, document: Mapping[str, Any]) -> bool:
+    model, version = target.key.split(".")
+    return not isinstance(document["models"][model]["versions"][version]["cluster"], str)
 
 
 def _config(path: Path) -> Unexpressed:

@@ -14,7 +14,7 @@ from lab.plugins.render._target import REFUSED, Rendering, Source, Target, Unexp
 from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, unexpressed_security, unexpressed_settings
 from lab.routing.compiled import Router
 from lab.routing.keys import HEADER
-from lab.routing.uses import policies_of
+from lab.routing.uses import keys_in, policies_of
 
 if TYPE_CHECKING:
     from lab.routing.document import RouteTable
@@ -103,7 +103,7 @@ def _bounds(table: RouteTable, policies: Mapping[str, Policy | None]) -> Iterato
         policy = use_case.policy
         if policy is None:
             continue
-        shared = any(policies[table.versions[key].cluster] != policy for key in use_case.answering)
+        shared = any(policies[table.versions[key].cluster] != policy for key in keys_in(table, use_case.answering))
         alone = Limitation(
             "a target group has one setting for all versions of a cluster", "the load balancer's default"
         )

@@ -45,6 +45,9 @@ REASONS: Reasons = {
 }
 
 
+_REFUSAL: Manifest = {"directResponse": {"status": 503}}
+
+
 def _render(source: Source) -> Rendering:
     table = source.table
     policies, timeouts = policies_of(table), timeouts_of_keys(table)
@@ -53,11 +56,11 @@ def _render(source: Source) -> Rendering:
     for use_case in Router.of_document(table.document).use_cases.values():
         unexpressed += expressed_otherwise(use_case, table.document)
         try:
-            routes += [_route(use_case, entry) for entry in entries_of(use_case)]
+            routes += [_route(use_case, entry) for entry in entries_of(use_case, table)]
         except TooManyError as error:
             unexpressed.append(Unexpressed(("use_cases", use_case.name), str(error), REFUSED))
             match = [{"headers": {USE_CASE_HEADER: {"exact": use_case.name}}}]
-            routes.append({"name": use_case.name, "match": match, "directResponse": {"status": 503}})
+            routes.append({"name": use_case.name, "match": match, **_REFUSAL})
     service = {
         "apiVersion": API,
         "kind": "VirtualService",
@@ -83,6 +86,12 @@ def _route_of_key(key: str, timeout_s: float | None, policy: Policy | None) -> M
 
 
 def _route(use_case: UseCase, entry: Entry) -> Manifest:
+    requests = {
+        "name": f"{use_case.name}/{entry.rule}",
+        "match": [{"headers": {USE_CASE_HEADER: {"exact": use_case.name}, **_headers(entry.where)}}],
+    }
+    if not entry.shares:
+        return {**requests, **_REFUSAL}
     to: list[Manifest] = [
         {
             "destination": _destination(key),
@@ -92,8 +101,7 @@ def _route(use_case: UseCase, entry: Entry) -> Manifest:
         for key, share in entry.shares.items()
     ]
     return {
-        "name": f"{use_case.name}/{entry.rule}",
-        "match": [{"headers": {USE_CASE_HEADER: {"exact": use_case.name}, **_headers(entry.where)}}],
+        **requests,
         "route": to,
         "timeout": duration(use_case.timeout_s),
         "retries": _retries(use_case.policy),

@@ -20,6 +20,7 @@ from lab.routing.keys import HEADER
 from lab.routing.uses import policies_of
 
 if TYPE_CHECKING:
+    from lab.routing.document import RouteTable
     from lab.routing.resilience import Policy
     from lab.routing.rules import UseCase
 
@@ -55,7 +56,7 @@ def _render(source: Source) -> Rendering:
     unexpressed: list[Unexpressed] = []
     refused: list[_Route] = []
     for use_case in Router.of_document(table.document).use_cases.values():
-        entries, cannot = _entries(use_case)
+        entries, cannot = _entries(use_case, table)
         drawn = {each.path for each in cannot}
         others = (each for each in expressed_otherwise(use_case, table.document) if each.path not in drawn)
         unexpressed += [*cannot, *others]
@@ -81,10 +82,10 @@ def _render(source: Source) -> Rendering:
     )
 
 
-def _entries(use_case: UseCase) -> tuple[list[Entry], list[Unexpressed]]:
+def _entries(use_case: UseCase, table: RouteTable) -> tuple[list[Entry], list[Unexpressed]]:
     """The entries; those with several versions are refused, and listed."""
     try:
-        entries = entries_of(use_case)
+        entries = entries_of(use_case, table)
     except TooManyError as error:
         everything = Entry("", ("use_cases", use_case.name), {}, {})
         return [everything], [Unexpressed(everything.path, str(error), REFUSED)]

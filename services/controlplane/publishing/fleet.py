@@ -183,7 +183,7 @@ class Fleet:
         self.live.add(table)
         change = difference(self._placed, table)
         moved, has_new = self._record_placement(table, change.routing_keys)
-        moved |= self._record_policies(table, change.use_cases) & table.versions.keys()
+        moved |= self._record_policies(table, change.use_cases, change.routing_keys) & table.versions.keys()
         self._placed = table
         served = {key: self._served(key) for key in moved}
         placed = {key: self._placement[key] for key in moved}
@@ -217,12 +217,12 @@ class Fleet:
                 self._keys_on[cluster].add(key)
         return moved, has_new
 
-    def _record_policies(self, table: RouteTable, use_cases: Iterable[str]) -> set[str]:
-        """Records the policies of the versions that these use cases name; returns the keys with another one."""
+    def _record_policies(self, table: RouteTable, use_cases: Iterable[str], keys: Iterable[str]) -> set[str]:
+        """Records the policies of these keys and of those that these use cases name; returns those with another one."""
         before, after = self._placed.document["use_cases"], table.document["use_cases"]
         documents = [each for name in use_cases for each in (before.get(name), after.get(name)) if each is not None]
         changed = set()
-        for key in {key for each in documents for key in keys_named(each)}:
+        for key in self.live.keys_in({name for each in documents for name in keys_named(each)}).union(keys):
             policy = table.agreements.policy(key)
             if policy != self._policies.get(key):
                 changed.add(key)

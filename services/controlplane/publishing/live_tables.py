@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from lab.routing.difference import difference
 from lab.routing.document import ModelVersion, RouteTable
+from lab.routing.keys import version_key
 from lab.routing.uses import Grant, Uses
 from services.controlplane.nodes.assignments import NOTHING, Assignment, Version
 
@@ -85,6 +86,7 @@ class LiveTables:
         self._main_places: Counter[tuple[str, str]] = Counter()  # the same, without failover clusters
         self._clusters: dict[str, set[str]] = {}  # key → clusters that hold it
         self._keys_of_model: defaultdict[str, set[str]] = defaultdict(set)
+        self._shards: defaultdict[str, set[str]] = defaultdict(set)  # key without shard → its keys
         self._keys_by_caller: dict[str, frozenset[str]] = {}
         self._all_keys: frozenset[str] | None = frozenset()
         self._touched: set[str] = set()  # clusters that hold other keys than when changes were taken last
@@ -106,7 +108,7 @@ class LiveTables:
         changed = self._uses.take_changed()
         for caller in changed.callers:
             self._keys_by_caller.pop(caller, None)
-        self._asked_otherwise |= changed.keys | (self._clusters.keys() if changed.pins else set())
+        self._asked_otherwise |= self.keys_in(changed.keys) | (self._clusters.keys() if changed.pins else set())
         self._asked_otherwise.update(key for model in changed.models for key in self._keys_of_model[model])
 
     def add(self, table: RouteTable) -> None:
@@ -129,6 +131,10 @@ class LiveTables:
         if key not in self._clusters:
             self._clusters[key], self._all_keys = set(), None
             self._keys_of_model[version.model].add(key)
+            shards = self._shards[version_key(key)]
+            if shards:
+                self._keys_by_caller.clear()
+            shards.add(key)
             self._asked_otherwise.add(key)
             self._dropped.discard(key)
         self._main_places[version.cluster, key] += 1
@@ -151,13 +157,17 @@ class LiveTables:
             del self._clusters[key]
             self._all_keys = None
             self._keys_of_model[version.model].discard(key)
+            shards = self._shards[version_key(key)]
+            shards.discard(key)
+            if shards:
+                self._keys_by_caller.clear()
             self._dropped.add(key)
 
     def take_changed(self) -> tuple[set[str], set[str]]:
         """Clusters that hold other keys than at the last call, and those that hold a key with another grant."""
         regranted = set()
         for key in self._asked_otherwise & self._clusters.keys():
-            grant = self._uses.grant(*key.rsplit(".", 1))
+            grant = self._uses.grant(*version_key(key).split("."))
             if self.grants.get(key) != grant:
                 self.grants[key] = grant
                 regranted |= self._clusters[key]
@@ -192,8 +202,12 @@ class LiveTables:
             return self._all_keys
         found = self._keys_by_caller.get(caller)
         if found is None:
-            found = self._keys_by_caller[caller] = self._uses.keys_of(caller)
+            found = self._keys_by_caller[caller] = self.keys_in(self._uses.keys_of(caller))
         return found
+
+    def keys_in(self, names: Iterable[str]) -> frozenset[str]:
+        """Routing keys in any live table of some versions, which are given as routing keys without shards."""
+        return frozenset(key for name in names for key in self._shards.get(name, ()))
 
     def callers(self) -> frozenset[str]:
         """All callers that some use case of a live table allows."""

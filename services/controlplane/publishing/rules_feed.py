@@ -15,6 +15,7 @@ import orjson
 from lab.plain_text import MAX_CHARACTERS, printable
 from lab.routing.difference import difference, same
 from lab.routing.document import ModelVersion, RouteTable
+from lab.routing.keys import version_key
 from lab.transport.memory_guard import expect_growth
 from models.proto.control.v1 import rules_pb2
 from services.controlplane.nodes.subscribers import Subscriber, Subscribers
@@ -149,16 +150,17 @@ class RulesFeed:
         rules stay valid. Changed tenant limits go to the gateways, under the revision of the rules they hold.
         """
         change, before = difference(self._table, table), self._table
+        changed = _by_version(table, change.routing_keys)
         update = rules_pb2.RulesUpdate(
             revision=revision,
             use_cases=_use_cases(_changed(change.use_cases, before.document["use_cases"], table.document["use_cases"])),
             removed_use_cases=change.use_cases & self._use_cases.keys() - table.document["use_cases"].keys(),
             model_versions=[
                 message
-                for key, version in _changed(change.routing_keys, before.versions, table.versions).items()
+                for key, version in changed.items()
                 if (message := _model_version(key, version)) != self._versions.get(key)
             ],
-            removed_routing_keys=change.routing_keys & self._versions.keys() - table.versions.keys(),
+            removed_routing_keys=set(map(version_key, change.routing_keys)) & self._versions.keys() - changed.keys(),
             withdrawn_revision=self._revision if revision < self._revision else 0,
         )
         self._remember(update)
@@ -362,11 +364,23 @@ def whole_update(revision: int, table: RouteTable) -> rules_pb2.RulesUpdate:
     return rules_pb2.RulesUpdate(
         revision=revision,
         use_cases=_use_cases(table.document["use_cases"]),
-        model_versions=[_model_version(key, version) for key, version in table.versions.items()],
+        model_versions=[_model_version(key, version) for key, version in _by_version(table, table.versions).items()],
     )
 
 
+def _by_version(table: RouteTable, keys: Iterable[str]) -> dict[str, ModelVersion]:
+    """Routing key without shard → one of its shards. If their number changes, all of them have changed."""
+    return {version_key(key): table.versions[key] for key in keys if key in table.versions}
+
+
 def _model_version(key: str, version: ModelVersion) -> rules_pb2.ModelVersion:
+    """What routers need; the cluster is not among it, so that they do not notice when a shard moves."""
+    shards = version.shards
     return rules_pb2.ModelVersion(
-        routing_key=key, model=version.model, version=version.version, parameters=orjson.dumps(version.parameters)
+        routing_key=key,
+        model=version.model,
+        version=version.version,
+        parameters=orjson.dumps(version.parameters),
+        shards=shards.count if shards else 0,
+        tenants=shards.tenants if shards else {},
     )

@@ -105,7 +105,7 @@ def agrees(target: str, interpret: Interpreter, number: int = REQUESTS) -> tuple
         refused = {each.path for each in rendering.unexpressed if each.instead == REFUSED}
         for use_case, context, sent, decision in cases:
             if decision.status == "OK":  # a resolver has decided: only the key counts, no other header
-                key = f"{decision.model}.{decision.version}"
+                key = decision.routing_key
                 found = interpret(documents, Request(SERVICE, METHOD, {**sent, HEADER: key}))
                 assert found == {(decision.cluster, key): 100}, (document, use_case, context)
             if not context.get("override"):

@@ -9,6 +9,7 @@ from lab.plugins.render._decisions import TooManyError, entries_of
 from lab.plugins.render._grpc_routes import MAX_MATCHES, kubernetes_names
 from lab.plugins.render._target import REFUSED
 from lab.routing.compiled import Router
+from lab.routing.document import RouteTable
 from tests.plugins.render.agreement import EVERYTHING, documents_of, expected, render
 from tests.plugins.render.dialects import gateway_api
 from tests.plugins.render.dialects.answer import Request
@@ -85,4 +86,4 @@ def test_negations_that_become_too_many_entries_are_refused() -> None:
     ]
 
     with pytest.raises(TooManyError, match="without 'not' its rules are more than 500 conditions on headers"):
-        entries_of(Router.of_document(table(rules)).use_cases["Rows"])
+        entries_of(Router.of_document(table(rules)).use_cases["Rows"], RouteTable.of_valid(table(rules)))

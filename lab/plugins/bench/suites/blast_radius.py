@@ -16,6 +16,7 @@ from lab.plugins.bench.harness.result import BenchResult, Claim
 from lab.plugins.bench.harness.variant import paths_with_units
 from lab.report.fault_reach import EXPLAINED, doubts_of, heat_of, table_of
 from lab.routing.checks import references
+from lab.routing.shards import clusters_of
 
 if TYPE_CHECKING:
     from lab.plugins.bench.harness.environment import Environment
@@ -126,7 +127,7 @@ def _callers_of(cluster: str, document: Mapping[str, Any]) -> set[str]:
         f"{model}@{version}"
         for model, entry in document["models"].items()
         for version, where in entry["versions"].items()
-        if where["cluster"] == cluster
+        if cluster in clusters_of(where["cluster"]).values()
     }
     return {
         caller

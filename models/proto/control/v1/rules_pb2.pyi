@@ -146,15 +146,44 @@ Global___UseCaseRules: _TypeAlias = UseCaseRules  # noqa: Y015
 class ModelVersion(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TenantsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ROUTING_KEY_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    SHARDS_FIELD_NUMBER: _builtins.int
+    TENANTS_FIELD_NUMBER: _builtins.int
     routing_key: _builtins.str
+    """Without shard."""
     model: _builtins.str
     version: _builtins.str
     parameters: _builtins.bytes
     """The version's parameters as in the route table, as JSON."""
+    shards: _builtins.int
+    """Number of its shards; 0 if it has none."""
+    @_builtins.property
+    def tenants(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """The shard of each tenant, from 1; if empty, a hash of the user chooses."""
+
     def __init__(
         self,
         *,
@@ -162,10 +191,12 @@ class ModelVersion(_message.Message):
         model: _builtins.str = ...,
         version: _builtins.str = ...,
         parameters: _builtins.bytes = ...,
+        shards: _builtins.int = ...,
+        tenants: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "parameters", b"parameters", "routing_key", b"routing_key", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "parameters", b"parameters", "routing_key", b"routing_key", "shards", b"shards", "tenants", b"tenants", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
