@@ -98,6 +98,7 @@ class Lab:
         routes: Path | None = None,
         topologies: Sequence[str] = (),
         picker: str = "",
+        roles: Sequence[str] = (),
         security: str | None = None,
         log_requests: bool = False,
         traces: float | None = None,
@@ -118,6 +119,7 @@ class Lab:
             routes: route table to publish first; the spec's own by default.
             topologies: instead of the spec's.
             picker: instead of the spec's.
+            roles: of units that no topology needs, besides the spec's.
             security: instead of the spec's.
             log_requests: let callers, resolvers and models log requests, too; see :meth:`logs`.
             traces: share of requests to trace, 0 to 1, instead of the spec's; see :meth:`trace`.
@@ -141,6 +143,7 @@ class Lab:
             read_spec(file),
             topologies=topologies,
             picker=picker,
+            roles=roles,
             security=security,
             log_requests=log_requests,
             traces=traces,

@@ -52,6 +52,7 @@ _MOST_PEM = 32 * 1024  # characters; they are in each unit's environment
 _MAX_DOTS = 32  # but takes a minute for a name of 50,000 parts
 _NAME = r"^[a-z][a-z0-9-]{0,30}$"
 _Name = Annotated[str, Field(pattern=_NAME)]
+_Setting = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
 _PagePart = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,62}$")]
 
 
@@ -226,6 +227,7 @@ class LabSpec(_Part):
             request, and keeps them: it needs no control plane for them. 48 KB of its memory each.
         traces: traces of requests; None for none.
         log_format: of the units' logs, ``text`` or ``json``, lines of JSON with the same keys in all.
+        extra_roles: roles of units that no topology needs, e.g. ``edge``, each with its settings.
         links: between zones; None for a lab without zones, whose units all reach each other directly.
     """
 
@@ -252,6 +254,7 @@ class LabSpec(_Part):
     traces: TracesSpec | None = None
     log_format: Literal["text", "json"] = "text"
     links: LinksSpec | None = None
+    extra_roles: Annotated[dict[_Name, dict[_Setting, float]], Field(max_length=64)] = {}
 
     @field_validator("picker")
     @classmethod
@@ -311,9 +314,11 @@ class LabSpec(_Part):
 
     @property
     def roles(self) -> frozenset[str]:
-        """Roles that its topologies need, beside callers, models and control planes."""
+        """Roles that its topologies need and that it names itself, beside callers, models and control planes."""
         links = (LINK,) if self.links else ()
-        return frozenset((*links, *(role for name in self.topologies for role in TOPOLOGIES[name].roles)))
+        return frozenset(
+            (*links, *self.extra_roles, *(role for name in self.topologies for role in TOPOLOGIES[name].roles))
+        )
 
 
 def spec_file(named: Path) -> Path:
@@ -366,6 +371,7 @@ def override(
     log_format: str = "",
     metrics: bool = False,
     picker: str = "",
+    roles: Sequence[str] = (),
 ) -> LabSpec:
     """The spec, changed by the options of the command line; what they leave empty stays.
 
@@ -380,6 +386,7 @@ def override(
         log_format: of the units' logs, instead of the spec's.
         metrics: whether all units are to serve metrics.
         picker: instead of the spec's.
+        roles: that no topology needs, besides the spec's.
 
     Raises:
         SpecError: one line with the option and its remedy.
@@ -397,6 +404,7 @@ def override(
         document["log_format"] = log_format
     if picker:
         document["picker"] = picker
+    document["extra_roles"] |= {role: {} for role in roles if role not in spec.extra_roles}
     authorities = _read_authorities(otlp_ca) if otlp_ca else None
     given = {"rate": traces, "otlp": otlp or None, "otlp_ca": authorities}
     if given := {name: value for name, value in given.items() if value is not None}:
@@ -413,6 +421,7 @@ def override(
             "otlp": "--otlp",
             "log_format": "--log-format",
             "stub": "--picker",
+            "extra_roles": "--role",
         }
         option = next((named[part] for part in first["loc"] if part in named), f"--{first['loc'][0]}")
         if first["loc"] == ("traces",):  # the receiver's address and authorities do not fit

@@ -17,6 +17,7 @@ from lab.cli.output import as_typed, console, print_json, say, table
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.ops.inspect import LabEndpoints, LabStatus, roles_beside_callers
 from lab.pickers import PICKERS
+from lab.roles import ROLES
 from lab.runtime import RUNTIMES
 from lab.runtime import options as runtime_options
 from lab.transport.security import PLAINTEXT
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"running": "green", "paused": "yellow", "stalled": "bold red", "exited": "bold red", "absent": "yellow"}
 _AUTO = [each.name for each in sorted(RUNTIMES.values(), key=lambda each: -each.priority) if each.priority >= 0]
+_OPTIONAL = [name for name, each in ROLES.items() if each.settings is not None]
 _NO_IDENTITY = "plaintext: no identity is proved, so every program on this machine can act as any caller"
 
 
@@ -47,6 +49,10 @@ def up(
     ] = "",
     picker: Annotated[
         str, typer.Option(metavar="NAME", help=f"Picks the replica: {', '.join(PICKERS)}. [default: the spec's]")
+    ] = "",
+    role: Annotated[
+        str,
+        typer.Option(metavar="NAME", help=f"Roles that no topology needs, by commas: {', '.join(_OPTIONAL)}."),
     ] = "",
     security: Annotated[str | None, typer.Option(help="plaintext or mtls; the spec's by default.")] = None,
     log_requests: Annotated[
@@ -90,6 +96,7 @@ def up(
         routes=routes,
         topologies=[each for each in topology.split(",") if each],
         picker=picker,
+        roles=[each for each in role.split(",") if each],
         security=security,
         log_requests=log_requests,
         traces=traces,

@@ -342,12 +342,15 @@ def _lines_about(request_id: str, units: Sequence[Unit], folder: Path, runtime: 
 
 
 def _order() -> dict[str, int]:
-    """Position of each role on a request's path: caller, roles it asks, roles that carry the payload, model."""
+    """Position of each role on a request's path: edge, caller, roles it asks, roles that carry the payload, model."""
+    fronting = (role.name for role in ROLES.values() if role.fronts_pages)
     topologies = TOPOLOGIES.values()
     asked = (role for each in topologies for role in each.asks)
     aiding = (role for each in topologies for role in each.aided_by)
     between = (role for each in topologies for role in each.between)
-    return {role: number for number, role in enumerate(dict.fromkeys((CALLER, *asked, *between, *aiding, MODEL)))}
+    return {
+        role: number for number, role in enumerate(dict.fromkeys((*fronting, CALLER, *asked, *between, *aiding, MODEL)))
+    }
 
 
 def _lines(request_id: str, unit: Unit, folder: Path) -> list[LogLine]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lab.errors import SpecError
 from lab.links import ROLE as LINK
 from lab.roles._links import check_zones, crossings, port_from, zones_document
 from lab.roles._metrics import with_metrics
@@ -67,8 +68,9 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
     """Lays out a lab: the units that all callers share, then the units beside each caller.
 
     Raises:
-        InputError: a topology names an unknown role.
+        InputError: a topology or the spec names an unknown role, or the spec sets what a role does not have.
     """
+    _check_extra_roles(spec)
     shared = _with_units(layout_of(spec, site, table), "")
     units, callers, clients = shared.units, {}, {}
     for caller in spec.callers:
@@ -114,6 +116,19 @@ def _with_nodes(unit: Unit, units: Sequence[Unit], site: Site) -> Unit:
             nodes.setdefault(PROXYLESS, []).append(each.name)
     argv = (*unit.argv, "--nodes", site.path(unit.name, _NODES))
     return replace(unit, argv=argv, files={**unit.files, _NODES: json.dumps(nodes)})
+
+
+def _check_extra_roles(spec: LabSpec) -> None:
+    for role, given in spec.extra_roles.items():
+        settings = ROLES[role].settings
+        if settings is None:
+            optional = ", ".join(name for name, each in ROLES.items() if each.settings is not None)
+            raise SpecError(f"extra_roles.{role}: is not a role that a lab may have or not; there are {optional}")
+        for name, value in given.items():
+            if name not in settings:
+                raise SpecError(f"extra_roles.{role}.{name}: no such setting; there are {', '.join(settings)}")
+            if value not in settings[name].within:
+                raise SpecError(f"extra_roles.{role}.{name}: {value:g} is out of range: use {settings[name].within}")
 
 
 def roles_of(spec: LabSpec) -> tuple[Role, ...]:

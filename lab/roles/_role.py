@@ -6,7 +6,7 @@ import enum
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lab.client import DirectTarget, Endpoints
 from lab.links import ROLE as LINK
@@ -23,6 +23,7 @@ from lab.topologies import TOPOLOGIES
 if TYPE_CHECKING:
     import grpc
 
+    from lab.bounds import Range
     from lab.routing.document import RouteTable
     from lab.spec import LabSpec
 
@@ -35,6 +36,13 @@ class Placement(enum.Enum):
     ALONE = "one unit, which all callers share"
     REPLICATED = "several units, which all callers share"
     BESIDE_CALLER = "one unit beside each caller, in its pod"
+
+
+class Setting(NamedTuple):
+    """A setting of a role that a spec names in ``extra_roles``: its default, and the values that it may have."""
+
+    default: float
+    within: Range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +77,11 @@ class Role:
             answer; None for a role that has none.
         checked_by: checkers that must give a verdict on runs whose requests need the role.
         accounted_as: part of the lab to which reports charge its CPU time; the role's name if empty.
+        settings: of a role that no topology needs, and that a lab has if its spec names it in ``extra_roles``: what the
+            spec may set, by name. None for all other roles.
+        fronts_pages: whether it asks callers for pages in users' names. In a lab with such a role callers give pages to
+            it, to the operator, and to callers of whose pages theirs are parts.
+        drivers_share: variables of its units' environment that load drivers get as well.
     """
 
     name: str
@@ -89,6 +102,9 @@ class Role:
     cpus: float = 1
     memory_mb: int = 256
     accounted_as: str = ""
+    settings: Mapping[str, Setting] | None = None
+    fronts_pages: bool = False
+    drivers_share: tuple[str, ...] = ()
     checked_by: tuple[str, ...] = ()
     decides: Callable[[grpc.Channel, str, str], Callable[[], int]] | None = None
     copies_dropped: Callable[[Unit], int | None] | None = None
@@ -137,6 +153,11 @@ class Layout:
     def control_planes(self) -> list[str]:
         """Names of the control planes: one, or several that serve the revisions of one store."""
         return [CONTROL_PLANE, *(f"{CONTROL_PLANE}-{number}" for number in range(2, self.spec.control_planes + 1))]
+
+    def setting(self, role: str, name: str) -> float:
+        """What the spec sets for one of this lab's roles, see :attr:`Role.settings`; else its default."""
+        settings = next(each.settings for each in self.roles if each.name == role) or {}
+        return self.spec.extra_roles.get(role, {}).get(name, settings[name].default)
 
     def control_plane(self, unit: str) -> str:
         """Address of the control plane for a unit; of several all, comma-separated, in the unit's own order."""

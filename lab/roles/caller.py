@@ -28,6 +28,8 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
         "part_of": including(pages, caller),
         "apis": lab.apis,
     }
+    if fronting := [role.name for role in lab.roles if role.fronts_pages]:
+        config["fronted_by"] = fronting
     argv = python(
         "services.caller",
         name=caller,

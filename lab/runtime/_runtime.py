@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TextIO
 
 from lab.errors import InputError
-from lab.roles import CALLER, Plan, Port, Site, Unit
+from lab.roles import CALLER, ROLES, Plan, Port, Site, Unit
 from lab.runtime import ports
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState, Running
@@ -232,13 +232,20 @@ class Runtime(ABC):
         return endpoints
 
     def _driver_environment(self, caller: str) -> Mapping[str, str]:
-        """Variables of a load driver beside those of the runtime: those of the caller's service, if it has one."""
-        services = LabState.of(self._folder).plan.with_role(CALLER)
-        return next((unit.environment for unit in services if unit.name == caller), {})
+        """Variables of a load driver beside those of the runtime: the caller's, and what roles share."""
+        plan = LabState.of(self._folder).plan
+        own = next((unit.environment for unit in plan.with_role(CALLER) if unit.name == caller), {})
+        shared = {name: unit.environment[name] for unit in plan.units for name in _drivers_share(unit)}
+        return {**own, **shared}
 
     @abstractmethod
     def kill_driver(self, run: Path) -> None:
         """Kills all drivers of that run, which may have outlived the command that started them; there need be none."""
+
+
+def _drivers_share(unit: Unit) -> tuple[str, ...]:
+    """The unit's variables that load drivers get; a bench's lab has roles of its own."""
+    return ROLES[unit.role].drivers_share if unit.role in ROLES else ()
 
 
 def _nothing_left(folder: Path) -> bool:

@@ -38,7 +38,7 @@ def _arguments() -> argparse.Namespace:
 async def _serve(stop: asyncio.Event, arguments: argparse.Namespace, config: CallerConfig, log: RequestLog) -> None:
     serve_metrics(arguments.metrics)
     caller = Caller(config, log)
-    server, healthy = new_server(admits={_SERVICE: (), _PAGES: ("caller",)})
+    server, healthy = new_server(admits={_SERVICE: (), _PAGES: ("caller", *config.fronted_by)})
     caller_pb2_grpc.add_CallerServicer_to_server(caller, server)
     pages = PageBuilder(caller, PageJournal(arguments.config.parent))
     caller_pb2_grpc.add_PagesServicer_to_server(pages, server)

@@ -9,11 +9,12 @@
      "page": [["UpNext", "recommendations"]],
      "callers": {"recommendations": "127.0.0.1:5"},
      "part_of": ["homepage"],
+     "fronted_by": ["edge"],
      "payload_bytes": 400}
 
 ``callers`` has the other callers whose pages are parts of this one's, ``part_of`` those of whose pages this one's is a
-part; both may be left out. So may ``page``, by callers that have a plan in ``services/caller/pages.py``, and
-``payload_bytes``.
+part, and ``fronted_by`` the roles that ask for it in users' names; all may be left out. So may ``page``, by callers
+that have a plan in ``services/caller/pages.py``, and ``payload_bytes``.
 ``endpoints`` has the roles that the topologies need.
 """
 
@@ -32,7 +33,7 @@ from models.apis import APIS
 from services.caller.pages import PAGES, Plan
 
 _PAYLOAD_BYTES = 400
-_FIELDS = frozenset({"topologies", "endpoints", "apis", "page", "callers", "part_of", "payload_bytes"})
+_FIELDS = frozenset({"topologies", "endpoints", "apis", "page", "callers", "part_of", "fronted_by", "payload_bytes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class CallerConfig:
         payload_bytes: default size of the feature vectors.
         callers: addresses of those other callers.
         part_of: callers that may ask for this one's page, as it is a part of theirs.
+        fronted_by: roles through which users ask for pages; if empty, a driver asks in this caller's own name.
     """
 
     name: str
@@ -58,6 +60,7 @@ class CallerConfig:
     payload_bytes: int = _PAYLOAD_BYTES
     callers: Mapping[str, str] = field(default_factory=dict)
     part_of: tuple[str, ...] = ()
+    fronted_by: tuple[str, ...] = ()
 
 
 def read_config(name: str, path: Path) -> CallerConfig:
@@ -98,6 +101,7 @@ def _config(name: str, document: Mapping[str, Any]) -> CallerConfig:
         payload_bytes=int(document.get("payload_bytes", _PAYLOAD_BYTES)),
         callers=dict(document.get("callers", {})),
         part_of=tuple(document.get("part_of", ())),
+        fronted_by=tuple(document.get("fronted_by", ())),
     )
 
 

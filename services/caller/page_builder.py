@@ -18,6 +18,7 @@ import grpc.aio
 
 from lab.client.outcome import Outcome, answered, failed, record_values
 from lab.errors import CallError, InputError, UnitError
+from lab.identity import Identity
 from lab.routing.headers import RETRIES_LEFT, retries_left
 from lab.transport import open_channel
 from lab.transport.security import is_operator, peer_identity
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"(?P<run>[0-9a-f]{8})-(?P<place>[0-9a-f]{8}(\.[0-9]{1,3}){0,64})")
 _DRAWN = ("user_id", "device", "country", "segment", "surface", "tenant", "traffic_origin")
+_CALLER = "caller"
 _LONGEST_S = 60.0  # of a page without a deadline
 
 
@@ -71,7 +73,7 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
 
     async def GetPage(self, request: caller_pb2.GetPageRequest, context: _Context) -> caller_pb2.Page:
         """Builds the page stage by stage; a part that fails says why, and the others are built."""
-        await self._admit(context)
+        await self._admit(context, for_user=True)
         try:
             page = self._begun(request, context.time_remaining(), context.invocation_metadata())
             client = self._caller.client(request.topology, page.run)
@@ -131,12 +133,24 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
             await context.abort(_code_of(error), str(error))
         return caller_pb2.EndJournalResponse()
 
-    async def _admit(self, context: _Context) -> None:
-        """Refuses callers of whose pages this one's is not a part: they would ask models in this one's name."""
+    async def _admit(self, context: _Context, *, for_user: bool = False) -> None:
+        """Refuses callers of whose pages this one's is not a part: they would ask models in this one's name.
+
+        Args:
+            context: of the RPC.
+            for_user: whether it is for a page, which names a user: where an edge proves users, a driver may not.
+        """
         identity = peer_identity(context)
-        own = self._config.name
-        if identity is None or is_operator(identity) or identity.name in (own, *self._config.part_of):
+        own, fronting = self._config.name, self._config.fronted_by if for_user else ()
+        if identity is None or is_operator(identity) or identity.role in fronting:
             return
+        if identity.role == _CALLER and identity.name in self._config.part_of:
+            return
+        if identity == Identity(_CALLER, own):
+            if not fronting:
+                return
+            reason = f"{identity.uri}: users ask for the page of {own} through {' or '.join(fronting)}"
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
         reason = f"{identity.uri}: the page of {own} is not a part of yours"
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
 

@@ -340,6 +340,11 @@ def pages_failing(topology: str) -> None:
     load(topology, lambda: None, "--page", "homepage", "--rate", "20")
 
 
+def pages_edge(topology: str) -> None:
+    """Asks for pages through the edge, which the driver first attacks."""
+    load(topology, lambda: None, "--page", "homepage", "--rate", "10", seconds=5)
+
+
 def pages_retried(topology: str) -> None:
     """Asks for pages whose innermost calls fail, each of which the table allows to be made again."""
     for cluster in ("ml-cluster-3", "ml-cluster-4"):
@@ -453,6 +458,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         pages,
         pages_failing,
         pages_retried,
+        pages_edge,
         chat,
         chat_tokens,
         chat_session,
@@ -479,7 +485,7 @@ _SPECS = {
     "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen", "restarted", "picked"},
     "replicas.toml": {"gray", "all_gray", "full", "recovered"},
     "links.toml": {"links"},
-    "../../lab/specs/pages.toml": {"pages", "pages_failing", "pages_retried"},
+    "../../lab/specs/pages.toml": {"pages", "pages_failing", "pages_retried", "pages_edge"},
     "../../lab/specs/tokens.toml": {"chat", "chat_tokens", "chat_session", "chat_ring", "chat_two", "chat_drained"},
     "full-queues.toml": {"chat_full"},
     "adapters.toml": {"chat_loras"},
@@ -493,6 +499,7 @@ PLUGINS = {"picked": ("--plugin", str(CHECKOUT / "docs" / "examples" / "own_pick
 """Options of drills that need a plug-in, as do the checks of their runs."""
 _OPTIONS = {
     "picked": (*PLUGINS["picked"], "--picker", "mostly-one"),
+    "pages_edge": ("--role", "edge"),
     "chat": ("--picker", "prefix"),
     "chat_tokens": ("--picker", "uncached-tokens"),
     "chat_session": ("--picker", "session"),

@@ -36,6 +36,10 @@ OUR_KEY, THEIR_KEY = b"cw-ranker.v1", b"search-ranker.v1"
 KEY_HEADER = b"x-routing-key"
 KEY: Header = (KEY_HEADER, OUR_KEY)
 MODEL, THEIR_MODEL = "ml-cluster-1-a", "ml-cluster-2-a"
+EDGE = """
+[extra_roles.edge]
+user_rps = 1
+"""
 DAWDLED_AT = ("gateway-1", "homepage-sidecar", "central-envoy", "control-plane", MODEL)
 SOON = timedelta(seconds=20)
 _HERE = {"127.0.0.1"}
@@ -147,6 +151,11 @@ class Scene:
             return call(self.lab.endpoints().callers["homepage"], OURS, way, {"user_id": "u1"}).model.replace(
                 "cw-ranker", ""
             )
+        if way == "pages":
+            from tests.negative.cases import edge  # noqa: PLC0415 (it needs a scene)
+
+            page = edge.asked(self, edge.good_token(self))
+            return "" if page.status == "OK" else f"{page}"
         if way == "gateway-passthrough":
             answer = self.ask("gateway-1", envelope_header(), body=b"")
         else:
@@ -256,7 +265,7 @@ def counted_as(counter: str, unit: str, attempt: Callable[[Scene], Answer]) -> C
 def standing(folder: Path, security: str = MTLS) -> Iterator[Scene]:
     """The lab, up, in a folder that other users of the machine can enter."""
     folder.chmod(0o755)
-    spec = write_spec(folder, TWO_CALLERS_SPEC, TWO_CALLERS_ROUTES)
+    spec = write_spec(folder, TWO_CALLERS_SPEC + EDGE, TWO_CALLERS_ROUTES)
     with lab_up(folder, spec=spec, security=security) as lab:
         yield Scene(lab, folder)
 

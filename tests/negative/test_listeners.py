@@ -67,6 +67,7 @@ traces = {{rate = 1.0}}
 [callers.homepage]
 [gateway]
 replicas = 1
+[extra_roles.edge]
 [links.zones]
 east = ["gateway"]
 west = {others}

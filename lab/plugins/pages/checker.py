@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lab.checkers import Claim, Outcome, Verdict, Violation
 from lab.checkers.checker import Checker
+from lab.checkers.kinds.path import hops_in
 from lab.checkers.plain_schedule import FIELDS, planned_requests
 from lab.history.arrivals import NO_DEADLINE, NO_TIME_RECORDED
 from lab.history.record import FIELDS as RECORD
+from lab.plugins.pages.edge.probes import ATTACKS, REFUSED
 from lab.plugins.pages.engine import RETRIES
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class _Run(NamedTuple):
         pages: as the driver recorded them, by their number.
         calls: that callers made, each a record by its fields, by id.
         built: pages and parts of pages that callers built, by id.
+        refusals: status by attack on the edge.
         arrivals: at models, by the id of the call.
         calls_of: the calls by the number of their page; the next likewise.
     """
@@ -60,6 +63,7 @@ class _Run(NamedTuple):
     pages: Mapping[int, Mapping[str, Any]]
     calls: Mapping[str, Mapping[str, Any]]
     built: Mapping[str, Mapping[str, Any]]
+    refusals: Mapping[str, str]
     arrivals: Mapping[str, Sequence[Arrival]]
     calls_of: Mapping[int, Sequence[Mapping[str, Any]]]
     built_of: Mapping[int, Sequence[Mapping[str, Any]]]
@@ -77,6 +81,7 @@ def check(evidence: Evidence) -> Verdict | None:
     - A page that ended without an answer has ended its calls at models within :data:`CANCELLED_WITHIN_MS`.
     - Models received no more attempts than calls and the retries that the run allows for each hundred of these, at all
       hops together; shadow copies aside.
+    - Where the lab has an edge, each answer has passed it, and it has refused each of :data:`ATTACKS`.
 
     Returns:
         None if the run has no pages. Invalid with any violation. Unknown without a page that was answered, without
@@ -89,7 +94,8 @@ def check(evidence: Evidence) -> Verdict | None:
     if evidence.arrivals is None:
         return Verdict(NAME, Outcome.UNKNOWN, "the replicas were not asked what they received")
     run = _run(document, plan, evidence.arrivals)
-    objections = [*_as_planned(run), *_made_of_their_calls(run), *_in_time(run), *_cancelled(run), *_attempts(run)]
+    judges = (_as_planned, _made_of_their_calls, _in_time, _cancelled, _attempts, _through_edge)
+    objections = [objection for judge in judges for objection in judge(run)]
     violations = tuple(Violation(NAME, number, page_id, message) for number, page_id, message in objections)
     answered = [page for page in run.pages.values() if page["status"] == "OK"]
     sent = sum(page["status"] != "UNSENT" for page in run.pages.values())
@@ -122,6 +128,7 @@ def _run(document: Mapping[str, Any], plan: Mapping[str, Any], arrivals: Iterabl
         pages={each["sequence"]: each for each in document["pages"]},
         calls=calls,
         built=built,
+        refusals=document.get("refusals", {}),
         arrivals=received,
         calls_of=_by_page(calls),
         built_of=_by_page(built),
@@ -315,6 +322,18 @@ def _attempts(run: _Run) -> Iterator[Objection]:
         each = attempts / len(run.calls)
         allowed = f"their pages allow {percent} retries for each hundred"
         yield 0, "", f"models received {attempts} attempts for {len(run.calls)} calls, {each:.2f} for each; {allowed}"
+
+
+def _through_edge(run: _Run) -> Iterator[Objection]:
+    """Yields pages that have not passed the lab's edge, and what it did not refuse."""
+    if not (edge := run.settings.get("edge")):
+        return
+    for attack in ATTACKS:
+        if (status := run.refusals.get(attack)) != REFUSED:
+            yield 0, "", f"{edge['unit']} answered a request with {attack} by {status}, not by {REFUSED}"
+    for number, page in run.pages.items():
+        if page["status"] == "OK" and [hop.unit for hop in hops_in(page.get("via", ""))] != [edge["unit"]]:
+            yield number, page["request_id"], f"{_named(page)} was answered, and has not passed {edge['unit']}"
 
 
 def _attempts_of(run: _Run) -> int:

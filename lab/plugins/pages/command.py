@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from lab.checkers.kinds.path import hops_in
 from lab.cli.options import Json, Name
 from lab.cli.output import console, print_json, table
 from lab.errors import InputError
@@ -61,7 +62,8 @@ def page(
     if as_json:
         print_json(found)
         return
-    head = f"page {found['id']} of {found['caller']}, for user {found['user_id']}: {found['status']}"
+    by = "".join(f", by {unit}" for unit in found["via"])
+    head = f"page {found['id']} of {found['caller']}{by}, for user {found['user_id']}: {found['status']}"
     console.print(f"{head}, {found['took_ms']:.2f} ms of {found['timeout_ms']}", markup=False)
     rows = _rows(found["steps"], found["took_ms"], frozenset(found["critical_path"]))
     console.print(table(("call", "ms", "when", "answered by"), list(rows), right=("ms",)))
@@ -110,6 +112,7 @@ def _document(page: Mapping[str, Any], evidence: Mapping[str, Any], settings: Ma
     return {
         "id": page["request_id"],
         "caller": page["caller"],
+        "via": [hop.unit for hop in hops_in(page.get("via", ""))],
         "user_id": page["user_id"],
         "status": page["status"],
         "took_ms": round((page["done_ns"] - began_ns) / _MS, 3),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from array import array
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -25,7 +26,12 @@ from lab.load.progress import ProgressLines, each_second
 from lab.load.steps import print_progress, raise_priority, write_summary
 from lab.load.summary import ShardResult, combine
 from lab.measure.latency import LatencyHistogram
-from lab.routing.headers import RETRIES_LEFT
+from lab.plugins.pages.edge.probes import try_attacks
+from lab.plugins.pages.edge.role import KEY_VARIABLE
+from lab.plugins.pages.edge.role import NAME as EDGE
+from lab.plugins.pages.edge.service import PAGE
+from lab.plugins.pages.edge.tokens import HEADER, SCHEME, claims_of, sign
+from lab.routing.headers import REQUEST_ID, RETRIES_LEFT, VIA
 from lab.transport import open_channel
 from models.context import write_context
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
@@ -39,6 +45,8 @@ _SPOOL = "pages.jsonl"
 _GRACE_S = 5.0  # for a caller unit that is started again, after the last page's deadline
 _AGAIN_S = 0.2
 _CANCELLED_AFTER_S = 0.002
+_TOKEN_S = 60.0
+_FORGED = {"user_id": "forged", "tenant": "forged"}  # beside a token, which an edge goes by
 _SAVED_PAGES = 10  # as many pages' retries are saved at most
 _SEQUENCE, _ID, _INTENDED, _SENT, _DONE, _STATUS = map(
     FIELDS.index, ("sequence", "request_id", "intended_ns", "sent_ns", "done_ns", "status")
@@ -69,7 +77,12 @@ class _Retries:
 
 
 class _PageClient:
-    """Asks a caller for pages, in place of a client that calls models."""
+    """Asks a caller for pages, in place of a client that calls models; through the edge if the lab has one.
+
+    Attributes:
+        sections: of each page that was answered, by its id.
+        via: the units that the request for it has passed, likewise.
+    """
 
     copies_dropped = 0
 
@@ -77,10 +90,27 @@ class _PageClient:
         settings = plan.engine.settings
         self._plan, self._run = plan, settings["run"]
         self._timeout_s, self._cancel_every = settings["timeout_ms"] / 1_000, settings["cancel_every"]
-        self._channel = open_channel(settings["units"][settings["page"]], peer=f"caller/{settings['page']}")
+        page, edge = settings["page"], settings.get("edge")
+        address, peer = settings["units"][page], f"caller/{page}"
+        self._key = b""
+        self._headers: tuple[tuple[str, str], ...] = ()
+        if edge:
+            address, peer = edge["address"], f"{EDGE}/{edge['unit']}"
+            self._key, self._headers = bytes.fromhex(os.environ[KEY_VARIABLE]), ((PAGE, page),)
+        self._channel = open_channel(address, peer=peer)
         self._stub = caller_pb2_grpc.PagesStub(self._channel)
         self._retries = _Retries(settings["retries"], len(settings["calls"]))
         self.sections: dict[str, list[dict[str, Any]]] = {}
+        self.via: dict[str, str] = {}
+
+    async def attack(self) -> dict[str, str]:
+        """Tries what the edge must refuse; returns status by attack, nothing without an edge."""
+        return await try_attacks(self._stub.GetPage, self._key, self._headers) if self._key else {}
+
+    def _of_user(self, context: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """The headers that say to an edge who the user is."""
+        claims = claims_of(context["user_id"], context.get("tenant", ""), expires_s=time.time() + _TOKEN_S)
+        return (*self._headers, (HEADER, f"{SCHEME}{sign(claims, self._key)}"))
 
     async def ready(self) -> None:
         """Returns once the caller can be asked."""
@@ -93,9 +123,14 @@ class _PageClient:
         message = caller_pb2.GetPageRequest(
             topology=self._plan.topology, page_id=request_id, payload_bytes=self._plan.payload_bytes
         )
-        write_context(message.context, context)
+        write_context(message.context, {**context, **_FORGED} if self._key else context)
         taken = self._retries.take()
-        rpc = self._stub.GetPage(message, timeout=self._timeout_s, metadata=((RETRIES_LEFT, str(taken)),))
+        metadata = (
+            (RETRIES_LEFT, str(taken)),
+            (REQUEST_ID, request_id),
+            *(self._of_user(context) if self._key else ()),
+        )
+        rpc = self._stub.GetPage(message, timeout=self._timeout_s, metadata=metadata)
         number = int(request_id.rpartition("-")[2], 16)
         if self._cancel_every and (number + 1) % self._cancel_every == 0:
             asyncio.get_running_loop().call_later(_CANCELLED_AFTER_S, rpc.cancel)
@@ -110,6 +145,8 @@ class _PageClient:
             raise CallError(grpc.StatusCode.CANCELLED, "the driver cancelled the page") from None
         self._retries.give_back(taken - page.retries, _calls_in(page))
         self.sections[request_id] = _sections(page)
+        if self._key:
+            self.via[request_id] = str(dict(await rpc.trailing_metadata() or ()).get(VIA, ""))
         return Answer(ranking_pb2.RankResponse(), "page", "", 0, 1, request_id)
 
     def stream(self, *_: Any, **__: Any) -> AsyncIterator[Answer]:
@@ -156,7 +193,7 @@ async def _run(plan: LoadPlan, path: Path) -> None:
         reporting = asyncio.create_task(
             each_second(began_ns, lambda: print_progress(journal.progress(lines, monotonic_ns() - began_ns)))
         )
-        pages = await _drive(plan, stop, journal) if plan.caller == settings["page"] else []
+        evidence = await _drive(plan, stop, journal) if plan.caller == settings["page"] else {}
         if plan.caller != settings["page"]:
             await first_of(journal.ended, stop.asked, within_s=_longest_s(plan))
             await first_of(journal.ended, stop.forced, within_s=_page_s(plan) + _GRACE_S)
@@ -166,8 +203,7 @@ async def _run(plan: LoadPlan, path: Path) -> None:
     if plan.caller == settings["page"]:
         others = [await journal.read(name) for name in settings["units"] if name != plan.caller]
         entries = [journal.entries, *others]
-        evidence = {
-            "pages": pages,
+        evidence |= {
             "built": [each["page"] for some in entries for each in some if "page" in each],
             "calls": [each["call"] for some in entries for each in some if "call" in each],
         }
@@ -185,11 +221,12 @@ def _page_s(plan: LoadPlan) -> float:
     return float(plan.engine.settings["timeout_ms"]) / 1_000
 
 
-async def _drive(plan: LoadPlan, stop: Stop, journal: _Journal) -> list[dict[str, Any]]:
-    """Asks for all pages of the schedule, ends the journals, and returns the pages."""
+async def _drive(plan: LoadPlan, stop: Stop, journal: _Journal) -> dict[str, Any]:
+    """Asks for all pages of the schedule, ends the journals, and returns the pages, and what an edge refused before."""
     client, spool = _PageClient(plan), plan.spool.with_name(_SPOOL)
     try:
         await client.ready()
+        refusals = await client.attack()
         with SpoolWriter(spool) as writer:
             of_pages = replace(plan, id_prefix=plan.engine.settings["run"])
             await OpenLoop(of_pages, plan.schedule(), client, writer, stop).run()
@@ -199,10 +236,15 @@ async def _drive(plan: LoadPlan, stop: Stop, journal: _Journal) -> list[dict[str
         spool.unlink()
     finally:
         await client.close()
-    return [
-        {**dict(zip(FIELDS, values_of(each), strict=True)), "sections": client.sections.get(each.request_id)}
+    pages = [
+        {
+            **dict(zip(FIELDS, values_of(each), strict=True)),
+            "sections": client.sections.get(each.request_id),
+            "via": client.via.get(each.request_id, ""),
+        }
         for each in records
     ]
+    return {"pages": pages, "refusals": refusals}
 
 
 class _Journal:

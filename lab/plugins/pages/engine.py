@@ -16,6 +16,7 @@ from lab.errors import InputError
 from lab.load.engines import Engine, Option
 from lab.load.plan import EnginePlan
 from lab.page_call_tree import Page, callers_in, calls_of
+from lab.roles import ROLES
 from services.caller.pages import PAGES
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def spread(options: LoadOptions, state: LabState) -> list[LoadOptions]:
         "calls": [list(each) for each in calls],
         "units": {name: units[name] for name in callers},
     }
+    if fronting := [unit for unit in state.plan.units if ROLES[unit.role].fronts_pages]:
+        settings["edge"] = {"unit": fronting[0].name, "address": fronting[0].port.from_other_pods}
     return [
         replace(
             options,

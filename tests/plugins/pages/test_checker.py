@@ -19,6 +19,7 @@ from lab.load.plan import EnginePlan, UseCase, write_plan
 from lab.page_call_tree import calls_of
 from lab.plugins.pages import checker
 from lab.plugins.pages.driver import _Retries
+from lab.plugins.pages.edge.probes import ATTACKS, REFUSED
 from tests.checkers.builders import make_evidence
 from tests.load.builders import load_plan
 
@@ -244,6 +245,30 @@ def test_each_bug_is_found(run: Run, bug: Callable[[Run], None], objection: str)
     verdict = run.judge()
     assert verdict.outcome == "invalid"
     assert any(objection in each.message for each in verdict.violations), [each.message for each in verdict.violations]
+
+
+def through_edge(run: Run) -> None:
+    run.plan["engine"]["settings"]["edge"] = {"unit": "edge", "address": ""}
+    run.document["refusals"] = dict.fromkeys(ATTACKS, REFUSED)  # type: ignore[assignment]
+    for page in run.document["pages"]:
+        page["via"] = "2 edge (edge)"
+
+
+def test_pages_that_have_passed_an_edge_which_refuses_every_attack_are_valid(run: Run) -> None:
+    through_edge(run)
+    assert run.judge().outcome == "valid"
+
+
+def test_an_edge_that_was_passed_by_or_lets_an_attack_in_is_found(run: Run) -> None:
+    through_edge(run)
+    run.document["pages"][3]["via"] = ""
+    run.document["refusals"]["an expired token"] = "OK"  # type: ignore[call-overload]
+    del run.document["refusals"]["no token"]  # type: ignore[arg-type]
+    assert [each.message for each in run.judge().violations] == [
+        "edge answered a request with no token by None, not by UNAUTHENTICATED",
+        "edge answered a request with an expired token by OK, not by UNAUTHENTICATED",
+        f"page #3 ({RUN}-00000003) was answered, and has not passed edge",
+    ]
 
 
 def test_a_run_may_allow_more_retries_and_too_few_calls_show_nothing(run: Run) -> None:
