@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,10 @@ class Checker:
             see :attr:`Evidence.expected`; called where ``check`` gave no verdict. By default it is not.
         explains: returns the ids of requests that failed as its own evidence says they had to, whatever the route table
             says; they are in :attr:`Evidence.explained` of all checkers.
+        tree: returns the calls that one request is a part of, from what this checker has gathered, the document of
+            the run's plan, and the request's id; None if it is a part of none. JSON data: ``id``, ``caller``,
+            ``user_id``, ``status``, ``took_ms``, ``via``, ``critical_path`` of ids, and ``steps``, each with ``name``,
+            ``id``, ``answered_by``, ``status``, ``began_ms``, ``took_ms``, and ``steps`` if it has any.
         check: judges a run by its evidence. Only a checker with a subject may return None: the run does not contain
             the subject at all. If the run contains too little of it, the verdict is unknown.
     """
@@ -41,4 +45,5 @@ class Checker:
     gather: Callable[[Any], Any] | None = None
     absent: Callable[[Evidence], bool] | None = None
     explains: Callable[[Evidence], Collection[str]] | None = None
+    tree: Callable[[Any, Mapping[str, Any], str], Mapping[str, Any] | None] | None = None
     check: Callable[[Evidence], Verdict | None]

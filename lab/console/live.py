@@ -16,7 +16,7 @@ from lab.console.traffic import KEPT_TICKS, Traffic
 from lab.errors import InputError, LabError, LabNotRunningError, RunError
 from lab.faults import FAULTS
 from lab.history import SpoolTail
-from lab.ops.explain_request import find, story
+from lab.ops.explain_request import story, whole_story
 from lab.reading import parse_json
 from lab.runs import RunResult, judge
 from lab.runs.events import lab_events
@@ -27,6 +27,7 @@ from lab.runtime.state import LabState
 if TYPE_CHECKING:
     from lab.client.admin_values import RevisionInfo
     from lab.faults.state import FaultRecord
+    from lab.history import Record
     from lab.lab import Lab
     from lab.load.plan import LoadPlan
 
@@ -115,14 +116,16 @@ class Watcher:
                 self.board.post("lab", {"trouble": str(error)})
 
     def story(self, request_id: str) -> dict[str, Any]:
-        """The story of a request of the runs on the page; see :func:`lab.ops.explain_request.story`.
+        """The story of a request of the runs on the page; see :func:`lab.ops.explain_request.whole_story`.
 
         Raises:
             InputError: no run has it.
         """
-        _, record = find(request_id, list(self._runs))
+        return whole_story(request_id, list(self._runs), self._story_of)
+
+    def _story_of(self, record: Record) -> dict[str, Any]:
         try:
-            lines = self._lab.logs(request_id)
+            lines = self._lab.logs(record.request_id)
         except InputError:  # it reached no unit that logs
             lines = []
         table = self._lab.routes.show(record.revision).document if record.revision else None

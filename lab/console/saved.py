@@ -13,13 +13,14 @@ from lab.console.drawing import Drawing, DrawnUnit
 from lab.console.live import JUDGED, revision_document, run_document, verdict_document
 from lab.console.traffic import Traffic
 from lab.errors import RunError
-from lab.ops.explain_request import find, story
+from lab.ops.explain_request import story, whole_story
 from lab.roles import CALLER, MODEL, ROLES
 from lab.runs import judge, runs_in
 from lab.runs.folder import RunFolder
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
+    from lab.history import Record
     from lab.load.plan import LoadPlan
 
 
@@ -45,14 +46,17 @@ class SavedRuns:
             self._post(folder, plans)
 
     def story(self, request_id: str) -> dict[str, Any]:
-        """The story of a request of these runs; see :func:`lab.ops.explain_request.story`.
+        """The story of a request of these runs; see :func:`lab.ops.explain_request.whole_story`.
 
         Raises:
             InputError: no run has it.
         """
-        _, record = find(request_id, [each.path for each in self._runs])
-        decided = self._revisions.get(record.revision)
-        return story(record, decided.document if decided else None, [])
+
+        def story_of(record: Record) -> dict[str, Any]:
+            decided = self._revisions.get(record.revision)
+            return story(record, decided.document if decided else None, [])
+
+        return whole_story(request_id, [each.path for each in self._runs], story_of)
 
     def _post(self, folder: Path, plans: Sequence[LoadPlan]) -> None:
         callers = list(dict.fromkeys(plan.caller for plan in plans))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.checkers import CHECKERS
 from lab.checkers.plain_models import score_of
 from lab.errors import InputError, NoDecisionError
 from lab.routing.compiled import Router
@@ -47,6 +48,41 @@ def find(request_id: str, folders: Iterable[Path]) -> tuple[RunFolder, Record]:
     raise InputError(
         f"request {request_id!r} is in none of the runs {names or 'here'}; take an id from a run's history"
     )
+
+
+def tree(request_id: str, folders: Iterable[Path]) -> Mapping[str, Any] | None:
+    """Returns the tree of calls that a request of these runs is a part of, see :attr:`lab.checkers.Checker.tree`.
+
+    None if it is a part of none, or its run has not been collected yet.
+    """
+    for run in map(RunFolder, folders):
+        for name, evidence in run.gathered.items():
+            shown = CHECKERS[name].tree if name in CHECKERS else None
+            if shown is not None and (found := shown(evidence, run.plan_document, request_id)) is not None:
+                return found
+    return None
+
+
+def whole_story(request_id: str, folders: Sequence[Path], tell: Callable[[Record], dict[str, Any]]) -> dict[str, Any]:
+    """Returns the story of a request, and the ``tree`` that it is a part of; of a whole page the tree alone.
+
+    Args:
+        request_id: of the request, or of a page.
+        folders: of the runs.
+        tell: returns the story of a record.
+
+    Raises:
+        InputError: none of the runs has it.
+        RunError: a folder cannot be read.
+    """
+    part_of = tree(request_id, folders)
+    try:
+        _, record = find(request_id, folders)
+    except InputError:
+        if part_of is None:
+            raise
+        return {"tree": part_of}
+    return {**tell(record), "tree": part_of}
 
 
 def story(

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-from lab.console import Actions, Console, Watcher
+from lab.console import Actions, Console, SavedRuns, Watcher
 from lab.console.board import Board
 from lab.lab import Lab
 
 
 @contextmanager
-def serving(board: Board, lab: Lab | None = None, watcher: Watcher | None = None) -> Iterator[Console]:
+def serving(board: Board, lab: Lab | None = None, watcher: Watcher | SavedRuns | None = None) -> Iterator[Console]:
     """A console of this board that serves for the block; with a lab one that controls it."""
     actions, story = Actions(board, lab) if lab else None, watcher.story if watcher else None
     console, is_ready = Console(board, actions=actions, story=story), Event()

@@ -8,9 +8,9 @@ async function openRequest(id) {
   asking = true;
   const story = await fetch(`/request?id=${encodeURIComponent(id)}`).then((answer) => answer.json()).finally(() => { asking = false; });
   if (story.error) return notify(story.error, 10_000);
-  document.querySelector("#request-title").textContent = `Request ${story.request.request_id}`;
-  requestDialog.querySelector(".story").replaceChildren(...storyOf(story));
-  requestDialog.showModal();
+  document.querySelector("#request-title").textContent = story.request ? `Request ${story.request.request_id}` : `Page ${story.tree.id}`;
+  requestDialog.querySelector(".story").replaceChildren(...(story.request ? storyOf(story) : []), ...(story.tree ? treeOf(story.tree, id) : []));
+  if (!requestDialog.open) requestDialog.showModal();
 }
 
 const inPairs = (values) => Object.entries(values).filter(([, value]) => value !== "" && value !== null && value !== 0)
@@ -53,15 +53,44 @@ function leaseOf({ asked, reads }) {
 function hopTable(hops, whole) {
   if (!hops.length) return html("p", { class: "quiet" }, "No unit has logged it; `lab up --log-requests` lets all of them.");
   const rows = hops.map((hop) => {
-    const bar = html("div", { class: "bar" });
-    bar.style.marginLeft = `${Math.min(97, Math.max(0, 100 * hop.at_ms / whole))}%`;
-    bar.style.width = `${Math.min(100, 100 * hop.ms / whole)}%`;
     return html("tr", {}, html("th", { scope: "row" }, hop.unit), html("td", {}, `${hop.at_ms.toFixed(1)} ms`), html("td", {}, `${Number(hop.ms).toFixed(1)} ms`),
-      html("td", {}, hop.status), html("td", { class: "track" }, bar));
+      html("td", {}, hop.status), html("td", { class: "track" }, barOf(hop.at_ms, hop.ms, whole)));
   });
-  const heads = ["unit", "began", "took", "status", ""].map((text) => html("th", { scope: "col" }, text));
-  return html("table", {}, html("thead", {}, html("tr", {}, ...heads)), html("tbody", {}, ...rows));
+  return html("table", {}, tableHead("unit", "began", "took", "status", ""), html("tbody", {}, ...rows));
 }
+
+// The page that a request is a part of, with all calls that were made for it; a star marks those that it waited for.
+function treeOf(tree, id) {
+  const by = tree.via.map((unit) => `, by ${unit}`).join("");
+  const rows = [...stepsOf(tree.steps, 0)].map(([step, depth]) => {
+    const name = `${tree.critical_path.includes(step.id) ? "* " : ""}${step.name}`;
+    const link = html("button", { type: "button", "data-step": step.id }, name);
+    link.style.marginLeft = `${depth}em`;
+    link.disabled = Boolean(step.steps) || step.id === id; // a part of the page is not a request
+    link.addEventListener("click", () => openRequest(step.id));
+    const status = step.status === "OK" ? step.answered_by : `${step.status} ${step.answered_by}`;
+    return html("tr", {}, html("th", { scope: "row" }, link), html("td", {}, `${step.began_ms.toFixed(1)} ms`), html("td", {}, `${step.took_ms.toFixed(1)} ms`),
+      html("td", {}, status), html("td", { class: "track" }, barOf(step.began_ms, step.took_ms, tree.took_ms)));
+  });
+  return [html("h3", {}, "Page"), html("p", {}, `${tree.id} of ${tree.caller}${by}, for user ${tree.user_id}: ${tree.status}, ${tree.took_ms.toFixed(1)} ms`),
+    html("table", { id: "tree" }, tableHead("call", "began", "took", "answered by", ""), html("tbody", {}, ...rows))];
+}
+
+function* stepsOf(steps, depth) {
+  for (const step of steps) {
+    yield [step, depth];
+    yield* stepsOf(step.steps ?? [], depth + 1);
+  }
+}
+
+function barOf(at, took, whole) {
+  const bar = html("div", { class: "bar" });
+  bar.style.marginLeft = `${Math.min(97, Math.max(0, 100 * at / whole))}%`;
+  bar.style.width = `${Math.min(100, 100 * took / whole)}%`;
+  return bar;
+}
+
+const tableHead = (...heads) => html("thead", {}, html("tr", {}, ...heads.map((text) => html("th", { scope: "col" }, text))));
 
 document.querySelector("#find").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -15,6 +15,7 @@ from lab.history.arrivals import NO_DEADLINE, NO_TIME_RECORDED
 from lab.history.record import FIELDS as RECORD
 from lab.plugins.pages.edge.probes import ATTACKS, REFUSED
 from lab.plugins.pages.engine import RETRIES
+from lab.plugins.pages.tree import tree_of
 
 if TYPE_CHECKING:
     from lab.checkers import Evidence
@@ -377,5 +378,6 @@ CHECKER = Checker(
     subject="pages",
     blind="what a caller does with items beyond passing them on, and deadlines that are off by less than 25 ms",
     claim=Claim.CORRECTNESS,
+    tree=tree_of,
     check=check,
 )

@@ -20,6 +20,7 @@ from lab.page_call_tree import calls_of
 from lab.plugins.pages import checker
 from lab.plugins.pages.driver import _Retries
 from lab.plugins.pages.edge.probes import ATTACKS, REFUSED
+from lab.plugins.pages.tree import tree_of
 from tests.checkers.builders import make_evidence
 from tests.load.builders import load_plan
 
@@ -269,6 +270,23 @@ def test_an_edge_that_was_passed_by_or_lets_an_attack_in_is_found(run: Run) -> N
         "edge answered a request with an expired token by OK, not by UNAUTHENTICATED",
         f"page #3 ({RUN}-00000003) was answered, and has not passed edge",
     ]
+
+
+def test_a_call_leads_to_the_tree_of_its_page(run: Run) -> None:
+    rows = [[call[name] for name in FIELDS] for call in run.document["calls"]]
+    for each in run.document["built"]:
+        each["done_ns"] = each["sent_ns"] + STEP_MS * MS
+    evidence = {**run.document, "calls": rows}
+
+    tree = tree_of(evidence, run.plan, f"{RUN}.search-00000003.1.0.0.1")
+
+    assert tree is not None
+    assert tree == tree_of(evidence, run.plan, f"{RUN}-00000003")
+    assert (tree["id"], tree["user_id"]) == (f"{RUN}-00000003", run.document["pages"][3]["user_id"])
+    assert [each["name"] for each in tree["steps"]] == ["HomepageRows", "search", "HomepageRows"]
+    assert [each["began_ms"] for each in tree["steps"][1]["steps"]] == [101.0, 101.0]
+    assert tree_of(evidence, run.plan, f"{RUN}-00000099") is None
+    assert tree_of(evidence, run.plan, "another-00000003") is None
 
 
 def test_a_run_may_allow_more_retries_and_too_few_calls_show_nothing(run: Run) -> None:

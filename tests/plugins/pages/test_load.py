@@ -12,12 +12,16 @@ from typing import Any
 import grpc
 import pytest
 
+from lab.console import SavedRuns
 from lab.lab import Lab
 from lab.runtime.identities import Identities
 from lab.spec import SIZES
 from lab.transport import open_blocking_channel
 from lab.transport.security import MTLS, Security
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
+from tests.browser import await_true, chromium
+from tests.console.builders import serving
+from tests.console.test_browser import open_page
 from tests.lab_command import await_line, json_of, refusal, run_lab, start_lab
 from tests.labs import lab_up, write_spec
 
@@ -62,9 +66,40 @@ def test_every_page_and_every_call_of_it_is_judged_and_one_is_shown_as_a_tree(la
     assert [each["name"] for each in steps[2]["steps"][2]["steps"]] == ["UpNext"] * 3
     assert 0 < steps[2]["took_ms"] <= slowest["took_ms"]
     assert json_of(run_lab(lab, "page", steps[2]["steps"][2]["steps"][0]["id"], "--json")) == slowest
+    saved = SavedRuns((lab.runs / "latest").resolve())  # on the console
+    innermost = saved.story(steps[2]["steps"][2]["steps"][0]["id"])
+    assert (innermost["request"]["use_case"], innermost["tree"]) == ("UpNext", slowest)
+    assert saved.story(slowest["id"]) == {"tree": slowest}
     shown = run_lab(lab, "page", slowest["id"]).stdout
     assert "    * UpNext" in shown or "    UpNext" in shown
     assert "is not in" in refusal(run_lab(lab, "page", "1f3a90c2-00000000"))
+
+
+TREE = "[...document.querySelectorAll('#tree tbody th')].map(each => each.textContent.replace('* ', ''))"
+
+
+def test_the_console_shows_a_page_whose_calls_open_their_stories(lab: Lab, tmp_path: Path) -> None:
+    run_lab(lab, "load", "--page", "homepage", "--topology", "mesh", "--rate", "5", "--duration", "2")
+    shown = json_of(run_lab(lab, "page", "--json"))
+    saved = SavedRuns((lab.runs / "latest").resolve())
+
+    with serving(saved.board, watcher=saved) as console, chromium() as page:
+        console.write_door(tmp_path / "console.html")
+        open_page(page, (tmp_path / "console.html").as_uri())
+        page.evaluate(f"document.querySelector('#find input').value = '{shown['id']}'")
+        page.evaluate("document.querySelector('#find button').click()")
+        await_true(page, "document.querySelector('#request').open")
+
+        tree = page.evaluate(TREE)
+        assert tree[:2] == names(shown["steps"][:2])
+        assert len(tree) == 15  # twelve calls, and three parts of the page
+        assert tree.count("UpNext") == 3
+        page.evaluate("document.querySelector('#tree [data-step]').click()")
+        await_true(page, "document.querySelector('#request-title').textContent.startsWith('Request')")
+        assert page.evaluate(TREE) == tree
+        assert "asked for HomepageRows" in page.evaluate("document.querySelector('#request').textContent")
+        assert page.violations("minor", "moderate", "serious", "critical") == []
+        assert page.complaints == []
 
 
 def test_ctrl_c_keeps_what_was_built_and_judges_it(lab: Lab) -> None:
