@@ -16,6 +16,8 @@ from lab.checkers import Evidence, Outcome, Verdict
 from lab.checkers import check as judged
 from lab.lab import Lab
 from lab.plugins.pickers.checker import CHECKER, explains
+from lab.plugins.workshop.replicas import CHANGES, noticed
+from lab.plugins.workshop.replicas import judged as judged_in_workshop
 from lab.runs.evidence import evidence_of
 from lab.runs.folder import RunFolder
 from lab.spec import SIZES
@@ -40,9 +42,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def evidence(lab: Lab) -> Evidence:
-    """The evidence of a run of conversations with adapters and tenants."""
-    return evidence_of(run_of(lab, *CHAT, "--turns", "3", "--users", "9", "--loras", "2", "--context", "tenant=a,b"))
+def chat(lab: Lab) -> RunFolder:
+    """A run of conversations with adapters and tenants."""
+    return run_of(lab, *CHAT, "--turns", "3", "--users", "9", "--loras", "2", "--context", "tenant=a,b")
+
+
+@pytest.fixture(scope="module")
+def evidence(chat: RunFolder) -> Evidence:
+    """Its evidence."""
+    return evidence_of(chat)
 
 
 def test_every_pick_and_every_hit_is_judged(evidence: Evidence) -> None:
@@ -55,6 +63,13 @@ def test_every_pick_and_every_hit_is_judged(evidence: Evidence) -> None:
     assert f"{prompts} picks by uncached-tokens" in verdict.summary
     assert evidence.skewed
     assert all(0 < each.first_item_ns < each.done_ns - each.sent_ns for each in evidence.records)
+
+
+def test_the_workshop_shows_what_is_noticed_and_what_is_not(chat: RunFolder) -> None:
+    verdicts = judged_in_workshop(chat.path)
+
+    assert verdicts.keys() == {"nothing", *CHANGES}
+    assert verdicts.keys() - noticed(verdicts) == {"nothing", "every queue is three longer than was read"}
 
 
 def _of_run(gathered: dict[str, Any], number: int) -> dict[str, Any]:

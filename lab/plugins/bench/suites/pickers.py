@@ -67,7 +67,7 @@ PICK_AT_MOST = 0.01
 """Of the time to the first token, for the pick itself; the models' time scale is chosen so."""
 
 SETTINGS = TokenSettings(max_num_seqs=8, load_factor=2, queue_limit=64)
-_CALLER, _USE_CASE = "homepage", "Chat"
+CALLER, USE_CASE = "homepage", "Chat"
 _SPEC = """topologies = ["gateway"]
 picker = "{picker}"
 [callers.{caller}]
@@ -77,10 +77,11 @@ replicas = 1
 [signal]
 age_ms = {age_ms}
 [stub.tokens]
-max_num_seqs = {tokens.max_num_seqs}
-load_factor = {tokens.load_factor}
-queue_limit = {tokens.queue_limit}
+{tokens}
 """
+ROUTES = SIZES["tokens"].with_name("tokens.routes.yaml")
+"""Route table of its labs: one model on :data:`REPLICAS` replicas."""
+
 _PICKS = "picks"  # the checker
 _PICK, _AGAIN = "pick", 500
 _NS_PER_MS = 1e6
@@ -167,18 +168,21 @@ def measured(
 
 
 def _lab(place: Place) -> AbstractContextManager[Environment]:
-    spec = _SPEC.format(
-        picker=place.picker, caller=_CALLER, use_case=_USE_CASE, age_ms=place.cell.age_ms, tokens=SETTINGS
-    )
-    return open_small_environment(lambda _: None, spec, SIZES["tokens"].with_name("tokens.routes.yaml").read_text())
+    return open_small_environment(lambda _: None, spec_of(place.picker, place.cell.age_ms), ROUTES.read_text())
 
 
-def capacity_rps(share: float, turns: int) -> float:
+def spec_of(picker: str, age_ms: int, settings: TokenSettings = SETTINGS) -> str:
+    """The text of a spec without its route table, for one picker, age of the signal and kind of model."""
+    tokens = settings.to_text().replace(",", "\n")
+    return _SPEC.format(picker=picker, caller=CALLER, use_case=USE_CASE, age_ms=age_ms, tokens=tokens)
+
+
+def capacity_rps(share: float, turns: int, settings: TokenSettings = SETTINGS) -> float:
     """Requests per second that the replicas carry with empty caches, by their formulas, all of their places taken."""
     question = round((1 - share) * PROMPT_TOKENS)
     tokens = PROMPT_TOKENS + (question + ANSWER_TOKENS) * (turns - 1) / 2
-    full = SETTINGS.max_num_seqs
-    takes_s = SETTINGS.first_token_s(round(tokens), full) + (ANSWER_TOKENS - 1) * SETTINGS.next_token_s(full)
+    full = settings.max_num_seqs
+    takes_s = settings.first_token_s(round(tokens), full) + (ANSWER_TOKENS - 1) * settings.next_token_s(full)
     return REPLICAS * full / takes_s
 
 
@@ -197,8 +201,8 @@ def _trial(lab: Environment, cell: Cell, load: Load, seed: int) -> dict[str, flo
     ran = lab.lab.load(
         LoadOptions(
             topology="gateway",
-            caller=_CALLER,
-            use_cases=(_USE_CASE,),
+            caller=CALLER,
+            use_cases=(USE_CASE,),
             rate=rate,
             duration_s=load.seconds,
             users=users_at(rate),
