@@ -1,0 +1,133 @@
+"""What gateways picked: against the policy's second reader, the replicas that were there, and where requests came."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lab.checkers.evidence import CLOCKS_NS, RECOVERY_NS
+from lab.plugins.pickers.readers import READERS, without_stale
+from lab.plugins.pickers.replicas import Entry, Objection
+from lab.plugins.pickers.reservations import Reserved
+
+if TYPE_CHECKING:
+    from lab.plugins.pickers.journals import Run
+
+APART_NS = 500_000_000
+"""Time between two picks of a conversation after which the first surely arrives first, also on a busy machine."""
+
+
+def _policies(run: Run) -> Iterator[Objection]:
+    """Yields picks that the policy does not allow by its second reader."""
+    for journal in run.gateways.values():
+        groups: defaultdict[int, list[Entry]] = defaultdict(list)
+        for each in journal["entries"]:
+            groups[each["group"]].append(each)
+        for picks in groups.values():
+            if picks[0]["policy"] in READERS and not journal["dropped"]:
+                yield from _follow(picks, run.signal)
+
+
+def _follow(picks: Sequence[Entry], signal: Mapping[str, Any]) -> Iterator[Objection]:
+    reader, in_flight, reserved = READERS[picks[0]["policy"]].make(), Counter[str](), Reserved(signal)
+    events = [(each["number"], True, each) for each in picks]
+    events += [(each["ended"], False, each) for each in picks if each["ended"]]
+    for _, begins, pick in sorted(events, key=lambda each: each[0]):
+        asked, picked, name = pick["asked"], pick["picked"], pick["asked"]["request_id"]
+        if not begins:
+            in_flight[picked] -= 1
+            reader.over(asked, picked)
+            reserved.over(pick)
+            continue
+        if wrong := reserved.objection(pick):
+            yield Objection(name, f"the picker {wrong}")
+        for each in pick["seen"]:
+            if each["in_flight"] != in_flight[each["address"]]:
+                counted = f"{each['in_flight']} in flight to {each['address']}, and {in_flight[each['address']]} were"
+                yield Objection(name, f"the picker counted {counted}")
+        if pick.get("kv_events"):
+            reader.heard(pick["kv_events"])
+        allowed = reader.allowed(asked, without_stale(pick["seen"], signal))
+        if picked not in allowed:
+            might = " or ".join(sorted(allowed))
+            yield Objection(name, f"{pick['policy']} picked {picked}, and with what it had seen must pick {might}")
+        in_flight[picked] += 1
+        reader.took(asked, picked)
+        reserved.took(pick)
+
+
+def _sights(run: Run) -> Iterator[Objection]:
+    """Yields picks among too few replicas, or of one that was gone."""
+    registrations = run.evidence.registrations
+    if registrations is None or registrations.gap_ns is not None:
+        return
+    lacking_since_ns: dict[str, int] = {}
+    broken = bool(run.evidence.fault_windows or run.evidence.faults_elsewhere)
+    for pick in sorted(run.of_run, key=lambda each: each["at_ns"]):
+        name, at_ns = pick["asked"]["request_id"], pick["at_ns"]
+        addresses = {each["address"] for each in pick["seen"]}
+        replica = run.name_of.get(pick["picked"], pick["picked"])
+        own = [each for each in registrations.replicas if each.replica == replica]
+        if own and all(each.until_ns is not None and each.until_ns + RECOVERY_NS < at_ns for each in own):
+            yield Objection(name, f"{pick['policy']} picked {replica}, which was no longer registered")
+        if broken or pick["tried"] or not own:
+            continue
+        there = run.evidence.settled(own[0].cluster, at_ns, at_ns)
+        missing = {each for each in there if run.replicas.get(each, {}).get("address", pick["picked"]) not in addresses}
+        lacking_since_ns = {each: lacking_since_ns.get(each, at_ns) for each in missing}
+        # A connection that breaks is there again by then.
+        if gone := sorted(each for each, since_ns in lacking_since_ns.items() if at_ns - since_ns >= RECOVERY_NS):
+            yield Objection(name, f"{pick['policy']} did not see {', '.join(gone)}")
+
+
+def _served(run: Run) -> Iterator[Objection]:
+    """Yields attempts that did not come to the replica that was picked for them."""
+    policies = {each["policy"] for each in run.of_run}
+    if not policies:
+        return
+    whole = all(map(run.covers, run.gateways.values()))
+    picked: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    answered: defaultdict[str, set[str]] = defaultdict(set)
+    for pick in run.of_run:
+        name, replica = pick["asked"]["request_id"], run.name_of.get(pick["picked"], pick["picked"])
+        picked[name][replica] += 1
+        if pick["status"] == "OK":
+            answered[name].add(replica)
+    for name, record in run.records.items():
+        came = Counter(each.replica for each in run.evidence.attempts.get(name, ()))
+        if unpicked := came - picked[name]:
+            if picked[name] or whole:
+                served, wanted = ", ".join(unpicked), ", ".join(picked[name]) or "nothing"
+                yield Objection(name, f"{served} served it, and {wanted} was picked")
+        elif missing := answered[name] - came.keys():
+            hidden = any(each.replica in missing and each.hides(record) for each in run.evidence.arrival_gaps)
+            if not hidden and run.evidence.arrivals is not None:
+                yield Objection(
+                    name, f"{', '.join(missing)} was picked and is said to have answered, and never received it"
+                )
+
+
+def _order(run: Run) -> Iterator[Objection]:
+    """Yields requests of a conversation that overtook an earlier one on the way to their replica."""
+    places = {
+        (run.replicas[name]["address"], each["request_id"]): each["arrived"]
+        for name in run.replicas
+        for each in run.replicas[name]["entries"]
+    }
+    latest: dict[tuple[str, str], Entry] = {}
+    for pick in sorted(run.of_run, key=lambda each: each["at_ns"]):
+        if not pick["asked"]["session"]:
+            continue
+        key = pick["asked"]["session"], pick["picked"]
+        before, latest[key] = latest.get(key), pick
+        if before is None or pick["at_ns"] - before["at_ns"] < APART_NS + CLOCKS_NS:
+            continue
+        first, second = (places.get((key[1], each["asked"]["request_id"])) for each in (before, pick))
+        if first is not None and second is not None and second < first:
+            name = pick["asked"]["request_id"]
+            yield Objection(name, f"{run.name_of.get(key[1])} received it before an earlier one of its conversation")
+
+
+PICK_CHECKS = (_policies, _sights, _served, _order)
+"""Each yields the requests of a run to which it objects."""
