@@ -34,7 +34,7 @@ def routing_key(model: str, version: str, shard: int = 0) -> str:
 
 def version_key(key: str) -> str:
     """A routing key without its shard: ``cw-ranker.v2`` for ``cw-ranker.v2.s1``."""
-    return ".".join(key.split(".", 2)[:2])
+    return key if key.count(".") == 1 else key.rpartition(".")[0]
 
 
 def tenant_in_header(tenant: str) -> str:

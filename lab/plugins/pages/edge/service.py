@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -41,7 +41,6 @@ class Edge:
         key: by which tokens are signed.
         user_rps: pages that a user may ask for, per second.
         log: gets a line a page, with :data:`LOG_FIELDS`.
-        clock: Unix time, seconds.
     """
 
     def __init__(
@@ -52,9 +51,8 @@ class Edge:
         key: bytes,
         user_rps: float,
         log: RequestLog,
-        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._via, self._key, self._user_rps, self._log, self._clock = via("edge", name), key, user_rps, log, clock
+        self._via, self._key, self._user_rps, self._log = via("edge", name), key, user_rps, log
         self._stubs = stubs
         self._limiter = Limiter(most_unnamed=_USERS)
         self._limiter.put_in_force({DEFAULT: Limit(rate=user_rps, burst=math.ceil(user_rps))})
@@ -94,7 +92,7 @@ class Edge:
             CallError: UNAUTHENTICATED without a good token, RESOURCE_EXHAUSTED above the user's rate.
         """
         try:
-            user = user_of(metadata, self._key, self._clock())
+            user = user_of(metadata, self._key)
             self._limiter.leave(self._limiter.enter(user.user_id, "page"))
         except TokenError as error:
             raise CallError(grpc.StatusCode.UNAUTHENTICATED, str(error)) from None
