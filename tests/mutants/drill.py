@@ -417,6 +417,11 @@ def links(topology: str) -> None:
     load(topology, seconds=6)
 
 
+def sharded(topology: str) -> None:
+    """Drives load at versions whose shards users and tenants choose."""
+    load(topology, lambda: None, "--context", "tenant=ads,kids", seconds=5)
+
+
 DRILLS: dict[str, Callable[[str], None]] = {
     each.__name__: each
     for each in (
@@ -471,6 +476,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_reserved,
         chat_exact,
         links,
+        sharded,
     )
 }
 _OTHERS = {
@@ -485,6 +491,7 @@ _SPECS = {
     "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen", "restarted", "picked"},
     "replicas.toml": {"gray", "all_gray", "full", "recovered"},
     "links.toml": {"links"},
+    "shards.toml": {"sharded"},
     "../../lab/specs/pages.toml": {"pages", "pages_failing", "pages_retried", "pages_edge"},
     "../../lab/specs/tokens.toml": {"chat", "chat_tokens", "chat_session", "chat_ring", "chat_two", "chat_drained"},
     "full-queues.toml": {"chat_full"},
