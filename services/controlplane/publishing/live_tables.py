@@ -86,7 +86,7 @@ class LiveTables:
         self._main_places: Counter[tuple[str, str]] = Counter()  # the same, without failover clusters
         self._clusters: dict[str, set[str]] = {}  # key → clusters that hold it
         self._keys_of_model: defaultdict[str, set[str]] = defaultdict(set)
-        self._shards: defaultdict[str, set[str]] = defaultdict(set)  # key without shard → its keys
+        self._shards: dict[str, set[str]] = {}  # key without shard → keys of its shards, if it has any
         self._keys_by_caller: dict[str, frozenset[str]] = {}
         self._all_keys: frozenset[str] | None = frozenset()
         self._touched: set[str] = set()  # clusters that hold other keys than when changes were taken last
@@ -131,10 +131,10 @@ class LiveTables:
         if key not in self._clusters:
             self._clusters[key], self._all_keys = set(), None
             self._keys_of_model[version.model].add(key)
-            shards = self._shards[version_key(key)]
-            if shards:
+            if version.shard:
+                self._shards.setdefault(version_key(key), set()).add(key)
+            if version_key(key) in self._shards:
                 self._keys_by_caller.clear()
-            shards.add(key)
             self._asked_otherwise.add(key)
             self._dropped.discard(key)
         self._main_places[version.cluster, key] += 1
@@ -157,10 +157,11 @@ class LiveTables:
             del self._clusters[key]
             self._all_keys = None
             self._keys_of_model[version.model].discard(key)
-            shards = self._shards[version_key(key)]
-            shards.discard(key)
-            if shards:
+            if (shards := self._shards.get(version_key(key))) is not None:
                 self._keys_by_caller.clear()
+                shards.discard(key)
+                if not shards:
+                    del self._shards[version_key(key)]
             self._dropped.add(key)
 
     def take_changed(self) -> tuple[set[str], set[str]]:
@@ -207,7 +208,11 @@ class LiveTables:
 
     def keys_in(self, names: Iterable[str]) -> frozenset[str]:
         """Routing keys in any live table of some versions, which are given as routing keys without shards."""
-        return frozenset(key for name in names for key in self._shards.get(name, ()))
+        found = frozenset(names)
+        sharded = found & self._shards.keys()
+        if not sharded:
+            return found  # nothing is looked at one by one
+        return (found - (sharded - self._clusters.keys())).union(*(self._shards[name] for name in sharded))
 
     def callers(self) -> frozenset[str]:
         """All callers that some use case of a live table allows."""
