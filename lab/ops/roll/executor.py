@@ -361,10 +361,10 @@ class _Roll:
 
 
 def _check_is_served(document: dict[str, Any], plan: RollPlan, clusters: Collection[str]) -> None:
-    for cluster in clusters_of(document["models"][plan.model]["versions"][plan.to]["cluster"]).values():
-        if cluster not in clusters:
-            reason = f"{plan.target} is to run on {cluster}, which has no replica: start some, or move it"
-            raise InputError(f"--to: {reason}")
+    placed = clusters_of(document["models"][plan.model]["versions"][plan.to]["cluster"]).values()
+    cluster = next((each for each in placed if each not in clusters), "")
+    if cluster:
+        raise InputError(f"--to: {plan.target} is to run on {cluster}, which has no replica: start some, or move it")
 
 
 def _check_probes(percent: int, evidence: Evidence) -> None:
