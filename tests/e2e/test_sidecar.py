@@ -61,6 +61,11 @@ BAD_KEYS = {
     "bad then good": ["xds", "cw-ranker.v1"],
     "twice the same": ["cw-ranker.v1", "cw-ranker.v1"],
     "joined": ["cw-ranker.v1,rows.v1"],
+    "shard 0": ["cw-ranker.v1.s0"],
+    "a shard with a leading zero": ["cw-ranker.v1.s01"],
+    "a shard of three digits": ["cw-ranker.v1.s100"],
+    "two shards": ["cw-ranker.v1.s1.s1"],
+    "a shard without a version": ["cw-ranker.s1"],
 }
 
 
