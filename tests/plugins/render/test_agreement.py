@@ -18,12 +18,14 @@ INTERPRETERS: dict[str, Interpreter] = {
 
 pytestmark = pytest.mark.timeout(600)  # twenty thousand requests
 
+REFUSING = {"aws", "kong"}  # of requests without a routing key: all, and those of a draw
+
 
 @pytest.mark.parametrize("target", INTERPRETERS)
 def test_a_dialects_interpreter_answers_as_the_route_table(target: str) -> None:
     decided, refused = agrees(target, INTERPRETERS[target])
 
-    assert (decided > 2_000, refused > 0) == (target != "aws", True)
+    assert (decided > 5_000, refused > 0) == (target != "aws", target in REFUSING)
 
 
 def test_every_proxy_has_an_interpreter_and_broken_documents() -> None:
