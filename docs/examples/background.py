@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import InputError
 from lab.runtime import RuntimeKind, RuntimeOption
-from lab.runtime.finding import Finding, finding
+from lab.runtime.doctor_finding import Finding, finding
 from lab.runtime.process import ProcessRuntime
 
 if TYPE_CHECKING:

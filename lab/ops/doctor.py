@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from lab import CHECKOUT
 from lab.runtime import RUNTIMES
-from lab.runtime.finding import Finding, finding, first_line
+from lab.runtime.doctor_finding import Finding, finding, first_line
 
 MACHINE, EXTRAS = "machine", "extras"
 

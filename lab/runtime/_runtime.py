@@ -17,7 +17,7 @@ from lab.runtime.state import LabState, Running
 if TYPE_CHECKING:
     from lab.client import Endpoints
     from lab.runtime.cancellation import CancelToken
-    from lab.runtime.finding import Finding
+    from lab.runtime.doctor_finding import Finding
 
 _LAST_WORDS = 3
 _LAST_LINES = 100

@@ -11,7 +11,7 @@ import typer
 
 from lab.cli.doctor import doctor as doctor_command
 from lab.ops import doctor
-from lab.runtime.finding import Finding
+from lab.runtime.doctor_finding import Finding
 from lab.runtime.process import checks
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lab.runtime._runtime import Runtime, RuntimeKind
 
 if TYPE_CHECKING:
-    from lab.runtime.finding import Finding
+    from lab.runtime.doctor_finding import Finding
 
 COMPOSE_FILE = "compose.yaml"
 """In the folder of a lab of containers: the file that Docker Compose carries out."""

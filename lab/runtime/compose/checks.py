@@ -8,7 +8,7 @@ from docker.errors import DockerException
 
 from lab.errors import LabError
 from lab.runtime.compose import engine, image, subnets
-from lab.runtime.finding import Finding, finding, first_line
+from lab.runtime.doctor_finding import Finding, finding, first_line
 
 
 def findings() -> Iterator[Finding]:

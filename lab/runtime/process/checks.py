@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from lab.runtime import ports
-from lab.runtime.finding import Finding, finding, first_line
+from lab.runtime.doctor_finding import Finding, finding, first_line
 
 # The default lab takes about 60.
 _PORTS_OF_A_LAB = 100
