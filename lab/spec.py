@@ -270,6 +270,15 @@ class LabSpec(_Part):
                 raise ValueError(f"topology {topology.name} cannot pick by {picker}: it does not read the prompt")
         return picker
 
+    @field_validator("signal")
+    @classmethod
+    def _is_scraped_if_reports_are_needed(cls, signal: SignalSpec, info: ValidationInfo) -> SignalSpec:
+        picker = info.data.get("picker", DEFAULT_PICKER)
+        made = PICKERS[picker].at(GATEWAY)
+        if isinstance(made, Chooses) and made.needs_reports and signal.source != "scraped":
+            raise ValueError(f"picker {picker} goes by what replicas report: set source in [signal] to scraped")
+        return signal
+
     @field_validator("stub")
     @classmethod
     def _publishes_kv_events_if_they_are_followed(cls, stub: StubSpec, info: ValidationInfo) -> StubSpec:
@@ -422,6 +431,7 @@ def override(
             "log_format": "--log-format",
             "stub": "--picker",
             "extra_roles": "--role",
+            "signal": "--picker",
         }
         option = next((named[part] for part in first["loc"] if part in named), f"--{first['loc'][0]}")
         if first["loc"] == ("traces",):  # the receiver's address and authorities do not fit

@@ -21,6 +21,7 @@ from lab.pickers._picker import (
     Picker,
     Seen,
     Source,
+    Speed,
     at_gateway_only,
     even_shares,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Picker",
     "Seen",
     "Source",
+    "Speed",
     "Stale",
     "at_gateway_only",
     "even_shares",

@@ -47,6 +47,8 @@ class Asked(NamedTuple):
         session: conversation that it continues; empty for none.
         lora: adapter of the model; empty for none.
         tenant: of the request's context.
+        slo_first_ms: objective of its use case for the time to the first token; 0 for none.
+        slo_next_ms: for the time to each further token, likewise.
     """
 
     request_id: str
@@ -55,6 +57,26 @@ class Asked(NamedTuple):
     session: str
     lora: str
     tenant: str
+    slo_first_ms: float = 0.0
+    slo_next_ms: float = 0.0
+
+
+class Speed(NamedTuple):
+    """What a replica takes its time by, see :class:`models.tokens.settings.TokenSettings`; times with one request.
+
+    Attributes:
+        overhead_ms: of a request.
+        prefill_ms: of an uncached token of its prompt.
+        itl_ms: between two generated tokens.
+        load_factor: how much longer all of it takes with ``slots`` requests.
+        slots: requests that it serves at once; 0 if that is not known, nor the times.
+    """
+
+    overhead_ms: float = 0.0
+    prefill_ms: float = 0.0
+    itl_ms: float = 0.0
+    load_factor: float = 1.0
+    slots: int = 0
 
 
 class Seen(NamedTuple):
@@ -72,6 +94,7 @@ class Seen(NamedTuple):
         waiting_loras: those that requests wait for there, likewise.
         max_loras: number of adapters that it holds at once, likewise; 0 for any number, or if it does not say.
         tokens: of prompts that are reserved there; 0 where the signal is another one.
+        speed: as it reports.
     """
 
     address: str
@@ -84,6 +107,7 @@ class Seen(NamedTuple):
     waiting_loras: Sequence[str] = ()
     max_loras: int = 0
     tokens: int = 0
+    speed: Speed = Speed()
 
     @property
     def load(self) -> int:
@@ -119,10 +143,12 @@ class Chooses:
     Attributes:
         make: makes the chooser of one routing key.
         follows_kv_events: whether it is a :class:`FollowsKvEvents`.
+        needs_reports: whether it goes by what only replicas report, which the signal must then be scraped for.
     """
 
     make: Callable[[], Chooser]
     follows_kv_events: bool = False
+    needs_reports: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +200,12 @@ class Picker:
 _ELSEWHERE = (ENVOY, GRPC, GRPC_XDS, "nginx", "haproxy", "traefik", "caddy")
 
 
-def at_gateway_only(make: Callable[[], Chooser], why: str, *, follows_kv_events: bool = False) -> dict[str, Any]:
-    """The places of a picker whose choosers only the lab's own gateway can ask; ``why`` completes *it cannot, as*."""
-    return {GATEWAY: Chooses(make, follows_kv_events), **dict.fromkeys(_ELSEWHERE, Cannot(why))}
+def at_gateway_only(make: Callable[[], Chooser], why: str, **needs: bool) -> dict[str, Any]:
+    """The places of a picker whose choosers only the lab's own gateway can ask; ``why`` completes *it cannot, as*.
+
+    ``needs`` are the further fields of :class:`Chooses`.
+    """
+    return {GATEWAY: Chooses(make, **needs), **dict.fromkeys(_ELSEWHERE, Cannot(why))}
 
 
 PICKERS = Registry(Picker, package="lab.pickers", group="routing_lab.pickers", noun="picker")

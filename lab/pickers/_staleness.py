@@ -30,6 +30,6 @@ def offered(seen: Sequence[Seen], stale: Stale, stale_ms: float) -> Sequence[See
     if stale == "leave-out":
         return [each for each, is_fresh in zip(seen, fresh, strict=True) if is_fresh] or seen
     return [
-        each if is_fresh else Seen(each.address, each.in_flight, each.in_flight, 0, 0.0, each.age_ms)
+        each if is_fresh else Seen(each.address, each.in_flight, each.in_flight, 0, 0.0, each.age_ms, speed=each.speed)
         for each, is_fresh in zip(seen, fresh, strict=True)
     ]

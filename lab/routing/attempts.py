@@ -15,6 +15,7 @@ from lab.routing import headers
 from lab.routing.buckets import is_shadowed
 from lab.routing.keys import HEADER, SHADOW_HEADER
 from lab.routing.resilience import FALLS_BACK, RetryBudget
+from lab.routing.slo import NO_SLO, Slo
 
 if TYPE_CHECKING:
     from lab.routing.rules import Shadow
@@ -68,6 +69,7 @@ class Decision:
         mirrored_by_proxy: whether a proxy on the path sends the shadow copies, as a header asks; otherwise the sender.
         repeated_by_proxy: whether a proxy on the path may retry; it reports its attempts in a header.
         repeats: how often the request may be sent again to one version, by a retry or a hedge; 0 if a gateway decides.
+        slo: of the use case, where a picker of replicas may go by it.
     """
 
     targets: tuple[Target, ...]
@@ -79,6 +81,7 @@ class Decision:
     mirrored_by_proxy: bool = False
     repeated_by_proxy: bool = False
     repeats: int = 0
+    slo: Slo = NO_SLO
 
 
 _UNDECIDED = Decision(targets=(Target(),), timeout_s=math.inf)

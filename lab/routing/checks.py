@@ -284,7 +284,7 @@ def _experiments(
 
 
 def _contradictions(path: Path, use_case: Mapping[str, Any]) -> Iterator[Problem]:
-    """Resilience settings of one use case that contradict each other."""
+    """Settings of one use case that contradict each other."""
     retries, hedge = use_case.get("retries", {}), use_case.get("hedge")
     timeout = use_case.get("timeout", DEFAULT_TIMEOUT)
     if hedge is not None:
@@ -303,6 +303,8 @@ def _contradictions(path: Path, use_case: Mapping[str, Any]) -> Iterator[Problem
                 (*path, "retries", "per_try"), "gives an attempt up as unavailable; add 'unavailable' to 'on'"
             )
         yield from _too_long((*path, "retries", "per_try"), retries["per_try"], timeout)
+    for name, objective in use_case.get("slo", {}).items():
+        yield from _too_long((*path, "slo", name), objective, timeout)
 
 
 def _too_long(path: Path, duration: str, timeout: str) -> Iterator[Problem]:

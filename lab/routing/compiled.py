@@ -16,6 +16,7 @@ from lab.routing.bulk_allocation import gc_disabled
 from lab.routing.keys import routing_key
 from lab.routing.rules import OVERRIDE, OVERRIDE_RULE, Shadow, UseCase, shown
 from lab.routing.shards import Shards
+from lab.routing.slo import NO_SLO, Slo
 
 if TYPE_CHECKING:
     from lab.routing.resilience import Policy
@@ -67,6 +68,7 @@ class Choice:
         shadow: the version that gets copies, and their percentage; None if there is none.
         falls_back: whether the use case has a fallback chain, even if no alternative is left in it.
         policy: resilience settings; None if there are none, or if the request is pinned.
+        slo: of the use case.
     """
 
     model: str
@@ -84,6 +86,7 @@ class Choice:
     shadow: Shadow | None = None
     falls_back: bool = False
     policy: Policy | None = None
+    slo: Slo = NO_SLO
 
 
 class Router:
@@ -223,6 +226,7 @@ class Router:
             self._shadow(found.shadow, context),
             bool(found.fallback),
             found.policy,
+            found.slo,
         )
 
     def _version(self, key: str, context: Mapping[str, str]) -> Version:
@@ -269,4 +273,5 @@ class Router:
             found.timeout_s,
             found.api,
             self.revision,
+            slo=found.slo,
         )

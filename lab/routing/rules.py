@@ -18,6 +18,8 @@ from lab.routing.buckets import BUCKETS, Share, bucket_of, experiment_salt, layo
 from lab.routing.durations import seconds
 from lab.routing.keys import routing_key
 from lab.routing.resilience import SETTINGS, Policy
+from lab.routing.slo import FIELDS as SLO_FIELDS
+from lab.routing.slo import NO_SLO, Slo
 
 DEFAULT_RULE = "default"
 OVERRIDE_RULE = "override"
@@ -34,6 +36,7 @@ _USE_CASE_FIELDS = frozenset(
         "fallback",
         "idempotent",
         "owner",
+        "slo",
         *SETTINGS,
     }
 )
@@ -189,6 +192,7 @@ class UseCase:
         keys: all routing keys in it.
         policy: resilience settings, None if there are none.
         answering: routing keys that the policy applies to: all except a shadow's.
+        slo: for pickers that predict.
     """
 
     name: str
@@ -204,6 +208,7 @@ class UseCase:
     keys: frozenset[str]
     policy: Policy | None
     answering: frozenset[str]
+    slo: Slo = NO_SLO
 
     @classmethod
     def of(cls, name: str, document: Mapping[str, Any]) -> UseCase:
@@ -234,6 +239,7 @@ class UseCase:
                 keys=frozenset(keys | {shadow.routing_key} if shadow else keys),
                 policy=Policy.of(document),
                 answering=frozenset(keys),
+                slo=_slo(document["slo"]) if "slo" in document else NO_SLO,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -288,6 +294,11 @@ def _key(reference: str) -> str:
 def _config(part: Mapping[str, Any], inherited: Mapping[str, Any]) -> Mapping[str, Any]:
     """A rule's or a cell's ``config`` merged over an inherited one."""
     return {**inherited, **part["config"]} if "config" in part else inherited
+
+
+def _slo(document: Mapping[str, Any]) -> Slo:
+    _refuse_unknown(document, frozenset(SLO_FIELDS), "its slo")
+    return Slo.of(document)
 
 
 def _refuse_unknown(part: Mapping[str, Any], fields: AbstractSet[str], what: str) -> None:

@@ -107,6 +107,23 @@ class Health(Part):
     """Number of consecutive failures after which a replica gets no requests, until a check succeeds."""
 
 
+class Slo(Part):
+    """Objectives for answers that come token by token, for pickers of replicas that predict."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    first_token: Timeout = Field(default=_ABSENT)
+    """Time to the first token."""
+    next_token: Timeout = Field(default=_ABSENT)
+    """Time to each further token."""
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Slo:
+        if not self.model_fields_set:
+            raise problem("asks nothing; add 'first_token' or 'next_token'")
+        return self
+
+
 USE_CASE_PATTERN = r"[A-Za-z][A-Za-z0-9]{0,62}"
 NAME_PATTERN = r"[a-z][a-z0-9-]{0,62}"
 LABEL_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
@@ -322,6 +339,7 @@ class UseCase(_Owned):
     health: Health = Field(default=_ABSENT)
     slow_start: Timeout = Field(default=_ABSENT)
     """Time over which a new replica's share grows; if left out, it has its full share at once."""
+    slo: Slo = Field(default=_ABSENT)
 
 
 def _shards(value: object) -> object:

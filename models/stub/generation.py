@@ -133,7 +133,14 @@ class Signals(picks_pb2_grpc.SignalsServicer):
     """Serves ``control.v1.Signals``."""
 
     def __init__(self, engine: TokenEngine) -> None:
-        self._engine = engine
+        self._engine, its, scale = engine, engine.settings, engine.settings.time_scale
+        self._speed = picks_pb2.Speed(
+            overhead_ms=its.overhead_ms * scale,
+            prefill_ms=its.prefill_ms * scale,
+            itl_ms=its.itl_ms * scale,
+            load_factor=its.load_factor,
+            max_num_seqs=its.max_num_seqs,
+        )
 
     async def GetLoad(self, request: picks_pb2.GetLoadRequest, context: Context) -> picks_pb2.GetLoadResponse:
         """The engine's load now."""
@@ -146,6 +153,7 @@ class Signals(picks_pb2_grpc.SignalsServicer):
             loras=engine.adapters.loaded,
             waiting_loras=engine.adapters.waiting,
             max_loras=engine.adapters.capacity,
+            speed=self._speed,
         )
 
     async def FollowKvEvents(

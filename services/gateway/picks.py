@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 import orjson
 
-from lab.pickers import Asked, Seen, Source, Stale
+from lab.pickers import Asked, Seen, Source, Speed, Stale
 from models.apis import APIS
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
 from models.tokens.blocks import chain
@@ -54,17 +54,6 @@ class SignalSettings(NamedTuple):
     release_s: float = 10.0
 
 
-class _Load(NamedTuple):
-    """What a replica reports, see :class:`lab.pickers.Seen`."""
-
-    waiting: int = 0
-    running: int = 0
-    kv_used: float = 0.0
-    loras: tuple[str, ...] = ()
-    waiting_loras: tuple[str, ...] = ()
-    max_loras: int = 0
-
-
 class Signal:
     """The signal of one replica; begins to read it at once, until it is stopped.
 
@@ -85,7 +74,7 @@ class Signal:
         on_kv_events: Callable[[str, int, bytes], None] | None = None,
     ) -> None:
         self._settings, self._connection, self._address, self._attempts = settings, connection, address, attempts
-        self._load, self._read_at = _Load(), -1.0
+        self._read, self._read_at = Seen(address, 0, 0, 0, 0.0, -1.0), -1.0
         reads = settings.age_s and settings.source != "reserved"
         self._reading = asyncio.create_task(self._read_for_ever()) if reads else None
         self._following = asyncio.create_task(self._follow_for_ever(on_kv_events)) if on_kv_events else None
@@ -95,14 +84,13 @@ class Signal:
         source, age_s = self._settings.source, self._settings.age_s
         while True:
             if source == "counted":
-                self._load, self._read_at = _Load(len(self._attempts)), time.monotonic()
+                self._read, self._read_at = self._read._replace(waiting=len(self._attempts)), time.monotonic()
             else:
                 asked_at = time.monotonic()
                 try:
                     raw = await rpc(_LOAD_REQUEST, timeout=max(age_s, _LEAST_TIMEOUT_S))
                     load = picks_pb2.GetLoadResponse.FromString(raw)
-                    adapters = tuple(load.loras), tuple(load.waiting_loras), load.max_loras
-                    self._load, self._read_at = _Load(load.waiting, load.running, load.kv_used, *adapters), asked_at
+                    self._read, self._read_at = _reported(load, self._address), asked_at
                 except grpc.aio.AioRpcError:
                     pass  # it grows older, as the log shows
             await asyncio.sleep(age_s)
@@ -129,13 +117,30 @@ class Signal:
         if self._reading is None:
             return Seen(self._address, in_flight, in_flight, 0, 0.0, 0.0)
         age_ms = -1.0 if self._read_at < 0 else (time.monotonic() - self._read_at) * 1_000
-        return Seen(self._address, in_flight, *self._load[:3], age_ms, *self._load[3:])
+        return self._read._replace(in_flight=in_flight, age_ms=age_ms)
 
     def stop(self) -> None:
         """Reads it no more."""
         for task in (self._reading, self._following):
             if task is not None:
                 task.cancel()
+
+
+def _reported(load: picks_pb2.GetLoadResponse, address: str) -> Seen:
+    """What a replica reports; what the gateway itself counts is not in it."""
+    its = load.speed
+    return Seen(
+        address,
+        0,
+        load.waiting,
+        load.running,
+        load.kv_used,
+        0.0,
+        tuple(load.loras),
+        tuple(load.waiting_loras),
+        load.max_loras,
+        speed=Speed(its.overhead_ms, its.prefill_ms, its.itl_ms, its.load_factor, its.max_num_seqs),
+    )
 
 
 class PickLog:
@@ -200,7 +205,7 @@ class PickLog:
 def _line(pick: dict[str, Any]) -> bytes:
     asked: Asked = pick["asked"]
     fields = {**asked._asdict(), "hashes": b"".join(asked.hashes).hex()}
-    seen = [each._asdict() for each in pick["seen"]]
+    seen = [{**each._asdict(), "speed": [*each.speed]} for each in pick["seen"]]
     heard = [(address, sequence, payload.hex()) for address, sequence, payload in pick["kv_events"]]
     return orjson.dumps({**pick, "asked": fields, "seen": seen, "kv_events": heard}) + b"\n"
 
@@ -220,7 +225,8 @@ def asked_of(request: GatewayRequest) -> Asked:
         return Asked(name, (), 0, "", "", tenant)
     prompt = prompt_of(request.message)
     hashes = chain(prompt.tokens, tenant=tenant, lora=prompt.lora)
-    return Asked(name, hashes, len(prompt.tokens), prompt.session, prompt.lora, tenant)
+    slo = request.attempts.decision.slo
+    return Asked(name, hashes, len(prompt.tokens), prompt.session, prompt.lora, tenant, slo.first_ms, slo.next_ms)
 
 
 class GatewayPicks(picks_pb2_grpc.PickJournalServicer):

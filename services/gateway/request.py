@@ -32,6 +32,7 @@ def decision_of(choice: Choice) -> Decision:
         shadow=choice.shadow,
         renewable=True,
         repeats=choice.policy.repeats if choice.policy is not None else 0,
+        slo=choice.slo,
     )
 
 

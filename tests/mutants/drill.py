@@ -407,6 +407,11 @@ def chat_reserved(topology: str) -> None:
     load(topology, lambda: None, *_CHAT, seconds=5)
 
 
+def chat_slo(topology: str) -> None:
+    """Drives conversations, whose replicas are picked by what they are predicted to take."""
+    load(topology, lambda: None, *_CHAT)
+
+
 def chat_exact(topology: str) -> None:
     """Drives conversations, whose replicas are picked by their KV events, and which do not all fit into the caches."""
     load(topology, lambda: None, *_CHAT, "--rate", "40", seconds=6)
@@ -474,6 +479,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_loras,
         chat_stale,
         chat_reserved,
+        chat_slo,
         chat_exact,
         links,
         sharded,
@@ -493,7 +499,9 @@ _SPECS = {
     "links.toml": {"links"},
     "shards.toml": {"sharded"},
     "../../lab/specs/pages.toml": {"pages", "pages_failing", "pages_retried", "pages_edge"},
-    "../../lab/specs/tokens.toml": {"chat", "chat_tokens", "chat_session", "chat_ring", "chat_two", "chat_drained"},
+    "../../lab/specs/tokens.toml": {
+        *("chat", "chat_tokens", "chat_session", "chat_ring", "chat_two", "chat_drained", "chat_slo"),
+    },
     "full-queues.toml": {"chat_full"},
     "adapters.toml": {"chat_loras"},
     "stale.toml": {"chat_stale"},
@@ -517,6 +525,7 @@ _OPTIONS = {
     "chat_loras": ("--picker", "lora"),
     "chat_stale": ("--picker", "queue-depth"),
     "chat_reserved": ("--picker", "queue-depth"),
+    "chat_slo": ("--picker", "slo"),
     "chat_exact": ("--picker", "prefix-exact"),
 }
 _OFFLINE = {"manifests", "compose"}

@@ -100,6 +100,18 @@ def test_it_speaks_of_every_field_of_the_language() -> None:
     document = read_path(CHECKOUT / "routes.yaml").document
     assert set(document) == set(json_schema()["properties"])
     use_case = json_schema()["$defs"]["UseCase"]["properties"]
-    fields = {"callers", "override", "api", "timeout", "default", "rules", "shadow", "fallback", "idempotent", "owner"}
+    fields = {
+        "callers",
+        "override",
+        "api",
+        "timeout",
+        "default",
+        "rules",
+        "shadow",
+        "fallback",
+        "idempotent",
+        "owner",
+        "slo",
+    }
     assert fields | set(SETTINGS) == set(use_case)
     assert yaml.safe_load(GOOD)["use_cases"]["UpNext"].keys() <= use_case.keys()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers.evidence import CLOCKS_NS, RECOVERY_NS
+from lab.checkers.plain_policy import seconds_of
 from lab.plugins.pickers.readers import READERS, without_stale
 from lab.plugins.pickers.replicas import Entry, Objection
 from lab.plugins.pickers.reservations import Reserved
@@ -55,6 +56,27 @@ def _follow(picks: Sequence[Entry], signal: Mapping[str, Any]) -> Iterator[Objec
         in_flight[picked] += 1
         reader.took(asked, picked)
         reserved.took(pick)
+
+
+def _objectives(run: Run) -> Iterator[Objection]:
+    """Yields picks by another SLO than the use case had in any revision that was in force."""
+    tables = [each.document.get("use_cases", {}) for each in run.evidence.revisions]
+    right: dict[str, set[tuple[float, float]]] = {}
+    for pick in run.of_run:
+        asked = pick["asked"]
+        if not asked["hashes"]:
+            continue
+        name = run.records[asked["request_id"]].use_case
+        if name not in right:
+            right[name] = {_slo(table[name].get("slo", {})) for table in tables if name in table}
+        used = asked.get("slo_first_ms", 0.0), asked.get("slo_next_ms", 0.0)
+        if used not in right[name]:
+            yield Objection(asked["request_id"], f"the picker went by an SLO of {used} ms, which {name} did not have")
+
+
+def _slo(slo: Mapping[str, str]) -> tuple[float, float]:
+    first_ms, next_ms = (1_000 * seconds_of(slo.get(each, "0s")) for each in ("first_token", "next_token"))
+    return first_ms, next_ms
 
 
 def _sights(run: Run) -> Iterator[Objection]:
@@ -129,5 +151,5 @@ def _order(run: Run) -> Iterator[Objection]:
             yield Objection(name, f"{run.name_of.get(key[1])} received it before an earlier one of its conversation")
 
 
-PICK_CHECKS = (_policies, _sights, _served, _order)
+PICK_CHECKS = (_policies, _objectives, _sights, _served, _order)
 """Each yields the requests of a run to which it objects."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -50,6 +51,19 @@ def _adapters(run: Run) -> Iterator[Objection]:
                 if wrong := misread(each["loras"], times[each["address"]], *bounds):
                     replica = run.name_of.get(each["address"], each["address"])
                     yield Objection(pick["asked"]["request_id"], f"the picker saw {wrong}, at {replica}")
+
+
+def _speeds(run: Run) -> Iterator[Objection]:
+    """Yields picks that had seen a replica report other times or slots than its model has."""
+    its, scale = run.settings, run.settings["time_scale"]
+    times = tuple(scale * its[each] for each in ("overhead_ms", "prefill_ms", "itl_ms"))
+    right = (*times, its["load_factor"], its["max_num_seqs"])
+    for pick in run.of_run:
+        for each in pick["seen"]:
+            speed = each.get("speed", ())
+            if any(speed[-1:]) and not all(map(math.isclose, speed, right)):
+                message = f"the picker saw {each['address']} report a speed of {speed}, and it has {[*right]}"
+                yield Objection(pick["asked"]["request_id"], message)
 
 
 def _prompts(run: Run) -> Iterator[Objection]:
@@ -124,5 +138,5 @@ def refused_by_full_queues(run: Run) -> set[str]:
     return found
 
 
-REPLICA_CHECKS = (_replicas, _kv_events, _adapters, _prompts, _claims, _refusals)
+REPLICA_CHECKS = (_replicas, _kv_events, _adapters, _speeds, _prompts, _claims, _refusals)
 """Each yields the requests of a run to which it objects."""

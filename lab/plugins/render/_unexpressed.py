@@ -34,6 +34,7 @@ CORE: Reasons = {
     "clusters.failover": Limitation(
         "the proxy has no second cluster for a version", "UNAVAILABLE while the cluster is down"
     ),
+    "slo": Limitation("the proxy does not predict how long a replica takes", "its own choice of a replica"),
     "tenants": Limitation("the proxy has no limit for each tenant", "no limit"),
 }
 """What no target expresses."""

@@ -141,6 +141,14 @@ def _overtaken(gathered: dict[str, Any]) -> None:
     one["arrived"], other["arrived"] = other["arrived"], one["arrived"]
 
 
+def _other_objective(gathered: dict[str, Any]) -> None:
+    _of_run(gathered, 20)["asked"]["slo_first_ms"] = 30.0
+
+
+def _slower(gathered: dict[str, Any]) -> None:
+    _of_run(gathered, 20)["seen"][0]["speed"][2] *= 2
+
+
 def _restarted(gathered: dict[str, Any]) -> None:
     [gateway] = gathered["gateways"].values()
     gateway["began_ns"], gateway["entries"] = time.time_ns(), []
@@ -164,6 +172,8 @@ def _outside(gathered: dict[str, Any]) -> None:
         (_shed, Outcome.INVALID, "that it has room for"),
         (_lied, Outcome.INVALID, "of tokens, cached tokens and ms in the queue, and the journal of"),
         (_overtaken, Outcome.INVALID, "before an earlier one of its conversation"),
+        (_other_objective, Outcome.INVALID, "went by an SLO of (30.0, 2.0) ms, which Chat did not have"),
+        (_slower, Outcome.INVALID, "report a speed of"),
         (_restarted, Outcome.UNKNOWN, "was started again during the run"),
         (_forgotten, Outcome.UNKNOWN, "has dropped the first 3 entries"),
         (_outside, Outcome.UNKNOWN, "picker mostly-one has no second reader"),
@@ -246,6 +256,17 @@ def test_round_robin_finds_a_system_prompt_as_often_as_its_closed_form_says(tmp_
     assert max(map(len, entries.values())) - min(map(len, entries.values())) <= 2  # they take turns
     assert abs(missed - mean) < 5 * math.sqrt(variance), (missed, mean, variance)
     assert 0.4 < 1 - missed / every < 1
+
+
+def test_replicas_are_picked_by_the_slo_that_the_route_table_has(tmp_path: Path) -> None:
+    with lab_up(tmp_path, spec=SIZES["tokens"], picker="slo") as lab:
+        run = run_of(lab, *CHAT, "--users", "9")
+    picks = [each for its in run.gathered[CHECKER.name]["gateways"].values() for each in its["entries"]]
+    verdict = CHECKER.check(evidence_of(run))
+
+    assert {(each["asked"]["slo_first_ms"], each["asked"]["slo_next_ms"]) for each in picks} == {(25, 2)}
+    assert verdict is not None
+    assert "picks by slo" in verdict.summary
 
 
 def test_a_refusal_of_a_model_whose_queue_was_full_is_no_failure_and_any_other_is(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from lab.errors import SpecError
-from lab.pickers import GATEWAY, PICKERS, Asked, Chooser, Chooses, Seen
+from lab.pickers import GATEWAY, PICKERS, Asked, Chooser, Chooses, Seen, Speed
 from lab.spec import SIZES, override, read_spec
 from models.tokens.blocks import chain
 
@@ -141,6 +141,55 @@ def test_an_adapter_is_asked_for_where_it_is_loaded(loras: list[tuple[list[str],
         for each, (has, waits) in zip(seen(3, 1, 2), loras, strict=True)
     ]
     assert chooser("lora").pick(asked()._replace(lora="a"), replicas) == right
+
+
+# 160 tokens take 20 + 160 · 0.35 = 76 ms on an idle replica, and twice that where it serves two.
+IDLE_MS, BOTH_MS = 76.0, 152.0
+
+
+@pytest.mark.parametrize(
+    ("slo", "right"),
+    [
+        ((200, 0), {1}),  # both slots are taken there, yet it is in time
+        ((100, 0), {0, 3}),  # only an idle one is
+        ((0, 40), {1, 2}),  # the queue takes nothing from further tokens
+        ((200, 20), {0, 3}),  # of both, each has to be met
+        ((50, 0), {0, 3}),  # none is: the soonest
+        ((0, 0), {0, 3}),  # likewise, as nothing is asked
+    ],
+)
+def test_the_replica_that_meets_the_slo_with_the_least_to_spare_is_taken(
+    slo: tuple[float, float], right: set[int]
+) -> None:
+    speed = Speed(overhead_ms=20, prefill_ms=0.35, itl_ms=15, load_factor=2, slots=2)
+    replicas = [each._replace(speed=speed) for each in seen(0, 1, 5, 0)]
+    wanted = asked()._replace(slo_first_ms=slo[0], slo_next_ms=slo[1])
+
+    assert {chooser("slo").pick(wanted, replicas) for _ in range(60)} == right
+
+
+def test_what_the_gateway_has_in_flight_counts_before_the_replica_reports_it() -> None:
+    speed = Speed(20, 0.35, 15, 2, 2)
+    replicas = [each._replace(speed=speed) for each in seen(0, 0, in_flight=(1, 0))]
+
+    assert chooser("slo").pick(asked()._replace(slo_first_ms=100), replicas) == 1
+    assert chooser("slo").pick(asked()._replace(slo_first_ms=BOTH_MS), replicas) == 0
+    assert chooser("slo").pick(asked()._replace(slo_first_ms=IDLE_MS), replicas) == 1
+
+
+def test_a_cached_prompt_meets_what_another_does_not() -> None:
+    picks, replicas = chooser("slo"), [each._replace(speed=Speed(20, 0.35, 15, 2, 2)) for each in seen(0, 0)]
+    strict = asked()._replace(slo_first_ms=30)
+    first = picks.pick(strict, replicas)
+
+    assert {picks.pick(strict, replicas) for _ in range(20)} == {first}
+
+
+def test_a_picker_that_goes_by_reports_is_refused_where_none_are_read() -> None:
+    spec = read_spec(SIZES["tokens"])
+    counted = spec.model_copy(update={"signal": spec.signal.model_copy(update={"source": "counted"})})
+    with pytest.raises(SpecError, match="--picker: picker slo goes by what replicas report: set source in"):
+        override(counted, picker="slo")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from lab.pickers import GATEWAY, PICKERS, Asked, Chooses, Seen
+from lab.pickers import GATEWAY, PICKERS, Asked, Chooses, Seen, Speed
 from lab.plugins.pickers.adapters import adapter_objections, misread, times_of
 from lab.plugins.pickers.kv_events import strayed
 from lab.plugins.pickers.readers import READERS
@@ -26,6 +26,8 @@ from models.tokens.settings import TokenSettings
 
 ADDRESSES = [f"10.0.0.{place}:1" for place in range(4)]
 SETTINGS = TokenSettings(max_num_seqs=3, queue_limit=2, blocks=24, max_loras=2)
+SPEEDS = (Speed(20, 0.35, 15, 2, 3), Speed(40, 0.7, 30, 3, 1), Speed())
+SLOS = ((0, 0), (60, 25), (150, 0), (0, 28), (5, 5))
 LORAS = ("", "l-1", "l-2", "l-3", "l-4")
 
 Choose = Callable[[int, Sequence[Seen]], int]
@@ -35,8 +37,9 @@ def drawn(random: Random, number: int) -> Asked:
     conversation, turns = random.randrange(12), random.randrange(1, 5)
     prompt = [*range(conversation % 3 * 1_000, conversation % 3 * 1_000 + 64), *range(conversation * 7, turns * 40)]
     tenant = random.choice(["a", "b"])
-    lora = random.choice(LORAS)
-    return Asked(f"r-{number}", chain(prompt, tenant=tenant, lora=lora), len(prompt), f"s{conversation}", lora, tenant)
+    lora, slo = random.choice(LORAS), random.choice(SLOS)
+    hashes = chain(prompt, tenant=tenant, lora=lora)
+    return Asked(f"r-{number}", hashes, len(prompt), f"s{conversation}", lora, tenant, *slo)
 
 
 def adapters(random: Random) -> tuple[list[str], list[str], int]:
@@ -68,6 +71,7 @@ def objected(name: str, spoil: Choose, steps: int = 400) -> int:
             Seen(
                 *(each, in_flight[each], random.randrange(4), random.randrange(3), random.random(), 20.0),
                 *adapters(random),
+                speed=random.choice(SPEEDS),
             )
             for each in present
         ]
@@ -100,7 +104,9 @@ def test_a_second_reader_allows_what_its_picker_picks(name: str) -> None:
     assert objected(name, lambda place, _: place) == 0
 
 
-@pytest.mark.parametrize("name", ["power-of-two", "queue-depth", "weighted", "ring-hash", "lora", "prefix-exact"])
+@pytest.mark.parametrize(
+    "name", ["power-of-two", "queue-depth", "weighted", "ring-hash", "lora", "prefix-exact", "slo"]
+)
 def test_a_second_reader_objects_to_other_picks(name: str) -> None:
     busiest: Choose = lambda _, seen: max(range(len(seen)), key=lambda each: seen[each].load)  # noqa: E731
     assert objected(name, busiest) > 40

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 from lab.plugins.pickers.readers._reader import Asked, PickReader, Reader, Seen
+from lab.plugins.pickers.readers._sent import Sent, blocks_of, lowest
 
-_HEX = 16
 _BLOCK = 16
 _ROUNDING = 1e-9
 
@@ -35,43 +35,15 @@ class _QueueDepth(Reader):
     def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
         del asked
         short = min(each["waiting"] for each in seen)
-        return _lowest([each for each in seen if each["waiting"] == short], lambda each: each.get("tokens", 0))
+        return lowest([each for each in seen if each["waiting"] == short], lambda each: each.get("tokens", 0))
 
 
-class _Sent(Reader):
-    """Remembers which blocks were sent where, the latest 31,250 at each replica."""
-
-    most = 31_250
-
-    def __init__(self) -> None:
-        self._sent: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        self._clock = 0
-
-    def matched(self, asked: Asked, address: str) -> int:
-        """Returns the number of first blocks of the prompt that were sent there."""
-        sent, number = self._sent[address], 0
-        for block in _blocks(asked):
-            if block not in sent:
-                break
-            number += 1
-        return number
-
-    def took(self, asked: Asked, address: str) -> None:
-        sent = self._sent[address]
-        for block in _blocks(asked):
-            self._clock += 1
-            sent.pop(block, None)
-            sent[block] = self._clock
-        for block in [*sent][: max(0, len(sent) - self.most)]:
-            del sent[block]
-
-
-class _Prefix(_Sent):
+class _Prefix(Sent):
     def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
-        return _lowest(seen, lambda each: -self.matched(asked, each["address"]))
+        return lowest(seen, lambda each: -self.matched(asked, each["address"]))
 
 
-class _Tokens(_Sent):
+class _Tokens(Sent):
     """Sums up what was sent to each replica, not cached there, and has not ended."""
 
     def __init__(self) -> None:
@@ -99,12 +71,12 @@ class _Tokens(_Sent):
 
 class _UncachedTokens(_Tokens):
     def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
-        return _lowest(seen, lambda each: self.busy(each["address"]) + self.new(asked, each["address"]))
+        return lowest(seen, lambda each: self.busy(each["address"]) + self.new(asked, each["address"]))
 
 
 class _PrefixAffinity(_Tokens):
     def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
-        number = len(_blocks(asked))
+        number = len(blocks_of(asked))
         holds: list[Seen] = []
         lacks: list[Seen] = []
         for each in seen:
@@ -115,7 +87,7 @@ class _PrefixAffinity(_Tokens):
             most = min(self.busy(each["address"]) for each in lacks) + 2_048
             if all(self.busy(each["address"]) > most for each in holds):
                 kept = [*seen]
-        return _lowest(kept, lambda each: self.busy(each["address"]))
+        return lowest(kept, lambda each: self.busy(each["address"]))
 
 
 class _Session(Reader):
@@ -124,12 +96,12 @@ class _Session(Reader):
 
     def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
         if not asked["session"]:
-            return _lowest(seen, lambda each: each["in_flight"])
+            return lowest(seen, lambda each: each["in_flight"])
         home = self._home.get(asked["session"])
         if any(each["address"] == home for each in seen):
             return {str(home)}
         guests = Counter(address for name, address in self._home.items() if name != asked["session"])
-        return _lowest(seen, lambda each: guests[each["address"]])
+        return lowest(seen, lambda each: guests[each["address"]])
 
     def took(self, asked: Asked, address: str) -> None:
         if asked["session"]:
@@ -147,11 +119,11 @@ class _RingHash(Reader):
         return {min(points)[1]}
 
 
-class _Weighted(_Sent):
+class _Weighted(Sent):
     def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
         queues = [each["waiting"] for each in seen]
         low, high = min(queues), max(queues)
-        blocks = max(len(_blocks(asked)), 1)
+        blocks = max(len(blocks_of(asked)), 1)
         scores = {}
         for each in seen:
             queue = 1.0 if low == high else 1 - (each["waiting"] - low) / (high - low)
@@ -167,7 +139,7 @@ class _Lora(Reader):
         has = [each for each in seen if not wanted or wanted in each["loras"]]
         room = [each for each in seen if each["max_loras"] > len(each["loras"]) + len(each["waiting_loras"])]
         waits = [each for each in seen if wanted in each["waiting_loras"]]
-        return _lowest(has or room or waits or seen, lambda each: each["waiting"] + each["running"])
+        return lowest(has or room or waits or seen, lambda each: each["waiting"] + each["running"])
 
 
 RANDOM = PickReader("random", Reader)
@@ -180,17 +152,6 @@ PREFIX_AFFINITY = PickReader("prefix-affinity", _PrefixAffinity)
 SESSION = PickReader("session", _Session)
 RING_HASH = PickReader("ring-hash", _RingHash)
 WEIGHTED = PickReader("weighted", _Weighted)
-
-
-def _blocks(asked: Asked) -> list[str]:
-    text = asked["hashes"]
-    return [text[start : start + _HEX] for start in range(0, len(text), _HEX)]
-
-
-def _lowest(seen: Sequence[Seen], value: Callable[[Seen], float]) -> set[str]:
-    values = {each["address"]: value(each) for each in seen}
-    low = min(values.values())
-    return {address for address, its in values.items() if its == low}
 
 
 def _on_ring(text: str) -> int:

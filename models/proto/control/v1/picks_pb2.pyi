@@ -94,6 +94,7 @@ class GetLoadResponse(_message.Message):
     LORAS_FIELD_NUMBER: _builtins.int
     WAITING_LORAS_FIELD_NUMBER: _builtins.int
     MAX_LORAS_FIELD_NUMBER: _builtins.int
+    SPEED_FIELD_NUMBER: _builtins.int
     waiting: _builtins.int
     """Requests in its queue."""
     running: _builtins.int
@@ -110,6 +111,10 @@ class GetLoadResponse(_message.Message):
     def waiting_loras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Those that requests wait for, in its queue or for room."""
 
+    @_builtins.property
+    def speed(self) -> Global___Speed:
+        """What it takes its time by; the same at every reading."""
+
     def __init__(
         self,
         *,
@@ -119,14 +124,52 @@ class GetLoadResponse(_message.Message):
         loras: _abc.Iterable[_builtins.str] | None = ...,
         waiting_loras: _abc.Iterable[_builtins.str] | None = ...,
         max_loras: _builtins.int = ...,
+        speed: Global___Speed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["speed", b"speed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kv_used", b"kv_used", "loras", b"loras", "max_loras", b"max_loras", "running", b"running", "waiting", b"waiting", "waiting_loras", b"waiting_loras"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kv_used", b"kv_used", "loras", b"loras", "max_loras", b"max_loras", "running", b"running", "speed", b"speed", "waiting", b"waiting", "waiting_loras", b"waiting_loras"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLoadResponse: _TypeAlias = GetLoadResponse  # noqa: Y015
+
+@_typing.final
+class Speed(_message.Message):
+    """Of a model that generates tokens, see models/tokens/settings.py: times with one running request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERHEAD_MS_FIELD_NUMBER: _builtins.int
+    PREFILL_MS_FIELD_NUMBER: _builtins.int
+    ITL_MS_FIELD_NUMBER: _builtins.int
+    LOAD_FACTOR_FIELD_NUMBER: _builtins.int
+    MAX_NUM_SEQS_FIELD_NUMBER: _builtins.int
+    overhead_ms: _builtins.float
+    prefill_ms: _builtins.float
+    """Of an uncached token of a prompt."""
+    itl_ms: _builtins.float
+    """Between two generated tokens."""
+    load_factor: _builtins.float
+    """How much longer all of it takes with as many requests as it serves at once."""
+    max_num_seqs: _builtins.int
+    """Number of requests that it serves at once."""
+    def __init__(
+        self,
+        *,
+        overhead_ms: _builtins.float = ...,
+        prefill_ms: _builtins.float = ...,
+        itl_ms: _builtins.float = ...,
+        load_factor: _builtins.float = ...,
+        max_num_seqs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["itl_ms", b"itl_ms", "load_factor", b"load_factor", "max_num_seqs", b"max_num_seqs", "overhead_ms", b"overhead_ms", "prefill_ms", b"prefill_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Speed: _TypeAlias = Speed  # noqa: Y015
 
 @_typing.final
 class ReadPicksRequest(_message.Message):
