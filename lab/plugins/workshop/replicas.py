@@ -14,10 +14,10 @@ from lab.load.engines import ENGINES
 from lab.plugins.bench.suites.pickers import (
     CALLER,
     PROMPT_TOKENS,
-    ROUTES,
     USE_CASE,
     capacity_rps,
     figures_of,
+    routes,
     spec_of,
     users_at,
 )
@@ -61,7 +61,7 @@ def pick_by(lab: WorkshopLab, picker: str, *, age_ms: int = 50) -> None:
     """
     lab.down()
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "routes.yaml").write_text(ROUTES.read_text())
+        (Path(folder) / "routes.yaml").write_text(routes())
         spec = Path(folder) / "lab.toml"
         spec.write_text(f'routes = "routes.yaml"\n{spec_of(picker, age_ms, SETTINGS)}')
         lab.up(spec=spec, security="plaintext")

@@ -22,6 +22,9 @@ from lab.plugins.bench.harness.published_picks import PUBLISHED, Published
 from lab.plugins.bench.suites import pickers
 from lab.plugins.bench.suites.pickers import Load, Place
 from lab.report.heat import HeatMap
+from lab.routing.compiled import Router
+from lab.routing.document import Source, read_sources
+from lab.routing.slo import Slo
 from lab.runs.judging import RunResult
 
 CELL = Cell(0.9, 130, 50)
@@ -245,3 +248,10 @@ def test_the_smallest_map_is_measured(environment: Environment, monkeypatch: pyt
     assert [each.text.partition(":")[0] for each in result.claims] == ["prefix"]
     assert 0 < result.claims[0].figure.estimate < 1
     assert str(result.tables[0].rows[0][3]).startswith("undecided (")
+
+
+def test_the_slo_that_a_picker_goes_by_is_that_of_the_goodput() -> None:
+    router = Router.of_document(read_sources([Source("routes.yaml", pickers.routes())]).document)
+
+    choice = router.resolve(pickers.USE_CASE, {"caller": pickers.CALLER})
+    assert choice.slo == Slo(first_ms=pickers.SLO_MS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +37,7 @@ from lab.plugins.bench.harness.environment import open_small_environment
 from lab.plugins.bench.harness.result import BenchResult, Claim
 from lab.plugins.bench.harness.trials import Trials
 from lab.report.fault_reach import percent
+from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from lab.runs.folder import RunFolder
 from lab.spec import SIZES
@@ -79,9 +82,6 @@ age_ms = {age_ms}
 [stub.tokens]
 {tokens}
 """
-ROUTES = SIZES["tokens"].with_name("tokens.routes.yaml")
-"""Route table of its labs: one model on :data:`REPLICAS` replicas."""
-
 _PICKS = "picks"  # the checker
 _PICK, _AGAIN = "pick", 500
 _NS_PER_MS = 1e6
@@ -168,13 +168,20 @@ def measured(
 
 
 def _lab(place: Place) -> AbstractContextManager[Environment]:
-    return open_small_environment(lambda _: None, spec_of(place.picker, place.cell.age_ms), ROUTES.read_text())
+    return open_small_environment(lambda _: None, spec_of(place.picker, place.cell.age_ms), routes())
 
 
 def spec_of(picker: str, age_ms: int, settings: TokenSettings = SETTINGS) -> str:
     """The text of a spec without its route table, for one picker, age of the signal and kind of model."""
     tokens = settings.to_text().replace(",", "\n")
     return _SPEC.format(picker=picker, caller=CALLER, use_case=USE_CASE, age_ms=age_ms, tokens=tokens)
+
+
+def routes() -> str:
+    """Route table of its labs, as JSON: one model on :data:`REPLICAS` replicas, whose SLO is that of the goodput."""
+    document = copy.deepcopy(read_path(SIZES["tokens"].with_name("tokens.routes.yaml")).document)
+    document["use_cases"][USE_CASE]["slo"] = {"first_token": f"{SLO_MS:g}ms"}
+    return json.dumps(document)
 
 
 def capacity_rps(share: float, turns: int, settings: TokenSettings = SETTINGS) -> float:
