@@ -17,7 +17,7 @@ import pytest
 from lab.client import Endpoints
 from lab.errors import InputError
 from lab.history.record import FIELDS
-from lab.plugins.pages.driver import _Retries
+from lab.plugins.pages.driver import Retries
 from lab.transport import listen, new_server, open_channel
 from lab.transport.rpc_logs import RequestLog
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
@@ -217,7 +217,7 @@ class RetryingModel(Model):
 async def test_with_every_model_failing_pages_add_no_more_retries_than_their_calls_allow(
     control_plane: ControlPlane, tmp_path: Path, percent: int, least: float
 ) -> None:
-    gone, retries = RetryingModel("rows.v1"), _Retries(percent, 4)
+    gone, retries = RetryingModel("rows.v1"), Retries(percent, 4)
     async with gone.up(), site_of(control_plane, gone, tmp_path) as site:
         for number in range(60):
             taken = retries.take()

@@ -53,7 +53,7 @@ _SEQUENCE, _ID, _INTENDED, _SENT, _DONE, _STATUS = map(
 )
 
 
-class _Retries:
+class Retries:
     """The retries of all pages: each hundred calls save some, and a page takes half of what is saved.
 
     Args:
@@ -99,7 +99,7 @@ class _PageClient:
             self._key, self._headers = bytes.fromhex(os.environ[KEY_VARIABLE]), ((PAGE, page),)
         self._channel = open_channel(address, peer=peer)
         self._stub = caller_pb2_grpc.PagesStub(self._channel)
-        self._retries = _Retries(settings["retries"], len(settings["calls"]))
+        self._retries = Retries(settings["retries"], len(settings["calls"]))
         self.sections: dict[str, list[dict[str, Any]]] = {}
         self.via: dict[str, str] = {}
 

@@ -23,6 +23,7 @@ from lab.plugins.bench.suites import (
     links,
     multiplexing,
     on_demand,
+    pages,
     pickers,
     saturation,
     throughput,
@@ -122,6 +123,10 @@ def short(environment: Environment) -> Iterator[Environment]:
             patch.setattr(module, "LOAD_POINTS", points)
         patch.setattr(trust, "DELAYS_MS", (10.0,))
         patch.setattr(links, "DELAYS_MS", (0.0, 2.0))
+        patch.setattr(pages, "PATHS", ("mesh", "gateway"))
+        patch.setattr(pages, "FAN_OUTS", (1, 12))
+        patch.setattr(pages, "DEPTHS", (1, 2))
+        patch.setattr(pages, "SECONDS", 0.3)
         patch.setattr(saturation, "SHARES", (0.5, 1.0, 1.3))
         patch.setattr(saturation, "SECONDS", 0.2)
         patch.setattr(saturation, "KNEE_SECONDS", 0.2)

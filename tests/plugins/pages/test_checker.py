@@ -18,7 +18,7 @@ from lab.load.arrivals import Constant
 from lab.load.plan import EnginePlan, UseCase, write_plan
 from lab.page_call_tree import calls_of
 from lab.plugins.pages import checker
-from lab.plugins.pages.driver import _Retries
+from lab.plugins.pages.driver import Retries
 from lab.plugins.pages.edge.probes import ATTACKS, REFUSED
 from lab.plugins.pages.tree import tree_of
 from tests.checkers.builders import make_evidence
@@ -304,7 +304,7 @@ def test_a_run_may_allow_more_retries_and_too_few_calls_show_nothing(run: Run) -
 
 
 def test_pages_take_no_more_retries_than_their_calls_bring() -> None:
-    retries, drawn = _Retries(10, 12), random.Random(7)  # noqa: S311 (nothing secret)
+    retries, drawn = Retries(10, 12), random.Random(7)  # noqa: S311 (nothing secret)
     made = under_way = 0
     waiting: list[int] = []
     for calls in range(12, 12 * 2_000, 12):
