@@ -72,5 +72,5 @@ BY_BODIES = _topology(
     WITH_BODIES,
     "bodies pass through the picker, too, as Kubernetes' pickers by prompt need it; without it, requests are refused",
     "#9775fa",
-    reads="whole bodies",
+    reads="bodies",
 )

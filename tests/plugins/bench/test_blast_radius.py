@@ -29,7 +29,7 @@ def test_a_unit_is_in_the_path_of_topologies_through_its_role() -> None:
         "gateways-killed": ["gateway"],
         "central-envoy-killed": [],
         **{f"{role}-killed": [] for role in GATEWAYS.values()},
-        **{f"{unit}-killed": [] for unit in ("picker", "body-picking-envoy", "picking-envoy", "strict-envoy")},
+        **{f"{unit}-killed": [] for unit in ("picker", "body-envoy", "picking-envoy", "strict-envoy")},
         "vip-killed": [],
         "vips-killed": [],
         "sidecar-killed": ["mesh"],
