@@ -16,7 +16,7 @@ from lab.measure.findings import in_its_interval
 from lab.plugins.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.plugins.bench.harness.charts import chart_of_lines
 from lab.plugins.bench.harness.environment import Environment, open_small_environment
-from lab.plugins.bench.harness.page_client import Asked, ask_calls, ask_pages, ask_ways
+from lab.plugins.bench.harness.page_client import Asked, PageClient
 from lab.plugins.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.plugins.bench.harness.trials import Trials
 from lab.plugins.bench.harness.variant import MODEL, VERSION
@@ -124,16 +124,13 @@ def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()
     shapes = [(calls, 1) for calls in FAN_OUTS] + [(AT_DEPTH, depth) for depth in DEPTHS if depth > 1]
     twice = _Cell(topologies[0], _PAGE, AT_DEPTH)
     both = (trials.samples[each, "p50"] for each in (twice, twice._replace(kind=_AGAIN)))
+    tables = _table(found, topologies, shapes), _retried(found, topologies, trials), _hedges(found, topologies, trials)
     return BenchResult(
         unit="ms (p50)",
         samples={f"{cell}": trials.samples[cell, "p50"] for cell in found.asked},
         claims=[*_claims(found, topologies, trials)],
         controls=[control(f"{_AGAIN} − {_PAGE} of {AT_DEPTH}, {topologies[0]}, p50, ms", *both)],
-        tables=[
-            _table(found, topologies, shapes),
-            _retried(found, topologies, trials),
-            _hedges(found, topologies, trials),
-        ],
+        tables=[table for table in tables if table.rows],
         charts=[_chart(topologies, trials)],
         notes=[
             f"n = {rounds} rounds × {SECONDS:g} s; Poisson arrivals, {CALLS_PER_S:g} calls per second in all",
@@ -161,24 +158,27 @@ def _cells(topologies: Sequence[str]) -> Iterator[_Cell]:
 def _measure(environment: Environment, cells: Sequence[_Cell], rounds: int) -> tuple[Trials[_Cell], _Measured]:
     found, plan = _Measured(), environment.state.plan
     trials = Trials(environment, interleave(cells, rounds), warm_up=cells)
-    for trial in trials:
-        cell, seconds = trial.cell, SECONDS if trial.number else min(SECONDS, 0.5)
-        with trial:
-            asked = _ask(cell, plan, _times_s(cell.rate, seconds, seed=trial.number))
-            figures = {f"p{percent}": float(np.quantile(asked.took_ms, percent / 100)) for percent in (50, 99)}
-            trial.keep(**figures, attempts=asked.attempts)
-            if trial.number:
-                found.asked.setdefault(cell, []).append(asked)
+    with PageClient() as client:
+        for trial in trials:
+            cell, seconds = trial.cell, SECONDS if trial.number else min(SECONDS, 0.5)
+            with trial:
+                asked = _ask(client, cell, plan, _times_s(cell.rate, seconds, seed=trial.number))
+                figures = {f"p{percent}": float(np.quantile(asked.took_ms, percent / 100)) for percent in (50, 99)}
+                trial.keep(**figures, attempts=asked.attempts)
+                if trial.number:
+                    found.asked.setdefault(cell, []).append(asked)
     return trials, found
 
 
-def _ask(cell: _Cell, plan: Plan, times_s: Sequence[float]) -> Asked:
+def _ask(client: PageClient, cell: _Cell, plan: Plan, times_s: Sequence[float]) -> Asked:
     if cell.kind == _SINGLE:
-        return ask_calls(cell.caller, plan.clients[cell.caller], cell.topology, USE_CASE, times_s, burst=cell.calls)
+        return client.ask_calls(
+            cell.caller, plan.clients[cell.caller], cell.topology, USE_CASE, times_s, burst=cell.calls
+        )
     address = plan.unit(cell.caller).address
     if cell.kind == _WAY:
-        return ask_ways(address, cell.topology, USE_CASE, times_s)
-    ask = partial(ask_pages, address, cell.topology, times_s, calls=cell.calls)
+        return client.ask_ways(address, cell.topology, USE_CASE, times_s)
+    ask = partial(client.ask_pages, address, cell.topology, times_s, calls=cell.calls)
     if cell.kind in (_WITH_BUDGET, _WITHOUT):
         return ask(percent=PERCENT if cell.kind == _WITH_BUDGET else None, model=_FLAKY_MODEL, fails=True)
     return ask(model=_HEDGED_MODEL if cell.kind == _HEDGED else MODEL)
