@@ -1,4 +1,4 @@
-"""How long a page of many calls takes, foretold from single calls at the same rate and in the same bursts."""
+"""How long a page of many calls takes, predicted from single calls at the same rate and in the same bursts."""
 
 from __future__ import annotations
 

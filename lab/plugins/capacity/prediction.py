@@ -1,4 +1,4 @@
-"""What latency will be under load, foretold from requests that had the models to themselves."""
+"""What latency will be under load, predicted from requests that had the models to themselves."""
 
 from __future__ import annotations
 

@@ -99,8 +99,8 @@ def test_a_real_labs_latency_is_predicted_before_it_is_loaded(monkeypatch: pytes
     assert [(name, busy) for name in TOPOLOGIES for busy in UTILISATIONS] == [
         (each.topology, each.utilisation) for each in found.points
     ]
-    foretold = json.loads((found.folder / "predictions.json").read_text())
-    for point, written in zip(found.points, foretold, strict=True):
+    in_file = json.loads((found.folder / "predictions.json").read_text())
+    for point, written in zip(found.points, in_file, strict=True):
         for share in BOUNDS:
             predicted, measured = point.quantile_ms(share)
             assert predicted == written[f"p{100 * share:g}_ms"]

@@ -1,4 +1,4 @@
-"""Pages foretold from single calls: where the answer is known."""
+"""Pages predicted from single calls: where the answer is known."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def test_calls_of_a_burst_that_are_slow_together_make_no_more_pages_slow_than_bu
     assert 0.002 < slow.mean() < 0.02  # drawn one by one, 11 % would be
 
 
-def test_nothing_measured_foretells_nothing() -> None:
+def test_nothing_measured_predicts_nothing() -> None:
     with pytest.raises(InputError, match="no single call was measured"):
         Singles(np.empty((0, 12)), np.ones(3))

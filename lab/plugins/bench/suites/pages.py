@@ -1,4 +1,4 @@
-"""How long pages take by fan-out and depth, whether single calls foretell it, and what retries and hedges cost."""
+"""How long pages take by fan-out and depth, whether single calls predict it, and what retries and hedges cost."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class _Measured:
     asked: dict[_Cell, list[Asked]] = field(default_factory=dict)
 
     def has(self, cell: _Cell) -> bool:
-        """Whether there are pages of this cell, and what foretells them."""
+        """Whether there are pages of this cell, and what predicts them."""
         return {cell, cell._replace(kind=_SINGLE, depth=1), _Cell(cell.topology, _WAY, AT_DEPTH)} <= self.asked.keys()
 
     def took_ms(self, cell: _Cell) -> list[list[float]]:
@@ -94,7 +94,7 @@ class _Measured:
         return [each.took_ms for each in self.asked[cell]]
 
     def predicted_ms(self, cell: _Cell) -> list[list[float]]:
-        """Latencies of a cell's pages, foretold from single calls, in each round."""
+        """Latencies of a cell's pages, predicted from single calls, in each round."""
         bursts = self.asked[_Cell(cell.topology, _SINGLE, cell.calls)]
         ways = self.asked[_Cell(cell.topology, _WAY, AT_DEPTH)]
         predicted = []
@@ -296,7 +296,7 @@ def _chart(topologies: Sequence[str], trials: Trials[_Cell]) -> Chart:
 
 BENCH = Bench(
     name="pages",
-    question="How long does a page of many calls take, do single calls foretell it, and what do retries cost?",
+    question="How long does a page of many calls take, do single calls predict it, and what do retries cost?",
     run=run,
     rounds=rounds_to_tell(1),
     controls=1,
