@@ -53,10 +53,19 @@ _UNPROVED = "UNAUTHENTICATED"
 
 EDGE = (
     Case("no user token", "pages", "edge", _UNPROVED, "no user token: send one header", lambda it: asked(it, "")),
-    Case("a user token without a signature", "pages", "edge", _UNPROVED, "signed by 'none'", _tries(unsigned=True)),
-    Case("a user token by another key", "pages", "edge", _UNPROVED, "has a wrong signature", _tries(of_lab=False)),
-    Case("a user token that has expired", "pages", "edge", _UNPROVED, "has expired; send a new one", _tries(exp=1)),
-    Case("a user token for another audience", "pages", "edge", _UNPROVED, "is for 'bank', not for", _tries(aud="bank")),
+    Case(
+        "a user token without a signature",
+        "pages",
+        "edge",
+        _UNPROVED,
+        "alg value is not allowed",
+        _tries(unsigned=True),
+    ),
+    Case(
+        "a user token by another key", "pages", "edge", _UNPROVED, "verification failed; send one", _tries(of_lab=False)
+    ),
+    Case("a user token that has expired", "pages", "edge", _UNPROVED, "Signature has expired; send one", _tries(exp=1)),
+    Case("a user token for another audience", "pages", "edge", _UNPROVED, "Audience doesn't match", _tries(aud="bank")),
     Case(
         "more pages of one user than its limit",
         "pages",
