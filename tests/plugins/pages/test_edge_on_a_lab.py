@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import grpc
 import pytest
 
 from lab.lab import Lab
-from lab.runtime.identities import Identities
 from lab.spec import SIZES
-from lab.transport import open_blocking_channel
-from lab.transport.security import MTLS, Security
-from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from tests.lab_command import json_of, run_lab
 from tests.labs import lab_up
+from tests.plugins.pages.asking import error_of
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +37,8 @@ def test_pages_go_through_the_edge_as_record_trace_and_log_show(lab: Lab) -> Non
 
 def test_a_caller_takes_users_pages_from_the_edge_alone(lab: Lab) -> None:
     def asked_by(name: str, *, of: str) -> str:
-        security = Security(MTLS, str(Identities(lab.folder).of(name)))
-        with open_blocking_channel(lab.endpoints().callers[of], security) as channel:
-            try:
-                caller_pb2_grpc.PagesStub(channel).GetPage(caller_pb2.GetPageRequest(topology="mesh"), timeout=10)
-            except grpc.RpcError as error:
-                return f"{error.details()}"
-        return "OK"
+        error = error_of(lab, name, of=of)
+        return f"{error.details()}" if error else "OK"
 
     refused = "spiffe://lab.internal/caller/homepage: users ask for the page of homepage through edge"
     assert asked_by("homepage", of="homepage") == refused

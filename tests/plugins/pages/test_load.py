@@ -9,21 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from lab.console import SavedRuns
 from lab.lab import Lab
-from lab.runtime.identities import Identities
 from lab.spec import SIZES
-from lab.transport import open_blocking_channel
-from lab.transport.security import MTLS, Security
-from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from tests.browser import await_true, chromium
 from tests.console.builders import serving
 from tests.console.test_browser import open_page
 from tests.lab_command import await_line, json_of, refusal, run_lab, start_lab
 from tests.labs import lab_up, write_spec
+from tests.plugins.pages.asking import error_of
 
 # Of twelve calls, each caller's.
 CALLS = {"homepage": 2, "recommendations": 3, "playback": 3, "search": 4}
@@ -141,13 +137,8 @@ def test_a_run_without_pages_has_none_to_show(lab: Lab, tmp_path: Path) -> None:
 
 def test_only_callers_of_whose_pages_it_is_a_part_may_ask_for_a_callers_page(lab: Lab) -> None:
     def asked_by(name: str, *, of: str) -> str:
-        security = Security(MTLS, str(Identities(lab.folder).of(name)))
-        with open_blocking_channel(lab.endpoints().callers[of], security) as channel:
-            try:
-                caller_pb2_grpc.PagesStub(channel).GetPage(caller_pb2.GetPageRequest(topology="mesh"), timeout=10)
-            except grpc.RpcError as error:
-                return str(error.code().name)
-        return "OK"
+        error = error_of(lab, name, of=of)
+        return str(error.code().name) if error else "OK"
 
     assert {of: asked_by("recommendations", of=of) for of in CALLS} == {
         "homepage": "PERMISSION_DENIED",
