@@ -244,7 +244,7 @@ class Runtime(ABC):
 
 
 def _drivers_share(unit: Unit) -> tuple[str, ...]:
-    """The unit's variables that load drivers get; a bench's lab has roles of its own."""
+    """The unit's variables that load drivers get; a bench's lab may have others than these roles."""
     return ROLES[unit.role].drivers_share if unit.role in ROLES else ()
 
 

@@ -12,7 +12,7 @@ _MS = 1_000_000
 
 
 class _Step(NamedTuple):
-    """A call, or a part of a page with steps of its own; times are milliseconds from the page's due time."""
+    """A call, or a part of a page, which has steps; times are milliseconds from the page's due time."""
 
     name: str
     id: str

@@ -43,15 +43,7 @@ class Edge:
         log: gets a line a page, with :data:`LOG_FIELDS`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        stubs: Mapping[str, Any],
-        *,
-        key: bytes,
-        user_rps: float,
-        log: RequestLog,
-    ) -> None:
+    def __init__(self, name: str, stubs: Mapping[str, Any], *, key: bytes, user_rps: float, log: RequestLog) -> None:
         self._via, self._key, self._user_rps, self._log = via("edge", name), key, user_rps, log
         self._stubs = stubs
         self._limiter = Limiter(most_unnamed=_USERS)
@@ -67,7 +59,7 @@ class Edge:
         return grpc.method_handlers_generic_handler(SERVICE, {"GetPage": method})
 
     async def get_page(self, request: caller_pb2.GetPageRequest, context: _Context) -> caller_pb2.Page:
-        """Asks the caller for the page; user and tenant are the token's, whatever the request says."""
+        """Asks the caller for the page; user and tenant are the token's, never the request's."""
         began, metadata = time.perf_counter(), tuple(context.invocation_metadata() or ())
         name, user, status = _value(metadata, PAGE), User("", ""), "CANCELLED"
         context.set_trailing_metadata(((VIA, self._via),))
