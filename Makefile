@@ -150,11 +150,11 @@ soak: $(VENV)/with-dev  ## Load, attackers, faults and starvation for MINUTES, b
 	@$(BIN)/python -m tests.negative.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
 console-frames: $(VENV)/with-dev  ## Frames a second of the console beside 30 callers and 600 clusters, and its share of a core
-	@$(BIN)/python -m tests.console.frames $(ARGS)
+	@$(BIN)/python -m tests.plugins.console.frames $(ARGS)
 
 # Undecided on a busy machine, 2, is no failure here; memory that grows is one on any machine.
 console-soak: $(VENV)/with-dev  ## The console open for MINUTES beside 30 callers: memory of tab and server, frames
-	@$(BIN)/python -m tests.console.frames --seconds $$(( 60 * $(MINUTES) )) --rate 100 --name console-soak $(ARGS) || [ $$? = 2 ]
+	@$(BIN)/python -m tests.plugins.console.frames --seconds $$(( 60 * $(MINUTES) )) --rate 100 --name console-soak $(ARGS) || [ $$? = 2 ]
 
 bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with confidence intervals
 	@$(BIN)/lab bench $(ARGS)

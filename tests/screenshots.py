@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lab.console import Watcher
+from lab.plugins.console import Watcher
 from tests.browser import Page, await_true, chromium
-from tests.console.builders import serving
-from tests.console.test_browser import LOADED, figure, hit, open_page
 from tests.docs.test_site import built_in
 from tests.labs import lab_up
+from tests.plugins.console.builders import serving
+from tests.plugins.console.test_browser import LOADED, figure, hit, open_page
 from tests.report.test_browser import KINDS, written_in
 
 SIZES = ((390, 844), (1280, 800), (1920, 1080))

@@ -31,11 +31,11 @@ TESTS = CHECKOUT / "tests"
 
 _SERVER = """
 aiohttp.web asyncio.base_events asyncio.streams.start_ asyncio.subprocess grpc.aio._server.server grpc.server
-http.server multiprocessing nbclient socket socketserver subprocess
-doctor lab.cli.doctor lab.ops.doctor lab.plugins.bench.harness.metronome lab.console.actions lab.console.server
-lab.plugins.bench.since lab.load.coordinator.Shards lab.plugins.locust lab.roles._plan.plan lab.runs.version
-lab.runtime.ports lab.runtime.process lab.transport.relay lab.transport.rest_server.RestServer
-lab.transport.servers.listen models.proto.generate lab.runtime.choose tests.fuzz.targets tests.runtime.conftest.engine
+http.server multiprocessing nbclient socket socketserver subprocess doctor lab.cli.doctor lab.ops.doctor
+lab.plugins.bench.harness.metronome lab.plugins.console.actions lab.plugins.console.server lab.plugins.bench.since
+lab.load.coordinator.Shards lab.plugins.locust lab.roles._plan.plan lab.runs.version lab.runtime.ports
+lab.runtime.process lab.transport.relay lab.transport.rest_server.RestServer lab.transport.servers.listen
+models.proto.generate lab.runtime.choose tests.fuzz.targets tests.runtime.conftest.engine
 tests.cli.test_hostile_options.test_a_hostile_file_is_refused tests.cli.test_load_rate.test_the_command_chooses
 """
 """Modules and functions that start servers or processes; all whose qualified names begin so."""

@@ -51,7 +51,6 @@ COMMANDS: Mapping[str, str] = {
     "load": "load",
     "check": "check",
     "runs": "runs",
-    "console": "console",
     "report": "report",
     "compare": "report",
     "scenarios": "scenarios",

@@ -10,8 +10,8 @@ from math import inf
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from lab.console import PLAY
 from lab.errors import InputError, RunError
+from lab.plugins.console import PLAY
 from lab.reading import NotTextError, read_text
 
 if TYPE_CHECKING:

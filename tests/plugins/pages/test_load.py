@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from lab.console import SavedRuns
 from lab.lab import Lab
+from lab.plugins.console import SavedRuns
 from lab.spec import SIZES
 from tests.browser import await_true, chromium
-from tests.console.builders import serving
-from tests.console.test_browser import open_page
 from tests.lab_command import await_line, json_of, refusal, run_lab, start_lab
 from tests.labs import lab_up, write_spec
+from tests.plugins.console.builders import serving
+from tests.plugins.console.test_browser import open_page
 from tests.plugins.pages.asking import error_of
 
 # Of twelve calls, each caller's.

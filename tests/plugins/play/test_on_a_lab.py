@@ -16,16 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from lab.console import PLAY, Watcher
 from lab.lab import Lab
+from lab.plugins.console import PLAY, Watcher
 from lab.runs import judge
 from lab.runtime.state import LabState
 from lab.waiting import eventually
 from tests.browser import await_true, chromium
-from tests.console.builders import serving
-from tests.console.test_browser import open_page
 from tests.lab_command import json_of, run_lab, start_lab
 from tests.labs import lab_up
+from tests.plugins.console.builders import serving
+from tests.plugins.console.test_browser import open_page
 
 SOON = timedelta(seconds=60)
 TOPOLOGIES = ("direct", "gateway", "mesh")

@@ -10,13 +10,13 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from lab.console.board import Board
-from lab.console.drawing import Drawing, DrawnUnit, drawable
-from lab.console.traffic import KEPT_TICKS, Traffic
 from lab.errors import InputError, LabError, LabNotRunningError, RunError
 from lab.faults import FAULTS
 from lab.history import SpoolTail
 from lab.ops.explain_request import story, whole_story
+from lab.plugins.console.board import Board
+from lab.plugins.console.drawing import Drawing, DrawnUnit, drawable
+from lab.plugins.console.traffic import KEPT_TICKS, Traffic
 from lab.reading import parse_json
 from lab.runs import RunResult, judge
 from lab.runs.events import lab_events

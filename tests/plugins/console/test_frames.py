@@ -15,7 +15,7 @@ import pytest
 from lab.measure.findings import State
 from lab.waiting import eventually
 from tests.browser import installed
-from tests.console.frames import Frames, Memory, verdict
+from tests.plugins.console.frames import Frames, Memory, verdict
 
 GOOD = Frames(
     frames=1100,
@@ -75,7 +75,7 @@ def test_ctrl_c_ends_it_in_one_line_and_leaves_nothing(tmp_path_factory: pytest.
     def started() -> list[int]:
         return [each.pid for each in psutil.process_iter(["environ"]) if str(folder) in str(each.info["environ"])]
 
-    command = [sys.executable, "-m", "tests.console.frames", "--name", "frames-ended"]
+    command = [sys.executable, "-m", "tests.plugins.console.frames", "--name", "frames-ended"]
     environment = {**os.environ, "TMPDIR": str(folder)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as tool:
         assert tool.stderr is not None

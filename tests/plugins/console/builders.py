@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-from lab.console import Actions, Console, SavedRuns, Watcher
-from lab.console.board import Board
 from lab.lab import Lab
+from lab.plugins.console import Actions, Console, SavedRuns, Watcher
+from lab.plugins.console.board import Board
 
 
 @contextmanager

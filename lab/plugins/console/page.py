@@ -10,7 +10,7 @@ from hashlib import sha256
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lab.console import traffic
+from lab.plugins.console import traffic
 from lab.report import palette
 
 SCRIPTS = ("state.js", "drawing.js", "figures.js", "control.js", "request.js", "timeline.js", "talk.js", "main.js")
@@ -32,7 +32,7 @@ def page_with(everything: bytes) -> str:
 
 def _page(data: str) -> str:
     templates = Environment(
-        loader=PackageLoader("lab.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("lab.plugins.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return templates.get_template("page.html").render(
         data=data,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lab.console.drawing import Drawing
-from lab.console.traffic import BIN, EXAMPLES, TICK_NS, Traffic, bin_of
+from lab.plugins.console.drawing import Drawing
+from lab.plugins.console.traffic import BIN, EXAMPLES, TICK_NS, Traffic, bin_of
 from tests.checkers.builders import START_NS, make_record, two_versions
 
 DRAWINGS = {"mesh": Drawing("mesh", ["homepage"], [], two_versions())}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lab.history import UNSENT, Record
 
 if TYPE_CHECKING:
-    from lab.console.drawing import Drawing, Hops
+    from lab.plugins.console.drawing import Drawing, Hops
 
 TICK_NS = 250_000_000
 """Length of one interval."""
@@ -84,7 +84,7 @@ class Traffic:
         self._later: set[str] = set()  # topologies to whose older intervals something was added since
 
     def add(self, records: Iterable[Record], drawings: Mapping[str, Drawing], down: Collection[str] = ()) -> None:
-        """Adds records of topologies that are drawn; ``down`` as of :meth:`lab.console.drawing.Drawing.hops`."""
+        """Adds records of topologies that are drawn; ``down`` as of :meth:`Drawing.hops`."""
         for record in records:
             if record.topology in drawings and record.status != UNSENT:
                 self._add(record, drawings[record.topology].hops(record, down))

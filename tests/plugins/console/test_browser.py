@@ -13,18 +13,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lab.console import Watcher
 from lab.history import read_parquet
 from lab.lab import Lab
+from lab.plugins.console import Watcher
 from lab.report.palette import VERMILION
 from lab.runs import LoadOptions, ParallelResult
 from lab.runs.folder import HISTORY, SPOOL, RunFolder
 from lab.runtime.cancellation import CancelToken
 from lab.waiting import eventually
 from tests.browser import Page, await_true, chromium
-from tests.console.builders import serving
 from tests.lab_command import json_of, run_lab
 from tests.labs import ROUTES, lab_up, write_spec
+from tests.plugins.console.builders import serving
 
 TOPOLOGIES = ("gateway", "mesh")
 # A busy machine is not a fault; a rule, so that there is one to explain; and a version to roll out.

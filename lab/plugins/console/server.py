@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from lab.console.page import content_policy, page, page_with
 from lab.errors import InputError, LabError
+from lab.plugins.console.page import content_policy, page, page_with
 from lab.reading import parse_json
 
 if TYPE_CHECKING:
-    from lab.console.actions import Actions
-    from lab.console.board import Board
+    from lab.plugins.console.actions import Actions
+    from lab.plugins.console.board import Board
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

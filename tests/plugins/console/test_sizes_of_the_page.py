@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from lab.console import page_with
-from lab.console.board import message
-from lab.console.drawing import Drawing, DrawnUnit
-from lab.console.traffic import TICK_NS
+from lab.plugins.console import page_with
+from lab.plugins.console.board import message
+from lab.plugins.console.drawing import Drawing, DrawnUnit
+from lab.plugins.console.traffic import TICK_NS
 from lab.roles import ROLES, Placement
 from lab.routing.document import read_path
 from lab.spec import SIZES, read_spec

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lab.console import page_with
-from lab.console.board import message
-from lab.console.drawing import Drawing, DrawnUnit
-from lab.console.traffic import TICK_NS
+from lab.plugins.console import page_with
+from lab.plugins.console.board import message
+from lab.plugins.console.drawing import Drawing, DrawnUnit
+from lab.plugins.console.traffic import TICK_NS
 from lab.waiting import eventually
 from tests.browser import Page, chromium
 from tests.checkers.builders import START_NS, two_versions

@@ -8,11 +8,11 @@ import pytest
 from typer.main import get_command
 
 from lab.cli import app
-from lab.console.actions import ACTIONS, Actions
-from lab.console.board import Board
 from lab.errors import InputError
 from lab.faults.kinds.flood import Flood
 from lab.lab import Lab
+from lab.plugins.console.actions import ACTIONS, Actions
+from lab.plugins.console.board import Board
 from tests.waiting import eventually
 
 

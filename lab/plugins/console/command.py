@@ -20,7 +20,7 @@ from lab.lab import Lab
 from lab.runtime.user_folder import user_folder
 
 if TYPE_CHECKING:
-    from lab.console import Console
+    from lab.plugins.console import Console
 
 
 def console(
@@ -50,7 +50,7 @@ def console(
 
     A saved run: lab console runs/default/latest --export run.html
     """
-    from lab.console import Actions, Console, SavedRuns, Watcher, page_with  # noqa: PLC0415 (takes half a second)
+    from lab.plugins.console import Actions, Console, SavedRuns, Watcher, page_with  # noqa: PLC0415 (takes half a second)
 
     if run_dir is not None:
         if control:

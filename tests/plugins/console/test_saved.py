@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lab.console import SavedRuns
-from lab.console.traffic import TICK_NS
+from lab.plugins.console import SavedRuns
+from lab.plugins.console.traffic import TICK_NS
 from lab.runs import judge
 from lab.runs.events import Event
 from tests.browser import Page, await_true, chromium

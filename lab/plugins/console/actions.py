@@ -15,8 +15,8 @@ from lab.errors import InputError
 from lab.identity.user import PAGE
 
 if TYPE_CHECKING:
-    from lab.console.board import Board
     from lab.lab import Lab
+    from lab.plugins.console.board import Board
 
 _LAB = (*PYTHON, "-c", "from lab.cli import main; main()")
 _SHOWN_CHARACTERS = 2_000  # of a command's output, its end

@@ -11,8 +11,8 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from lab.console import Watcher, live
 from lab.errors import LabNotRunningError, RunError
+from lab.plugins.console import Watcher, live
 
 TOOK_S = 0.1
 

@@ -10,10 +10,10 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from lab.console import Console
-from lab.console.board import Board
 from lab.lab import Lab
-from tests.console.builders import serving
+from lab.plugins.console import Console
+from lab.plugins.console.board import Board
+from tests.plugins.console.builders import serving
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""``python -m tests.console.frames --seconds 20 --rate 500``: frames a second of the console beside a large lab.
+"""``python -m tests.plugins.console.frames --seconds 20 --rate 500``: the console's frames a second beside a large lab.
 
 Brings up a lab of 30 callers, each with its sidecar, and 600 clusters on one model host; all callers send by the mesh.
 The claim: the page stays above 30 frames a second, its server uses less than 20 % of a core, and from the middle third
@@ -28,13 +28,13 @@ from typing import Any
 
 import psutil
 
-from lab.console.traffic import KEPT_TICKS, TICK_NS
 from lab.measure.findings import State
 from lab.ops import headroom
 from lab.plugins.bench.harness.environment import cpu_seconds
 from lab.plugins.bench.harness.metronome import metronome
 from lab.plugins.bench.scale.scale_lab import ScaleLab, open_scale_lab
 from lab.plugins.bench.scale.traffic import TrafficRun
+from lab.plugins.console.traffic import KEPT_TICKS, TICK_NS
 from lab.runs.folder import TOGETHER, create, new_run_folder
 from lab.runs.version import lab_version
 from lab.waiting import eventually

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.console.board import Board
-from lab.console.drawing import Drawing, DrawnUnit
-from lab.console.live import JUDGED, revision_document, run_document, verdict_document
-from lab.console.traffic import Traffic
 from lab.errors import RunError
 from lab.ops.explain_request import story, whole_story
+from lab.plugins.console.board import Board
+from lab.plugins.console.drawing import Drawing, DrawnUnit
+from lab.plugins.console.live import JUDGED, revision_document, run_document, verdict_document
+from lab.plugins.console.traffic import Traffic
 from lab.roles import CALLER, MODEL, ROLES
 from lab.runs import judge, runs_in
 from lab.runs.folder import RunFolder

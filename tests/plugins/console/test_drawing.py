@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lab.console.drawing import Drawing, DrawnUnit, Hops
+from lab.plugins.console.drawing import Drawing, DrawnUnit, Hops
 from tests.checkers.builders import make_record, two_versions
 
 UNITS = [
