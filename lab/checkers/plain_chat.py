@@ -1,38 +1,42 @@
-"""The prompts of conversations, and the hashes of their blocks, computed a second time.
+"""The prompts of conversations and of traces, and the hashes of their blocks, computed a second time.
 
-It shares no code with ``lab.plugins.pickers.conversations``, whose docstring has the rule, nor with
-``models.tokens.blocks``, which says what a block's hash is.
+It shares no code with ``lab.plugins.pickers.conversations`` and ``lab.plugins.pickers.trace_prompts``, whose docstrings
+have the rules, nor with ``models.tokens.blocks``, which says what a block's hash is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from lab.checkers.plain_models import TOKENS, prompt_payload
 
 _TOKEN, _BLOCK_BYTES = 4, 64
+_TRACE_BLOCK = 512
 
 
 class PlainPrompt(NamedTuple):
-    """A request's prompt, 4 bytes a token; its conversation, the place of its turn, and its adapter."""
+    """A request's prompt, 4 bytes a token; its conversation, the place of its turn, its adapter, and tokens wanted."""
 
     prompt: bytes
-    session: str
-    turn: int
-    lora: str
+    session: str = ""
+    turn: int = 0
+    lora: str = ""
+    wanted: int = len(TOKENS)
 
     @property
     def payload(self) -> bytes:
         """The request on the wire, without its envelope."""
-        return prompt_payload(self.prompt, self.session, self.lora)
+        return prompt_payload(self.prompt, self.session, self.lora, self.wanted)
 
 
 def prompt_of(plan: Mapping[str, Any], sequence: int) -> PlainPrompt | None:
-    """Returns the prompt of a request by a plan in its JSON form; None if its load is not of conversations."""
+    """Returns the prompt of a request by a plan in its JSON form; None if its load is not of prompts."""
+    if rows := _settings_of(plan).get("prompts"):
+        return _of_trace(plan["seed"], sequence, *rows[sequence]) if sequence < len(rows) else None
     if (chat := _chat_of(plan)) is None:
         return None
     session, turn, group = _place_of(plan, chat, sequence)
@@ -58,9 +62,27 @@ def weights_of(plan: Mapping[str, Any], sequence: int, version: str) -> str:
     return f"{version}+{_lora(chat, group)}"
 
 
-def _chat_of(plan: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def wanted_of(plan: Mapping[str, Any], sequence: int) -> int:
+    """Returns how many tokens a request asks for."""
+    rows = _settings_of(plan).get("prompts", ())
+    return rows[sequence][1] if sequence < len(rows) else len(TOKENS)
+
+
+def _of_trace(seed: int, sequence: int, tokens: int, wanted: int, blocks: Sequence[int]) -> PlainPrompt:
+    """Returns the prompt of a row of a trace: of as many tokens, block by block where the trace numbers blocks."""
+    names = [f"block:{seed}:{number}" for number in blocks] or [f"prompt:{seed}:{sequence}"]
+    each = _TRACE_BLOCK if blocks else tokens
+    prompt = b"".join(hashlib.shake_128(name.encode()).digest(_TOKEN * each) for name in names)
+    return PlainPrompt(prompt[: _TOKEN * tokens], wanted=wanted)
+
+
+def _settings_of(plan: Mapping[str, Any]) -> Mapping[str, Any]:
     settings: Mapping[str, Any] = plan.get("engine", {}).get("settings", {})
-    return settings.get("chat")
+    return settings
+
+
+def _chat_of(plan: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return _settings_of(plan).get("chat")
 
 
 def _place_of(plan: Mapping[str, Any], chat: Mapping[str, Any], sequence: int) -> tuple[str, int, int]:

@@ -42,13 +42,16 @@ def score_of(model: str, version: str, user_id: str, item_id: str) -> float:
 
 
 @lru_cache(maxsize=20_000)
-def answer_of(api: str, model: str, version: str, user_id: str) -> tuple[tuple[str, float], ...]:
+def answer_of(
+    api: str, model: str, version: str, user_id: str, tokens: int = len(TOKENS)
+) -> tuple[tuple[str, float], ...]:
     """Returns the items of the answer to the driver's request with their scores: best first, but tokens in order.
 
-    Of equal scores, the last item is first.
+    Of equal scores, the last item is first. ``tokens`` are as many as a request for tokens asks for.
     """
     if api == "generate.v1":
-        return tuple((token, score_of(model, version, user_id, token)) for token in TOKENS)
+        ids = [f"g{number:02d}" for number in range(tokens)]
+        return tuple((each, score_of(model, version, user_id, each)) for each in ids)
     return _ranked(ASKED[api], model, version, user_id)
 
 
@@ -63,9 +66,9 @@ def items_digest(items: Iterable[tuple[str, float]], *said: str) -> str:
     return hashlib.blake2b("".join(lines).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def answer_digest(api: str, model: str, version: str, user_id: str) -> str:
+def answer_digest(api: str, model: str, version: str, user_id: str, tokens: int = len(TOKENS)) -> str:
     """Returns the digest of the answer that this model version must give the driver's request of this user."""
-    return items_digest(answer_of(api, model, version, user_id))
+    return items_digest(answer_of(api, model, version, user_id, tokens))
 
 
 def first_item(api: str, model: str, version: str, user_id: str) -> tuple[str, float]:
@@ -174,10 +177,10 @@ def _generation(tokens: int) -> bytes:
     return prompt_payload(struct.pack(f"<{tokens}I", *range(tokens)))
 
 
-def prompt_payload(prompt: bytes, session: str = "", lora: str = "") -> bytes:
+def prompt_payload(prompt: bytes, session: str = "", lora: str = "", wanted: int = len(TOKENS)) -> bytes:
     """Returns a request for tokens: its prompt, 4 bytes a token, how many are wanted, conversation, and adapter."""
     texts = [_field(tag, text.encode()) for tag, text in ((4, session), (5, lora)) if text]
-    return b"".join((_field(2, prompt), bytes((3 << 3, len(TOKENS))), *texts))
+    return b"".join((_field(2, prompt), bytes((3 << 3,)), _varint(wanted), *texts))
 
 
 _PAYLOADS = {"ranking.v1": _ranking, "fraud.v1": _fraud, "generate.v1": _tokens}

@@ -6,7 +6,8 @@ algorithm, of which ``lab.load.arrivals``, ``lab.load.mix`` and ``lab.load.trace
 - ``constant``: request n is due at n / rate, for n from 0 to rate · duration - 1, rounded to nanoseconds.
 - ``poisson``: the gaps are -ln(1 - x) / rate, with x from the Mersenne Twister seeded with the arrivals' seed. The sums
   below the duration count, cut to nanoseconds.
-- ``trace``: the time since the first row, divided by the speedup. A token is a payload of four bytes.
+- ``trace``: the time since the first row, divided by the speedup. A token is a payload of four bytes. Its lines are
+  CSV, or objects of JSON, whose ``timestamp`` is in milliseconds.
 - The mix draws from another Mersenne Twister, seeded with ``mix:<seed>``. Each request takes one number for its use
   case if several are listed, one for its user, and one for each context field with several choices, in the plan's
   order. A number x in [0, 1) takes the choice at floor(x · count).
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -186,13 +188,22 @@ def _poisson(arrivals: Mapping[str, Any]) -> Iterator[int]:
 
 def _played(arrivals: Mapping[str, Any], trace: Iterable[str]) -> Iterator[tuple[int, int]]:
     first_ns: int | None = None
-    for number, row in enumerate(csv.DictReader(trace)):
+    for number, (time_ns, tokens) in enumerate(_rows(list(trace))):
         if number == arrivals["limit"]:
             return
-        cells = {name.strip(): cell for name, cell in row.items()}
-        time_ns = _unix_ns(cells["TIMESTAMP"].strip())
         first_ns = time_ns if first_ns is None else first_ns
-        yield round((time_ns - first_ns) / arrivals["speedup"]), int(cells["ContextTokens"]) * _TOKEN_BYTES
+        yield round((time_ns - first_ns) / arrivals["speedup"]), tokens * _TOKEN_BYTES
+
+
+def _rows(trace: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yields time, ns, and tokens of each row, in either form."""
+    if trace[:1] and trace[0].lstrip().startswith("{"):
+        for its in map(json.loads, filter(str.strip, trace)):
+            yield round(its["timestamp"] * 1_000_000), its["input_length"]
+        return
+    for row in csv.DictReader(trace):
+        cells = {name.strip(): cell for name, cell in row.items()}
+        yield _unix_ns(cells["TIMESTAMP"].strip()), int(cells["ContextTokens"])
 
 
 def _unix_ns(text: str) -> int:

@@ -28,6 +28,12 @@ TRACE = """TIMESTAMP, ContextTokens ,GeneratedTokens
 2023-11-16 18:17:09Z,12,1
 2023-11-16 18:17:10,700,1
 """
+JSON_LINES = """\
+{"timestamp": 1000, "input_length": 110, "output_length": 27, "hash_ids": [1]}
+{"timestamp": 1000.25, "input_length": 0, "output_length": 3, "hash_ids": []}
+
+{"timestamp": 4000, "input_length": 700, "output_length": 1, "hash_ids": [1, 9]}
+"""
 CONTEXTS = {
     "device": ("tv", "phone", "web"),
     "country": ("DE",),
@@ -43,6 +49,7 @@ ARRIVALS = [
     Poisson(70, 2.5, 99),
     Trace("trace.csv"),
     Trace("trace.csv", 7.3, 4),
+    Trace("trace.jsonl", 3.0),
 ]
 
 
@@ -72,8 +79,10 @@ def _by_the_driver(plan: LoadPlan, share: Share) -> dict[int, PlannedRequest]:
 def test_both_implementations_plan_the_same(
     tmp_path: Path, arrivals: Any, use_cases: tuple[UseCase, ...], contexts: Any, drivers: int, streams: int
 ) -> None:
-    (tmp_path / "trace.csv").write_text(TRACE)
+    trace = TRACE
     if isinstance(arrivals, Trace):
+        trace = TRACE if arrivals.path.endswith(".csv") else JSON_LINES
+        (tmp_path / arrivals.path).write_text(trace)
         arrivals = Trace(str(tmp_path / arrivals.path), arrivals.speedup, arrivals.limit)
     plan = load_plan(
         tmp_path, arrivals=arrivals, use_cases=use_cases, contexts=contexts, drivers=drivers, seed=5, users=77
@@ -87,7 +96,7 @@ def test_both_implementations_plan_the_same(
     shares = [_by_the_driver(plan, Share(first, drivers)) for first in range(drivers)]
     asked = dict(sorted(pair for share in shares for pair in share.items()))
 
-    requests = list(planned_requests(_document(plan, tmp_path), TRACE.splitlines(keepends=True)))
+    requests = list(planned_requests(_document(plan, tmp_path), trace.splitlines(keepends=True)))
 
     assert requests == list(asked.values())
     assert list(asked) == list(range(len(requests)))

@@ -30,6 +30,7 @@ READS = {
     ("up", "--routes"): (HERE,),
     ("up", "--otlp-ca"): (HERE, "--otlp", "https://127.0.0.1:1"),
     ("load", "--locustfile"): (HERE,),
+    ("load", "--prompts"): (HERE,),
     ("check", "run_dir"): (HERE,),
     ("check", "--checker"): (HERE, MISSING),
     ("check", "--signers"): (HERE, MISSING),

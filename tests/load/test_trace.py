@@ -1,5 +1,7 @@
+import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,6 +10,10 @@ from lab.load.trace import TraceRow, read_trace
 from scenarios.framework.traces import REQUESTS, made_trace, production_trace
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\r\n"
+
+
+def _line(**changes: Any) -> str:
+    return json.dumps({"timestamp": 3, "output_length": 1, "hash_ids": [1]} | changes)
 
 
 @pytest.fixture(name="trace")
@@ -26,11 +32,24 @@ def test_times_are_exact_and_tokens_become_four_bytes_each(trace: Path) -> None:
 
     second = 1_700_158_623_000_000_000
     assert list(read_trace(trace)) == [
-        TraceRow(second + 979_960_000, 19_232),
-        TraceRow(second + 979_960_100, 0),
-        TraceRow(second + 1_000_000_000, 12_720),
-        TraceRow(second + 1_123_456_789, 4),
+        TraceRow(second + 979_960_000, 19_232, 10),
+        TraceRow(second + 979_960_100, 0, 27),
+        TraceRow(second + 1_000_000_000, 12_720, 8),
+        TraceRow(second + 1_123_456_789, 4, 1),
     ]
+
+
+def test_lines_of_json_are_read_with_lengths_and_blocks(trace: Path) -> None:
+    trace.write_text(
+        '{"timestamp": 0, "input_length": 1000, "output_length": 52, "hash_ids": [46, 47]}\n\n'
+        '{"timestamp": 2.5, "input_length": 512, "output_length": 0, "hash_ids": [46], "more": null}'
+    )
+
+    first, second = read_trace(trace)
+
+    assert first == TraceRow(0, 4_000, 52, (46, 47))
+    assert second == TraceRow(2_500_000, 2_048, 0, (46,))
+    assert (first.prompt_tokens, second.prompt_tokens) == (1_000, 512)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +88,21 @@ def test_what_comes_after_the_limit_is_not_looked_at(trace: Path) -> None:
         (HEADER + "2023-11-16 18:17:03,many,1\n", 2, "ContextTokens: 'many' is not a whole number"),
         (HEADER + "2023-11-16 18:17:03,1e3,1\n", 2, "ContextTokens"),
         (HEADER + "2023-11-16 18:17:03,999999999999,1\n", 2, "ContextTokens: 999999999999 is too large"),
-        (HEADER + "2023-11-16 18:17:03,1,1\n2023-11-16 18:17:02.9999999,1,1\n", 3, "before the line above"),
+        (HEADER + "2023-11-16 18:17:03,1,1\n2023-11-16 18:17:02.9999999,1,1\n", 3, "before that of the line above"),
         (HEADER + "2023-11-16 18:17:03," + "9" * 200_000 + ",1\n", 2, "is not CSV"),
+        (HEADER + "2023-11-16 18:17:03,1,some\n", 2, "GeneratedTokens: 'some' is not a whole number"),
+        (_line(), 1, "input_length: 'None' is not a whole number"),
+        (_line(input_length=-1), 1, "input_length: -1 is negative"),
+        (_line(input_length=True), 1, "input_length: 'True' is not a whole number"),
+        (_line(input_length=1) + "\n[]", 2, "is not an object"),
+        (_line(input_length=1) + "\n{", 2, "is not JSON"),
+        (_line(input_length=1) + "\n" + _line(input_length=1, timestamp=2), 2, "before that of the line above"),
+        (_line(input_length=1, timestamp="now"), 1, "timestamp: 'now' is not a time"),
+        (_line(input_length=1, timestamp=1e300), 1, "timestamp: '1e+300' is not a time"),
+        (_line(input_length=513), 1, "hash_ids: has 1 numbers, and 513 tokens have 2 blocks of 512"),
+        (_line(input_length=1, hash_ids=[1.5]), 1, "hash_ids: is not a list of whole numbers"),
+        (_line(input_length=1, hash_ids=7), 1, "hash_ids: is not a list of whole numbers"),
+        ('{"a": ' + "[" * 5_000, 1, "is not JSON"),
     ],
 )
 def test_a_bad_file_is_one_line_with_place_field_and_remedy(
@@ -87,7 +119,7 @@ def test_a_bad_file_is_one_line_with_place_field_and_remedy(
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("start", [b"", HEADER.encode()])
+@pytest.mark.parametrize("start", [b"", HEADER.encode(), b"{"])
 def test_noise_is_refused_in_one_short_line(trace: Path, seed: int, start: bytes) -> None:
     draw = random.Random(seed)  # noqa: S311 (no secret)
     trace.write_bytes(start + b"".join(draw.randbytes(draw.randrange(1, 200)) + b"\n" for _ in range(10_000)))
@@ -114,4 +146,4 @@ def test_a_production_trace_is_read_whole(tmp_path: Path, trace: Path, *, made: 
 
     assert len(rows) == REQUESTS
     assert 3_400 < (rows[-1].time_ns - rows[0].time_ns) / 1e9 < 3_600
-    assert TraceRow(1_700_158_623_979_960_000, 4_808 * 4) == rows[0]
+    assert (rows[0].time_ns, rows[0].prompt_tokens) == (1_700_158_623_979_960_000, 4_808)

@@ -381,6 +381,12 @@ def chat_two(topology: str) -> None:
     load(topology, lambda: None, *_CHAT)
 
 
+def chat_trace(topology: str) -> None:
+    """Drives the prompts of a trace, whose replicas are picked by the tokens in flight."""
+    trace = str(CHECKOUT / "docs" / "examples" / "conversation.jsonl")
+    load(topology, lambda: None, *_CHAT[-4:], "--prompts", trace, "--rate", "20", seconds=6)
+
+
 def chat_drained(topology: str) -> None:
     """Takes a replica away while it has conversations."""
     load(topology, lambda: Lab(NAME).units.scale("ml-cluster-1", 3), *_CHAT, seconds=16, after_s=4)
@@ -474,6 +480,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_session,
         chat_ring,
         chat_two,
+        chat_trace,
         chat_drained,
         chat_full,
         chat_loras,
@@ -500,7 +507,7 @@ _SPECS = {
     "shards.toml": {"sharded"},
     "../../lab/specs/pages.toml": {"pages", "pages_failing", "pages_retried", "pages_edge"},
     "../../lab/specs/tokens.toml": {
-        *("chat", "chat_tokens", "chat_session", "chat_ring", "chat_two", "chat_drained", "chat_slo"),
+        *("chat", "chat_tokens", "chat_session", "chat_ring", "chat_two", "chat_trace", "chat_drained", "chat_slo"),
     },
     "full-queues.toml": {"chat_full"},
     "adapters.toml": {"chat_loras"},
@@ -520,6 +527,7 @@ _OPTIONS = {
     "chat_session": ("--picker", "session"),
     "chat_ring": ("--picker", "ring-hash"),
     "chat_two": ("--picker", "power-of-two"),
+    "chat_trace": ("--picker", "uncached-tokens"),
     "chat_drained": ("--picker", "queue-depth"),
     "chat_full": ("--picker", "queue-depth"),
     "chat_loras": ("--picker", "lora"),

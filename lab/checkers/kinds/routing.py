@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import MissingEvidenceError
-from lab.checkers.plain_chat import weights_of
+from lab.checkers.plain_chat import wanted_of, weights_of
 from lab.checkers.plain_models import ASKED, answer_digest, score_of
 from lab.checkers.revision_timeline import Rules, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
@@ -101,7 +101,7 @@ def _objection(record: Record, kind: str, rules: Sequence[Rules], plan: Mapping[
     if record.items_digest and not record.streamed:
         if (api := rules[0].api(record.use_case)) not in ASKED:
             raise MissingEvidenceError(f"what a request of {api} asks about is not known to the checkers")
-        right = answer_digest(api, record.model, weights, record.user_id)
+        right = answer_digest(api, record.model, weights, record.user_id, wanted_of(plan, record.sequence))
         if record.items_digest != right:
             return f"{who} did not give this answer: it lacks an item, or has another item, order or score than it must"
     return ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.plain import version_of
-from lab.checkers.plain_chat import weights_of
+from lab.checkers.plain_chat import wanted_of, weights_of
 from lab.checkers.plain_models import ASKED, answer_digest, first_item
 from lab.checkers.revision_timeline import by_chosen_model, request
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
@@ -42,7 +42,8 @@ def check(evidence: Evidence) -> Verdict | None:
         judged += 1
         model, _, version = version_of(each.routing_key).partition(".")
         weights = weights_of(evidence.plan_document, record.sequence, version)
-        if each.answer != answer_digest(api, model, weights, record.user_id):
+        wanted = wanted_of(evidence.plan_document, record.sequence)
+        if each.answer != answer_digest(api, model, weights, record.user_id, wanted):
             what = "another answer than it must give" if each.answer else "an answer that it does not say"
             message = f"{each.replica} gave the copy for {each.routing_key} of {request(record)} {what}"
             violations.append(Violation(NAME, record.sequence, record.request_id, message))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from lab.checkers.checker import Checker
 from lab.checkers.evidence import CLOCKS_NS, Evidence
 from lab.checkers.late_timers import LateTimers
-from lab.checkers.plain_chat import weights_of
+from lab.checkers.plain_chat import wanted_of, weights_of
 from lab.checkers.plain_models import ASKED, TITLES, answer_of, items_digest
 from lab.checkers.revision_timeline import RevisionTimeline, reference
 from lab.checkers.verdict import Claim, Outcome, Verdict, Violation
@@ -51,11 +51,12 @@ def check(evidence: Evidence) -> Verdict | None:
         counts["items"] += len(record.items.split())
         apis = dict.fromkeys(rules.api(record.use_case) for rules in timeline.during(record))
         api = next((each for each in apis if each in ASKED), "ranking.v1")
+        wanted = wanted_of(evidence.plan_document, record.sequence)
         if record.status == "OK":
             weights = weights_of(evidence.plan_document, record.sequence, record.version)
-            message = _objection(record, api, answer_of(api, record.model, weights, record.user_id))
+            message = _objection(record, answer_of(api, record.model, weights, record.user_id, wanted))
         else:
-            message = _objection_to_begun(record, api, timeline)
+            message = _objection_to_begun(record, api, wanted, timeline)
         if message := message or _first_item(record, api, evidence, first_items, ahead_ns):
             wrong.append(Violation(NAME, record.sequence, record.request_id, message))
     for record, message in dict([*first_items.at_once(), *first_items.late()]).items():
@@ -66,12 +67,12 @@ def check(evidence: Evidence) -> Verdict | None:
     return Verdict(NAME, Outcome.VALID if counts["complete"] else Outcome.UNKNOWN, summary)
 
 
-def _objection(record: Record, api: str, scored: Sequence[tuple[str, float]]) -> str:
+def _objection(record: Record, scored: Sequence[tuple[str, float]]) -> str:
     items, right = record.items.split(), [title for title, _ in scored]
     who = f"a stream of {reference(record)}"
     if again := _repeated(items):
         return f"{who} has {', '.join(again)} more than once"
-    if missing := [title for title in ASKED[api] if title not in items]:
+    if missing := [title for title in sorted(right) if title not in items]:
         return f"{who} ended without an error, and without {', '.join(missing)}"
     if items != right:
         return f"{who} has the order {record.items}, and must have {' '.join(right)}"
@@ -82,19 +83,19 @@ def _objection(record: Record, api: str, scored: Sequence[tuple[str, float]]) ->
     return ""
 
 
-def _objection_to_begun(record: Record, api: str, timeline: RevisionTimeline) -> str:
+def _objection_to_begun(record: Record, api: str, wanted: int, timeline: RevisionTimeline) -> str:
     items = record.items.split()
     if again := _repeated(items):
         return f"a stream that failed has {', '.join(again)} more than once"
-    if not items or any(items == right[: len(items)] for right in _allowed(record, api, timeline)):
+    if not items or any(items == right[: len(items)] for right in _allowed(record, api, wanted, timeline)):
         return ""
     return f"a stream that failed began with {record.items}, which no version that the rules allow ranks so"
 
 
-def _allowed(record: Record, api: str, timeline: RevisionTimeline) -> Iterator[list[str]]:
+def _allowed(record: Record, api: str, wanted: int, timeline: RevisionTimeline) -> Iterator[list[str]]:
     for rules in timeline.during(record):
         for each in (rules.expected(record), *rules.fallbacks(record)):
-            yield [title for title, _ in answer_of(api, each.model, each.version, record.user_id)]
+            yield [title for title, _ in answer_of(api, each.model, each.version, record.user_id, wanted)]
 
 
 def _ahead_ns(evidence: Evidence) -> dict[str, int]:

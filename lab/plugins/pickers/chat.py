@@ -43,9 +43,9 @@ def plan_of(
 
 
 def _run(plan: LoadPlan, path: Path) -> None:
-    from lab.plugins.pickers.chat_driver import run  # noqa: PLC0415 (imports gRPC, only for its runs)
+    from lab.plugins.pickers.prompt_drivers import run_chat  # noqa: PLC0415 (imports gRPC, only for its runs)
 
-    run(plan, path)
+    run_chat(plan, path)
 
 
 ENGINE = Engine(

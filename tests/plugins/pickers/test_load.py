@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from lab import CHECKOUT
 from lab.checkers import Evidence, Outcome, Verdict
 from lab.checkers import check as judged
 from lab.lab import Lab
+from lab.load.trace import read_trace
 from lab.plugins.pickers.checker import CHECKER, explains
 from lab.plugins.workshop.replicas import CHANGES, noticed
 from lab.plugins.workshop.replicas import judged as judged_in_workshop
@@ -25,7 +27,8 @@ from tests.lab_command import json_of, refusal, run_lab
 from tests.labs import lab_up
 
 CHAT = ("--topology", "gateway", "--rate", "40", "--duration", "3", "--streams", "100")
-EXAMPLE = Path(__file__).resolve().parents[3] / "docs" / "examples" / "own_picker.py"
+EXAMPLE = CHECKOUT / "docs" / "examples" / "own_picker.py"
+TRACE = CHECKOUT / "docs" / "examples" / "conversation.jsonl"
 
 
 def run_of(lab: Lab, *options: str) -> RunFolder:
@@ -221,6 +224,33 @@ def _spec(lab: Lab, line: str) -> Any:
     text = SIZES["tokens"].read_text().replace("blocks = 512", line)
     file.write_text(text.replace("tokens.routes.yaml", str(SIZES["tokens"].with_name("tokens.routes.yaml"))))
     return run_lab(lab, "up", "--spec", str(file))
+
+
+def test_prompts_and_answers_are_as_long_as_a_trace_has_them_and_hits_are_as_it_says(lab: Lab) -> None:
+    rows = list(read_trace(TRACE))
+
+    run = run_of(lab, *CHAT[:2], "--prompts", str(TRACE), "--arrivals", f"trace:{TRACE}", "--streams", "50")
+    more = run_lab(lab, "load", *CHAT[:2], "--prompts", str(TRACE), "--rate", "100", "--duration", "3")
+
+    records = sorted(run.history, key=lambda each: each.sequence)
+    entries = {
+        each["request_id"]: each for its in run.gathered["picks"]["replicas"].values() for each in its["entries"]
+    }
+    usage = [list(map(float, each.usage.split()[:2])) for each in records]
+    assert [tokens for tokens, _ in usage] == [each.prompt_tokens for each in rows]
+    assert [len(each.items.split()) for each in records if each.streamed] == [
+        row.answer_tokens for row, each in zip(rows, records, strict=True) if each.streamed
+    ]
+    # Of the tokens that one cache without a limit would have, four caches have fewer, and the lab's blocks are smaller.
+    seen: set[int] = set()
+    most = 0
+    for row in rows:
+        most += 512 * sum(each in seen for each in row.blocks)
+        seen.update(row.blocks)
+    assert 0.1 * most < sum(cached for _, cached in usage) <= 1.1 * most
+    assert entries.keys() >= {each.request_id for each in records}
+    assert more.returncode == 3
+    assert f"--prompts: has {len(rows)} requests, and the run has" in more.stderr
 
 
 def test_round_robin_finds_a_system_prompt_as_often_as_its_closed_form_says(tmp_path: Path) -> None:
