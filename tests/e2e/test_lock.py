@@ -5,11 +5,13 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from lab.errors import LabError
+from lab.runtime import lock
 from lab.runtime.lock import exclusive
 
 WORKERS, TURNS = 4, 20
@@ -23,11 +25,19 @@ with exclusive(Path(sys.argv[1])):
 """
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long for a lock that will not be released."""
+    monkeypatch.setattr(lock, "_PATIENCE", timedelta(milliseconds=100))
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_second_holder_is_refused(tmp_path: Path) -> None:
     with exclusive(tmp_path / "mine"), pytest.raises(LabError, match="lab mine is being brought up or down"):
         exclusive(tmp_path / "mine").__enter__()
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("home", ["/proc", "/sys/lab", "/dev/null"])
 def test_a_home_that_cannot_be_written_is_named(home: str) -> None:
     with pytest.raises(LabError, match=rf"^{home}.*; set LAB_HOME to a folder that you can write$"):

@@ -20,6 +20,7 @@ from lab.history import Record
 from lab.history.arrivals import NO_TIME_RECORDED, NOT_RECORDED, Arrival, ArrivalCoverage, Arrivals
 from lab.history.record import FIELD_TYPES, FIELDS
 from lab.roles import Port, Unit
+from lab.runs import unit_evidence
 from lab.runs.evidence import gaps_in
 from lab.runs.folder import RunFolder
 from lab.runs.unit_evidence import arrivals_at
@@ -160,6 +161,13 @@ def written(file: Path, request_id: str, *, closed: bool = False) -> ArrivalJour
     return journal
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long for copies that will not come."""
+    monkeypatch.setattr(unit_evidence, "_SETTLED_WITHIN_S", 0.1)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_what_a_killed_replica_received_is_read_from_its_file(tmp_path: Path) -> None:
     journal = written(tmp_path / "rows-b", "r1")
     [(arrival, ended_ns, _)] = journal.since(0)
@@ -175,6 +183,7 @@ async def test_what_a_killed_replica_received_is_read_from_its_file(tmp_path: Pa
     assert "lost the last" in gap.reason
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_replica_that_was_removed_and_ended_by_itself_hides_nothing(tmp_path: Path) -> None:
     written(tmp_path / "rows-c", "r1", closed=True)
 
