@@ -3,6 +3,8 @@
 Each bug is put into a copy of the checkout; the copy's lab is driven by a drill, and its runs are judged by ``lab
 check`` of this checkout. A bug whose runs are all valid has escaped; if a changed statement of it never ran, it was not
 met. Both are failures, as is a drill that fails: exit status 1.
+``--resume FILE`` keeps each trial in FILE, and leaves out those that FILE has of this commit, so that a run that was
+interrupted goes on where it was.
 ``--also tests scenarios`` runs the copy's tests of the rooms that the bug is in, and its smoke scenarios on the bug's
 topology, and shows which notice it.
 """
@@ -20,12 +22,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path, PurePath
 from queue import SimpleQueue
 
 from rich.console import Console
 from rich.table import Table
 
+from lab.errors import LabError
 from tests.mutants.catalogue import CHECKOUT, Mutant, catalogue, closed
 from tests.mutants.copies import copy_of, run_in
 from tests.mutants.drill import PLUGINS
@@ -194,12 +198,45 @@ def table_of(caught: list[Caught], also: tuple[str, ...]) -> tuple[list[str], li
     ]
 
 
+def kept_in(file: Path | None, mutants: list[Mutant]) -> dict[Mutant, Caught]:
+    """The trials that a file has of these bugs at this commit.
+
+    Raises:
+        LabError: the file is no such file.
+    """
+    if file is None or not file.exists():
+        return {}
+    of_line = {json.dumps(asdict(each), sort_keys=True): each for each in mutants}
+    found = {}
+    for number, line in enumerate(file.read_text().splitlines(), start=1):
+        try:
+            commit, mutant, its = json.loads(line)
+        except ValueError as error:
+            raise LabError(f"{file}:{number}: is no trial ({error}); remove the line, or name another file") from error
+        if commit == _commit()[0] and (known := of_line.get(json.dumps(mutant, sort_keys=True))):
+            found[known] = Caught(known, **its)
+    return found
+
+
+def keep(file: Path, caught: Caught) -> None:
+    """Adds a trial to a file."""
+    its = asdict(caught)
+    with file.open("a") as lines:
+        lines.write(json.dumps([_commit()[0], its.pop("mutant"), its]) + "\n")
+
+
+@cache
+def _commit() -> tuple[str, str]:
+    """Hash and date of the checkout's commit."""
+    command = ("git", "log", "-1", "--format=%h\n%cs")
+    commit, date = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.split()
+    return commit, date
+
+
 def page(caught: list[Caught], also: tuple[str, ...]) -> str:
     """The page of all planted bugs, with the date and the commit of the trial."""
     columns, rows = table_of(caught, also)
-    commit, date = subprocess.run(
-        ("git", "log", "-1", "--format=%h\n%cs"), cwd=CHECKOUT, capture_output=True, text=True, check=True
-    ).stdout.split()
+    commit, date = _commit()
     tried = f"Tried at commit `{commit}` of {date}: {len(caught)} of {len(caught)} caught."
     classes = _markdown(["class", "how it is closed"], [list(each) for each in closed().items()])
     return f"{HEAD}\n{classes}\n\n{tried}\n\n{_markdown(columns, rows)}\n"
@@ -236,11 +273,16 @@ def main() -> int:
     parser.add_argument("--also", nargs="+", choices=ALSO, default=(), help="show which tests, scenarios notice, too")
     parser.add_argument("--shard", metavar="K/N", default="1/1", help="plant only every N-th bug, from the K-th on")
     parser.add_argument("--page", action="store_true", help="plant all bugs and write docs/records/planted-bugs.md")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="keep trials in FILE; leave out those that it has")
     options = parser.parse_args()
     also, console, chosen = tuple(options.also), Console(), _chosen(parser, options)
-    drills = sorted({(each.drill, each.topology) for each in chosen})
+    try:
+        kept = kept_in(options.resume, chosen)
+    except LabError as error:
+        parser.error(str(error))
+    open_ = [each for each in chosen if each not in kept]
+    drills = sorted({(each.drill, each.topology) for each in open_})
     controls = [Mutant(**{**asdict(NONE), "drill": drill, "topology": topology}) for drill, topology in drills]
-    caught: list[Caught] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copies = [Path(folder) / str(number) for number in range(options.jobs)]
         for copy in copies:
@@ -250,11 +292,14 @@ def main() -> int:
             console.print(f"no bug: {each.mutant.drill} on {each.mutant.topology}: {verdict} ({each.took_s:.0f} s)")
             if each.by or each.failed:
                 return 2
-        for number, each in enumerate(trials(chosen, copies, also), start=1):
-            caught.append(each)
+        for number, each in enumerate(trials(open_, copies, also), start=len(kept) + 1):
+            kept[each.mutant] = each
+            if options.resume:
+                keep(options.resume, each)
             others = "".join(f"; {kind}: {name or '-'}" for kind, name in each.also.items())
             name = f"{each.mutant.kind}: {each.mutant.name}"
             console.print(f"{number}/{len(chosen)} {name}: {each.end}{others} ({each.took_s:.0f} s)")
+    caught = [kept[each] for each in chosen]
     columns, rows = table_of(caught, also)
     table = Table(*columns)
     for row in rows:
