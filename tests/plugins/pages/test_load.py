@@ -21,6 +21,7 @@ from tests.plugins.console.builders import serving
 from tests.plugins.console.test_browser import open_page
 from tests.plugins.pages.asking import error_of
 
+PAGES = ("--page", "homepage", "--topology", "mesh")
 # Of twelve calls, each caller's.
 CALLS = {"homepage": 2, "recommendations": 3, "playback": 3, "search": 4}
 
@@ -37,9 +38,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 def test_every_page_and_every_call_of_it_is_judged_and_one_is_shown_as_a_tree(lab: Lab) -> None:
-    options = ("--page", "homepage", "--topology", "mesh", "--rate", "20", "--duration", "3", "--cancel-every", "6")
-
-    driven = json_of(run_lab(lab, "load", *options, "--json"))
+    driven = json_of(run_lab(lab, "load", *PAGES, "--rate", "20", "--duration", "3", "--cancel-every", "6", "--json"))
 
     assert driven["verdict"] == "valid"
     runs = {run["run_dir"].rpartition("mesh-")[2]: run for run in driven["runs"]}
@@ -165,7 +164,11 @@ def test_a_page_that_contains_itself_is_refused_by_line(tmp_path: Path, page: st
 
 
 def test_the_journal_of_a_run_is_in_its_callers_folder(lab: Lab) -> None:
-    journals = list((lab.folder / "units").glob("*/pages-*.jsonl"))
+    before = set((lab.folder / "units").glob("*/pages-*.jsonl"))
+
+    json_of(run_lab(lab, "load", *PAGES, "--rate", "5", "--duration", "2", "--json"))
+
+    journals = set((lab.folder / "units").glob("*/pages-*.jsonl")) - before
     assert {each.parent.name for each in journals} == CALLS.keys()
     for each in journals:
         assert json.loads(each.read_text().splitlines()[-1]) == {"end": True}
