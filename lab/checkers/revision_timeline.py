@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from operator import attrgetter
@@ -32,6 +32,11 @@ _CONTEXT_FIELDS = (
 _values_of_context = attrgetter(*_CONTEXT_FIELDS)
 _FOREVER = 1 << 63
 
+# A node acknowledges a revision on its main thread; Envoy's workers, and requests in flight there, switch a moment
+# later.
+SETTLING_NS = 100_000_000
+"""Time after a revision has converged in which an answer by the one before is right."""
+
 
 @dataclass(frozen=True, slots=True)
 class RevisionInForce:
@@ -47,6 +52,7 @@ class RevisionInForce:
         converged_ns: when the last node acknowledged this revision, Unix nanoseconds; None if it never converged.
         kept: the route table, as the control plane kept it; None if the published text is not known, and ``document``
             is what it kept.
+        callers: for whom it is in force; empty for all.
     """
 
     revision: int
@@ -55,6 +61,11 @@ class RevisionInForce:
     until_ns: int | None = None
     converged_ns: int | None = None
     kept: Mapping[str, Any] | None = None
+    callers: frozenset[str] = frozenset()
+
+    def is_for(self, caller: str) -> bool:
+        """Returns whether it is in force for this caller, unless a staged one is in its place."""
+        return not self.callers or caller in self.callers
 
 
 class Decision(NamedTuple):
@@ -296,18 +307,41 @@ class RevisionTimeline:
 
     Attributes:
         rules: of each revision, in order of time.
+        has_stages: whether callers differ in the revisions that are in force for them.
     """
 
     def __init__(self, revisions: Iterable[RevisionInForce]) -> None:
+        self._of_callers: dict[str, RevisionTimeline] = {}
         in_order = sorted(revisions, key=lambda one: (one.from_ns, one.revision))
         self.rules: Sequence[Rules] = [Rules(one) for one in in_order]
         self._from = [one.from_ns for one in in_order]
         self._until = [_FOREVER if one.until_ns is None else one.until_ns for one in in_order]
         # Latest end so far: all revisions before the first whose value reaches a moment had ended by then.
         self._latest_until = list(accumulate(self._until, max))
+        self.has_stages = any(one.callers for one in in_order)
+
+    def of(self, caller: str) -> RevisionTimeline:
+        """Returns the time line of one caller: for it, a staged revision ends the one for all."""
+        if not self.has_stages:
+            return self
+        found = self._of_callers.get(caller)
+        if found is None:
+            own = [each.revision for each in self.rules if each.revision.is_for(caller)]
+            found = self._of_callers[caller] = RevisionTimeline(_ended_by_stages(own))
+            found.has_stages = False
+        return found
+
+    def numbered(self, caller: str) -> dict[int, Rules]:
+        """Returns all revisions by number, those of one caller with the time in which they were in force for it."""
+        return {each.number: each for each in (*self.rules, *self.of(caller).rules)}
 
     def during(self, record: Record) -> list[Rules]:
-        """Returns the revisions in force at any time between sending and answer; none for a request never sent."""
+        """Returns the revisions in force for a request's caller at any time between sending and answer.
+
+        There are none for a request that was never sent.
+        """
+        if self.has_stages:
+            return self.of(record.caller).during(record)
         if record.status == UNSENT:
             return []
         first = bisect_left(self._latest_until, record.sent_ns)
@@ -320,6 +354,20 @@ class RevisionTimeline:
         """Returns the only revision in force between sending and answer; None if there were several, or none."""
         found = self.during(record)
         return found[0] if len(found) == 1 else None
+
+
+def _ended_by_stages(revisions: Sequence[RevisionInForce]) -> Iterator[RevisionInForce]:
+    """Yields one caller's revisions, in order; those for all end when the first that is staged after them has settled.
+
+    A later revision for all ends both, and what was staged is not in force again.
+    """
+    for place, each in enumerate(revisions):
+        later = revisions[place + 1 :]
+        ends = [one.converged_ns + SETTLING_NS for one in later if one.callers and one.converged_ns is not None]
+        if each.callers or not ends or (each.until_ns is not None and each.until_ns <= ends[0]):
+            yield each
+        else:
+            yield replace(each, until_ns=ends[0])
 
 
 def context_of(record: Record) -> dict[str, str]:

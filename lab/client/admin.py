@@ -90,6 +90,7 @@ class AdminClient:
         comment: str = "",
         expected_revision: int = 0,
         unsafe_skip_phases: bool = False,
+        callers: Collection[str] = (),
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
         """Publishes a route table and returns its revision once every node has converged.
@@ -100,6 +101,7 @@ class AdminClient:
             comment: why.
             expected_revision: refuse unless this revision is in force; 0 accepts any.
             unsafe_skip_phases: send rules at once, before models have loaded; for demonstration, requests fail.
+            callers: publish to these only, besides those for whom the same table is staged; to all if there are none.
             progress: called with each step, and from time to time while a step waits.
 
         Raises:
@@ -114,6 +116,7 @@ class AdminClient:
             comment=comment,
             expected_revision=expected_revision,
             unsafe_skip_phases=unsafe_skip_phases,
+            callers=callers,
         )
         return self._published(self._stub.Publish, request, progress)
 
@@ -157,8 +160,15 @@ class AdminClient:
     ) -> int:
         """Publishes an earlier revision's route table again and returns the new revision.
 
+        Args:
+            revision: whose table; 0 for the one in force for all callers, which takes a staged one back.
+            author: who publishes.
+            comment: why.
+            expected_revision: as for :meth:`publish`.
+            progress: as there.
+
         Raises:
-            InputError: there is no such revision; the others are as for :meth:`publish`.
+            InputError: there is no such revision, or none is staged; the others are as for :meth:`publish`.
         """
         request = admin_pb2.RollbackRequest(
             revision=revision, author=author, comment=comment, expected_revision=expected_revision
@@ -173,16 +183,15 @@ class AdminClient:
                 progress(PublishProgress.of(event))
         return revision
 
-    def revision(self, revision: int = 0) -> RevisionInfo:
-        """One revision with its route table; 0 for the one in force.
+    def revision(self, revision: int = 0, *, caller: str = "") -> RevisionInfo:
+        """One revision with its route table; 0 for the one in force for a caller, or for all.
 
         Raises:
             InputError: there is no such revision.
         """
         with self._errors():
-            return RevisionInfo.of(
-                self._stub.GetRevision(admin_pb2.GetRevisionRequest(revision=revision), timeout=_TABLES_S)
-            )
+            request = admin_pb2.GetRevisionRequest(revision=revision, caller=caller)
+            return RevisionInfo.of(self._stub.GetRevision(request, timeout=_TABLES_S))
 
     def revisions(
         self, tables: Tables | None = None, *, since_ns: int = 0, named: Collection[int] = ()

@@ -103,6 +103,7 @@ class RevisionInfo:
     Attributes:
         created_ns: when the call to publish it arrived, Unix nanoseconds.
         document: in the shape of ``routes.yaml``; None in listings.
+        callers: to whom it was published; empty for all.
     """
 
     revision: int
@@ -113,6 +114,7 @@ class RevisionInfo:
     steps: tuple[Step, ...]
     acknowledgements: tuple[Acknowledgement, ...]
     document: dict[str, Any] | None
+    callers: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[int, int]:
@@ -126,9 +128,9 @@ class RevisionInfo:
 
     @property
     def fate(self) -> str:
-        """What became of it: ``in force``, ``replaced``, ``failed``, or ``under way``."""
+        """What became of it: ``in force``, ``staged``, ``replaced``, ``failed``, or ``under way``."""
         if self.in_force:
-            return "in force"
+            return "staged" if self.callers else "in force"
         return "failed" if "failed" in self.times else "replaced" if "converged" in self.times else "under way"
 
     @classmethod
@@ -143,6 +145,7 @@ class RevisionInfo:
             tuple(Step(each["phase"], int(each["at_ns"]), each.get("detail", "")) for each in document["steps"]),
             tuple(Acknowledgement(**each) for each in document.get("acknowledgements", ())),
             document["document"],
+            tuple(map(str, document.get("callers", ()))),
         )
 
     @classmethod
@@ -157,6 +160,7 @@ class RevisionInfo:
             tuple(map(Step.of, revision.progress)),
             tuple(map(Acknowledgement.of, revision.acknowledgements)),
             json.loads(revision.document) if revision.document else None,
+            tuple(revision.callers),
         )
 
 
@@ -259,12 +263,16 @@ class ControlPlaneStatus:
 
     Attributes:
         away: nodes of the lab's own that are behind and not connected.
+        staged: the revision that is staged; 0 if none is.
+        staged_for: the callers for which it is in force.
     """
 
     revision: int
     nodes: tuple[Node, ...]
     replicas: tuple[Replica, ...]
     away: tuple[Node, ...] = ()
+    staged: int = 0
+    staged_for: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, status: admin_pb2.Status) -> Self:
@@ -277,6 +285,8 @@ class ControlPlaneStatus:
                 for each in status.replicas
             ),
             tuple(map(Node.of, status.away)),
+            status.staged_revision,
+            tuple(status.staged_callers),
         )
 
     @classmethod
@@ -287,8 +297,9 @@ class ControlPlaneStatus:
         known = {replica.replica: replica for status in found for replica in status.replicas}
         # It may be back at another control plane.
         away = {node.node: node for status in found for node in status.away if node.node not in nodes}
-        revision = max(each.revision for each in found)
-        return cls(revision, tuple(nodes.values()), tuple(known.values()), tuple(away.values()))
+        latest = max(found, key=lambda each: (each.revision, each.staged))
+        merged = tuple(nodes.values()), tuple(known.values()), tuple(away.values())
+        return cls(latest.revision, *merged, latest.staged, latest.staged_for)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.checkers import CHECKERS
 from lab.checkers.plain_models import receipt_keys
+from lab.checkers.revision_timeline import SETTLING_NS
 from lab.errors import InputError, LabNotRunningError, UnitError
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.plan import CHOSEN_FIELDS, OPEN_LOOP, EdgeCase, EnginePlan, LoadPlan, UseCase
@@ -23,7 +24,7 @@ from lab.runs.asked import asked_of
 from lab.runs.documents import Began, Window
 from lab.runs.edge_cases import edge_cases
 from lab.runs.events import events_since, lab_events
-from lab.runs.evidence import SETTLING_NS, planned_in
+from lab.runs.evidence import planned_in
 from lab.runs.folder import DRIVER, SPOOL, RunFolder, create, new_run_folder, require_free
 from lab.runs.judging import DEFAULT_OBJECTIVES, Objectives, judge
 from lab.runs.load_metrics import counting

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lab.checkers import Abilities, ArrivalGap, Evidence, FaultWindow, RequestMix, RevisionInForce
 from lab.checkers.evidence import cluster_of
 from lab.checkers.plain_schedule import is_planned, planned_requests, planned_run
+from lab.checkers.revision_timeline import SETTLING_NS
 from lab.links import LinksSpec
 from lab.pickers import DEFAULT_PICKER, ENVOY, GRPC_XDS, PICKERS
 from lab.roles import MODEL, ROLES
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from lab.load.plan import LoadPlan
     from lab.runs.folder import RunFolder
     from lab.topologies import Topology
-
-# A node acknowledges a revision on its main thread; Envoy's workers, and requests in flight there, switch a moment
-# later. For this time, an answer by the previous revision is right.
-SETTLING_NS = 100_000_000
 
 
 def evidence_of(
@@ -234,16 +231,22 @@ def revisions_in_force(revisions: Sequence[RevisionInfo]) -> list[RevisionInForc
     """Returns the revisions with the time in which answers by each are right.
 
     It begins when the revision's models are loaded and it goes out to nodes. It ends, after a settling time, when all
-    nodes have converged on its successor, or when it has been rolled back.
+    nodes have converged on its successor, or when it has been rolled back. A revision for all callers has one for all
+    as its successor: :meth:`lab.checkers.revision_timeline.RevisionTimeline.of` sees to the callers of a stage.
     """
     result = []
     for index, revision in enumerate(revisions):
         times = revision.times
         if "loaded" not in times:
             continue  # no node has received it
-        later = (at for each in revisions[index + 1 :] if (at := each.times.get("converged")) is not None)
+        # A staged one leaves the one for all in force.
+        after = (each for each in revisions[index + 1 :] if revision.callers or not each.callers)
+        later = (at for each in after if (at := each.times.get("converged")) is not None)
         until = times["failed"] if "failed" in times else next(later, None)
         settled = None if until is None else until + SETTLING_NS
         document: Any = revision.document
-        result.append(RevisionInForce(revision.revision, document, times["loaded"], settled, times.get("converged")))
+        converged, callers = times.get("converged"), frozenset(revision.callers)
+        result.append(
+            RevisionInForce(revision.revision, document, times["loaded"], settled, converged, callers=callers)
+        )
     return result

@@ -98,3 +98,21 @@ class TestAfterAFault:
     def test_it_must_answer_again(self) -> None:
         assert self.outcome((1, 0.5), (2, 3.5)) == "invalid"
         assert self.outcome((1, 0.5), (2, 9)) == "valid"
+
+
+def test_a_resolver_answers_by_what_is_staged_for_its_caller_and_no_other_does() -> None:
+    late_ns = ENDED + 70_000_000
+
+    def outcome(callers: set[str], unit: str, revision: int) -> str:
+        revisions = [
+            RevisionInForce(1, OLD, 0, None, 1),
+            RevisionInForce(2, NEW, CHANGE, None, CHANGE + 1, callers=frozenset(callers)),
+        ]
+        probe = ProbeAnswer(unit, late_ns, late_ns + 1, revision)
+        return _outcome(make_evidence(RECORDS, revisions=revisions, probes=[probe]))
+
+    assert outcome({"homepage"}, "homepage-resolver", 2) == "valid"
+    assert outcome({"homepage"}, "homepage-resolver", 1) == "invalid"
+    assert outcome({"search"}, "homepage-resolver", 1) == "valid"
+    assert outcome({"search"}, "homepage-resolver", 2) == "invalid"
+    assert outcome({"search"}, "gateway-1", 1) == "valid"

@@ -3,11 +3,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers import RevisionInForce
-from lab.checkers.revision_timeline import RevisionTimeline
+from lab.checkers.revision_timeline import SETTLING_NS, RevisionTimeline
 from tests.checkers.builders import make_record
 
 if TYPE_CHECKING:
     from lab.history import Record
+
+HOMEPAGE = frozenset({"homepage"})
 
 
 def numbers(in_force: RevisionTimeline, record: Record) -> list[int]:
@@ -40,3 +42,30 @@ def test_one_that_outlives_its_successor_is_still_found(document: dict[str, Any]
 
 def test_of_a_request_that_was_never_sent_nothing_was_in_force(document: dict[str, Any]) -> None:
     assert numbers(RevisionTimeline([RevisionInForce(1, document, 0)]), make_record(status="UNSENT")) == []
+
+
+def test_a_staged_revision_is_in_force_for_its_callers_alone(
+    document: dict[str, Any],
+) -> None:
+    at = [make_record(place * 1_000).sent_ns for place in range(5)]
+    in_force = RevisionTimeline(
+        [
+            RevisionInForce(1, document, 0, at[3], 1),
+            RevisionInForce(2, document, at[1] - SETTLING_NS - 2, at[2], at[1] - SETTLING_NS - 1, callers=HOMEPAGE),
+            RevisionInForce(3, document, at[2], at[3], at[2], callers=HOMEPAGE | {"search"}),
+            RevisionInForce(4, document, at[3] - 1, None, at[3]),
+        ]
+    )
+
+    def seen(caller: str) -> list[list[int]]:
+        return [numbers(in_force, make_record(place * 1_000, caller=caller)) for place in range(5)]
+
+    assert seen("homepage") == [[1], [2], [2, 3], [3, 4], [4]]
+    assert seen("playback") == [[1], [1], [1], [1, 4], [4]]
+    assert seen("search") == [[1], [1], [1, 3], [3, 4], [4]]
+
+
+def test_a_stage_that_failed_ends_nothing(document: dict[str, Any]) -> None:
+    record = make_record(1_000)
+    failed = RevisionInForce(2, document, 5, record.sent_ns - 1, callers=HOMEPAGE)
+    assert numbers(RevisionTimeline([RevisionInForce(1, document, 0), failed]), record) == [1]

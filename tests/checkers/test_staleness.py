@@ -312,3 +312,29 @@ class TestLastOldAnswer:
     ) -> None:
         evidence = run(old, new, {115: {**OLD_ANSWER, **changes}})
         assert last_old_answer_ns(evidence, 2) == evidence.records[104].done_ns
+
+
+def staged(old: dict[str, Any], new: dict[str, Any], callers: set[str], exception: dict[str, Any]) -> Verdict:
+    """The same run, with the new table staged for these callers; request 150 is an exception."""
+    evidence = run(old, new, {150: exception})
+    first, second = evidence.revisions
+    converged_ns = first.from_ns + 540 * MS
+    revisions = [
+        replace(first, until_ns=None),
+        replace(second, callers=frozenset(callers), converged_ns=converged_ns),
+    ]
+    return judged(make_evidence(evidence.records, revisions=revisions))
+
+
+def test_a_staged_revision_makes_the_one_for_all_stale_for_its_callers(
+    old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    assert staged(old, new, {"homepage"}, {}).outcome == "valid"
+    verdict = staged(old, new, {"homepage"}, OLD_ANSWER)
+    assert [each.request_id for each in verdict.violations] == ["r150"]
+
+
+def test_an_answer_by_what_is_staged_for_others_is_stale(old: dict[str, Any], new: dict[str, Any]) -> None:
+    verdict = staged(old, new, {"search"}, {})
+    assert verdict.outcome == "invalid"
+    assert "decided by revision 2, which is for search" in verdict.violations[0].message

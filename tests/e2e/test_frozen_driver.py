@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from lab.checkers import Outcome
+from lab.checkers.revision_timeline import SETTLING_NS
 from lab.lab import Lab
-from lab.runs.evidence import SETTLING_NS
 from lab.topologies import TOPOLOGIES
 from lab.waiting import eventually
 from scenarios.framework.steps import PHONES, load_on, seen_by, table_with, under_load, verdict_of

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lab.checkers.revision_timeline import SETTLING_NS
 from lab.client.admin_values import RevisionInfo
 from lab.runs.documents import revisions_of
-from lab.runs.evidence import SETTLING_NS, revisions_in_force
+from lab.runs.evidence import revisions_in_force
 from lab.runs.folder import RunFolder
 
 
@@ -75,3 +76,19 @@ def test_revisions_of_before_and_after_a_run_are_in_order_and_those_of_after_cou
     assert saved((2, "before")) == [(2, "before")]
     assert saved() == [(2, "before")]
     assert saved((3, ""), (1, ""), (2, "after")) == [(1, ""), (2, "after"), (3, "")]
+
+
+def test_a_staged_revision_leaves_the_one_for_all_in_force_and_ends_with_the_next() -> None:
+    staged = {**_revision(2, loaded=25, converged=30), "callers": ["homepage"]}
+    wider = {**_revision(3, loaded=35, converged=40), "callers": ["homepage", "search"]}
+    first, last = _revision(1, loaded=5, converged=7), _revision(4, loaded=50, converged=60)
+
+    assert _intervals(first, staged) == [(1, 5, None), (2, 25, None)]
+    assert _intervals(first, staged, wider, last) == [
+        (1, 5, 60 + SETTLING_NS),
+        (2, 25, 40 + SETTLING_NS),
+        (3, 35, 60 + SETTLING_NS),
+        (4, 50, None),
+    ]
+    found = revisions_in_force(revisions_of([first, staged, wider]))
+    assert [sorted(each.callers) for each in found] == [[], ["homepage"], ["homepage", "search"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers.checker import Checker
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 NAME = "convergence"
 _ROLES = ("resolver", "gateway")
+_BESIDE_CALLER = "-resolver"
 
 SILENT_NS = 3_000_000_000
 """Time without an answer that is a node's and not its prober's: each is asked when the run ends."""
@@ -34,21 +36,24 @@ def check(evidence: Evidence) -> Verdict | None:
         None if no node answered a probe. Invalid if one answered by a revision that had ended before the question, or
         never answered again after a fault.
     """
-    revisions = [each.revision for each in evidence.timeline.rules] if evidence.probes else []
-    by_number = {each.revision: each for each in revisions}
-    judged = [each for each in evidence.probes if each.revision in by_number and not _disturbed(each, evidence)]
+    numbered = cache(evidence.timeline.numbered)
+    judged = [each for each in evidence.probes if each.revision in numbered("") and not _disturbed(each, evidence)]
     if not judged or not evidence.records:
         return None
     violations = []
     for probe in judged:
-        answered_by = by_number[probe.revision]
-        if answered_by.until_ns is None or answered_by.until_ns >= probe.asked_ns:
+        # A gateway's probe asks for the revision that is in force for all callers.
+        caller = probe.unit.removesuffix(_BESIDE_CALLER)
+        revisions = [each.revision for each in numbered(caller).values()]
+        answered_by = numbered(caller)[probe.revision].revision
+        is_own, until_ns = answered_by.is_for(caller), answered_by.until_ns
+        if is_own and (until_ns is None or until_ns >= probe.asked_ns):
             continue
-        now = [each for each in revisions if _in_force(each, probe)]
+        now = [each for each in revisions if each.is_for(caller) and _in_force(each, probe)]
         if any(_rules_of(each.document) == _rules_of(answered_by.document) for each in now):
             continue
-        late_ms = (probe.asked_ns - answered_by.until_ns) / _MS
-        message = f"{probe.unit} answered by revision {probe.revision} {late_ms:.0f} ms after that had ended"
+        late = f"{(probe.asked_ns - (until_ns or 0)) / _MS:.0f} ms after that had ended" if is_own else "of others"
+        message = f"{probe.unit} answered by revision {probe.revision} {late}"
         nearest = min(evidence.records, key=lambda record: abs(record.sent_ns - probe.asked_ns))
         violations.append(Violation(NAME, nearest.sequence, nearest.request_id, message))
     violations += _silent(evidence)

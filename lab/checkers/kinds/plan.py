@@ -75,11 +75,13 @@ def check(evidence: Evidence) -> Verdict | None:
 def _when_planned(evidence: Evidence) -> Sequence[Mapping[str, Any]]:
     """Returns the tables that may have been in force when the run began.
 
-    A run also keeps older ones, which models name that had nothing to load since.
+    A run also keeps older ones, which models name that had nothing to load since. A plan is drawn from the one for all.
     """
     began_ns = evidence.window_ns[0] if evidence.window_ns else 0
     before = [
-        each.revision for each in evidence.timeline.rules if each.revision.from_ns <= began_ns and not each.failed
+        each.revision
+        for each in evidence.timeline.rules
+        if each.revision.from_ns <= began_ns and not each.failed and not each.revision.callers
     ]
     whole = [place for place, each in enumerate(before) if each.converged_ns and each.converged_ns <= began_ns]
     there = before[whole[-1] if whole else 0 :] or [each.revision for each in evidence.timeline.rules[:1]]

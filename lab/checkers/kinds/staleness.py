@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,11 @@ _NS_PER_MS = 1e6
 def check(evidence: Evidence) -> Verdict | None:
     """Checks the two revisions in each model's answer: the decision's and the replica's.
 
-    A decision is stale if its revision had ended before the request was sent, and if it differs from the decision of
-    each revision in force: in version, fallbacks, shadow, timeout or model config. The revision's number proves
-    nothing, as a resolver keeps its revision when the next one changes no rule. The cluster does not count either, as
-    moving a version reaches no resolver. For a replica only the cluster counts: its answer is stale if its revision
-    had ended, and no revision in force has the version in that cluster.
+    A decision is stale if its revision had ended for the caller before the request was sent, or was staged for others,
+    and if it differs from the decision of each revision in force: in version, fallbacks, shadow, timeout or model
+    config. The revision's number proves nothing, as a resolver keeps its revision when the next one changes no rule.
+    The cluster does not count either, as moving a version reaches no resolver. For a replica only the cluster counts:
+    its answer is stale if its revision had ended, and no revision in force has the version in that cluster.
 
     No caller is excepted, be it late, stopped or cut off from its resolver.
 
@@ -38,15 +39,16 @@ def check(evidence: Evidence) -> Verdict | None:
     """
     timeline = evidence.timeline
     last_sent_ns = max((record.sent_ns for record in evidence.records if record.status != UNSENT), default=0)
-    if not any(rules.ended_before(last_sent_ns) for rules in timeline.rules):
+    if not timeline.has_stages and not any(rules.ended_before(last_sent_ns) for rules in timeline.rules):
         return None
-    by_number = {rules.number: rules for rules in timeline.rules}
+    numbered = cache(timeline.numbered)
     violations: list[Violation] = []
     judged = 0
     for record in evidence.records:
         found = timeline.during(record)
         if record.status != "OK" or record.source == "default" or not found:
             continue
+        by_number = numbered(record.caller)
         decided_by, served_by = by_number.get(record.revision), by_number.get(record.served_revision)
         judged += decided_by is not None or served_by is not None
         messages = (_stale_decision(record, found, decided_by), _stale_replica(record, found, served_by))
@@ -58,15 +60,22 @@ def check(evidence: Evidence) -> Verdict | None:
 
 
 def _stale_decision(record: Record, found: Sequence[Rules], decided_by: Rules | None) -> str:
-    if decided_by is None or not decided_by.ended_before(record.sent_ns):
+    if decided_by is None:
+        return ""
+    revision = decided_by.revision
+    if not revision.is_for(record.caller):
+        when = f", which is for {', '.join(sorted(revision.callers))}"
+    elif decided_by.ended_before(record.sent_ns):
+        when = f" {_ms(record.sent_ns - (revision.until_ns or 0))} after that had ended"
+    else:
         return ""
     old = decided_by.decision(record)
     if any(rules.decision(record) == old for rules in found):
         return ""
     newest = found[-1]
     return (
-        f"decided by revision {record.revision} {_ms(record.sent_ns - (decided_by.revision.until_ns or 0))} after that "
-        f"had ended: {_difference(old._asdict(), newest.decision(record)._asdict(), newest.number)}"
+        f"decided by revision {record.revision}{when}: "
+        f"{_difference(old._asdict(), newest.decision(record)._asdict(), newest.number)}"
     )
 
 
@@ -95,11 +104,15 @@ def last_old_answers_ns(timeline: RevisionTimeline, records: Iterable[Record]) -
     callers saw it, including the latency of that answer. It is 0 if all answers since then followed the new rules. A
     revision is left out if no answer tells the two apart, if it did not converge, or has no predecessor.
     """
-    converged = [rules for rules in timeline.rules if rules.revision.converged_ns is not None]
-    begins = [rules.revision.from_ns for rules in converged]
-    changes = list(pairwise(converged))
+
+    @cache
+    def changes_of(caller: str) -> tuple[list[int], list[tuple[Rules, Rules]]]:
+        converged = [rules for rules in timeline.of(caller).rules if rules.revision.converged_ns is not None]
+        return [rules.revision.from_ns for rules in converged], list(pairwise(converged))
+
     last: dict[int, int] = {}
     for record in records:
+        begins, changes = changes_of(record.caller)
         place = bisect_right(begins, record.done_ns) - 2
         if place < 0 or not by_chosen_model(record):
             continue

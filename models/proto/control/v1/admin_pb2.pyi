@@ -89,6 +89,7 @@ class PublishRequest(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     UNSAFE_SKIP_PHASES_FIELD_NUMBER: _builtins.int
+    CALLERS_FIELD_NUMBER: _builtins.int
     expected_revision: _builtins.int
     """Compare-and-set: this must be the revision in force. 0 skips the check."""
     author: _builtins.str
@@ -99,6 +100,12 @@ class PublishRequest(_message.Message):
     """
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceFile]: ...
+    @_builtins.property
+    def callers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Publishes to these callers only, besides those for which the same table is staged. None: to all, and no revision is
+        staged any longer. FAILED_PRECONDITION: another table is staged, or more differs than the rules of these callers.
+        """
+
     def __init__(
         self,
         *,
@@ -107,10 +114,11 @@ class PublishRequest(_message.Message):
         author: _builtins.str = ...,
         comment: _builtins.str = ...,
         unsafe_skip_phases: _builtins.bool = ...,
+        callers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "comment", b"comment", "expected_revision", b"expected_revision", "sources", b"sources", "unsafe_skip_phases", b"unsafe_skip_phases"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "callers", b"callers", "comment", b"comment", "expected_revision", b"expected_revision", "sources", b"sources", "unsafe_skip_phases", b"unsafe_skip_phases"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -213,11 +221,12 @@ class RollbackRequest(_message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    """0: the one in force for all, which takes a staged one back."""
     author: _builtins.str
     expected_revision: _builtins.int
     """As in PublishRequest."""
     comment: _builtins.str
-    """"rollback to revision N" if empty."""
+    """What is rolled back if empty."""
     def __init__(
         self,
         *,
@@ -356,16 +365,20 @@ class GetRevisionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """0 means the one in force."""
+    """0 means the one in force for the caller."""
+    caller: _builtins.str
+    """Empty for the one in force for all."""
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
+        caller: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -403,12 +416,14 @@ class Revision(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     IN_FORCE_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGEMENTS_FIELD_NUMBER: _builtins.int
+    CALLERS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     author: _builtins.str
     comment: _builtins.str
     document: _builtins.bytes
     """The whole route table as JSON; empty in listings."""
     in_force: _builtins.bool
+    """For all, or for its callers."""
     @_builtins.property
     def created(self) -> _timestamp_pb2.Timestamp:
         """When the publish call arrived."""
@@ -417,6 +432,10 @@ class Revision(_message.Message):
     def progress(self) -> _containers.RepeatedCompositeFieldContainer[Global___PublishProgress]: ...
     @_builtins.property
     def acknowledgements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Acknowledgement]: ...
+    @_builtins.property
+    def callers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """To whom it was published; none for all."""
+
     def __init__(
         self,
         *,
@@ -428,10 +447,11 @@ class Revision(_message.Message):
         progress: _abc.Iterable[Global___PublishProgress] | None = ...,
         in_force: _builtins.bool = ...,
         acknowledgements: _abc.Iterable[Global___Acknowledgement] | None = ...,
+        callers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "author", b"author", "comment", b"comment", "created", b"created", "document", b"document", "in_force", b"in_force", "progress", b"progress", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "author", b"author", "callers", b"callers", "comment", b"comment", "created", b"created", "document", b"document", "in_force", b"in_force", "progress", b"progress", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -695,7 +715,11 @@ class Status(_message.Message):
     REGISTRATIONS_FIELD_NUMBER: _builtins.int
     REGISTRATIONS_SINCE_FIELD_NUMBER: _builtins.int
     AWAY_FIELD_NUMBER: _builtins.int
+    STAGED_REVISION_FIELD_NUMBER: _builtins.int
+    STAGED_CALLERS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    staged_revision: _builtins.int
+    """The revision that is staged, 0 if none is, and for which callers."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node]: ...
     @_builtins.property
@@ -710,6 +734,8 @@ class Status(_message.Message):
     def away(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node]:
         """Nodes of the lab's own that are behind and not connected."""
 
+    @_builtins.property
+    def staged_callers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -719,10 +745,12 @@ class Status(_message.Message):
         registrations: _abc.Iterable[Global___Registration] | None = ...,
         registrations_since: _timestamp_pb2.Timestamp | None = ...,
         away: _abc.Iterable[Global___Node] | None = ...,
+        staged_revision: _builtins.int = ...,
+        staged_callers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registrations_since", b"registrations_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["away", b"away", "nodes", b"nodes", "registrations", b"registrations", "registrations_since", b"registrations_since", "replicas", b"replicas", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["away", b"away", "nodes", b"nodes", "registrations", b"registrations", "registrations_since", b"registrations_since", "replicas", b"replicas", "revision", b"revision", "staged_callers", b"staged_callers", "staged_revision", b"staged_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -106,7 +106,7 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Rollback(self, request, context):
-        """Publishes the route table of an earlier revision as a new one. NOT_FOUND: no such revision.
+        """Publishes the route table of an earlier revision as a new one, to all callers. NOT_FOUND: no such revision.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

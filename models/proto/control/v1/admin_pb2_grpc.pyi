@@ -39,7 +39,7 @@ class AdminStub:
     PublishChange: _grpc.UnaryStreamMultiCallable[_admin_pb2.PublishChangeRequest, _admin_pb2.PublishProgress]
     """The same for some use cases and models of the route table in force; the rest is neither sent nor checked again."""
     Rollback: _grpc.UnaryStreamMultiCallable[_admin_pb2.RollbackRequest, _admin_pb2.PublishProgress]
-    """Publishes the route table of an earlier revision as a new one. NOT_FOUND: no such revision."""
+    """Publishes the route table of an earlier revision as a new one, to all callers. NOT_FOUND: no such revision."""
     GetRevision: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetRevisionRequest, _admin_pb2.Revision]
     GetRevisions: _grpc.UnaryStreamMultiCallable[_admin_pb2.GetRevisionsRequest, _admin_pb2.Revision]
     """The same for several, in this order; those that do not exist are left out."""
@@ -63,7 +63,7 @@ class AdminAsyncStub(AdminStub):
     PublishChange: _aio.UnaryStreamMultiCallable[_admin_pb2.PublishChangeRequest, _admin_pb2.PublishProgress]  # type: ignore[assignment]
     """The same for some use cases and models of the route table in force; the rest is neither sent nor checked again."""
     Rollback: _aio.UnaryStreamMultiCallable[_admin_pb2.RollbackRequest, _admin_pb2.PublishProgress]  # type: ignore[assignment]
-    """Publishes the route table of an earlier revision as a new one. NOT_FOUND: no such revision."""
+    """Publishes the route table of an earlier revision as a new one, to all callers. NOT_FOUND: no such revision."""
     GetRevision: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRevisionRequest, _admin_pb2.Revision]  # type: ignore[assignment]
     GetRevisions: _aio.UnaryStreamMultiCallable[_admin_pb2.GetRevisionsRequest, _admin_pb2.Revision]  # type: ignore[assignment]
     """The same for several, in this order; those that do not exist are left out."""
@@ -102,7 +102,7 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RollbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.PublishProgress], _abc.AsyncIterator[_admin_pb2.PublishProgress]]:
-        """Publishes the route table of an earlier revision as a new one. NOT_FOUND: no such revision."""
+        """Publishes the route table of an earlier revision as a new one, to all callers. NOT_FOUND: no such revision."""
 
     @_abc_1.abstractmethod
     def GetRevision(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#models/proto/control/v1/rules.proto\x12\ncontrol.v1\"\x81\x01\n\x10SubscribeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x16\n\x0ewith_endpoints\x18\x02 \x01(\x08\x12\x18\n\x10\x61pplied_sequence\x18\x03 \x01(\x04\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x04\"\xdd\x02\n\x0bRulesUpdate\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0c\n\x04\x66ull\x18\x03 \x01(\x08\x12+\n\tuse_cases\x18\x04 \x03(\x0b\x32\x18.control.v1.UseCaseRules\x12\x19\n\x11removed_use_cases\x18\x05 \x03(\t\x12\x30\n\x0emodel_versions\x18\x06 \x03(\x0b\x32\x18.control.v1.ModelVersion\x12\x1c\n\x14removed_routing_keys\x18\x07 \x03(\t\x12+\n\tendpoints\x18\x08 \x03(\x0b\x32\x18.control.v1.KeyEndpoints\x12\x19\n\x11removed_endpoints\x18\t \x03(\t\x12\x1a\n\x12withdrawn_revision\x18\n \x01(\x04\x12\x14\n\x07tenants\x18\x0b \x01(\x0cH\x00\x88\x01\x01\x42\n\n\x08_tenants\".\n\x0cUseCaseRules\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\x0c\"\xcf\x01\n\x0cModelVersion\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x0c\x12\x0e\n\x06shards\x18\x05 \x01(\r\x12\x36\n\x07tenants\x18\x06 \x03(\x0b\x32%.control.v1.ModelVersion.TenantsEntry\x1a.\n\x0cTenantsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"j\n\x0cKeyEndpoints\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\t\x12\x0f\n\x07standby\x18\x04 \x03(\t\x12\x10\n\x08\x66\x61ilover\x18\x05 \x01(\t2O\n\x05Rules\x12\x46\n\tSubscribe\x12\x1c.control.v1.SubscribeRequest\x1a\x17.control.v1.RulesUpdate(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#models/proto/control/v1/rules.proto\x12\ncontrol.v1\"\x81\x01\n\x10SubscribeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x16\n\x0ewith_endpoints\x18\x02 \x01(\x08\x12\x18\n\x10\x61pplied_sequence\x18\x03 \x01(\x04\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x04\"\x96\x03\n\x0bRulesUpdate\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0c\n\x04\x66ull\x18\x03 \x01(\x08\x12+\n\tuse_cases\x18\x04 \x03(\x0b\x32\x18.control.v1.UseCaseRules\x12\x19\n\x11removed_use_cases\x18\x05 \x03(\t\x12\x30\n\x0emodel_versions\x18\x06 \x03(\x0b\x32\x18.control.v1.ModelVersion\x12\x1c\n\x14removed_routing_keys\x18\x07 \x03(\t\x12+\n\tendpoints\x18\x08 \x03(\x0b\x32\x18.control.v1.KeyEndpoints\x12\x19\n\x11removed_endpoints\x18\t \x03(\t\x12\x1a\n\x12withdrawn_revision\x18\n \x01(\x04\x12\x14\n\x07tenants\x18\x0b \x01(\x0cH\x00\x88\x01\x01\x12,\n\x06staged\x18\x0c \x01(\x0b\x32\x17.control.v1.StagedRulesH\x01\x88\x01\x01\x42\n\n\x08_tenantsB\t\n\x07_staged\"\xc8\x01\n\x0bStagedRules\x12\x0f\n\x07\x63\x61llers\x18\x01 \x03(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12+\n\tuse_cases\x18\x03 \x03(\x0b\x32\x18.control.v1.UseCaseRules\x12\x19\n\x11removed_use_cases\x18\x04 \x03(\t\x12\x30\n\x0emodel_versions\x18\x05 \x03(\x0b\x32\x18.control.v1.ModelVersion\x12\x1c\n\x14removed_routing_keys\x18\x06 \x03(\t\".\n\x0cUseCaseRules\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\x0c\"\xcf\x01\n\x0cModelVersion\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x0c\x12\x0e\n\x06shards\x18\x05 \x01(\r\x12\x36\n\x07tenants\x18\x06 \x03(\x0b\x32%.control.v1.ModelVersion.TenantsEntry\x1a.\n\x0cTenantsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"j\n\x0cKeyEndpoints\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\t\x12\x0f\n\x07standby\x18\x04 \x03(\t\x12\x10\n\x08\x66\x61ilover\x18\x05 \x01(\t2O\n\x05Rules\x12\x46\n\tSubscribe\x12\x1c.control.v1.SubscribeRequest\x1a\x17.control.v1.RulesUpdate(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,15 +36,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIBEREQUEST']._serialized_start=52
   _globals['_SUBSCRIBEREQUEST']._serialized_end=181
   _globals['_RULESUPDATE']._serialized_start=184
-  _globals['_RULESUPDATE']._serialized_end=533
-  _globals['_USECASERULES']._serialized_start=535
-  _globals['_USECASERULES']._serialized_end=581
-  _globals['_MODELVERSION']._serialized_start=584
-  _globals['_MODELVERSION']._serialized_end=791
-  _globals['_MODELVERSION_TENANTSENTRY']._serialized_start=745
-  _globals['_MODELVERSION_TENANTSENTRY']._serialized_end=791
-  _globals['_KEYENDPOINTS']._serialized_start=793
-  _globals['_KEYENDPOINTS']._serialized_end=899
-  _globals['_RULES']._serialized_start=901
-  _globals['_RULES']._serialized_end=980
+  _globals['_RULESUPDATE']._serialized_end=590
+  _globals['_STAGEDRULES']._serialized_start=593
+  _globals['_STAGEDRULES']._serialized_end=793
+  _globals['_USECASERULES']._serialized_start=795
+  _globals['_USECASERULES']._serialized_end=841
+  _globals['_MODELVERSION']._serialized_start=844
+  _globals['_MODELVERSION']._serialized_end=1051
+  _globals['_MODELVERSION_TENANTSENTRY']._serialized_start=1005
+  _globals['_MODELVERSION_TENANTSENTRY']._serialized_end=1051
+  _globals['_KEYENDPOINTS']._serialized_start=1053
+  _globals['_KEYENDPOINTS']._serialized_end=1159
+  _globals['_RULES']._serialized_start=1161
+  _globals['_RULES']._serialized_end=1240
 # @@protoc_insertion_point(module_scope)

@@ -73,6 +73,7 @@ class RulesUpdate(_message.Message):
     REMOVED_ENDPOINTS_FIELD_NUMBER: _builtins.int
     WITHDRAWN_REVISION_FIELD_NUMBER: _builtins.int
     TENANTS_FIELD_NUMBER: _builtins.int
+    STAGED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     revision: _builtins.int
     """Revision whose rules are in force once this update is applied."""
@@ -94,6 +95,10 @@ class RulesUpdate(_message.Message):
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyEndpoints]: ...
     @_builtins.property
     def removed_endpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def staged(self) -> Global___StagedRules:
+        """The rules that are staged for some callers, for subscribers that serve several; absent if unchanged."""
+
     def __init__(
         self,
         *,
@@ -108,16 +113,65 @@ class RulesUpdate(_message.Message):
         removed_endpoints: _abc.Iterable[_builtins.str] | None = ...,
         withdrawn_revision: _builtins.int = ...,
         tenants: _builtins.bytes | None = ...,
+        staged: Global___StagedRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_tenants", b"_tenants", "tenants", b"tenants"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_staged", b"_staged", "_tenants", b"_tenants", "staged", b"staged", "tenants", b"tenants"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tenants", b"_tenants", "endpoints", b"endpoints", "full", b"full", "model_versions", b"model_versions", "removed_endpoints", b"removed_endpoints", "removed_routing_keys", b"removed_routing_keys", "removed_use_cases", b"removed_use_cases", "revision", b"revision", "sequence", b"sequence", "tenants", b"tenants", "use_cases", b"use_cases", "withdrawn_revision", b"withdrawn_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_staged", b"_staged", "_tenants", b"_tenants", "endpoints", b"endpoints", "full", b"full", "model_versions", b"model_versions", "removed_endpoints", b"removed_endpoints", "removed_routing_keys", b"removed_routing_keys", "removed_use_cases", b"removed_use_cases", "revision", b"revision", "sequence", b"sequence", "staged", b"staged", "tenants", b"tenants", "use_cases", b"use_cases", "withdrawn_revision", b"withdrawn_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__staged: _TypeAlias = _typing.Literal["staged"]  # noqa: Y015
+    _WhichOneofArgType__staged: _TypeAlias = _typing.Literal["_staged", b"_staged"]  # noqa: Y015
     _WhichOneofReturnType__tenants: _TypeAlias = _typing.Literal["tenants"]  # noqa: Y015
     _WhichOneofArgType__tenants: _TypeAlias = _typing.Literal["_tenants", b"_tenants"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__staged) -> _WhichOneofReturnType__staged | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tenants) -> _WhichOneofReturnType__tenants | None: ...
 
 Global___RulesUpdate: _TypeAlias = RulesUpdate  # noqa: Y015
+
+@_typing.final
+class StagedRules(_message.Message):
+    """Rules for some callers, by what differs from the rules for all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLERS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    USE_CASES_FIELD_NUMBER: _builtins.int
+    REMOVED_USE_CASES_FIELD_NUMBER: _builtins.int
+    MODEL_VERSIONS_FIELD_NUMBER: _builtins.int
+    REMOVED_ROUTING_KEYS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def callers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """None: no rules are staged any longer."""
+
+    @_builtins.property
+    def use_cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___UseCaseRules]: ...
+    @_builtins.property
+    def removed_use_cases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def model_versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelVersion]: ...
+    @_builtins.property
+    def removed_routing_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        callers: _abc.Iterable[_builtins.str] | None = ...,
+        revision: _builtins.int = ...,
+        use_cases: _abc.Iterable[Global___UseCaseRules] | None = ...,
+        removed_use_cases: _abc.Iterable[_builtins.str] | None = ...,
+        model_versions: _abc.Iterable[Global___ModelVersion] | None = ...,
+        removed_routing_keys: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "model_versions", b"model_versions", "removed_routing_keys", b"removed_routing_keys", "removed_use_cases", b"removed_use_cases", "revision", b"revision", "use_cases", b"use_cases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StagedRules: _TypeAlias = StagedRules  # noqa: Y015
 
 @_typing.final
 class UseCaseRules(_message.Message):
