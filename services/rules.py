@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -25,6 +25,7 @@ from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
     from lab.routing.resilience import Policy
+    from lab.routing.rules import UseCase
 
 T = TypeVar("T")
 
@@ -38,11 +39,20 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Staged:
+    """Rules that are staged for some callers."""
+
+    callers: frozenset[str]
+    router: Router
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSet:
     """A subscriber's state. All fields but the router are empty unless the subscriber asks for endpoints.
 
     Attributes:
         router: decides where requests go.
+        staged: decides in its place for some callers; None if no rules are staged.
         endpoints: by routing key, ``host:port`` of each replica.
         standby: by routing key, ``host:port`` of each replica of the failover cluster.
         clusters: by routing key, the model cluster and its failover cluster.
@@ -56,6 +66,12 @@ class RuleSet:
     clusters: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    staged: Staged | None = None
+
+    @property
+    def use_cases(self) -> Mapping[str, UseCase]:
+        """By name, for all callers; and those that only callers of the stage have."""
+        return {**self.staged.router.use_cases, **self.router.use_cases} if self.staged else self.router.use_cases
 
     def updated(self, update: rules_pb2.RulesUpdate) -> RuleSet:
         """A copy with an update applied.
@@ -63,35 +79,27 @@ class RuleSet:
         Raises:
             RouteTableError: the update cannot be applied.
         """
-        versions = {
-            each.routing_key: Version(
-                each.model,
-                each.version,
-                _json_object(each.routing_key, each.parameters),
-                Shards(each.shards, dict(each.tenants)) if each.shards else None,
-            )
-            for each in update.model_versions
-        }
-        router = self.router.updated(
-            revision=update.revision,
-            full=update.full,
-            use_cases={each.name: _json_object(each.name, each.document) for each in update.use_cases},
-            removed_use_cases=update.removed_use_cases,
-            versions=versions,
-            removed_versions=update.removed_routing_keys,
-        )
+        router = _updated(self.router, update, full=update.full)
+        staged = None if update.full else self.staged
+        if update.HasField("staged"):
+            callers = frozenset(update.staged.callers)
+            staged = Staged(callers, _updated(router, update.staged)) if callers else None
+        routers = (router, staged.router) if staged else (router,)
         limits = {} if update.full else self.limits
         if update.HasField("tenants"):
             limits = limits_of(_json_object("tenants", update.tenants))
-        changes_policies = update.full or update.use_cases or update.removed_use_cases
-        policies = policies_of(router.use_cases.values()) if changes_policies else self.policies
+        policies = self.policies
+        if update.full or update.use_cases or update.removed_use_cases or update.HasField("staged"):
+            policies = policies_of(use_case for each in reversed(routers) for use_case in each.use_cases.values())
+        known = router.versions.keys() | staged.router.versions.keys() if staged else router.versions
         return RuleSet(
             router,
-            self._updated_endpoints(update, router),
+            self._updated_endpoints(update, known),
             self._updated_standby(update),
-            self._updated_clusters(update, router),
+            self._updated_clusters(update, known),
             policies,
             limits,
+            staged,
         )
 
     def _updated_standby(self, update: rules_pb2.RulesUpdate) -> dict[str, tuple[str, ...]]:
@@ -99,11 +107,11 @@ class RuleSet:
         kept = {} if update.full else {key: its for key, its in self.standby.items() if key not in changed}
         return kept | {each.routing_key: tuple(each.standby) for each in update.endpoints if each.standby}
 
-    def _updated_clusters(self, update: rules_pb2.RulesUpdate, router: Router) -> dict[str, tuple[str, str]]:
-        kept = {key: its for key, its in self.clusters.items() if version_key(key) in router.versions}
+    def _updated_clusters(self, update: rules_pb2.RulesUpdate, known: Container[str]) -> dict[str, tuple[str, str]]:
+        kept = {key: its for key, its in self.clusters.items() if version_key(key) in known}
         return kept | {each.routing_key: (each.cluster, each.failover) for each in update.endpoints}
 
-    def _updated_endpoints(self, update: rules_pb2.RulesUpdate, router: Router) -> dict[str, tuple[str, ...]]:
+    def _updated_endpoints(self, update: rules_pb2.RulesUpdate, known: Container[str]) -> dict[str, tuple[str, ...]]:
         given = {each.routing_key: tuple(each.addresses) for each in update.endpoints}
         if not update.full:
             kept = {key: addresses for key, addresses in self.endpoints.items() if key not in update.removed_endpoints}
@@ -111,10 +119,33 @@ class RuleSet:
         # A control plane that was just restarted does not know the replicas yet. For a key without any, the last known
         # ones are kept: if they are gone, requests fail as they would without them.
         return given | {
-            key: known
-            for key, known in self.endpoints.items()
-            if not given.get(key) and version_key(key) in router.versions
+            key: last for key, last in self.endpoints.items() if not given.get(key) and version_key(key) in known
         }
+
+
+def _updated(router: Router, update: rules_pb2.RulesUpdate | rules_pb2.StagedRules, *, full: bool = False) -> Router:
+    """A router with the rules of an update.
+
+    Raises:
+        RouteTableError: they cannot be applied.
+    """
+    versions = {
+        each.routing_key: Version(
+            each.model,
+            each.version,
+            _json_object(each.routing_key, each.parameters),
+            Shards(each.shards, dict(each.tenants)) if each.shards else None,
+        )
+        for each in update.model_versions
+    }
+    return router.updated(
+        revision=update.revision,
+        full=full,
+        use_cases={each.name: _json_object(each.name, each.document) for each in update.use_cases},
+        removed_use_cases=update.removed_use_cases,
+        versions=versions,
+        removed_versions=update.removed_routing_keys,
+    )
 
 
 class DecisionCache(Generic[T]):
@@ -149,6 +180,28 @@ class DecisionCache(Generic[T]):
         if built is None:
             built = self._built[key] = self._build(choice)
         return built
+
+
+class StagedDecisions(DecisionCache[T]):
+    """Decisions of two revisions: one for the callers of a stage, and one for all others."""
+
+    def __init__(self, rules: RuleSet, staged: Staged, build: Callable[[Choice], T]) -> None:
+        super().__init__(rules.router, build)
+        self._for_others = super().look_up
+        self._callers, self._staged = staged.callers, DecisionCache(staged.router, build)
+
+    def __len__(self) -> int:
+        return super().__len__() + len(self._staged)
+
+    def look_up(self, use_case: str, context: Mapping[str, str]) -> T:
+        """See :meth:`DecisionCache.look_up`; the context's caller must be a verified one."""
+        decide = self._staged.look_up if context.get("caller") in self._callers else self._for_others
+        return decide(use_case, context)
+
+
+def decisions_of(rules: RuleSet, build: Callable[[Choice], T]) -> DecisionCache[T]:
+    """The decisions of a rule set; without a stage, they cost no look at the caller."""
+    return StagedDecisions(rules, rules.staged, build) if rules.staged else DecisionCache(rules.router, build)
 
 
 def model_config(choice: Choice | Version) -> serving_pb2.ModelConfig:

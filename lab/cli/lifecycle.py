@@ -16,6 +16,7 @@ from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, with_options
 from lab.cli.output import as_typed, console, print_json, say, table
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.ops.inspect import LabEndpoints, LabStatus, roles_beside_callers
+from lab.ops.routes import for_callers
 from lab.pickers import PICKERS
 from lab.roles import ROLES
 from lab.runtime import RUNTIMES
@@ -187,6 +188,7 @@ def status(
         acked = {node.node: node.acked_revision for node in known.nodes} if known else {}
         console.print(
             f"lab {state.name}, {state.runtime} runtime, revision {known.revision}"
+            + (f", and {known.staged} staged{for_callers(known.staged_for)}" if known.staged else "")
             if known
             else f"lab {state.name}, {state.runtime} runtime; the control plane does not answer"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -18,8 +18,9 @@ from rich.table import Table
 from lab.bounds import REVISION
 from lab.cli.options import Caller, Context, Json, Name, RoutesFile, UseCase, User, read_context
 from lab.cli.output import console, print_json, progress_console, say, table
+from lab.errors import InputError
 from lab.lab import Lab
-from lab.ops.routes import Routes, as_yaml
+from lab.ops.routes import Routes, as_yaml, for_callers
 from lab.routing.schema_json import text as schema_text
 
 if TYPE_CHECKING:
@@ -89,20 +90,31 @@ def publish(
             help="Send rules before models have loaded, to show why phases exist. Requests fail.",
         ),
     ] = False,
+    callers: Annotated[
+        str,
+        typer.Option(
+            metavar="CALLER,…",
+            help="Publish to these callers only, at gateways too, until it is published to all or rolled back.",
+        ),
+    ] = "all",
     owner: As = "",
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
     """Publish a route table; returns when every node has acknowledged it, with the time each took.
 
-    Example: lab routes publish routes.yaml --comment "move cw-ranker to ml-cluster-2"
+    Example: lab routes publish routes.yaml --callers homepage,search --comment "UpNext by up-next@v2"
     """
-    with publish_shown(as_json=as_json) as progress:
+    named = [] if callers == "all" else sorted({each.strip() for each in callers.split(",")} - {""})
+    if callers != "all" and not named:
+        raise InputError("--callers names no caller; write --callers homepage,search, or all")
+    with publish_shown(as_json=as_json, callers=named) as progress:
         Lab(name).routes.publish(
             file,
             expected_revision=expect,
             comment=comment,
             unsafe_skip_phases=unsafe_skip_phases,
+            callers=named,
             owner=owner,
             progress=progress,
         )
@@ -130,9 +142,15 @@ def set_use_case(
 
 @app.command()
 def rollback(
-    revision: _Revision, expect: Expect = 0, owner: As = "", name: Name = "default", as_json: Json = False
+    revision: Annotated[
+        int, typer.Argument(min=REVISION.low, max=REVISION.high, help="Revision; takes the staged one back by default.")
+    ] = 0,
+    expect: Expect = 0,
+    owner: As = "",
+    name: Name = "default",
+    as_json: Json = False,
 ) -> None:
-    """Publish an earlier revision's route table again, as a new revision.
+    """Publish an earlier revision's route table again, as a new revision; or take the staged one back.
 
     Example: lab routes rollback 3
     """
@@ -156,7 +174,8 @@ def show(
     if as_json:
         print_json(_info(found))
     else:
-        console.print(f"# revision {found.revision}{', in force' if found.in_force else ''}", markup=False)
+        state = f", {found.fate}{for_callers(found.callers)}" if found.in_force else ""
+        console.print(f"# revision {found.revision}{state}", markup=False)
         console.print(as_yaml(found.document), markup=False, end="", soft_wrap=True)
 
 
@@ -166,7 +185,7 @@ def history(
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """List all revisions: in force, replaced or failed.
+    """List all revisions: in force, staged for some callers, replaced or failed.
 
     Example: lab routes history
     """
@@ -179,7 +198,7 @@ def history(
             f"{each.revision}{' ←' if each.in_force else ''}",
             datetime.fromtimestamp(each.created_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S"),
             each.author,
-            each.fate,
+            f"{each.fate}{for_callers(each.callers)}",
             each.comment if each.fate != "failed" else each.steps[-1].detail,
         )
         for each in found
@@ -194,7 +213,8 @@ def diff(a: _Revision, b: _Revision, name: Name = "default", as_json: Json = Fal
 
     Example: lab routes diff 1 2
     """
-    lines, changes = Lab(name).routes.compared(a, b)
+    routes = Lab(name).routes
+    lines, changes = routes.compared(routes.show(a), routes.show(b))
     changed = [(each.entry, each.owner) for each in changes]
     if as_json:
         print_json({"a": a, "b": b, "diff": lines, "changes": [{"entry": what, "owner": who} for what, who in changed]})
@@ -266,12 +286,14 @@ class PublishView:
     """The progress of a publish so far.
 
     Attributes:
+        callers: to whom it is published; empty for all.
         steps: phases reached, in order.
         waiting: phase waited for, and the progress within it.
         acknowledgements: of the nodes, once they have converged.
         left_behind: nodes that refused or did not answer, so that publishes no longer wait for them.
     """
 
+    callers: Sequence[str] = ()
     steps: list[Step] = field(default_factory=list)
     waiting: tuple[str, Waiting] | None = None
     acknowledgements: tuple[Acknowledgement, ...] = ()
@@ -298,6 +320,7 @@ class PublishView:
         """As ``--json`` prints it; times in ms."""
         return {
             "revision": self.revision,
+            "callers": list(self.callers),
             "phases": [
                 {"phase": step.phase, "ms": self.since_call_ms(step.at_ns), "detail": step.detail}
                 for step in self.steps
@@ -316,12 +339,12 @@ class PublishView:
 
 
 @contextmanager
-def publish_shown(*, as_json: bool) -> Iterator[Callable[[PublishProgress], None]]:
+def publish_shown(*, as_json: bool, callers: Sequence[str] = ()) -> Iterator[Callable[[PublishProgress], None]]:
     """Shows a publish while it runs, live on a terminal, line by line elsewhere, and then when each node acknowledged.
 
     Yields a function that takes its progress.
     """
-    view = PublishView()
+    view = PublishView(callers)
     if progress_console.is_terminal:
         with Live(console=progress_console, get_renderable=lambda: _phases(view), refresh_per_second=10) as live:
             yield view.take
@@ -364,7 +387,7 @@ def _show_published(view: PublishView) -> None:
     if rows:
         headings = ("node", "role", "ms since sent", "ms since call")
         console.print(table(headings, rows, right=headings[2:]))
-    console.print(f"revision {view.revision} is in force")
+    console.print(f"revision {view.revision} is in force{for_callers(view.callers)}")
     for each in view.left_behind:
         console.print(f"warning: {behind_in_words(each)}", style="yellow", markup=False)
 

@@ -89,6 +89,7 @@ class LabStatus:
             "runtime": self.runtime,
             "security": self.security,
             "revision": known.revision if known else None,
+            "staged": {"revision": known.staged, "callers": known.staged_for} if known and known.staged else None,
             "units": [_without_other_id(asdict(unit)) for unit in self.units],
             "nodes": [asdict(node) for node in (*known.nodes, *known.away)] if known else [],
             "disk_is_full": self.disk_is_full,

@@ -50,12 +50,15 @@ class Routes:
         expected_revision: int = 0,
         comment: str = "",
         unsafe_skip_phases: bool = False,
+        callers: Collection[str] = (),
         owner: str = "",
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
         """Publishes a route table; returns its revision once every node has converged.
 
-        In the name of an ``owner``, who has a certificate, it may change what is theirs alone.
+        With ``callers``, it is in force for these only, and those for whom the same table is staged already, until it
+        is published to all or rolled back. In the name of an ``owner``, who has a certificate, it may change what is
+        theirs alone.
 
         Raises:
             InputError: it is not valid; the revision in force stays.
@@ -72,6 +75,7 @@ class Routes:
                 comment=comment,
                 expected_revision=expected_revision,
                 unsafe_skip_phases=unsafe_skip_phases,
+                callers=callers,
                 progress=progress,
             )
         keep_published(self._context.folder, revision, sources)
@@ -100,16 +104,20 @@ class Routes:
 
     def rollback(
         self,
-        revision: int,
+        revision: int = 0,
         *,
         expected_revision: int = 0,
         owner: str = "",
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
-        """Publishes an earlier revision's route table again; returns the new revision; see :meth:`publish`."""
+        """Publishes an earlier revision's route table again; returns the new revision; see :meth:`publish`.
+
+        Without a revision, it takes a staged one back: its callers follow the revision in force for all again.
+        """
         with self._context.admin(owner=owner) as admin:
+            to = revision or admin.revision().revision
             new = admin.rollback(revision, author=author(), expected_revision=expected_revision, progress=progress)
-        keep_rollback(self._context.folder, new, revision)
+        keep_rollback(self._context.folder, new, to)
         return new
 
     def show(self, revision: int = 0) -> RevisionInfo:
@@ -130,21 +138,29 @@ class Routes:
 
     def diff(self, a: int, b: int) -> list[str]:
         """Lines of a unified diff from revision ``a`` to revision ``b``; none if the tables are equal."""
-        return self.compared(a, b)[0]
+        return self.compared(self.show(a), self.show(b))[0]
 
-    def compared(self, a: int, b: int) -> tuple[list[str], list[Change]]:
+    @staticmethod
+    def compared(a: RevisionInfo, b: RevisionInfo) -> tuple[list[str], list[Change]]:
         """The lines of :meth:`diff`, and the entries that differ, with their owners."""
-        documents = [dict(self.show(each).document or {}) for each in (a, b)]
+        documents = [dict(each.document or {}) for each in (a, b)]
         before, after = (as_yaml(each).splitlines() for each in documents)
-        lines = list(difflib.unified_diff(before, after, f"revision {a}", f"revision {b}", lineterm=""))
+        name_a, name_b = (f"revision {each.revision}{for_callers(each.callers)}" for each in (a, b))
+        lines = list(difflib.unified_diff(before, after, name_a, name_b, lineterm=""))
         return lines, list(changes(*map(RouteTable.of_valid, documents)))
 
     def explain(self, use_case: str, context: Mapping[str, str], *, file: Path | None = None) -> Explanation:
         """Where a request would go and why, by a file, which needs no lab, or by the revision in force."""
         if file is not None:
             return explain(Router.of_document(read_path(file).document), use_case, context)
-        in_force = self.show()
+        with self._context.admin() as admin:
+            in_force = admin.revision(caller=context.get("caller", ""))
         return explain(Router.of_document(in_force.document or {}, in_force.revision), use_case, context)
+
+
+def for_callers(callers: Collection[str]) -> str:
+    """To whom something was published, to put after its name; empty for all."""
+    return f" for {', '.join(callers)}" if callers else ""
 
 
 def as_yaml(document: Mapping[str, Any] | None) -> str:

@@ -61,6 +61,12 @@ class Agreements:
                 return policy
         return None
 
+    def differs(self, other: Agreements, key: str) -> bool:
+        """Whether both state resilience settings of a model version, by its routing key, and not the same ones."""
+        subject = ("policy", version_key(key))
+        own, its = self._stated.get(subject), other._stated.get(subject)
+        return own is not None and its is not None and own.keys() != its.keys()
+
 
 def _statements(use_case: Mapping[str, Any]) -> Iterator[tuple[Subject, Hashable]]:
     policy = Policy.of(use_case) or _PLAIN

@@ -27,7 +27,7 @@ from services.gateway.replicas import FullError, Replicas
 from services.gateway.request import FailedError, GatewayRequest, decision_of
 from services.gateway.stream_headers import StreamHeaders
 from services.gateway.tenant_quota import Limiter, NotItsTenantError, OverLimitError, TenantQuota
-from services.rules import DecisionCache, RuleSet
+from services.rules import DecisionCache, RuleSet, Staged, decisions_of
 
 if TYPE_CHECKING:
     from lab.routing.attempts import Decision
@@ -86,13 +86,14 @@ class Forwarder(grpc.GenericRpcHandler):
             path: self._unary(method, parsed(method)) for path, method in METHODS.items() if not method.streaming
         }
         self._use_cases: Mapping[str, UseCase] = {}
+        self._staged: Staged | None = None
         expose("lab_decisions_kept", "Different decisions of this revision.", lambda: len(self._decisions))
 
     async def put_in_force(self, rules: RuleSet) -> None:
         """Connects to the replicas, then routes by these rules."""
-        decisions = DecisionCache(rules.router, decision_of)
+        decisions = decisions_of(rules, decision_of)
         await self._pool.put_in_force(rules)
-        self._decisions, self._use_cases = decisions, rules.router.use_cases
+        self._decisions, self._use_cases, self._staged = decisions, rules.use_cases, rules.staged
         self._limiter.put_in_force(rules.limits)
 
     @property
@@ -100,9 +101,10 @@ class Forwarder(grpc.GenericRpcHandler):
         """By which it decides; 0 without rules."""
         return self._decisions.revision
 
-    def use_case(self, name: str) -> UseCase | None:
-        """A use case by the rules in force; None if there is no such use case."""
-        return self._use_cases.get(name)
+    def use_case(self, name: str, caller: str = "") -> UseCase | None:
+        """A use case by the rules in force for a caller, or for any; None if there is no such use case."""
+        staged = self._staged
+        return (staged.router.use_cases if staged and caller in staged.callers else self._use_cases).get(name)
 
     def unary_handler(self, method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
         """The handler of a unary RPC, for requests that are parsed already; its context needs the methods of gRPC's."""

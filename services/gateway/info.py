@@ -27,7 +27,8 @@ class GatewayInfo(gateway_pb2_grpc.GatewayServicer):
         self, request: gateway_pb2.GetTimeoutRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> gateway_pb2.GetTimeoutResponse:
         """The timeout of a use case, and the revision that decides; NOT_FOUND also for a caller that may not use it."""
-        use_case, caller = self._forwarder.use_case(request.use_case), proved_caller(context)
+        caller = proved_caller(context)
+        use_case = self._forwarder.use_case(request.use_case, caller)
         if use_case is None or (caller and caller not in use_case.callers):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no use case {shown(request.use_case)} for you")
         timeout = Duration()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lab.routing.document import RouteTable
 from models.proto.control.v1 import rules_pb2
+from services.controlplane.publishing.in_force import InForce
 from services.controlplane.publishing.rules_feed import RulesFeed, Served
 from services.rules import RuleSet, Subscriber
 
@@ -97,13 +98,15 @@ def assert_it_holds_all(feed: RulesFeed, gateway: Gateway) -> None:
     sent = {key: tuple(each.addresses) for key, each in feed._endpoints.items()}
     assert {key: gateway.held.endpoints.get(key) for key in sent} == sent
     defaults = {name: each.default.key for name, each in gateway.held.router.use_cases.items()}
-    assert defaults == {"Rows": f"rows.{feed._table.document['use_cases']['Rows']['default'].partition('@')[2]}"}
+    assert defaults == {
+        "Rows": f"rows.{feed._in_force.table.document['use_cases']['Rows']['default'].partition('@')[2]}"
+    }
 
 
 async def played(script: list[tuple[Any, ...]]) -> None:
     feed = RulesFeed(lambda: 0)
     revision = 1
-    feed.publish_rules(revision, table("v1"))
+    feed.publish_rules(InForce(revision, table("v1")))
     gateway = Gateway(feed)
     await settled()
     for step, *values in script:
@@ -113,7 +116,7 @@ async def played(script: list[tuple[Any, ...]]) -> None:
                 feed.publish_endpoints({key: Served(key, "a", (f"10.0.0.{place}:1",))})
             case "rules":
                 revision += 1
-                feed.publish_rules(revision, table(*values))
+                feed.publish_rules(InForce(revision, table(*values)))
             case "refuse":
                 [gateway.refuses] = values
             case "freeze":
@@ -125,8 +128,8 @@ async def played(script: list[tuple[Any, ...]]) -> None:
             assert_it_holds_all(feed, gateway)
     gateway.refuses = gateway.is_frozen = False
     await settled()
-    feed.publish_rules(revision + 1, table("v1"))
-    feed.publish_rules(revision + 2, table("v2"))
+    feed.publish_rules(InForce(revision + 1, table("v1")))
+    feed.publish_rules(InForce(revision + 2, table("v2")))
     await settled()
     assert counts_as_converged(feed)
     assert_it_holds_all(feed, gateway)
@@ -169,7 +172,7 @@ def test_who_counts_as_converged_answers_by_the_revision(script: list[tuple[Any,
 @pytest.mark.parametrize("refuses", [False, True])
 async def test_a_full_state_is_sent_after_a_refusal_only(*, refuses: bool) -> None:
     feed = RulesFeed(lambda: 0)
-    feed.publish_rules(1, table("v1"))
+    feed.publish_rules(InForce(1, table("v1")))
     gateway = Gateway(feed)
     await settled()
     gateway.refuses = refuses

@@ -9,6 +9,7 @@ from typing import Any
 
 from lab.routing.document import RouteTable
 from models.proto.control.v1 import rules_pb2
+from services.controlplane.publishing.in_force import InForce
 from services.controlplane.publishing.rules_feed import RulesFeed
 
 NODES = ("resolver-1", "resolver-2")
@@ -46,7 +47,7 @@ async def test_an_update_is_copied_and_measured_once_for_all_resolvers() -> None
         aclosing(feed.serve(hellos[1], _silence(), NODES[1])) as two,
     ):
         await anext(one), await anext(two)  # the full state
-        feed.publish_rules(1, table)
+        feed.publish_rules(InForce(1, table))
         feed.offer(NODES, counted)
         published, same = await anext(one), await anext(two)
         assert [each.name for each in published.use_cases] == ["Rows"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import FrameType
@@ -98,7 +98,9 @@ def _edit(change: dict[str, dict[str, Any]]) -> Callable[[RouteTable], RouteTabl
     return lambda before: with_changes(before, use_cases=use_cases, models=models)
 
 
-async def _work(models: int, change: dict[str, dict[str, Any]], registry: Path) -> int:
+async def _work(
+    models: int, change: dict[str, dict[str, Any]], registry: Path, stages: Sequence[Sequence[str]] = ((),)
+) -> int:
     with closing(Registry(registry)) as opened:
         async with running(opened, Timeouts(load=10.0, acknowledge=10.0, settle=0.0, retire=0.05)) as control_plane:
             for name in (*CLUSTERS, "other-0", "other-1"):
@@ -111,7 +113,10 @@ async def _work(models: int, change: dict[str, dict[str, Any]], registry: Path) 
             await control_plane.publish(_table(models))
             await _retired(publisher)
             with _Counter() as counter:
-                await publisher.publish(_edit(change), author="ada", comment="", expected_revision=0, progress=_ignored)
+                for callers in stages:
+                    await publisher.publish(
+                        _edit(change), author="ada", comment="", expected_revision=0, progress=_ignored, callers=callers
+                    )
                 await _retired(publisher)
             return counter.instructions
 
@@ -132,5 +137,19 @@ async def _retired(publisher: Publisher) -> None:
 async def test_a_change_costs_the_same_in_a_table_of_any_size(change: dict[str, Any], tmp_path: Path) -> None:
     small = await _work(SMALL, change, tmp_path / "small.sqlite")
     large = await _work(LARGE, change, tmp_path / "large.sqlite")
+
+    assert large <= MORE * small, f"{small:,} instructions with {SMALL} models, {large:,} with {LARGE}"
+
+
+async def test_a_stage_and_its_end_cost_the_same_in_a_table_of_any_size(tmp_path: Path) -> None:
+    placed = {version: {"cluster": "c-1"} for version in ("v1", "v2", "v3")}
+    use_case = {**USE_CASE, "callers": ["homepage", "search"], "default": "model-7@v3"}
+    change: dict[str, dict[str, Any]] = {
+        "use_cases": {"UseCase7": use_case},
+        "models": {"model-7": {"versions": placed}},
+    }
+    stages = (["homepage"], ["search"], list[str]())
+    small = await _work(SMALL, change, tmp_path / "small.sqlite", stages)
+    large = await _work(LARGE, change, tmp_path / "large.sqlite", stages)
 
     assert large <= MORE * small, f"{small:,} instructions with {SMALL} models, {large:,} with {LARGE}"

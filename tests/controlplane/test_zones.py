@@ -9,6 +9,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from lab.routing.document import RouteTable
 from models.proto.control.v1 import rules_pb2
 from services.controlplane.nodes.zones import Zones
+from services.controlplane.publishing.in_force import InForce
 from services.controlplane.publishing.rules_feed import RulesFeed, Served
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, Resource, cluster, endpoints
 from services.controlplane.xds.zones import everywhere, view_from
@@ -91,7 +92,7 @@ async def test_gateways_get_the_addresses_of_links_and_others_do_not() -> None:
     feed = RulesFeed(lambda: 0)
     feed.zones = ZONES
     feed.publish_endpoints({"key.v1": Served("key.v1", "one", (A, B), (C,), "two")})
-    feed.publish_rules(1, RouteTable.from_document({}))
+    feed.publish_rules(InForce(1, RouteTable.from_document({})))
 
     async def silence() -> rules_pb2.SubscribeRequest:
         raise StopAsyncIteration

@@ -103,6 +103,41 @@ def rollback(topology: str) -> None:
     load(topology, there_and_back)
 
 
+def _stage(caller: str) -> None:
+    """Stages a revision in which another version answers the use case that both callers have."""
+    text = (HOME / "routes.yaml").read_text()
+    (file := HOME / "staged.routes.yaml").write_text(text.replace("default: rows@v2", "default: rows@v1"))
+    Lab(NAME).routes.publish(file, callers=[caller])
+
+
+def staged(topology: str) -> None:
+    """Stages a revision for the caller that asks, and takes it back, while load runs."""
+
+    def there_and_back() -> None:
+        _stage("homepage")
+        time.sleep(2)  # of load by what is staged
+        with suppress(LabError):
+            Lab(NAME).routes.rollback()
+
+    load(topology, there_and_back, seconds=10)
+
+
+def staged_elsewhere(topology: str) -> None:
+    """Stages a revision for a caller that does not ask while load runs."""
+    load(topology, lambda: _stage("search"))
+
+
+def restarted_staged(topology: str) -> None:
+    """Stages a revision, and restarts the control plane, while load runs."""
+
+    def stage_and_restart() -> None:
+        _stage("homepage")
+        Lab(NAME).units.kill("control-plane")
+        Lab(NAME).units.start("control-plane")
+
+    load(topology, stage_and_restart, seconds=25, after_s=3)
+
+
 def calm(topology: str) -> None:
     """Drives load, and nothing else."""
     load(topology, seconds=5)
@@ -438,6 +473,9 @@ DRILLS: dict[str, Callable[[str], None]] = {
     for each in (
         publish,
         rollback,
+        staged,
+        staged_elsewhere,
+        restarted_staged,
         calm,
         long,
         kill,
@@ -498,7 +536,7 @@ _OTHERS = {
     "everyone": ("mesh", "gateway"),
 }
 _SPECS = {
-    "callers.toml": {"everyone"},
+    "callers.toml": {"everyone", "staged", "staged_elsewhere", "restarted_staged"},
     "planes.toml": {"planes"},
     "traces.toml": {"traced"},
     "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen", "restarted", "picked"},

@@ -13,6 +13,7 @@ from lab.routing.edits import with_models
 from lab.routing.explanation import explain
 from lab.routing.keys import is_routing_key, routing_key, version_key
 from lab.routing.uses import keys_for
+from services.controlplane.publishing.in_force import InForce
 from services.controlplane.publishing.rules_feed import RulesFeed, whole_update
 from services.rules import DecisionCache, RuleSet
 
@@ -118,22 +119,22 @@ def test_an_explanation_names_the_shard() -> None:
 
 def test_a_move_changes_one_key_and_another_number_of_shards_changes_rules(table: RouteTable) -> None:
     feed = RulesFeed(lambda: 0)
-    feed.publish_rules(1, table)
+    feed.publish_rules(InForce(1, table))
     moved = with_models(table, {"users": placed("users", "a", "b", "c", "a")})
-    feed.publish_rules(2, moved)
+    feed.publish_rules(InForce(2, moved))
     assert feed.revision == 1
     assert {key for key in moved.versions if moved.versions[key].cluster != table.versions[key].cluster} == {
         "users.v1.s4"
     }
 
     fewer = with_models(moved, {"users": placed("users", "a", "b")})
-    feed.publish_rules(3, fewer)
+    feed.publish_rules(InForce(3, fewer))
     assert feed.revision == 3
     assert "users.v1.s3" not in fewer.versions
     assert keys_for("homepage", fewer) == fewer.versions.keys()
 
     plain = with_models(fewer, {"users": Source("users.yaml", "versions: {v1: {cluster: a}}")})
-    feed.publish_rules(4, plain)
+    feed.publish_rules(InForce(4, plain))
     assert feed.revision == 4
     assert [key for key in plain.versions if key.startswith("users")] == ["users.v1"]
 

@@ -70,6 +70,29 @@ async def test_any_client_that_names_a_use_case_reaches_its_model(control_plane:
         assert metadata["x-request-id"] == envelope.request_id == "gateway-00000001"
 
 
+async def test_staged_rules_decide_for_their_callers_alone_until_they_end(
+    control_plane: ControlPlane, model: Model
+) -> None:
+    callers = ("homepage", "search")
+    places = {key: [model.address] for key in ("rows.v1", "rows.v2")}
+    message = update(3, use_cases={"HomepageRows": use_case("rows@v1", callers=callers)}, endpoints=places)
+    later = update(4, use_cases={"HomepageRows": use_case("rows@v2", callers=callers)})
+    staged = rules_pb2.StagedRules(callers=["homepage"], revision=4, use_cases=later.use_cases)
+    staged.model_versions.extend(later.model_versions)
+    message.staged.CopyFrom(staged)
+
+    async def decided(gateway: ranking_pb2_grpc.RankingAsyncStub, caller: str) -> tuple[str, str]:
+        call = gateway.Rank(asking(caller=caller))
+        metadata = dict(await call.trailing_metadata())
+        return (await call).answered_by.version, str(metadata["x-revision"])
+
+    async with gateway_with(control_plane, message) as gateway:
+        assert [await decided(gateway, each) for each in callers] == [("v2", "4"), ("v1", "3")]
+        over = rules_pb2.RulesUpdate(revision=3, staged=rules_pb2.StagedRules())
+        await control_plane.put_in_force(over, "gateway")
+        assert [await decided(gateway, each) for each in callers] == [("v1", "3")] * 2
+
+
 async def test_every_api_is_carried(control_plane: ControlPlane) -> None:
     async with (
         Model("fraud.v1").up() as model,

@@ -60,6 +60,9 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         """Validates and publishes a route table."""
         called_ns = self._now_ns()
+        if request.callers and request.unsafe_skip_phases:
+            reason = "callers: a publish without phases goes to all; leave one of the two out"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
         try:
             with expecting_growth(request.ByteSize()):
                 table = read_sources([_source(each) for each in request.sources])
@@ -74,6 +77,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             size=request.ByteSize(),
             called_ns=called_ns,
             unsafe_skip_phases=request.unsafe_skip_phases,
+            callers=frozenset(request.callers),
         ):
             yield progress
 
@@ -92,22 +96,27 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             expected_revision=request.expected_revision,
             size=request.ByteSize(),
             called_ns=self._now_ns(),
+            ends_stage=False,
         ):
             yield progress
 
     async def Rollback(
         self, request: admin_pb2.RollbackRequest, context: Context
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
-        """Publishes an earlier revision's route table as a new revision."""
-        called_ns = self._now_ns()
-        stored = await self._stored(request.revision, context)
+        """Publishes an earlier revision's route table as a new revision, or takes the stage back."""
+        called_ns, stage = self._now_ns(), self._publisher.in_force.stage
+        if not request.revision and stage is None:
+            reason = "no revision is staged: name the revision whose route table to publish again"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
+        stored = await self._stored(request.revision or self._publisher.revision, context)
+        what = f"rollback to revision {stored.revision}" if request.revision else f"rollback of {stage}"
         table = RouteTable.of_valid(self._publisher.registry.document(stored.revision))
         async for progress in self._carry_out(
             lambda before: sharing(table, before),
             context,
             author=printable(request.author, MAX_COMMENT_CHARACTERS),
-            comment=printable(request.comment, MAX_COMMENT_CHARACTERS) or f"rollback to revision {stored.revision}",
-            expected_revision=request.expected_revision,
+            comment=printable(request.comment or what, MAX_COMMENT_CHARACTERS),
+            expected_revision=request.expected_revision or (0 if request.revision or not stage else stage.revision),
             size=LARGE_BYTES,  # it may be
             called_ns=called_ns,
         ):
@@ -115,7 +124,8 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
     async def GetRevision(self, request: admin_pb2.GetRevisionRequest, context: Context) -> admin_pb2.Revision:
         """One revision, with its route table."""
-        stored = await self._stored(request.revision or self._publisher.revision, context)
+        in_force, _ = self._publisher.in_force.of(request.caller)
+        stored = await self._stored(request.revision or in_force, context)
         return self._revision(stored, with_table=True)
 
     async def GetRevisions(
@@ -135,7 +145,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
     async def GetStatus(self, request: admin_pb2.GetStatusRequest, context: Context) -> admin_pb2.Status:
         """The connected nodes, the revision each has acknowledged, and the replicas."""
-        publisher = self._publisher
+        publisher, stage = self._publisher, self._publisher.in_force.stage
         replicas = [
             admin_pb2.Replica(
                 cluster=each.cluster,
@@ -148,6 +158,8 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         ]
         status = admin_pb2.Status(
             revision=publisher.revision,
+            staged_revision=stage.revision if stage else 0,
+            staged_callers=sorted(stage.callers) if stage else (),
             nodes=sorted((node for its in self._subscribers for node in _nodes(its, its)), key=lambda node: node.node),
             away=[node for its in self._subscribers for node in _nodes(its, its.away.values())],
             replicas=replicas,
@@ -236,7 +248,8 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             created=timestamp(stored.created_ns),
             document=orjson.dumps(self._publisher.registry.document(stored.revision)) if with_table else b"",
             progress=[_progress(stored.revision, event, timestamp(stored.created_ns)) for event in stored.events],
-            in_force=stored.revision == self._publisher.revision,
+            in_force=stored.revision in {self._publisher.revision, self._publisher.in_force.latest},
+            callers=stored.callers,
             acknowledgements=[_acknowledgement(each) for each in stored.acknowledgements],
         )
 

@@ -157,11 +157,13 @@ def described(request: Message) -> str:
     match request:
         case admin_pb2.PublishRequest():
             unsafe = ", phases skipped" if request.unsafe_skip_phases else ""
-            return f"{', '.join(each.name for each in request.sources)}; {_why(request)}{unsafe}"
+            some = f" for {', '.join(request.callers)}" if request.callers else ""
+            return f"{', '.join(each.name for each in request.sources)}{some}; {_why(request)}{unsafe}"
         case admin_pb2.PublishChangeRequest():
             return f"{', '.join(each.name for each in request.use_cases)}; {_why(request)}"
         case admin_pb2.RollbackRequest():
-            return f"to revision {request.revision}; {_why(request)}"
+            what = f"to revision {request.revision}" if request.revision else "of the staged revision"
+            return f"{what}; {_why(request)}"
     return in_one_line(request)
 
 

@@ -116,7 +116,7 @@ class Subscribers:
         self._now_ns = now_ns
         self._connected: set[Subscriber] = set()
         self._progress = asyncio.Condition()
-        self._revision_marks: list[tuple[int, int]] = []
+        self._revision_marks: list[tuple[int, int, Callable[[Subscriber], bool]]] = []
 
     def __iter__(self) -> Iterator[Subscriber]:
         return iter(self._connected)
@@ -151,19 +151,25 @@ class Subscribers:
         for subscriber in self._connected:
             subscriber.wake.set()
 
-    def mark_revision(self, revision: int) -> None:
-        """Records that a node which applies the present generation holds this revision."""
-        self._revision_marks = [*self._revision_marks[-63:], (self.generation, revision)]
+    def mark_revision(self, revision: int, holds: Callable[[Subscriber], bool] = lambda _: True) -> None:
+        """Records that the nodes for which ``holds`` is true hold this revision once they apply this generation."""
+        self._revision_marks = [*self._revision_marks[-63:], (self.generation, revision, holds)]
 
     def revision_applied_by(self, subscriber: Subscriber) -> int:
         """The latest revision that the node holds completely; 0 if none that is remembered."""
-        return next((r for generation, r in reversed(self._revision_marks) if generation <= subscriber.applied), 0)
+        marks = reversed(self._revision_marks)
+        return next((r for marked, r, holds in marks if marked <= subscriber.applied and holds(subscriber)), 0)
+
+    @property
+    def _concerned(self) -> list[Subscriber]:
+        """The connected nodes that are to hold the revision marked last."""
+        return [each for each in self._connected if not self._revision_marks or self._revision_marks[-1][2](each)]
 
     def acknowledgements(self, generation: int, sent_ns: int) -> list[Acknowledgement]:
         """Nodes that applied a generation sent at that time; those that held it already count from the sending."""
         return [
             Acknowledgement(each.node, each.role, sent_ns, max(at_ns, sent_ns))
-            for each in sorted(self._connected, key=lambda each: each.node)
+            for each in sorted(self._concerned, key=lambda each: each.node)
             if (at_ns := each.applied_at_ns(generation)) is not None
         ]
 
@@ -241,7 +247,7 @@ class Subscribers:
         for each in silent:
             each.error, each.is_silent = f"no answer within {timeout_s:g} s", True
         # A caller's own nodes cannot say that a revision is bad: they speak for that caller alone.
-        own = [each for each in self._connected if each.role != PROXYLESS and not each.left_behind]
+        own = [each for each in self._concerned if each.role != PROXYLESS and not each.left_behind]
         applied_by_none = bool(own) and all(each in late for each in own)
         is_bad = applied_by_none and any(each in refusing for each in own)
         stops = [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.routing.difference import difference
@@ -14,25 +16,24 @@ from services.controlplane.nodes.assignments import Assignment
 from services.controlplane.nodes.membership import Membership
 from services.controlplane.nodes.registration_log import RegistrationLog
 from services.controlplane.publishing.live_tables import LiveTables, has
-from services.controlplane.publishing.rules_feed import RulesFeed, Served
+from services.controlplane.publishing.rules_feed import BESIDE_CALLER, RESOLVER, RulesFeed, Served, caller_beside
 from services.controlplane.xds.resources import endpoint_set_name, split_endpoint_set_name
 from services.controlplane.xds.store import ResourceStore
 
 if TYPE_CHECKING:
     from lab.routing.resilience import Policy
     from services.controlplane.nodes.subscribers import Subscriber, Subscribers
+    from services.controlplane.publishing.in_force import InForce
 
 
 log = logging.getLogger(__name__)
 
-RESOLVER, GATEWAY = "resolver", "gateway"
-_BESIDE_CALLER, _SHARED = f"-{RESOLVER}", f"shared-{RESOLVER}"
+GATEWAY = "gateway"
 
 
 def can_be_suspended(node: Subscriber) -> bool:
     """Whether models can tell the requests that it decides: a gateway, or the resolver beside one caller."""
-    beside_caller = node.node.endswith(_BESIDE_CALLER) and node.node != _SHARED
-    return node.role == GATEWAY or (node.role == RESOLVER and beside_caller)
+    return node.role == GATEWAY or bool(caller_beside(node.node, node.role))
 
 
 class Placed(NamedTuple):
@@ -72,7 +73,7 @@ class Fleet:
         self._on_replicas = on_replicas
         # Routing key → its model cluster and failover cluster, as last sent.
         self._placement: dict[str, tuple[str, str]] = {}
-        self._placed = RouteTable.from_document({})  # the table placed last
+        self._placed: Sequence[RouteTable] = [RouteTable.from_document({})]  # the tables placed last
         self._keys_on: dict[str, set[str]] = defaultdict(set)  # model cluster → routing keys placed on it
         self._vacated: set[tuple[str, str]] = set()  # model cluster and key, where a node may send what has moved
         self._retired_sets: set[str] = set()  # endpoint sets of earlier placements, still in use for a while
@@ -80,24 +81,21 @@ class Fleet:
         self._frozen = False
         self._suspended: dict[str, tuple[str, int]] = {}  # node → its role, and the generation that ends it
 
-    def assign(
-        self, revision: int, table: RouteTable, *, coming: RouteTable | None = None, retiring: Sequence[RouteTable] = ()
-    ) -> bool:
+    def assign(self, revision: int, needed: Sequence[RouteTable], *, retiring: Sequence[RouteTable] = ()) -> bool:
         """Sends replicas the versions that these tables need them to hold, and for whom.
 
         Args:
             revision: of the latest table.
-            table: in force.
-            coming: about to be published.
+            needed: in force, or about to be published; the latest last.
             retiring: of earlier revisions, which requests may still follow. They load nothing again that was vacated.
 
         Returns:
             Whether there was anything to send.
         """
-        needed = [table, coming] if coming else [table]
         self.live.hold([*retiring, *needed])
         touched, regranted = self.live.take_changed()
-        vacated = {place for place in self._vacated if retiring and not has(table, *place)}
+        latest = needed[-1]
+        vacated = {place for place in self._vacated if retiring and not has(latest, *place)}
         touched.update(cluster for cluster, _ in self._vacated | vacated)
         self._vacated = vacated
         assignments = {cluster: self.live.assignment(cluster) for cluster in touched | regranted}
@@ -150,7 +148,7 @@ class Fleet:
         resolvers, gateways = (
             {node for node, (its, _) in self._suspended.items() if its == role} for role in (RESOLVER, GATEWAY)
         )
-        self.membership.suspend({node.removesuffix(_BESIDE_CALLER) for node in resolvers}, gateways)
+        self.membership.suspend({node.removesuffix(BESIDE_CALLER) for node in resolvers}, gateways)
 
     @property
     def sidecars(self) -> Subscribers:
@@ -167,24 +165,34 @@ class Fleet:
         """The latest revision that a router came with while there was none here."""
         return self.feed.latest_seen
 
-    def publish_rules(self, revision: int, table: RouteTable) -> int:
+    def publish_rules(self, published: InForce) -> int:
         """Sends routers the changed rules; see :meth:`RulesFeed.publish_rules`."""
-        return self.feed.publish_rules(revision, table)
+        return self.feed.publish_rules(published)
+
+    def serving_several(self) -> list[str]:
+        """Resolvers that decide for more than one caller, by one set of rules."""
+        routers = (*self.routers, *self.routers.gone.values())
+        return [each.title for each in routers if each.role == RESOLVER and not caller_beside(each.node, each.role)]
 
     def unready(self) -> Mapping[str, frozenset[str]]:
         """Model cluster → routing keys that the latest table needs there and that may not be loaded yet."""
         return self.membership.unready(self.live.needed_in)
 
-    def place(self, table: RouteTable) -> Placed:
+    def place(self, tables: Sequence[RouteTable]) -> Placed:
         """Sends sidecars and gateways the cluster and endpoints of every key that moved.
 
         Changes to the endpoints of other keys were sent when they happened.
+
+        Args:
+            tables: that are to be in force, the latest last; they have no key in different places.
         """
+        table = tables[-1]
         self.live.add(table)
-        change = difference(self._placed, table)
+        change = reduce(or_, (difference(each, table) for each in (*self._placed, *tables[:-1])))
         moved, has_new = self._record_placement(table, change.routing_keys)
-        moved |= self._record_policies(table, change.use_cases, change.routing_keys) & table.versions.keys()
-        self._placed = table
+        stated = self._record_policies(tables, change.use_cases, change.routing_keys)
+        moved |= {key for key in stated if any(key in each.versions for each in tables)}
+        self._placed = tables
         served = {key: self._served(key) for key in moved}
         placed = {key: self._placement[key] for key in moved}
         xds = self.store.update(
@@ -208,7 +216,7 @@ class Fleet:
             if place == before:
                 continue
             moved.add(key)
-            has_new = has_new or key not in self._placed.versions
+            has_new = has_new or key not in self._placed[-1].versions
             if before is not None:
                 self._unplace(key)
             self._placement[key] = place
@@ -217,13 +225,13 @@ class Fleet:
                 self._keys_on[cluster].add(key)
         return moved, has_new
 
-    def _record_policies(self, table: RouteTable, use_cases: Iterable[str], keys: Iterable[str]) -> set[str]:
+    def _record_policies(self, tables: Sequence[RouteTable], use_cases: Iterable[str], keys: Iterable[str]) -> set[str]:
         """Records the policies of these keys and of those that these use cases name; returns those with another one."""
-        before, after = self._placed.document["use_cases"], table.document["use_cases"]
-        documents = [each for name in use_cases for each in (before.get(name), after.get(name)) if each is not None]
+        known = [each.document["use_cases"] for each in (*self._placed, *tables)]
+        documents = [each for name in use_cases for its in known if (each := its.get(name)) is not None]
         changed = set()
         for key in self.live.keys_in({name for each in documents for name in keys_named(each)}).union(keys):
-            policy = table.agreements.policy(key)
+            policy = next(filter(None, (table.agreements.policy(key) for table in tables)), None)
             if policy != self._policies.get(key):
                 changed.add(key)
                 if policy is None:

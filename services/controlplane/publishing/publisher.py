@@ -19,7 +19,7 @@ import asyncio
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -29,10 +29,12 @@ from lab.routing.difference import difference
 from lab.routing.document import RouteTable
 from lab.routing.edits import sharing
 from services.controlplane.nodes.membership import Member
-from services.controlplane.publishing.fleet import GATEWAY, RESOLVER, Fleet, can_be_suspended
+from services.controlplane.publishing.fleet import GATEWAY, Fleet, can_be_suspended
+from services.controlplane.publishing.in_force import InForce, without
 from services.controlplane.publishing.peers import LOST_S, FollowerSync, LeaderSync, Peers, PhaseSync, follow
 from services.controlplane.publishing.phase_progress import PhaseProgress, Report, reporting
 from services.controlplane.publishing.replica_snapshot import ReplicaSnapshot
+from services.controlplane.publishing.rules_feed import RESOLVER
 from services.controlplane.registry.records import Acknowledgement, Event, Phase
 from services.controlplane.registry.revisions import Registry, best_effort
 
@@ -84,8 +86,7 @@ class Publisher:
 
     Attributes:
         name: of this control plane among several over one store; empty if it is the only one.
-        table: the route table in force.
-        revision: its revision, 0 before the first.
+        in_force: the route table in force, and the stage.
         fleet: all nodes.
         peers: the other control planes.
         phases: how often each phase was reached.
@@ -97,8 +98,7 @@ class Publisher:
     name: str = ""
     fleet: Fleet = field(init=False)
     peers: Peers = field(init=False)
-    revision: int = 0
-    table: RouteTable = field(default_factory=lambda: RouteTable.from_document({}))
+    in_force: InForce = field(default_factory=lambda: InForce(0, RouteTable.from_document({})))
     phases: Counter[Phase] = field(default_factory=Counter)
     phase_seconds: defaultdict[Phase, float] = field(default_factory=lambda: defaultdict(float))
     _retiring: list[RouteTable] = field(default_factory=list)
@@ -111,6 +111,16 @@ class Publisher:
         self._replica_snapshot = ReplicaSnapshot(self.registry, self.fleet.membership.members_of)
         self.peers = Peers(self.registry, self.name)
 
+    @property
+    def revision(self) -> int:
+        """The revision in force for all callers, 0 before the first."""
+        return self.in_force.revision
+
+    @property
+    def table(self) -> RouteTable:
+        """Its route table."""
+        return self.in_force.table
+
     def _replicas_changed(self, clusters: Collection[str]) -> None:
         self._replica_snapshot.changed(clusters)
 
@@ -120,20 +130,23 @@ class Publisher:
         An interrupted publish is marked as failed only after nodes had time to reconnect and apply the revision in
         force; until then some may still act on the other.
         """
-        self.revision = self.registry.in_force()
-        if self.revision:
-            self.table = RouteTable.from_document(self.registry.document(self.revision))
-            log.info("revision %d is in force", self.revision)
+        if revision := self.registry.in_force():
+            table = RouteTable.from_document(self.registry.document(revision))
+            self.in_force = InForce(revision, table)
+            if staged := self.registry.staged():
+                table = sharing(RouteTable.of_valid(self.registry.document(staged)), table)
+                self.in_force = self.in_force.followed_by(staged, table, self._callers(staged))
+            log.info("revision %d is in force%s", revision, f"; {self.in_force.stage}" if staged else "")
         self.fleet.membership.remember(
             Member(each.cluster, each.replica, each.address, frozenset(each.loaded))
             for each in self.registry.replicas()
         )
         if self.revision:
             self._resume_retiring()
-            self.fleet.assign(self.revision, self.table, retiring=self._retiring)
-            self.fleet.place(self.table)
-            self.fleet.sidecars.mark_revision(self.revision)
-            self._suspend_again(self.fleet.publish_rules(self.revision, self.table))
+            self.fleet.assign(self.in_force.latest, self.in_force.tables, retiring=self._retiring)
+            self.fleet.place(self.in_force.tables)
+            self.fleet.sidecars.mark_revision(self.in_force.latest)
+            self._suspend_again(self.fleet.publish_rules(self.in_force))
         if self.name:
             self._spawn(self.peers.watch())
             self._spawn(follow(self.peers, is_known=self._is_known, carry_out=self._follow))
@@ -151,6 +164,8 @@ class Publisher:
         waiting: Callable[[int, PhaseProgress], None] = lambda *_: None,
         called_ns: int = 0,
         unsafe_skip_phases: bool = False,
+        callers: Collection[str] = (),
+        ends_stage: bool = True,
     ) -> int:
         """Publishes one revision and returns its number once every node has converged.
 
@@ -163,7 +178,9 @@ class Publisher:
             progress: called with the revision and each of its events.
             waiting: called at intervals during a slow phase.
             called_ns: when the call arrived, Unix nanoseconds; now if 0.
-            unsafe_skip_phases: sends rules first and at once, see :meth:`_break_before_make`.
+            unsafe_skip_phases: sends rules first and at once, see :meth:`_break_before_make`; not to some callers.
+            callers: publishes to these only, besides those for whom the same table is staged; to all if there are none.
+            ends_stage: whether a publish to all may end the stage.
 
         Raises:
             StaleRevisionError: another revision is in force.
@@ -172,11 +189,13 @@ class Publisher:
         """
         called_ns = called_ns or self.registry.clock.now_ns()
         async with self._lock:
-            if expected_revision not in (0, self.revision):
-                raise StaleRevisionError(
-                    f"revision {self.revision} is in force, not {expected_revision}: check it, then publish again"
-                )
+            if expected_revision not in (0, self.in_force.latest):
+                latest = self.in_force.stage or f"revision {self.revision} is in force"
+                raise StaleRevisionError(f"{latest}, not {expected_revision}: check it, then publish again")
             before, table = self.table, table_after(self.table)
+            self._check_stage(table, table_after, callers, ends_stage=ends_stage)
+            if callers and self.in_force.stage:
+                callers = self.in_force.stage.callers.union(callers)
             try:
                 revision, stored = self.registry.append(
                     table.document,
@@ -188,6 +207,7 @@ class Publisher:
                     after=self.peers.seen,
                     above=self.fleet.latest_seen,
                     detail=self.name,
+                    callers=callers,
                 )
             except RegistryError as error:
                 raise PublishError(str(error)) from error
@@ -204,11 +224,11 @@ class Publisher:
 
             reached(stored)
 
-            sent = _Sent()
+            after, sent = self.in_force.followed_by(revision, table, callers), _Sent()
             sync = LeaderSync(self.peers, revision, record)
             carry_out = self._break_before_make if unsafe_skip_phases else self._make_before_break
             try:
-                await carry_out(revision, table, sent, sync, lambda seen: waiting(revision, seen))
+                await carry_out(after, sent, sync, lambda seen: waiting(revision, seen))
             except (PublishError, RegistryError) as error:
                 log.error("revision %d failed: %s", revision, error)  # noqa: TRY400 (the message says it all)
                 acknowledgements = self.acknowledgements(sent)
@@ -218,18 +238,43 @@ class Publisher:
                     record(Phase.FAILED, str(error), acknowledgements)
                 raise PublishError(str(error)) from error
             if unsafe_skip_phases:
-                self.table, self.revision = table, revision
+                self.in_force = after
                 record(Phase.RETIRED, SKIPPED)
             else:
-                self._replace(revision, table)
+                self._replace(after)
             return revision
 
-    def _replace(self, revision: int, table: RouteTable) -> None:
-        """Puts another revision in force, and schedules the retirement of the one before."""
-        before, self.table, self.revision = self.table, table, revision
+    def _check_stage(
+        self,
+        table: RouteTable,
+        table_after: Callable[[RouteTable], RouteTable],
+        callers: Collection[str],
+        *,
+        ends_stage: bool,
+    ) -> None:
+        """Checks a publish against the stage, and a publish to some callers.
+
+        Raises:
+            PublishError: it cannot be staged, or may not end the stage.
+            RouteTableError: from ``table_after``.
+        """
+        stage = self.in_force.stage
+        if callers:
+            self.in_force.require_stageable(table, callers, self.fleet.live.callers())
+            if several := self.fleet.serving_several():
+                raise PublishError(f"{several[0]} decides for all callers by one set of rules: publish to all")
+        elif stage and not ends_stage:
+            raise PublishError(f"{stage}: publish it to all, or roll it back, before you change single entries")
+        elif stage:
+            table_after(stage.table)  # its publisher must own what that changes for the callers of the stage, too
+
+    def _replace(self, after: InForce) -> None:
+        """Puts another state in force, and schedules the retirement of the tables that are in force no longer."""
+        before, self.in_force = self.in_force, after
         freeze_what_follows()
-        self._retiring.append(before)
-        self._spawn(self._retire(revision, before))
+        if leaving := without(before.tables, after.tables):
+            self._retiring += leaving
+            self._spawn(self._retire(after.latest, leaving))
 
     def _is_known(self, revision: int) -> bool:
         return revision <= max(self.revision, self.peers.latest)
@@ -240,31 +285,35 @@ class Publisher:
             revision, sent = sync.revision, _Sent()
             log.info("following revision %d, which %s publishes", revision, sync.leader)
             table = sharing(RouteTable.of_valid(self.registry.document(revision)), self.table)
-            work = self._make_before_break(revision, table, sent, sync, lambda _: None)
+            after = self.in_force.followed_by(revision, table, self._callers(revision))
+            work = self._make_before_break(after, sent, sync, lambda _: None)
             carrying = asyncio.create_task(_succeeded(work, sync))
             try:
                 converged = await sync.ended() is Phase.CONVERGED
                 if converged and not await carrying:
                     # It is in force, even if a node here refuses it.
-                    self.fleet.place(table)
-                    self.fleet.publish_rules(revision, table)
+                    self.fleet.place(after.tables)
+                    self.fleet.publish_rules(after)
             finally:
                 carrying.cancel()
                 await asyncio.gather(carrying, return_exceptions=True)
             if converged:
-                self._replace(revision, table)
+                self._replace(after)
             else:
                 await self._put_back()
             self.peers.latest = max(self.peers.latest, revision)
 
-    async def _make_before_break(
-        self, revision: int, table: RouteTable, sent: _Sent, sync: PhaseSync, report: Report
-    ) -> None:
-        fleet, limit_s = self.fleet, self.timeouts.acknowledge
+    def _callers(self, revision: int) -> tuple[str, ...]:
+        """To whom a revision was published; none for all."""
+        stored = self.registry.get(revision)
+        return stored.callers if stored else ()
+
+    async def _make_before_break(self, after: InForce, sent: _Sent, sync: PhaseSync, report: Report) -> None:
+        fleet, limit_s, revision = self.fleet, self.timeouts.acknowledge, after.latest
         sidecars, routers = fleet.sidecars, fleet.routers
         # Loading may take long; announcing that this one takes part may not.
         await sync.others(Phase.STORED, timeout_s=limit_s + LOST_S)
-        is_sent = fleet.assign(revision, self.table, coming=table, retiring=self._retiring)
+        is_sent = fleet.assign(revision, self.in_force.with_all(after), retiring=self._retiring)
         unready = fleet.unready()
         there = not is_sent and fleet.membership.holds(unready)
         await sync.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
@@ -272,7 +321,7 @@ class Publisher:
             loading = fleet.membership.wait_loaded(unready, timeout_s=self.timeouts.load)
             await reporting(loading, report, lambda: PhaseProgress.for_loading(fleet.membership, unready))
         await sync.reached(Phase.LOADED, NOTHING_TO_LOAD if there else "")
-        placed = fleet.place(table)
+        placed = fleet.place(after.tables)
         sent.xds, sent.xds_ns = placed.xds, self.registry.clock.now_ns()
         sidecars.mark_revision(revision)
         await sync.others(Phase.ENDPOINTS, timeout_s=limit_s + LOST_S)
@@ -285,7 +334,7 @@ class Publisher:
         if placed.has_new and len(sidecars):  # until it has, requests for a moved key still reach its old cluster
             await asyncio.sleep(self.timeouts.settle)
         await sync.reached(Phase.ENDPOINTS)
-        sent.rules = fleet.publish_rules(revision, table)
+        sent.rules = fleet.publish_rules(after)
         sent.rules_ns = self.registry.clock.now_ns()
         await sync.others(Phase.CONVERGED, timeout_s=limit_s + LOST_S)
         deciding = routers.wait_applied(sent.rules, timeout_s=limit_s, may_be_silent=can_be_suspended)
@@ -293,7 +342,7 @@ class Publisher:
         await self._cut_off_refusing()
         await self._suspend_silent(sent.rules)
         if sidecars.late:
-            await self._vacate(revision, table)
+            await self._vacate(after)
         await sync.reached(Phase.CONVERGED, self._left_behind(), self.acknowledgements(sent))
 
     async def _cut_off_refusing(self) -> None:
@@ -320,13 +369,14 @@ class Publisher:
                 self._spawn(self.fleet.resumed(node))
             await self.fleet.membership.wait_suspended(timeout_s=_RETURN_S)
 
-    async def _vacate(self, revision: int, table: RouteTable) -> None:
-        """Unloads keys where the table no longer has them, as some node may still send requests for them there.
+    async def _vacate(self, after: InForce) -> None:
+        """Unloads keys where the latest table no longer has them, as some node may still send requests there.
 
         Raises:
             PublishError: a replica does not unload them, or loads what other control planes want, too.
         """
-        before = [self.table, *self._retiring]
+        before = [*without(self.in_force.tables, after.tables), *self._retiring]
+        table = after.tables[-1]
         if not (vacated := self.fleet.vacated_by(table, before)):
             return
         if self.name:
@@ -334,7 +384,7 @@ class Publisher:
             raise PublishError(f"cannot move model versions without these nodes while there are peers: {late}")
         await asyncio.sleep(self.fleet.live.longest_timeout_s)  # requests may be on their way there
         self.fleet.vacate(vacated)
-        self.fleet.assign(revision, table, retiring=before)
+        self.fleet.assign(after.latest, after.tables, retiring=before)
         await self.fleet.membership.wait_unloaded(vacated, timeout_s=self.timeouts.load)
 
     def _left_behind(self) -> str:
@@ -343,9 +393,7 @@ class Publisher:
         behind = "; ".join(f"{each.title}: {each.error}" for each in nodes)
         return f"left behind: {behind}" if behind else ""
 
-    async def _break_before_make(
-        self, revision: int, table: RouteTable, sent: _Sent, sync: PhaseSync, report: Report
-    ) -> None:
+    async def _break_before_make(self, after: InForce, sent: _Sent, sync: PhaseSync, report: Report) -> None:
         """Publishes without phases, to demonstrate what goes wrong.
 
         Rules go out first; only then do models begin to load, and replaced versions are unloaded at once.
@@ -354,13 +402,13 @@ class Publisher:
         await sync.reached(Phase.LOADED, SKIPPED)
         await sync.reached(Phase.ENDPOINTS, SKIPPED)
         self._retiring.clear()
-        sent.rules = fleet.publish_rules(revision, table)
+        sent.rules = fleet.publish_rules(after)
         sent.rules_ns = self.registry.clock.now_ns()
-        fleet.assign(revision, table)
-        sent.xds = fleet.place(table).xds
-        fleet.keep_only([table])
+        fleet.assign(after.latest, after.tables)
+        sent.xds = fleet.place(after.tables).xds
+        fleet.keep_only(after.tables)
         sent.xds_ns = self.registry.clock.now_ns()
-        fleet.sidecars.mark_revision(revision)
+        fleet.sidecars.mark_revision(after.latest)
         routers = fleet.routers
         deciding = routers.wait_applied(sent.rules, timeout_s=self.timeouts.acknowledge)
         await reporting(deciding, report, lambda: PhaseProgress.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
@@ -377,9 +425,9 @@ class Publisher:
     async def _put_back(self) -> None:
         """Restores the revision in force on every node; unreachable nodes take it when they reconnect."""
         fleet = self.fleet
-        placed = fleet.place(self.table)
-        fleet.sidecars.mark_revision(self.revision)
-        feed_sequence = fleet.publish_rules(self.revision, self.table)
+        placed = fleet.place(self.in_force.tables)
+        fleet.sidecars.mark_revision(self.in_force.latest)
+        feed_sequence = fleet.publish_rules(self.in_force)
         for subscribers, generation in (
             (fleet.sidecars, placed.xds),
             (fleet.routers, feed_sequence),
@@ -392,34 +440,38 @@ class Publisher:
             await self._cut_off_refusing()
         self._keep_only_wanted()
 
-    async def _retire(self, revision: int, before: RouteTable) -> None:
+    async def _retire(self, revision: int, before: Sequence[RouteTable]) -> None:
         await asyncio.sleep(self.timeouts.retire + self.fleet.live.longest_timeout_s)
         async with self._lock:
-            if all(each is not before for each in self._retiring):
-                return  # a publish without phases removed it already
-            self._retiring[:] = [each for each in self._retiring if each is not before]
+            if len(kept := without(self._retiring, before)) == len(self._retiring):
+                return  # a publish without phases removed them already
+            self._retiring[:] = kept
             self._keep_only_wanted()
             with best_effort(), suppress(StaleRevisionError):  # another control plane was first
                 self.registry.record(revision, Phase.RETIRED)
 
     def _keep_only_wanted(self) -> None:
-        self.fleet.assign(self.revision, self.table, retiring=self._retiring)
-        self.fleet.keep_only([*self._retiring, self.table])
+        self.fleet.assign(self.in_force.latest, self.in_force.tables, retiring=self._retiring)
+        self.fleet.keep_only([*self._retiring, *self.in_force.tables])
 
     def _resume_retiring(self) -> None:
         """Resumes an interrupted retirement, so that a restart does not cut off requests on their way."""
         converged = [each for each in self.registry.all() if any(e.phase is Phase.CONVERGED for e in each.events)]
-        latest = converged[-1]
-        if len(converged) > 1 and all(event.phase is not Phase.RETIRED for event in latest.events):
-            before = RouteTable.of_valid(self.registry.document(converged[-2].revision))
-            self._retiring.append(before)
+        to_all = [place for place, each in enumerate(converged) if not each.callers]
+        latest = converged[to_all[-1]]
+        if len(to_all) > 1 and all(event.phase is not Phase.RETIRED for event in latest.events):
+            # The table for all before it, and what was staged then: the stage ended with it.
+            replaced = converged[to_all[-2] : to_all[-1]]
+            ends = {bool(each.callers): each.revision for each in replaced}.values()
+            before = [RouteTable.of_valid(self.registry.document(each)) for each in ends]
+            self._retiring += before
             if any(event.phase is Phase.CONVERGED and event.detail for event in latest.events):  # nodes left behind
-                self.fleet.vacate(self.fleet.vacated_by(self.table, [before]))
+                self.fleet.vacate(self.fleet.vacated_by(self.table, before))
             self._spawn(self._retire(latest.revision, before))
 
     def _suspend_again(self, generation: int) -> None:
         """Suspends who was left behind without an answer by the revision in force, after a restart."""
-        stored = self.registry.get(self.revision)
+        stored = self.registry.get(self.in_force.latest)
         details = [each.detail for each in stored.events if each.phase is Phase.CONVERGED] if stored else []
         for node in self.fleet.suspend(_SILENT.findall(" ".join(details)), generation):
             self._spawn(self.fleet.resumed(node))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,11 +20,15 @@ from lab.transport.memory_guard import expect_growth
 from models.proto.control.v1 import rules_pb2
 from services.controlplane.nodes.subscribers import Subscriber, Subscribers
 from services.controlplane.nodes.zones import Zones
+from services.controlplane.publishing.in_force import InForce
 from services.controlplane.xds.resources import endpoint_set_name
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+RESOLVER = "resolver"
+BESIDE_CALLER, _SHARED = f"-{RESOLVER}", f"shared-{RESOLVER}"
 
 MAX_REVISION = 2**31
 """A node can come with no greater one: the next revision here gets a greater number."""
@@ -32,6 +36,12 @@ MAX_REVISION = 2**31
 _NEVER = 2**63
 _ANY = 2**64 - 1
 """As ``withdrawn_revision``: replaces any revision that the node holds."""
+
+
+def caller_beside(node: str, role: str) -> str:
+    """The one caller for which a resolver decides; empty for all other nodes."""
+    beside = role == RESOLVER and node.endswith(BESIDE_CALLER) and node != _SHARED
+    return node.removesuffix(BESIDE_CALLER) if beside else ""
 
 
 class LeftBehindError(Exception):
@@ -91,6 +101,11 @@ class _Feed(Subscriber):
     keeps_own: bool = False
     counts_from: int = 0
 
+    @property
+    def caller(self) -> str:
+        """The one caller that it serves; empty if it serves several."""
+        return caller_beside(self.node, self.role)
+
     def put(self, queued: _Queued) -> None:
         """Sends the node an update, after all that it has not been sent yet."""
         self.queue.append(queued)
@@ -114,8 +129,9 @@ class RulesFeed:
         self.latest_seen = 0
         self.zones = Zones()
         self._feeds: set[_Feed] = set()
-        self._revision = 0
-        self._table = RouteTable.from_document({})  # as last published
+        # As last published, but with the revisions by which nodes know the rules.
+        self._in_force = InForce(0, RouteTable.from_document({}))
+        self._staged = rules_pb2.StagedRules()
         self._use_cases: dict[str, rules_pb2.UseCaseRules] = {}
         self._versions: dict[str, rules_pb2.ModelVersion] = {}
         self._endpoints: dict[str, rules_pb2.KeyEndpoints] = {}
@@ -128,7 +144,7 @@ class RulesFeed:
             changed: by routing key.
             removed: routing keys that are no longer served.
         """
-        update = rules_pb2.RulesUpdate(revision=self._revision)
+        update = rules_pb2.RulesUpdate(revision=self.revision)
         for key, served in changed.items():
             endpoints = rules_pb2.KeyEndpoints(
                 routing_key=key,
@@ -143,43 +159,39 @@ class RulesFeed:
         update.removed_endpoints.extend(key for key in removed if self._endpoints.pop(key, None) is not None)
         return self._send(update)
 
-    def publish_rules(self, revision: int, table: RouteTable) -> int:
+    def publish_rules(self, published: InForce) -> int:
         """Sends the changed rules and returns the sequence number.
 
         A revision that changes no rule, such as a model's move, is not sent: decisions and leases under the previous
-        rules stay valid. Changed tenant limits go to the gateways, under the revision of the rules they hold.
+        rules stay valid. Changed tenant limits go to the gateways, under the revision of the rules they hold. A staged
+        revision goes to the resolvers of its callers, and beside the other rules to all that serve several callers.
         """
-        change, before = difference(self._table, table), self._table
-        changed = _by_version(table, change.routing_keys)
-        update = rules_pb2.RulesUpdate(
-            revision=revision,
-            use_cases=_use_cases(_changed(change.use_cases, before.document["use_cases"], table.document["use_cases"])),
-            removed_use_cases=change.use_cases & self._use_cases.keys() - table.document["use_cases"].keys(),
-            model_versions=[
-                message
-                for key, version in changed.items()
-                if (message := _model_version(key, version)) != self._versions.get(key)
-            ],
-            removed_routing_keys=set(map(version_key, change.routing_keys)) & self._versions.keys() - changed.keys(),
-            withdrawn_revision=self._revision if revision < self._revision else 0,
-        )
+        before = self._in_force
+        update = _changes(before.table, published.table)
+        stage_ends = before.stage is not None and published.stage is None
+        is_new = _changes_rules(update) or stage_ends
+        after = self._in_force = published if is_new else replace(published, revision=before.revision)
+        _number(update, before.revision, after.revision)
         self._remember(update)
-        self._table = table
-        tenants = table.document.get("tenants", {})
+        tenants = after.table.document.get("tenants", {})
         if tenants != self._tenants:
             self._tenants = tenants
             update.tenants = orjson.dumps(tenants)
-        if _changes_rules(update):
-            self._revision = revision
-        update.revision = self._revision
-        sequence = self._send(update)
-        self.subscribers.mark_revision(revision)
+        if before.stage is not after.stage or (after.stage and is_new):
+            self._staged = _staged(after)
+            update.staged.CopyFrom(self._staged)
+        sequence = self._send(update, cache(lambda caller: _for_caller(caller, before, after, update)))
+        self.subscribers.mark_revision(published.revision)
+        if stage := published.stage:
+            self.subscribers.mark_revision(
+                stage.revision, lambda node: caller_beside(node.node, node.role) in {"", *stage.callers}
+            )
         return sequence
 
     @property
     def revision(self) -> int:
-        """The latest revision that changed a rule: nodes know no later one."""
-        return self._revision
+        """The latest revision that changed a rule for all callers: nodes know no later one, unless one is staged."""
+        return self._in_force.revision
 
     def offer(self, nodes: Collection[str], update: rules_pb2.RulesUpdate) -> int:
         """Sends some nodes an update that does not become part of the state; returns its sequence number."""
@@ -216,17 +228,22 @@ class RulesFeed:
         for key in update.removed_routing_keys:
             del self._versions[key]
 
-    def _send(self, update: rules_pb2.RulesUpdate) -> int:
+    def _send(
+        self, update: rules_pb2.RulesUpdate, for_caller: Callable[[str], rules_pb2.RulesUpdate | None] = lambda _: None
+    ) -> int:
+        """Sends nodes an update, or those of one caller what there is for that instead."""
         update.sequence = self.subscribers.next_generation()
         queued_for = cache(lambda gateways: _Queued(update if gateways else _for_resolvers(update)))
+        queued_to = cache(lambda caller: (own := for_caller(caller)) and _Queued(own))
         for feed in self._feeds:
+            queued = queued_to(feed.caller) or queued_for(feed.with_endpoints)
             if feed.keeps_own:
                 self._begin(feed)
-            elif _changes_rules(update) or (feed.with_endpoints and _is_for_gateways(update)):
+            elif _changes_rules(queued.update) or (feed.with_endpoints and _is_for_gateways(queued.update)):
                 if feed.counts_from == _NEVER:
                     self._queue_full(feed)
                     continue
-                feed.put(queued_for(feed.with_endpoints))
+                feed.put(queued)
             elif not feed.queue and feed.applied >= feed.last_sent:
                 feed.has_applied(update.sequence)  # nothing in it concerns this node
             elif not feed.queue and feed.refused >= feed.last_sent:
@@ -238,7 +255,7 @@ class RulesFeed:
 
         That is so after a control plane has lost its store: what was last published stays in force.
         """
-        if feed.keeps_own and not self._revision:
+        if feed.keeps_own and not self.revision:
             feed.has_applied(self.subscribers.generation)
             return
         feed.keeps_own = False
@@ -246,22 +263,34 @@ class RulesFeed:
 
     def _queue_full(self, feed: _Feed) -> None:
         """Sends a node the full state, which overrides its own, in the place of what is not under way yet."""
-        update = self._full(with_endpoints=feed.with_endpoints)
+        update = self._full(feed)
         update.withdrawn_revision = _ANY
         feed.queue.clear()
         feed.put(_Queued(update))
         feed.counts_from = update.sequence
 
-    def _full(self, *, with_endpoints: bool) -> rules_pb2.RulesUpdate:
-        return rules_pb2.RulesUpdate(
+    def _full(self, feed: _Feed) -> rules_pb2.RulesUpdate:
+        revision, table = self._in_force.of(feed.caller)
+        use_cases, versions, staged = self._use_cases, self._versions, self._staged
+        if table is not self._in_force.table:
+            use_cases = use_cases | {each.name: each for each in staged.use_cases}
+            versions = versions | {each.routing_key: each for each in staged.model_versions}
+            for name in staged.removed_use_cases:
+                del use_cases[name]
+            for key in staged.removed_routing_keys:
+                del versions[key]
+        update = rules_pb2.RulesUpdate(
             sequence=self.subscribers.generation,
-            revision=self._revision,
+            revision=revision,
             full=True,
-            use_cases=self._use_cases.values(),
-            model_versions=self._versions.values(),
-            endpoints=self._endpoints.values() if with_endpoints else (),
-            tenants=orjson.dumps(self._tenants) if with_endpoints and self._tenants else None,
+            use_cases=use_cases.values(),
+            model_versions=versions.values(),
+            endpoints=self._endpoints.values() if feed.with_endpoints else (),
+            tenants=orjson.dumps(self._tenants) if feed.with_endpoints and self._tenants else None,
         )
+        if feed.with_endpoints and staged.callers:
+            update.staged.CopyFrom(staged)
+        return update
 
     async def serve(
         self, hello: rules_pb2.SubscribeRequest, requests: AsyncIterator[rules_pb2.SubscribeRequest], node: str
@@ -272,7 +301,7 @@ class RulesFeed:
             LeftBehindError: it refused what others applied. It must drop its rules before it subscribes again.
         """
         feed = _Feed(node, hello.role, with_endpoints=hello.with_endpoints, keeps_own=hello.revision > 0)
-        if not self._revision:
+        if not self.revision:
             self.latest_seen = max(self.latest_seen, hello.revision)
         self._begin(feed)
         self._feeds.add(feed)
@@ -339,7 +368,7 @@ def _changes_rules(update: rules_pb2.RulesUpdate) -> bool:
 
 
 def _is_for_gateways(update: rules_pb2.RulesUpdate) -> bool:
-    return bool(update.endpoints or update.removed_endpoints or update.HasField("tenants"))
+    return bool(update.endpoints or update.removed_endpoints or update.HasField("tenants") or update.HasField("staged"))
 
 
 def _for_resolvers(update: rules_pb2.RulesUpdate) -> rules_pb2.RulesUpdate:
@@ -348,7 +377,58 @@ def _for_resolvers(update: rules_pb2.RulesUpdate) -> rules_pb2.RulesUpdate:
     copy.ClearField("endpoints")
     copy.ClearField("removed_endpoints")
     copy.ClearField("tenants")
+    copy.ClearField("staged")
     return copy
+
+
+def _for_caller(
+    caller: str, before: InForce, after: InForce, sent: rules_pb2.RulesUpdate
+) -> rules_pb2.RulesUpdate | None:
+    """What changes for a caller's resolver if it has, or had, other rules than those for all; None otherwise."""
+    (held, old), (revision, new) = before.of(caller), after.of(caller)
+    if old is before.table and new is after.table:
+        return None
+    update = _changes(old, new)
+    _number(update, held, revision)
+    update.sequence = sent.sequence
+    return update
+
+
+def _number(update: rules_pb2.RulesUpdate, held: int, revision: int) -> None:
+    """Sets the revision of an update for nodes that hold an earlier or a withdrawn one."""
+    update.revision, update.withdrawn_revision = revision, held if revision < held else 0
+
+
+def _changes(before: RouteTable, after: RouteTable) -> rules_pb2.RulesUpdate:
+    """What differs in the rules of two tables."""
+    change = difference(before, after)
+    old, new = (_by_version(table, change.routing_keys) for table in (before, after))
+    held = {key: _model_version(key, version) for key, version in old.items()}
+    use_cases, its = before.document["use_cases"], after.document["use_cases"]
+    return rules_pb2.RulesUpdate(
+        use_cases=_use_cases(_changed(change.use_cases, use_cases, its)),
+        removed_use_cases=change.use_cases & use_cases.keys() - its.keys(),
+        model_versions=[
+            message for key, version in new.items() if (message := _model_version(key, version)) != held.get(key)
+        ],
+        removed_routing_keys=held.keys() - new.keys(),
+    )
+
+
+def _staged(state: InForce) -> rules_pb2.StagedRules:
+    """The staged rules, by what differs from those for all; empty if there are none."""
+    stage = state.stage
+    if stage is None:
+        return rules_pb2.StagedRules()
+    update = _changes(state.table, stage.table)
+    return rules_pb2.StagedRules(
+        callers=sorted(stage.callers),
+        revision=stage.revision,
+        use_cases=update.use_cases,
+        removed_use_cases=update.removed_use_cases,
+        model_versions=update.model_versions,
+        removed_routing_keys=update.removed_routing_keys,
+    )
 
 
 def _changed(names: Iterable[str], before: Mapping[str, T], after: Mapping[str, T]) -> dict[str, T]:

@@ -66,12 +66,14 @@ class StoredRevision:
 
     Attributes:
         created_ns: when the publish call arrived, Unix nanoseconds.
+        callers: to whom it was published; empty for all.
     """
 
     revision: int
     created_ns: int
     author: str
     comment: str
+    callers: tuple[str, ...]
     events: tuple[Event, ...]
     acknowledgements: tuple[Acknowledgement, ...]
 

@@ -39,8 +39,13 @@ log = logging.getLogger(__name__)
 POSTGRESQL = ("postgresql://", "postgres://")
 """Prefixes of the address of a PostgreSQL database; any other address is an SQLite file."""
 
-_SELECT = "SELECT revision, created_ns, author, comment FROM revisions"
-_IN_FORCE_AT = "(SELECT COALESCE(MAX(revision), 0) FROM events WHERE phase = ? AND at_ns <= ?)"
+_SELECT = (
+    "SELECT revision, created_ns, author, comment, COALESCE(callers, '')"
+    " FROM revisions LEFT JOIN stages USING (revision)"
+)
+_TO_ALL = " AND revision NOT IN (SELECT revision FROM stages)"
+_CONVERGED = "SELECT COALESCE(MAX(revision), 0) FROM events WHERE phase = ?"
+_IN_FORCE_AT = f"({_CONVERGED} AND at_ns <= ?{_TO_ALL})"
 _EVENTS = "SELECT id, revision, phase, at_ns, detail FROM events"
 _ENDS = tuple(phase.value for phase in ENDS)
 _ALL = 2**62
@@ -92,6 +97,7 @@ class Registry:
         after: int | None = None,
         above: int = 0,
         detail: str = "",
+        callers: Iterable[str] = (),
     ) -> tuple[int, Event]:
         """Stores a route table durably; returns its revision and the event of that.
 
@@ -105,6 +111,7 @@ class Registry:
             after: compare-and-set: the latest stored revision must be this one; None skips the check.
             above: its revision is greater than this one, too.
             detail: of the event.
+            callers: to whom it is published; empty for all.
 
         Raises:
             StaleRevisionError: another revision is the latest; nothing was stored.
@@ -120,6 +127,8 @@ class Registry:
                 " VALUES (?, ?, ?, ?, ?, ?) RETURNING revision",
                 (max(latest, above) + 1, created_ns or event.at_ns, author, comment, base, text),
             )
+            if stage := ",".join(sorted(callers)):
+                self._db.insert_all("INSERT INTO stages (revision, callers) VALUES (?, ?)", [(revision, stage)])
             self._insert_event(revision, event)
         self._weights[revision] = weight
         return revision, event
@@ -238,13 +247,20 @@ class Registry:
 
     def latest(self) -> int:
         """The latest revision, also if it failed; 0 before the first."""
-        [[latest]] = self._db.rows("SELECT coalesce(max(revision), 0) FROM revisions")
-        return int(latest)
+        return self._number("SELECT coalesce(max(revision), 0) FROM revisions")
 
     def in_force(self) -> int:
-        """The latest revision that converged; 0 if there is none."""
-        row = self._db.row("SELECT revision FROM events WHERE phase = ? ORDER BY id DESC LIMIT 1", _ENDS[:1])
-        return int(row[0]) if row else 0
+        """The latest revision that converged, of those published to all callers; 0 if there is none."""
+        return self._number(_CONVERGED + _TO_ALL, _ENDS[:1])
+
+    def staged(self) -> int:
+        """The latest revision that converged, if it was published to some callers; 0 if there is none."""
+        latest = self._number(_CONVERGED, _ENDS[:1])
+        return latest if latest != self.in_force() else 0
+
+    def _number(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        [[number]] = self._db.rows(statement, parameters)
+        return int(number)
 
     def unfinished(self) -> list[int]:
         """Revisions whose publish is under way or was interrupted, oldest first: they neither converged nor failed."""
@@ -288,7 +304,7 @@ class Registry:
         return [self._stored(row) for row in rows]
 
     def _stored(self, row: tuple[Any, ...]) -> StoredRevision:
-        revision, created_ns, author, comment = row
+        revision, created_ns, author, comment, callers = row
         events = self._db.rows("SELECT phase, at_ns, detail FROM events WHERE revision = ? ORDER BY id", (revision,))
         acknowledgements = self._db.rows(
             "SELECT node, role, sent_ns, at_ns FROM acknowledgements WHERE revision = ? ORDER BY rowid", (revision,)
@@ -298,6 +314,7 @@ class Registry:
             created_ns,
             author,
             comment,
+            tuple(filter(None, callers.split(","))),
             tuple(Event(Phase(phase), at_ns, detail) for phase, at_ns, detail in events),
             tuple(Acknowledgement(*each) for each in acknowledgements),
         )

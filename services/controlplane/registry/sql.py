@@ -20,6 +20,11 @@ CREATE TABLE IF NOT EXISTS revisions (
     base {number} REFERENCES revisions(revision),
     document TEXT NOT NULL
 ) {strict};
+-- The callers, comma-separated, of the revisions that were published to some callers only.
+CREATE TABLE IF NOT EXISTS stages (
+    revision {number} PRIMARY KEY REFERENCES revisions(revision),
+    callers TEXT NOT NULL
+) {strict};
 CREATE TABLE IF NOT EXISTS events (
     id {key},
     revision {number} NOT NULL REFERENCES revisions(revision),
@@ -76,7 +81,7 @@ CREATE TABLE IF NOT EXISTS replicas (
 ) {strict};
 """
 
-APPEND_ONLY = ("revisions", "events", "acknowledgements", "reports", "acts", "outcomes", "admitted_nodes")
+APPEND_ONLY = ("revisions", "stages", "events", "acknowledgements", "reports", "acts", "outcomes", "admitted_nodes")
 """Tables in which triggers refuse UPDATE and DELETE."""
 
 
