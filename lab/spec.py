@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -56,18 +56,14 @@ _Setting = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
 _PagePart = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,62}$")]
 
 
-def _known_topology(name: str) -> str:
-    try:
-        return TOPOLOGIES[name].name
-    except InputError as error:
-        raise ValueError(str(error)) from None
+def _known(kinds: Mapping[str, Any]) -> AfterValidator:
+    def check(name: str) -> str:
+        try:
+            return str(kinds[name].name)
+        except InputError as error:
+            raise ValueError(str(error)) from None
 
-
-def _known_picker(name: str) -> str:
-    try:
-        return PICKERS[name].name
-    except InputError as error:
-        raise ValueError(str(error)) from None
+    return AfterValidator(check)
 
 
 def _receiver(text: str) -> str:
@@ -231,12 +227,12 @@ class LabSpec(_Part):
         links: between zones; None for a lab without zones, whose units all reach each other directly.
     """
 
-    topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(
+    topologies: list[Annotated[str, _known(TOPOLOGIES)]] = Field(
         default_factory=_default_topologies, min_length=1, max_length=64
     )
     routes: Path = Path("routes.yaml")
     callers: dict[_Name, CallerSpec] = Field(min_length=1, max_length=1_000)
-    picker: Annotated[str, AfterValidator(_known_picker)] = DEFAULT_PICKER
+    picker: Annotated[str, _known(PICKERS)] = DEFAULT_PICKER
     resolver: Literal["sidecar", "shared"] = "sidecar"
     log_requests: bool = False
     metrics: bool = False

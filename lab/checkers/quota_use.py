@@ -47,7 +47,7 @@ class Account:
         name: tenant, or in words which.
         quotas: the different limits that were in force for it during the run; None among them: there was none.
         admitted: requests that models received.
-        refused: requests that were refused for a limit, as far as no model did it.
+        refused: requests that were refused for a limit, as far as no model did it, and nothing else explains it.
         unclear: requests that no model received, and that failed with something else.
         others: what models received of requests by other callers, or of other runs, by request.
     """
@@ -84,7 +84,8 @@ def accounts_of(evidence: Evidence) -> list[Account]:
         if its := evidence.attempts.get(record.request_id):
             account.admitted.append(_admitted(record, its))
         else:
-            (account.refused if record.status == _REFUSED else account.unclear).append(record)
+            is_refused = record.status == _REFUSED and record.request_id not in evidence.explained
+            (account.refused if is_refused else account.unclear).append(record)
     for request_id, its in evidence.attempts.items():
         if request_id not in own and (account := by_tenant.get(its[0].tenant)) is not None:
             account.others.append(its)

@@ -23,18 +23,8 @@ pick until the attempt ends, for a limited time."""
 SOURCES = get_args(Source)
 
 
-class Pickable(Protocol):
-    """A replica, as a picker of the lab's own gateway sees it.
-
-    Attributes:
-        in_flight: attempts in flight to it.
-    """
-
-    in_flight: int
-
-
 Pick = Callable[[Sequence[Any]], Any]
-"""Picks one of several replicas, each a :class:`Pickable`; keeps what it needs between calls."""
+"""Picks one of several replicas, each with its attempts ``in_flight``; keeps what it needs between calls."""
 
 
 class Asked(NamedTuple):
@@ -49,6 +39,9 @@ class Asked(NamedTuple):
         tenant: of the request's context.
         slo_first_ms: objective of its use case for the time to the first token; 0 for none.
         slo_next_ms: for the time to each further token, likewise.
+        priority: of its use case, by the route table.
+        flow: whose turn it is among requests of one priority: of its tenant, if the route table names it, else of its
+            caller.
     """
 
     request_id: str
@@ -59,6 +52,8 @@ class Asked(NamedTuple):
     tenant: str
     slo_first_ms: float = 0.0
     slo_next_ms: float = 0.0
+    priority: int = 0
+    flow: str = ""
 
 
 class Speed(NamedTuple):
@@ -136,6 +131,25 @@ class FollowsKvEvents(Chooser, Protocol):
     on_kv_events: Callable[[str, int, bytes], None]
 
 
+class Queues(Chooser, Protocol):
+    """A chooser whose requests wait while no replica has room; their place knows each by a number above 0."""
+
+    def has_room(self, seen: Sequence[Seen]) -> bool:
+        """Whether one of these replicas, of which there is one or more, has room for a request."""
+
+    def limit_s(self, asked: Asked) -> float:
+        """Time after which a request that still waits is shed, seconds."""
+
+    def join(self, number: int, asked: Asked) -> int:
+        """Lets a request wait; returns the number of the one that is shed for it, maybe its own, or 0 for none."""
+
+    def next(self) -> int:
+        """The number of the request whose turn it is, of one or more; it waits no longer."""
+
+    def leave(self, number: int) -> None:
+        """Takes out a request that waits no longer, and was not the next one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chooses:
     """What a place configures for a picker that goes by more than the replicas themselves.
@@ -144,11 +158,13 @@ class Chooses:
         make: makes the chooser of one routing key.
         follows_kv_events: whether it is a :class:`FollowsKvEvents`.
         needs_reports: whether it goes by what only replicas report, which the signal must then be scraped for.
+        queues: whether it is one that :class:`Queues`.
     """
 
     make: Callable[[], Chooser]
     follows_kv_events: bool = False
     needs_reports: bool = False
+    queues: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,18 +26,8 @@ OVERRIDE_RULE = "override"
 OVERRIDE = "override"
 _USE_CASE_FIELDS = frozenset(
     {
-        "callers",
-        "override",
-        "api",
-        "timeout",
-        "default",
-        "rules",
-        "shadow",
-        "fallback",
-        "idempotent",
-        "owner",
-        "slo",
-        *SETTINGS,
+        *("callers", "override", "api", "timeout", "default", "rules", "shadow", "fallback", "idempotent", "owner"),
+        *("slo", "priority", *SETTINGS),
     }
 )
 _RULE_FIELDS = frozenset({"name", "when", "use", "experiment", "split", "config"})
@@ -193,6 +183,7 @@ class UseCase:
         policy: resilience settings, None if there are none.
         answering: routing keys that the policy applies to: all except a shadow's.
         slo: for pickers that predict.
+        priority: for pickers that let requests wait.
     """
 
     name: str
@@ -209,6 +200,7 @@ class UseCase:
     policy: Policy | None
     answering: frozenset[str]
     slo: Slo = NO_SLO
+    priority: int = 0
 
     @classmethod
     def of(cls, name: str, document: Mapping[str, Any]) -> UseCase:
@@ -240,6 +232,7 @@ class UseCase:
                 policy=Policy.of(document),
                 answering=frozenset(keys),
                 slo=_slo(document["slo"]) if "slo" in document else NO_SLO,
+                priority=document.get("priority", 0),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)

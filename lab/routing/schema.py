@@ -340,6 +340,8 @@ class UseCase(_Owned):
     slow_start: Timeout = Field(default=_ABSENT)
     """Time over which a new replica's share grows; if left out, it has its full share at once."""
     slo: Slo = Field(default=_ABSENT)
+    priority: Annotated[int, whole("a priority", -100, 100)] = 0
+    """Where requests wait before a replica is picked, higher ones go first, and lower ones are shed first."""
 
 
 def _shards(value: object) -> object:

@@ -23,8 +23,7 @@ from models.apis import METHODS, Method
 from models.context import read_envelope
 from services.gateway.forms import Form, opaque, parsed
 from services.gateway.hedging import first_answer
-from services.gateway.replicas import FullError, Replicas
-from services.gateway.request import FailedError, GatewayRequest, decision_of
+from services.gateway.request import FailedError, FullError, GatewayRequest, decision_of
 from services.gateway.stream_headers import StreamHeaders
 from services.gateway.tenant_quota import Limiter, NotItsTenantError, OverLimitError, TenantQuota
 from services.rules import DecisionCache, RuleSet, Staged, decisions_of
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.channel_pool import Connection
     from services.gateway.pool import Backend, Pool
+    from services.gateway.replicas import Replicas
     from services.gateway.shadow_sender import PoolShadowSender
 
     _Context = grpc.aio.ServicerContext[Any, Any]
@@ -140,7 +140,7 @@ class Forwarder(grpc.GenericRpcHandler):
             try:
                 with self._ending(request):
                     while True:
-                        attempt = self._next(request)
+                        attempt = await self._next(request)
                         if request.attempts.hurried and not request.attempts.made:
                             # It may not wait for the end, and learns the use case's timeout from these.
                             await context.send_initial_metadata(request.attempts.target.answer_headers)
@@ -167,7 +167,7 @@ class Forwarder(grpc.GenericRpcHandler):
             try:
                 with self._ending(request):
                     while not done:
-                        attempt = self._next(request)
+                        attempt = await self._next(request)
                         its_headers.begin_attempt()
                         rpc = attempt.connection.channel.rpc(method, parsed=form.parsed)
                         stream = self._send(request, rpc, method, form, request.remaining_s())
@@ -234,7 +234,7 @@ class Forwarder(grpc.GenericRpcHandler):
             (time.monotonic() - attempts.began) * 1000,
         )
 
-    def _next(self, request: GatewayRequest) -> Attempt:
+    async def _next(self, request: GatewayRequest) -> Attempt:
         """Where the next attempt goes; decides first if a decision is needed. The connection counts the attempt."""
         attempts = request.attempts
         if attempts.undecided:
@@ -243,16 +243,21 @@ class Forwarder(grpc.GenericRpcHandler):
             if request.quota is None:
                 request.quota = self._admit(request.envelope, proved)
             attempts.decided(decision)
+            request.priority = self._use_cases[attempts.use_case].priority
         while True:
             key = attempts.target.routing_key
             code, reason = grpc.StatusCode.UNAVAILABLE, "no healthy replica"
             backend = self._pool.backend(key)
             if backend is not None:
                 try:
-                    if (connection := backend.take(attempts.tried, request)) is not None:
+                    queue, tried = backend.queue, attempts.tried
+                    connection = backend.take(tried, request) if queue is None else await queue.take(tried, request)
+                    if connection is not None:
                         return Attempt(backend, connection)
+                    if backend is not self._pool.backend(key):
+                        continue  # other replicas have taken their place while the request waited
                 except FullError as full:
-                    code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, str(full)
+                    code, reason = full.code, str(full)
             if not attempts.fall_back(code.name, time.monotonic()):
                 raise FailedError(code, f"{attempts.use_case} ({key}): {reason}{attempts.failures}")
 
@@ -302,11 +307,13 @@ class Forwarder(grpc.GenericRpcHandler):
     async def _hedged(self, request: GatewayRequest, attempt: Attempt, method: Method, form: Form) -> Any:
         """One attempt, and a second one beside it if the first is slow or fails; returns the first good answer."""
         attempts, (backend, connection) = request.attempts, attempt
-        hedge, budget = backend.hedge, backend.budget
+        hedge, budget, queue = backend.hedge, backend.budget, backend.queue
         assert hedge is not None  # noqa: S101 (the caller has looked)
         assert budget is not None  # noqa: S101 (a hedge has one)
 
         def second(failure: grpc.aio.AioRpcError | None) -> Coroutine[Any, Any, Any] | None:
+            if queue is not None and not queue.is_open:
+                return None
             if not attempts.may_repeat or not budget.grant_hedge(failure.code().name if failure else ""):
                 return None
             attempts.begin_retry(budget, connection)

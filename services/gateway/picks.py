@@ -14,6 +14,7 @@ import grpc.aio
 import orjson
 
 from lab.pickers import Asked, Seen, Source, Speed, Stale
+from lab.routing.limits import DEFAULT
 from models.apis import APIS
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
 from models.tokens.blocks import chain
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from services.gateway.request import GatewayRequest
 
 KEPT = 20_000
-"""Picks that the log has."""
+"""Picks that the log has, and waits for one."""
+
+PICKED, QUEUE_FULL, WAITED_TOO_LONG = "picked", "queue-full", "waited-too-long"
+LEFT, NO_ATTEMPT = "left", "no-attempt"
+"""How else a wait ends: its caller has gone, or its time is over; it is its turn, and no attempt can be made."""
 
 NOBODY = Asked("", (), 0, "", "", "")
 """In place of what is not a request, such as a shadow copy."""
@@ -34,6 +39,7 @@ _KV_EVENTS = "/control.v1.Signals/FollowKvEvents"
 _LOAD_REQUEST = picks_pb2.GetLoadRequest().SerializeToString()
 _LEAST_TIMEOUT_S = 0.25
 _LINES = 256
+_SIGHTS = "seen", "saw"
 
 
 class SignalSettings(NamedTuple):
@@ -144,10 +150,10 @@ def _reported(load: picks_pb2.GetLoadResponse, address: str) -> Seen:
 
 
 class PickLog:
-    """The latest picks and their ends, in their order.
+    """The latest picks and their ends, in their order, and the waits before them.
 
     Attributes:
-        dropped: picks that it no longer has.
+        dropped: picks and waits that it no longer has.
         began_ns: when it began, Unix nanoseconds.
     """
 
@@ -155,6 +161,7 @@ class PickLog:
         self.dropped, self.began_ns = 0, time.time_ns()
         self._events, self._groups = count(1), count(1)
         self._picks: OrderedDict[int, dict[str, Any]] = OrderedDict()
+        self._waits: OrderedDict[int, dict[str, Any]] = OrderedDict()
 
     def new_group(self) -> int:
         """A number for the picks of one chooser."""
@@ -170,10 +177,17 @@ class PickLog:
         tried: Sequence[str],
         took_ns: int,
         kv_events: Sequence[tuple[str, int, bytes]] = (),
+        queued: int = 0,
     ) -> int:
-        """Notes a pick before it is followed, how long it took, and KV events since the last; returns its number."""
+        """Notes a pick before it is followed, how long it took, and KV events since the last; returns its number.
+
+        ``queued`` is the number of the wait that it ends; 0 if it ends none.
+        """
         number = next(self._events)
+        if queued:
+            self.end_wait(queued, PICKED, (), number)
         self._picks[number] = {
+            "queued": queued,
             "group": group,
             "policy": policy,
             "number": number,
@@ -197,17 +211,45 @@ class PickLog:
         if (pick := self._picks.get(number)) is not None:
             pick["ended"], pick["status"] = next(self._events), status
 
+    def wait(self, group: int, policy: str, asked: Asked, seen: Sequence[Seen]) -> int:
+        """Notes that a request waits, as no replica that was seen has room; returns the wait's number."""
+        number = next(self._events)
+        self._waits[number] = {
+            "group": group,
+            "policy": policy,
+            "number": number,
+            "at_ns": time.time_ns(),
+            "asked": asked,
+            "seen": seen,
+            "ended": 0,
+            "ended_ns": 0,
+            "outcome": "",
+            "saw": (),
+        }
+        if len(self._waits) > KEPT:
+            self._waits.popitem(last=False)
+            self.dropped += 1
+        return number
+
+    def end_wait(self, number: int, outcome: str, saw: Sequence[Seen], ended: int = 0) -> None:
+        """Notes how a wait ended and what was seen then; ``ended`` is the number of the pick that ended it, or 0."""
+        if (wait := self._waits.get(number)) is not None:
+            wait["ended"], wait["ended_ns"] = ended or next(self._events), time.time_ns()
+            wait["outcome"], wait["saw"] = outcome, saw
+
     def lines(self) -> list[bytes]:
-        """A line of JSON for each pick."""
-        return [_line(each) for each in self._picks.values()]
+        """A line of JSON for each pick and each wait."""
+        return [_line(each) for each in (*self._picks.values(), *self._waits.values())]
 
 
-def _line(pick: dict[str, Any]) -> bytes:
-    asked: Asked = pick["asked"]
+def _line(entry: dict[str, Any]) -> bytes:
+    asked: Asked = entry["asked"]
     fields = {**asked._asdict(), "hashes": b"".join(asked.hashes).hex()}
-    seen = [{**each._asdict(), "speed": [*each.speed]} for each in pick["seen"]]
-    heard = [(address, sequence, payload.hex()) for address, sequence, payload in pick["kv_events"]]
-    return orjson.dumps({**pick, "asked": fields, "seen": seen, "kv_events": heard}) + b"\n"
+    sights = {
+        key: [{**each._asdict(), "speed": [*each.speed]} for each in entry[key]] for key in _SIGHTS if key in entry
+    }
+    heard = [(address, sequence, payload.hex()) for address, sequence, payload in entry.get("kv_events", ())]
+    return orjson.dumps({**entry, "asked": fields, "kv_events": heard, **sights}) + b"\n"
 
 
 class Picking(NamedTuple):
@@ -219,6 +261,12 @@ class Picking(NamedTuple):
 
 def asked_of(request: GatewayRequest) -> Asked:
     """A request as pickers see it; without a prompt if its API has none, or if the payload is not parsed."""
+    if request.asked is None:
+        request.asked = _asked(request)._replace(priority=request.priority, flow=_flow_of(request))
+    return request.asked
+
+
+def _asked(request: GatewayRequest) -> Asked:
     envelope, prompt_of = request.envelope, APIS[request.api].prompt_of
     tenant, name = envelope.context.tenant, request.attempts.request_id
     if prompt_of is None or request.payload:
@@ -227,6 +275,14 @@ def asked_of(request: GatewayRequest) -> Asked:
     hashes = chain(prompt.tokens, tenant=tenant, lora=prompt.lora)
     slo = request.attempts.decision.slo
     return Asked(name, hashes, len(prompt.tokens), prompt.session, prompt.lora, tenant, slo.first_ms, slo.next_ms)
+
+
+def _flow_of(request: GatewayRequest) -> str:
+    """Its tenant if the route table names it, else its caller, which gains nothing by inventing tenants."""
+    context, quota = request.envelope.context, request.quota
+    if context.tenant and quota is not None and quota.entry == context.tenant != DEFAULT:
+        return f"tenant/{context.tenant}"
+    return f"caller/{context.caller}"
 
 
 class GatewayPicks(picks_pb2_grpc.PickJournalServicer):

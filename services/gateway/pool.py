@@ -29,9 +29,10 @@ class Backend(Connection):
     Attributes:
         budget: None: nothing is retried.
         hedge: None: nothing is hedged.
+        queue: None: nothing waits here.
     """
 
-    budget = hedge = None
+    budget = hedge = queue = None
 
     def take(self, tried: Collection[object] = (), request: GatewayRequest | None = None) -> Backend:
         """Itself, with one more attempt in flight."""
@@ -92,15 +93,20 @@ class Pool:
             asyncio.gather(*connecting),
         )
         leaving: list[Connection] = []
+        replaced: list[Replicas] = []
         for group, each in zip(with_policy.values(), replicas, strict=True):
             leaving += group.put_in_force(each)
         for key, group in self._with_policy.items():
             if group is not with_policy.get(key):
                 leaving += group.all()
+                replaced.append(group)
         backends = {place: (new.get(place) or self._by_addresses[place]) for place in wanted.values()}
         leaving += [backend for place, backend in self._by_addresses.items() if place not in backends]
         self._by_addresses, self._with_policy = backends, with_policy
         self._by_key = {**{key: backends[place] for key, place in wanted.items()}, **with_policy}
+        for group in replaced:
+            if group.queue is not None:
+                group.queue.close()
         for connection in leaving:
             task = asyncio.create_task(connection.leave())
             self._leaving.add(task)

@@ -20,9 +20,12 @@ from lab.pickers import DEFAULT_PICKER, GATEWAY, PICKERS, Asked, Chooses, Pick, 
 from lab.routing.resilience import Health, Hedge, Policy, RetryBudget
 from services.gateway.attempts_in_flight import AttemptsInFlight
 from services.gateway.channel_pool import ChannelPool, Connection
+from services.gateway.pick_queue import PickQueue
 from services.gateway.picks import KEPT, NOBODY, Picking, PickLog, Signal, SignalSettings, asked_of
+from services.gateway.request import FullError
 
 if TYPE_CHECKING:
+    from lab.pickers import Seen
     from services.gateway.request import GatewayRequest
 
 _CHECK = "/grpc.health.v1.Health/Check"
@@ -48,10 +51,6 @@ MODEL = "model"
 def peer_of(cluster: str) -> str:
     """Identity that the replicas of a model cluster must prove; any model's if ``cluster`` is empty."""
     return f"{MODEL}/{cluster}" if cluster else MODEL
-
-
-class FullError(Exception):
-    """The circuit breaker's bound is reached; the message names it."""
 
 
 class Replica(Connection):
@@ -145,6 +144,7 @@ class Replicas:
         budget: grants retries and hedges, and counts the attempts in flight to all replicas.
         signal: of the replicas' load, how to get it; None if the picker does not choose for each request.
         on_kv_events: takes the batches of their KV events; None if the picker does not follow them.
+        queue: where requests wait for a replica with room; None if the picker lets none wait.
     """
 
     def __init__(
@@ -165,6 +165,8 @@ class Replicas:
         self._attempts: dict[str, AttemptsInFlight] = {}
         follows = isinstance(made, Chooses) and made.follows_kv_events
         self.on_kv_events = self._hear if follows else None
+        queues: Any = self._chooser if isinstance(made, Chooses) and made.queues else None
+        self.queue = PickQueue(self, queues, picking, self._group, self._picker.name) if queues is not None else None
         self._heard: list[tuple[str, int, bytes]] = []
         self.budget = RetryBudget(policy)
         self._channels = channels
@@ -175,12 +177,20 @@ class Replicas:
         """When a second attempt is made beside a slow first one; None if never."""
         return self.policy.hedge
 
-    def take(self, tried: Collection[object] = (), request: GatewayRequest | None = None) -> Replica | None:
+    def take(
+        self,
+        tried: Collection[object] = (),
+        request: GatewayRequest | None = None,
+        saw: dict[str, Seen] | None = None,
+        queued: int = 0,
+    ) -> Replica | None:
         """The replica that the picker picks, with one more attempt in flight; None if none is healthy.
 
         Args:
             tried: replicas that the request was sent to before; chosen only if there is no other.
             request: for which it is picked; None for a shadow copy.
+            saw: the replicas to pick among, as :meth:`seen` has returned them just now; if None, those that it would.
+            queued: number in the log of its wait for a replica with room; 0 if it has not waited.
 
         Raises:
             FullError: the circuit breaker's bound is reached.
@@ -189,14 +199,12 @@ class Replicas:
         if breaker is not None and breaker.requests and self.budget.in_flight >= breaker.requests:
             raise FullError(f"{breaker.requests} requests are in flight, its circuit breaker's bound; try again later")
         now = time.monotonic()
-        usable = [each for each in self._by_address.values() if each.healthy and not each.ejected(now)]
-        # Standbys only while no other is left.
-        usable = [each for each in usable if not each.is_standby] or usable
+        usable = self._usable(now) if saw is None else [*map(self._by_address.__getitem__, saw)]
         others = [each for each in usable if each not in tried] if tried else usable
         if self._chooser is None:
             taken = self._next(others or usable, now)
         else:
-            taken = self._choose(others or usable, tried, request)
+            taken = self._choose(others or usable, tried, request, saw or self.seen(), queued)
         if taken is not None:
             taken.in_flight += 1
             self.budget.in_flight += 1
@@ -211,24 +219,37 @@ class Replicas:
         picked: Replica = self._pick(usable)
         return picked
 
+    def _usable(self, now: float) -> list[Replica]:
+        usable = [each for each in self._by_address.values() if each.healthy and not each.ejected(now)]
+        # Standbys only while no other is left.
+        return [each for each in usable if not each.is_standby] or usable
+
+    def seen(self) -> dict[str, Seen]:
+        """The replicas that may be picked now, as the chooser sees them, by address."""
+        usable = self._usable(time.monotonic())
+        return {each.address: each.signal.seen() for each in usable if each.signal is not None}
+
     def _choose(
-        self, usable: list[Replica], tried: Collection[object], request: GatewayRequest | None
+        self,
+        usable: list[Replica],
+        tried: Collection[object],
+        request: GatewayRequest | None,
+        saw: dict[str, Seen],
+        queued: int,
     ) -> Replica | None:
         """The replica that the chooser chooses; the log has what it saw."""
         if not usable or self._chooser is None or self.signal is None:
             return None
         began_ns = time.perf_counter_ns()
-        asked = NOBODY if request is None else request.asked or asked_of(request)
-        if request is not None:
-            request.asked = asked
-        seen = [each.signal.seen() for each in usable if each.signal is not None]
+        asked = NOBODY if request is None else asked_of(request)
+        seen = [saw[each.address] for each in usable]
         among = offered(seen, self.signal.stale, self.signal.stale_ms)
         address = among[self._chooser.pick(asked, among)].address
         place = [each.address for each in seen].index(address)
         before = [each.address for each in self._by_address.values() if each in tried]
         took_ns = time.perf_counter_ns() - began_ns
         heard, self._heard = self._heard, []
-        number = self._log.pick(self._group, self._picker.name, asked, seen, address, before, took_ns, heard)
+        number = self._log.pick(self._group, self._picker.name, asked, seen, address, before, took_ns, heard, queued)
         self._open.setdefault((asked.request_id, address), []).append((number, asked))
         self.attempts_to(address).add(number, asked.tokens)
         return usable[place]
@@ -253,6 +274,8 @@ class Replicas:
         self._chooser.ended(asked, replica.address)
         self._attempts[replica.address].end(number)
         self._log.end(number, "CANCELLED" if code is None else code.name)
+        if self.queue is not None:
+            self.queue.dispatch_soon()
 
     def attempts_to(self, address: str) -> AttemptsInFlight:
         """Those in flight to an address, for a picker that chooses for each request."""

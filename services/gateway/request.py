@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import grpc
+import grpc.aio
+
 from lab.routing import headers
 from lab.routing.attempts import Decision, RequestAttempts, Target
 from lab.routing.keys import HEADER
 from services.rules import model_config
 
 if TYPE_CHECKING:
-    import grpc
-    import grpc.aio
-
     from lab.pickers import Asked
     from lab.routing.compiled import Choice, Version
     from models.proto.serving.v1 import serving_pb2
@@ -54,6 +54,22 @@ class FailedError(Exception):
         self.code, self.details = code, details
 
 
+class FullError(Exception):
+    """No attempt can be made at one version, as a bound is reached, which the message names.
+
+    Attributes:
+        code: status of the request if no other version answers it.
+    """
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class LateError(FullError):
+    """The use case's timeout has passed while the request waited for a replica."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 class GatewayRequest:
     """A received request and its state; made once a request, so it is small.
 
@@ -67,12 +83,13 @@ class GatewayRequest:
         attempts: state machine of its attempts.
         quota: its tenant's, which the request leaves at its end; None until it is admitted.
         asked: the request as pickers see it; None until one has to.
+        priority: of its use case; 0 until it is decided.
 
     Raises:
         ValueError: a header says how many retries are left, and that is not a number.
     """
 
-    __slots__ = ("api", "asked", "attempts", "context", "envelope", "fields", "message", "payload", "quota")
+    __slots__ = ("api", "asked", "attempts", "context", "envelope", "fields", "message", "payload", "priority", "quota")
 
     def __init__(
         self,
@@ -87,6 +104,7 @@ class GatewayRequest:
         self.envelope: serving_pb2.Envelope = message.envelope
         self.quota: TenantQuota | None = None
         self.asked: Asked | None = None
+        self.priority = 0
         self.attempts = RequestAttempts(
             self.envelope.use_case,
             request_id,

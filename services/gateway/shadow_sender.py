@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.client.shadow_sender import LIMIT, ShadowSender
-from services.gateway.replicas import FullError
+from services.gateway.request import FullError
 
 if TYPE_CHECKING:
     from models.apis import Method

@@ -56,8 +56,8 @@ def test_all_examples_go_together() -> None:
     others = [each for each in PARTS if not each.startswith("rules:")]
     found = read(table("rules:\n" + "".join(rules[:-1]), *others))
     use_case = found.document["use_cases"]["ContinueWatchingRanking"]
-    assert use_case.keys() >= {"rules", "override", "fallback", "shadow", "slo"}
-    assert len(PARTS) == 8
+    assert use_case.keys() >= {"rules", "override", "fallback", "shadow", "slo", "priority"}
+    assert len(PARTS) == 9
 
 
 def test_every_part_of_the_language_has_its_example() -> None:

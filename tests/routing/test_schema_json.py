@@ -112,6 +112,7 @@ def test_it_speaks_of_every_field_of_the_language() -> None:
         "idempotent",
         "owner",
         "slo",
+        "priority",
     }
     assert fields | set(SETTINGS) == set(use_case)
     assert yaml.safe_load(GOOD)["use_cases"]["UpNext"].keys() <= use_case.keys()

@@ -18,7 +18,7 @@ _SESSION = "x-session-id"
 
 @dataclass(slots=True, eq=False)
 class Endpoint:
-    """A replica, as the picker sees it; see :class:`lab.pickers.Pickable`.
+    """A replica, as the picker sees it, and as a :data:`lab.pickers.Pick` does.
 
     Attributes:
         address: ``ip:port``.

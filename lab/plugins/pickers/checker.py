@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lab.checkers import Checker, Claim, Outcome, Verdict, Violation
+from lab.plugins.pickers import queue_checks
 from lab.plugins.pickers.journals import Run, gather
 from lab.plugins.pickers.pick_checks import PICK_CHECKS
 from lab.plugins.pickers.readers import READERS, is_stale
@@ -28,7 +29,8 @@ def check(evidence: Evidence) -> Verdict | None:
     before it is loaded; pickers saw those that were there. *Picks*: the policy's second reader allows each, with what
     the picker had seen; it had seen all replicas that were registered, after 2 s and unless something was broken, and
     none that was gone, and counted right what was in flight and reserved. Each attempt came to the replica that was
-    picked for it, and a conversation's requests in their order.
+    picked for it, and a conversation's requests in their order. *Queues of gateways*: by the table's priorities; the
+    second reader allows when a request waited, whose turn it was and which was shed, and its caller learns why.
 
     Returns:
         None if no model generates tokens. Unknown if nothing was asked of any, if a journal is not whole, or if a
@@ -38,7 +40,7 @@ def check(evidence: Evidence) -> Verdict | None:
     if gathered is None:
         return None
     run = Run(evidence, gathered)
-    found = [each for part in (*REPLICA_CHECKS, *PICK_CHECKS) for each in part(run)]
+    found = [each for part in (*REPLICA_CHECKS, *PICK_CHECKS, *queue_checks.QUEUE_CHECKS) for each in part(run)]
     wrong = tuple(
         Violation(NAME, record.sequence if record is not None else 0, each.request_id, each.message)
         for each in found
@@ -54,9 +56,12 @@ def check(evidence: Evidence) -> Verdict | None:
 
 
 def explains(evidence: Evidence) -> set[str]:
-    """Returns the requests that a replica refused last, whose queue was full by the replay of its whole journal."""
+    """Returns the requests that a full queue refused, of a replica by the replay of its journal, or of a gateway."""
     gathered = evidence.gathered.get(NAME)
-    return refused_by_full_queues(Run(evidence, gathered)) if gathered else set()
+    if not gathered:
+        return set()
+    run = Run(evidence, gathered)
+    return refused_by_full_queues(run) | queue_checks.rightly_shed(run)
 
 
 def _doubts(run: Run) -> Iterator[str]:
@@ -72,6 +77,8 @@ def _doubts(run: Run) -> Iterator[str]:
         yield f"{', '.join(gone)} is gone, with its journal"
     if unread := sorted({each["policy"] for each in run.of_run} - READERS.keys()):
         yield f"picker {', '.join(unread)} has no second reader, so nobody can say which picks it allows"
+    if unread := sorted(queue_checks.unread(run)):
+        yield f"picker {', '.join(unread)} lets requests wait, and has no second reader that judges it"
     if not any(each["request_id"] in run.records for its in run.replicas.values() for each in its["entries"]):
         yield "no request of the run came to a model that generates tokens"
 
@@ -100,7 +107,7 @@ def _summary(run: Run) -> str:
             words += f", {stale} with a stale one"
         if further := sum(bool(each["tried"]) for each in run.of_run):
             words += f", {further} after another attempt"
-    return words
+    return words + queue_checks.summary(run)
 
 
 def _absent(evidence: Evidence) -> bool:

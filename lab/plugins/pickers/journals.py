@@ -46,8 +46,11 @@ def gather(context: RunContext) -> dict[str, Any] | None:
 
 
 def _read(address: str, seen_as: str) -> dict[str, Any]:
-    """Reads one journal: where others see the unit, entries, since when, how many were dropped, why there are none."""
-    lines, found = b"", {"address": seen_as, "entries": [], "dropped": 0, "began_ns": 0, "error": ""}
+    """Reads one journal: where others see the unit, entries, since when, how many were dropped, why there are none.
+
+    A gateway's ``waits`` are of requests that waited for a replica with room.
+    """
+    lines, found = b"", {"address": seen_as, "entries": [], "waits": [], "dropped": 0, "began_ns": 0, "error": ""}
     with open_blocking_channel(address) as channel:
         read = picks_pb2_grpc.PickJournalStub(channel).Read
         try:
@@ -56,7 +59,9 @@ def _read(address: str, seen_as: str) -> dict[str, Any]:
                 found |= {"dropped": part.dropped, "began_ns": part.began_ns}
         except grpc.RpcError as error:
             return {**found, "error": error.details() or "gave no answer"}
-    return {**found, "entries": [json.loads(line) for line in lines.splitlines()]}
+    entries = [json.loads(line) for line in lines.splitlines()]
+    waits = [each for each in entries if "outcome" in each]
+    return {**found, "entries": [each for each in entries if "outcome" not in each], "waits": waits}
 
 
 def is_whole(journal: Mapping[str, Any]) -> bool:
@@ -81,9 +86,20 @@ class Run:
         self.records: Mapping[str, Record] = {each.request_id: each for each in evidence.records}
         self.picks = [each for its in self.gateways.values() for each in its["entries"]]
         self.of_run = [each for each in self.picks if each["asked"]["request_id"] in self.records]
+        waits = (each for its in self.gateways.values() for each in its.get("waits", ()))
+        self.waits_of_run = [each for each in waits if each["asked"]["request_id"] in self.records]
         self.name_of = {**self._gone(), **{each["address"]: name for name, each in self.replicas.items()}}
         self._prompts: dict[str, tuple[int, str, str, str] | None] = {}
         self._sent_ns = min((each.sent_ns for each in evidence.records if each.sent_ns), default=0)
+
+    @property
+    def sheds(self) -> list[Mapping[str, Any]]:
+        """The requests that a gateway shed, each as a pick at that time: of the first replica that was seen."""
+        shed = [each for each in self.waits_of_run if each["outcome"] not in {"", "left"} and each["saw"]]
+        return [
+            {**each, "at_ns": each["ended_ns"], "seen": each["saw"], "picked": each["saw"][0]["address"], "tried": []}
+            for each in shed
+        ]
 
     def covers(self, journal: Mapping[str, Any]) -> bool:
         """Whether a journal has all of the run."""

@@ -19,43 +19,50 @@ APART_NS = 500_000_000
 """Time between two picks of a conversation after which the first surely arrives first, also on a busy machine."""
 
 
-def _policies(run: Run) -> Iterator[Objection]:
-    """Yields picks that the policy does not allow by its second reader."""
+def follow(run: Run) -> Iterator[Objection]:
+    """Yields picks and waits that the policy does not allow by its second reader."""
     for journal in run.gateways.values():
         groups: defaultdict[int, list[Entry]] = defaultdict(list)
-        for each in journal["entries"]:
+        for each in (*journal["entries"], *journal.get("waits", ())):
             groups[each["group"]].append(each)
-        for picks in groups.values():
-            if picks[0]["policy"] in READERS and not journal["dropped"]:
-                yield from _follow(picks, run.signal)
+        for entries in groups.values():
+            if entries[0]["policy"] in READERS and not journal["dropped"]:
+                yield from _follow(entries, run.signal)
 
 
-def _follow(picks: Sequence[Entry], signal: Mapping[str, Any]) -> Iterator[Objection]:
-    reader, in_flight, reserved = READERS[picks[0]["policy"]].make(), Counter[str](), Reserved(signal)
-    events = [(each["number"], True, each) for each in picks]
-    events += [(each["ended"], False, each) for each in picks if each["ended"]]
-    for _, begins, pick in sorted(events, key=lambda each: each[0]):
-        asked, picked, name = pick["asked"], pick["picked"], pick["asked"]["request_id"]
-        if not begins:
-            in_flight[picked] -= 1
-            reader.over(asked, picked)
-            reserved.over(pick)
-            continue
-        if wrong := reserved.objection(pick):
-            yield Objection(name, f"the picker {wrong}")
-        for each in pick["seen"]:
+def _follow(entries: Sequence[Entry], signal: Mapping[str, Any]) -> Iterator[Objection]:
+    reader, in_flight, reserved = READERS[entries[0]["policy"]].make(), Counter[str](), Reserved(signal)
+    events = [(each["number"], True, each) for each in entries]
+    events += [(each["ended"], False, each) for each in entries if each["ended"] and each.get("outcome") != "picked"]
+    for _, begins, entry in sorted(events, key=lambda each: each[0]):
+        asked, picked, name = entry["asked"], entry.get("picked", ""), entry["asked"]["request_id"]
+        sight = entry["seen"] if begins else entry.get("saw", ())
+        for each in sight:
             if each["in_flight"] != in_flight[each["address"]]:
                 counted = f"{each['in_flight']} in flight to {each['address']}, and {in_flight[each['address']]} were"
                 yield Objection(name, f"the picker counted {counted}")
-        if pick.get("kv_events"):
-            reader.heard(pick["kv_events"])
-        allowed = reader.allowed(asked, without_stale(pick["seen"], signal))
+        if not picked:
+            messages = (reader.waits if begins else reader.ends)(entry, without_stale(sight, signal))
+            yield from (Objection(name, f"{entry['policy']}: {each}") for each in messages)
+            continue
+        if not begins:
+            in_flight[picked] -= 1
+            reader.over(asked, picked)
+            reserved.over(entry)
+            continue
+        if wrong := reserved.objection(entry):
+            yield Objection(name, f"the picker {wrong}")
+        if entry.get("kv_events"):
+            reader.heard(entry["kv_events"])
+        offered = without_stale(sight, signal)
+        yield from (Objection(name, f"{entry['policy']}: {each}") for each in reader.sends(entry, offered))
+        allowed = reader.allowed(asked, offered)
         if picked not in allowed:
             might = " or ".join(sorted(allowed))
-            yield Objection(name, f"{pick['policy']} picked {picked}, and with what it had seen must pick {might}")
+            yield Objection(name, f"{entry['policy']} picked {picked}, and with what it had seen must pick {might}")
         in_flight[picked] += 1
         reader.took(asked, picked)
-        reserved.took(pick)
+        reserved.took(entry)
 
 
 def _objectives(run: Run) -> Iterator[Objection]:
@@ -86,7 +93,7 @@ def _sights(run: Run) -> Iterator[Objection]:
         return
     lacking_since_ns: dict[str, int] = {}
     broken = bool(run.evidence.fault_windows or run.evidence.faults_elsewhere)
-    for pick in sorted(run.of_run, key=lambda each: each["at_ns"]):
+    for pick in sorted((*run.of_run, *run.sheds), key=lambda each: each["at_ns"]):
         name, at_ns = pick["asked"]["request_id"], pick["at_ns"]
         addresses = {each["address"] for each in pick["seen"]}
         replica = run.name_of.get(pick["picked"], pick["picked"])
@@ -151,5 +158,5 @@ def _order(run: Run) -> Iterator[Objection]:
             yield Objection(name, f"{run.name_of.get(key[1])} received it before an earlier one of its conversation")
 
 
-PICK_CHECKS = (_policies, _objectives, _sights, _served, _order)
+PICK_CHECKS = (follow, _objectives, _sights, _served, _order)
 """Each yields the requests of a run to which it objects."""

@@ -204,6 +204,11 @@ def test_a_topology_that_sees_no_prompts_is_refused(topologies: list[str], said:
         override(read_spec(SIZES["tokens"]), topologies=topologies, picker="prefix")
 
 
+def test_a_topology_in_which_no_request_waits_is_refused() -> None:
+    with pytest.raises(SpecError, match="mesh cannot pick by priority-bands: it lets no request wait before it picks"):
+        override(read_spec(SIZES["tokens"]), topologies=["+mesh"], picker="priority-bands")
+
+
 def test_a_picker_that_follows_kv_events_is_refused_where_none_are_published() -> None:
     with pytest.raises(SpecError, match="--picker: picker prefix-exact follows KV events: set kv_events"):
         override(read_spec(SIZES["tokens"]), picker="prefix-exact")

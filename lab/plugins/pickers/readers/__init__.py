@@ -4,7 +4,7 @@ A reader follows the log of one gateway's picks for one routing key: for each pi
 could have taken, then learns which one was. A picker from outside brings its own, a :class:`PickReader`.
 """
 
-from lab.plugins.pickers.readers._reader import READERS, Asked, PickReader, Reader, Seen
+from lab.plugins.pickers.readers._reader import READERS, Asked, PickReader, Reader, Seen, Wait
 from lab.plugins.pickers.readers._staleness import is_stale, without_stale
 
-__all__ = ["READERS", "Asked", "PickReader", "Reader", "Seen", "is_stale", "without_stale"]
+__all__ = ["READERS", "Asked", "PickReader", "Reader", "Seen", "Wait", "is_stale", "without_stale"]

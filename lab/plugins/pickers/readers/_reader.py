@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,8 +15,37 @@ Seen: TypeAlias = Mapping[str, Any]
 """A replica as its picker saw it: the fields of :class:`lab.pickers.Seen`."""
 
 
+Wait: TypeAlias = Mapping[str, Any]
+"""How a request waited for a replica with room, as its gateway logged it: ``number``, ``at_ns``, ``asked``, and of its
+end ``outcome`` and ``ended_ns``, see :mod:`services.gateway.picks`."""
+
+
 class Reader:
-    """Reads one policy, and allows every replica; a policy without a memory overrides only what it allows."""
+    """Reads one policy, and allows every replica; a policy without a memory overrides only what it allows.
+
+    Attributes:
+        judges_waits: whether it reads when requests wait, and which are shed; a picker that lets them needs such a one.
+    """
+
+    judges_waits = False
+
+    def waits(self, wait: Wait, seen: Sequence[Seen]) -> Iterator[str]:
+        """Learns that a request waits from now on; yields objections."""
+        del wait, seen
+        yield from ()
+
+    def sends(self, pick: Mapping[str, Any], seen: Sequence[Seen]) -> Iterator[str]:
+        """Learns of a pick, before :meth:`took`; yields objections to its time.
+
+        Its ``queued`` is the number of the wait that it ends, or 0.
+        """
+        del pick, seen
+        yield from ()
+
+    def ends(self, wait: Wait, seen: Sequence[Seen]) -> Iterator[str]:
+        """Learns that a wait has ended without a pick; yields objections."""
+        del wait, seen
+        yield from ()
 
     def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
         """Returns the addresses that the policy could have taken."""
