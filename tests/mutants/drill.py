@@ -458,6 +458,12 @@ def chat_exact(topology: str) -> None:
     load(topology, lambda: None, *_CHAT, "--rate", "40", seconds=6)
 
 
+def chat_queues(topology: str) -> None:
+    """Drives conversations of two priorities and two tenants, more than replicas have slots for."""
+    more = ("--turns", "4", "--users", "21", "--streams", "50", "--context", "tenant=ads*4,kids")
+    load(topology, lambda: None, *more, seconds=6)
+
+
 def links(topology: str) -> None:
     """Drives load from one zone, which needs models in its own and in another."""
     load(topology, seconds=6)
@@ -526,6 +532,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_reserved,
         chat_slo,
         chat_exact,
+        chat_queues,
         links,
         sharded,
     )
@@ -552,6 +559,7 @@ _SPECS = {
     "stale.toml": {"chat_stale"},
     "reserved.toml": {"chat_reserved"},
     "kv-events.toml": {"chat_exact"},
+    "queues.toml": {"chat_queues"},
 }
 
 
@@ -573,6 +581,7 @@ _OPTIONS = {
     "chat_reserved": ("--picker", "queue-depth"),
     "chat_slo": ("--picker", "slo"),
     "chat_exact": ("--picker", "prefix-exact"),
+    "chat_queues": ("--picker", "priority-bands"),
 }
 _OFFLINE = {"manifests", "compose"}
 """Drills without a lab, whose bugs the suite must notice."""
