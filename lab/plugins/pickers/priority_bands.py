@@ -22,13 +22,13 @@ MOST_WAITING = 64
 WAIT_S, SHEDDABLE_WAIT_S = 2.0, 0.5
 
 QUANTUM = 512
-"""Tokens that a flow may send more at each of its turns."""
+"""Tokens that a flow may send more at each of its turns; also what a request counts whose prompt is not read."""
 
-MOST_TOKENS = 16 * QUANTUM
-"""A longer prompt counts as one of these, so that its turn comes within 16 rounds."""
+LEAST_TOKENS, MOST_TOKENS = 64, 16 * QUANTUM
+"""What a shorter or longer prompt counts: none is for nothing, and each has its turn within 16 rounds."""
 
 SLOTS = 100
-"""Of a replica that does not report them; as llm-d-router's ``concurrency-detector``."""
+"""Of a replica that reports none, as in llm-d-router's ``concurrency-detector``; until it is first read, it has one."""
 
 
 class _Waiting(NamedTuple):
@@ -91,7 +91,7 @@ class _PriorityBands(Stateless):
         return WAIT_S if asked.priority >= 0 else SHEDDABLE_WAIT_S
 
     def join(self, number: int, asked: Asked) -> int:
-        its = _Waiting(asked.priority, asked.flow, min(max(asked.tokens, 1), MOST_TOKENS))
+        its = _Waiting(asked.priority, asked.flow, min(max(asked.tokens or QUANTUM, LEAST_TOKENS), MOST_TOKENS))
         self._waiting[number] = its
         self._bands.setdefault(its.priority, _Band()).add(number, its.flow, its.tokens)
         if len(self._waiting) <= MOST_WAITING:
@@ -121,7 +121,7 @@ def _load(each: Seen) -> int:
 
 
 def _slots(each: Seen) -> int:
-    return each.speed.slots or SLOTS
+    return each.speed.slots or (SLOTS if each.age_ms >= 0 else 1)
 
 
 PICKER = Picker(

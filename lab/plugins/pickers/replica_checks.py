@@ -71,7 +71,7 @@ def _prompts(run: Run) -> Iterator[Objection]:
     seen: list[tuple[str, Entry, int]] = [
         (name, each, each["prompt"]) for name, its in run.replicas.items() for each in its["entries"] if each["began"]
     ]
-    seen += [("the picker", each["asked"], each["asked"]["tokens"]) for each in run.of_run if each["policy"] in READERS]
+    seen += [("the picker", each["asked"], each["asked"]["tokens"]) for each in run.of_run if _knows_prompt(each)]
     for who, entry, tokens in seen:
         record = run.records.get(entry["request_id"])
         wanted = run.asked(record) if record is not None else None
@@ -84,6 +84,12 @@ def _prompts(run: Run) -> Iterator[Objection]:
             yield Objection(
                 record.request_id, f"{who} saw another {parts} than was asked, for tenant {record.tenant!r}"
             )
+
+
+def _knows_prompt(pick: Entry) -> bool:
+    """Whether the picker must have seen the prompt, or says that it has."""
+    policy, tokens = pick["policy"], pick["asked"]["tokens"]
+    return policy in READERS and bool(tokens or READERS[policy].reads_prompt)
 
 
 def _claims(run: Run) -> Iterator[Objection]:

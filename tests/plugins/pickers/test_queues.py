@@ -17,6 +17,7 @@ import pytest
 from lab.pickers import GATEWAY, PICKERS, Asked, Chooses, Seen, Speed
 from lab.plugins.pickers import priority_bands
 from lab.plugins.pickers.pick_checks import _follow
+from lab.plugins.pickers.readers.priority_bands import _with_room
 from lab.plugins.pickers.replicas import Objection
 from services.gateway import pick_queue
 from services.gateway.pick_queue import PickQueue
@@ -215,6 +216,29 @@ async def test_the_second_reader_objects_to_another_order(
     await overload(group)
 
     assert said in "; ".join(each.message for each in group.objections())
+
+
+@pytest.mark.parametrize(
+    ("slots", "age_ms", "in_flight", "running", "has_room"),
+    [
+        (2, 5.0, 1, 0, True),
+        (2, 5.0, 2, 0, False),
+        (2, 5.0, 0, 2, False),  # of another gateway
+        (0, 5.0, 99, 0, True),
+        (0, 5.0, 100, 0, False),
+        (0, -1.0, 0, 0, True),  # it is back, and has not been read yet
+        (0, -1.0, 1, 0, False),
+    ],
+)
+def test_a_replica_has_room_by_its_slots(
+    slots: int, age_ms: float, in_flight: int, running: int, *, has_room: bool
+) -> None:
+    made = PICKERS["priority-bands"].at(GATEWAY)
+    each = Seen("10.0.0.1:1", in_flight, 0, running, 0.0, age_ms, speed=Speed(slots=slots))
+    other = each._replace(address="10.0.0.2:1", in_flight=1000)
+
+    assert made.make().has_room([other, each]) is has_room
+    assert bool(_with_room([other._asdict(), each._asdict()])) is has_room
 
 
 async def test_a_shed_request_without_an_outcome_is_found(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:

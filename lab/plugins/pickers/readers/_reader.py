@@ -69,10 +69,12 @@ class PickReader:
     Attributes:
         name: of the picker.
         make: makes the reader of one gateway's picks for one routing key.
+        reads_prompt: whether the policy needs prompts, so that a gateway which passes bodies on unread cannot pick so.
     """
 
     name: str
     make: Callable[[], Reader]
+    reads_prompt: bool = True
 
 
 READERS = Registry(

@@ -142,10 +142,10 @@ class _Lora(Reader):
         return lowest(has or room or waits or seen, lambda each: each["waiting"] + each["running"])
 
 
-RANDOM = PickReader("random", Reader)
+RANDOM = PickReader("random", Reader, reads_prompt=False)
 LORA = PickReader("lora", _Lora)
-POWER_OF_TWO = PickReader("power-of-two", _PowerOfTwo)
-QUEUE_DEPTH = PickReader("queue-depth", _QueueDepth)
+POWER_OF_TWO = PickReader("power-of-two", _PowerOfTwo, reads_prompt=False)
+QUEUE_DEPTH = PickReader("queue-depth", _QueueDepth, reads_prompt=False)
 PREFIX = PickReader("prefix", _Prefix)
 UNCACHED_TOKENS = PickReader("uncached-tokens", _UncachedTokens)
 PREFIX_AFFINITY = PickReader("prefix-affinity", _PrefixAffinity)

@@ -16,7 +16,7 @@ _ROOM = 64
 _LIMITS_MS = {True: 500, False: 2_000}  # of those of negative priority, and of others
 _CLOCK_MS = 20
 _BUSY_MS = 2_000  # for which a busy machine may keep a gateway from looking at its clock
-_QUANTUM, _MOST_TOKENS = 512, 8_192
+_QUANTUM, _LEAST_TOKENS, _MOST_TOKENS = 512, 64, 8_192
 _DEFAULT_SLOTS = 100
 
 
@@ -123,11 +123,12 @@ def _pair(priority: int, flow: str, other: str) -> tuple[int, str, str]:
 
 def _tokens(wait: Wait) -> int:
     tokens: int = wait["asked"]["tokens"]
-    return max(1, min(tokens, _MOST_TOKENS))
+    return max(_LEAST_TOKENS, min(tokens, _MOST_TOKENS)) if tokens else _QUANTUM
 
 
 def _free(each: Seen) -> int:
-    slots: int = each["speed"][-1] or _DEFAULT_SLOTS
+    unknown = 1 if each["age_ms"] < 0 else _DEFAULT_SLOTS
+    slots: int = each["speed"][-1] or unknown
     load: int = max(each["waiting"] + each["running"], each["in_flight"])
     return slots - load
 
@@ -136,4 +137,4 @@ def _with_room(seen: Sequence[Seen]) -> str:
     return " and ".join(each["address"] for each in seen if _free(each) > 0)
 
 
-READER = PickReader("priority-bands", _PriorityBands)
+READER = PickReader("priority-bands", _PriorityBands, reads_prompt=False)
