@@ -269,19 +269,20 @@ class LabSpec(_Part):
     @field_validator("signal")
     @classmethod
     def _is_scraped_if_reports_are_needed(cls, signal: SignalSpec, info: ValidationInfo) -> SignalSpec:
-        picker = info.data.get("picker", DEFAULT_PICKER)
-        made = PICKERS[picker].at(GATEWAY)
+        made = PICKERS[picker := info.data.get("picker", DEFAULT_PICKER)].at(GATEWAY)
         if isinstance(made, Chooses) and made.needs_reports and signal.source != "scraped":
             raise ValueError(f"picker {picker} goes by what replicas report: set source in [signal] to scraped")
         return signal
 
     @field_validator("stub")
     @classmethod
-    def _publishes_kv_events_if_they_are_followed(cls, stub: StubSpec, info: ValidationInfo) -> StubSpec:
+    def _has_what_its_picker_asks_for(cls, stub: StubSpec, info: ValidationInfo) -> StubSpec:
         picker, published = info.data.get("picker", DEFAULT_PICKER), stub.tokens.get("kv_events", 0)
         made = PICKERS[picker].at(GATEWAY)
         if isinstance(made, Chooses) and made.follows_kv_events and not published:
             raise ValueError(f"picker {picker} follows KV events: set kv_events in [stub.tokens] to 1 or 2")
+        if stub.tokens.get("prefill_replicas") and not (isinstance(made, Chooses) and made.picks_prefillers):
+            raise ValueError(f"prefill_replicas: picker {picker} never asks them; set picker to prefill-decode")
         if published and find_spec("msgpack") is None:
             raise ValueError("kv_events needs msgpack, which is not installed: make .venv/with-kv-events")
         return stub

@@ -11,7 +11,6 @@ from lab.pickers._picker import (
     GRPC,
     GRPC_XDS,
     PICKERS,
-    SOURCES,
     Asked,
     Cannot,
     Chooser,
@@ -25,7 +24,7 @@ from lab.pickers._picker import (
     at_gateway_only,
     even_shares,
 )
-from lab.pickers._staleness import STALE, Stale, offered
+from lab.pickers._staleness import Stale, offered
 
 __all__ = [
     "DEFAULT_PICKER",
@@ -34,8 +33,6 @@ __all__ = [
     "GRPC",
     "GRPC_XDS",
     "PICKERS",
-    "SOURCES",
-    "STALE",
     "Asked",
     "Cannot",
     "Chooser",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol
 
 from lab.registry import Registry
 
@@ -19,8 +19,6 @@ DEFAULT_PICKER = "round-robin"
 Source = Literal["scraped", "counted", "reserved"]
 """Where a signal of load comes from: ``scraped`` from the replicas, ``counted`` at dispatch, or ``reserved`` at the
 pick until the attempt ends, for a limited time."""
-
-SOURCES = get_args(Source)
 
 
 Pick = Callable[[Sequence[Any]], Any]
@@ -90,6 +88,7 @@ class Seen(NamedTuple):
         max_loras: number of adapters that it holds at once, likewise; 0 for any number, or if it does not say.
         tokens: of prompts that are reserved there; 0 where the signal is another one.
         speed: as it reports.
+        prefills: whether it only prefills, for other replicas, as it reports.
     """
 
     address: str
@@ -103,6 +102,7 @@ class Seen(NamedTuple):
     max_loras: int = 0
     tokens: int = 0
     speed: Speed = Speed()
+    prefills: bool = False
 
     @property
     def load(self) -> int:
@@ -150,6 +150,13 @@ class Queues(Chooser, Protocol):
         """Takes out a request that waits no longer, and was not the next one."""
 
 
+class PicksPrefillers(Chooser, Protocol):
+    """A chooser for clusters with replicas that only prefill: first where a request decodes, then where it prefills."""
+
+    def prefiller(self, asked: Asked, seen: Sequence[Seen], picked: int) -> str:
+        """The address of the replica that prefills a request which decodes at ``picked``; empty for that one itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chooses:
     """What a place configures for a picker that goes by more than the replicas themselves.
@@ -159,12 +166,14 @@ class Chooses:
         follows_kv_events: whether it is a :class:`FollowsKvEvents`.
         needs_reports: whether it goes by what only replicas report, which the signal must then be scraped for.
         queues: whether it is one that :class:`Queues`.
+        picks_prefillers: whether it is a :class:`PicksPrefillers`.
     """
 
     make: Callable[[], Chooser]
     follows_kv_events: bool = False
     needs_reports: bool = False
     queues: bool = False
+    picks_prefillers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

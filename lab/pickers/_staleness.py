@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from lab.pickers._picker import Seen
+if TYPE_CHECKING:
+    from lab.pickers._picker import Seen
 
 Stale = Literal["use", "leave-out", "in-flight"]
 """``use``: as if it were new. ``leave-out``: not that replica, while another has a reading that is new enough.
 ``in-flight``: the attempts in flight to it, in place of what it reported."""
-
-STALE = get_args(Stale)
 
 
 def offered(seen: Sequence[Seen], stale: Stale, stale_ms: float) -> Sequence[Seen]:
@@ -29,7 +28,8 @@ def offered(seen: Sequence[Seen], stale: Stale, stale_ms: float) -> Sequence[See
         return seen
     if stale == "leave-out":
         return [each for each, is_fresh in zip(seen, fresh, strict=True) if is_fresh] or seen
+    unread: Any = {"running": 0, "kv_used": 0.0, "loras": (), "waiting_loras": (), "max_loras": 0, "tokens": 0}
     return [
-        each if is_fresh else Seen(each.address, each.in_flight, each.in_flight, 0, 0.0, each.age_ms, speed=each.speed)
+        each if is_fresh else each._replace(waiting=each.in_flight, **unread)
         for each, is_fresh in zip(seen, fresh, strict=True)
     ]

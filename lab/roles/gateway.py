@@ -12,6 +12,7 @@ from lab.roles._unit import ACCESS_LOG, Unit
 from lab.routing.headers import REQUEST_ID, RETRIES_LEFT, TRACE, VIA
 from lab.routing.keys import COPY_HEADER, HEADER
 from lab.spec import SignalSpec
+from models.tokens.settings import PREFILLER
 
 _NAME = "gateway"
 
@@ -31,10 +32,7 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
         )
         files, options = lab.picker(name)
         if lab.picker_option and lab.spec.signal != SignalSpec():
-            signal = lab.spec.signal
-            options += ["--signal", signal.source, "--signal-age-ms", f"{signal.age_ms:g}"]
-            options += ["--stale", signal.stale, "--stale-ms", f"{signal.stale_ms:g}"]
-            options += ["--release-ms", f"{signal.release_ms:g}"]
+            options += ["--signal", lab.spec.signal.model_dump_json()]
         yield Unit(name, _NAME, (*argv, *options), port, files=files, pod=name, rest=rest, logs_requests=True)
 
 
@@ -48,7 +46,7 @@ ROLE = Role(
     calls_models=True,
     marks_path=True,
     passes_headers=False,
-    adds_headers=frozenset({HEADER, COPY_HEADER, REQUEST_ID, RETRIES_LEFT, VIA}) | TRACE,
+    adds_headers=frozenset({HEADER, COPY_HEADER, REQUEST_ID, RETRIES_LEFT, VIA, PREFILLER}) | TRACE,
     checked_by=("path", "convergence"),
     decides=gateway_decides,
     copies_dropped=copies_dropped_by_gateway,

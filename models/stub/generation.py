@@ -12,13 +12,14 @@ import grpc
 import grpc.aio
 
 from lab.transport import expose
-from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
+from models.proto.control.v1 import picks_pb2, picks_pb2_grpc, prefill_pb2, prefill_pb2_grpc
 from models.proto.generation.v1 import generation_pb2, generation_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
 from models.stub.admission import Refused
+from models.stub.prefill import Prefillers, prefiller_in
 from models.stub.serving import add_evidence
-from models.tokens.engine import FullError
+from models.tokens.engine import NOT, PREFILL, FullError
 
 if TYPE_CHECKING:
     from models.stub.serving import Admitted, Received, RequestHandler
@@ -33,8 +34,8 @@ _LINES = 256
 class Generation(generation_pb2_grpc.GenerationServicer):
     """Serves ``generate.v1``: time is the engine's, and the stub's own service time comes on top."""
 
-    def __init__(self, handler: RequestHandler, engine: TokenEngine) -> None:
-        self._handler, self._engine = handler, engine
+    def __init__(self, handler: RequestHandler, engine: TokenEngine, cluster: str = "") -> None:
+        self._handler, self._engine, self._prefillers = handler, engine, Prefillers(cluster)
 
     async def Generate(
         self, request: generation_pb2.GenerateRequest, context: Context
@@ -44,7 +45,7 @@ class Generation(generation_pb2_grpc.GenerationServicer):
         try:
             with self._handler.ending(received):
                 admitted = self._handler.admit(request, received, context)
-                async with self._running(request, received, admitted) as running:
+                async with self._running(request, received, admitted, context) as running:
                     response = generation_pb2.GenerateResponse(answered_by=admitted.loaded.answered_by)
                     add_evidence(response.answered_by, request, admitted.receipt)
                     response.usage.CopyFrom(_usage(request, running))
@@ -65,7 +66,7 @@ class Generation(generation_pb2_grpc.GenerationServicer):
                 answered_by = serving_pb2.AnsweredBy()
                 answered_by.CopyFrom(admitted.loaded.answered_by)
                 add_evidence(answered_by, request, admitted.receipt)
-                async with self._running(request, received, admitted) as running:
+                async with self._running(request, received, admitted, context) as running:
                     usage: generation_pb2.Usage | None = _usage(request, running)
                     async for token in self._tokens(request, admitted, running):
                         yield generation_pb2.GenerateStreamResponse(answered_by=answered_by, token=token, usage=usage)
@@ -75,26 +76,24 @@ class Generation(generation_pb2_grpc.GenerationServicer):
 
     @asynccontextmanager
     async def _running(
-        self, request: generation_pb2.GenerateRequest, received: Received, admitted: Admitted
+        self, request: generation_pb2.GenerateRequest, received: Received, admitted: Admitted, context: Context
     ) -> AsyncIterator[Running]:
-        """Holds a place of the stub, then one of the engine.
+        """Holds a place of the stub, has the prompt prefilled where a header says, then holds a place of the engine.
 
         Raises:
             Refused: RESOURCE_EXHAUSTED: the engine's queue is full; INVALID_ARGUMENT: it cannot serve this.
         """
         key = admitted.loaded.routing_key
         try:
-            if not request.prompt or not 0 < request.max_tokens <= MOST_TOKENS:
-                reason = f"{key}: needs a prompt, and max_tokens from 1 to {MOST_TOKENS}"
-                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, reason)
-            if len(request.lora) > MOST_LORA:
-                reason = f"{key}: lora has {len(request.lora)} characters; at most {MOST_LORA} are allowed"
-                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, reason)
-            async with self._handler.slot(admitted), self._engine.run(request) as running:
-                self._handler.maybe_fail(admitted)
-                if received.is_copy:
-                    self._handler.keep_answer(received, _answer(request, admitted, running.lora))
-                yield running
+            _require_servable(request, key)
+            at = prefiller_in(context) if self._engine.settings.prefill_replicas else ""
+            async with self._handler.slot(admitted):
+                prefilled = await self._prefillers.ask(at, request, context.time_remaining()) if at else NOT
+                async with self._engine.run(request, prefilled=prefilled) as running:
+                    self._handler.maybe_fail(admitted)
+                    if received.is_copy:
+                        self._handler.keep_answer(received, _answer(request, admitted, running.lora))
+                    yield running
         except FullError as full:
             replica = admitted.loaded.answered_by.replica
             reason = f"{key}: replica {replica} {full}; try again later"
@@ -108,12 +107,23 @@ class Generation(generation_pb2_grpc.GenerationServicer):
         """Yields each token when it is due, so that the delays of single sleeps do not add up."""
         engine, settings = self._engine, self._engine.settings
         due = time.monotonic() + admitted.service_s()
-        due += settings.first_token_s(len(request.prompt) - running.cached, engine.running)
+        tokens = len(request.prompt)
+        first_s = settings.first_token_s(tokens - running.cached, engine.running)
+        due += settings.transfer_s(tokens) if running.is_prefilled else first_s
         for token_id, score in _answer(request, admitted, running.lora):
             if (left := due - time.monotonic()) > 0:
                 await asyncio.sleep(left)
             yield generation_pb2.Token(id=token_id, score=score)
             due += settings.next_token_s(engine.running)
+
+
+def _require_servable(request: generation_pb2.GenerateRequest, key: str) -> None:
+    if not request.prompt or not 0 < request.max_tokens <= MOST_TOKENS:
+        reason = f"{key}: needs a prompt, and max_tokens from 1 to {MOST_TOKENS}"
+        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, reason)
+    if len(request.lora) > MOST_LORA:
+        reason = f"{key}: lora has {len(request.lora)} characters; at most {MOST_LORA} are allowed"
+        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, reason)
 
 
 def _answer(request: generation_pb2.GenerateRequest, admitted: Admitted, lora: str) -> list[tuple[str, float]]:
@@ -129,11 +139,34 @@ def _usage(request: generation_pb2.GenerateRequest, running: Running) -> generat
     )
 
 
+class Prefill(prefill_pb2_grpc.PrefillServicer):
+    """Serves ``control.v1.Prefill``."""
+
+    def __init__(self, handler: RequestHandler, engine: TokenEngine) -> None:
+        self._handler, self._engine = handler, engine
+
+    async def Run(self, request: generation_pb2.GenerateRequest, context: Context) -> prefill_pb2.PrefillResponse:
+        """Computes the prompt's blocks, in a place of the engine as any request."""
+        engine, key = self._engine, request.envelope.model_config.model
+        try:
+            self._handler.require_loaded(request)
+            _require_servable(request, key)
+            async with engine.run(request, PREFILL) as running:
+                new = len(request.prompt) - running.cached
+                await asyncio.sleep(engine.settings.first_token_s(new, engine.running))
+                return prefill_pb2.PrefillResponse(cached_tokens=running.cached)
+        except Refused as refused:
+            await context.abort(refused.code, refused.message)
+        except FullError as full:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{key}: {full}")
+
+
 class Signals(picks_pb2_grpc.SignalsServicer):
     """Serves ``control.v1.Signals``."""
 
-    def __init__(self, engine: TokenEngine) -> None:
+    def __init__(self, engine: TokenEngine, replica: str = "") -> None:
         self._engine, its, scale = engine, engine.settings, engine.settings.time_scale
+        self._prefills = its.only_prefills(replica)
         self._speed = picks_pb2.Speed(
             overhead_ms=its.overhead_ms * scale,
             prefill_ms=its.prefill_ms * scale,
@@ -154,6 +187,7 @@ class Signals(picks_pb2_grpc.SignalsServicer):
             waiting_loras=engine.adapters.waiting,
             max_loras=engine.adapters.capacity,
             speed=self._speed,
+            prefills=self._prefills,
         )
 
     async def FollowKvEvents(

@@ -15,7 +15,7 @@ from lab.routing.keys import COPY, COPY_HEADER, HEADER
 from lab.transport import RestServer, enable_reflection, expose, guard_of, is_serving, listen, new_server, serve_metrics
 from lab.transport.rpc_logs import Audited, LogsRequests, RequestLog
 from models.apis import METHODS, InferenceRequest
-from models.proto.control.v1 import picks_pb2, picks_pb2_grpc, stub_pb2, stub_pb2_grpc
+from models.proto.control.v1 import picks_pb2, picks_pb2_grpc, prefill_pb2, prefill_pb2_grpc, stub_pb2, stub_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2
 from models.proto.generation.v1 import generation_pb2
 from models.proto.ranking.v1 import ranking_pb2
@@ -23,7 +23,7 @@ from models.rest import RESOURCES, Rest
 from models.stub.behaviour import LiveBehaviour
 from models.stub.connection_churn import Churn
 from models.stub.control import StubControl
-from models.stub.generation import Generation, Signals, TokenJournal, expose_engine
+from models.stub.generation import Generation, Prefill, Signals, TokenJournal, expose_engine
 from models.stub.journal import METHODS as ACTS
 from models.stub.journal import Journal
 from models.stub.journal_file import JournalFile
@@ -57,11 +57,13 @@ _SERVICES = tuple(
         (generation_pb2.DESCRIPTOR, "Generation"),
         (picks_pb2.DESCRIPTOR, "Signals"),
         (picks_pb2.DESCRIPTOR, "PickJournal"),
+        (prefill_pb2.DESCRIPTOR, "Prefill"),
         (stub_pb2.DESCRIPTOR, "StubControl"),
     )
 )
 
-_OPERATORS = ("StubControl", "PickJournal")
+_ADMITTED: Mapping[str, tuple[str, ...]] = {"StubControl": (), "PickJournal": (), "Prefill": ("model",)}
+"""Roles besides the operator that may call a service; its clients may call the others."""
 
 
 class Replica:
@@ -79,7 +81,7 @@ class Replica:
         self._live = LiveBehaviour(options.behaviour)
         self._access_log = RequestLog(options.access_log, LOG_FIELDS)
         journal = Journal()
-        admits = {each: () if each.endswith(_OPERATORS) else options.clients for each in _SERVICES}
+        admits = {each: _ADMITTED.get(each.rpartition(".")[2], options.clients) for each in _SERVICES}
         self._server, self._healthy = new_server(
             interceptors=[LogsRequests(self._access_log, METHODS, _described)] if options.access_log else (),
             admits=admits,
@@ -99,7 +101,7 @@ class Replica:
         self._expose_metrics()
         expose_engine(self._engine)
         self._ranking, self._fraud = Ranking(self.handler), Fraud(self.handler)
-        self._generation = Generation(self.handler, self._engine)
+        self._generation = Generation(self.handler, self._engine, options.cluster)
         handlers: dict[str, Handler] = {
             "/ranking.v1.Ranking/Rank": self._ranking.Rank,
             "/fraud.v1.Fraud/Score": self._fraud.Score,
@@ -138,7 +140,8 @@ class Replica:
         self._server.add_generic_rpc_handlers(handlers_of(servicers))
         control = StubControl(self._live, self.handler, self._versions, self._churn)
         stub_pb2_grpc.add_StubControlServicer_to_server(control, self._server)
-        picks_pb2_grpc.add_SignalsServicer_to_server(Signals(self._engine), self._server)
+        picks_pb2_grpc.add_SignalsServicer_to_server(Signals(self._engine, self._options.replica), self._server)
+        prefill_pb2_grpc.add_PrefillServicer_to_server(Prefill(self.handler, self._engine), self._server)
         picks_pb2_grpc.add_PickJournalServicer_to_server(TokenJournal(self._engine), self._server)
         enable_reflection(self._server, _SERVICES)
         for service in _SERVICES:
@@ -202,7 +205,7 @@ class Replica:
         grace_s = max(until - loop.time(), 0.0)
         closing = asyncio.create_task(self._server.stop(grace_s))
         closing_rest = asyncio.create_task(self._rest.close(grace_s))
-        while self.handler.in_flight and not closing.done():  # noqa: ASYNC110 (an event would cost every request)
+        while (self.handler.in_flight or self._engine.running) and not closing.done():  # noqa: ASYNC110 (an event would cost every request)
             await asyncio.sleep(_POLL_S)
         # Only streams that never end by themselves, such as health watches, are left.
         await self._server.stop(_FLUSH_S)

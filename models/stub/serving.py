@@ -197,6 +197,11 @@ class RequestHandler:
         del request
         return self._loaded("", "", keys), self._shadows
 
+    def require_loaded(self, request: InferenceRequest) -> None:
+        """Raises Refused unless the version that the body names is loaded."""
+        config = request.envelope.model_config
+        self._loaded(config.model, config.version, [])
+
     def _loaded(self, model: str, version: str, keys: list[str]) -> LoadedVersion:
         try:
             return select(model, version, keys, self._versions.loaded, self._replica)

@@ -23,9 +23,28 @@ if TYPE_CHECKING:
 KEPT = 50_000
 """Requests of which the journal knows."""
 
+PREFILL = "prefill"
+"""In the journal, the work of a request that was prefilled for another replica."""
+
 
 class FullError(Exception):
     """The queue is full; the message says how full."""
+
+
+class Prefilled(NamedTuple):
+    """Where a request was to be prefilled, ``ip:port``, and why it was not; both empty for most."""
+
+    at: str = ""
+    failure: str = ""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another replica has prefilled it."""
+        return bool(self.at and not self.failure)
+
+
+NOT = Prefilled()
+"""Of a request that its replica prefills itself."""
 
 
 class Entry:
@@ -34,21 +53,24 @@ class Entry:
     The numbers ``arrived``, ``began`` and ``ended`` are places in the order of all events of this engine; 0 for what
     has not happened. ``waiting`` and ``running`` are what it found when it arrived. Its adapter had a slot at
     ``slot``; ``loads`` says whether its load began then, and ``evicted`` which adapter made room. It was loaded at
-    ``loaded_ns``.
+    ``loaded_ns``. ``work`` is :data:`PREFILL` or empty. ``prefiller`` is the replica that it was to be prefilled at,
+    and ``fell_back`` why it was not, so that this replica did it; both are empty for most.
     """
 
     __slots__ = (
         *("arrived", "arrived_ns", "began", "began_ns", "cached", "ended", "hashes", "lora", "prompt", "request_id"),
         *("evicted", "loaded_ns", "loads", "running", "shed", "slot", "slot_ns", "tenant", "waiting"),
+        *("fell_back", "prefiller", "work"),
     )
 
-    def __init__(self, request: generation_pb2.GenerateRequest) -> None:
+    def __init__(self, request: generation_pb2.GenerateRequest, work: str = "", prefilled: Prefilled = NOT) -> None:
         self.request_id, self.tenant = request.envelope.request_id, request.envelope.context.tenant
         self.lora, self.prompt = request.lora, len(request.prompt)
         self.arrived = self.began = self.ended = self.arrived_ns = self.began_ns = self.cached = 0
         self.waiting = self.running = self.slot = self.slot_ns = self.loaded_ns = 0
         self.loads = False
         self.shed = self.evicted = ""
+        self.work, (self.prefiller, self.fell_back) = work, prefilled
         self.hashes: list[bytes] = []
 
     def to_line(self) -> bytes:
@@ -58,11 +80,15 @@ class Entry:
 
 
 class Running(NamedTuple):
-    """A request that runs: cached tokens of its prompt, its time until it began, milliseconds, and its adapter."""
+    """A request that runs: cached tokens of its prompt, its time until it began, milliseconds, and its adapter.
+
+    ``is_prefilled`` says whether another replica has computed its prompt.
+    """
 
     cached: int
     queued_ms: float
     lora: str
+    is_prefilled: bool
 
 
 class TokenEngine:
@@ -100,13 +126,20 @@ class TokenEngine:
         return (each.to_line() for each in list(self._journal))
 
     @asynccontextmanager
-    async def run(self, request: generation_pb2.GenerateRequest) -> AsyncIterator[Running]:
+    async def run(
+        self, request: generation_pb2.GenerateRequest, work: str = "", prefilled: Prefilled = NOT
+    ) -> AsyncIterator[Running]:
         """Waits for a place and for the adapter, and holds both and the prompt's blocks while the context lasts.
+
+        Args:
+            request: with a prompt.
+            work: what is done of it, see :class:`Entry`.
+            prefilled: where.
 
         Raises:
             FullError: the queue is full.
         """
-        entry = self._register(request)
+        entry = self._register(Entry(request, work, prefilled))
         limit, most = self.settings.queue_limit, self.settings.max_num_seqs
         if self.running >= most and self.waiting >= limit:
             entry.shed = f"runs {self.running} requests and has {self.waiting} waiting, its queue_limit"
@@ -127,7 +160,8 @@ class TokenEngine:
             try:
                 async with self.adapters.use(entry.lora, partial(self._has_slot, entry)) as lora:
                     entry.loaded_ns = time.time_ns()
-                    yield Running(entry.cached, (entry.began_ns - entry.arrived_ns) / 1_000_000, lora)
+                    queued_ms = (entry.began_ns - entry.arrived_ns) / 1_000_000
+                    yield Running(entry.cached, queued_ms, lora, prefilled.elsewhere)
             finally:
                 self.cache.release(taken)
                 entry.ended = self._next_event()
@@ -137,8 +171,7 @@ class TokenEngine:
         entry.slot, entry.slot_ns, entry.loads = self._next_event(), time.time_ns(), loads
         entry.evicted = slot.evicted if loads else ""
 
-    def _register(self, request: generation_pb2.GenerateRequest) -> Entry:
-        entry = Entry(request)
+    def _register(self, entry: Entry) -> Entry:
         entry.arrived, entry.arrived_ns = self._next_event(), time.time_ns()
         entry.waiting, entry.running = self.waiting, self.running
         self._journal.append(entry)

@@ -8,6 +8,9 @@ from typing import Any, Self
 
 _MOST = 1e9
 
+PREFILLER = "x-prefiller-host-port"
+"""Header beside a request to a replica that decodes, as llm-d's: ``ip:port`` of the replica that prefills for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSettings:
@@ -18,7 +21,9 @@ class TokenSettings:
 
     - time to first token = (overhead + uncached prompt tokens · prefill) · factor;
     - each further token takes itl · factor;
-    - the factor grows linearly, from 1 with one running request to ``load_factor`` with ``max_num_seqs``.
+    - the factor grows linearly, from 1 with one running request to ``load_factor`` with ``max_num_seqs``;
+    - the first token of a prompt that another replica has prefilled takes all its tokens · kv_transfer in place of the
+      first formula, without the factor.
 
     Attributes:
         time_scale: factor of all times.
@@ -32,6 +37,8 @@ class TokenSettings:
         max_loras: adapters that it holds at once, as vLLM's ``--max-loras``; 0 for any number, without time to load.
         lora_load_ms: time to load an adapter that it does not hold.
         kv_events: format of its KV cache's events: 0 for none, 1 for vLLM's before 0.24, 2 for vLLM's from 0.24 on.
+        prefill_replicas: the first so many replicas of each cluster, by name, only prefill, for the others.
+        kv_transfer_ms: to copy a token's part of the KV cache from one replica to another.
     """
 
     time_scale: float = 1.0
@@ -45,6 +52,8 @@ class TokenSettings:
     max_loras: int = 0
     lora_load_ms: float = 0.0
     kv_events: int = 0
+    prefill_replicas: int = 0
+    kv_transfer_ms: float = 0.0
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -101,6 +110,17 @@ class TokenSettings:
     def first_token_s(self, uncached: int, running: int) -> float:
         """Time to the first token of a request that has just begun, seconds."""
         return (self.overhead_ms + uncached * self.prefill_ms) * self.factor(running) * self.time_scale / 1_000
+
+    def transfer_s(self, tokens: int) -> float:
+        """Time to the first token of a request with a prompt of this length that was prefilled elsewhere, seconds."""
+        return tokens * self.kv_transfer_ms * self.time_scale / 1_000
+
+    def only_prefills(self, replica: str) -> bool:
+        """Whether a replica only prefills, by its name: ``ml-cluster-1-a`` is the first, ``…-aa`` the 27th."""
+        place = 0
+        for letter in replica.rpartition("-")[2]:
+            place = 26 * place + ord(letter) - ord("a") + 1
+        return 0 < place <= self.prefill_replicas
 
     def load_adapter_s(self) -> float:
         """Time to load an adapter, seconds."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from grpc_health.v1 import health_pb2
 
-from lab.pickers import DEFAULT_PICKER, PICKERS, SOURCES, STALE
+from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.registry import add_plugins
 from lab.transport import (
     RestServer,
@@ -28,7 +28,7 @@ from models.proto.control.v1 import gateway_pb2_grpc, picks_pb2_grpc
 from services.gateway.forwarder import LOG_FIELDS, Forwarder
 from services.gateway.info import GatewayInfo
 from services.gateway.openai import OpenAi
-from services.gateway.picks import GatewayPicks, Picking, PickLog, SignalSettings
+from services.gateway.picks import GatewayPicks, Picking, PickLog, signal_in
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
 from services.gateway.shadow_sender import PoolShadowSender
@@ -56,11 +56,7 @@ def _arguments() -> argparse.Namespace:
         help="number of gateways among which tenants' limits are divided [%(default)s]",
     )
     parser.add_argument("--picker", default=DEFAULT_PICKER, help="picks the replica [%(default)s]")
-    parser.add_argument("--signal", choices=SOURCES, default="scraped", help="of load [%(default)s]")
-    parser.add_argument("--signal-age-ms", type=float, default=50.0, help="ms between two readings [%(default)s]")
-    parser.add_argument("--stale", choices=STALE, default="use", help="policy for old readings [%(default)s]")
-    parser.add_argument("--stale-ms", type=float, default=2_000.0, help="ms from which one is old [%(default)s]")
-    parser.add_argument("--release-ms", type=float, default=10_000.0, help="most of a reservation [%(default)s]")
+    parser.add_argument("--signal", type=signal_in, default="{}", help="of load, as the spec's [signal], in JSON")
     parser.add_argument("--plugin", action="append", type=Path, default=[], help="Python file that may define it")
     parser.add_argument("--metrics", default="", help="ip:port that serves metrics [default: none]")
     parser.add_argument("--access-log", type=Path, help="file for the access log, one line of JSON a request")
@@ -71,10 +67,7 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     serve_metrics(arguments.metrics)
     add_plugins(arguments.plugin)
     access_log = RequestLog(arguments.access_log, LOG_FIELDS)
-    age_s = arguments.signal_age_ms / 1_000
-    release_s = arguments.release_ms / 1_000
-    signal = SignalSettings(arguments.signal, age_s, arguments.stale, arguments.stale_ms, release_s)
-    picking = Picking(signal, PickLog())
+    picking = Picking(arguments.signal, PickLog())
     pool = Pool(PICKERS[arguments.picker], picking)
     shadows = PoolShadowSender(pool)
     limiter = Limiter(arguments.replicas)

@@ -21,6 +21,7 @@ from lab.routing.rules import UseCase, shown
 from lab.transport import answer_of, expose, items_of, proved_caller
 from models.apis import METHODS, Method
 from models.context import read_envelope
+from models.tokens.settings import PREFILLER
 from services.gateway.forms import Form, opaque, parsed
 from services.gateway.hedging import first_answer
 from services.gateway.request import FailedError, FullError, GatewayRequest, decision_of
@@ -333,6 +334,8 @@ class Forwarder(grpc.GenericRpcHandler):
         target.fill(envelope)
         payload = request.payload + request.message.SerializeToString()
         shadowed, left = attempts.begin(), attempts.retry_headers
+        if request.prefiller:
+            left = (*left, (PREFILLER, request.prefiller))
         call = rpc(
             payload,
             timeout=timeout_s,

@@ -60,6 +60,13 @@ class SignalSettings(NamedTuple):
     release_s: float = 10.0
 
 
+def signal_in(text: str) -> SignalSettings:
+    """Returns the settings in the JSON form of the spec's ``[signal]``; what it leaves out has its default."""
+    seconds = {"age_ms": "age_s", "release_ms": "release_s"}
+    values = orjson.loads(text).items()
+    return SignalSettings(**{seconds.get(name, name): v / 1_000 if name in seconds else v for name, v in values})
+
+
 class Signal:
     """The signal of one replica; begins to read it at once, until it is stopped.
 
@@ -146,6 +153,7 @@ def _reported(load: picks_pb2.GetLoadResponse, address: str) -> Seen:
         tuple(load.waiting_loras),
         load.max_loras,
         speed=Speed(its.overhead_ms, its.prefill_ms, its.itl_ms, its.load_factor, its.max_num_seqs),
+        prefills=load.prefills,
     )
 
 
@@ -178,10 +186,11 @@ class PickLog:
         took_ns: int,
         kv_events: Sequence[tuple[str, int, bytes]] = (),
         queued: int = 0,
+        prefiller: str = "",
     ) -> int:
-        """Notes a pick before it is followed, how long it took, and KV events since the last; returns its number.
+        """Notes a pick before it is followed, how long it took, KV events since the last, and where it prefills.
 
-        ``queued`` is the number of the wait that it ends; 0 if it ends none.
+        ``queued`` is the number of the wait that it ends; 0 if it ends none. Returns the pick's number.
         """
         number = next(self._events)
         if queued:
@@ -198,6 +207,7 @@ class PickLog:
             "tried": tried,
             "took_ns": took_ns,
             "kv_events": kv_events,
+            "prefiller": prefiller,
             "ended": 0,
             "status": "",
         }

@@ -167,6 +167,7 @@ class Replicas:
         self.on_kv_events = self._hear if follows else None
         queues: Any = self._chooser if isinstance(made, Chooses) and made.queues else None
         self.queue = PickQueue(self, queues, picking, self._group, self._picker.name) if queues is not None else None
+        self._picks_prefillers = isinstance(made, Chooses) and made.picks_prefillers
         self._heard: list[tuple[str, int, bytes]] = []
         self.budget = RetryBudget(policy)
         self._channels = channels
@@ -244,12 +245,18 @@ class Replicas:
         asked = NOBODY if request is None else asked_of(request)
         seen = [saw[each.address] for each in usable]
         among = offered(seen, self.signal.stale, self.signal.stale_ms)
-        address = among[self._chooser.pick(asked, among)].address
+        picked = self._chooser.pick(asked, among)
+        address = among[picked].address
+        chooser: Any = self._chooser
+        prefiller = chooser.prefiller(asked, among, picked) if self._picks_prefillers else ""
         place = [each.address for each in seen].index(address)
         before = [each.address for each in self._by_address.values() if each in tried]
+        if request is not None:
+            request.prefiller = prefiller
         took_ns = time.perf_counter_ns() - began_ns
         heard, self._heard = self._heard, []
-        number = self._log.pick(self._group, self._picker.name, asked, seen, address, before, took_ns, heard, queued)
+        its = self._group, self._picker.name, asked
+        number = self._log.pick(*its, seen, address, before, took_ns, heard, queued, prefiller)
         self._open.setdefault((asked.request_id, address), []).append((number, asked))
         self.attempts_to(address).add(number, asked.tokens)
         return usable[place]

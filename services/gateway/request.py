@@ -84,12 +84,25 @@ class GatewayRequest:
         quota: its tenant's, which the request leaves at its end; None until it is admitted.
         asked: the request as pickers see it; None until one has to.
         priority: of its use case; 0 until it is decided.
+        prefiller: replica that prefills the attempt that was picked for last, ``ip:port``; empty for the picked one.
 
     Raises:
         ValueError: a header says how many retries are left, and that is not a number.
     """
 
-    __slots__ = ("api", "asked", "attempts", "context", "envelope", "fields", "message", "payload", "priority", "quota")
+    __slots__ = (
+        "api",
+        "asked",
+        "attempts",
+        "context",
+        "envelope",
+        "fields",
+        "message",
+        "payload",
+        "prefiller",
+        "priority",
+        "quota",
+    )
 
     def __init__(
         self,
@@ -105,6 +118,7 @@ class GatewayRequest:
         self.quota: TenantQuota | None = None
         self.asked: Asked | None = None
         self.priority = 0
+        self.prefiller = ""
         self.attempts = RequestAttempts(
             self.envelope.use_case,
             request_id,

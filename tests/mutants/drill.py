@@ -464,6 +464,11 @@ def chat_queues(topology: str) -> None:
     load(topology, lambda: None, *more, seconds=6)
 
 
+def chat_prefill(topology: str) -> None:
+    """Drives conversations with models of which some replicas prefill for the others."""
+    load(topology, lambda: None, *_CHAT, "--rate", "40", seconds=6)
+
+
 def links(topology: str) -> None:
     """Drives load from one zone, which needs models in its own and in another."""
     load(topology, seconds=6)
@@ -533,6 +538,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_slo,
         chat_exact,
         chat_queues,
+        chat_prefill,
         links,
         sharded,
     )
@@ -560,6 +566,7 @@ _SPECS = {
     "reserved.toml": {"chat_reserved"},
     "kv-events.toml": {"chat_exact"},
     "queues.toml": {"chat_queues"},
+    "prefill.toml": {"chat_prefill"},
 }
 
 
@@ -582,6 +589,7 @@ _OPTIONS = {
     "chat_slo": ("--picker", "slo"),
     "chat_exact": ("--picker", "prefix-exact"),
     "chat_queues": ("--picker", "priority-bands"),
+    "chat_prefill": ("--picker", "prefill-decode"),
 }
 _OFFLINE = {"manifests", "compose"}
 """Drills without a lab, whose bugs the suite must notice."""

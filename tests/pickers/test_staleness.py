@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
-from lab.pickers import STALE, Seen, offered
+from lab.pickers import Seen, Stale, offered
 from lab.plugins.pickers.readers import without_stale
 
 NEW, OLD, NONE = (
@@ -29,7 +31,7 @@ def test_a_stale_reading_is_used_left_out_or_replaced_by_what_is_in_flight() -> 
     assert by_both(ALL, "in-flight") == [NEW, Seen("b", 4, 4, 0, 0.0, 100.0), Seen("c", 1, 1, 0, 0.0, -1)]
 
 
-@pytest.mark.parametrize("stale", STALE)
+@pytest.mark.parametrize("stale", get_args(Stale))
 def test_new_readings_are_used_as_they_are(stale: str) -> None:
     assert by_both((NEW, NEW), stale) == [NEW, NEW]
 

@@ -9,6 +9,7 @@ from lab.checkers import Checker, Claim, Outcome, Verdict, Violation
 from lab.plugins.pickers import queue_checks
 from lab.plugins.pickers.journals import Run, gather
 from lab.plugins.pickers.pick_checks import PICK_CHECKS
+from lab.plugins.pickers.prefill_checks import PREFILL_CHECKS, prefill_words
 from lab.plugins.pickers.readers import READERS, is_stale
 from lab.plugins.pickers.replica_checks import REPLICA_CHECKS, refused_by_full_queues
 
@@ -31,6 +32,8 @@ def check(evidence: Evidence) -> Verdict | None:
     none that was gone, and counted right what was in flight and reserved. Each attempt came to the replica that was
     picked for it, and a conversation's requests in their order. *Queues of gateways*: by the table's priorities; the
     second reader allows when a request waited, whose turn it was and which was shed, and its caller learns why.
+    *Prefill and decode*: a request that a picker had prefilled by another replica is in that replica's journal as such,
+    and no other one is.
 
     Returns:
         None if no model generates tokens. Unknown if nothing was asked of any, if a journal is not whole, or if a
@@ -40,7 +43,8 @@ def check(evidence: Evidence) -> Verdict | None:
     if gathered is None:
         return None
     run = Run(evidence, gathered)
-    found = [each for part in (*REPLICA_CHECKS, *PICK_CHECKS, *queue_checks.QUEUE_CHECKS) for each in part(run)]
+    checks = (*REPLICA_CHECKS, *PICK_CHECKS, *PREFILL_CHECKS, *queue_checks.QUEUE_CHECKS)
+    found = [each for part in checks for each in part(run)]
     wrong = tuple(
         Violation(NAME, record.sequence if record is not None else 0, each.request_id, each.message)
         for each in found
@@ -95,7 +99,7 @@ def _summary(run: Run) -> str:
         each
         for its in run.replicas.values()
         for each in its["entries"]
-        if each["request_id"] in run.records and each["began"]
+        if each["request_id"] in run.records and each["began"] and not each.get("work")
     ]
     tokens, cached = sum(each["prompt"] for each in mine), sum(each["cached"] for each in mine)
     words = f"{len(mine)} prompts, {100 * cached / max(tokens, 1):.1f} % of their tokens cached"
@@ -107,6 +111,7 @@ def _summary(run: Run) -> str:
             words += f", {stale} with a stale one"
         if further := sum(bool(each["tried"]) for each in run.of_run):
             words += f", {further} after another attempt"
+        words += prefill_words(run)
     return words + queue_checks.summary(run)
 
 

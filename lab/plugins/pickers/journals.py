@@ -89,6 +89,11 @@ class Run:
         waits = (each for its in self.gateways.values() for each in its.get("waits", ()))
         self.waits_of_run = [each for each in waits if each["asked"]["request_id"] in self.records]
         self.name_of = {**self._gone(), **{each["address"]: name for name, each in self.replicas.items()}}
+        self.work_at: dict[str, defaultdict[str, list[Mapping[str, Any]]]] = {}
+        for its in self.replicas.values():
+            by_id = self.work_at[its["address"]] = defaultdict(list)
+            for each in its["entries"]:
+                by_id[each["request_id"]].append(each)
         self._prompts: dict[str, tuple[int, str, str, str] | None] = {}
         self._sent_ns = min((each.sent_ns for each in evidence.records if each.sent_ns), default=0)
 

@@ -54,13 +54,20 @@ def _follow(entries: Sequence[Entry], signal: Mapping[str, Any]) -> Iterator[Obj
             yield Objection(name, f"the picker {wrong}")
         if entry.get("kv_events"):
             reader.heard(entry["kv_events"])
-        offered = without_stale(sight, signal)
+        offered, prefiller = without_stale(sight, signal), entry.get("prefiller", "")
         yield from (Objection(name, f"{entry['policy']}: {each}") for each in reader.sends(entry, offered))
-        allowed = reader.allowed(asked, offered)
+        allowed, prefillers = reader.allowed(asked, offered), reader.prefillers(asked, offered, picked)
         if picked not in allowed:
             might = " or ".join(sorted(allowed))
             yield Objection(name, f"{entry['policy']} picked {picked}, and with what it had seen must pick {might}")
+        if prefiller not in prefillers:
+            might = " or ".join(each or picked for each in sorted(prefillers))
+            yield Objection(
+                name, f"{entry['policy']} had {prefiller or picked} prefill it, and must have {might} do so"
+            )
         in_flight[picked] += 1
+        if prefiller:
+            reader.prefills(asked, prefiller)
         reader.took(asked, picked)
         reserved.took(entry)
 

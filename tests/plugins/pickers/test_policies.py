@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -192,6 +193,37 @@ def test_a_picker_that_goes_by_reports_is_refused_where_none_are_read() -> None:
         override(counted, picker="slo")
 
 
+def test_prompts_that_are_mostly_new_are_prefilled_apart_and_others_where_they_decode() -> None:
+    apart, there = chooser("prefill-decode"), seen(0, 0, 0, 0)
+    picks: Any = apart
+    there = [each._replace(prefills=place < 2) for place, each in enumerate(there)]
+    long, longer = asked(range(272)), asked(range(1, 320), number=1)
+
+    first = apart.pick(long, there)
+    prefills = picks.prefiller(long, there, first)
+    again = apart.pick(long, there)
+
+    assert first in {2, 3}
+    assert prefills in {"10.0.0.0:1", "10.0.0.1:1"}
+    assert again == first  # of two that are as busy, the one that was sent the prompt
+    assert picks.prefiller(long, there, again) == ""
+    assert picks.prefiller(longer, there, apart.pick(longer, there)) == {
+        "10.0.0.0:1": "10.0.0.1:1",
+        "10.0.0.1:1": "10.0.0.0:1",
+    }.get(prefills)
+    short = asked(range(2_000, 2_256), number=2)
+    assert picks.prefiller(short, there, 2) == ""
+    only_one_role = [each._replace(prefills=False) for each in there]
+    assert picks.prefiller(asked(range(5_000, 6_000), number=3), only_one_role, 2) == ""
+
+
+def test_what_only_prefills_decodes_if_nothing_else_is_left_and_nothing_unread_is_picked() -> None:
+    there = [each._replace(prefills=True) for each in seen(0, 0)]
+    assert chooser("prefill-decode").pick(asked(), there) in {0, 1}
+    unread = [there[0], seen(0, 0)[1], seen(0, 0, 0)[2]._replace(age_ms=-1.0)]
+    assert {chooser("prefill-decode").pick(asked(), unread) for _ in range(50)} == {1}
+
+
 @pytest.mark.parametrize(
     ("topologies", "said"),
     [
@@ -209,9 +241,23 @@ def test_a_topology_in_which_no_request_waits_is_refused() -> None:
         override(read_spec(SIZES["tokens"]), topologies=["+mesh"], picker="priority-bands")
 
 
+@pytest.mark.parametrize("topology", ["mesh", "gateway-header", "proxyless", "direct"])
+def test_prefill_apart_is_refused_where_nothing_reads_prompts(topology: str) -> None:
+    with pytest.raises(SpecError, match=f"topology {topology} cannot pick by prefill-decode: its cluster picks for a"):
+        override(read_spec(SIZES["tokens"]), topologies=[topology], picker="prefill-decode")
+
+
 def test_a_picker_that_follows_kv_events_is_refused_where_none_are_published() -> None:
     with pytest.raises(SpecError, match="--picker: picker prefix-exact follows KV events: set kv_events"):
         override(read_spec(SIZES["tokens"]), picker="prefix-exact")
+
+
+def test_replicas_that_only_prefill_are_refused_with_a_picker_that_never_asks_them() -> None:
+    spec = read_spec(SIZES["tokens"]).model_dump()
+    spec["stub"]["tokens"]["prefill_replicas"] = 2
+    with pytest.raises(ValueError, match="prefill_replicas: picker round-robin never asks them; set picker to prefill"):
+        type(read_spec(SIZES["tokens"])).model_validate(spec)
+    type(read_spec(SIZES["tokens"])).model_validate({**spec, "picker": "prefill-decode"})
 
 
 def test_a_signal_is_not_scraped_without_pause() -> None:

@@ -31,11 +31,12 @@ SLOS = ((0, 0), (60, 25), (150, 0), (0, 28), (5, 5))
 LORAS = ("", "l-1", "l-2", "l-3", "l-4")
 
 Choose = Callable[[int, Sequence[Seen]], int]
+Prefill = Callable[[str, Sequence[Seen]], str]
 
 
 def drawn(random: Random, number: int) -> Asked:
     conversation, turns = random.randrange(12), random.randrange(1, 5)
-    prompt = [*range(conversation % 3 * 1_000, conversation % 3 * 1_000 + 64), *range(conversation * 7, turns * 40)]
+    prompt = [*range(conversation % 3 * 1_000, conversation % 3 * 1_000 + 64), *range(conversation * 7, turns * 120)]
     tenant = random.choice(["a", "b"])
     lora, slo = random.choice(LORAS), random.choice(SLOS)
     hashes = chain(prompt, tenant=tenant, lora=lora)
@@ -48,7 +49,7 @@ def adapters(random: Random) -> tuple[list[str], list[str], int]:
     return names[:2], names[2:], 2
 
 
-def objected(name: str, spoil: Choose, steps: int = 400) -> int:
+def objected(name: str, spoil: Choose, steps: int = 400, prefill: Prefill = lambda address, _: address) -> int:
     """Returns how many picks the second reader of a picker objects to, if its picks are spoilt so."""
     made, reader, random, wrong = PICKERS[name].at(GATEWAY), READERS[name].make(), Random(7), 0  # noqa: S311 (not security-relevant)
     assert isinstance(made, Chooses)
@@ -72,11 +73,19 @@ def objected(name: str, spoil: Choose, steps: int = 400) -> int:
                 *(each, in_flight[each], random.randrange(4), random.randrange(3), random.random(), 20.0),
                 *adapters(random),
                 speed=random.choice(SPEEDS),
+                prefills=each in ADDRESSES[2:],
             )
             for each in present
         ]
-        address = seen[spoil(chooser.pick(asked, seen), seen)].address
-        wrong += address not in reader.allowed(document(asked), [each._asdict() for each in seen])
+        seen = [each._replace(age_ms=-1.0, prefills=False) if random.random() < 0.1 else each for each in seen]
+        place, documents = spoil(chooser.pick(asked, seen), seen), [each._asdict() for each in seen]
+        address = seen[place].address
+        wrong += address not in reader.allowed(document(asked), documents)
+        picks: Any = chooser
+        prefiller = prefill(picks.prefiller(asked, seen, place) if made.picks_prefillers else "", seen)
+        wrong += prefiller not in reader.prefillers(document(asked), documents, address)
+        if prefiller:
+            reader.prefills(document(asked), prefiller)
         reader.took(document(asked), address)
         in_flight[address] += 1
         running.append((asked, address))
@@ -110,6 +119,19 @@ def test_a_second_reader_allows_what_its_picker_picks(name: str) -> None:
 def test_a_second_reader_objects_to_other_picks(name: str) -> None:
     busiest: Choose = lambda _, seen: max(range(len(seen)), key=lambda each: seen[each].load)  # noqa: E731
     assert objected(name, busiest) > 40
+
+
+@pytest.mark.parametrize(
+    "prefill",
+    [
+        lambda *_: "",
+        lambda address, seen: address or next((each.address for each in seen if each.prefills), ""),
+        lambda address, seen: next((each.address for each in seen if each.prefills), "") if address else "",
+    ],
+    ids=["decode only", "prefill always", "prefill at the first one"],
+)
+def test_a_second_reader_objects_to_other_prefillers(prefill: Prefill) -> None:
+    assert objected("prefill-decode", lambda place, _: place, prefill=prefill) > 40
 
 
 @pytest.mark.parametrize("name", ["prefix", "session"])

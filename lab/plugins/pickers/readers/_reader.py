@@ -52,11 +52,19 @@ class Reader:
         del asked
         return {each["address"] for each in seen}
 
+    def prefillers(self, asked: Asked, seen: Sequence[Seen], picked: str) -> set[str]:
+        """Returns where the policy could have had it prefilled; empty for the picked replica itself."""
+        del asked, seen, picked
+        return {""}
+
     def heard(self, batches: Sequence[Sequence[Any]]) -> None:
         """Learns of KV events since the pick before: address, number of the batch, and payload, hexadecimal."""
 
     def took(self, asked: Asked, address: str) -> None:
         """Learns where the request went."""
+
+    def prefills(self, asked: Asked, address: str) -> None:
+        """Learns where it is prefilled, if not there."""
 
     def over(self, asked: Asked, address: str) -> None:
         """Learns that the attempt has ended."""

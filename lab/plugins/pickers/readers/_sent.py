@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from lab.plugins.pickers.readers._reader import Asked, Reader, Seen
 
-_HEX = 16
+_HEX, _BLOCK = 16, 16
 
 
 class Sent(Reader):
@@ -36,6 +36,32 @@ class Sent(Reader):
             sent[block] = self._clock
         for block in [*sent][: max(0, len(sent) - self.most)]:
             del sent[block]
+
+
+class Tokens(Sent):
+    """Sums up what was sent to each replica, not cached there, and has not ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: list[tuple[str, str, int]] = []
+
+    def new(self, asked: Asked, address: str) -> int:
+        """Returns the tokens of the prompt that the replica would have to compute."""
+        return int(asked["tokens"]) - _BLOCK * self.matched(asked, address)
+
+    def busy(self, address: str) -> int:
+        """Returns such tokens in flight."""
+        return sum(tokens for _, where, tokens in self._open if where == address)
+
+    def took(self, asked: Asked, address: str) -> None:
+        self._open.append((asked["request_id"], address, self.new(asked, address)))
+        super().took(asked, address)
+
+    def over(self, asked: Asked, address: str) -> None:
+        name = asked["request_id"]
+        ended = [place for place, each in enumerate(self._open) if each[:2] == (name, address)]
+        if ended:
+            del self._open[ended[-1]]
 
 
 def blocks_of(asked: Asked) -> list[str]:

@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lab.plugins.pickers.readers._reader import Asked, PickReader, Reader, Seen
-from lab.plugins.pickers.readers._sent import Sent, blocks_of, lowest
+from lab.plugins.pickers.readers._sent import Sent, Tokens, blocks_of, lowest
 
-_BLOCK = 16
 _ROUNDING = 1e-9
 
 
@@ -43,38 +42,12 @@ class _Prefix(Sent):
         return lowest(seen, lambda each: -self.matched(asked, each["address"]))
 
 
-class _Tokens(Sent):
-    """Sums up what was sent to each replica, not cached there, and has not ended."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._open: list[tuple[str, str, int]] = []
-
-    def new(self, asked: Asked, address: str) -> int:
-        """Returns the tokens of the prompt that the replica would have to compute."""
-        return int(asked["tokens"]) - _BLOCK * self.matched(asked, address)
-
-    def busy(self, address: str) -> int:
-        """Returns such tokens in flight."""
-        return sum(tokens for _, where, tokens in self._open if where == address)
-
-    def took(self, asked: Asked, address: str) -> None:
-        self._open.append((asked["request_id"], address, self.new(asked, address)))
-        super().took(asked, address)
-
-    def over(self, asked: Asked, address: str) -> None:
-        name = asked["request_id"]
-        ended = [place for place, each in enumerate(self._open) if each[:2] == (name, address)]
-        if ended:
-            del self._open[ended[-1]]
-
-
-class _UncachedTokens(_Tokens):
+class _UncachedTokens(Tokens):
     def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
         return lowest(seen, lambda each: self.busy(each["address"]) + self.new(asked, each["address"]))
 
 
-class _PrefixAffinity(_Tokens):
+class _PrefixAffinity(Tokens):
     def allowed(self, asked: Asked, seen: Sequence[Seen]) -> set[str]:
         number = len(blocks_of(asked))
         holds: list[Seen] = []

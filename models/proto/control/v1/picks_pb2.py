@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#models/proto/control/v1/picks.proto\x12\ncontrol.v1\";\n\x15\x46ollowKvEventsRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x62\x65gan_ns\x18\x02 \x01(\x03\"C\n\x0cKvEventBatch\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x10\n\x08\x62\x65gan_ns\x18\x03 \x01(\x03\"\x10\n\x0eGetLoadRequest\"\x9f\x01\n\x0fGetLoadResponse\x12\x0f\n\x07waiting\x18\x01 \x01(\r\x12\x0f\n\x07running\x18\x02 \x01(\r\x12\x0f\n\x07kv_used\x18\x03 \x01(\x01\x12\r\n\x05loras\x18\x04 \x03(\t\x12\x15\n\rwaiting_loras\x18\x05 \x03(\t\x12\x11\n\tmax_loras\x18\x06 \x01(\r\x12 \n\x05speed\x18\x07 \x01(\x0b\x32\x11.control.v1.Speed\"k\n\x05Speed\x12\x13\n\x0boverhead_ms\x18\x01 \x01(\x01\x12\x12\n\nprefill_ms\x18\x02 \x01(\x01\x12\x0e\n\x06itl_ms\x18\x03 \x01(\x01\x12\x13\n\x0bload_factor\x18\x04 \x01(\x01\x12\x14\n\x0cmax_num_seqs\x18\x05 \x01(\r\"\x12\n\x10ReadPicksRequest\"E\n\x11ReadPicksResponse\x12\r\n\x05lines\x18\x01 \x01(\x0c\x12\x0f\n\x07\x64ropped\x18\x02 \x01(\x04\x12\x10\n\x08\x62\x65gan_ns\x18\x03 \x01(\x03\x32\x9e\x01\n\x07Signals\x12\x42\n\x07GetLoad\x12\x1a.control.v1.GetLoadRequest\x1a\x1b.control.v1.GetLoadResponse\x12O\n\x0e\x46ollowKvEvents\x12!.control.v1.FollowKvEventsRequest\x1a\x18.control.v1.KvEventBatch0\x01\x32T\n\x0bPickJournal\x12\x45\n\x04Read\x12\x1c.control.v1.ReadPicksRequest\x1a\x1d.control.v1.ReadPicksResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#models/proto/control/v1/picks.proto\x12\ncontrol.v1\";\n\x15\x46ollowKvEventsRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x62\x65gan_ns\x18\x02 \x01(\x03\"C\n\x0cKvEventBatch\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x10\n\x08\x62\x65gan_ns\x18\x03 \x01(\x03\"\x10\n\x0eGetLoadRequest\"\xb1\x01\n\x0fGetLoadResponse\x12\x0f\n\x07waiting\x18\x01 \x01(\r\x12\x0f\n\x07running\x18\x02 \x01(\r\x12\x0f\n\x07kv_used\x18\x03 \x01(\x01\x12\r\n\x05loras\x18\x04 \x03(\t\x12\x15\n\rwaiting_loras\x18\x05 \x03(\t\x12\x11\n\tmax_loras\x18\x06 \x01(\r\x12 \n\x05speed\x18\x07 \x01(\x0b\x32\x11.control.v1.Speed\x12\x10\n\x08prefills\x18\x08 \x01(\x08\"k\n\x05Speed\x12\x13\n\x0boverhead_ms\x18\x01 \x01(\x01\x12\x12\n\nprefill_ms\x18\x02 \x01(\x01\x12\x0e\n\x06itl_ms\x18\x03 \x01(\x01\x12\x13\n\x0bload_factor\x18\x04 \x01(\x01\x12\x14\n\x0cmax_num_seqs\x18\x05 \x01(\r\"\x12\n\x10ReadPicksRequest\"E\n\x11ReadPicksResponse\x12\r\n\x05lines\x18\x01 \x01(\x0c\x12\x0f\n\x07\x64ropped\x18\x02 \x01(\x04\x12\x10\n\x08\x62\x65gan_ns\x18\x03 \x01(\x03\x32\x9e\x01\n\x07Signals\x12\x42\n\x07GetLoad\x12\x1a.control.v1.GetLoadRequest\x1a\x1b.control.v1.GetLoadResponse\x12O\n\x0e\x46ollowKvEvents\x12!.control.v1.FollowKvEventsRequest\x1a\x18.control.v1.KvEventBatch0\x01\x32T\n\x0bPickJournal\x12\x45\n\x04Read\x12\x1c.control.v1.ReadPicksRequest\x1a\x1d.control.v1.ReadPicksResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,15 +38,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETLOADREQUEST']._serialized_start=181
   _globals['_GETLOADREQUEST']._serialized_end=197
   _globals['_GETLOADRESPONSE']._serialized_start=200
-  _globals['_GETLOADRESPONSE']._serialized_end=359
-  _globals['_SPEED']._serialized_start=361
-  _globals['_SPEED']._serialized_end=468
-  _globals['_READPICKSREQUEST']._serialized_start=470
-  _globals['_READPICKSREQUEST']._serialized_end=488
-  _globals['_READPICKSRESPONSE']._serialized_start=490
-  _globals['_READPICKSRESPONSE']._serialized_end=559
-  _globals['_SIGNALS']._serialized_start=562
-  _globals['_SIGNALS']._serialized_end=720
-  _globals['_PICKJOURNAL']._serialized_start=722
-  _globals['_PICKJOURNAL']._serialized_end=806
+  _globals['_GETLOADRESPONSE']._serialized_end=377
+  _globals['_SPEED']._serialized_start=379
+  _globals['_SPEED']._serialized_end=486
+  _globals['_READPICKSREQUEST']._serialized_start=488
+  _globals['_READPICKSREQUEST']._serialized_end=506
+  _globals['_READPICKSRESPONSE']._serialized_start=508
+  _globals['_READPICKSRESPONSE']._serialized_end=577
+  _globals['_SIGNALS']._serialized_start=580
+  _globals['_SIGNALS']._serialized_end=738
+  _globals['_PICKJOURNAL']._serialized_start=740
+  _globals['_PICKJOURNAL']._serialized_end=824
 # @@protoc_insertion_point(module_scope)

@@ -95,6 +95,7 @@ class GetLoadResponse(_message.Message):
     WAITING_LORAS_FIELD_NUMBER: _builtins.int
     MAX_LORAS_FIELD_NUMBER: _builtins.int
     SPEED_FIELD_NUMBER: _builtins.int
+    PREFILLS_FIELD_NUMBER: _builtins.int
     waiting: _builtins.int
     """Requests in its queue."""
     running: _builtins.int
@@ -103,6 +104,8 @@ class GetLoadResponse(_message.Message):
     """Share of its KV cache's blocks that requests use, 0 to 1."""
     max_loras: _builtins.int
     """Number of adapters that it holds at once; 0 for any number."""
+    prefills: _builtins.bool
+    """Whether it only prefills, for other replicas."""
     @_builtins.property
     def loras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Adapters (LoRA) that it has loaded or is loading."""
@@ -125,10 +128,11 @@ class GetLoadResponse(_message.Message):
         waiting_loras: _abc.Iterable[_builtins.str] | None = ...,
         max_loras: _builtins.int = ...,
         speed: Global___Speed | None = ...,
+        prefills: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["speed", b"speed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kv_used", b"kv_used", "loras", b"loras", "max_loras", b"max_loras", "running", b"running", "speed", b"speed", "waiting", b"waiting", "waiting_loras", b"waiting_loras"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kv_used", b"kv_used", "loras", b"loras", "max_loras", b"max_loras", "prefills", b"prefills", "running", b"running", "speed", b"speed", "waiting", b"waiting", "waiting_loras", b"waiting_loras"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
