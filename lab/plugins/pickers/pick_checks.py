@@ -14,6 +14,7 @@ from lab.plugins.pickers.reservations import Reserved
 
 if TYPE_CHECKING:
     from lab.plugins.pickers.journals import Run
+    from lab.plugins.pickers.readers import Reader
 
 APART_NS = 500_000_000
 """Time between two picks of a conversation after which the first surely arrives first, also on a busy machine."""
@@ -54,22 +55,24 @@ def _follow(entries: Sequence[Entry], signal: Mapping[str, Any]) -> Iterator[Obj
             yield Objection(name, f"the picker {wrong}")
         if entry.get("kv_events"):
             reader.heard(entry["kv_events"])
-        offered, prefiller = without_stale(sight, signal), entry.get("prefiller", "")
-        yield from (Objection(name, f"{entry['policy']}: {each}") for each in reader.sends(entry, offered))
-        allowed, prefillers = reader.allowed(asked, offered), reader.prefillers(asked, offered, picked)
-        if picked not in allowed:
-            might = " or ".join(sorted(allowed))
-            yield Objection(name, f"{entry['policy']} picked {picked}, and with what it had seen must pick {might}")
-        if prefiller not in prefillers:
-            might = " or ".join(each or picked for each in sorted(prefillers))
-            yield Objection(
-                name, f"{entry['policy']} had {prefiller or picked} prefill it, and must have {might} do so"
-            )
+        yield from (Objection(name, each) for each in _wrong(reader, entry, without_stale(sight, signal)))
         in_flight[picked] += 1
-        if prefiller:
+        if prefiller := entry.get("prefiller"):
             reader.prefills(asked, prefiller)
         reader.took(asked, picked)
         reserved.took(entry)
+
+
+def _wrong(reader: Reader, pick: Entry, offered: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yields what the policy does not allow of a pick, of these replicas, and of where it prefills."""
+    policy, asked, picked, prefiller = pick["policy"], pick["asked"], pick["picked"], pick.get("prefiller", "")
+    yield from (f"{policy}: {each}" for each in reader.sends(pick, offered))
+    allowed, prefillers = reader.allowed(asked, offered), reader.prefillers(asked, offered, picked)
+    if picked not in allowed:
+        yield f"{policy} picked {picked}, and with what it had seen must pick {' or '.join(sorted(allowed))}"
+    if prefiller not in prefillers:
+        might = " or ".join(each or picked for each in sorted(prefillers))
+        yield f"{policy} had {prefiller or picked} prefill it, and must have {might} do so"
 
 
 def _objectives(run: Run) -> Iterator[Objection]:
