@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -205,7 +205,7 @@ class Replicas:
         if self._chooser is None:
             taken = self._next(others or usable, now)
         else:
-            taken = self._choose(others or usable, tried, request, saw or self.seen(), queued)
+            taken = self._choose(others or usable, tried, request, saw or _seen_of(usable), queued)
         if taken is not None:
             taken.in_flight += 1
             self.budget.in_flight += 1
@@ -227,8 +227,7 @@ class Replicas:
 
     def seen(self) -> dict[str, Seen]:
         """The replicas that may be picked now, as the chooser sees them, by address."""
-        usable = self._usable(time.monotonic())
-        return {each.address: each.signal.seen() for each in usable if each.signal is not None}
+        return _seen_of(self._usable(time.monotonic()))
 
     def _choose(
         self,
@@ -332,3 +331,7 @@ class Replicas:
     def all(self) -> list[Replica]:
         """All replicas."""
         return list(self._by_address.values())
+
+
+def _seen_of(usable: Iterable[Replica]) -> dict[str, Seen]:
+    return {each.address: each.signal.seen() for each in usable if each.signal is not None}
