@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
@@ -385,7 +384,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=int(os.environ.get("LAB_STAGE_EXAMPLES", "8")), deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(STEPS, min_size=3, max_size=8))
 def test_after_any_steps_each_caller_follows_the_model_of_stages(steps: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
