@@ -262,7 +262,7 @@ class LabSpec(_Part):
                     f"topology {topology.name} cannot pick by {picker}: {configured.reason}; leave it out, or name "
                     "another picker"
                 )
-            if PICKERS[picker].reads_prompt and not topology.capabilities.reads_payload:
+            if PICKERS[picker].reads_prompt and not (topology.capabilities.reads_payload or topology.aide_reads_prompt):
                 raise ValueError(f"topology {topology.name} cannot pick by {picker}: it does not read the prompt")
         return picker
 
@@ -277,8 +277,8 @@ class LabSpec(_Part):
     @field_validator("stub")
     @classmethod
     def _has_what_its_picker_asks_for(cls, stub: StubSpec, info: ValidationInfo) -> StubSpec:
-        picker, published = info.data.get("picker", DEFAULT_PICKER), stub.tokens.get("kv_events", 0)
-        made = PICKERS[picker].at(GATEWAY)
+        made = PICKERS[picker := info.data.get("picker", DEFAULT_PICKER)].at(GATEWAY)
+        published = stub.tokens.get("kv_events", 0)
         if isinstance(made, Chooses) and made.follows_kv_events and not published:
             raise ValueError(f"picker {picker} follows KV events: set kv_events in [stub.tokens] to 1 or 2")
         if stub.tokens.get("prefill_replicas") and not (isinstance(made, Chooses) and made.picks_prefillers):

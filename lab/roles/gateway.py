@@ -11,7 +11,6 @@ from lab.roles._role import Layout, Placement, Role, python
 from lab.roles._unit import ACCESS_LOG, Unit
 from lab.routing.headers import REQUEST_ID, RETRIES_LEFT, TRACE, VIA
 from lab.routing.keys import COPY_HEADER, HEADER
-from lab.spec import SignalSpec
 from models.tokens.settings import PREFILLER
 
 _NAME = "gateway"
@@ -31,7 +30,7 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
             access_log=lab.site.path(name, ACCESS_LOG),
         )
         files, options = lab.picker(name)
-        if lab.picker_option and lab.spec.signal != SignalSpec():
+        if options:
             options += ["--signal", lab.spec.signal.model_dump_json()]
         yield Unit(name, _NAME, (*argv, *options), port, files=files, pod=name, rest=rest, logs_requests=True)
 

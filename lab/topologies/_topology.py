@@ -113,7 +113,8 @@ class Topology:
         route: the path in words; for the same table.
         path: roles that carry the payload, in order, from ``caller`` to ``model``.
         asks: roles that decide, and never see the payload.
-        aided_by: roles that units between caller and model ask about a request; they never see the payload either.
+        aided_by: roles that units between caller and model ask about a request.
+        aide_reads_prompt: whether these see the payload, and may pick a replica by its prompt.
         strategy: makes the client's strategy from the caller's name, the addresses, and credentials.
         takes_turns: whether a caller's requests go to several units of one role in turn.
         picks_at: place that picks the replica, as pickers name it; if empty, the last role before the model.
@@ -131,6 +132,7 @@ class Topology:
     path: tuple[str, ...]
     asks: tuple[str, ...] = ()
     aided_by: tuple[str, ...] = ()
+    aide_reads_prompt: bool = False
     strategy: StrategyFactory
     takes_turns: bool = True
     picks_at: str = ""

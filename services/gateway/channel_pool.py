@@ -12,7 +12,7 @@ from lab.client.rpc_channel import RpcChannel
 if TYPE_CHECKING:
     import grpc
 
-    from services.gateway.request import GatewayRequest
+    from services.gateway.picked_for import PickedFor
 
     Key = tuple[str, tuple[str, ...]]
 
@@ -89,7 +89,7 @@ class Connection:
         self._give_back = partial(channels.give_back, addresses, peer)
         self._idle = asyncio.Event()
 
-    def release(self, code: grpc.StatusCode | None = None, request: GatewayRequest | None = None) -> None:
+    def release(self, code: grpc.StatusCode | None = None, request: PickedFor | None = None) -> None:
         """Counts an attempt of a request out, with its status; None if it was cancelled."""
         del code, request
         self.in_flight -= 1

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
 from lab.pickers import offered
-from services.gateway.picks import LEFT, NO_ATTEMPT, QUEUE_FULL, WAITED_TOO_LONG, asked_of
+from services.gateway.picks import LEFT, NO_ATTEMPT, QUEUE_FULL, WAITED_TOO_LONG
 from services.gateway.request import FullError, LateError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class PickQueue:
         saw = self._replicas.seen()
         if not self._waiting and not self._is_saturated(saw):
             return self._replicas.take(tried, request, saw)
-        asked, waiter = asked_of(request), _Waiter(tried, request)
+        asked, waiter = request.read(), _Waiter(tried, request)
         number = self._log.wait(self._group, self._policy, asked, [*saw.values()])
         self._waiting[number] = waiter
         limit_s, left_s = self._chooser.limit_s(asked), request.remaining_s()

@@ -14,15 +14,11 @@ import grpc.aio
 import orjson
 
 from lab.pickers import Asked, Seen, Source, Speed, Stale
-from lab.routing.limits import DEFAULT
-from models.apis import APIS
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
-from models.tokens.blocks import chain
 
 if TYPE_CHECKING:
     from services.gateway.attempts_in_flight import AttemptsInFlight
     from services.gateway.channel_pool import Connection
-    from services.gateway.request import GatewayRequest
 
 KEPT = 20_000
 """Picks that the log has, and waits for one."""
@@ -30,9 +26,6 @@ KEPT = 20_000
 PICKED, QUEUE_FULL, WAITED_TOO_LONG = "picked", "queue-full", "waited-too-long"
 LEFT, NO_ATTEMPT = "left", "no-attempt"
 """How else a wait ends: its caller has gone, or its time is over; it is its turn, and no attempt can be made."""
-
-NOBODY = Asked("", (), 0, "", "", "")
-"""In place of what is not a request, such as a shadow copy."""
 
 _LOAD = "/control.v1.Signals/GetLoad"
 _KV_EVENTS = "/control.v1.Signals/FollowKvEvents"
@@ -210,16 +203,17 @@ class PickLog:
             "prefiller": prefiller,
             "ended": 0,
             "status": "",
+            "served": "",
         }
         if len(self._picks) > KEPT:
             self._picks.popitem(last=False)
             self.dropped += 1
         return number
 
-    def end(self, number: int, status: str) -> None:
-        """Notes how the attempt ended that was picked for."""
+    def end(self, number: int, status: str, served: str = "") -> None:
+        """Notes how the attempt ended that was picked for, and which other replica served it, if one did."""
         if (pick := self._picks.get(number)) is not None:
-            pick["ended"], pick["status"] = next(self._events), status
+            pick["ended"], pick["status"], pick["served"] = next(self._events), status, served
 
     def wait(self, group: int, policy: str, asked: Asked, seen: Sequence[Seen]) -> int:
         """Notes that a request waits, as no replica that was seen has room; returns the wait's number."""
@@ -267,32 +261,6 @@ class Picking(NamedTuple):
 
     signal: SignalSettings
     log: PickLog
-
-
-def asked_of(request: GatewayRequest) -> Asked:
-    """A request as pickers see it; without a prompt if its API has none, or if the payload is not parsed."""
-    if request.asked is None:
-        request.asked = _asked(request)._replace(priority=request.priority, flow=_flow_of(request))
-    return request.asked
-
-
-def _asked(request: GatewayRequest) -> Asked:
-    envelope, prompt_of = request.envelope, APIS[request.api].prompt_of
-    tenant, name = envelope.context.tenant, request.attempts.request_id
-    if prompt_of is None or request.payload:
-        return Asked(name, (), 0, "", "", tenant)
-    prompt = prompt_of(request.message)
-    hashes = chain(prompt.tokens, tenant=tenant, lora=prompt.lora)
-    slo = request.attempts.decision.slo
-    return Asked(name, hashes, len(prompt.tokens), prompt.session, prompt.lora, tenant, slo.first_ms, slo.next_ms)
-
-
-def _flow_of(request: GatewayRequest) -> str:
-    """Its tenant if the route table names it, else its caller, which gains nothing by inventing tenants."""
-    context, quota = request.envelope.context, request.quota
-    if context.tenant and quota is not None and quota.entry == context.tenant != DEFAULT:
-        return f"tenant/{context.tenant}"
-    return f"caller/{context.caller}"
 
 
 class GatewayPicks(picks_pb2_grpc.PickJournalServicer):

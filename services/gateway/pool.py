@@ -14,7 +14,7 @@ from services.gateway.picks import Picking, PickLog, SignalSettings
 from services.gateway.replicas import Replicas, peer_of
 
 if TYPE_CHECKING:
-    from services.gateway.request import GatewayRequest
+    from services.gateway.picked_for import PickedFor
     from services.rules import RuleSet
 
 _CONNECT_TIMEOUT_S = 0.5
@@ -34,7 +34,7 @@ class Backend(Connection):
 
     budget = hedge = queue = None
 
-    def take(self, tried: Collection[object] = (), request: GatewayRequest | None = None) -> Backend:
+    def take(self, tried: Collection[object] = (), request: PickedFor | None = None) -> Backend:
         """Itself, with one more attempt in flight."""
         del tried, request
         self.in_flight += 1

@@ -21,12 +21,12 @@ from lab.routing.resilience import Health, Hedge, Policy, RetryBudget
 from services.gateway.attempts_in_flight import AttemptsInFlight
 from services.gateway.channel_pool import ChannelPool, Connection
 from services.gateway.pick_queue import PickQueue
-from services.gateway.picks import KEPT, NOBODY, Picking, PickLog, Signal, SignalSettings, asked_of
+from services.gateway.picked_for import NOBODY, PickedFor
+from services.gateway.picks import KEPT, Picking, PickLog, Signal, SignalSettings
 from services.gateway.request import FullError
 
 if TYPE_CHECKING:
     from lab.pickers import Seen
-    from services.gateway.request import GatewayRequest
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _CHECK_REQUEST = health_pb2.HealthCheckRequest().SerializeToString()
@@ -93,7 +93,7 @@ class Replica(Connection):
         """Part of its full share of requests that it gets during slow start, above 0 to 1."""
         return min(1.0, max(_FIRST_SHARE, (now - self.since) / slow_start_s)) if slow_start_s else 1.0
 
-    def release(self, code: grpc.StatusCode | None = None, request: GatewayRequest | None = None) -> None:
+    def release(self, code: grpc.StatusCode | None = None, request: PickedFor | None = None) -> None:
         """Counts an attempt out, with its status; None if it was cancelled, which says nothing about the replica."""
         super().release(code)
         self._group.ended(self, code, request)
@@ -181,7 +181,7 @@ class Replicas:
     def take(
         self,
         tried: Collection[object] = (),
-        request: GatewayRequest | None = None,
+        request: PickedFor | None = None,
         saw: dict[str, Seen] | None = None,
         queued: int = 0,
     ) -> Replica | None:
@@ -233,7 +233,7 @@ class Replicas:
         self,
         usable: list[Replica],
         tried: Collection[object],
-        request: GatewayRequest | None,
+        request: PickedFor | None,
         saw: dict[str, Seen],
         queued: int,
     ) -> Replica | None:
@@ -241,7 +241,7 @@ class Replicas:
         if not usable or self._chooser is None or self.signal is None:
             return None
         began_ns = time.perf_counter_ns()
-        asked = NOBODY if request is None else asked_of(request)
+        asked = NOBODY if request is None else request.read()
         seen = [saw[each.address] for each in usable]
         among = offered(seen, self.signal.stale, self.signal.stale_ms)
         picked = self._chooser.pick(asked, among)
@@ -269,17 +269,17 @@ class Replicas:
             self._heard.pop(0)
             self._log.dropped += 1
 
-    def ended(self, replica: Replica, code: grpc.StatusCode | None, request: GatewayRequest | None) -> None:
+    def ended(self, replica: Replica, code: grpc.StatusCode | None, request: PickedFor | None) -> None:
         """Tells the chooser and the log that an attempt has ended."""
         if self._chooser is None:
             return
-        key = ("" if request is None else request.attempts.request_id), replica.address
+        key = (NOBODY if request is None else request.read()).request_id, replica.address
         number, asked = self._open[key].pop()
         if not self._open[key]:
             del self._open[key]
         self._chooser.ended(asked, replica.address)
         self._attempts[replica.address].end(number)
-        self._log.end(number, "CANCELLED" if code is None else code.name)
+        self._log.end(number, "CANCELLED" if code is None else code.name, "" if request is None else request.served)
         if self.queue is not None:
             self.queue.dispatch_soon()
 

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from lab.pickers import Asked
 from lab.routing import headers
 from lab.routing.attempts import Decision, RequestAttempts, Target
 from lab.routing.keys import HEADER
+from lab.routing.limits import DEFAULT
+from models.apis import APIS
+from models.tokens.blocks import chain
+from services.gateway.picked_for import PickedFor
 from services.rules import model_config
 
 if TYPE_CHECKING:
-    from lab.pickers import Asked
     from lab.routing.compiled import Choice, Version
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.tenant_quota import TenantQuota
@@ -70,7 +74,7 @@ class LateError(FullError):
     code = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-class GatewayRequest:
+class GatewayRequest(PickedFor):
     """A received request and its state; made once a request, so it is small.
 
     Attributes:
@@ -82,27 +86,13 @@ class GatewayRequest:
         fields: of the envelope's context, checked.
         attempts: state machine of its attempts.
         quota: its tenant's, which the request leaves at its end; None until it is admitted.
-        asked: the request as pickers see it; None until one has to.
         priority: of its use case; 0 until it is decided.
-        prefiller: replica that prefills the attempt that was picked for last, ``ip:port``; empty for the picked one.
 
     Raises:
         ValueError: a header says how many retries are left, and that is not a number.
     """
 
-    __slots__ = (
-        "api",
-        "asked",
-        "attempts",
-        "context",
-        "envelope",
-        "fields",
-        "message",
-        "payload",
-        "prefiller",
-        "priority",
-        "quota",
-    )
+    __slots__ = ("api", "attempts", "context", "envelope", "fields", "message", "payload", "priority", "quota")
 
     def __init__(
         self,
@@ -113,12 +103,11 @@ class GatewayRequest:
         api: str,
         fields: dict[str, str],
     ) -> None:
+        super().__init__()
         self.message, self.payload, self.context, self.api, self.fields = message, payload, context, api, fields
         self.envelope: serving_pb2.Envelope = message.envelope
         self.quota: TenantQuota | None = None
-        self.asked: Asked | None = None
         self.priority = 0
-        self.prefiller = ""
         self.attempts = RequestAttempts(
             self.envelope.use_case,
             request_id,
@@ -126,6 +115,27 @@ class GatewayRequest:
             patience_s=context.time_remaining(),
             retries_left=headers.retries_left(context.invocation_metadata()),
         )
+
+    def read(self) -> Asked:
+        """The request as pickers see it; without a prompt if its API has none, or if the payload is not parsed."""
+        if self.asked is None:
+            self.asked = self._read()._replace(priority=self.priority, flow=self._flow())
+        return self.asked
+
+    def _read(self) -> Asked:
+        tenant, name, prompt_of = self.envelope.context.tenant, self.attempts.request_id, APIS[self.api].prompt_of
+        if prompt_of is None or self.payload:
+            return Asked(name, (), 0, "", "", tenant)
+        prompt, slo = prompt_of(self.message), self.attempts.decision.slo
+        hashes = chain(prompt.tokens, tenant=tenant, lora=prompt.lora)
+        return Asked(name, hashes, len(prompt.tokens), prompt.session, prompt.lora, tenant, slo.first_ms, slo.next_ms)
+
+    def _flow(self) -> str:
+        """Its tenant if the route table names it, else its caller, which gains nothing by inventing tenants."""
+        context, quota = self.envelope.context, self.quota
+        if context.tenant and quota is not None and quota.entry == context.tenant != DEFAULT:
+            return f"tenant/{context.tenant}"
+        return f"caller/{context.caller}"
 
     def remaining_s(self) -> float:
         """Time left for its attempts, seconds, until the use case's timeout or the caller's own deadline."""

@@ -469,6 +469,16 @@ def chat_prefill(topology: str) -> None:
     load(topology, lambda: None, *_CHAT, "--rate", "40", seconds=6)
 
 
+def chat_body(topology: str) -> None:
+    """Drives conversations, whose replicas an endpoint picker picks by their prompts."""
+    load(topology, lambda: None, *_CHAT, "--rate", "40", seconds=6)
+
+
+def chat_body_prefill(topology: str) -> None:
+    """Drives conversations, whose replicas to prefill and to decode an endpoint picker picks."""
+    load(topology, lambda: None, *_CHAT, "--rate", "40", seconds=6)
+
+
 def links(topology: str) -> None:
     """Drives load from one zone, which needs models in its own and in another."""
     load(topology, seconds=6)
@@ -539,6 +549,8 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_exact,
         chat_queues,
         chat_prefill,
+        chat_body,
+        chat_body_prefill,
         links,
         sharded,
     )
@@ -567,6 +579,8 @@ _SPECS = {
     "kv-events.toml": {"chat_exact"},
     "queues.toml": {"chat_queues"},
     "prefill.toml": {"chat_prefill"},
+    "picker-body.toml": {"chat_body"},
+    "picker-prefill.toml": {"chat_body_prefill"},
 }
 
 
@@ -589,7 +603,7 @@ _OPTIONS = {
     "chat_slo": ("--picker", "slo"),
     "chat_exact": ("--picker", "prefix-exact"),
     "chat_queues": ("--picker", "priority-bands"),
-    "chat_prefill": ("--picker", "prefill-decode"),
+    "chat_body": ("--picker", "prefix"),
 }
 _OFFLINE = {"manifests", "compose"}
 """Drills without a lab, whose bugs the suite must notice."""

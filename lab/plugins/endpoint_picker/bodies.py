@@ -18,10 +18,11 @@ _PREFIX_BYTES = 5
 
 async def once_readable(
     incoming: AsyncIterator[messages.ProcessingRequest],
-) -> AsyncIterator[messages.ProcessingRequest]:
+) -> AsyncIterator[tuple[messages.ProcessingRequest, bytes | None]]:
     """Yields what the proxy sends of a request: in full duplex, headers only once the first gRPC message has come.
 
-    So pickers do that go by the prompt; the proxy waits for their answer to the headers, and sends on.
+    So pickers do that go by the prompt; the proxy waits for their answer to the headers, and sends on. With the headers
+    comes what was read of the body, or None if the body does not pass through the picker.
     """
     held: list[messages.ProcessingRequest] = []
     read = b""
@@ -33,10 +34,10 @@ async def once_readable(
             if not (last or _is_whole(read) or len(read) >= MOST_HELD):
                 continue
             for each in held:
-                yield each
+                yield each, read
             held, read = [], b""
         else:
-            yield message
+            yield message, None
 
 
 def _waits(message: messages.ProcessingRequest) -> bool:
@@ -47,6 +48,13 @@ def _waits(message: messages.ProcessingRequest) -> bool:
 def _is_whole(read: bytes) -> bool:
     """Whether a gRPC request's first message has come."""
     return len(read) >= _PREFIX_BYTES and len(read) >= _PREFIX_BYTES + int.from_bytes(read[1:_PREFIX_BYTES])
+
+
+def message_in(read: bytes) -> bytes | None:
+    """A gRPC request's first message; None if it has not come, or is compressed."""
+    if not _is_whole(read) or read[0]:
+        return None
+    return read[_PREFIX_BYTES : _PREFIX_BYTES + int.from_bytes(read[1:_PREFIX_BYTES])]
 
 
 def in_full_duplex(message: messages.ProcessingRequest) -> bool:

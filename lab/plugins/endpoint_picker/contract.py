@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from models.tokens.settings import PREFILLER
+
 DESTINATION = "x-gateway-destination-endpoint"
 """Header of the pick, and its key in :data:`NAMESPACE`."""
 SERVED = "x-gateway-destination-endpoint-served"
@@ -20,7 +22,7 @@ NAMESPACE = "envoy.lb"
 """Namespace of metadata that both sides read."""
 SUBSET_NAMESPACE, SUBSET = "envoy.lb.subset_hint", "x-gateway-destination-endpoint-subset"
 """Namespace and key of the endpoints within which to pick."""
-FORGEABLE = (DESTINATION, SERVED, SUBSET)
+FORGEABLE = (DESTINATION, SERVED, SUBSET, PREFILLER)
 """Headers that a client may not send."""
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"

@@ -1,19 +1,15 @@
-"""What the picker decides with: one function from a key's endpoints and a request's headers to an ordered list."""
+"""Policies that go by the endpoints alone: one function from a key's endpoints to an ordered list."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.pickers import GATEWAY, Asked, Chooses, Seen
-from lab.routing.headers import REQUEST_ID
-from lab.routing.keys import TENANT_HEADER
+from lab.pickers import GATEWAY
 
 if TYPE_CHECKING:
-    from lab.pickers import Chooser, Pick, Picker
-
-_SESSION = "x-session-id"
+    from lab.pickers import Picker
 
 
 @dataclass(slots=True, eq=False)
@@ -29,34 +25,17 @@ class Endpoint:
     in_flight: int = 0
 
 
-Order = Callable[[Sequence[Endpoint], Mapping[str, str]], Sequence[Endpoint]]
-"""Orders the endpoints of one routing key for a request with these headers; there is one or more. The first gets it,
-the next ones are for retries."""
+Order = Callable[[Sequence[Endpoint]], Sequence[Endpoint]]
+"""Orders the endpoints of one routing key for a request; there is one or more. The first gets it, the next ones are for
+retries."""
 
 
 def order_of(picker: Picker) -> Order:
     """The order of one routing key by a picker of the lab: its pick, then the others in turn from there."""
-    configured = picker.at(GATEWAY)
-    first_of = _chosen(configured.make()) if isinstance(configured, Chooses) else _picked(configured())
+    pick = picker.at(GATEWAY)()
 
-    def order(endpoints: Sequence[Endpoint], headers: Mapping[str, str]) -> Sequence[Endpoint]:
-        first = first_of(endpoints, headers)
+    def order(endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        first = endpoints.index(pick(endpoints))
         return [*endpoints[first:], *endpoints[:first]]
 
     return order
-
-
-def _picked(pick: Pick) -> Callable[[Sequence[Endpoint], Mapping[str, str]], int]:
-    return lambda endpoints, _: endpoints.index(pick(endpoints))
-
-
-def _chosen(chooser: Chooser) -> Callable[[Sequence[Endpoint], Mapping[str, str]], int]:
-    """By what the headers say of a request; the signal is what this process has dispatched, which is never old."""
-
-    def choose(endpoints: Sequence[Endpoint], headers: Mapping[str, str]) -> int:
-        asked = Asked(headers.get(REQUEST_ID, ""), (), 0, headers.get(_SESSION, ""), "", headers.get(TENANT_HEADER, ""))
-        return chooser.pick(
-            asked, [Seen(each.address, each.in_flight, each.in_flight, 0, 0.0, 0) for each in endpoints]
-        )
-
-    return choose

@@ -14,6 +14,7 @@ from lab.roles import ACCESS_LOG, Follows, Placement, Probe, Role, Unit, python
 from lab.roles._asked import copies_dropped_by_envoy
 from lab.roles._envoy import ENVOY_HEADERS, envoy, envoy_address, secrets_folder, xds_cluster
 from lab.routing.headers import PROVED_CALLER
+from models.tokens.settings import PREFILLER
 
 if TYPE_CHECKING:
     from lab.roles import Layout
@@ -31,6 +32,8 @@ def _picker_units(lab: Layout, caller: str) -> Iterator[Unit]:
         access_log=lab.site.path(PICKER, ACCESS_LOG),
     )
     files, options = lab.picker(PICKER)
+    if options:
+        options += ["--signal", lab.spec.signal.model_dump_json()]
     yield Unit(PICKER, PICKER, (*argv, *options), port, files=files, pod=PICKER, logs_requests=True)
 
 
@@ -57,7 +60,7 @@ def _envoy_of(role: str, title: str) -> Role:
         follows=Follows.XDS,
         calls_models=True,
         marks_path=True,
-        adds_headers=ENVOY_HEADERS | {PROVED_CALLER, DESTINATION},
+        adds_headers=ENVOY_HEADERS | {PROVED_CALLER, DESTINATION, PREFILLER},
         checked_by=("path",),
         copies_dropped=copies_dropped_by_envoy,
         memory_mb=512,
@@ -71,6 +74,7 @@ ROLE = Role(
     units=_picker_units,
     probe=Probe.CONNECTED,
     follows=Follows.RULES_AND_ENDPOINTS,
+    calls_models=True,  # what they report of their load
     checked_by=("served",),
 )
 OPEN_ENVOY = _envoy_of(OPEN, "Envoy before the picker")

@@ -27,10 +27,12 @@ from lab.plugins.endpoint_picker.contract import (
 from lab.plugins.endpoint_picker.policy import Endpoint, Order
 from lab.routing.headers import REQUEST_ID
 from lab.routing.keys import HEADER
+from models.tokens.settings import PREFILLER
 
 if TYPE_CHECKING:
     import grpc.aio
 
+    from lab.plugins.endpoint_picker.choices import Choice, Choices
     from lab.transport.rpc_logs import RequestLog
     from services.rules import RuleSet
 
@@ -53,16 +55,16 @@ _BODIES = {"request_body", "response_body"}
 class Key:
     """A routing key: its endpoints by address, those to which it fails over after the others, and how to order them."""
 
-    order: Order
+    order: Order | None
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     standby: dict[str, Endpoint] = field(default_factory=dict)
 
-    def ordered(self, headers: Mapping[str, str], subset: Collection[str] | None) -> list[Endpoint]:
+    def ordered(self, subset: Collection[str] | None) -> list[Endpoint]:
         """The endpoints in the order in which to try them, of a subset if there is one; standbys are the last."""
         found: list[Endpoint] = []
         for its in (self.endpoints, self.standby):
             usable = [each for each in its.values() if subset is None or each.address in subset]
-            found += self.order(usable, headers) if usable else ()
+            found += self.order(usable) if usable and self.order else usable
         return found
 
 
@@ -78,6 +80,7 @@ class Request:
     in_flight: Mapping[str, int] = field(default_factory=dict)
     ms: float = 0.0
     holds: Endpoint | None = None
+    choice: Choice | None = None
 
     @property
     def result(self) -> str:
@@ -95,8 +98,10 @@ class PickerService(external_processor_pb2_grpc.ExternalProcessorServicer):  # t
     """Picks for each request; a request counts as in flight at its endpoint from the pick to the end of its stream.
 
     Args:
-        make_order: makes the order of one routing key, which may keep what it needs between requests.
+        make_order: makes the order of one routing key, which may keep what it needs between requests; None where
+            ``choices`` has a picker that chooses for each request.
         log: takes a line a request, of :data:`LOG_FIELDS`.
+        choices: see there.
 
     Attributes:
         outcomes: requests by outcome.
@@ -104,8 +109,10 @@ class PickerService(external_processor_pb2_grpc.ExternalProcessorServicer):  # t
         body_bytes: of requests and answers that reached this process.
     """
 
-    def __init__(self, make_order: Callable[[], Order], log: RequestLog | None = None) -> None:
-        self._make_order, self._log = make_order, log
+    def __init__(
+        self, make_order: Callable[[], Order] | None, log: RequestLog | None = None, choices: Choices | None = None
+    ) -> None:
+        self._make_order, self._log, self._choices = make_order, log, choices
         self._keys: dict[str, Key] = {}
         self.outcomes: Counter[str] = Counter()
         self.results: Counter[str] = Counter()
@@ -113,6 +120,8 @@ class PickerService(external_processor_pb2_grpc.ExternalProcessorServicer):  # t
 
     async def put_in_force(self, rules: RuleSet) -> None:
         """Follows the endpoints of a rule set; an endpoint that stays keeps its requests in flight."""
+        if self._choices is not None:
+            await self._choices.put_in_force(rules)
         known = rules.router.versions.keys() | rules.endpoints.keys()
         self.set_endpoints({key: (rules.endpoints.get(key, ()), rules.standby.get(key, ())) for key in known})
 
@@ -120,7 +129,7 @@ class PickerService(external_processor_pb2_grpc.ExternalProcessorServicer):  # t
         """Sets all keys: their endpoints, and those to fail over to."""
         before, self._keys = self._keys, {}
         for name, (addresses, standby) in by_key.items():
-            key = before.get(name) or Key(self._make_order())
+            key = before.get(name) or Key(self._make_order() if self._make_order else None)
             there = {**key.standby, **key.endpoints}
             self._keys[name] = Key(key.order, *(_kept(there, its) for its in (addresses, standby)))
 
@@ -131,36 +140,43 @@ class PickerService(external_processor_pb2_grpc.ExternalProcessorServicer):  # t
         del context
         request, duplex = Request(), False
         try:
-            async for message in once_readable(request_iterator):
+            async for message, body_read in once_readable(request_iterator):
                 kind, duplex = message.WhichOneof("request"), duplex or in_full_duplex(message)
                 if kind == "request_headers":
-                    yield self._pick(request, message)
+                    yield self._pick(request, message, body_read)
                 elif kind == "response_headers":
                     self._served(request, message)
                     yield messages.ProcessingResponse(response_headers=messages.HeadersResponse())
                 elif kind in _BODIES:
-                    body = getattr(message, kind)
+                    body: messages.HttpBody = getattr(message, kind)
                     self.body_bytes += len(body.body)
                     yield passed_on(kind, body, duplex=duplex)
                 else:
+                    if kind == "response_trailers" and request.choice is not None:
+                        request.choice.answered(text_of(message.response_trailers.trailers))
                     yield messages.ProcessingResponse(**{kind: messages.TrailersResponse()})
         finally:
             self._done(request)
 
-    def _pick(self, request: Request, message: messages.ProcessingRequest) -> messages.ProcessingResponse:
+    def _pick(
+        self, request: Request, message: messages.ProcessingRequest, body: bytes | None
+    ) -> messages.ProcessingResponse:
         began = time.perf_counter()
-        headers = {
-            each.key: each.value or each.raw_value.decode("utf-8", "replace")
-            for each in message.request_headers.headers.headers
-        }
+        headers = text_of(message.request_headers.headers)
         request.request_id, request.routing_key = headers.get(REQUEST_ID, ""), headers.get(HEADER, "")
         key, subset = self._keys.get(request.routing_key), _subset(message)
-        ordered = key.ordered(headers, subset) if key else []
+        ordered = key.ordered(subset) if key else []
+        if ordered and self._choices is not None:
+            request.choice = self._choices.choose(
+                request.routing_key, [each.address for each in ordered], headers, body
+            )
+            first = [each for each in ordered if request.choice and each.address == request.choice.address]
+            ordered = [*first, *(each for each in ordered if each not in first)] if first else []
         if ordered:
             request.outcome, request.picked = PICKED, tuple(each.address for each in ordered)
             request.in_flight = {each.address: each.in_flight for each in ordered}
             self._hold(request, ordered[0])
-            answer = _picked(as_list(request.picked))
+            answer = _picked(as_list(request.picked), request.choice.prefiller if request.choice else "")
         elif key is None and subset is None:
             # The proxy may have learnt of a key before this process: its own policy sends the request.
             request.outcome = UNKNOWN_KEY
@@ -176,6 +192,9 @@ class PickerService(external_processor_pb2_grpc.ExternalProcessorServicer):  # t
         """Takes in where the request was served; an endpoint other than the first pick then holds it."""
         said = message.metadata_context.filter_metadata.get(NAMESPACE)
         request.served = said.fields[SERVED].string_value if said is not None and SERVED in said.fields else ""
+        if request.choice is not None:
+            request.choice.served_by(request.served)
+            request.choice.answered(text_of(message.response_headers.headers))
         key = self._keys.get(request.routing_key)
         if request.result in (NEXT_IN_LIST, ELSEWHERE) and key is not None:
             self._hold(request, key.endpoints.get(request.served) or key.standby.get(request.served))
@@ -189,6 +208,8 @@ class PickerService(external_processor_pb2_grpc.ExternalProcessorServicer):  # t
 
     def _done(self, request: Request) -> None:
         self._hold(request, None)
+        if request.choice is not None:
+            request.choice.end()
         if request.result:
             self.results[request.result] += 1
         if self._log is not None and request.outcome:
@@ -203,6 +224,11 @@ class PickerService(external_processor_pb2_grpc.ExternalProcessorServicer):  # t
             )
 
 
+def text_of(headers: base_pb2.HeaderMap) -> dict[str, str]:
+    """Headers by name."""
+    return {each.key: each.value or each.raw_value.decode("utf-8", "replace") for each in headers.headers}
+
+
 def _kept(there: Mapping[str, Endpoint], addresses: Sequence[str]) -> dict[str, Endpoint]:
     return {each: there.get(each) or Endpoint(each) for each in sorted(addresses)}
 
@@ -215,12 +241,14 @@ def _subset(message: messages.ProcessingRequest) -> frozenset[str] | None:
     return frozenset(each.string_value for each in hint.fields[SUBSET].list_value.values)
 
 
-def _picked(endpoints: str) -> messages.ProcessingResponse:
+def _picked(endpoints: str, prefiller: str) -> messages.ProcessingResponse:
     option = base_pb2.HeaderValueOption(
         header=base_pb2.HeaderValue(key=DESTINATION, raw_value=endpoints.encode()),
         append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
     )
     mutation = messages.HeaderMutation(set_headers=[option])
+    if prefiller:
+        mutation.set_headers.add(header=base_pb2.HeaderValue(key=PREFILLER, raw_value=prefiller.encode()))
     metadata = struct_pb2.Struct()
     metadata.get_or_create_struct(NAMESPACE)[DESTINATION] = endpoints
     return messages.ProcessingResponse(

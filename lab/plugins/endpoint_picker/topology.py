@@ -39,6 +39,7 @@ def _topology(name: str, envoy: str, reason: str, colour: str, reads: str = "hea
         path=("caller", envoy, "model"),
         asks=("resolver",),
         aided_by=(PICKER,),
+        aide_reads_prompt=envoy == WITH_BODIES,
         strategy=_strategy_to(envoy),
         picks_at=GATEWAY,
         capabilities=replace(

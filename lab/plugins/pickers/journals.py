@@ -12,6 +12,7 @@ import grpc
 
 from lab.checkers.plain_chat import block_hashes, prompt_of, warm_up_prompt
 from lab.errors import LabError
+from lab.plugins.endpoint_picker.units import CLOSED, OPEN, PICKER, WITH_BODIES
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
 from models.tokens.settings import TokenSettings
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 API = "generate.v1"
 
 _TIMEOUT_S = 10.0
+_TOKEN_BYTES, _MOST_HELD, _ENVELOPE_BYTES = 4, 1 << 20, 4_096
 _AS_IS = {"stale": "use"}  # runs of earlier releases
-_GATEWAY = "gateway"
+_PICK = ("gateway", PICKER)
+"""Roles of units that pick a replica for each request."""
 
 
 def gather(context: RunContext) -> dict[str, Any] | None:
@@ -36,7 +39,7 @@ def gather(context: RunContext) -> dict[str, Any] | None:
         return None
     if all(each["api"] != API for each in table.get("use_cases", {}).values()):
         return None
-    gateways = [each for each in context.state.plan.units if each.role == _GATEWAY]
+    gateways = [each for each in context.state.plan.units if each.role in _PICK]
     return {
         "settings": asdict(TokenSettings.of(context.state.spec.stub.tokens)),
         "signal": context.state.spec.signal.model_dump(),
@@ -125,6 +128,12 @@ class Run:
         if record.request_id not in self._prompts:
             self._prompts[record.request_id] = self._asked(record)
         return self._prompts[record.request_id]
+
+    def picks_without(self, tokens: int) -> bool:
+        """Whether a picker on the run's path may not have seen a prompt of this length."""
+        between = {*self.evidence.abilities.between}
+        by_headers, by_bodies = between & {OPEN, CLOSED}, WITH_BODIES in between
+        return bool(by_headers) or (by_bodies and _TOKEN_BYTES * tokens > _MOST_HELD - _ENVELOPE_BYTES)
 
     def _asked(self, record: Record) -> tuple[int, str, str, str] | None:
         plan = self.evidence.plan_document

@@ -102,7 +102,7 @@ def _sights(run: Run) -> Iterator[Objection]:
     if registrations is None or registrations.gap_ns is not None:
         return
     lacking_since_ns: dict[str, int] = {}
-    broken = bool(run.evidence.fault_windows or run.evidence.faults_elsewhere)
+    broken = is_broken(run)
     for pick in sorted((*run.of_run, *run.sheds), key=lambda each: each["at_ns"]):
         name, at_ns = pick["asked"]["request_id"], pick["at_ns"]
         addresses = {each["address"] for each in pick["seen"]}
@@ -130,9 +130,11 @@ def _served(run: Run) -> Iterator[Objection]:
     answered: defaultdict[str, set[str]] = defaultdict(set)
     for pick in run.of_run:
         name, replica = pick["asked"]["request_id"], run.name_of.get(pick["picked"], pick["picked"])
-        picked[name][replica] += 1
+        # A proxy walks down its list from a replica that it cannot reach.
+        served = pick.get("served", "") if is_broken(run) else ""
+        picked[name].update({replica, run.name_of.get(served, served)} - {""})
         if pick["status"] == "OK":
-            answered[name].add(replica)
+            answered[name].add(run.name_of.get(served, served) or replica)
     for name, record in run.records.items():
         came = Counter(each.replica for each in run.evidence.attempts.get(name, ()))
         if unpicked := came - picked[name]:
@@ -145,6 +147,20 @@ def _served(run: Run) -> Iterator[Objection]:
                 yield Objection(
                     name, f"{', '.join(missing)} was picked and is said to have answered, and never received it"
                 )
+
+
+def _ends(run: Run) -> Iterator[Objection]:
+    """Yields picks that count as in flight, long after their request was answered."""
+    latest_ns = max((each["at_ns"] for each in run.of_run), default=0)
+    for pick in run.of_run:
+        record = run.records[pick["asked"]["request_id"]]
+        if not pick["ended"] and record.status == "OK" and record.done_ns + RECOVERY_NS < latest_ns:
+            yield Objection(record.request_id, "the picker counts it as in flight, and it was answered")
+
+
+def is_broken(run: Run) -> bool:
+    """Returns whether something was broken on purpose."""
+    return bool(run.evidence.fault_windows or run.evidence.faults_elsewhere)
 
 
 def _order(run: Run) -> Iterator[Objection]:
@@ -168,5 +184,5 @@ def _order(run: Run) -> Iterator[Objection]:
             yield Objection(name, f"{run.name_of.get(key[1])} received it before an earlier one of its conversation")
 
 
-PICK_CHECKS = (follow, _objectives, _sights, _served, _order)
+PICK_CHECKS = (follow, _objectives, _sights, _served, _ends, _order)
 """Each yields the requests of a run to which it objects."""

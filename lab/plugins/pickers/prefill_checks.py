@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
+from lab.plugins.pickers.pick_checks import is_broken
 from lab.plugins.pickers.replicas import Entry, Objection
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def _claimed(run: Run) -> Iterator[Objection]:
         entries = [each for each in _entries(run, at).get(name, ()) if each["work"] == _PREFILL]
         if any(each["began"] for each in entries) or (entries and all(each["shed"] for each in entries)):
             continue
-        if any(each["fell_back"] for each in _entries(run, pick["picked"]).get(name, ())) and _is_broken(run):
+        if any(each["fell_back"] for each in _entries(run, pick["picked"]).get(name, ())) and is_broken(run):
             continue
         prefills = run.name_of.get(at, at)
         yield Objection(name, f"{prefills} was to prefill it, and its journal has no such request: it decoded only")
@@ -61,7 +62,7 @@ def _fallbacks(run: Run) -> Iterator[Objection]:
     """Yields requests that a replica prefilled itself as the other one failed, though nothing was broken or full."""
     for name, its in run.replicas.items():
         for each in its["entries"]:
-            if not (reason := each.get("fell_back")) or each["request_id"] not in run.records or _is_broken(run):
+            if not (reason := each.get("fell_back")) or each["request_id"] not in run.records or is_broken(run):
                 continue
             shed = any(other["shed"] for other in _entries(run, each["prefiller"]).get(each["request_id"], ()))
             if not shed and _is_known(run, each["prefiller"]):
@@ -99,10 +100,6 @@ def _place(replica: str) -> int:
     for letter in replica.rpartition("-")[2]:
         place = 26 * place + ascii_lowercase.index(letter) + 1
     return place - 1
-
-
-def _is_broken(run: Run) -> bool:
-    return bool(run.evidence.fault_windows or run.evidence.faults_elsewhere)
 
 
 def _is_known(run: Run, address: str) -> bool:

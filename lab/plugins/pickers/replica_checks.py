@@ -75,7 +75,7 @@ def _prompts(run: Run) -> Iterator[Objection]:
     for who, entry, tokens in seen:
         record = run.records.get(entry["request_id"])
         wanted = run.asked(record) if record is not None else None
-        if wanted is None or record is None:
+        if wanted is None or record is None or (not tokens and run.picks_without(wanted[0])):
             continue
         found = (tokens, entry["hashes"], entry["lora"], entry.get("session", wanted[3]))
         if found != wanted:

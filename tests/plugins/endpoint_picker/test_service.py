@@ -209,10 +209,3 @@ async def test_a_replica_that_stays_keeps_its_requests_in_flight() -> None:
     [await each.headers() for each in streams]
     service.set_endpoints({KEY: ((A, B, C), ())})
     assert picked(await Stream(service).headers())[0] == C
-
-
-async def test_pickers_that_choose_by_signals_go_by_what_was_dispatched() -> None:
-    service = picker("queue-depth", A, B)
-    streams = [Stream(service) for _ in range(4)]
-    first = [picked(await each.headers())[0] for each in streams]
-    assert sorted(first) == [A, A, B, B]
