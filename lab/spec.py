@@ -262,6 +262,10 @@ class LabSpec(_Part):
                     f"topology {topology.name} cannot pick by {picker}: {configured.reason}; leave it out, or name "
                     "another picker"
                 )
+            if isinstance(configured, Chooses) and configured.queues and topology.balancer != GATEWAY:
+                raise ValueError(
+                    f"topology {topology.name} cannot pick by {picker}: it lets no request wait before it picks"
+                )
             if PICKERS[picker].reads_prompt and not (topology.capabilities.reads_payload or topology.aide_reads_prompt):
                 raise ValueError(f"topology {topology.name} cannot pick by {picker}: it does not read the prompt")
         return picker

@@ -23,8 +23,8 @@ def _priorities(run: Run) -> Iterator[Objection]:
     tables = [each.document for each in run.evidence.revisions]
     for each in (*run.of_run, *run.waits_of_run):
         asked, record = each["asked"], run.records[each["asked"]["request_id"]]
-        if "flow" not in asked:
-            continue  # of an earlier release
+        if "flow" not in asked or not (asked["flow"] or _is_judged(each)):
+            continue  # of an earlier release, or picked where no request waits
         use_cases = [its["use_cases"][record.use_case] for its in tables if record.use_case in its["use_cases"]]
         if asked["priority"] not in {its.get("priority", 0) for its in use_cases}:
             message = f"the picker went by priority {asked['priority']}, which {record.use_case} did not have"
@@ -79,8 +79,9 @@ def _last(run: Run) -> dict[str, Entry]:
     return {name: each for name, each in latest.items() if "outcome" in each}
 
 
-def _is_judged(wait: Entry) -> bool:
-    return wait["policy"] in READERS and READERS[wait["policy"]].make().judges_waits
+def _is_judged(entry: Entry) -> bool:
+    """Whether its picker lets requests wait, and has a second reader of it."""
+    return entry["policy"] in READERS and READERS[entry["policy"]].make().judges_waits
 
 
 def _says_why(record: Record, wait: Entry) -> bool:

@@ -236,9 +236,11 @@ def test_a_topology_that_sees_no_prompts_is_refused(topologies: list[str], said:
         override(read_spec(SIZES["tokens"]), topologies=topologies, picker="prefix")
 
 
-def test_a_topology_in_which_no_request_waits_is_refused() -> None:
-    with pytest.raises(SpecError, match="mesh cannot pick by priority-bands: it lets no request wait before it picks"):
-        override(read_spec(SIZES["tokens"]), topologies=["+mesh"], picker="priority-bands")
+@pytest.mark.parametrize("topology", ["mesh", "picker", "picker-body"])
+def test_a_topology_in_which_no_request_waits_is_refused(topology: str) -> None:
+    says = f"{topology} cannot pick by priority-bands: it lets no request wait before it picks"
+    with pytest.raises(SpecError, match=says):
+        override(read_spec(SIZES["tokens"]), topologies=[topology], picker="priority-bands")
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway-header", "proxyless", "direct"])

@@ -88,7 +88,8 @@ async def group() -> AsyncIterator[Group]:
 def request(number: int, priority: int = 0, flow: str = "a", tokens: int = 100, left_s: float = 10.0) -> Any:
     """What the queue needs of a gateway's request."""
     asked = Asked(f"r-{number}", (), tokens, "", "", "", priority=priority, flow=f"tenant/{flow}")
-    return SimpleNamespace(asked=asked, remaining_s=lambda: left_s, attempts=SimpleNamespace(timeout_s=10.0))
+    attempts = SimpleNamespace(timeout_s=10.0)
+    return SimpleNamespace(asked=asked, read=lambda: asked, remaining_s=lambda: left_s, attempts=attempts)
 
 
 async def overload(group: Group, requests: int = 400) -> Counter[tuple[int, str, str]]:
