@@ -17,6 +17,7 @@ import pytest
 from lab.pickers import GATEWAY, PICKERS, Asked, Chooses, Seen, Speed
 from lab.plugins.pickers import priority_bands
 from lab.plugins.pickers.pick_checks import _follow
+from lab.plugins.pickers.readers import READERS
 from lab.plugins.pickers.readers.priority_bands import _with_room
 from lab.plugins.pickers.replicas import Objection
 from services.gateway import pick_queue
@@ -320,3 +321,40 @@ async def test_those_that_wait_at_replaced_replicas_are_told(group: Group) -> No
     _, waiting = await filled(group, [request(10), request(11)])
     group.queue.close()
     assert await asyncio.gather(*waiting) == [None, None]
+
+
+def waited(ms: float, outcome: str = "", priority: int = 0) -> dict[str, Any]:
+    """An entry of the log: a wait of this time, in which no replica had room."""
+    asked = {"request_id": "r", "tokens": 100, "priority": priority, "flow": "tenant/a"}
+    times = {"at_ns": 1_000_000_000, "ended_ns": 1_000_000_000 + int(ms * 1_000_000)}
+    return {"number": 1, "asked": asked, "outcome": outcome, **times}
+
+
+@pytest.mark.parametrize(
+    ("wait", "said"),
+    [
+        (waited(2_001, "waited-too-long"), []),
+        (waited(1_900, "waited-too-long"), ["it was shed for waiting too long after 1900 ms of 2000"]),
+        (waited(501, "waited-too-long", priority=-1), []),
+        (waited(100, "left"), []),
+        (waited(100, "no-attempt"), []),
+        (waited(4_100, "no-attempt"), ["it had to wait for 4100 ms, and was to be shed after 2000"]),
+        (waited(2_600, "no-attempt", priority=-1), ["it had to wait for 2600 ms, and was to be shed after 500"]),
+        (waited(1, "queue-full"), ["it was shed for a full queue, in which 0 waited, with room for 64"]),
+    ],
+)
+def test_the_second_reader_objects_to_waits_that_end_at_another_time(wait: dict[str, Any], said: list[str]) -> None:
+    reader = READERS["priority-bands"].make()
+    full = [Seen(ADDRESSES[0], SLOTS, 0, 0, 0.0, 5.0, speed=Speed(slots=SLOTS))._asdict()]
+
+    assert [*reader.waits(wait, full)] == []
+    assert [*reader.ends(wait, full)] == said
+
+
+def test_the_second_reader_objects_to_a_request_that_never_joined_the_queue() -> None:
+    reader = READERS["priority-bands"].make()
+    free = [Seen(ADDRESSES[0], 0, 0, 0, 0.0, 5.0, speed=Speed(slots=SLOTS))._asdict()]
+    pick = {"asked": waited(0)["asked"], "tried": [], "queued": 7, "at_ns": 1}
+
+    assert [*reader.sends(pick, free)] == ["it was sent from the queue, in which it was not"]
+    assert [*reader.sends({**pick, "queued": 0}, free)] == []
