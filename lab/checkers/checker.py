@@ -28,7 +28,7 @@ class Checker:
         absent: returns whether evidence of the subject is not there that a run should have which declares this checker,
             see :attr:`Evidence.expected`; called where ``check`` gave no verdict. By default it is not.
         explains: returns the ids of requests that failed as its own evidence says they had to, whatever the route table
-            says; they are in :attr:`Evidence.explained` of all checkers.
+            says, or that a fallback answered for that reason; they are in :attr:`Evidence.explained` of all checkers.
         tree: returns the calls that one request is a part of, from what this checker has gathered, the document of
             the run's plan, and the request's id; None if it is a part of none. JSON data: ``id``, ``caller``,
             ``user_id``, ``status``, ``took_ms``, ``via``, ``critical_path`` of ids, and ``steps``, each with ``name``,

@@ -295,7 +295,8 @@ class Evidence:
         drivers: that shared the requests, if there were several.
         stopped: whether a person or program stopped the driver before the end of its schedule.
         gathered: by checkers with their own evidence, by their names; see :attr:`Checker.gather`.
-        explained: ids of requests whose failure a checker's own evidence explains; see :attr:`Checker.explains`.
+        explained: ids of requests whose failure, also at the version chosen first alone, a checker's own evidence
+            explains; see :attr:`Checker.explains`.
         copies_dropped: shadow copies that units say that they did not send, as too many were in flight; None of one
             that cannot say. None altogether if that was not recorded.
         id_prefix: of the ids of this run's requests, by the plan; empty if the driver chose it.

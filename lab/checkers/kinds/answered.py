@@ -38,7 +38,8 @@ def check(evidence: Evidence) -> Verdict:
     A refusal that a revision in force expects, and ``RESOURCE_EXHAUSTED`` where its table has a limit for the tenant
     or the use case that the topology follows, are explained; not so a refusal for a limit whose share was not used up,
     see :func:`lab.checkers.quota_use.refused_too_early`. So is what another checker's own evidence explains, such as a
-    refusal by a model whose queue was full. Any other failure, and a caller's own default answer, is
+    refusal by a model or a gateway whose queue was full, also if a fallback answered then. Any other failure, and a
+    caller's own default answer, is
 
     - a violation while no fault is marked that reaches it, until some time after it was undone, see
       :meth:`lab.checkers.evidence.FaultWindow.met`: a fault of a model cluster reaches requests for its versions only,
@@ -101,8 +102,8 @@ def check(evidence: Evidence) -> Verdict:
 
 
 def _kind(record: Record, evidence: Evidence, last_sent_ns: int) -> str:
-    if record.status == "OK":
-        return "failed" if record.source == "default" else "answered"
+    if record.status == "OK" and record.source != "default":
+        return "answered"
     if record.status == UNSENT:
         return "unsent"
     if record.status == "CANCELLED" and (record.done_ns >= last_sent_ns or evidence.paced_by):
@@ -127,7 +128,7 @@ def _explains(rules: Rules, record: Record, evidence: Evidence) -> bool:
 def _may_fall_back(record: Record, evidence: Evidence, *, limited: bool) -> bool:
     """Whether something explains that a fallback answered; ``limited``: a share of a limit may have been used up."""
     rules = evidence.timeline.during(record)
-    if limited and any(evidence.limits(each, record) for each in rules):
+    if record.request_id in evidence.explained or (limited and any(evidence.limits(each, record) for each in rules)):
         return True
     reasons = _met(record, evidence)[1]
     if any(each.may_end_with(FALLS_BACK) for each in reasons):

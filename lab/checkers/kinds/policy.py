@@ -290,9 +290,10 @@ def _largest(of_second: Mapping[int, int], first: int, last: int) -> int:
 
 
 def _may_refuse(rules: Rules, record: Record, evidence: Evidence) -> bool:
-    """Whether a proxy may fail an attempt before it reaches a model."""
+    """Whether a proxy may fail an attempt before it reaches a model, or has, as another checker's evidence explains."""
     quota = evidence.quota(rules, record.tenant) if evidence.abilities.limits_rates else None
-    return rules.policy(record).may_refuse or (quota is not None and quota.rate is not None)
+    limited = rules.policy(record).may_refuse or (quota is not None and quota.rate is not None)
+    return limited or record.request_id in evidence.explained
 
 
 def _verdict(run: _Run, evidence: Evidence, violations: Sequence[Violation]) -> Verdict:

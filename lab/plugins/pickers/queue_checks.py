@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SHED = frozenset(("queue-full", "waited-too-long"))
 _REFUSED = "RESOURCE_EXHAUSTED"
+_INSTEAD = frozenset(("fallback", "default"))
 _DEFAULT = "default"
 
 
@@ -46,15 +47,20 @@ def _reasons(run: Run) -> Iterator[Objection]:
 
 
 def rightly_shed(run: Run) -> set[str]:
-    """Returns the requests that a gateway shed at last, with the reason, as the picker's second reader allows."""
+    """Returns the requests that a gateway shed as the picker's second reader allows, and what came of it.
+
+    They were refused with the reason, or answered by a fallback, or by the caller's own default after all of them.
+    """
     wrong = {each.request_id for each in follow(run)}
-    judged = {each["group"] for each in run.waits_of_run if _is_judged(each)}
-    return {
-        name
-        for name, wait in _last(run).items()
-        if wait["outcome"] in SHED and wait["group"] in judged and name not in wrong
-        if run.records[name].status == _REFUSED and _says_why(run.records[name], wait)
-    }
+    last = _last(run)
+    found = set()
+    for wait in run.waits_of_run:
+        name = wait["asked"]["request_id"]
+        record = run.records[name]
+        is_refused = record.status == _REFUSED and _says_why(record, wait) and last.get(name) is wait
+        if wait["outcome"] in SHED and _is_judged(wait) and name not in wrong:
+            found |= {name} if is_refused or record.source in _INSTEAD else set()
+    return found
 
 
 def unread(run: Run) -> set[str]:

@@ -40,8 +40,8 @@ def evidence(lab: Lab) -> Evidence:
     return run_of(lab, "gateway")
 
 
-def run_of(lab: Lab, topology: str) -> Evidence:
-    driven = json_of(run_lab(lab, "load", "--topology", topology, *LOAD, "--json"))
+def run_of(lab: Lab, topology: str, *more: str) -> Evidence:
+    driven = json_of(run_lab(lab, "load", "--topology", topology, *LOAD, *more, "--json"))
     assert driven["claims"]["correctness"] == "valid", driven["verdicts"]
     return evidence_of(RunFolder(Path(driven["run_dir"])))
 
@@ -75,6 +75,35 @@ def test_the_higher_priority_is_served_and_each_tenant_gets_its_share(evidence: 
     verdicts = {each.checker: each for each in judged(evidence)}
     assert verdicts["answered"].outcome is Outcome.VALID
     assert f"and {len(refused)} of these were shed" in verdicts["picks"].summary
+
+
+def test_a_fallback_that_answers_what_was_shed_is_explained(tmp_path: Path) -> None:
+    rules, spec = tmp_path / "rules.yaml", tmp_path / "spec.toml"
+    text = SPEC.with_name("queues.routes.yaml").read_text()
+    for before, after in {
+        "    priority: 10\n": "    priority: 10\n    fallback: [small-model@v1]\n",
+        "\nmodels:\n": "\nmodels:\n  small-model: {versions: {v1: {cluster: ml-cluster-2}}}\n",
+        "\nclusters:\n": "\nclusters:\n  ml-cluster-2: {replicas: 1}\n",
+    }.items():
+        assert before in text
+        text = text.replace(before, after)
+    rules.write_text(text)
+    spec.write_text(SPEC.read_text().replace("queues.routes.yaml", str(rules)))
+    with lab_up(tmp_path, spec=spec, picker="priority-bands") as lab:
+        evidence = run_of(lab, "gateway", "--rate", "140")
+    fallen_back = {each.request_id for each in evidence.records if each.source == "fallback"}
+
+    assert fallen_back
+    assert explains(evidence) >= fallen_back
+    verdicts = {each.checker: each for each in judged(evidence)}
+    assert verdicts["answered"].outcome is Outcome.VALID
+    assert verdicts["policy"].outcome is Outcome.VALID
+    gathered = copy.deepcopy(dict(evidence.gathered))
+    [gateway] = gathered[CHECKER.name]["gateways"].values()
+    gateway["waits"] = [each for each in gateway["waits"] if each["asked"]["request_id"] != min(fallen_back)]
+    spoilt = replace(evidence, gathered=gathered)
+    assert min(fallen_back) not in explains(spoilt)
+    assert {each.checker: each for each in judged(spoilt)}["answered"].outcome is Outcome.INVALID
 
 
 def _shed(gathered: dict[str, Any]) -> dict[str, Any]:
