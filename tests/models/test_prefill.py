@@ -18,7 +18,7 @@ from tests.models.replicas import ControlPlane, RunningReplica, StartReplica
 from tests.models.test_generation import request
 from tests.waiting import eventually
 
-TOKENS = "time_scale=0.1,prefill_replicas=1,kv_transfer_ms=0.5,itl_ms=0"
+TOKENS = "time_scale=0.1,prefill_replicas=1,kv_transfer_ms=0.5,itl_ms=0,max_num_seqs=1,queue_limit=0"
 PROMPT = 320
 PREFILL_S, TRANSFER_S = 0.1 * (20 + PROMPT * 0.35) / 1_000, 0.1 * PROMPT * 0.5 / 1_000
 
@@ -28,7 +28,7 @@ Journal = list[Mapping[str, Any]]
 
 @pytest.fixture
 async def pair(control_plane: ControlPlane, start_replica: StartReplica) -> Pair:
-    """A replica that only prefills, and one that decodes."""
+    """A replica that only prefills, and one that decodes; each serves one request at once, and none waits."""
     started = [await start_replica("--tokens", TOKENS, "--replica", f"ml-cluster-1-{name}") for name in "ab"]
     await control_plane.load(7, "chat.v1")
 
@@ -86,6 +86,22 @@ async def test_a_replica_whose_prefiller_fails_prefills_itself_and_says_why(pair
     assert len(answer.tokens) == 3
     assert here["prefiller"] == "127.0.0.1:1"
     assert here["fell_back"].startswith("UNAVAILABLE: ")
+
+
+async def test_a_full_prefiller_refuses_and_the_replica_prefills_itself(pair: Pair) -> None:
+    prefills, decodes = pair
+    busy = asyncio.ensure_future(generate(prefills, "127.0.0.1:1", tokens=400_000))
+
+    async def begun() -> Journal:
+        return await journal(prefills)
+
+    await eventually("it is busy", begun, until=bool)
+    await generate(decodes, prefills.replica.address)
+    busy.cancel()
+
+    [here], [_, there] = await journal(decodes), await journal(prefills)
+    assert here["fell_back"].startswith("RESOURCE_EXHAUSTED: chat: runs 1 requests and has 0 waiting")
+    assert (there["work"], there["began"], bool(there["shed"])) == ("prefill", 0, True)
 
 
 @pytest.mark.parametrize("named", ["nowhere", "127.0.0.1", "dns:///a:1", "10.0.0.1:1,10.0.0.2:1", f"{'a' * 300}:1"])

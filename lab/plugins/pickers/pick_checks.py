@@ -149,6 +149,20 @@ def _served(run: Run) -> Iterator[Objection]:
                 )
 
 
+def _told(run: Run) -> Iterator[Objection]:
+    """Yields picks of an endpoint picker that told its proxy to try another replica first, by its other log."""
+    first: defaultdict[str, set[str]] = defaultdict(set)
+    for request_id, _, _, picked, _ in (run.evidence.gathered.get("served") or {}).get("picks", ()):
+        first[request_id] |= {picked.partition(",")[0]} - {""}
+    for pick in run.of_run:
+        name = pick["asked"]["request_id"]
+        if first[name] and pick["picked"] not in first[name]:
+            told = ", ".join(run.name_of.get(each, each) for each in sorted(first[name]))
+            yield Objection(
+                name, f"the picker picked {run.name_of.get(pick['picked'], pick['picked'])}, and told its proxy {told}"
+            )
+
+
 def _ends(run: Run) -> Iterator[Objection]:
     """Yields picks that count as in flight, long after their request was answered."""
     latest_ns = max((each["at_ns"] for each in run.of_run), default=0)
@@ -184,5 +198,5 @@ def _order(run: Run) -> Iterator[Objection]:
             yield Objection(name, f"{run.name_of.get(key[1])} received it before an earlier one of its conversation")
 
 
-PICK_CHECKS = (follow, _objectives, _sights, _served, _ends, _order)
+PICK_CHECKS = (follow, _objectives, _sights, _served, _told, _ends, _order)
 """Each yields the requests of a run to which it objects."""

@@ -27,9 +27,9 @@ def _claimed(run: Run) -> Iterator[Objection]:
         if not at or pick["status"] != "OK" or not _is_known(run, at):
             continue
         entries = [each for each in _entries(run, at).get(name, ()) if each["work"] == _PREFILL]
-        if any(each["began"] for each in entries) or (entries and all(each["shed"] for each in entries)):
-            continue
-        if any(each["fell_back"] for each in _entries(run, pick["picked"]).get(name, ())) and is_broken(run):
+        fell_back = any(each["fell_back"] for each in _entries(run, pick["picked"]).get(name, ()))
+        excused = is_broken(run) or any(each["shed"] for each in entries)
+        if any(each["began"] for each in entries) or (fell_back and excused):
             continue
         prefills = run.name_of.get(at, at)
         yield Objection(name, f"{prefills} was to prefill it, and its journal has no such request: it decoded only")

@@ -181,6 +181,7 @@ def test_an_envoy_that_walked_down_its_list_is_not_held_against_the_picker(evide
 
     broken = replace(evidence, faults_elsewhere=[FaultWindow("ml-cluster-1-a killed", "ml-cluster-1-a", 1, 2)])
     assert not any("served it" in each.message for each in judged(broken, walked).violations)
+    assert any("and told its proxy ml-cluster-1-" in each.message for each in judged(broken, walked).violations)
     assert any("served it" in each.message for each in judged(evidence, walked).violations)
 
 

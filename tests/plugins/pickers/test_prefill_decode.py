@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from lab.checkers import Evidence, Outcome
@@ -22,7 +23,7 @@ from lab.runtime.identities import Identities
 from lab.spec import SIZES
 from lab.transport import Security, open_blocking_channel
 from lab.transport.security import MTLS
-from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
+from models.proto.control.v1 import picks_pb2, picks_pb2_grpc, prefill_pb2_grpc
 from models.proto.generation.v1 import generation_pb2, generation_pb2_grpc
 from models.tokens.settings import PREFILLER
 from tests.lab_command import json_of, run_lab
@@ -115,6 +116,11 @@ def _decode_only(gathered: Gathered) -> None:
     _entries(gathered, pick["prefiller"]).remove(_work(gathered, pick, "prefiller"))
 
 
+def _shed(gathered: Gathered) -> None:
+    """As when the other one is full, and the one that decodes does not say so."""
+    _work(gathered, _apart(gathered), "prefiller").update(shed="runs 8 requests", began=0)
+
+
 def _not_handed_on(gathered: Gathered) -> None:
     _work(gathered, _apart(gathered), "picked")["prefiller"] = ""
 
@@ -144,6 +150,7 @@ def _other_role(gathered: Gathered) -> None:
     ("spoil", "said"),
     [
         (_decode_only, "its journal has no such request: it decoded only"),
+        (_shed, "its journal has no such request: it decoded only"),
         (_not_handed_on, "was to have itself prefill it, and ml-cluster-1-"),
         (_unasked, "prefilled it, and no pick names it"),
         (_fell_back, "prefilled it itself, as the replica that was to: UNAVAILABLE: no connection"),
@@ -189,6 +196,19 @@ def test_a_forged_prefill_replica_reaches_no_model(lab: Lab) -> None:
     }
     assert [each["prefiller"] for its in found.values() for each in its] == [""]
     assert not any(found[name] for name in PREFILL)
+
+
+def test_only_replicas_may_ask_for_a_prefill(lab: Lab) -> None:
+    request = generation_pb2.GenerateRequest(prompt=range(64), max_tokens=1)
+    for unit in ("homepage", "gateway-1"):
+        security = Security(MTLS, str(Identities(lab.folder).of(unit)))
+        with (
+            open_blocking_channel(address_of(lab, "ml-cluster-1-a"), security) as channel,
+            pytest.raises(grpc.RpcError) as refused,
+        ):
+            prefill_pb2_grpc.PrefillStub(channel).Run(request, timeout=10)
+        refusal: Any = refused.value
+        assert refusal.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 def journal(lab: Lab, replica: str) -> list[dict[str, Any]]:
