@@ -50,14 +50,14 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     add_plugins(arguments.plugin)
     log = RequestLog(arguments.access_log, LOG_FIELDS)
     configured = PICKERS[arguments.picker]
-    choices = None
+    picks, choices = PickLog(), None
     if isinstance(configured.at(GATEWAY), Chooses):
-        choices = Choices(configured, Picking(arguments.signal, PickLog()))
+        choices = Choices(configured, Picking(arguments.signal, picks))
     picker = PickerService(None if choices else partial(order_of, configured), log, choices)
     server, healthy = new_server(admits={SERVICE: ENVOYS, JOURNAL: ()})
     external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(picker, server)
+    picks_pb2_grpc.add_PickJournalServicer_to_server(GatewayPicks(picks), server)
     if choices is not None:
-        picks_pb2_grpc.add_PickJournalServicer_to_server(GatewayPicks(choices.log), server)
         prompts = choices.prompts
         expose("lab_picker_prompts_total", "Requests by what was read of their prompts.", lambda: _by(prompts), ["as"])
 

@@ -17,7 +17,7 @@ from services.gateway.replicas import Replicas
 
 if TYPE_CHECKING:
     from lab.pickers import Asked, Picker
-    from services.gateway.picks import Picking, PickLog
+    from services.gateway.picks import Picking
     from services.gateway.replicas import Replica
     from services.rules import RuleSet
 
@@ -66,12 +66,10 @@ class Choices:
         picking: its signal, and its log.
 
     Attributes:
-        log: of picks.
         prompts: requests by what became of their prompts.
     """
 
     def __init__(self, picker: Picker, picking: Picking) -> None:
-        self.log: PickLog = picking.log
         self.prompts: Counter[str] = Counter()
         self._pool, self._router = Pool(picker, picking), Router.empty()
 

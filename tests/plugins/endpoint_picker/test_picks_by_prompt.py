@@ -196,6 +196,14 @@ def test_a_picker_by_load_is_judged_by_headers_too(tmp_path: Path) -> None:
         assert f"{len(evidence.records)} picks by queue-depth" in judged(evidence).summary
 
 
+def test_in_turn_replicas_are_picked_without_prompts_and_judged(tmp_path: Path) -> None:
+    with lab_up(tmp_path, spec=spec_of(tmp_path, "round-robin")) as lab:
+        evidence = evidence_by(lab, *CHAT, "--users", "9")
+
+    assert judged(evidence).outcome is Outcome.VALID
+    assert "picks" not in judged(evidence).summary
+
+
 def test_prefill_replicas_are_handed_on_and_a_forged_one_is_removed(tmp_path: Path) -> None:
     more = "prefill_replicas = 2\nkv_transfer_ms = 0.05\n"
     # In plaintext a client can send whatever headers it likes.
