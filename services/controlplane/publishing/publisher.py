@@ -190,8 +190,10 @@ class Publisher:
         called_ns = called_ns or self.registry.clock.now_ns()
         async with self._lock:
             if expected_revision not in (0, self.in_force.latest):
-                latest = self.in_force.stage or f"revision {self.revision} is in force"
-                raise StaleRevisionError(f"{latest}, not {expected_revision}: check it, then publish again")
+                latest = self.in_force.latest
+                raise StaleRevisionError(
+                    f"revision {latest} is in force, not {expected_revision}: check it, then publish again"
+                )
             before, table = self.table, table_after(self.table)
             self._check_stage(table, table_after, callers, ends_stage=ends_stage)
             if callers and self.in_force.stage:
