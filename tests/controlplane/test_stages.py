@@ -267,7 +267,7 @@ async def test_only_one_table_is_staged_and_it_ends_knowingly(staged: Staged) ->
     ):
         with pytest.raises(PublishError, match=reason):
             await refused
-    with pytest.raises(StaleRevisionError, match="revision 2, staged for homepage, not 1"):
+    with pytest.raises(StaleRevisionError, match="revision 2 is in force, not 1"):
         await staged.publish(table("v2"), expected_revision=1)
     await staged.publish(table("v3"))
     assert staged.versions() == by("v3", "v3", "v3")
