@@ -199,7 +199,7 @@ def test_a_pick_that_takes_more_than_its_part_of_the_time_fails_the_claim(pick: 
     ]
     assert isinstance(chart := result.charts[0], HeatMap)
     assert chart.tiles[0][0].text == "prefix"
-    assert str(result.tables[0].rows[0][3]).startswith("prefix, 0.472 [0.443, 0.593] × queue-depth")
+    assert str(result.tables[0].rows[0][4]).startswith("prefix, 0.472 [0.443, 0.593] × queue-depth")
 
 
 def test_a_map_whose_control_finds_a_difference_is_in_doubt() -> None:
@@ -213,6 +213,27 @@ def test_a_map_whose_control_finds_a_difference_is_in_doubt() -> None:
     assert result.tables[0].title.startswith("crossover map, in doubt: the A/A control disagrees")
     assert isinstance(chart := result.charts[0], HeatMap)
     assert "In doubt: the A/A control disagrees" in chart.note
+
+
+def test_each_skew_of_system_prompts_has_a_sheet_of_its_own() -> None:
+    cells = [CELL, CELL._replace(skew=0.0)]
+    samples = {
+        (Place(picker, cell, again), figure): [value + cell.skew] * 7
+        for picker, value in (("prefix", 1.0), ("session", 3.0))
+        for cell in cells
+        for again in (False, True)
+        for figure in FIGURES
+    }
+
+    result = pickers.result(samples, 7, ["prefix", "session"], cells, Load(2, 4.0))
+
+    assert [row[3] for row in result.tables[0].rows] == ["1", "0"]
+    assert [each.name for each in result.charts] == [
+        f"crossover-ttft-{p}-skew-{skew}" for p in ("p50", "p99") for skew in (0, 1)
+    ]
+    assert isinstance(sheet := result.charts[0], HeatMap)
+    assert sheet.title == "which picker wins, by TTFT p50, skew 0"
+    assert f"TTFT p50, ms, prefix, {CELL}, skew 0" in result.samples
 
 
 def test_one_map_has_one_number_of_turns() -> None:
@@ -247,7 +268,7 @@ def test_the_smallest_map_is_measured(environment: Environment, monkeypatch: pyt
     assert 0 < hits[0] < hits[1] < 1
     assert [each.text.partition(":")[0] for each in result.claims] == ["prefix"]
     assert 0 < result.claims[0].figure.estimate < 1
-    assert str(result.tables[0].rows[0][3]).startswith("undecided (")
+    assert str(result.tables[0].rows[0][4]).startswith("undecided (")
 
 
 def test_the_slo_that_a_picker_goes_by_is_that_of_the_goodput() -> None:

@@ -12,6 +12,9 @@ from lab.plugins.bench.harness.published_picks import PUBLISHED, Published
 from lab.report.fault_reach import percent
 from lab.report.heat import HeatMap, Tile
 
+SKEW = 1.0
+"""Skew of system prompts unless another one is asked for."""
+
 LEAST_ROUNDS = 5
 """Fewer rounds decide nothing: of two pickers that are the same, one is ahead in all of 5 rounds in one of 16 cases."""
 
@@ -32,14 +35,22 @@ class Cell(NamedTuple):
         share: of a conversation's first prompt that is its system prompt.
         load: offered, per cent of what the replicas carry with empty caches.
         age_ms: of the signal of the replicas' load.
+        skew: how unequal system prompts are: prompt g has 1/(g+1)^skew. Cells of one skew are a sheet of the map.
     """
 
     share: float
     load: float
     age_ms: int
+    skew: float = SKEW
 
     def __str__(self) -> str:
-        return f"{percent(self.share)} shared, load {self.load:g} %, signal {in_time(self.age_ms)}"
+        dials = f"{percent(self.share)} shared, load {self.load:g} %, signal {in_time(self.age_ms)}"
+        return dials if self.skew == SKEW else f"{dials}, skew {self.skew:g}"
+
+    @property
+    def dials(self) -> tuple[str, ...]:
+        """As the cells of a table under :data:`_DIALS`."""
+        return percent(self.share), f"{self.load:g} %", in_time(self.age_ms), f"{self.skew:g}"
 
 
 class Figure(NamedTuple):
@@ -131,6 +142,7 @@ def losing(values: Values, affine: Collection[str], *, more_is_better: bool = Fa
     ]
 
 
+_DIALS = ("shared", "load", "signal", "skew")
 _DECIDING = ("ttft_p50_ms", "ttft_p99_ms", "goodput_rps")
 """Figures by which the map says who wins."""
 
@@ -138,12 +150,10 @@ _DECIDING = ("ttft_p50_ms", "ttft_p99_ms", "goodput_rps")
 def map_table(found: Found, affine: Collection[str], doubt: str = "") -> ResultTable:
     """Who wins each cell, by each deciding figure, and where affinity loses; a doubt joins the title."""
     names = [FIGURES[each].name.partition(",")[0] for each in _DECIDING]
-    columns = ("shared", "load", "signal", *(f"{each}: wins" for each in names), "affinity loses (TTFT p50)")
+    columns = (*_DIALS, *(f"{each}: wins" for each in names), "affinity loses (TTFT p50)")
     rows: list[tuple[str, ...]] = [
         (
-            percent(cell.share),
-            f"{cell.load:g} %",
-            in_time(cell.age_ms),
+            *cell.dials,
             *(_wins(standing(figures[each], more_is_better=FIGURES[each].more_is_better)) for each in _DECIDING),
             ", ".join(losing(figures["ttft_p50_ms"], affine)) or "–",
         )
@@ -163,30 +173,37 @@ def figures_table(found: Found) -> ResultTable:
     """The median of each figure of each picker in each cell."""
     headings = [each.name for each in FIGURES.values()]
     rows: list[tuple[float | str, ...]] = [
-        (percent(cell.share), f"{cell.load:g} %", in_time(cell.age_ms), picker, *map(typical, of_picker))
+        (*cell.dials, picker, *map(typical, of_picker))
         for cell, figures in found.items()
         for picker in figures["ttft_p50_ms"]
         for of_picker in [[figures[each][picker] for each in FIGURES]]
     ]
-    return ResultTable(
-        "median of each", ("shared", "load", "signal", "picker", *headings), rows, numbers=tuple(headings)
-    )
+    return ResultTable("median of each", (*_DIALS, "picker", *headings), rows, numbers=tuple(headings))
 
 
-def heat_of(found: Found, figure: str, rounds: int, doubt: str = "") -> HeatMap:
-    """A tile for each cell: who wins, the fuller the further it is ahead of the last; dashed where undecided."""
+def heats_of(found: Found, figure: str, rounds: int, doubt: str = "") -> list[HeatMap]:
+    """A sheet for each skew, with a tile for each cell: who wins, and by how much; dashed where undecided."""
+    skews = sorted({cell.skew for cell in found})
+    sheets = [{cell: its for cell, its in found.items() if cell.skew == skew} for skew in skews]
+    if len(sheets) == 1:
+        return [_heat_of(sheets[0], figure, rounds, "", doubt)]
+    return [_heat_of(sheet, figure, rounds, f"skew {skew:g}", doubt) for skew, sheet in zip(skews, sheets, strict=True)]
+
+
+def _heat_of(found: Found, figure: str, rounds: int, sheet: str, doubt: str) -> HeatMap:
+    """The fuller a tile, the further the one that wins is ahead of the last."""
     shares = sorted({cell.share for cell in found})
     rows = sorted({(cell.age_ms, cell.load) for cell in found})
-    title = FIGURES[figure].name.partition(",")[0]
+    title, [skew] = FIGURES[figure].name.partition(",")[0], {cell.skew for cell in found}
     return HeatMap(
-        f"which picker wins, by {title}",
+        f"which picker wins, by {title}{sheet and f', {sheet}'}",
         [f"{percent(each)} shared" for each in shares],
         [f"load {load:g} %, signal {in_time(age_ms)}" for age_ms, load in rows],
         [
-            [_tile(found.get(Cell(share, load, age_ms), {}).get(figure, {})) for share in shares]
+            [_tile(found.get(Cell(share, load, age_ms, skew), {}).get(figure, {})) for share in shares]
             for age_ms, load in rows
         ],
-        name=f"crossover-{title.lower().replace(' ', '-')}",
+        name="-".join(f"crossover {title} {sheet}".lower().split()),
         note=f"n = {rounds} rounds. A picker wins where the whole 95 % interval of its ratio to every other one is "
         f"below 1, in {LEAST_ROUNDS} rounds or more. Dashed: undecided.{doubt and f' In doubt: {doubt}.'}",
     )

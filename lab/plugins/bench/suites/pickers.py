@@ -27,9 +27,10 @@ from lab.plugins.bench.harness.charts import MIXED
 from lab.plugins.bench.harness.crossover import (
     FIGURES,
     LEAST_ROUNDS,
+    SKEW,
     Cell,
     figures_table,
-    heat_of,
+    heats_of,
     map_table,
     published_table,
 )
@@ -53,7 +54,8 @@ if TYPE_CHECKING:
 
 PICKED = ("round-robin", "queue-depth", "prefix", "prefix-affinity", "session")
 SHARES, LOADS, AGES_MS = (0.1, 0.5, 0.9), (50, 90, 130), (50, 1_000, 5_000)
-SMALL: Mapping[str, tuple[float, ...]] = {"shares": (0.1, 0.9), "loads": (50, 130), "ages": (50,)}
+SKEWS = (0.0, SKEW, 2.0)
+SMALL: Mapping[str, tuple[float, ...]] = {"shares": (0.1, 0.9), "loads": (50, 130), "ages": (50,), "skews": (SKEW,)}
 """The dials, and of each what is measured if the user names nothing."""
 
 SECONDS, LEAD = 2.0, 0.25
@@ -114,6 +116,7 @@ def run(
     shares: Sequence[str] = (),
     loads: Sequence[str] = (),
     ages: Sequence[str] = (),
+    skews: Sequence[str] = (),
     turns: Sequence[str] = (),
     seconds: Sequence[str] = (),
 ) -> BenchResult:
@@ -125,9 +128,9 @@ def run(
     for name, values in (("turns", turns), ("seconds", seconds)):
         if len(values) > 1:
             raise InputError(f"--{name}: a map has one number of {name}; take {values[0]} or {values[1]}")
-    given = {"shares": shares, "loads": loads, "ages": ages}
+    given = {"shares": shares, "loads": loads, "ages": ages, "skews": skews}
     dials = [sorted(map(float, given[each])) or SMALL[each] for each in SMALL]
-    cells = [Cell(share, load, int(age_ms)) for share, load, age_ms in product(*dials)]
+    cells = [Cell(share, load, int(age_ms), skew) for share, load, age_ms, skew in product(*dials)]
     load = Load(int(turns[0]) if turns else TURNS, float(seconds[0]) if seconds else SECONDS)
     return result(measured(environment, rounds, pickers, cells, load), rounds, pickers, cells, load)
 
@@ -215,7 +218,9 @@ def _trial(lab: Environment, cell: Cell, load: Load, seed: int) -> dict[str, flo
             users=users_at(rate),
             seed=seed,
             streams=100,
-            engine=ENGINES["chat"].plan(turns=load.turns, share=cell.share, prompt_tokens=PROMPT_TOKENS),
+            engine=ENGINES["chat"].plan(
+                turns=load.turns, share=cell.share, skew=cell.skew, prompt_tokens=PROMPT_TOKENS
+            ),
         )
     )
     require_valid(ran)
@@ -298,7 +303,7 @@ def result(
         claims=list(_claims(samples, pickers, cells)),
         controls=[same],
         tables=[map_table(found, affine, doubt), published_table(found, load.turns), figures_table(found)],
-        charts=[heat_of(found, figure, rounds, doubt) for figure in ("ttft_p50_ms", "ttft_p99_ms")],
+        charts=[each for figure in ("ttft_p50_ms", "ttft_p99_ms") for each in heats_of(found, figure, rounds, doubt)],
         notes=[
             f"n = {rounds} rounds × {load.seconds:g} s, of which the first {percent(LEAD)} is not counted",
             "open loop; times count from when a request was due",
@@ -343,6 +348,11 @@ BENCH = Bench(
             choices=lambda: [f"{each:g}" for each in LOADS],
         ),
         Option(name="ages", help="Age of the signal of load, ms.", choices=lambda: [f"{each:g}" for each in AGES_MS]),
+        Option(
+            name="skews",
+            help="How unequal system prompts are, 0: equal; a sheet of the map for each.",
+            choices=lambda: [f"{each:g}" for each in SKEWS],
+        ),
         Option(name="seconds", help="Length of a trial, one number.", choices=lambda: ["2", "4"]),
         Option(name="turns", help="Turns of a conversation, one number.", choices=lambda: ["1", "2", "4"]),
     ),
