@@ -13,7 +13,7 @@ import pytest
 from lab.checkers import Outcome, Verdict, Violation
 from lab.errors import InputError, UnitError
 from lab.measure.findings import State
-from lab.pickers import PICKERS
+from lab.pickers import GATEWAY, PICKERS, Cannot
 from lab.plugins.bench.harness import crossover
 from lab.plugins.bench.harness.bench import BENCHES, measure
 from lab.plugins.bench.harness.crossover import FIGURES, Cell, beside_published, losing, standing
@@ -26,6 +26,7 @@ from lab.routing.compiled import Router
 from lab.routing.document import Source, read_sources
 from lab.routing.slo import Slo
 from lab.runs.judging import RunResult
+from lab.spec import read_spec
 
 CELL = Cell(0.9, 130, 50)
 # Recorded: TTFT p50, ms, in five rounds.
@@ -276,3 +277,11 @@ def test_the_slo_that_a_picker_goes_by_is_that_of_the_goodput() -> None:
 
     choice = router.resolve(pickers.USE_CASE, {"caller": pickers.CALLER})
     assert choice.slo == Slo(first_ms=pickers.SLO_MS)
+
+
+@pytest.mark.parametrize("picker", [each for each in PICKERS if not isinstance(PICKERS[each].at(GATEWAY), Cannot)])
+def test_every_picker_of_the_gateway_has_a_lab_to_be_measured_in(picker: str, tmp_path: Path) -> None:
+    (tmp_path / "routes.yaml").write_text(pickers.routes())
+    (tmp_path / "spec.toml").write_text(f'routes = "routes.yaml"\n{pickers.spec_of(picker, 50)}')
+
+    assert read_spec(tmp_path / "spec.toml").picker == picker

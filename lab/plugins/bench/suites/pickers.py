@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,7 +21,7 @@ from lab.errors import InputError, UnitError
 from lab.load.engines import ENGINES
 from lab.measure.compare import median, typical
 from lab.measure.control import control, rounds_to_tell
-from lab.pickers import PICKERS
+from lab.pickers import GATEWAY, PICKERS, Chooses
 from lab.plugins.bench.harness.bench import Bench, Option
 from lab.plugins.bench.harness.charts import MIXED
 from lab.plugins.bench.harness.crossover import (
@@ -72,6 +72,9 @@ PICK_AT_MOST = 0.01
 """Of the time to the first token, for the pick itself; the models' time scale is chosen so."""
 
 SETTINGS = TokenSettings(max_num_seqs=8, load_factor=2, queue_limit=64)
+KV_EVENTS, PREFILL_REPLICAS = 2, 1
+"""Form of the KV events for pickers that follow them, and replicas that only prefill for those that ask some."""
+
 CALLER, USE_CASE = "homepage", "Chat"
 _SPEC = """topologies = ["gateway"]
 picker = "{picker}"
@@ -176,6 +179,13 @@ def _lab(place: Place) -> AbstractContextManager[Environment]:
 
 def spec_of(picker: str, age_ms: int, settings: TokenSettings = SETTINGS) -> str:
     """The text of a spec without its route table, for one picker, age of the signal and kind of model."""
+    made = PICKERS[picker].at(GATEWAY)
+    if isinstance(made, Chooses):
+        settings = replace(
+            settings,
+            kv_events=KV_EVENTS if made.follows_kv_events else 0,
+            prefill_replicas=PREFILL_REPLICAS if made.picks_prefillers else 0,
+        )
     tokens = settings.to_text().replace(",", "\n")
     return _SPEC.format(picker=picker, caller=CALLER, use_case=USE_CASE, age_ms=age_ms, tokens=tokens)
 
