@@ -73,7 +73,8 @@ function treeOf(tree, id) {
       html("td", {}, status), html("td", { class: "track" }, barOf(step.began_ms, step.took_ms, tree.took_ms)));
   });
   return [html("h3", {}, "Page"), html("p", {}, `${tree.id} of ${tree.caller}${by}, for user ${tree.user_id}: ${tree.status}, ${tree.took_ms.toFixed(1)} ms`),
-    html("table", { id: "tree" }, tableHead("call", "began", "took", "answered by", ""), html("tbody", {}, ...rows))];
+    html("table", { id: "tree" }, tableHead("call", "began", "took", "answered by", ""), html("tbody", {}, ...rows)),
+    html("p", {}, "* the page waited for these")];
 }
 
 function* stepsOf(steps, depth) {
