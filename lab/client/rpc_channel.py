@@ -98,9 +98,19 @@ class RpcChannel:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                await self._channel.channel_ready()
+                await self._connected()
         except TimeoutError:
             raise UnitError(f"{', '.join(self._addresses)}: not reached within {timeout_s:g} s") from None
+
+    async def _connected(self) -> None:
+        """Returns once the channel is connected, or idle and resolved: a ring of hashes connects when it is to pick."""
+        now = self._channel.get_state(try_to_connect=True)
+        while now is not grpc.ChannelConnectivity.READY:
+            before = now
+            await self._channel.wait_for_state_change(before)
+            now = self._channel.get_state(try_to_connect=True)
+            if now is grpc.ChannelConnectivity.IDLE and before is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                return
 
     async def try_connect(self, timeout_s: float) -> None:
         """As :meth:`ready`, but only logs a failure: gRPC goes on trying, and a request reports the reason."""

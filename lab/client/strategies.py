@@ -23,7 +23,7 @@ from lab.client.rpc_channel import RpcChannel
 from lab.errors import CallError, ResolverUnreachableError
 from lab.routing.attempts import Decision, RequestAttempts, Target
 from lab.routing.headers import ENVELOPE
-from lab.routing.keys import HEADER, TENANT_HEADER, routing_key, tenant_in_header
+from lab.routing.keys import HEADER, SESSION_HEADER, TENANT_HEADER, routing_key, session_in_header, tenant_in_header
 from lab.transport import Security, answer_of
 from models.proto.control.v1 import gateway_pb2
 from models.proto.serving.v1 import serving_pb2
@@ -41,9 +41,22 @@ def message_only(request: InferenceRequest, context: Mapping[str, str]) -> tuple
     return request.SerializeToString(), ()
 
 
+def with_session_header(request: InferenceRequest, context: Mapping[str, str]) -> tuple[bytes, Metadata]:
+    """The message, and its conversation in a header, for a proxy or gRPC library that picks by that."""
+    del context
+    session = session_in_header(getattr(request, "session", ""))
+    return request.SerializeToString(), (((SESSION_HEADER, session),) if session else ())
+
+
 def with_tenant_header(request: InferenceRequest, context: Mapping[str, str]) -> tuple[bytes, Metadata]:
     """The message, and its tenant in a header, for a proxy that limits tenants' rates."""
     return request.SerializeToString(), ((TENANT_HEADER, tenant_in_header(context.get("tenant", ""))),)
+
+
+def with_tenant_and_session(request: InferenceRequest, context: Mapping[str, str]) -> tuple[bytes, Metadata]:
+    """The message, with its tenant and its conversation in headers."""
+    body, session = with_session_header(request, context)
+    return body, ((TENANT_HEADER, tenant_in_header(context.get("tenant", ""))), *session)
 
 
 def envelope_in_header(request: InferenceRequest, context: Mapping[str, str]) -> tuple[bytes, Metadata]:

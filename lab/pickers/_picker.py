@@ -208,6 +208,7 @@ class Picker:
             *balance* asks for.
         reads_prompt: whether it goes by prompts: only places that read the payload can pick so.
         skewed: whether replicas get different shares on purpose, by what is asked: *balance* does not judge those.
+        reports_load: whether models report their load with each response, in ORCA's trailer.
     """
 
     name: str
@@ -216,6 +217,7 @@ class Picker:
     shares: Callable[[int], Sequence[float]] = even_shares
     reads_prompt: bool = False
     skewed: bool = False
+    reports_load: bool = False
 
     def at(self, place: str) -> Any:
         """What to configure at a place, or :class:`Cannot`."""

@@ -7,6 +7,7 @@ from itertools import count, islice, product
 from string import ascii_lowercase
 
 from lab.errors import SpecError
+from lab.pickers import PICKERS
 from lab.roles._metrics import with_metrics
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role, python
@@ -43,6 +44,7 @@ def replica(lab: Layout, cluster: str, name: str, port: Port) -> Unit:
         **({"receipt_key": lab.spec.receipt_key} if lab.spec.receipt_key else {}),
         **lab.spec.stub.model_dump(exclude_defaults=True, exclude={"tokens"}),
         **({"tokens": tokens} if (tokens := TokenSettings.of(lab.spec.stub.tokens).to_text()) else {}),
+        **({"report_load": 1} if PICKERS[lab.spec.picker].reports_load else {}),
         arrivals=lab.site.path(name, ARRIVALS),
         **lab.request_log(name),
     )

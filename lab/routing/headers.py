@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab.routing.keys import COPY_HEADER, HEADER, SHADOW_HEADER, TENANT_HEADER
+from lab.routing.keys import COPY_HEADER, HEADER, SESSION_HEADER, SHADOW_HEADER, TENANT_HEADER
 
 REQUEST_ID = "x-request-id"
 # Beside a request to a model: the units that it has passed, each by the unit itself (RFC 9110, 7.6.3).
@@ -39,7 +39,8 @@ TRACE = frozenset({"traceparent", "tracestate"})
 OF_GRPC = frozenset({"user-agent", "grpc-previous-rpc-attempts"})
 """Names of headers that gRPC's own client adds, as far as a server sees them."""
 OF_CLIENT = TRACE | {
-    *(HEADER, SHADOW_HEADER, COPY_HEADER, TENANT_HEADER, REQUEST_ID, PER_TRY, HEDGE, RETRIES_LEFT, ENVELOPE)
+    *(HEADER, SHADOW_HEADER, COPY_HEADER, TENANT_HEADER, SESSION_HEADER, REQUEST_ID, PER_TRY, HEDGE),
+    *(RETRIES_LEFT, ENVELOPE),
 }
 """Names of headers that the lab's client adds on some topology."""
 

@@ -17,6 +17,8 @@ SHADOW_HEADER = "x-shadow-key"
 COPY_HEADER, COPY = "x-shadow", "copy"
 # The tenant, for an Envoy that limits tenants' rates without reading the body.
 TENANT_HEADER = "x-tenant"
+# The conversation that a request continues, as for vllm-router (vllm-project/router src/policies).
+SESSION_HEADER = "x-session-id"
 
 MODEL_PATTERN = r"[a-z][a-z0-9-]{0,62}"
 VERSION_PATTERN = r"v[0-9]{1,9}"
@@ -40,6 +42,11 @@ def version_key(key: str) -> str:
 def tenant_in_header(tenant: str) -> str:
     """A tenant's name as a header value: percent-encoded, or ``%``, which no name encodes to, for none."""
     return quote(tenant, safe="") or "%"
+
+
+def session_in_header(session: str) -> str:
+    """A conversation's name as a header value: percent-encoded, and cut after 256 characters."""
+    return quote(session, safe="")[:256]
 
 
 def is_routing_key(text: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.client import Endpoints, ResolverClient, RpcChannel
-from lab.client.strategies import Leased, with_tenant_header
+from lab.client.strategies import Leased, with_tenant_and_session
 from lab.pickers import ENVOY
 from lab.topologies import mesh
 from lab.topologies._topology import Topology, no, yes
@@ -21,7 +21,7 @@ def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Le
     return Leased(
         ResolverClient(caller, resolver, security),
         RpcChannel((envoy,), security, peer="central-envoy", watches_health=False),
-        encode=with_tenant_header,
+        encode=with_tenant_and_session,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.client import Endpoints, ResolverClient, RpcChannel
-from lab.client.strategies import Leased
+from lab.client.strategies import Leased, with_session_header
 from lab.pickers import ENVOY
 from lab.topologies._topology import YES, Capabilities, Topology, no, yes
 from lab.transport.channels import beside
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Leased:
     """Leases decisions, and sends to the Envoy beside the caller."""
     sidecar, resolver = endpoints.address_of("sidecar"), endpoints.address_of("resolver")
-    return Leased(ResolverClient(caller, resolver, security), RpcChannel((sidecar,), beside(sidecar)))
+    channel = RpcChannel((sidecar,), beside(sidecar))
+    return Leased(ResolverClient(caller, resolver, security), channel, encode=with_session_header)
 
 
 CAPABILITIES = Capabilities(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.client import Endpoints, ResolverClient, RpcChannel
-from lab.client.strategies import Unleased
+from lab.client.strategies import Unleased, with_session_header
 from lab.pickers import ENVOY
 from lab.topologies import mesh
 from lab.topologies._topology import NO
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Unleased:
     """Asks the resolver on every call, and sends to the Envoy beside the caller."""
     sidecar, resolver = endpoints.address_of("sidecar"), endpoints.address_of("resolver")
-    return Unleased(ResolverClient(caller, resolver, security), RpcChannel((sidecar,), beside(sidecar)))
+    channel = RpcChannel((sidecar,), beside(sidecar))
+    return Unleased(ResolverClient(caller, resolver, security), channel, encode=with_session_header)
 
 
 TOPOLOGY = replace(

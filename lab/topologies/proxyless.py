@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.client import Endpoints, ResolverClient, RpcChannel
-from lab.client.strategies import Leased
+from lab.client.strategies import Leased, with_session_header
 from lab.pickers import GRPC_XDS
 from lab.topologies._topology import YES, Capabilities, Topology, no, yes
 from lab.transport import Security, open_xds_channel
@@ -14,7 +14,8 @@ def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Le
     control_plane = ",".join(endpoints.addresses_of("control-plane"))
     resolver = endpoints.address_of("resolver")
     channel = RpcChannel(("models, by routing key",), channel=open_xds_channel(control_plane, caller, security))
-    return Leased(ResolverClient(caller, resolver, security, through_envoy=False), channel)
+    asked = ResolverClient(caller, resolver, security, through_envoy=False)
+    return Leased(asked, channel, encode=with_session_header)
 
 
 TOPOLOGY = Topology(

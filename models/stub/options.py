@@ -51,6 +51,7 @@ class Options:
         clients: roles that may send it requests, if peers authenticate.
         receipt_key: secret of the lab's replicas, see :mod:`models.stub.receipts`; empty for no receipts.
         tokens: of a model that generates tokens.
+        report_load: 1 to report its load with each response, see :mod:`models.stub.load_report`; 0 for not.
         behaviour: its initial behaviour.
         drain_s: maximum time from SIGTERM to the end of the process, seconds.
         max_connection_age_s: clients must reconnect after this time, seconds; 0 for never.
@@ -71,6 +72,7 @@ class Options:
     clients: tuple[str, ...] = ()
     receipt_key: str = ""
     tokens: TokenSettings = DEFAULTS
+    report_load: int = 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -103,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--receipt-key", default="", help="secret of the lab's replicas; with it answers say what was received")
     add("--arrivals", type=Path, help="file that keeps what it received if it is killed; none if left out")
     add("--tokens", default="", metavar="NAME=VALUE,…", help="settings of a model that generates tokens")
+    add("--report-load", type=int, choices=(0, 1), default=0, help="1: report its load with responses (%(default)s)")
     add("--access-log", type=Path, help="file that gets one JSON line per request; none if left out")
     return parser
 

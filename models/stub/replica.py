@@ -27,6 +27,7 @@ from models.stub.generation import Generation, Prefill, Signals, TokenJournal, e
 from models.stub.journal import METHODS as ACTS
 from models.stub.journal import Journal
 from models.stub.journal_file import JournalFile
+from models.stub.load_report import ReportsLoad
 from models.stub.receipts import Receipts, handlers_of
 from models.stub.registration import Registration
 from models.stub.serving import Fraud, Ranking, RequestHandler
@@ -34,6 +35,8 @@ from models.stub.versions import Identity, Versions
 from models.tokens.engine import TokenEngine
 
 if TYPE_CHECKING:
+    import grpc.aio
+
     from models.rest import Handler
     from models.stub.options import Options
 
@@ -82,8 +85,11 @@ class Replica:
         self._access_log = RequestLog(options.access_log, LOG_FIELDS)
         journal = Journal()
         admits = {each: _ADMITTED.get(each.rpartition(".")[2], options.clients) for each in _SERVICES}
+        interceptors: list[grpc.aio.ServerInterceptor] = [ReportsLoad(METHODS)] if options.report_load else []
+        if options.access_log:
+            interceptors.append(LogsRequests(self._access_log, METHODS, _described))
         self._server, self._healthy = new_server(
-            interceptors=[LogsRequests(self._access_log, METHODS, _described)] if options.access_log else (),
+            interceptors=interceptors,
             admits=admits,
             audit=Audited(options.replica, ACTS, journal),
             max_connection_age_s=options.max_connection_age_s,

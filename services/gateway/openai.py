@@ -18,6 +18,7 @@ import orjson
 
 from lab.errors import CallError
 from lab.routing.headers import REQUEST_ID
+from lab.routing.keys import SESSION_HEADER
 from lab.transport import tracing
 from lab.transport.rest_server import HttpReply, HttpRequest, TooLargeError
 from models.apis import ANSWER_TOKENS, APIS
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 API = "generate.v1"
 COMPLETIONS, CHAT, MODELS = "/v1/completions", "/v1/chat/completions", "/v1/models"
-SESSION = "x-session-id"
-"""Header that names the conversation, as for vllm-router (vllm-project/router src/policies)."""
 
 _BEARER = "Bearer "
 _WORD = re.compile(r"\s*\S+")
@@ -190,7 +189,7 @@ def _message(path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> 
         raise _refuse("n: these models give one choice; leave it out")
     prompt = _prompt(body.get("prompt")) if path == COMPLETIONS else _messages(body.get("messages"))
     message = generation_pb2.GenerateRequest(
-        prompt=prompt, max_tokens=min(wanted, 1 << 31), session=headers.get(SESSION, "")
+        prompt=prompt, max_tokens=min(wanted, 1 << 31), session=headers.get(SESSION_HEADER, "")
     )
     envelope, user = message.envelope, body.get("user", "openai")
     if not isinstance(user, str):

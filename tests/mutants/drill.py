@@ -411,6 +411,11 @@ def chat_ring(topology: str) -> None:
     load(topology, lambda: None, *_CHAT)
 
 
+def chat_hashed(topology: str) -> None:
+    """Drives conversations whose replicas the ring of an Envoy or a gRPC client gives."""
+    load(topology, lambda: None, *_CHAT)
+
+
 def chat_two(topology: str) -> None:
     """Drives conversations, whose replicas are picked among two."""
     load(topology, lambda: None, *_CHAT)
@@ -538,6 +543,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_tokens,
         chat_session,
         chat_ring,
+        chat_hashed,
         chat_two,
         chat_trace,
         chat_drained,
@@ -571,6 +577,7 @@ _SPECS = {
     "../../lab/specs/pages.toml": {"pages", "pages_failing", "pages_retried", "pages_edge"},
     "../../lab/specs/tokens.toml": {
         *("chat", "chat_tokens", "chat_session", "chat_ring", "chat_two", "chat_trace", "chat_drained", "chat_slo"),
+        "chat_hashed",
     },
     "full-queues.toml": {"chat_full"},
     "adapters.toml": {"chat_loras"},
@@ -593,6 +600,7 @@ _OPTIONS = {
     "chat_tokens": ("--picker", "uncached-tokens"),
     "chat_session": ("--picker", "session"),
     "chat_ring": ("--picker", "ring-hash"),
+    "chat_hashed": ("--picker", "session-ring"),
     "chat_two": ("--picker", "power-of-two"),
     "chat_trace": ("--picker", "uncached-tokens"),
     "chat_drained": ("--picker", "queue-depth"),

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from lab.pickers import Asked
 from lab.plugins.endpoint_picker.bodies import MOST_HELD, message_in
 from lab.routing.headers import REQUEST_ID
-from lab.routing.keys import TENANT_HEADER
+from lab.routing.keys import SESSION_HEADER, TENANT_HEADER
 from lab.routing.slo import NO_SLO
 from models.apis import API_BY_REQUEST, METHODS
 from models.tokens.blocks import chain
@@ -22,8 +22,6 @@ READ, HEADERS_ONLY, NO_PROMPT, TOO_LONG, UNREADABLE = "read", "headers only", "n
 """What became of a request's prompt: ``no prompt`` if its API has none, ``too long`` if its message is larger than
 :data:`lab.plugins.endpoint_picker.bodies.MOST_HELD`, ``unreadable`` if it is compressed, cut off, or not a message."""
 
-_SESSION = "x-session-id"
-
 
 def asked_of(headers: Mapping[str, str], body: bytes | None, router: Router) -> tuple[Asked, str]:
     """Returns a request as pickers see it, and what became of its prompt.
@@ -34,7 +32,7 @@ def asked_of(headers: Mapping[str, str], body: bytes | None, router: Router) -> 
         router: has the objectives of use cases.
     """
     name, tenant = headers.get(REQUEST_ID, ""), headers.get(TENANT_HEADER, "")
-    without = Asked(name, (), 0, headers.get(_SESSION, ""), "", tenant)
+    without = Asked(name, (), 0, headers.get(SESSION_HEADER, ""), "", tenant)
     if body is None:
         return without, HEADERS_ONLY
     method = METHODS.get(headers.get(":path", ""))

@@ -12,6 +12,7 @@ from lab.plugins.pickers.pick_checks import PICK_CHECKS
 from lab.plugins.pickers.prefill_checks import PREFILL_CHECKS, prefill_words
 from lab.plugins.pickers.readers import READERS, is_stale
 from lab.plugins.pickers.replica_checks import REPLICA_CHECKS, refused_by_full_queues
+from lab.plugins.pickers.ring_checks import PICKER, RING_CHECKS, placed
 
 if TYPE_CHECKING:
     from lab.checkers import Evidence
@@ -32,6 +33,8 @@ def check(evidence: Evidence) -> Verdict | None:
     none that was gone, and counted right what was in flight and reserved. Each attempt came to the replica that was
     picked for it, and a conversation's requests in their order. *Queues of gateways*: by the table's priorities; the
     second reader allows when a request waited, whose turn it was and which was shed, and its caller learns why.
+    *Ring of hashes*: where Envoys and gRPC clients pick by one, each request of a conversation came to the replica that
+    the ring of the registered replicas gives it, unless something was broken.
     *Prefill and decode*: a request that a picker had prefilled by another replica is in that replica's journal as such,
     and no other one is.
 
@@ -43,7 +46,7 @@ def check(evidence: Evidence) -> Verdict | None:
     if gathered is None:
         return None
     run = Run(evidence, gathered)
-    checks = (*REPLICA_CHECKS, *PICK_CHECKS, *PREFILL_CHECKS, *queue_checks.QUEUE_CHECKS)
+    checks = (*REPLICA_CHECKS, *PICK_CHECKS, *PREFILL_CHECKS, *queue_checks.QUEUE_CHECKS, *RING_CHECKS)
     found = [each for part in checks for each in part(run)]
     wrong = tuple(
         Violation(NAME, record.sequence if record is not None else 0, each.request_id, each.message)
@@ -83,6 +86,8 @@ def _doubts(run: Run) -> Iterator[str]:
         yield f"picker {', '.join(unread)} has no second reader, so nobody can say which picks it allows"
     if unread := sorted(queue_checks.unread(run)):
         yield f"picker {', '.join(unread)} lets requests wait, and has no second reader that judges it"
+    if run.picker == PICKER and not any(placed(run)):
+        yield "the ring of hashes says of no request where it must come to"
     if not any(each["request_id"] in run.records for its in run.replicas.values() for each in its["entries"]):
         yield "no request of the run came to a model that generates tokens"
 
@@ -112,6 +117,8 @@ def _summary(run: Run) -> str:
         if further := sum(bool(each["tried"]) for each in run.of_run):
             words += f", {further} after another attempt"
         words += prefill_words(run)
+    if run.picker == PICKER:
+        words += f"; {sum(1 for _ in placed(run))} by the ring of hashes"
     return words + queue_checks.summary(run)
 
 

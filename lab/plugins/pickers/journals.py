@@ -43,6 +43,8 @@ def gather(context: RunContext) -> dict[str, Any] | None:
     return {
         "settings": asdict(TokenSettings.of(context.state.spec.stub.tokens)),
         "signal": context.state.spec.signal.model_dump(),
+        "picker": context.state.spec.picker,
+        "has_links": context.state.spec.links is not None,
         "replicas": {each.name: _read(each.address, each.port.from_other_pods) for each in context.replicas()},
         "gateways": {each.name: _read(each.address, each.port.from_other_pods) for each in gateways},
     }
@@ -84,6 +86,8 @@ class Run:
         self.evidence = evidence
         self.settings: Mapping[str, Any] = gathered["settings"]
         self.signal: Mapping[str, Any] = gathered.get("signal", _AS_IS)
+        self.picker: str = gathered.get("picker", "")
+        self.has_links: bool = gathered.get("has_links", False)
         self.replicas: Mapping[str, Mapping[str, Any]] = gathered["replicas"]
         self.gateways: Mapping[str, Mapping[str, Any]] = gathered["gateways"]
         self.records: Mapping[str, Record] = {each.request_id: each for each in evidence.records}

@@ -22,13 +22,16 @@ from envoy.config.listener.v3 import api_listener_pb2, listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3 import (
+    client_side_weighted_round_robin_pb2,  # noqa: F401 (pickers name its message)
+)
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.matcher.v3 import string_pb2
 from google.protobuf import any_pb2, duration_pb2, json_format, wrappers_pb2
 
 from lab.pickers import DEFAULT_PICKER, ENVOY, GRPC_XDS, PICKERS, Cannot, Picker
 from lab.routing.headers import RETRIES_LEFT
-from lab.routing.keys import COPY, COPY_HEADER, HEADER
+from lab.routing.keys import COPY, COPY_HEADER, HEADER, SESSION_HEADER
 from lab.transport.xds import LISTENER as LISTENER_NAME
 from services.controlplane.xds import policies
 
@@ -99,6 +102,12 @@ def listener(routing_keys: Iterable[str], by_key: Mapping[str, Policy] | None = 
     return replace(resource(LISTENER_NAME, message), routes=frozenset(keys))
 
 
+# For clusters with a ring of hashes; gRPC does not look at it for others.
+_BY_SESSION = route_components_pb2.RouteAction.HashPolicy(
+    header=route_components_pb2.RouteAction.HashPolicy.Header(header_name=SESSION_HEADER)
+)
+
+
 def _route(
     cluster_name: str, headers: Mapping[str, str], retry_policy: route_components_pb2.RetryPolicy | None = None
 ) -> route_components_pb2.Route:
@@ -110,7 +119,9 @@ def _route(
                 for name, value in headers.items()
             ],
         ),
-        route=route_components_pb2.RouteAction(cluster=cluster_name, retry_policy=retry_policy),
+        route=route_components_pb2.RouteAction(
+            cluster=cluster_name, retry_policy=retry_policy, hash_policy=[_BY_SESSION]
+        ),
     )
 
 

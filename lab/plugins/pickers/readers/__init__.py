@@ -5,6 +5,7 @@ could have taken, then learns which one was. A picker from outside brings its ow
 """
 
 from lab.plugins.pickers.readers._reader import READERS, Asked, PickReader, Reader, Seen, Wait
+from lab.plugins.pickers.readers._ring import on_ring
 from lab.plugins.pickers.readers._staleness import is_stale, without_stale
 
-__all__ = ["READERS", "Asked", "PickReader", "Reader", "Seen", "Wait", "is_stale", "without_stale"]
+__all__ = ["READERS", "Asked", "PickReader", "Reader", "Seen", "Wait", "is_stale", "on_ring", "without_stale"]

@@ -1,0 +1,64 @@
+"""Weights from the load that replicas report: a slow one gets fewer requests, where gRPC picks and where Envoy does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.lab import Lab
+from lab.pickers import GATEWAY, PICKERS, Cannot
+from lab.runs.evidence import evidence_of
+from lab.runs.folder import RunFolder
+from tests.lab_command import json_of, run_lab
+from tests.labs import lab_up
+
+SPEC = """
+topologies = ["direct", "mesh", "proxyless"]
+routes = "routes.yaml"
+picker = "orca-weights"
+[callers.homepage]
+page = [["Rows"]]
+[stub]
+latency = "constant:10"
+"""
+ROUTES = """
+use_cases: {Rows: {callers: [homepage], api: ranking.v1, timeout: 2s, default: rows@v1}}
+models: {rows: {versions: {v1: {cluster: ml-cluster-1}}}}
+clusters: {ml-cluster-1: {replicas: 3}}
+"""
+SLOW = "ml-cluster-1-a"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Three replicas that take 10 ms; one of them takes 50 ms."""
+    folder = tmp_path_factory.mktemp("orca")
+    (folder / "routes.yaml").write_text(ROUTES)
+    (spec := folder / "lab.toml").write_text(SPEC)
+    with lab_up(folder, spec=spec) as lab:
+        run_lab(lab, "fault", "inject", "slow", SLOW, "--set", "ms=40")
+        yield lab
+
+
+@pytest.mark.parametrize("topology", ["direct", "mesh", "proxyless"])
+def test_a_slow_replica_gets_fewer_requests(topology: str, lab: Lab) -> None:
+    driven = json_of(run_lab(lab, "load", "--topology", topology, "--rate", "60", "--duration", "6", "--json"))
+    evidence = evidence_of(RunFolder(Path(driven["run_dir"])))
+
+    came = Counter(each.replica for record in evidence.records for each in evidence.attempts[record.request_id])
+
+    assert driven["claims"]["correctness"] == "valid"
+    # By service times of 10, 10 and 50 ms its due is 1 of 11 parts, without weights a third. Those of the first one
+    # or two seconds, of six, are in turn.
+    assert 0.04 < came[SLOW] / came.total() < 0.24
+    others = [count for replica, count in came.items() if replica != SLOW]
+    assert max(others) < 1.2 * min(others)
+
+
+def test_the_gateway_refuses_it_with_the_reason() -> None:
+    configured = PICKERS["orca-weights"].at(GATEWAY)
+    assert isinstance(configured, Cannot)
+    assert "reads no load reports" in configured.reason
