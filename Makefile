@@ -63,6 +63,7 @@ k3d-up:  ## Make such a cluster by k3d
 k3d-down:  ## Remove that cluster
 	@lab/plugins/kubernetes/local_cluster.sh k3d down
 
+ROUTER_LOCKS := lab/plugins/foreign_pickers/smg.txt lab/plugins/foreign_pickers/vllm-router.txt
 SETUP := engine h2load postgres proxies kustomize prometheus podman grpc-js render-schemas chromium curl jq
 engine:          ## Install Docker, for labs of containers, on a Debian as root; elsewhere say what to install, as all of these
 h2load:          ## Install h2load, a second opinion for benches
@@ -242,6 +243,13 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@echo "Creating $(VENV) from requirements.lock (once; about 20 s) …"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: on Debian, apt-get install python3-venv"; exit 1; }
 	@$(PIP_FROM) .ci/install.sh $(BIN)/python
+	@touch $@
+
+# Routers in environments of their own, as they need other versions of the lab's packages.
+$(VENV)/with-foreign-pickers: $(VENV)/ready $(ROUTER_LOCKS)
+	@for lock in $(ROUTER_LOCKS); do router=$(VENV)/routers/$$(basename $$lock .txt) && rm -rf $$router && \
+	  $(BIN)/python -m venv $$router && $(PIP_FROM) $$router/bin/python -m pip install --quiet \
+	  --disable-pip-version-check --require-hashes --requirement $$lock || exit 1; done
 	@touch $@
 
 # An extra of pyproject.toml that only some targets need.

@@ -50,8 +50,8 @@ docs.site.answers lab.plugins.bench lab.plugins.conform.controls nbclient tests.
 tests.docs.test_examples.test_a_bench_of_ones_own tests.docs.test_site.build tests.plugins.play.test_on_a_lab
 tests.extending.test_outside_topology.test_what_compares tests.fuzz tests.mutants tests.negative tests.notebooks
 tests.plugins.bench tests.plugins.conform.test_checks.test_a_bug_is_caught
-tests.plugins.endpoint_picker.test_gateway_profile.test_a_bug_is_caught tests.runtime.conftest.engine
-tests.runtime.test_bundle tests.scenarios.test_installed
+tests.plugins.endpoint_picker.test_gateway_profile.test_a_bug_is_caught tests.plugins.foreign_pickers
+tests.runtime.conftest.engine tests.runtime.test_bundle tests.scenarios.test_installed
 """
 """Likewise, what takes long where a test starts something."""
 _SLOW_VALUES = {"compose", "kubernetes"}

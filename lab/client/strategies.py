@@ -128,20 +128,26 @@ class Direct:
         models: by use case, the model version and its addresses.
         security: credentials; this process's own by default.
         encode: form of the requests.
+        peer: role that the other end must prove, where that is not the model.
     """
 
     def __init__(
-        self, models: Mapping[str, DirectTarget], security: Security | None = None, *, encode: Encode = message_only
+        self,
+        models: Mapping[str, DirectTarget],
+        security: Security | None = None,
+        *,
+        encode: Encode = message_only,
+        peer: str = "",
     ) -> None:
         self.encode = encode
-        self._security = security
+        self._security, self._peer = security, peer
         self._channels: dict[tuple[str, ...], RpcChannel] = {}
         self._decisions = {use_case: self._decision(model) for use_case, model in models.items()}
 
     def _decision(self, model: DirectTarget) -> tuple[RpcChannel, Decision]:
         channel = self._channels.get(model.addresses)
         if channel is None:
-            peer = f"model/{model.cluster}" if model.cluster else "model"
+            peer = self._peer or (f"model/{model.cluster}" if model.cluster else "model")
             channel = self._channels[model.addresses] = RpcChannel(
                 model.addresses, self._security, peer=peer, balancing=model.balancing
             )

@@ -224,7 +224,7 @@ class Picker:
         return self.places.get(place, Cannot(f"{self.name} does not say what it configures at {place}"))
 
 
-_ELSEWHERE = (ENVOY, GRPC, GRPC_XDS, "nginx", "haproxy", "traefik", "caddy")
+_ELSEWHERE = (ENVOY, GRPC, GRPC_XDS, "nginx", "haproxy", "traefik", "caddy", "vllm-router", "smg")
 
 
 def at_gateway_only(make: Callable[[], Chooser], why: str, **needs: bool) -> dict[str, Any]:

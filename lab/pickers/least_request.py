@@ -9,6 +9,7 @@ from typing import Any
 from lab.pickers._picker import ENVOY, GATEWAY, GRPC, GRPC_XDS, Cannot, Picker
 
 _NOT_IN_GRPC = Cannot("gRPC's core has no least-request policy")
+_NOT_IN_ROUTERS = Cannot("it has no policy that goes by requests in flight alone")
 
 
 def _fewest(replicas: Sequence[Any]) -> Any:
@@ -29,5 +30,7 @@ PICKER = Picker(
         "haproxy": "leastconn",
         "traefik": "p2c",
         "caddy": "least_conn",
+        "vllm-router": _NOT_IN_ROUTERS,
+        "smg": _NOT_IN_ROUTERS,
     },
 )

@@ -24,5 +24,7 @@ PICKER = Picker(
         "haproxy": "roundrobin",
         "traefik": "wrr",
         "caddy": "round_robin",
+        "vllm-router": "round_robin",
+        "smg": "round_robin",
     },
 )

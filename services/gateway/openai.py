@@ -35,7 +35,7 @@ COMPLETIONS, CHAT, MODELS = "/v1/completions", "/v1/chat/completions", "/v1/mode
 
 _BEARER = "Bearer "
 _WORD = re.compile(r"\s*\S+")
-_DONE = b"data: [DONE]\n\n"
+DONE = b"data: [DONE]\n\n"
 
 
 class OpenAi:
@@ -60,12 +60,12 @@ class OpenAi:
         try:
             return await self._answer(path, request)
         except HttpError as error:
-            return HttpReply(error.status, _error(error.code, str(error)), error.headers)
+            return HttpReply(error.status, error_body(error.code, str(error)), error.headers)
         except CallError as error:
-            return HttpReply(HTTP_STATUS[error.code], _error(error.code, error.message))
+            return HttpReply(HTTP_STATUS[error.code], error_body(error.code, error.message))
         except TooLargeError:
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
-            return HttpReply(413, _error(code, "the body is larger than the limit for messages; send fewer tokens"))
+            return HttpReply(413, error_body(code, "the body is larger than the limit for messages; send fewer tokens"))
 
     async def _answer(self, path: str, request: HttpRequest) -> HttpReply:
         require_method(request, "GET" if path == MODELS else "POST", path)
@@ -74,7 +74,7 @@ class OpenAi:
         if self._guard is not None and (refusal := self._guard.refusal(method, context, request.headers)):
             raise CallError(*refusal)
         if path == MODELS:
-            return HttpReply(200, orjson.dumps(_listed(self._forwarder.use_cases_of(API))))
+            return HttpReply(200, orjson.dumps(listed(self._forwarder.use_cases_of(API))))
         require_json(request.headers)
         body = parse_object(await request.read())
         message = _message(path, body, dict(request.headers))
@@ -85,9 +85,9 @@ class OpenAi:
         usage = response.usage
         text = " ".join(token.id for token in response.tokens)
         document = {
-            **_head(path, message, whole=True),
-            "choices": [_choice(path, text, whole=True)],
-            "usage": _usage(usage, len(response.tokens)),
+            **head(path, message, whole=True),
+            "choices": [choice(path, text, whole=True)],
+            "usage": usage_of(usage, len(response.tokens)),
         }
         return HttpReply(200, orjson.dumps(document), dict(context.trailing_metadata()))
 
@@ -107,8 +107,8 @@ class OpenAi:
 
 
 async def _events(path: str, message: Any, first: Any, items: Any, *, with_usage: bool) -> AsyncGenerator[bytes]:
-    head = _head(path, message, whole=False)
-    head |= {"usage": None} if with_usage else {}
+    shared = head(path, message, whole=False)
+    shared |= {"usage": None} if with_usage else {}
     count, most = 0, message.max_tokens
     async with aclosing(items):
         try:
@@ -116,28 +116,31 @@ async def _events(path: str, message: Any, first: Any, items: Any, *, with_usage
             while response is not None:
                 text = response.token.id if not count else f" {response.token.id}"
                 count += 1
-                yield _event({**head, "choices": [_choice(path, text, whole=False, last=count == most)]})
+                yield event({**shared, "choices": [choice(path, text, whole=False, last=count == most)]})
                 response = await anext(items, None)
         except HttpError as error:
-            yield b"data: " + _error(error.code, str(error)) + b"\n\n"
+            yield b"data: " + error_body(error.code, str(error)) + b"\n\n"
             return
     if with_usage:
-        yield _event({**head, "choices": [], "usage": _usage(first.usage, count)})
-    yield _DONE
+        yield event({**shared, "choices": [], "usage": usage_of(first.usage, count)})
+    yield DONE
 
 
-def _event(document: dict[str, Any]) -> bytes:
+def event(document: dict[str, Any]) -> bytes:
+    """One server-sent event."""
     return b"data: " + orjson.dumps(document) + b"\n\n"
 
 
-def _listed(names: list[str]) -> dict[str, Any]:
+def listed(names: list[str]) -> dict[str, Any]:
+    """The answer for the list of models."""
     return {
         "object": "list",
         "data": [{"id": name, "object": "model", "created": 0, "owned_by": "lab"} for name in names],
     }
 
 
-def _head(path: str, message: Any, *, whole: bool) -> dict[str, Any]:
+def head(path: str, message: Any, *, whole: bool) -> dict[str, Any]:
+    """What all answers to a request begin with; ``whole``: at once, not as events."""
     kind = "text_completion" if path == COMPLETIONS else f"chat.completion{'' if whole else '.chunk'}"
     envelope = message.envelope
     return {
@@ -148,14 +151,16 @@ def _head(path: str, message: Any, *, whole: bool) -> dict[str, Any]:
     }
 
 
-def _choice(path: str, text: str, *, whole: bool, last: bool = True) -> dict[str, Any]:
+def choice(path: str, text: str, *, whole: bool, last: bool = True) -> dict[str, Any]:
+    """The one choice of an answer, or of an event."""
     said: dict[str, Any] = {"text": text}
     if path == CHAT:
         said = {"message" if whole else "delta": {"role": "assistant", "content": text}}
     return {"index": 0, **said, "logprobs": None, "finish_reason": "length" if last else None}
 
 
-def _usage(usage: generation_pb2.Usage, completion: int) -> dict[str, Any]:
+def usage_of(usage: generation_pb2.Usage, completion: int) -> dict[str, Any]:
+    """What the replica says that the request cost; ``completion``: tokens generated."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": completion,
@@ -164,7 +169,8 @@ def _usage(usage: generation_pb2.Usage, completion: int) -> dict[str, Any]:
     }
 
 
-def _error(code: grpc.StatusCode, message: str) -> bytes:
+def error_body(code: grpc.StatusCode, message: str) -> bytes:
+    """The JSON of an error, which names its gRPC status as the code."""
     kind = "invalid_request_error" if HTTP_STATUS[code] < 500 else "server_error"  # noqa: PLR2004 (HTTP's)
     return orjson.dumps({"error": {"message": message, "type": kind, "param": None, "code": code.name}})
 

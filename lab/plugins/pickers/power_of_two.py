@@ -19,6 +19,6 @@ class _PowerOfTwo(Stateless):
 PICKER = Picker(
     name="power-of-two",
     line="of two replicas that it draws, the one with less load by the signal",
-    places=at_gateway_only(_PowerOfTwo, NO_SIGNAL),
+    places=at_gateway_only(_PowerOfTwo, NO_SIGNAL) | {"vllm-router": "power_of_two", "smg": "power_of_two"},
     skewed=True,
 )

@@ -18,5 +18,6 @@ class _Random(Stateless):
 PICKER = Picker(
     name="random",
     line="any replica, drawn for each request",
-    places=at_gateway_only(_Random, "only the lab's gateway logs what it drew"),
+    places=at_gateway_only(_Random, "only the lab's gateway logs what it drew")
+    | {"vllm-router": "random", "smg": "random"},
 )

@@ -30,6 +30,11 @@ def test_a_unit_is_in_the_path_of_topologies_through_its_role() -> None:
         "central-envoy-killed": [],
         **{f"{role}-killed": [] for role in GATEWAYS.values()},
         **{f"{unit}-killed": [] for unit in ("picker", "body-envoy", "picking-envoy", "strict-envoy")},
+        **{
+            f"{name}{many}-killed": []
+            for name in ("smg", "smg-neutral", "vllm-router", "vllm-router-neutral")
+            for many in ("", "s")
+        },
         "vip-killed": [],
         "vips-killed": [],
         "sidecar-killed": ["mesh"],
