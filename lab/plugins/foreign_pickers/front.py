@@ -14,10 +14,11 @@ import orjson
 
 from lab.plugins.foreign_pickers.messages import FormError, answer_of, request_document
 from lab.routing.headers import OF_CLIENT, PARSED, REQUEST_ID, VIA, via
+from lab.routing.keys import SESSION_HEADER
 from lab.transport import proved_caller
 from models.apis import APIS, Method
 from models.rest import HTTP_STATUS
-from services.gateway.openai import API, COMPLETIONS, SESSION
+from services.gateway.openai import API, COMPLETIONS
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -100,7 +101,7 @@ class Front(grpc.GenericRpcHandler):
             REQUEST_ID: message.envelope.request_id,
         }
         if message.session:
-            sent |= {SESSION: message.session, _ROUTERS_KEY: message.session}
+            sent |= {SESSION_HEADER: message.session, _ROUTERS_KEY: message.session}
         timeout = aiohttp.ClientTimeout(total=left_s)
         return self._session.post(self._url, data=orjson.dumps(document), headers=sent, timeout=timeout)
 

@@ -121,6 +121,18 @@ def test_every_published_result_names_pickers_and_figures_that_there_are() -> No
         ), each
 
 
+def test_third_party_routers_are_arms_on_their_own_paths() -> None:
+    foreign = next(each for each in pickers.BENCH.options if each.name == "foreign")
+    own = next(each for each in pickers.BENCH.options if each.name == "pickers")
+    assert {*foreign.choices()} == {"smg", "smg-neutral", "vllm-router", "vllm-router-neutral"}
+    assert {"prefix", "round-robin"} <= {*own.choices()}
+    assert "cache-aware" not in own.choices()
+
+    spec = pickers.spec_of("cache-aware at smg-neutral", 50)
+    assert spec.startswith('topologies = ["smg-neutral"]\npicker = "cache-aware"\n')
+    assert pickers.spec_of("prefix", 50).startswith('topologies = ["gateway"]\npicker = "prefix"\n')
+
+
 def test_round_robin_meets_no_user_twice_in_a_row_at_a_replica() -> None:
     rates = [load / 100 * pickers.capacity_rps(share, 2) for share in pickers.SHARES for load in pickers.LOADS]
 

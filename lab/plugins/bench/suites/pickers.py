@@ -21,7 +21,7 @@ from lab.errors import InputError, UnitError
 from lab.load.engines import ENGINES
 from lab.measure.compare import median, typical
 from lab.measure.control import control, rounds_to_tell
-from lab.pickers import GATEWAY, PICKERS, Chooses
+from lab.pickers import GATEWAY, PICKERS, Cannot, Chooses
 from lab.plugins.bench.harness.bench import Bench, Option
 from lab.plugins.bench.harness.charts import MIXED
 from lab.plugins.bench.harness.crossover import (
@@ -42,6 +42,7 @@ from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from lab.runs.folder import RunFolder
 from lab.spec import SIZES
+from lab.topologies import TOPOLOGIES
 from models.apis import ANSWER_TOKENS
 from models.tokens.settings import TokenSettings
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from lab.plugins.bench.harness.environment import Environment
     from lab.runs.judging import RunResult
 
+FOREIGN_PICKER = "cache-aware"
 PICKED = ("round-robin", "queue-depth", "prefix", "prefix-affinity", "session")
 SHARES, LOADS, AGES_MS = (0.1, 0.5, 0.9), (50, 90, 130), (50, 1_000, 5_000)
 SKEWS = (0.0, SKEW, 2.0)
@@ -76,7 +78,7 @@ KV_EVENTS, PREFILL_REPLICAS = 2, 1
 """Form of the KV events for pickers that follow them, and replicas that only prefill for those that ask some."""
 
 CALLER, USE_CASE = "homepage", "Chat"
-_SPEC = """topologies = ["gateway"]
+_SPEC = """topologies = ["{topology}"]
 picker = "{picker}"
 [callers.{caller}]
 page = [["{use_case}"]]
@@ -88,13 +90,18 @@ age_ms = {age_ms}
 {tokens}
 """
 _PICKS = "picks"  # the checker
+_GATEWAY = "gateway"
+_AT = " at "
 _PICK, _AGAIN = "pick", 500
 _NS_PER_MS = 1e6
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """A picker in a cell; ``again``: the second measurement of the A/A control."""
+    """An arm in a cell: a picker, with its topology if that is not the gateway.
+
+    ``again``: the second measurement of the A/A control.
+    """
 
     picker: str
     cell: Cell
@@ -116,6 +123,7 @@ def run(
     rounds: int,
     *,
     pickers: Sequence[str] = PICKED,
+    foreign: Sequence[str] = (),
     shares: Sequence[str] = (),
     loads: Sequence[str] = (),
     ages: Sequence[str] = (),
@@ -135,7 +143,8 @@ def run(
     dials = [sorted(map(float, given[each])) or SMALL[each] for each in SMALL]
     cells = [Cell(share, load, int(age_ms), skew) for share, load, age_ms, skew in product(*dials)]
     load = Load(int(turns[0]) if turns else TURNS, float(seconds[0]) if seconds else SECONDS)
-    return result(measured(environment, rounds, pickers, cells, load), rounds, pickers, cells, load)
+    arms = [*pickers, *(f"{FOREIGN_PICKER}{_AT}{each}" for each in foreign)]
+    return result(measured(environment, rounds, arms, cells, load), rounds, arms, cells, load)
 
 
 def orders(pickers: Sequence[str], cells: Sequence[Cell], rounds: int) -> list[list[Place]]:
@@ -169,7 +178,7 @@ def measured(
                     lab, is_up = stack.enter_context(_lab(place)), wanted
                 # The same requests for each picker, and others in each round, as caches keep what they have had.
                 seed = 1_000 * trial.number + cells.index(place.cell) + _AGAIN * place.again
-                trial.keep(**_trial(lab, place.cell, load, seed))
+                trial.keep(**_trial(lab, _arm(place.picker)[1], place.cell, load, seed))
     return trials.samples
 
 
@@ -178,8 +187,9 @@ def _lab(place: Place) -> AbstractContextManager[Environment]:
 
 
 def spec_of(picker: str, age_ms: int, settings: TokenSettings = SETTINGS) -> str:
-    """The text of a spec without its route table, for one picker, age of the signal and kind of model."""
-    made = PICKERS[picker].at(GATEWAY)
+    """The text of a spec without its route table, for one arm, age of the signal and kind of model."""
+    name, topology = _arm(picker)
+    made = PICKERS[name].at(GATEWAY)
     if isinstance(made, Chooses):
         settings = replace(
             settings,
@@ -187,7 +197,24 @@ def spec_of(picker: str, age_ms: int, settings: TokenSettings = SETTINGS) -> str
             prefill_replicas=PREFILL_REPLICAS if made.picks_prefillers else 0,
         )
     tokens = settings.to_text().replace(",", "\n")
-    return _SPEC.format(picker=picker, caller=CALLER, use_case=USE_CASE, age_ms=age_ms, tokens=tokens)
+    return _SPEC.format(topology=topology, picker=name, caller=CALLER, use_case=USE_CASE, age_ms=age_ms, tokens=tokens)
+
+
+def _arm(arm: str) -> tuple[str, str]:
+    """The picker of an arm, and the topology on which it picks: the gateway, unless it says another one."""
+    picker, _, topology = arm.partition(_AT)
+    return picker, topology or _GATEWAY
+
+
+def _of_gateways() -> list[str]:
+    """Names of the pickers that the lab's gateway can ask."""
+    return [name for name, each in PICKERS.items() if not isinstance(each.at(_GATEWAY), Cannot)]
+
+
+def _third_party() -> list[str]:
+    """Names of the topologies whose router has a policy by prompts that no gateway of the lab's has."""
+    places = {name: each.picker_place for name, each in TOPOLOGIES.items()}
+    return [name for name, place in places.items() if not isinstance(PICKERS[FOREIGN_PICKER].at(place), Cannot)]
 
 
 def routes() -> str:
@@ -211,7 +238,7 @@ def users_at(rate: float) -> int:
     return round(rate * THINKS_S) | 1
 
 
-def _trial(lab: Environment, cell: Cell, load: Load, seed: int) -> dict[str, float]:
+def _trial(lab: Environment, topology: str, cell: Cell, load: Load, seed: int) -> dict[str, float]:
     """The figures of one run.
 
     Raises:
@@ -220,7 +247,7 @@ def _trial(lab: Environment, cell: Cell, load: Load, seed: int) -> dict[str, flo
     rate = cell.load / 100 * capacity_rps(cell.share, load.turns)
     ran = lab.lab.load(
         LoadOptions(
-            topology="gateway",
+            topology=topology,
             caller=CALLER,
             use_cases=(USE_CASE,),
             rate=rate,
@@ -299,7 +326,7 @@ def result(
         cell: {figure: {each: samples[Place(each, cell), figure] for each in pickers} for figure in FIGURES}
         for cell in cells
     }
-    affine = {each for each in pickers if PICKERS[each].reads_prompt}
+    affine = {each for each in pickers if PICKERS[_arm(each)[0]].reads_prompt}
     twice = [samples[Place(pickers[0], cells[0], again), "ttft_p50_ms"] for again in (False, True)]
     same = control(f"{pickers[0]} again − {pickers[0]}, TTFT p50, ms", *twice)
     doubt = "" if same.agrees else same.doubt
@@ -346,7 +373,12 @@ BENCH = Bench(
     run=run,
     rounds=rounds_to_tell(1),
     options=(
-        Option(name="pickers", help="Compare only these pickers.", choices=lambda: PICKERS),
+        Option(name="pickers", help="Compare only these pickers.", choices=_of_gateways),
+        Option(
+            name="foreign",
+            help=f"Compare these third-party routers also, which pick by {FOREIGN_PICKER}.",
+            choices=_third_party,
+        ),
         Option(
             name="shares",
             help="Share of a first prompt that is a system prompt.",
