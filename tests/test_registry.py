@@ -10,6 +10,7 @@ import pytest
 from lab.errors import InputError
 from lab.plugins.endpoint_picker import topology as picker
 from lab.plugins.foreign_pickers import topology as foreign
+from lab.plugins.mesh_picker import topology as mesh_picker
 from lab.plugins.proxies import topologies as proxies
 from lab.plugins.vip import topology as vip
 from lab.registry import PLUGINS, Registry, add_plugins
@@ -43,12 +44,8 @@ def files() -> set[str]:
 
 
 def test_the_topologies_of_the_lab_are_its_files_and_those_of_its_plug_ins() -> None:
-    of_plug_ins = [
-        each
-        for module in (foreign, picker, proxies, vip)
-        for each in vars(module).values()
-        if isinstance(each, Topology)
-    ]
+    modules = (foreign, mesh_picker, picker, proxies, vip)
+    of_plug_ins = [each for module in modules for each in vars(module).values() if isinstance(each, Topology)]
     assert set(TOPOLOGIES) == files() | {each.name for each in of_plug_ins}
     assert list(TOPOLOGIES)[: len(files())] == sorted(files())
 

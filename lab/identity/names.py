@@ -44,9 +44,12 @@ class Identity:
 
     @property
     def caller(self) -> str:
-        """The caller that it acts for: itself, or that of a sidecar; empty for units that act for none, or for many."""
-        if self.role == _SIDECAR and self == sidecar_of(caller := self.name.removesuffix(f"-{_SIDECAR}")):
-            return caller
+        """The caller that it acts for; empty for units that act for none, or for many.
+
+        A caller acts for itself; a unit ``CALLER-ROLE`` for it if the role is ``sidecar`` or ends with ``-sidecar``.
+        """
+        if self.role.split("-")[-1] == _SIDECAR and self.name.endswith(f"-{self.role}"):
+            return self.name.removesuffix(f"-{self.role}")
         return self.name if self.role == _CALLER else ""
 
     @classmethod

@@ -113,8 +113,9 @@ class Topology:
         route: the path in words; for the same table.
         path: roles that carry the payload, in order, from ``caller`` to ``model``.
         asks: roles that decide, and never see the payload.
-        aided_by: roles that units between caller and model ask about a request.
-        aide_reads_prompt: whether these see the payload, and may pick a replica by its prompt.
+        aided_by: roles that help to pick a replica: units between caller and model ask them about a request, or the
+            caller asks them about replicas.
+        aide_reads_prompt: whether what picks sees the payload, and may pick a replica by its prompt.
         strategy: makes the client's strategy from the caller's name, the addresses, and credentials.
         takes_turns: whether a caller's requests go to several units of one role in turn.
         picks_at: place that picks the replica, as pickers name it; if empty, the last role before the model.

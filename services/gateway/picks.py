@@ -96,7 +96,7 @@ class Signal:
                 try:
                     raw = await rpc(_LOAD_REQUEST, timeout=max(age_s, _LEAST_TIMEOUT_S))
                     load = picks_pb2.GetLoadResponse.FromString(raw)
-                    self._read, self._read_at = _reported(load, self._address), asked_at
+                    self._read, self._read_at = reported(load, self._address), asked_at
                 except grpc.aio.AioRpcError:
                     pass  # it grows older, as the log shows
             await asyncio.sleep(age_s)
@@ -132,7 +132,7 @@ class Signal:
                 task.cancel()
 
 
-def _reported(load: picks_pb2.GetLoadResponse, address: str) -> Seen:
+def reported(load: picks_pb2.GetLoadResponse, address: str) -> Seen:
     """What a replica reports; what the gateway itself counts is not in it."""
     its = load.speed
     return Seen(
@@ -244,6 +244,10 @@ class PickLog:
     def lines(self) -> list[bytes]:
         """A line of JSON for each pick and each wait."""
         return [_line(each) for each in (*self._picks.values(), *self._waits.values())]
+
+    def line_of(self, number: int) -> bytes:
+        """The line of one pick; empty if the log no longer has it."""
+        return _line(self._picks[number]) if number in self._picks else b""
 
 
 def _line(entry: dict[str, Any]) -> bytes:

@@ -224,7 +224,8 @@ def test_a_model_that_is_of_another_cluster_gets_no_request(lab: Lab) -> None:
     proxies = [GATEWAYS[each] for each in that_run_here(GATEWAYS)]
     try:
         # Connections that are open have seen the certificate before.
-        envoys = ("homepage-sidecar", "central-envoy", "picking-envoy", "strict-envoy", "body-envoy")
+        sidecars = ("homepage-sidecar", "homepage-picker-sidecar")
+        envoys = (*sidecars, "central-envoy", "picking-envoy", "strict-envoy", "body-envoy")
         for unit in ("homepage", *envoys, "gateway-1", *proxies):
             lab.units.kill(unit)
             lab.units.start(unit)

@@ -479,6 +479,11 @@ def chat_body(topology: str) -> None:
     load(topology, lambda: None, *_CHAT, "--rate", "40", seconds=6)
 
 
+def chat_mesh(topology: str) -> None:
+    """Drives conversations, whose replicas the caller picks by their prompts."""
+    load(topology, lambda: None, *_CHAT, "--rate", "40", seconds=6)
+
+
 def chat_body_prefill(topology: str) -> None:
     """Drives conversations, whose replicas to prefill and to decode an endpoint picker picks."""
     load(topology, lambda: None, *_CHAT, "--rate", "40", seconds=6)
@@ -556,6 +561,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_queues,
         chat_prefill,
         chat_body,
+        chat_mesh,
         chat_body_prefill,
         links,
         sharded,
@@ -586,7 +592,7 @@ _SPECS = {
     "kv-events.toml": {"chat_exact"},
     "queues.toml": {"chat_queues"},
     "prefill.toml": {"chat_prefill"},
-    "picker-body.toml": {"chat_body"},
+    "picker-body.toml": {"chat_body", "chat_mesh"},
     "picker-prefill.toml": {"chat_body_prefill"},
 }
 
@@ -612,6 +618,7 @@ _OPTIONS = {
     "chat_exact": ("--picker", "prefix-exact"),
     "chat_queues": ("--picker", "priority-bands"),
     "chat_body": ("--picker", "prefix"),
+    "chat_mesh": ("--picker", "prefix"),
 }
 _OFFLINE = {"manifests", "compose"}
 """Drills without a lab, whose bugs the suite must notice."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import grpc
 
 from lab.plugins.endpoint_picker.prompts import asked_of
-from lab.routing.compiled import Router
 from services.gateway.picked_for import PickedFor
 from services.gateway.pool import Pool
 from services.gateway.replicas import Replicas
 
 if TYPE_CHECKING:
     from lab.pickers import Asked, Picker
+    from lab.routing.slo import Slo
     from services.gateway.picks import Picking
     from services.gateway.replicas import Replica
     from services.rules import RuleSet
@@ -71,11 +71,12 @@ class Choices:
 
     def __init__(self, picker: Picker, picking: Picking) -> None:
         self.prompts: Counter[str] = Counter()
-        self._pool, self._router = Pool(picker, picking), Router.empty()
+        self._pool = Pool(picker, picking)
+        self._objectives: Mapping[str, Slo] = {}
 
     async def put_in_force(self, rules: RuleSet) -> None:
         """Connects to the replicas of a rule set; what the proxy does by the table's policies is not done here."""
-        self._router = rules.router
+        self._objectives = {name: each.slo for name, each in rules.router.use_cases.items()}
         await self._pool.put_in_force(replace(rules, policies={}))
 
     def choose(
@@ -85,7 +86,7 @@ class Choices:
         group = self._pool.backend(routing_key)
         if not isinstance(group, Replicas):
             return None
-        asked, became = asked_of(headers, body, self._router)
+        asked, became = asked_of(headers, body, self._objectives)
         choice = Choice(asked)
         replica = group.take([each for each in group.all() if each.address not in addresses], choice)
         if replica is None:

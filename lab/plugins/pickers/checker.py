@@ -119,6 +119,8 @@ def _summary(run: Run) -> str:
         words += prefill_words(run)
     if run.picker == PICKER:
         words += f"; {sum(1 for _ in placed(run))} by the ring of hashes"
+    if unpicked := len(run.unpicked.keys() & run.records.keys()):
+        words += f"; {unpicked} sent by their caller without a pick"
     return words + queue_checks.summary(run)
 
 

@@ -13,6 +13,7 @@ import grpc
 from lab.checkers.plain_chat import block_hashes, prompt_of, warm_up_prompt
 from lab.errors import LabError
 from lab.plugins.endpoint_picker.units import CLOSED, OPEN, PICKER, WITH_BODIES
+from lab.plugins.mesh_picker.units import SIGNALS
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
 from models.tokens.settings import TokenSettings
@@ -27,7 +28,7 @@ API = "generate.v1"
 _TIMEOUT_S = 10.0
 _TOKEN_BYTES, _MOST_HELD, _ENVELOPE_BYTES = 4, 1 << 20, 4_096
 _AS_IS = {"stale": "use"}  # runs of earlier releases
-_PICK = ("gateway", PICKER)
+_PICK = ("gateway", PICKER, SIGNALS)
 """Roles of units that pick a replica for each request."""
 
 
@@ -46,16 +47,21 @@ def gather(context: RunContext) -> dict[str, Any] | None:
         "picker": context.state.spec.picker,
         "has_links": context.state.spec.links is not None,
         "replicas": {each.name: _read(each.address, each.port.from_other_pods) for each in context.replicas()},
-        "gateways": {each.name: _read(each.address, each.port.from_other_pods) for each in gateways},
+        "gateways": {
+            each.name: {**_read(each.address, each.port.from_other_pods), "by_client": each.role == SIGNALS}
+            for each in gateways
+        },
     }
 
 
 def _read(address: str, seen_as: str) -> dict[str, Any]:
     """Reads one journal: where others see the unit, entries, since when, how many were dropped, why there are none.
 
-    A gateway's ``waits`` are of requests that waited for a replica with room.
+    A gateway's ``waits`` are of requests that waited for a replica with room; ``unpicked``, why a caller that picks by
+    itself sent a request without a pick, by request.
     """
     lines, found = b"", {"address": seen_as, "entries": [], "waits": [], "dropped": 0, "began_ns": 0, "error": ""}
+    found["unpicked"] = {}
     with open_blocking_channel(address) as channel:
         read = picks_pb2_grpc.PickJournalStub(channel).Read
         try:
@@ -65,8 +71,10 @@ def _read(address: str, seen_as: str) -> dict[str, Any]:
         except grpc.RpcError as error:
             return {**found, "error": error.details() or "gave no answer"}
     entries = [json.loads(line) for line in lines.splitlines()]
+    unpicked = {each["unpicked"]: each["why"] for each in entries if "unpicked" in each}
     waits = [each for each in entries if "outcome" in each]
-    return {**found, "entries": [each for each in entries if "outcome" not in each], "waits": waits}
+    picks = [each for each in entries if "outcome" not in each and "unpicked" not in each]
+    return {**found, "entries": picks, "waits": waits, "unpicked": unpicked}
 
 
 def is_whole(journal: Mapping[str, Any]) -> bool:
@@ -94,6 +102,9 @@ class Run:
         self.picks = [each for its in self.gateways.values() for each in its["entries"]]
         self.of_run = [each for each in self.picks if each["asked"]["request_id"] in self.records]
         waits = (each for its in self.gateways.values() for each in its.get("waits", ()))
+        self.unpicked: dict[str, str] = {
+            name: why for its in self.gateways.values() for name, why in its.get("unpicked", {}).items()
+        }
         self.waits_of_run = [each for each in waits if each["asked"]["request_id"] in self.records]
         self.name_of = {**self._gone(), **{each["address"]: name for name, each in self.replicas.items()}}
         self.work_at: dict[str, defaultdict[str, list[Mapping[str, Any]]]] = {}

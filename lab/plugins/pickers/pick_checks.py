@@ -122,8 +122,7 @@ def _sights(run: Run) -> Iterator[Objection]:
 
 def _served(run: Run) -> Iterator[Objection]:
     """Yields attempts that did not come to the replica that was picked for them."""
-    policies = {each["policy"] for each in run.of_run}
-    if not policies:
+    if not run.of_run:
         return
     whole = all(map(run.covers, run.gateways.values()))
     picked: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -137,6 +136,8 @@ def _served(run: Run) -> Iterator[Objection]:
             answered[name].add(run.name_of.get(served, served) or replica)
     for name, record in run.records.items():
         came = Counter(each.replica for each in run.evidence.attempts.get(name, ()))
+        if name in run.unpicked:
+            continue  # see _unpicked
         if unpicked := came - picked[name]:
             if picked[name] or whole:
                 served, wanted = ", ".join(unpicked), ", ".join(picked[name]) or "nothing"
@@ -147,6 +148,21 @@ def _served(run: Run) -> Iterator[Objection]:
                 yield Objection(
                     name, f"{', '.join(missing)} was picked and is said to have answered, and never received it"
                 )
+
+
+def _unpicked(run: Run) -> Iterator[Objection]:
+    """Yields requests that a caller which picks by itself sent without a pick, though nothing was broken."""
+    for name in () if is_broken(run) else run.unpicked.keys() & run.records.keys():
+        yield Objection(name, f"its caller sent it without a pick: {run.unpicked[name]}")
+
+
+def _reported(run: Run) -> Iterator[Objection]:
+    """Yields requests that were answered, and whose caller, which had picked the replica, did not hear who served."""
+    for journal in run.gateways.values():
+        for pick in journal["entries"] if journal.get("by_client") else ():
+            name = pick["asked"]["request_id"]
+            if name in run.records and pick["status"] == "OK" and not pick["served"]:
+                yield Objection(name, "its sidecar did not report which replica served it")
 
 
 def _told(run: Run) -> Iterator[Objection]:
@@ -198,5 +214,5 @@ def _order(run: Run) -> Iterator[Objection]:
             yield Objection(name, f"{run.name_of.get(key[1])} received it before an earlier one of its conversation")
 
 
-PICK_CHECKS = (follow, _objectives, _sights, _served, _told, _ends, _order)
+PICK_CHECKS = (follow, _objectives, _sights, _served, _unpicked, _reported, _told, _ends, _order)
 """Each yields the requests of a run to which it objects."""

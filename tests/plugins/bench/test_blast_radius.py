@@ -35,6 +35,7 @@ def test_a_unit_is_in_the_path_of_topologies_through_its_role() -> None:
             for name in ("smg", "smg-neutral", "vllm-router", "vllm-router-neutral")
             for many in ("", "s")
         },
+        **{f"{role}-killed": [] for role in ("replica-signals", "picker-sidecar")},
         "vip-killed": [],
         "vips-killed": [],
         "sidecar-killed": ["mesh"],

@@ -9,16 +9,14 @@ import pytest
 from lab.pickers import Asked
 from lab.plugins.endpoint_picker.bodies import MOST_HELD
 from lab.plugins.endpoint_picker.prompts import HEADERS_ONLY, NO_PROMPT, READ, TOO_LONG, UNREADABLE, asked_of
-from lab.routing.compiled import Router
-from lab.routing.document import read_path
-from lab.spec import SIZES
+from lab.routing.slo import Slo
 from models.proto.generation.v1 import generation_pb2
 from models.tokens.blocks import chain
 
 PATH, STREAM = "/generate.v1.Generation/Generate", "/generate.v1.Generation/GenerateStream"
 PROMPT = range(40)
 HEADERS = {":path": PATH, "x-request-id": "r-1", "x-tenant": "b", "x-session-id": "s-9"}
-ROUTER = Router.of_document(read_path(SIZES["tokens"].with_name("tokens.routes.yaml")).document)
+OBJECTIVES = {"Chat": Slo(25.0, 2.0)}
 
 
 def message(tokens: int = len(PROMPT)) -> bytes:
@@ -33,7 +31,7 @@ def framed(content: bytes, compressed: int = 0) -> bytes:
 
 @pytest.mark.parametrize("path", [PATH, STREAM])
 def test_prompt_conversation_adapter_tenant_and_slo_are_those_of_the_body(path: str) -> None:
-    asked, became = asked_of({**HEADERS, ":path": path}, framed(message()) + b"more", ROUTER)
+    asked, became = asked_of({**HEADERS, ":path": path}, framed(message()) + b"more", OBJECTIVES)
 
     assert asked == Asked("r-1", chain(PROMPT, tenant="a", lora="l-1"), 40, "s-1", "l-1", "a", 25.0, 2.0)
     assert became == READ
@@ -65,4 +63,4 @@ def test_prompt_conversation_adapter_tenant_and_slo_are_those_of_the_body(path: 
     ],
 )
 def test_without_a_prompt_a_request_is_known_by_its_headers(path: str, body: bytes | None, became: str) -> None:
-    assert asked_of({**HEADERS, ":path": path}, body, ROUTER) == (Asked("r-1", (), 0, "s-9", "", "b"), became)
+    assert asked_of({**HEADERS, ":path": path}, body, OBJECTIVES) == (Asked("r-1", (), 0, "s-9", "", "b"), became)

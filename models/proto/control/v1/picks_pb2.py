@@ -24,13 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#models/proto/control/v1/picks.proto\x12\ncontrol.v1\";\n\x15\x46ollowKvEventsRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x62\x65gan_ns\x18\x02 \x01(\x03\"C\n\x0cKvEventBatch\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x10\n\x08\x62\x65gan_ns\x18\x03 \x01(\x03\"\x10\n\x0eGetLoadRequest\"\xb1\x01\n\x0fGetLoadResponse\x12\x0f\n\x07waiting\x18\x01 \x01(\r\x12\x0f\n\x07running\x18\x02 \x01(\r\x12\x0f\n\x07kv_used\x18\x03 \x01(\x01\x12\r\n\x05loras\x18\x04 \x03(\t\x12\x15\n\rwaiting_loras\x18\x05 \x03(\t\x12\x11\n\tmax_loras\x18\x06 \x01(\r\x12 \n\x05speed\x18\x07 \x01(\x0b\x32\x11.control.v1.Speed\x12\x10\n\x08prefills\x18\x08 \x01(\x08\"k\n\x05Speed\x12\x13\n\x0boverhead_ms\x18\x01 \x01(\x01\x12\x12\n\nprefill_ms\x18\x02 \x01(\x01\x12\x0e\n\x06itl_ms\x18\x03 \x01(\x01\x12\x13\n\x0bload_factor\x18\x04 \x01(\x01\x12\x14\n\x0cmax_num_seqs\x18\x05 \x01(\r\"\x12\n\x10ReadPicksRequest\"E\n\x11ReadPicksResponse\x12\r\n\x05lines\x18\x01 \x01(\x0c\x12\x0f\n\x07\x64ropped\x18\x02 \x01(\x04\x12\x10\n\x08\x62\x65gan_ns\x18\x03 \x01(\x03\x32\x9e\x01\n\x07Signals\x12\x42\n\x07GetLoad\x12\x1a.control.v1.GetLoadRequest\x1a\x1b.control.v1.GetLoadResponse\x12O\n\x0e\x46ollowKvEvents\x12!.control.v1.FollowKvEventsRequest\x1a\x18.control.v1.KvEventBatch0\x01\x32T\n\x0bPickJournal\x12\x45\n\x04Read\x12\x1c.control.v1.ReadPicksRequest\x1a\x1d.control.v1.ReadPicksResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#models/proto/control/v1/picks.proto\x12\ncontrol.v1\";\n\x15\x46ollowKvEventsRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x62\x65gan_ns\x18\x02 \x01(\x03\"C\n\x0cKvEventBatch\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x10\n\x08\x62\x65gan_ns\x18\x03 \x01(\x03\"\x10\n\x0eGetLoadRequest\"\xb1\x01\n\x0fGetLoadResponse\x12\x0f\n\x07waiting\x18\x01 \x01(\r\x12\x0f\n\x07running\x18\x02 \x01(\r\x12\x0f\n\x07kv_used\x18\x03 \x01(\x01\x12\r\n\x05loras\x18\x04 \x03(\t\x12\x15\n\rwaiting_loras\x18\x05 \x03(\t\x12\x11\n\tmax_loras\x18\x06 \x01(\r\x12 \n\x05speed\x18\x07 \x01(\x0b\x32\x11.control.v1.Speed\x12\x10\n\x08prefills\x18\x08 \x01(\x08\"k\n\x05Speed\x12\x13\n\x0boverhead_ms\x18\x01 \x01(\x01\x12\x12\n\nprefill_ms\x18\x02 \x01(\x01\x12\x0e\n\x06itl_ms\x18\x03 \x01(\x01\x12\x13\n\x0bload_factor\x18\x04 \x01(\x01\x12\x14\n\x0cmax_num_seqs\x18\x05 \x01(\r\"\x12\n\x10ReadPicksRequest\"E\n\x11ReadPicksResponse\x12\r\n\x05lines\x18\x01 \x01(\x0c\x12\x0f\n\x07\x64ropped\x18\x02 \x01(\x04\x12\x10\n\x08\x62\x65gan_ns\x18\x03 \x01(\x03\",\n\x15\x46ollowReplicasRequest\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\"\xe4\x01\n\rReplicasOfKey\x12)\n\x08replicas\x18\x01 \x03(\x0b\x32\x17.control.v1.ReplicaLoad\x12\x0e\n\x06picker\x18\x02 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\t\x12=\n\nobjectives\x18\x04 \x03(\x0b\x32).control.v1.ReplicasOfKey.ObjectivesEntry\x1aI\n\x0fObjectivesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.control.v1.Objectives:\x02\x38\x01\"Y\n\x0bReplicaLoad\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12)\n\x04load\x18\x02 \x01(\x0b\x32\x1b.control.v1.GetLoadResponse\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x01\";\n\nObjectives\x12\x16\n\x0e\x66irst_token_ms\x18\x01 \x01(\x01\x12\x15\n\rnext_token_ms\x18\x02 \x01(\x01\"\x8c\x01\n\x12ReportPicksRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x38\n\x05lines\x18\x02 \x03(\x0b\x32).control.v1.ReportPicksRequest.LinesEntry\x1a,\n\nLinesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x15\n\x13ReportPicksResponse2\x9e\x01\n\x07Signals\x12\x42\n\x07GetLoad\x12\x1a.control.v1.GetLoadRequest\x1a\x1b.control.v1.GetLoadResponse\x12O\n\x0e\x46ollowKvEvents\x12!.control.v1.FollowKvEventsRequest\x1a\x18.control.v1.KvEventBatch0\x01\x32T\n\x0bPickJournal\x12\x45\n\x04Read\x12\x1c.control.v1.ReadPicksRequest\x1a\x1d.control.v1.ReadPicksResponse0\x01\x32\xa5\x01\n\x0eReplicaSignals\x12H\n\x06\x46ollow\x12!.control.v1.FollowReplicasRequest\x1a\x19.control.v1.ReplicasOfKey0\x01\x12I\n\x06Report\x12\x1e.control.v1.ReportPicksRequest\x1a\x1f.control.v1.ReportPicksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'models.proto.control.v1.picks_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_REPLICASOFKEY_OBJECTIVESENTRY']._loaded_options = None
+  _globals['_REPLICASOFKEY_OBJECTIVESENTRY']._serialized_options = b'8\001'
+  _globals['_REPORTPICKSREQUEST_LINESENTRY']._loaded_options = None
+  _globals['_REPORTPICKSREQUEST_LINESENTRY']._serialized_options = b'8\001'
   _globals['_FOLLOWKVEVENTSREQUEST']._serialized_start=51
   _globals['_FOLLOWKVEVENTSREQUEST']._serialized_end=110
   _globals['_KVEVENTBATCH']._serialized_start=112
@@ -45,8 +49,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READPICKSREQUEST']._serialized_end=506
   _globals['_READPICKSRESPONSE']._serialized_start=508
   _globals['_READPICKSRESPONSE']._serialized_end=577
-  _globals['_SIGNALS']._serialized_start=580
-  _globals['_SIGNALS']._serialized_end=738
-  _globals['_PICKJOURNAL']._serialized_start=740
-  _globals['_PICKJOURNAL']._serialized_end=824
+  _globals['_FOLLOWREPLICASREQUEST']._serialized_start=579
+  _globals['_FOLLOWREPLICASREQUEST']._serialized_end=623
+  _globals['_REPLICASOFKEY']._serialized_start=626
+  _globals['_REPLICASOFKEY']._serialized_end=854
+  _globals['_REPLICASOFKEY_OBJECTIVESENTRY']._serialized_start=781
+  _globals['_REPLICASOFKEY_OBJECTIVESENTRY']._serialized_end=854
+  _globals['_REPLICALOAD']._serialized_start=856
+  _globals['_REPLICALOAD']._serialized_end=945
+  _globals['_OBJECTIVES']._serialized_start=947
+  _globals['_OBJECTIVES']._serialized_end=1006
+  _globals['_REPORTPICKSREQUEST']._serialized_start=1009
+  _globals['_REPORTPICKSREQUEST']._serialized_end=1149
+  _globals['_REPORTPICKSREQUEST_LINESENTRY']._serialized_start=1105
+  _globals['_REPORTPICKSREQUEST_LINESENTRY']._serialized_end=1149
+  _globals['_REPORTPICKSRESPONSE']._serialized_start=1151
+  _globals['_REPORTPICKSRESPONSE']._serialized_end=1172
+  _globals['_SIGNALS']._serialized_start=1175
+  _globals['_SIGNALS']._serialized_end=1333
+  _globals['_PICKJOURNAL']._serialized_start=1335
+  _globals['_PICKJOURNAL']._serialized_end=1419
+  _globals['_REPLICASIGNALS']._serialized_start=1422
+  _globals['_REPLICASIGNALS']._serialized_end=1587
 # @@protoc_insertion_point(module_scope)

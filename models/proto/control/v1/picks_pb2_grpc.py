@@ -218,3 +218,123 @@ class PickJournal:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class ReplicaSignalsStub:
+    """Beside a caller whose client picks replicas by itself, see lab/plugins/mesh_picker.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Follow = channel.unary_stream(
+                '/control.v1.ReplicaSignals/Follow',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.FollowReplicasRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.ReplicasOfKey.FromString,
+                _registered_method=True)
+        self.Report = channel.unary_unary(
+                '/control.v1.ReplicaSignals/Report',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.ReportPicksRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.ReportPicksResponse.FromString,
+                _registered_method=True)
+
+
+class ReplicaSignalsServicer:
+    """Beside a caller whose client picks replicas by itself, see lab/plugins/mesh_picker.
+    """
+
+    def Follow(self, request, context):
+        """The replicas of a routing key and their load: at once, and again at each reading.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Report(self, request, context):
+        """Keeps entries of a client's log of picks; one of the same name is replaced.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ReplicaSignalsServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Follow': grpc.unary_stream_rpc_method_handler(
+                    servicer.Follow,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.FollowReplicasRequest.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.ReplicasOfKey.SerializeToString,
+            ),
+            'Report': grpc.unary_unary_rpc_method_handler(
+                    servicer.Report,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.ReportPicksRequest.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_picks__pb2.ReportPicksResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'control.v1.ReplicaSignals', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('control.v1.ReplicaSignals', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ReplicaSignals:
+    """Beside a caller whose client picks replicas by itself, see lab/plugins/mesh_picker.
+    """
+
+    @staticmethod
+    def Follow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/control.v1.ReplicaSignals/Follow',
+            models_dot_proto_dot_control_dot_v1_dot_picks__pb2.FollowReplicasRequest.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_picks__pb2.ReplicasOfKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Report(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/control.v1.ReplicaSignals/Report',
+            models_dot_proto_dot_control_dot_v1_dot_picks__pb2.ReportPicksRequest.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_picks__pb2.ReportPicksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

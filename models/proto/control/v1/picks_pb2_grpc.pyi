@@ -96,3 +96,46 @@ class PickJournalServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_picks_pb2.ReadPicksResponse], _abc.AsyncIterator[_picks_pb2.ReadPicksResponse]]: ...
 
 def add_PickJournalServicer_to_server(servicer: PickJournalServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class ReplicaSignalsStub:
+    """Beside a caller whose client picks replicas by itself, see lab/plugins/mesh_picker."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ReplicaSignalsAsyncStub: ...
+    Follow: _grpc.UnaryStreamMultiCallable[_picks_pb2.FollowReplicasRequest, _picks_pb2.ReplicasOfKey]
+    """The replicas of a routing key and their load: at once, and again at each reading."""
+    Report: _grpc.UnaryUnaryMultiCallable[_picks_pb2.ReportPicksRequest, _picks_pb2.ReportPicksResponse]
+    """Keeps entries of a client's log of picks; one of the same name is replaced."""
+
+@_typing.type_check_only
+class ReplicaSignalsAsyncStub(ReplicaSignalsStub):
+    """Beside a caller whose client picks replicas by itself, see lab/plugins/mesh_picker."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Follow: _aio.UnaryStreamMultiCallable[_picks_pb2.FollowReplicasRequest, _picks_pb2.ReplicasOfKey]  # type: ignore[assignment]
+    """The replicas of a routing key and their load: at once, and again at each reading."""
+    Report: _aio.UnaryUnaryMultiCallable[_picks_pb2.ReportPicksRequest, _picks_pb2.ReportPicksResponse]  # type: ignore[assignment]
+    """Keeps entries of a client's log of picks; one of the same name is replaced."""
+
+class ReplicaSignalsServicer(metaclass=_abc_1.ABCMeta):
+    """Beside a caller whose client picks replicas by itself, see lab/plugins/mesh_picker."""
+
+    @_abc_1.abstractmethod
+    def Follow(
+        self,
+        request: _picks_pb2.FollowReplicasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_picks_pb2.ReplicasOfKey], _abc.AsyncIterator[_picks_pb2.ReplicasOfKey]]:
+        """The replicas of a routing key and their load: at once, and again at each reading."""
+
+    @_abc_1.abstractmethod
+    def Report(
+        self,
+        request: _picks_pb2.ReportPicksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_picks_pb2.ReportPicksResponse, _abc.Awaitable[_picks_pb2.ReportPicksResponse]]:
+        """Keeps entries of a client's log of picks; one of the same name is replaced."""
+
+def add_ReplicaSignalsServicer_to_server(servicer: ReplicaSignalsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
