@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+from lab.topologies import TOPOLOGIES
 from services.renderer.proxy import RENDERERS, rendered_topologies
 from tests.missing import missing
 from tests.ports import free_port
@@ -17,9 +18,13 @@ GATEWAYS = {name: renderer.name for name, renderer in rendered_topologies().item
 
 
 def that_run_here(topologies: Iterable[str]) -> list[str]:
-    """The topologies whose proxy this machine has; with ``CI`` set, where nothing may be missing, all."""
+    """The topologies that carry every API, and whose proxy this machine has; with ``CI`` set nothing may be missing."""
     everything = bool(os.environ.get("CI"))
-    return [each for each in topologies if everything or each not in GATEWAYS or RENDERERS[GATEWAYS[each]].installed]
+    return [
+        each
+        for each in topologies
+        if not TOPOLOGIES[each].carries and (everything or each not in GATEWAYS or RENDERERS[GATEWAYS[each]].installed)
+    ]
 
 
 def need(topology: str) -> None:

@@ -285,9 +285,10 @@ def _warn_of_plaintext(state: LabStatus) -> None:
 
 
 def _endpoints_table(where: LabEndpoints) -> object:
-    headings = roles_beside_callers()
+    beside = {caller: where.beside(caller) for caller in where.callers}
+    headings = [role for role in roles_beside_callers() if any(each[role] for each in beside.values())]
     rows: list[tuple[object, ...]] = [
-        (caller, address, *(beside or "" for beside in where.beside(caller).values()))
+        (caller, address, *(beside[caller][role] or "" for role in headings))
         for caller, address in where.callers.items()
     ]
     for role, addresses in where.shared.by_role.items():

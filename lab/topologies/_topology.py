@@ -118,6 +118,7 @@ class Topology:
         aide_reads_prompt: whether what picks sees the payload, and may pick a replica by its prompt.
         strategy: makes the client's strategy from the caller's name, the addresses, and credentials.
         takes_turns: whether a caller's requests go to several units of one role in turn.
+        carries: APIs that it carries; every one if empty.
         picks_at: place that picks the replica, as pickers name it; if empty, the last role before the model.
         capabilities: what it supports.
         colour: ``#rrggbb``, the same in every chart.
@@ -136,6 +137,7 @@ class Topology:
     aide_reads_prompt: bool = False
     strategy: StrategyFactory
     takes_turns: bool = True
+    carries: tuple[str, ...] = ()
     picks_at: str = ""
     capabilities: Capabilities
     colour: str

@@ -48,7 +48,8 @@ def test_endpoints_name_what_stands_beside_each_caller(lab: Lab) -> None:
     where = json_of(run_lab(lab, "endpoints", "--json"))
 
     assert list(where["callers"]) == ["homepage", "search", "playback", "payments", "recommendations"]
-    assert where["callers"]["homepage"].keys() == {"address", "sidecar", "resolver"}
+    beside = where["callers"]["homepage"]
+    assert [name for name, address in beside.items() if address] == ["address", "resolver", "sidecar"]
     assert len(where["gateway"]) == 2
     assert len(where["metrics"]) == 6
 

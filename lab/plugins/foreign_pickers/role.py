@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from lab.errors import SpecError
 from lab.pickers import PICKERS
-from lab.plugins.foreign_pickers.routers import NEUTRAL, ROUTERS
+from lab.plugins.foreign_pickers.routers import CARRIED, NEUTRAL, ROUTERS
 from lab.roles import Placement, Probe, Role, Unit, python
 from lab.routing.headers import VIA
 
 if TYPE_CHECKING:
     from lab.roles import Layout
-
-_API = "generate.v1"
 
 
 def _role_of(name: str) -> Role:
@@ -22,8 +20,8 @@ def _role_of(name: str) -> Role:
         """A unit for each cluster with a hard-coded address, in the order of their names, as for a VIP."""
         targets = {} if caller else lab.hard_coded(lambda port: port.inside)
         for use_case in targets:
-            if lab.apis[use_case] != _API:
-                raise SpecError(f"topology {name}: {use_case} is not of {_API}, which is all that this router carries")
+            if (api := lab.apis[use_case]) not in CARRIED:
+                raise SpecError(f"topology {name}: {use_case} is of {api}, and this router carries {CARRIED[0]} alone")
         use_cases: dict[str, list[str]] = {}
         for use_case, each in targets.items():
             use_cases.setdefault(each.cluster, []).append(use_case)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+CARRIED = ("generate.v1",)
+"""The APIs that they carry."""
+
 NEUTRAL = "-neutral"
 """What ends the name of a router that only picks: it repeats nothing, and refuses nothing by itself."""
 

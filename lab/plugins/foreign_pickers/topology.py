@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.client.strategies import Direct
-from lab.plugins.foreign_pickers.routers import NEUTRAL
+from lab.plugins.foreign_pickers.routers import CARRIED, NEUTRAL
 from lab.topologies import YES, Topology, no, yes
 from lab.topologies.direct import TOPOLOGY as DIRECT
 
@@ -40,6 +40,7 @@ def _topology(name: str, reason: str, colour: str) -> Topology:
         path=("caller", name, "model"),
         strategy=_strategy_to(name),
         takes_turns=False,
+        carries=CARRIED,
         picks_at=name.removesuffix(NEUTRAL),
         capabilities=replace(
             DIRECT.capabilities,
