@@ -8,6 +8,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from lab.checkers import Driver, ProbeAnswer, Registration, Registrations
+from lab.checkers.evidence import CLOCKS_NS
 from lab.checkers.plain_table import document_of
 from lab.client.admin_values import Registration as KnownRegistration
 from lab.client.admin_values import Registrations as Known
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     """Name and text of each file of a route table."""
 
 _NS = 1_000_000_000
-# A clock that is kept right is slewed by up to 0.5 ms a second; one reading of two clocks may be interrupted.
-_SLEW, _READING_NS = 0.000_5, 50_000_000
+# A clock that is kept right is slewed by up to 0.5 ms a second. Checkers allow for clocks that are 5 ms apart.
+_SLEW, _APART_NS = 0.000_5, CLOCKS_NS
 
 
 class Began(NamedTuple):
@@ -61,9 +62,10 @@ class Window:
         down has Unix times. A clock that is set between the two makes them contradict each other.
         """
         jump_ns, length_ns = self.clock_jump_ns, self.until_ns - self.from_ns
-        if abs(jump_ns) <= _READING_NS + _SLEW * abs(length_ns - jump_ns):
+        if abs(jump_ns) <= _APART_NS + _SLEW * abs(length_ns - jump_ns):
             return ""
-        how = f"{abs(jump_ns) / _NS:,.1f} s {'ahead' if jump_ns > 0 else 'back'}"
+        much = f"{abs(jump_ns) / _NS:,.1f} s" if abs(jump_ns) >= _NS else f"{abs(jump_ns) / _NS * 1_000:.0f} ms"
+        how = f"{much} {'ahead' if jump_ns > 0 else 'back'}"
         return (
             f"this machine's clock was stepped {how} during the run, so times of the driver and of units contradict "
             "each other; run it again"

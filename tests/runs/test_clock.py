@@ -16,8 +16,16 @@ from tests.report.builders import make_record, write_run
 HOUR_NS, RUN_NS = 3_600_000_000_000, 10_000_000_000
 
 
-@pytest.mark.parametrize(("jump_ns", "how"), [(HOUR_NS, "3,600.0 s ahead"), (-HOUR_NS, "3,600.0 s back")])
-def test_a_jump_is_said_in_seconds(jump_ns: int, how: str) -> None:
+@pytest.mark.parametrize(
+    ("jump_ns", "how"),
+    [
+        (HOUR_NS, "3,600.0 s ahead"),
+        (-HOUR_NS, "3,600.0 s back"),
+        (44_000_000, "44 ms ahead"),
+        (-11_000_000, "11 ms back"),
+    ],
+)
+def test_a_jump_is_said_in_seconds_or_milliseconds(jump_ns: int, how: str) -> None:
     assert how in Window(0, RUN_NS + jump_ns, jump_ns).clock_jump
 
 
