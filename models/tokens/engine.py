@@ -113,7 +113,7 @@ class TokenEngine:
         self.running = self.queries = self.hits = self.dropped = 0
         self.journal_began_ns = time.time_ns()
         self._events = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[list[bytes]], Entry]] = deque()
         self._journal: deque[Entry] = deque()
 
     @property
@@ -147,16 +147,7 @@ class TokenEngine:
             raise FullError(entry.shed)
         entry.hashes = chain(request.prompt, tenant=entry.tenant, lora=entry.lora)
         with self.adapters.asked(entry.lora):
-            try:
-                await self._turn(most)
-            except asyncio.CancelledError:
-                entry.ended = self._next_event()
-                raise
-            hits, taken = self.cache.take(entry.hashes, entry.prompt)
-            self.kv_events.publish(self.cache.changes, entry.hashes, entry.lora)
-            entry.began, entry.began_ns, entry.cached = self._next_event(), time.time_ns(), hits * BLOCK
-            self.queries += entry.prompt
-            self.hits += entry.cached
+            taken = await self._turn(most, entry)
             try:
                 async with self.adapters.use(entry.lora, partial(self._has_slot, entry)) as lora:
                     entry.loaded_ns = time.time_ns()
@@ -180,27 +171,40 @@ class TokenEngine:
             self.dropped += 1
         return entry
 
-    async def _turn(self, most: int) -> None:
+    async def _turn(self, most: int, entry: Entry) -> list[bytes]:
+        """Waits for a place; returns the blocks that the prompt holds in it."""
         if self.running < most and not self._waiting:
             self.running += 1
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+            return self._begin(entry)
+        turn: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((turn, entry))
         try:
-            await turn
+            return await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._leave()  # it had its turn already
+            if turn.done() and not turn.cancelled():  # it had its turn already
+                self.cache.release(turn.result())
+                entry.ended = self._next_event()
+                self._leave()
             else:
-                self._waiting.remove(turn)
+                self._waiting.remove((turn, entry))
+                entry.ended = self._next_event()
             raise
+
+    def _begin(self, entry: Entry) -> list[bytes]:
+        """Takes the prompt's blocks at the moment in which it gets its place, so that nobody who comes later is first."""
+        hits, taken = self.cache.take(entry.hashes, entry.prompt)
+        self.kv_events.publish(self.cache.changes, entry.hashes, entry.lora)
+        entry.began, entry.began_ns, entry.cached = self._next_event(), time.time_ns(), hits * BLOCK
+        self.queries += entry.prompt
+        self.hits += entry.cached
+        return taken
 
     def _leave(self) -> None:
         """Gives the place to the next in the queue, in whose name it stays taken."""
         while self._waiting:
-            turn = self._waiting.popleft()
+            turn, entry = self._waiting.popleft()
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(self._begin(entry))
                 return
         self.running -= 1
 

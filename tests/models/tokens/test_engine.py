@@ -100,3 +100,40 @@ async def test_one_that_is_cancelled_as_its_turn_comes_gives_it_to_the_next() ->
     assert await third == "third"
     assert second.cancelled()
     assert engine.running == 0
+
+
+async def test_who_comes_after_a_place_was_given_away_begins_after_the_one_who_has_it() -> None:
+    engine = TokenEngine(TokenSettings(max_num_seqs=2, queue_limit=5))
+    served = [engine.run(request(name)) for name in ("first", "second")]
+    for each in served:
+        await each.__aenter__()
+    waiter = engine.run(request("waiter"))
+    waiting = asyncio.ensure_future(waiter.__aenter__())
+    await eventually("it waits", lambda: engine.waiting == 1)
+
+    for each in served:  # the waiter has a place now, and has not run since
+        await each.__aexit__(None, None, None)
+    later = engine.run(request("later"))
+    await later.__aenter__()
+
+    await waiting
+    found = journal(engine)
+    assert 0 < found["waiter"]["began"] < found["later"]["arrived"] < found["later"]["began"]
+    for each in (waiter, later):
+        await each.__aexit__(None, None, None)
+    assert (engine.running, engine.waiting, engine.cache.used) == (0, 0, 0.0)
+
+
+async def test_who_gives_up_as_it_gets_its_place_gives_all_of_it_back() -> None:
+    engine = TokenEngine(TokenSettings(max_num_seqs=1))
+    served = engine.run(request("first"))
+    await served.__aenter__()
+    waiting = asyncio.ensure_future(engine.run(request("waiter")).__aenter__())
+    await eventually("it waits", lambda: engine.waiting == 1)
+
+    await served.__aexit__(None, None, None)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+    assert (engine.running, engine.waiting, engine.cache.used) == (0, 0, 0.0)
+    assert journal(engine)["waiter"]["ended"]
