@@ -112,8 +112,8 @@ class TokenEngine:
         self.adapters = Adapters(settings.max_loras, settings.load_adapter_s())
         self.running = self.queries = self.hits = self.dropped = 0
         self.journal_began_ns = time.time_ns()
-        self._events = 0
-        self._waiting: deque[tuple[asyncio.Future[list[bytes]], Entry]] = deque()
+        self._events = self._called = 0  # ``called``: out of the queue, and not begun yet
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._journal: deque[Entry] = deque()
 
     @property
@@ -147,7 +147,17 @@ class TokenEngine:
             raise FullError(entry.shed)
         entry.hashes = chain(request.prompt, tenant=entry.tenant, lora=entry.lora)
         with self.adapters.asked(entry.lora):
-            taken = await self._turn(most, entry)
+            try:
+                await self._turn(most)
+            except asyncio.CancelledError:
+                entry.ended = self._next_event()
+                raise
+            hits, taken = self.cache.take(entry.hashes, entry.prompt)
+            self.kv_events.publish(self.cache.changes, entry.hashes, entry.lora)
+            entry.began, entry.began_ns, entry.cached = self._next_event(), time.time_ns(), hits * BLOCK
+            self.queries += entry.prompt
+            self.hits += entry.cached
+            self._call(most)
             try:
                 async with self.adapters.use(entry.lora, partial(self._has_slot, entry)) as lora:
                     entry.loaded_ns = time.time_ns()
@@ -171,42 +181,36 @@ class TokenEngine:
             self.dropped += 1
         return entry
 
-    async def _turn(self, most: int, entry: Entry) -> list[bytes]:
-        """Waits for a place; returns the blocks that the prompt holds in it."""
-        if self.running < most and not self._waiting:
+    async def _turn(self, most: int) -> None:
+        if self.running < most and not self._waiting and not self._called:
             self.running += 1
-            return self._begin(entry)
-        turn: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((turn, entry))
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
         try:
-            return await turn
+            await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it had its turn already
-                self.cache.release(turn.result())
-                entry.ended = self._next_event()
+                self._called -= 1
                 self._leave()
             else:
-                self._waiting.remove((turn, entry))
-                entry.ended = self._next_event()
+                self._waiting.remove(turn)
             raise
-
-    def _begin(self, entry: Entry) -> list[bytes]:
-        """Takes the prompt's blocks at the moment in which it gets its place, so that nobody who comes later is first."""
-        hits, taken = self.cache.take(entry.hashes, entry.prompt)
-        self.kv_events.publish(self.cache.changes, entry.hashes, entry.lora)
-        entry.began, entry.began_ns, entry.cached = self._next_event(), time.time_ns(), hits * BLOCK
-        self.queries += entry.prompt
-        self.hits += entry.cached
-        return taken
+        self._called -= 1
 
     def _leave(self) -> None:
-        """Gives the place to the next in the queue, in whose name it stays taken."""
-        while self._waiting:
-            turn, entry = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(self._begin(entry))
-                return
+        """Gives a place back, to the next in the queue."""
         self.running -= 1
+        self._call(self.settings.max_num_seqs)
+
+    def _call(self, most: int) -> None:
+        """Gives places that are free to the first in the queue. Who comes before these have begun waits behind them."""
+        while self._waiting and self.running < most:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self.running += 1
+                self._called += 1
 
     def _next_event(self) -> int:
         self._events += 1
