@@ -224,7 +224,8 @@ class Picker:
         return self.places.get(place, Cannot(f"{self.name} does not say what it configures at {place}"))
 
 
-_ELSEWHERE = (ENVOY, GRPC, GRPC_XDS, "nginx", "haproxy", "traefik", "caddy", "vllm-router", "smg")
+THIRD_PARTY = ("nginx", "haproxy", "traefik", "caddy", "vllm-router", "smg")
+"""Places that are programs of others, with configurations of their own."""
 
 
 def at_gateway_only(make: Callable[[], Chooser], why: str, **needs: bool) -> dict[str, Any]:
@@ -232,7 +233,7 @@ def at_gateway_only(make: Callable[[], Chooser], why: str, **needs: bool) -> dic
 
     ``needs`` are the further fields of :class:`Chooses`.
     """
-    return {GATEWAY: Chooses(make, **needs), **dict.fromkeys(_ELSEWHERE, Cannot(why))}
+    return {GATEWAY: Chooses(make, **needs), **dict.fromkeys((ENVOY, GRPC, GRPC_XDS, *THIRD_PARTY), Cannot(why))}
 
 
 PICKERS = Registry(Picker, package="lab.pickers", group="routing_lab.pickers", noun="picker")

@@ -14,7 +14,7 @@ from tests.lab_command import LAB
     ("typed", "offered"),
     [
         ("lab do", ["doctor", "down"]),
-        ("lab load --topology mesh", ["mesh", "mesh-unleased"]),
+        ("lab load --topology mesh", ["mesh", "mesh-picker", "mesh-unleased"]),
         ("lab call --caller pl", ["playback"]),
         ("lab call Sea", ["SearchRanking"]),
         ("lab routes explain Up", ["UpNext"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.pickers import ENVOY, GATEWAY, GRPC, GRPC_XDS, Cannot, Picker
+from lab.pickers import ENVOY, GATEWAY, GRPC, GRPC_XDS, THIRD_PARTY, Cannot, Picker
 
 _NAME = "client_side_weighted_round_robin"
 _TYPE = f"type.googleapis.com/envoy.extensions.load_balancing_policies.{_NAME}.v3.ClientSideWeightedRoundRobin"
@@ -21,7 +21,7 @@ PICKER = Picker(
         ENVOY: _WEIGHTED,
         GRPC: {"weighted_round_robin": {"blackoutPeriod": _BLACKOUT, "weightUpdatePeriod": _UPDATE}},
         GRPC_XDS: _WEIGHTED,
-        **dict.fromkeys(("nginx", "haproxy", "traefik", "caddy"), _NO_REPORTS),
+        **dict.fromkeys(THIRD_PARTY, _NO_REPORTS),
     },
     skewed=True,
     reports_load=True,

@@ -5,7 +5,7 @@ Both compute the same ring, so a sidecar and a gRPC client send a conversation t
 
 from __future__ import annotations
 
-from lab.pickers import ENVOY, GATEWAY, GRPC, GRPC_XDS, Cannot, Picker
+from lab.pickers import ENVOY, GATEWAY, GRPC, GRPC_XDS, THIRD_PARTY, Cannot, Picker
 
 _RING = {"lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": 1024, "hash_function": "XX_HASH"}}
 _NO_HEADER = Cannot("its callers send the conversation in no header")
@@ -18,7 +18,7 @@ PICKER = Picker(
         ENVOY: _RING,
         GRPC: Cannot("without xDS, gRPC hashes a header only by an experimental switch of its process"),
         GRPC_XDS: _RING,
-        **dict.fromkeys(("nginx", "haproxy", "traefik", "caddy"), _NO_HEADER),
+        **dict.fromkeys(THIRD_PARTY, _NO_HEADER),
     },
     skewed=True,
 )
