@@ -49,6 +49,9 @@ PAGES = {"admin", "metrics"}
 """Names of the ports that only show something, and take no certificates."""
 REST = {"gateway": "/v1/use-cases/ContinueWatchingRanking:call", "model": "/v1/ranking:rank"}
 REFUSED = {"PERMISSION_DENIED", "CLOSED"}
+_OF_FEW_APIS = {role for each in TOPOLOGIES.values() if each.carries for role in each.between}
+HERE = [role for role in ROLES if role not in _OF_FEW_APIS]
+"""Roles of this lab. Units that carry token models alone are in ``tests/plugins/foreign_pickers``."""
 LETS_IN = "traefik"
 """Reads no certificate, so it lets in whom the lab's authority vouches for, as docs/security.md says."""
 OTHERS_APIS = (ads_pb2, external_processor_pb2, health_pb2, lrs_pb2, reflection_pb2, trace_service_pb2)
@@ -172,7 +175,7 @@ def services() -> dict[str, str]:
     return {each.full_name: each.methods[0].name for each in found}
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", HERE)
 def test_who_is_who_they_say_is_answered(doors: Doors, role: str) -> None:
     us = Security(MTLS, str(Identities(doors.lab.folder).of(US.name)))
 
@@ -184,7 +187,7 @@ def test_who_is_who_they_say_is_answered(doors: Doors, role: str) -> None:
 
 
 @pytest.mark.parametrize("shown", [expired, foreign])
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", HERE)
 def test_a_certificate_that_proves_nothing_ends_the_connection(
     doors: Doors, role: str, shown: Callable[[Doors], Security]
 ) -> None:
@@ -199,7 +202,7 @@ def test_a_certificate_that_proves_nothing_ends_the_connection(
 
 
 @pytest.mark.parametrize("order", [(US, THEM), (THEM, US)], ids=["us first", "us last"])
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", HERE)
 def test_a_certificate_of_two_units_is_refused_at_every_api(doors: Doors, role: str, order: Sequence[Identity]) -> None:
     security = forged(doors.authority, "two", order)
 
@@ -217,7 +220,7 @@ def test_a_certificate_of_two_units_is_refused_at_every_api(doors: Doors, role: 
             assert answer.status in {*REFUSED, "UNIMPLEMENTED"}, (listener, name, answer)
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", HERE)
 def test_pages_without_certificates_are_for_this_machine_alone(doors: Doors, role: str) -> None:
     pages = [each for each in doors.listeners if each.role == role and each.port in PAGES]
 
