@@ -73,6 +73,10 @@ class RuleSet:
         """By name, for all callers; and those that only callers of the stage have."""
         return {**self.staged.router.use_cases, **self.router.use_cases} if self.staged else self.router.use_cases
 
+    def router_of(self, caller: str) -> Router:
+        """What decides for a caller, which must be a verified one."""
+        return self.staged.router if self.staged and caller in self.staged.callers else self.router
+
     def updated(self, update: rules_pb2.RulesUpdate) -> RuleSet:
         """A copy with an update applied.
 

@@ -20,6 +20,7 @@ from models.stub.admission import Refused
 from models.stub.prefill import Prefillers, prefiller_in
 from models.stub.serving import add_evidence
 from models.tokens.engine import NOT, PREFILL, FullError
+from models.tokens.journal_parts import parts_of
 
 if TYPE_CHECKING:
     from models.stub.serving import Admitted, Received, RequestHandler
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 MOST_TOKENS, MOST_LORA = 4_096, 128
-_LINES = 256
 
 
 class Generation(generation_pb2_grpc.GenerationServicer):
@@ -212,10 +212,9 @@ class TokenJournal(picks_pb2_grpc.PickJournalServicer):
     ) -> AsyncIterator[picks_pb2.ReadPicksResponse]:
         """The lines, several a message."""
         del request, context
-        dropped, lines = self._engine.dropped, list(self._engine.journal())
-        for start in range(0, max(len(lines), 1), _LINES):
-            part = b"".join(lines[start : start + _LINES])
-            yield picks_pb2.ReadPicksResponse(lines=part, dropped=dropped, began_ns=self._engine.journal_began_ns)
+        its = self._engine
+        for part in parts_of(list(its.journal()), its.dropped, its.journal_began_ns):
+            yield part
 
 
 def expose_engine(engine: TokenEngine) -> None:

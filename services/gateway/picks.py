@@ -15,6 +15,7 @@ import orjson
 
 from lab.pickers import Asked, Seen, Source, Speed, Stale
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
+from models.tokens.journal_parts import parts_of
 
 if TYPE_CHECKING:
     from services.gateway.attempts_in_flight import AttemptsInFlight
@@ -31,7 +32,6 @@ _LOAD = "/control.v1.Signals/GetLoad"
 _KV_EVENTS = "/control.v1.Signals/FollowKvEvents"
 _LOAD_REQUEST = picks_pb2.GetLoadRequest().SerializeToString()
 _LEAST_TIMEOUT_S = 0.25
-_LINES = 256
 _SIGHTS = "seen", "saw"
 
 
@@ -278,7 +278,5 @@ class GatewayPicks(picks_pb2_grpc.PickJournalServicer):
     ) -> AsyncIterator[picks_pb2.ReadPicksResponse]:
         """The lines, several a message."""
         del request, context
-        dropped, lines = self._log.dropped, self._log.lines()
-        for start in range(0, max(len(lines), 1), _LINES):
-            part = b"".join(lines[start : start + _LINES])
-            yield picks_pb2.ReadPicksResponse(lines=part, dropped=dropped, began_ns=self._log.began_ns)
+        for part in parts_of(self._log.lines(), self._log.dropped, self._log.began_ns):
+            yield part

@@ -15,6 +15,7 @@ import grpc.aio
 from lab.pickers import GATEWAY, Chooses, Seen
 from lab.transport import proved_caller
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
+from models.tokens.journal_parts import parts_of
 from services.gateway.picks import KEPT, Picking, PickLog
 from services.gateway.pool import Pool
 from services.gateway.replicas import Replicas
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 LEAST_PERIOD_S, MOST_PERIOD_S = 0.05, 0.25
 """Time between two messages about a key's replicas, at least and at most."""
-_LINES = 256
 
 
 class Signals(picks_pb2_grpc.ReplicaSignalsServicer, picks_pb2_grpc.PickJournalServicer):
@@ -69,9 +69,7 @@ class Signals(picks_pb2_grpc.ReplicaSignalsServicer, picks_pb2_grpc.PickJournalS
         while True:
             if of is not self._rules:
                 of = self._rules
-                is_staged = of.staged is not None and self._owner in of.staged.callers
-                router = of.staged.router if of.staged is not None and is_staged else of.router
-                slos = ((name, each.slo) for name, each in router.use_cases.items())
+                slos = ((name, each.slo) for name, each in of.router_of(self._owner).use_cases.items())
                 objectives = {
                     name: picks_pb2.Objectives(first_token_ms=slo.first_ms, next_token_ms=slo.next_ms)
                     for name, slo in slos
@@ -109,10 +107,8 @@ class Signals(picks_pb2_grpc.ReplicaSignalsServicer, picks_pb2_grpc.PickJournalS
     ) -> AsyncIterator[picks_pb2.ReadPicksResponse]:
         """The entries of all clients."""
         del request, context
-        dropped, lines = self.dropped, [*self._lines.values()]
-        for start in range(0, max(len(lines), 1), _LINES):
-            part = b"".join(lines[start : start + _LINES])
-            yield picks_pb2.ReadPicksResponse(lines=part, dropped=dropped, began_ns=self._began_ns)
+        for part in parts_of([*self._lines.values()], self.dropped, self._began_ns):
+            yield part
 
     async def _require_owner(self, context: _Context) -> None:
         if (proved := proved_caller(context)) not in {"", self._owner}:

@@ -71,12 +71,12 @@ class Conversations:
         _, conversation, number = turn
         group, seed, loras = self.group(conversation), self._seed, self._settings["loras"]
         if group not in self._systems:
-            self._systems[group] = _tokens(f"system:{seed}:{group}", self._system)
+            self._systems[group] = tokens_of(f"system:{seed}:{group}", self._system)
         prompt, question = array("I", self._systems[group]), self._settings["prompt_tokens"] - self._system
         for place in range(number):
-            prompt += _tokens(f"question:{seed}:{conversation}:{place}", question)
-            prompt += _tokens(f"answer:{seed}:{conversation}:{place}", ANSWER_TOKENS)
-        prompt += _tokens(f"question:{seed}:{conversation}:{number}", question)
+            prompt += tokens_of(f"question:{seed}:{conversation}:{place}", question)
+            prompt += tokens_of(f"answer:{seed}:{conversation}:{place}", ANSWER_TOKENS)
+        prompt += tokens_of(f"question:{seed}:{conversation}:{number}", question)
         lora = f"lora-{group % loras}" if loras else ""
         message = generation_pb2.GenerateRequest(
             prompt=prompt, max_tokens=ANSWER_TOKENS, session=conversation, lora=lora
@@ -84,5 +84,6 @@ class Conversations:
         return Payload(message, message.ByteSize())
 
 
-def _tokens(name: str, count: int) -> array[int]:
+def tokens_of(name: str, count: int) -> array[int]:
+    """The tokens of a text of this name."""
     return array("I", shake_128(name.encode()).digest(4 * count))

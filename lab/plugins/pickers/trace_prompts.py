@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from array import array
 from functools import lru_cache
-from hashlib import shake_128
 from typing import TYPE_CHECKING
 
 from lab.load.mix import Payload
 from lab.load.trace import BLOCK_TOKENS
+from lab.plugins.pickers.conversations import tokens_of
 from models.proto.generation.v1 import generation_pb2
 
 if TYPE_CHECKING:
@@ -28,17 +28,13 @@ def payload_of(row: tuple[int, int, Sequence[int]], number: int, seed: int) -> P
     tokens, wanted, blocks = row
     prompt = array("I")
     for each in blocks:
-        prompt.frombytes(_block(f"block:{seed}:{each}"))
+        prompt += _block(f"block:{seed}:{each}")
     if not blocks:
-        prompt.frombytes(_text(f"prompt:{seed}:{number}", tokens))
+        prompt = tokens_of(f"prompt:{seed}:{number}", tokens)
     message = generation_pb2.GenerateRequest(prompt=prompt[:tokens], max_tokens=wanted)
     return Payload(message, message.ByteSize())
 
 
 @lru_cache(maxsize=4_096)  # 8 MB
-def _block(name: str) -> bytes:
-    return _text(name, BLOCK_TOKENS)
-
-
-def _text(name: str, tokens: int) -> bytes:
-    return shake_128(name.encode()).digest(4 * tokens)
+def _block(name: str) -> array[int]:
+    return tokens_of(name, BLOCK_TOKENS)

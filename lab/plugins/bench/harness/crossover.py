@@ -184,17 +184,15 @@ def figures_table(found: Found) -> ResultTable:
 def heats_of(found: Found, figure: str, rounds: int, doubt: str = "") -> list[HeatMap]:
     """A sheet for each skew, with a tile for each cell: who wins, and by how much; dashed where undecided."""
     skews = sorted({cell.skew for cell in found})
-    sheets = [{cell: its for cell, its in found.items() if cell.skew == skew} for skew in skews]
-    if len(sheets) == 1:
-        return [_heat_of(sheets[0], figure, rounds, "", doubt)]
-    return [_heat_of(sheet, figure, rounds, f"skew {skew:g}", doubt) for skew, sheet in zip(skews, sheets, strict=True)]
+    return [_heat_of(found, figure, rounds, skew, f"skew {skew:g}" if skews[1:] else "", doubt) for skew in skews]
 
 
-def _heat_of(found: Found, figure: str, rounds: int, sheet: str, doubt: str) -> HeatMap:
-    """The fuller a tile, the further the one that wins is ahead of the last."""
+def _heat_of(found: Found, figure: str, rounds: int, skew: float, sheet: str, doubt: str) -> HeatMap:
+    """The cells of one skew. The fuller a tile, the further the one that wins is ahead of the last."""
+    found = {cell: its for cell, its in found.items() if cell.skew == skew}
     shares = sorted({cell.share for cell in found})
     rows = sorted({(cell.age_ms, cell.load) for cell in found})
-    title, [skew] = FIGURES[figure].name.partition(",")[0], {cell.skew for cell in found}
+    title = FIGURES[figure].name.partition(",")[0]
     return HeatMap(
         f"which picker wins, by {title}{sheet and f', {sheet}'}",
         [f"{percent(each)} shared" for each in shares],
