@@ -70,6 +70,7 @@ class Decision:
         repeated_by_proxy: whether a proxy on the path may retry; it reports its attempts in a header.
         repeats: how often the request may be sent again to one version, by a retry or a hedge; 0 if a gateway decides.
         slo: of the use case, where a picker of replicas may go by it.
+        priority: of the use case, where requests wait for a replica.
     """
 
     targets: tuple[Target, ...]
@@ -82,6 +83,7 @@ class Decision:
     repeated_by_proxy: bool = False
     repeats: int = 0
     slo: Slo = NO_SLO
+    priority: int = 0
 
 
 _UNDECIDED = Decision(targets=(Target(),), timeout_s=math.inf)

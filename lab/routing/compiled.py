@@ -69,6 +69,7 @@ class Choice:
         falls_back: whether the use case has a fallback chain, even if no alternative is left in it.
         policy: resilience settings; None if there are none, or if the request is pinned.
         slo: of the use case.
+        priority: of the use case, where requests wait for a replica.
     """
 
     model: str
@@ -87,6 +88,7 @@ class Choice:
     falls_back: bool = False
     policy: Policy | None = None
     slo: Slo = NO_SLO
+    priority: int = 0
 
 
 class Router:
@@ -227,6 +229,7 @@ class Router:
             bool(found.fallback),
             found.policy,
             found.slo,
+            found.priority,
         )
 
     def _version(self, key: str, context: Mapping[str, str]) -> Version:
@@ -274,4 +277,5 @@ class Router:
             found.api,
             self.revision,
             slo=found.slo,
+            priority=found.priority,
         )

@@ -244,7 +244,6 @@ class Forwarder(grpc.GenericRpcHandler):
             if request.quota is None:
                 request.quota = self._admit(request.envelope, proved)
             attempts.decided(decision)
-            request.priority = self._use_cases[attempts.use_case].priority
         while True:
             key = attempts.target.routing_key
             code, reason = grpc.StatusCode.UNAVAILABLE, "no healthy replica"
@@ -271,8 +270,9 @@ class Forwarder(grpc.GenericRpcHandler):
             decision = self._decisions.look_up(use_case, request.fields)
         except NoDecisionError as error:
             raise FailedError(_REFUSALS[type(error)], str(error)) from None
-        if (api := self._use_cases[use_case].api) != request.api:
-            reason = f"use case {shown(use_case)} is of {api} by the route table; call that, not {request.api}"
+        known = self.use_case(use_case, request.fields.get("caller", ""))
+        if known is not None and known.api != request.api:
+            reason = f"use case {shown(use_case)} is of {known.api} by the route table; call that, not {request.api}"
             raise FailedError(grpc.StatusCode.INVALID_ARGUMENT, reason)
         return decision
 

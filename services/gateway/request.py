@@ -37,6 +37,7 @@ def decision_of(choice: Choice) -> Decision:
         renewable=True,
         repeats=choice.policy.repeats if choice.policy is not None else 0,
         slo=choice.slo,
+        priority=choice.priority,
     )
 
 
@@ -86,13 +87,12 @@ class GatewayRequest(PickedFor):
         fields: of the envelope's context, checked.
         attempts: state machine of its attempts.
         quota: its tenant's, which the request leaves at its end; None until it is admitted.
-        priority: of its use case; 0 until it is decided.
 
     Raises:
         ValueError: a header says how many retries are left, and that is not a number.
     """
 
-    __slots__ = ("api", "attempts", "context", "envelope", "fields", "message", "payload", "priority", "quota")
+    __slots__ = ("api", "attempts", "context", "envelope", "fields", "message", "payload", "quota")
 
     def __init__(
         self,
@@ -107,7 +107,6 @@ class GatewayRequest(PickedFor):
         self.message, self.payload, self.context, self.api, self.fields = message, payload, context, api, fields
         self.envelope: serving_pb2.Envelope = message.envelope
         self.quota: TenantQuota | None = None
-        self.priority = 0
         self.attempts = RequestAttempts(
             self.envelope.use_case,
             request_id,
@@ -119,7 +118,7 @@ class GatewayRequest(PickedFor):
     def read(self) -> Asked:
         """The request as pickers see it; without a prompt if its API has none, or if the payload is not parsed."""
         if self.asked is None:
-            self.asked = self._read()._replace(priority=self.priority, flow=self._flow())
+            self.asked = self._read()._replace(priority=self.attempts.decision.priority, flow=self._flow())
         return self.asked
 
     def _read(self) -> Asked:

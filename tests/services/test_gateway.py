@@ -17,6 +17,8 @@ from models.proto.control.v1 import rules_pb2
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
+from services.gateway.request import decision_of
+from services.rules import RuleSet, decisions_of
 from tests.parts import ControlPlane, Hold, Model, gateway_up, rank_request, update, use_case
 from tests.raw_calls import server_stream, unary
 from tests.waiting import eventually
@@ -91,6 +93,21 @@ async def test_staged_rules_decide_for_their_callers_alone_until_they_end(
         over = rules_pb2.RulesUpdate(revision=3, staged=rules_pb2.StagedRules())
         await control_plane.put_in_force(over, "gateway")
         assert [await decided(gateway, each) for each in callers] == [("v1", "3")] * 2
+
+
+def test_what_a_decision_says_of_a_use_case_is_by_the_rules_for_its_caller() -> None:
+    """Queues before a pick go by the priority, pickers that predict by the SLO."""
+    before = use_case("rows@v1", callers=("homepage", "search"))
+    after = {**before, "priority": 7, "slo": {"first_token": "1s"}}
+    message = update(3, use_cases={"A": before})
+    staged = rules_pb2.StagedRules(
+        callers=["homepage"], revision=4, use_cases=update(4, use_cases={"A": after}).use_cases
+    )
+    message.staged.CopyFrom(staged)
+    decisions = decisions_of(RuleSet().updated(message), decision_of)
+
+    found = [decisions.look_up("A", {"caller": each, "user_id": "u1"}) for each in ("homepage", "search")]
+    assert [(each.priority, each.slo.first_ms) for each in found] == [(7, 1_000), (0, 0)]
 
 
 async def test_every_api_is_carried(control_plane: ControlPlane) -> None:

@@ -124,6 +124,11 @@ class Run:
             for each in shed
         ]
 
+    def tables_for(self, record: Record) -> list[Mapping[str, Any]]:
+        """Route tables that were in force for a request's caller while it was in flight, and have its use case."""
+        tables = (each.revision.document for each in self.evidence.timeline.during(record))
+        return [each for each in tables if record.use_case in each["use_cases"]]
+
     def covers(self, journal: Mapping[str, Any]) -> bool:
         """Whether a journal has all of the run."""
         return is_whole(journal) and bool(journal["began_ns"] <= self._sent_ns)

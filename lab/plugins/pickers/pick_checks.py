@@ -76,19 +76,17 @@ def _wrong(reader: Reader, pick: Entry, offered: Sequence[Mapping[str, Any]]) ->
 
 
 def _objectives(run: Run) -> Iterator[Objection]:
-    """Yields picks by another SLO than the use case had in any revision that was in force."""
-    tables = [each.document.get("use_cases", {}) for each in run.evidence.revisions]
-    right: dict[str, set[tuple[float, float]]] = {}
+    """Yields picks by another SLO than the use case had in a revision that was in force for the caller."""
     for pick in run.of_run:
         asked = pick["asked"]
         if not asked["hashes"]:
             continue
-        name = run.records[asked["request_id"]].use_case
-        if name not in right:
-            right[name] = {_slo(table[name].get("slo", {})) for table in tables if name in table}
+        record = run.records[asked["request_id"]]
+        name = record.use_case
+        right = {_slo(each["use_cases"][name].get("slo", {})) for each in run.tables_for(record)}
         used = asked.get("slo_first_ms", 0.0), asked.get("slo_next_ms", 0.0)
-        if used not in right[name]:
-            yield Objection(asked["request_id"], f"the picker went by an SLO of {used} ms, which {name} did not have")
+        if used not in right:
+            yield Objection(record.request_id, f"the picker went by an SLO of {used} ms, which {name} did not have")
 
 
 def _slo(slo: Mapping[str, str]) -> tuple[float, float]:

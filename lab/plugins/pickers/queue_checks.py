@@ -21,13 +21,12 @@ _DEFAULT = "default"
 
 def _priorities(run: Run) -> Iterator[Objection]:
     """Yields requests whose place in the queue is not by their use case, tenant and caller."""
-    tables = [each.document for each in run.evidence.revisions]
     for each in (*run.of_run, *run.waits_of_run):
         asked, record = each["asked"], run.records[each["asked"]["request_id"]]
         if "flow" not in asked or not (asked["flow"] or _is_judged(each)):
             continue  # of an earlier release, or picked where no request waits
-        use_cases = [its["use_cases"][record.use_case] for its in tables if record.use_case in its["use_cases"]]
-        if asked["priority"] not in {its.get("priority", 0) for its in use_cases}:
+        tables = run.tables_for(record)
+        if asked["priority"] not in {its["use_cases"][record.use_case].get("priority", 0) for its in tables}:
             message = f"the picker went by priority {asked['priority']}, which {record.use_case} did not have"
             yield Objection(record.request_id, message)
         named = {record.tenant in its.get("tenants", {}).keys() - {_DEFAULT} for its in tables}
