@@ -10,25 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import errno
-import fcntl
 import gc
 import logging
 import math
 import os
-import re
 import resource
 import socket
-import struct
 import sys
-import termios
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
+
+from lab.transport import accepted
 
 _MB = 2**20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -40,7 +38,8 @@ GROWTH_BYTES = 48 * _MB
 _AFTER_A_CUT_BYTES, _AFTER_A_CUT_S = 12 * _MB, 10.0
 _EXPECTED_BYTES, LARGE_BYTES = 256 * _MB, 128 * 1024  # of a table of ten thousand use cases, of one of hundreds
 # Of what a connection has sent: a request that waits takes up to 25 times its size, a reference to a header 80 times.
-_LEAST_RATIO, _MOST_RATIO, _OF_A_NEW_ONE_BYTES = 40, 600, 16 * 1024
+_LEAST_RATIO, _LEAST_RATIO_AFTER_A_CUT, _MOST_RATIO, _OF_A_NEW_ONE_BYTES = 40, 15, 600, 16 * 1024
+_MUCH_BYTES = 64 * 1024
 _TASK_BYTES = 24 * 1024  # a request that waits, as measured
 _OF_THE_LIMIT = 0.75
 _FORGET_S = 30.0
@@ -48,10 +47,11 @@ _SETTLE_S = 0.04
 _SMALL_BYTES = 96 * _MB
 _IDLE_BUSY_S, _IDLE_FOR_S, _TRIES = 0.05, 5.0, 3
 _TRIM_AFTER_S = (1.0, 5.0, 20.0)
-_TCP_ESTABLISHED, _BYTES_RECEIVED_AT = 1, 128  # of Linux's struct tcp_info
-_DESCRIPTORS = "/proc/self/fd"
+# What was decoded of connections that were cut is worked off at 100 MB a second or more.
+_RELEASE_BYTES, _HOLD_BYTES, _HOLD_ALL_BYTES = 28 * _MB, 40 * _MB, 60 * _MB
+_LONGEST_HOLD_S, _LONGEST_HOLD_OF_ALL_S, _TRIM_HELD_S = 10.0, 0.5, 0.2
+_BEFORE_A_HOLD_S, _BEFORE_A_HOLD_OF_ALL_S = 0.03, 0.25  # peers send again after 0.2 s
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
-_AF_UNSPEC = b"\0" * 16
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +64,9 @@ class Growth:
         memory: growth of resident memory, without what requests in flight take, bytes.
         resident: resident memory, bytes.
         limit: of resident memory, bytes; 0 for none.
-        received: accepted connection → bytes that it has received.
+        received: accepted connection → bytes of it that were read.
         new: those of them that were opened since.
+        unread: accepted connection → bytes of it that wait in the kernel, which become memory next.
     """
 
     memory: int
@@ -73,22 +74,28 @@ class Growth:
     limit: int
     received: Mapping[int, int]
     new: AbstractSet[int] = frozenset()
+    unread: Mapping[int, int] = field(default_factory=dict[int, int])
 
-    def culprits(self, least: int = GROWTH_BYTES) -> list[int]:
-        """The connections to cut, if the growth is out of proportion or near the limit: new ones, else the largest.
+    def culprits(self, least: int = GROWTH_BYTES, least_ratio: int = _LEAST_RATIO) -> list[int]:
+        """The connections to cut, if the growth is out of proportion or near the limit: new ones, else what sent much.
 
         Args:
             least: growth below which none is cut, bytes.
+            least_ratio: of growth to what all of them sent, likewise.
         """
         if self.memory < least:
             return []
         is_near_limit = 0 < self.limit * _OF_THE_LIMIT < self.resident
-        if self.memory < _LEAST_RATIO * sum(self.received.values()) and not is_near_limit:
+        if self.memory < least_ratio * sum(self.received.values()) and not is_near_limit:
             return []
-        if new := [each for each in self.new if self.received[each] >= _OF_A_NEW_ONE_BYTES]:
+        sent = {each: size + self.unread.get(each, 0) for each, size in self.received.items()}
+        if new := [each for each in self.new if sent[each] >= _OF_A_NEW_ONE_BYTES]:
             return new
-        most = max(self.received.values(), default=0)
-        return [each for each, size in self.received.items() if 4 * size >= most and _MOST_RATIO * size >= self.memory]
+        much = max(sent.values(), default=0) // 4
+        if not is_near_limit:
+            much = min(much, _MUCH_BYTES)
+        found = [each for each, size in sent.items() if size >= much]
+        return found if _MOST_RATIO * sum(sent[each] for each in found) >= self.memory else []
 
 
 @dataclass(slots=True)
@@ -113,6 +120,81 @@ class Normal:
         self.fruitless = self.fruitless + 1 if self.is_exceeded(resident) else 0
         if self.fruitless == _TRIES:
             self.least, self.fruitless = resident, 0
+
+
+class Held(IntEnum):
+    """Whose packets are dropped: those of who connected since the first cut or has sent much since then, or all."""
+
+    NOBODY, SOME, ALL = range(3)
+
+
+@dataclass(slots=True)
+class Recovery:
+    """After a cut: how much may come in, until what was decoded of it has been worked off.
+
+    A client that connects again as soon as it is cut, or has a thousand connections, would else be decoded faster.
+
+    Attributes:
+        before: resident memory before the first cut, bytes; 0 if there was none lately.
+        received: connection that had been there for a while → bytes of it that were read by then.
+        cut_at: when the last one was, monotonic seconds.
+        held: whose packets are dropped now.
+        began: when that was first anybody's, monotonic seconds.
+        changed_at: when it changed.
+    """
+
+    before: int = 0
+    received: Mapping[int, int] = field(default_factory=dict[int, int])
+    cut_at: float = -math.inf
+    held: Held = Held.NOBODY
+    began: float = -math.inf
+    changed_at: float = -math.inf
+
+    def was_cut(self, before: int, received: Mapping[int, int], now: float) -> None:
+        """Takes in a cut."""
+        if not self.before:
+            self.before, self.received = before, received
+        self.cut_at = now
+
+    def look(self, resident: int, now: float) -> bool:
+        """Takes in a look; whether :attr:`held` changed."""
+        if not self.held and now - self.cut_at >= _AFTER_A_CUT_S:
+            self.before = 0
+        held = self._wanted(resident - self.before if self.before else 0)
+        if self.held is Held.ALL and now - self.changed_at >= _LONGEST_HOLD_OF_ALL_S:
+            held = min(held, Held.SOME)
+        if self.held and now - self.began >= _LONGEST_HOLD_S:
+            held = Held.NOBODY
+        before_s = _BEFORE_A_HOLD_OF_ALL_S if self.held else _BEFORE_A_HOLD_S
+        if held == self.held or (held > self.held and now - self.changed_at < before_s):
+            return False
+        if not self.held:
+            self.began = now
+        self.held, self.changed_at = held, now
+        return True
+
+    def _wanted(self, above: int) -> Held:
+        if above >= _HOLD_BYTES:
+            return Held.ALL if above >= _HOLD_ALL_BYTES else Held.SOME
+        return min(self.held, Held.SOME) if above >= _RELEASE_BYTES else Held.NOBODY
+
+    def carry_out(self) -> None:
+        """Holds them."""
+        if self.held:
+            accepted.hold(self.spared(accepted.open_connections()))
+        else:
+            accepted.release()
+
+    def spared(self, connections: Mapping[int, accepted.Accepted]) -> list[int]:
+        """Those that are not held: they have sent too little to be the reason, since then if they were there before."""
+        if self.held is Held.ALL:
+            return []
+        little = {inode: size + _MUCH_BYTES for inode, size in self.received.items()}
+        return [
+            inode
+            for inode, each in connections.items()
+            if each.read + each.unread < little.get(inode, _OF_A_NEW_ONE_BYTES)
+        ]
 
 
 class _Expected:
@@ -163,10 +245,12 @@ class MemoryGuard:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._limit = loop, _limit()
         self._anchor, self._received, self._anchored = 0, dict[int, int](), 0.0
+        self._listed, self._listed_at = dict[int, int](), 0.0
         self._highest, self._rose_at = 0, -_RISING_S
         self._cut_at, self._to_trim = -_AFTER_A_CUT_S, tuple[float, ...]()
         self._normal, self._busy_s, self._idle_since, self._judged_idle = Normal(), 0.0, 0.0, 0.0
         self._statm, self._switch_s = -1, sys.getswitchinterval()
+        self._recovery, self._trimmed_at = Recovery(), 0.0
 
     def start(self) -> None:
         """Begins to watch, where the system can say what a connection received."""
@@ -177,12 +261,15 @@ class MemoryGuard:
         self._statm = os.open("/proc/self/statm", os.O_RDONLY)
         while True:
             resident, now = self._resident(), time.monotonic()
-            with suppress(OSError, RuntimeError):  # connections and tasks come and go
+            with suppress(OSError, RuntimeError, MemoryError):  # connections and tasks come and go
                 self._look(resident, now)
-            time.sleep(_ALERT_S if now - self._rose_at < _RISING_S else _IDLE_S)
+            time.sleep(_ALERT_S if self._is_alert(now) else _IDLE_S)
 
     def _resident(self) -> int:
         return int(os.pread(self._statm, 64, 0).split()[1]) * _PAGE
+
+    def _is_alert(self, now: float) -> bool:
+        return now - self._rose_at < _RISING_S or bool(self._recovery.before)
 
     def _look(self, resident: int, now: float) -> None:
         if _Expected.to_take_in and not _Expected.still(now):
@@ -192,23 +279,34 @@ class MemoryGuard:
         is_quiet = grown < _ALERT_BYTES and age >= _ANCHOR_S
         if not self._anchored or is_quiet or age >= _FORGET_S:
             self._anchor, self._anchored = resident, now
-            self._received = {each: size for each, (_, size) in _accepted().items()}
+            self._received = self._list(now)
             self._highest = resident + _ALERT_BYTES
         elif resident > self._highest:
             self._highest, self._rose_at = resident + _STEP_BYTES, now
-        if now - self._rose_at < _RISING_S:
+        elif now - max(self._listed_at, self._rose_at) >= _ANCHOR_S and not self._recovery.held:
+            self._list(now)
+        if self._is_alert(now):
             sys.setswitchinterval(_ALERT_SWITCH_S)
             if now - self._cut_at >= _SETTLE_S:
                 self._judge(resident, grown, now)
         else:
             sys.setswitchinterval(self._switch_s)
-        if self._to_trim and now - self._cut_at >= self._to_trim[0]:
-            self._to_trim = self._to_trim[1:]
+        if self._recovery.look(resident, now) or self._recovery.held is Held.SOME:  # who was spared may send much since
+            self._recovery.carry_out()
+        is_due = bool(self._to_trim) and now >= self._to_trim[0]
+        if is_due or (self._recovery.held and now - self._trimmed_at >= _TRIM_HELD_S):
+            self._to_trim, self._trimmed_at = self._to_trim[is_due:], now
             gc.collect()  # requests that ended with an error are in cycles, with all their headers
             _give_back()
         if now - self._judged_idle >= _ANCHOR_S:
             self._judged_idle = now
             self._trim_when_idle(resident, now)
+
+    def _list(self, now: float) -> dict[int, int]:
+        """Takes the connections that are open now for ones that were there before what comes."""
+        self._listed = {inode: each.read for inode, each in accepted.open_connections().items()}
+        self._listed_at = now
+        return self._listed
 
     def _trim_when_idle(self, resident: int, now: float) -> None:
         """Gives memory back once nothing has happened for a while, as nothing is delayed then."""
@@ -224,20 +322,27 @@ class MemoryGuard:
             self._normal.gave_back(self._resident())
 
     def _judge(self, resident: int, grown: int, now: float) -> None:
-        least = _AFTER_A_CUT_BYTES if now - self._cut_at < _AFTER_A_CUT_S else GROWTH_BYTES
+        least, ratio = GROWTH_BYTES, _LEAST_RATIO
+        if now - self._cut_at < _AFTER_A_CUT_S:
+            # What is freed of those that were cut makes the growth by others look less.
+            least, ratio = _AFTER_A_CUT_BYTES, _LEAST_RATIO_AFTER_A_CUT
         least = _EXPECTED_BYTES if _Expected.still(now) else least
         grown -= _TASK_BYTES * len(asyncio.all_tasks(self._loop)) if grown >= least else 0
         if grown < least:
             return
-        open_now = _accepted()
-        received = {each: size - self._received.get(each, 0) for each, (_, size) in open_now.items()}
-        new = open_now.keys() - self._received.keys()
-        culprits = Growth(grown, resident, self._limit, received, new).culprits(least)
+        open_now = accepted.open_connections()
+        received = {inode: each.read - self._received.get(inode, 0) for inode, each in open_now.items()}
+        unread = {inode: each.unread for inode, each in open_now.items()}
+        new = open_now.keys() - self._listed.keys()
+        culprits = Growth(grown, resident, self._limit, received, new, unread).culprits(least, ratio)
         for each in culprits:
-            peer = _cut(open_now[each][0])
-            _log.warning("cut %s: %d KB received, memory grew by %d MB", peer, received[each] >> 10, grown >> 20)
+            peer = accepted.cut(open_now[each].descriptor)
+            sizes = received[each] >> 10, unread[each] >> 10, grown >> 20
+            _log.warning("cut %s: %d KB received, %d KB unread, memory grew by %d MB", peer, *sizes)
         if culprits:
-            self._cut_at, self._to_trim = now, _TRIM_AFTER_S
+            self._recovery.was_cut(self._anchor, self._listed, now)
+            # The first one stays when it was: a client that connects again at once would put it off for ever.
+            self._cut_at, self._to_trim = now, (*self._to_trim[:1], *(now + each for each in _TRIM_AFTER_S))
             self._anchor, self._anchored = resident, now
 
 
@@ -252,38 +357,3 @@ def _limit() -> int:
     with suppress(OSError, ValueError):
         limits.append(int(_CGROUP.read_text()))
     return min(limits, default=0)
-
-
-def _accepted() -> dict[int, tuple[int, int]]:
-    """Inode of each open connection that this process accepted → its descriptor, and the bytes read from it."""
-    listening, found = set[int](), dict[int, tuple[int, int, int]]()
-    for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 (ten times as fast)
-        with suppress(OSError):
-            match = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(f"{_DESCRIPTORS}/{name}"))  # noqa: PTH115 (likewise)
-            if match is None:
-                continue
-            with socket.socket(fileno=os.dup(int(name))) as each:
-                if each.family not in {socket.AF_INET, socket.AF_INET6} or each.type != socket.SOCK_STREAM:
-                    continue
-                port = each.getsockname()[1]
-                if each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    listening.add(port)
-                    continue
-                about = each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-                if about[0] == _TCP_ESTABLISHED:
-                    received = struct.unpack_from("=Q", about, _BYTES_RECEIVED_AT)[0]
-                    unread = struct.unpack("=i", fcntl.ioctl(each, termios.FIONREAD, bytes(4)))[0]
-                    found[int(match[1])] = (int(name), received - unread, port)
-    return {inode: (fd, received) for inode, (fd, received, port) in found.items() if port in listening}
-
-
-def _cut(descriptor: int) -> str:
-    """Resets a connection, and drops what it has received and nobody has read; returns its peer's address.
-
-    A shutdown would leave what was received to be read: megabytes, each of which becomes hundreds.
-    """
-    with socket.socket(fileno=os.dup(descriptor)) as connection:
-        host, port = connection.getpeername()[:2]
-        if ctypes.CDLL(None, use_errno=True).connect(connection.fileno(), _AF_UNSPEC, len(_AF_UNSPEC)):
-            raise OSError(ctypes.get_errno(), errno.errorcode.get(ctypes.get_errno(), ""))
-        return f"{host}:{port}"

@@ -79,6 +79,16 @@ def _referring(
         yield _frame(_HEADERS, number, block, _END_HEADERS)
 
 
+_TURNS = count()
+
+
+def _in_turn(frames: Iterator[bytes], *, of: int) -> Iterator[bytes]:
+    """Those of one of so many connections that are all open before the first one sends."""
+    yield _frame(_PING, 0, bytes(8))
+    time.sleep(1.5 + 0.25 * (next(_TURNS) % of))
+    yield from frames
+
+
 def _in_pieces(piece: bytes, pieces: int, *, streams: int = 50) -> Iterator[bytes]:
     """Requests with a block of headers that does not end."""
     for number in islice(_numbers(), streams):
@@ -152,6 +162,7 @@ class Flood:
         acknowledges: whether the client acknowledges the server's settings, whose limits hold from then on.
         reads: whether it reads what comes back.
         settings: of the client.
+        again_s: for how long it connects again whenever it is cut, seconds.
     """
 
     name: str
@@ -161,11 +172,18 @@ class Flood:
     acknowledges: bool = False
     reads: bool = True
     settings: bytes = b""
+    again_s: float = 0.0
 
     def send(self, address: str, context: ssl.SSLContext | None = None) -> None:
         """Sends all of it, as fast as the unit takes it, until that ends the connections; then waits for a moment."""
         with ThreadPoolExecutor(self.connections) as crew:
-            list(crew.map(lambda _: self._send_once(address, context), range(self.connections)))
+            list(crew.map(lambda _: self._send(address, context), range(self.connections)))
+
+    def _send(self, address: str, context: ssl.SSLContext | None) -> None:
+        until = time.monotonic() + self.again_s
+        self._send_once(address, context)
+        while time.monotonic() < until:
+            self._send_once(address, context)
 
     def _send_once(self, address: str, context: ssl.SSLContext | None) -> None:
         host, port = address.rsplit(":", 1)
@@ -214,6 +232,13 @@ FLOODS: tuple[Flood, ...] = (
     Flood("8,000 references to a header of 3,900 bytes", lambda: _referring(8_000)),
     Flood("the same, settings acknowledged", lambda: _referring(8_000), acknowledges=True),
     Flood("the same, on ten connections", lambda: _referring(8_000, streams=200), connections=10),
+    Flood("the same, by a client that connects again when it is cut", lambda: _referring(8_000), again_s=8.0),
+    Flood("the same, by four such clients", lambda: _referring(8_000), connections=4, again_s=8.0),
+    Flood(
+        "the same, on twelve connections in turn",
+        lambda: _in_turn(_referring(8_000, streams=200), of=12),
+        connections=12,
+    ),
     Flood("8,000 references to a header of 100 bytes", lambda: _referring(8_000, value=100)),
     Flood("8,000 references to an empty header", lambda: _referring(8_000, value=0, name=b"x")),
     Flood("8,000 references to HPACK's static table", lambda: _referring(8_000, index=16)),
@@ -275,7 +300,7 @@ FLOODS: tuple[Flood, ...] = (
         reads=False,
     ),
 )
-SHORT = (FLOODS[0], FLOODS[2], FLOODS[5], FLOODS[8], FLOODS[16], FLOODS[29], FLOODS[32])
+SHORT = tuple(FLOODS[index] for index in (0, 2, 3, 8, 11, 19, 32, 35))
 """Those that grew most before there were bounds; enough for each change."""
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 
@@ -16,8 +18,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lab.transport import memory_guard
-from lab.transport.memory_guard import GROWTH_BYTES, Growth, MemoryGuard, Normal
+from lab.transport import accepted, memory_guard
+from lab.transport.accepted import Accepted
+from lab.transport.memory_guard import GROWTH_BYTES, Growth, Held, MemoryGuard, Normal, Recovery
 from tests.transport.floods import GRPC, REST, SHORT, Flood, damage_by
 
 MB = 2**20
@@ -75,6 +78,7 @@ def test_a_flood_takes_little_memory_and_others_are_answered(flooded: Flooded, f
         (48, 100, {}, []),
         (48, 100, {-1: MB // 3, 2: MB // 2}, [-1]),  # a new one before those that have been there
         (48, 100, {-1: MB // 100, 2: MB // 2}, [2]),
+        (48, 100, dict.fromkeys(range(20), 30_000), [*range(20)]),  # each too little alone
     ],
 )
 def test_who_is_cut(growth: int, resident: int, received: dict[int, int], culprits: list[int]) -> None:
@@ -83,6 +87,75 @@ def test_who_is_cut(growth: int, resident: int, received: dict[int, int], culpri
         culprits
         == Growth(growth * MB, resident * MB, 1024 * MB, received, {each for each in received if each < 0}).culprits()
     )
+
+
+def test_who_has_sent_what_nobody_has_read_yet_is_cut_too() -> None:
+    unread = {2: MB // 4, 3: MB // 100}
+
+    assert Growth(48 * MB, 100 * MB, 0, {1: MB // 2, 2: 0, 3: 0}, unread=unread).culprits() == [1, 2]
+    assert Growth(48 * MB, 100 * MB, 0, {1: MB // 2, 2: 0, 3: 0}, {2, 3}, unread).culprits() == [2]
+
+
+def test_after_a_cut_nothing_more_comes_in_until_memory_is_back() -> None:
+    """First from who may be the reason, then from anybody; and never for ever, whatever memory does."""
+    recovery = Recovery()
+    assert not recovery.look(200 * MB, 0.0)
+    recovery.was_cut(50 * MB, {1: 0, 2: 0}, 1.0)
+    looked = []
+    for resident, at_s in ((70, 1.0), (95, 1.1), (85, 1.2), (115, 1.4), (95, 1.5), (75, 1.6), (115, 1.8)):
+        recovery.look(resident * MB, at_s)
+        looked.append(recovery.held)
+    assert looked == [Held.NOBODY, Held.SOME, Held.SOME, Held.ALL, Held.SOME, Held.NOBODY, Held.ALL]
+
+    looked = []
+    for resident, at_s in ((115, 2.4), (95, 11.9), (200, 12.5)):
+        recovery.look(resident * MB, at_s)
+        looked.append(recovery.held)
+    assert looked == [Held.SOME, Held.NOBODY, Held.NOBODY]
+
+
+def test_connections_that_sent_little_are_not_held_at_first() -> None:
+    recovery = Recovery()
+    recovery.was_cut(50 * MB, {1: 10 * MB, 2: 0}, 1.0)
+    connections = {1: Accepted(7, 10 * MB + 1_000, 0), 2: Accepted(8, 0, MB), 3: Accepted(9, 9_000, 9_000)}
+    connections[4] = Accepted(10, 1_000, 0)
+
+    recovery.look(95 * MB, 1.1)
+    assert recovery.spared(connections) == [1, 4]
+    recovery.look(115 * MB, 1.4)
+    assert recovery.spared(connections) == []
+
+
+def test_what_is_held_goes_on_afterwards_and_what_is_spared_all_the_time() -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+        def connected() -> tuple[socket.socket, socket.socket]:
+            client = stack.enter_context(socket.create_connection(server.getsockname(), timeout=10))
+            accepting = stack.enter_context(server.accept()[0])
+            accepting.settimeout(10)
+            return client, accepting
+
+        (client, held), (other, spared) = connected(), connected()
+        try:
+            accepted.hold([os.fstat(spared.fileno()).st_ino])
+            late = stack.enter_context(socket.socket())
+            late.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                late.connect(server.getsockname())
+            for each in (other, client):
+                each.sendall(b"data")
+            assert spared.recv(9) == b"data"
+            held.sendall(b"answer")
+            assert client.recv(9) == b"answer"
+            held.settimeout(0.0)
+            with pytest.raises(BlockingIOError):
+                held.recv(9)
+        finally:
+            accepted.release()
+        held.settimeout(10)
+        assert held.recv(9) == b"data"
+        connected()
 
 
 def test_what_a_process_can_give_back_never_counts_as_normal_and_what_it_cannot_does() -> None:
@@ -112,8 +185,8 @@ async def test_a_large_table_that_stays_cuts_nobody_later(
         return "a peer"
 
     received = count(MB, MB)  # more at each look
-    monkeypatch.setattr(memory_guard, "_accepted", lambda: {7: (3, next(received))})
-    monkeypatch.setattr(memory_guard, "_cut", note)
+    monkeypatch.setattr(accepted, "open_connections", lambda: {7: Accepted(3, next(received), 0)})
+    monkeypatch.setattr(accepted, "cut", note)
     monkeypatch.setattr(sys, "setswitchinterval", lambda _: None)
     guard, began = MemoryGuard(asyncio.get_running_loop()), time.monotonic()
     guard._look(60 * MB, began)
