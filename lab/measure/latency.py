@@ -72,23 +72,23 @@ class LatencyHistogram:
 
     def value_at_ms(self, percentile: float) -> float:
         """The value at a percentile of 0 to 100, milliseconds; 0 if nothing was recorded."""
-        count = self.count
-        if not count:
-            return 0.0
-        # The library rounds the rank to the nearer one, so that p99 of 140 values would leave out two of them.
-        rank = max(1, math.ceil(count * percentile / 100 - _ROUNDING))
-        return float(self._hdr.get_value_at_percentile(100 * rank / count)) / NS_PER_MS
+        return self._values_ms(percentile)[0]
 
     def percentiles(self) -> Percentiles:
         """The percentiles that the lab speaks of everywhere."""
-        return Percentiles(
-            count=self.count,
-            p50_ms=self.value_at_ms(50),
-            p90_ms=self.value_at_ms(90),
-            p99_ms=self.value_at_ms(99),
-            p999_ms=self.value_at_ms(99.9),
-            max_ms=self.value_at_ms(100),
-        )
+        p50, p90, p99, p999, greatest = self._values_ms(50, 90, 99, 99.9, 100)
+        return Percentiles(count=self.count, p50_ms=p50, p90_ms=p90, p99_ms=p99, p999_ms=p999, max_ms=greatest)
+
+    def _values_ms(self, *percentiles: float) -> list[float]:
+        """The values at these percentiles, in one pass over the buckets."""
+        count = self.count
+        if not count:
+            return [0.0] * len(percentiles)
+        # The library rounds the rank to the nearer one, so that p99 of 140 values would leave out two of them.
+        ranks = [max(1, math.ceil(count * each / 100 - _ROUNDING)) for each in percentiles]
+        at = [100 * rank / count for rank in ranks]
+        found = self._hdr.get_percentile_to_value_dict(at)
+        return [float(found[each]) / NS_PER_MS for each in at]
 
     def encode(self) -> bytes:
         """The compressed V2 form in base64, which every HdrHistogram library reads; its unit is the nanosecond."""
