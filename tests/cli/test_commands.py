@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 
 import pytest
 from typer import rich_utils
@@ -66,6 +67,7 @@ def test_every_command_has_help_with_an_example_cut_in_no_window_of_80_columns(m
         assert f"Example: lab {' '.join(command)}" in " ".join(narrow[tuple(command)].split())
 
 
+@cache
 def verbs() -> list[list[str]]:
     """All that can be run: commands of one noun, such as ``routes show``, one by one."""
     group, found = get_group(app), []

@@ -60,8 +60,9 @@ def test_every_condition_that_differs_is_named(tmp_path: Path) -> None:
 def test_a_report_of_two_runs_has_the_comparison(tmp_path: Path) -> None:
     runs = read_runs([noisy_run(tmp_path, seed, 1.0) for seed in (1, 2, 3)])
 
-    assert 'id="comparison"' in render(runs[:2])
-    assert "not distinguishable" in render(runs[:2])
+    page = render(runs[:2])
+    assert 'id="comparison"' in page
+    assert "not distinguishable" in page
     assert 'id="comparison"' not in render(runs)
 
 
