@@ -53,30 +53,23 @@ def missing(of: Table, text: str) -> set[str]:
     return found
 
 
-@given(tables(), st.integers(30, 200))
-def test_no_width_cuts_a_cell(of: Table, width: int) -> None:
+# One test, as to draw a table takes longer than to print it.
+@given(tables(), st.integers(30, 200), st.integers(80, 130))
+def test_cells_are_whole_at_any_width_lines_fit_and_end_without_spaces_and_a_pipe_has_each_row_on_one_line(
+    of: Table, width: int, window: int
+) -> None:
     assert missing(of, shown(of, width)) == set()
 
-
-@given(tables(), st.integers(30, 200))
-def test_no_line_ends_with_spaces(of: Table, width: int) -> None:
     text = shown(replace(of, optional=()), width)  # what is left out is prose below it
     assert [line for line in text.splitlines() if line != line.rstrip()] == []
 
-
-@given(tables())
-def test_a_pipe_has_each_row_on_one_line(of: Table) -> None:
     lines = shown(of, 10_000).splitlines()[1:]
-
     assert [line.split() for line in lines] == [" ".join(cell.plain for cell in row).split() for row in of.rows]
 
-
-@given(tables(), st.integers(80, 130))
-def test_lines_fit_the_window_if_its_cells_do(of: Table, width: int) -> None:
     cells = [cell.plain for heading in of.headings for row in of.rows for cell in row if heading not in of.folds]
     widest = max((len(cell) for cell in [*cells, " " * 22]), default=0)
-    if 2 * widest + 2 <= width:
-        assert max(map(len, shown(of, width).splitlines()), default=0) <= width
+    if 2 * widest + 2 <= window:
+        assert max(map(len, shown(of, window).splitlines()), default=0) <= window
 
 
 def test_text_folds_before_anything_is_left_out() -> None:
