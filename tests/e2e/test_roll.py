@@ -54,7 +54,8 @@ def test_a_roll_goes_through_its_steps_to_the_plain_version(at_v1: Lab, topology
     before = at_v1.routes.show().revision
 
     # Whether one is slower than the other is not the question here, and a busy machine would ask it.
-    options = ("--steps", "10,50,100", "--abort-on", "error-rate>1%,misroutes>0", "--topology", topology)
+    conditions = ("--abort-on", "error-rate>1%,misroutes>0", "--rate", "300")
+    options = ("--steps", "10,50,100", *conditions, "--topology", topology)
     document = json_of(run_lab(at_v1, *ROLL, *options, "--json"))
 
     assert (document["outcome"], document["reason"]) == ("completed", "")
