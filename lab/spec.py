@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from lab import CHECKOUT, FILES
+from lab import CHECKOUT, FILES, clock
 from lab.bounds import COUNT, PORT, SECONDS
 from lab.errors import InputError, SpecError
 from lab.links import ROLE as LINK
@@ -218,6 +218,7 @@ class LabSpec(_Part):
             moving a model.
         signal: of the replicas' load, for pickers.
         receipt_key: secret of the models, see :mod:`models.stub.receipts`; `lab up` makes it.
+        clock: of the lab, see :mod:`lab.clock`; `lab up` fixes it. Empty if units share no monotonic clock.
         clusters_idle_after_s: seconds after which an Envoy drops a cluster that it does not use; 0 for never.
         clusters_unasked: an Envoy that may use at most this many routing keys gets all their clusters before any
             request, and keeps them: it needs no control plane for them. 48 KB of its memory each.
@@ -242,6 +243,7 @@ class LabSpec(_Part):
     clusters_idle_after_s: float = Field(default=3_600.0, ge=0, le=604_800)
     clusters_unasked: int = Field(default=64, ge=0, le=10_000)
     receipt_key: str = Field(default="", pattern="^[0-9a-f]{0,64}$")
+    clock: str = Field(default="", pattern=clock.PATTERN)
     gateway: GatewaySpec = Field(default_factory=GatewaySpec)
     leases: LeaseSpec = Field(default_factory=LeaseSpec)
     stub: StubSpec = Field(default_factory=StubSpec, validate_default=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.clock import lab_time_ns
 from lab.waiting import eventually
 from scenarios.framework.steps import (
     AT_MOST_S,
@@ -94,14 +95,14 @@ def test_a_gray_replica_is_ejected_and_readmitted(
             lab.routes.publish(table_with(routes, tmp_path, rules=[]))
         with scenario.fault("error", VICTIM, rate=1):
             with scenario.step(f"Let {VICTIM} fail, and ask for a while"):
-                gray_ns = time.time_ns()
+                gray_ns = lab_time_ns()
                 wait([run], timeout=ASKED_FOR_S)
-                settled_ns = time.time_ns()
+                settled_ns = lab_time_ns()
             with scenario.step("Publish outliers, and wait until it is asked no more"):
                 outliers = {"errors": 5, "eject": f"{EJECT.total_seconds():g}s"}
                 lab.routes.publish(table_with(routes, tmp_path, rules=[], outliers=outliers))
                 left_ns = eventually("it is ejected", _left_alone_ns(lab), within=WITHIN)
-                out_ns = time.time_ns()
+                out_ns = lab_time_ns()
         with scenario.step("Let it be well, and wait until it is asked again"):
             well = time.monotonic()
             await_requests(lab, VICTIM)
@@ -129,7 +130,7 @@ def _left_alone_ns(lab: Lab) -> Callable[[], int]:
         nonlocal known, since_ns
         now = arrived(lab, VICTIM)
         if now != known:
-            known, since_ns = now, time.time_ns()
-        return since_ns if time.time_ns() - since_ns >= NOTHING_FOR.total_seconds() * 1e9 else 0
+            known, since_ns = now, lab_time_ns()
+        return since_ns if lab_time_ns() - since_ns >= NOTHING_FOR.total_seconds() * 1e9 else 0
 
     return look

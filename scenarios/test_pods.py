@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.clock import lab_time_ns
 from lab.errors import CallError
 from lab.waiting import consistently, eventually
 from scenarios.framework.steps import FOUND_AGAIN_WITHIN, PHONES, cut_by, load_on, records_of, statuses_of, under_load
@@ -31,7 +31,7 @@ def test_each_member_of_a_pod_dies_alone(scenario: Scenario, lab: Lab, member: s
             fault.heal()
             eventually("the pod serves again", lambda: _serves(lab), within=WITHIN)
             consistently("the pod serves", lambda: _serves(lab), during=FOUND_AGAIN_WITHIN)
-        found_ns = time.time_ns()
+        found_ns = lab_time_ns()
         after = _identities(lab)
     with scenario.step("Judge every answer"):
         result = run.result()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.clock import lab_time_ns
 from lab.waiting import consistently, eventually
 from scenarios.framework.steps import (
     NOTICED_WITHIN_NS,
@@ -50,7 +50,7 @@ def test_a_killed_replica_leaves_rotation_within_a_second(scenario: Scenario, la
     def is_out() -> bool:
         # A probe may take long on a busy machine: the last one that still found the replica counts.
         nonlocal in_ns
-        looked_ns = time.time_ns()
+        looked_ns = lab_time_ns()
         if VICTIM not in registered(lab):
             return True
         in_ns = looked_ns
@@ -89,7 +89,7 @@ def test_a_frozen_replica_leaves_rotation(scenario: Scenario, lab: Lab, topology
         with scenario.step(f"Freeze {VICTIM}, and wait until it is missed"):
             fault = lab.faults.inject("pause", VICTIM)
             eventually("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)
-            cut = Cut(from_ns=cut_by(lab, fault).from_ns, until_ns=time.time_ns())
+            cut = Cut(from_ns=cut_by(lab, fault).from_ns, until_ns=lab_time_ns())
             scenario.see_fault(fault)
         with scenario.step("Wait until what it has is overdue"):
             consistently("it stays out of rotation", lambda: VICTIM not in registered(lab), during=TIMEOUT)
@@ -145,4 +145,4 @@ def test_a_cold_replica_gets_no_request_before_warm(scenario: Scenario, small_la
 def _cold_ns(lab: Lab, replica: str) -> int:
     """Now, if it is registered and has loaded nothing, Unix nanoseconds; else 0."""
     cold = {each.replica for each in known(lab).replicas if not each.loaded}
-    return time.time_ns() if replica in cold else 0
+    return lab_time_ns() if replica in cold else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.clock import lab_time_ns
 from lab.roles import CALLER
 from lab.topologies import TOPOLOGIES
 from lab.waiting import consistently, eventually
@@ -85,7 +85,7 @@ def _restarted(scenario: Scenario, lab: Lab, unit: UnitStatus) -> Restart:
     if unit.role == "gateway":
         # If the other restarted sooner, callers would have no gateway: they do not know yet that this one is back.
         consistently("the other carries on", lambda: is_answered(lab, "gateway", "homepage"), during=FOUND_AGAIN_WITHIN)
-    return Restart(unit.name, unit.role, cut_by(lab, fault).from_ns, time.time_ns())
+    return Restart(unit.name, unit.role, cut_by(lab, fault).from_ns, lab_time_ns())
 
 
 def _is_back(lab: Lab, unit: UnitStatus, nodes: set[str]) -> bool:

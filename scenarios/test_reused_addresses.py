@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.clock import lab_time_ns
 from lab.waiting import eventually
 from scenarios.framework.steps import (
     PHONES,
@@ -76,7 +76,7 @@ def test_a_hard_coded_address_gets_no_wrong_answer(scenario: Scenario, lab: Lab,
         replaced.append(newcomer)
         with scenario.step("Wait until it serves"):
             eventually("the newcomer serves", lambda: newcomer in registered(lab), within=WITHIN)
-            serves_ns = time.time_ns()
+            serves_ns = lab_time_ns()
             await_requests(lab, ITS_NEIGHBOUR if secured else newcomer)
     with scenario.step("Count who was refused"):
         result = run.result()

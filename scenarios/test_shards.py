@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lab.checkers.plain import decide
+from lab.clock import lab_time_ns
 from lab.routing.document import read_path
 from models.proto.control.v1 import stub_pb2
 from scenarios.framework.steps import (
@@ -51,9 +51,9 @@ def test_a_dead_cluster_reaches_its_shard_alone(
             scenario.step(f"Kill {FIRST}, which has one of {shards} shards"),
             scenario.fault("kill", FIRST, share=1),
         ):
-            dead_ns = time.time_ns()
+            dead_ns = lab_time_ns()
             wait([run], timeout=DEAD_S)
-            until_ns = time.time_ns()
+            until_ns = lab_time_ns()
         result = run.result()
         assert_no_wrong_answer(result)
         assert str(verdict_of(result, "answered")) == "valid"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.clock import lab_time_ns
 from lab.waiting import eventually
 from scenarios.framework.steps import (
     NOTICED_WITHIN_NS,
@@ -59,7 +59,7 @@ def test_a_killed_replica_costs_only_requests_in_flight(scenario: Scenario, lab:
             fault = scenario.kill(victim)
         with scenario.step("Start it, and wait until it is asked"):
             fault.heal()
-            again_ns = time.time_ns()
+            again_ns = lab_time_ns()
             await_requests(lab, victim)
             eventually("it is registered again", lambda: victim in registered(lab), within=WITHIN)
 
@@ -86,7 +86,7 @@ def test_a_dead_replica_is_avoided_without_control_plane(scenario: Scenario, lab
             )
         with scenario.step("Start both"):
             dead = cut_by(lab, fault)
-            again_ns = time.time_ns()
+            again_ns = lab_time_ns()
             loss.heal()
             await_connected(lab, nodes)
             fault.heal()

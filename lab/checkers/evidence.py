@@ -309,6 +309,7 @@ class Evidence:
             are not known then.
         clock_jump: by how much the driver's clock was stepped during the run and what that means, in words; empty if it
             was not.
+        one_clock: whether all processes of the lab read one clock, which no step of the wall clock affects.
     """
 
     records: Sequence[Record]
@@ -351,6 +352,7 @@ class Evidence:
     expected: Mapping[str, str] = field(default_factory=dict)
     missing: str = ""
     clock_jump: str = ""
+    one_clock: bool = False
 
     @cached_property
     def timeline(self) -> RevisionTimeline:

@@ -21,6 +21,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.client.admin import AdminClient
+from lab.clock import lab_time_ns
 from lab.errors import InputError, LabError, LabNotRunningError
 from lab.faults.unit_operations import UnitOperations
 from lab.roles import CONTROL_PLANE, Unit
@@ -280,7 +281,7 @@ class FaultContext(LabContext):
     @staticmethod
     def wait_until(unix_ns: int) -> None:
         """Blocks until that time."""
-        time.sleep(max(0.0, (unix_ns - time.time_ns()) / 1e9))
+        time.sleep(max(0.0, (unix_ns - lab_time_ns()) / 1e9))
 
 
 def _liveness(unit: Unit) -> Liveness:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from lab.clock import lab_time_ns
 from lab.errors import InputError, LabError, LabNotRunningError
 from lab.faults.fault_context import FaultContext
 from lab.faults.fault_timer import FaultTimers
@@ -125,8 +125,8 @@ class Injector:
                 seed=seed,
                 settings=chosen,
                 units=units,
-                injected_ns=time.time_ns(),
-                until_ns=time.time_ns() + math.ceil(lasts_s * 1e9) if lasts_s else 0,
+                injected_ns=lab_time_ns(),
+                until_ns=lab_time_ns() + math.ceil(lasts_s * 1e9) if lasts_s else 0,
             )
             new.append(record)
         return Fault(self._execute(wanted, record), self)
@@ -147,7 +147,7 @@ class Injector:
             with self._journal.doing(f"fault inject {kind.name}", _hit(record), _with(record)):
                 record = record.remembering(kind.prepare(self._context, record))
                 self.store.put(record)
-                from_ns = time.time_ns()
+                from_ns = lab_time_ns()
                 record = record.remembering({**kind.inject(self._context, record), _INJECTED: True})
                 if kind.past:
                     self._append(
@@ -159,13 +159,13 @@ class Injector:
                             undone_by=heal_of(kind.name),
                             recovers_s=kind.recovers_s,
                             from_ns=from_ns,
-                            until_ns=time.time_ns(),
+                            until_ns=lab_time_ns(),
                         )
                     )
             if record.until_ns:
                 # Its time counts from now, as injecting may have taken long.
                 lasts_ns = record.until_ns - record.injected_ns
-                record = replace(record, until_ns=time.time_ns() + lasts_ns)
+                record = replace(record, until_ns=lab_time_ns() + lasts_ns)
                 self.store.put(record)
                 record = record.remembering(self._timers.start(record))
             self.store.put(record)
@@ -226,7 +226,7 @@ class Injector:
         kind = FAULTS[record.kind]
         self._timers.stop(record)
         with self._journal.doing(f"fault heal {kind.name}", _hit(record), self._why_healed(record)):
-            from_ns = time.time_ns()
+            from_ns = lab_time_ns()
             kind.heal(self._context, record)
             if self.store.find(record.id) is None:
                 return False  # another process has healed it
@@ -237,7 +237,7 @@ class Injector:
                         target=record.target,
                         past="healed",
                         from_ns=from_ns,
-                        until_ns=time.time_ns(),
+                        until_ns=lab_time_ns(),
                     )
                 )
             return self.store.remove(record.id)

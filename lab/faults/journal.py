@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from typing import Any
 from filelock import lock_descriptor
 
 from lab.client.admin_values import Act
+from lab.clock import lab_time_ns
 from lab.errors import LabError
 from lab.identity import OPERATOR
 from lab.identity.user import author
@@ -64,7 +64,7 @@ class Journal:
         Raises:
             LabError: the line cannot be written; the body did not run.
         """
-        began = {"at_ns": time.time_ns(), "who": self._who(), "unit": unit, "what": what, "detail": detail}
+        began = {"at_ns": lab_time_ns(), "who": self._who(), "unit": unit, "what": what, "detail": detail}
         number = self._write(began)
         status, reason = _OK, ""
         try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lab.clock import lab_time_ns
 from lab.errors import InputError
 from lab.faults.journal import Journal
 from lab.roles import MODEL, Unit, layout_of, with_environment
@@ -206,7 +206,7 @@ class UnitOperations:
         with Journal(self.context.folder).doing(f"unit {kind}", target, detail) if self.audited else nullcontext():
             state = self.context.state()
             unit = next((each for each in state.plan.units if each.name == target), None)
-            from_ns = time.time_ns()
+            from_ns = lab_time_ns()
             yield
             if self.recorded:
                 event = Event(
@@ -217,7 +217,7 @@ class UnitOperations:
                     undone_by=undone_by,
                     recovers_s=recovers_s,
                     from_ns=from_ns,
-                    until_ns=time.time_ns(),
+                    until_ns=lab_time_ns(),
                 )
                 if unit is not None:
                     event = of_unit(event, unit, state.spec)

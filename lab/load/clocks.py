@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import monotonic_ns, time_ns
 from typing import NamedTuple
+
+from lab.clock import offset_ns
 
 PINGS = 20
 """Questions for one measurement; the answer that came soonest counts."""
 _NS_PER_MS = 1e6
-_READINGS = 5  # one of two clocks may be interrupted
 
 
 class Sample(NamedTuple):
@@ -45,17 +45,10 @@ def clock_of(samples: Sequence[Sample]) -> Clock:
     """The clocks by the sample with the shortest round trip."""
     best = min(samples, key=lambda each: each.answered_ns - each.asked_ns)
     middle_ns = (best.asked_ns + best.answered_ns) // 2
-    unix_here_ns = middle_ns + unix_offset_ns()
+    unix_here_ns = middle_ns + offset_ns()
     return Clock(
         best.monotonic_ns - middle_ns, best.unix_ns - unix_here_ns, (best.answered_ns - best.asked_ns + 1) // 2
     )
-
-
-def unix_offset_ns() -> int:
-    """Unix time minus the monotonic clock here, nanoseconds, by the reading that took the shortest time."""
-    readings = [(monotonic_ns(), time_ns(), monotonic_ns()) for _ in range(_READINGS)]
-    before_ns, unix_ns, after_ns = min(readings, key=lambda each: each[2] - each[0])
-    return unix_ns - (before_ns + after_ns) // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

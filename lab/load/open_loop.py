@@ -17,8 +17,8 @@ from time import monotonic_ns, process_time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from lab.client.outcome import Outcome, StreamedItems, answered, failed
+from lab.clock import offset_ns
 from lab.errors import CallError, RunError
-from lab.load.clocks import unix_offset_ns
 from lab.load.mix import Mix, Payloads
 from lab.load.outcome import NEVER_SENT, Recorder
 from lab.load.progress import Counts, ProgressLines
@@ -86,7 +86,7 @@ class Start(NamedTuple):
     @classmethod
     def soon(cls, lead_ns: int = LEAD_NS) -> Self:
         """A start time this many nanoseconds from now."""
-        return cls(monotonic_ns() + lead_ns, unix_offset_ns())
+        return cls(monotonic_ns() + lead_ns, offset_ns())
 
 
 class RequestSender(ABC):

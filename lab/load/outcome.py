@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.client.outcome import Outcome, record_values
+from lab.clock import offset_ns
 from lab.history import UNSENT
-from lab.load.clocks import unix_offset_ns
 
 if TYPE_CHECKING:
     from lab.client import Answer
@@ -64,7 +64,7 @@ class Recorder:
 
     def __init__(self, topology: str, spool: SpoolWriter, on_error: Callable[[OSError], None]) -> None:
         self._topology, self._spool, self._on_error = topology, spool, on_error
-        self.unix_offset_ns = unix_offset_ns()
+        self.unix_offset_ns = offset_ns()
         self._recent_ns: list[int] = []
         self.done = self.ok = 0
         self.schedule_delays_ns = array("q")

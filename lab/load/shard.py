@@ -16,12 +16,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic_ns, time_ns
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import uvloop
 
+from lab.clock import lab_time_ns
 from lab.errors import LabError
 from lab.load.arrivals import Share
 from lab.load.coordinator import PLANS
@@ -54,7 +55,7 @@ class _Coordinator(asyncio.Protocol):
                 case ["stop", by]:
                     self._stop.ask(by)
                 case ["clock"]:
-                    send(clock=(monotonic_ns(), time_ns()))
+                    send(clock=(monotonic_ns(), lab_time_ns()))
                 case ["end"]:
                     self.ended.set()
 

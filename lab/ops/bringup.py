@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab import clock
 from lab.checkers.plain import decide
 from lab.client.admin import AdminClient
 from lab.client.call import CallOutcome, call
@@ -29,7 +30,7 @@ from lab.runs.seal import provide_key
 from lab.runtime import Runtime, choose, configure, make_runtime
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
-from lab.runtime.state import STATE_FILE, LabState
+from lab.runtime.state import STATE_FILE, LabState, clock_of
 from lab.topologies import TOPOLOGIES
 from lab.transport.security import MTLS
 from lab.waiting import eventually
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 FIRST_REVISION = 1
 START_TIMEOUT = timedelta(seconds=60)
 CALL_TIMEOUT = timedelta(seconds=10)
+_FIXED = ("receipt_key", "clock")  # parts of the spec that the first `lab up` fixes
 
 
 def bring_up(
@@ -65,7 +67,10 @@ def bring_up(
         say(f"runtime: {kind} ({why})")
         if before and before.runtime != kind:
             raise LabError(f"lab {context.name} is up on the {before.runtime} runtime: `lab down` first, or use --name")
-        spec = spec.model_copy(update={"receipt_key": before.spec.receipt_key if before else secrets.token_hex(16)})
+        fixed = (
+            {name: getattr(before.spec, name) for name in _FIXED} if before else {"receipt_key": secrets.token_hex(16)}
+        )
+        spec = spec.model_copy(update=fixed)
         if before and before.spec != spec:
             raise LabError(
                 f"lab {context.name} is up, and was made from another spec ({before.spec_file}, as it was then): "
@@ -244,4 +249,11 @@ def _plan_new(folder: Path, runtime: Runtime, file: Path, spec: LabSpec, table: 
         identities.establish(lifetime_s=spec.security.lifetime_s, key_mode=runtime.key_mode)
     Injector(folder).forget()
     keep_plugins(folder)
+    spec = spec.model_copy(update={"clock": _clock(folder) if runtime.shares_clock() else ""})
     return LabState(runtime.name, str(file), spec, plan(spec, table, runtime.site()))
+
+
+def _clock(folder: Path) -> str:
+    """Returns a new lab's clock: that of another lab that is up beside it, as one process may work with both."""
+    others = map(clock_of, sorted(folder.parent.glob(f"*/{STATE_FILE}")))
+    return next(filter(clock.is_of_this_boot, others), "") or clock.fixed()

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from lab import clock
 from lab.identity import Identity
 from lab.identity.envoy import upstream_socket, upstream_socket_to
 from lab.roles._role import Layout, Placement
@@ -29,11 +30,12 @@ _TAGS = {"lab.request_id": "X-REQUEST-ID", "lab.routing_key": "X-ROUTING-KEY"}
 
 
 def with_environment(lab: Layout, unit: Unit) -> Unit:
-    """The unit, one of the lab's services with the form of its log, and where it sends the spans of its requests."""
+    """The unit, one of the lab's services with its clock, the form of its log, and where it sends its spans."""
     if unit.argv[0] != "python":
         return unit
     form = {logs.VARIABLE: unit.name} if lab.spec.log_format == "json" else {}
-    return replace(unit, environment={**unit.environment, **form, **_traces(lab, unit)})
+    time = {clock.VARIABLE: lab.spec.clock} if lab.spec.clock else {}
+    return replace(unit, environment={**unit.environment, **time, **form, **_traces(lab, unit)})
 
 
 def _traces(lab: Layout, unit: Unit) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from time import time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from lab.checkers import Driver, ProbeAnswer, Registration, Registrations
@@ -13,7 +12,7 @@ from lab.checkers.plain_table import document_of
 from lab.client.admin_values import Registration as KnownRegistration
 from lab.client.admin_values import Registrations as Known
 from lab.client.admin_values import RevisionInfo
-from lab.load.clocks import unix_offset_ns
+from lab.clock import is_fixed, lab_time_ns, offset_ns
 from lab.routing.yaml_nodes import parse
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     """Name and text of each file of a route table."""
 
 _NS = 1_000_000_000
-# A clock that is kept right is slewed by up to 0.5 ms a second. Checkers allow for clocks that are 5 ms apart.
+# Of a run that does not say which clock it had. Checkers allow for clocks that are 5 ms apart.
 _SLEW, _APART_NS = 0.000_5, CLOCKS_NS
 
 
@@ -34,7 +33,7 @@ class Began(NamedTuple):
     @classmethod
     def now(cls) -> Self:
         """Returns this moment."""
-        return cls(time_ns(), unix_offset_ns())
+        return cls(lab_time_ns(), offset_ns())
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +42,30 @@ class Window:
 
     Attributes:
         clock_jump_ns: by how much that clock ran ahead of the monotonic one during the run.
+        one_clock: whether that was the lab's clock, see :mod:`lab.clock`, which all its processes read, and not the
+            wall clock; None in runs of before, which had the wall clock.
     """
 
     from_ns: int
     until_ns: int
     clock_jump_ns: int = 0
+    one_clock: bool | None = None
 
     @classmethod
     def since(cls, began: Began) -> Self:
         """Returns the window of a run that ends now."""
-        return cls(began.unix_ns, time_ns(), unix_offset_ns() - began.offset_ns)
+        return cls(began.unix_ns, lab_time_ns(), offset_ns() - began.offset_ns, is_fixed())
 
     @property
     def clock_jump(self) -> str:
-        """What to say of a clock that was set during the run; empty if it was only kept right.
+        """What to say of a clock that was set during the run, also bit by bit; empty if it was not.
 
         Records have a driver's monotonic times, and one difference to Unix time for the whole run. What units write
-        down has Unix times. A clock that is set between the two makes them contradict each other.
+        down has Unix times. A wall clock that is set between the two makes them contradict each other.
         """
         jump_ns, length_ns = self.clock_jump_ns, self.until_ns - self.from_ns
-        if abs(jump_ns) <= _APART_NS + _SLEW * abs(length_ns - jump_ns):
+        slewed_ns = _SLEW * abs(length_ns - jump_ns) if self.one_clock is None else 0
+        if abs(jump_ns) <= _APART_NS + slewed_ns:
             return ""
         much = f"{abs(jump_ns) / _NS:,.1f} s" if abs(jump_ns) >= _NS else f"{abs(jump_ns) / _NS * 1_000:.0f} ms"
         how = f"{much} {'ahead' if jump_ns > 0 else 'back'}"
@@ -90,7 +93,10 @@ class DriverCounts(NamedTuple):
 
 def window_of(document: Any) -> Window:
     """Returns the window of a run."""
-    return Window(int(document["from_ns"]), int(document["until_ns"]), int(document.get("clock_jump_ns", 0)))
+    jump_ns, one_clock = int(document.get("clock_jump_ns", 0)), document.get("one_clock")
+    if one_clock not in (None, True, False):
+        raise TypeError(f"one_clock: {one_clock!r}")
+    return Window(int(document["from_ns"]), int(document["until_ns"]), jump_ns, one_clock)
 
 
 def driver_of(document: Any) -> DriverCounts:

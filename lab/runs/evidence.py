@@ -80,6 +80,7 @@ def evidence_of(
         stopped=driver.stopped,
         missing="; ".join(f"{name} could not be saved: {why}" for name, why in run.missing.items()),
         clock_jump=window.clock_jump,
+        one_clock=bool(window.one_clock),
         gathered=run.gathered,
         id_prefix=plan.id_prefix,
         announced=run.announced,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from lab.clock import is_fixed, lab_time_ns, lab_time_of
 from lab.errors import LabNotRunningError, RunError
 from lab.runs.documents import Window
 from lab.runs.drive import save_lab
@@ -45,8 +45,8 @@ def judge_so_far(folder: Path, context: RunContext) -> RunResult:
         for name in _OF_BEGINNING:
             if (folder / name).exists():
                 shutil.copyfile(folder / name, interim.path / name)
-        from_ns = (folder / PLAN).stat().st_mtime_ns
-        interim.window = Window(from_ns, time.time_ns())
+        from_ns = lab_time_of((folder / PLAN).stat().st_mtime_ns)
+        interim.window = Window(from_ns, lab_time_ns(), one_clock=is_fixed())
         save_lab(interim, context, records, [], from_ns=from_ns)
         if interim.missing:
             raise LabNotRunningError(*interim.missing.values())

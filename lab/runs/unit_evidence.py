@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import grpc
 
 from lab.checkers import ProbeAnswer
+from lab.clock import lab_time_ns
 from lab.history.arrivals import NOT_RECORDED, Arrival, ArrivalCoverage, Arrivals
 from lab.history.questions import Question, Questions
 from lab.links import target_of
@@ -148,12 +149,12 @@ def _probe(nodes: Sequence[Node], every_s: float, stop: Event | None, answers: l
             if name not in asked:
                 channel = channels.enter_context(open_blocking_channel(node.unit.address))
                 asked[name] = node.decides(channel, node.use_case, node.caller)
-            asked_ns = time.time_ns()
+            asked_ns = lab_time_ns()
             try:
                 revision = asked[name]()
             except grpc.RpcError:
                 continue  # it is down or refuses: that is no word about a revision
-            answers.append(ProbeAnswer(name, asked_ns, time.time_ns(), revision))
+            answers.append(ProbeAnswer(name, asked_ns, lab_time_ns(), revision))
 
 
 def arrivals_at(

@@ -79,6 +79,10 @@ class Runtime(ABC):
     def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:  # noqa: B027 (not every runtime needs to)
         """Makes what the units of the plan need before any of them can start, such as an image."""
 
+    def shares_clock(self) -> bool:
+        """Returns whether all units run under this process's kernel, and so read the same monotonic clock."""
+        return False
+
     @abstractmethod
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
         """Starts units of the plan; yields each with its process or container, without waiting until it is ready."""

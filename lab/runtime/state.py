@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from lab import clock
 from lab.client import Endpoints
 from lab.errors import LabError, LabNotRunningError
 from lab.reading import parse_json, read_text
@@ -98,7 +99,8 @@ class LabState:
         self.register(path.parent)
 
     def register(self, folder: Path) -> None:
-        """Registers in this process the credentials for the units of the lab in that folder."""
+        """Lets this process follow the clock of the lab in that folder, and registers credentials for its units."""
+        clock.follow(self.spec.clock)
         Identities(folder).register(self.plan.units, self.security)
 
     @classmethod
@@ -117,6 +119,14 @@ class LabState:
             raise LabError(f"{path}: damaged ({error}); run `lab down` to clean up, then `lab up`") from error
         state.register(path.parent)
         return state
+
+
+def clock_of(path: Path) -> str:
+    """Returns the clock of the lab with that state file, and registers nothing; empty if it has none."""
+    try:
+        return str(parse_json(read_text(path))["spec"].get("clock", ""))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return ""
 
 
 @lru_cache(maxsize=8)  # a command that waits for a lab reads its state fifty times a second; it seldom changes

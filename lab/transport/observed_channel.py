@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from functools import partial, partialmethod
 from typing import Any, Self
 
 import grpc
 import grpc.aio
+
+from lab.clock import lab_time_ns
 
 
 class ObservedChannel(grpc.aio.Channel):
@@ -62,7 +63,7 @@ class CallEnds:
         call.add_done_callback(partial(self._ended, then))
 
     def _ended(self, then: Callable[[str, int], None], call: Any) -> None:
-        task = asyncio.get_running_loop().create_task(_tell(call, then, time.time_ns()))
+        task = asyncio.get_running_loop().create_task(_tell(call, then, lab_time_ns()))
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 

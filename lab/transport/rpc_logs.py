@@ -20,6 +20,7 @@ import grpc.aio
 import orjson
 from google.protobuf import text_format
 
+from lab.clock import lab_time_ns
 from lab.errors import LabError
 from lab.plain_text import printable
 from lab.transport import tracing
@@ -67,7 +68,7 @@ class RequestLog:
         if self._file is None:
             return
         if len(self._entries) < _MOST_ENTRIES:
-            self._entries.append((time.time(), tracing.ids(), values))
+            self._entries.append((lab_time_ns() / 1e9, tracing.ids(), values))
         else:
             self._dropped += 1
 
@@ -327,7 +328,7 @@ class Audited(grpc.aio.ServerInterceptor):
     def _act(self, method: str, context: Context, detail: str) -> Act:
         identity = peer_identity(context)
         who = f"unproved {context.peer()}" if identity is None else identity.uri
-        return Act(time.time_ns(), who, self._unit, method.lstrip("/"), printable(detail, _MOST_CHARACTERS))
+        return Act(lab_time_ns(), who, self._unit, method.lstrip("/"), printable(detail, _MOST_CHARACTERS))
 
     def _end(self, number: int, context: Context, *, done: bool) -> None:
         if done:

@@ -230,7 +230,7 @@ def expose_engine(engine: TokenEngine) -> None:
     expose(
         "vllm:lora_requests_info",
         "Adapters of requests that run and that wait, with commas; the value is the time.",
-        lambda: {_adapters(engine): time.time()},
+        lambda: {_adapters(engine): time.time()},  # noqa: TID251 (Prometheus has dates)
         ("max_lora", "running_lora_adapters", "waiting_lora_adapters"),
     )
 

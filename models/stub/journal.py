@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, pairwise
 from operator import itemgetter
 from struct import Struct
-from time import time_ns
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import grpc
 from google.protobuf import timestamp_pb2
 
+from lab.clock import lab_time_ns
 from lab.transport.rpc_logs import REFUSED, Act
 from models.proto.control.v1 import acts_pb2, stub_pb2
 
@@ -139,7 +139,7 @@ class ArrivalJournal:
 
     def __init__(self, kept: int = KEPT_ARRIVALS) -> None:
         self._kept, self._count = kept, 0
-        self.began_ns = time_ns()
+        self.began_ns = lab_time_ns()
         self.forms = [""]
         self._latest: dict[tuple[str, ...], _Form] = {}
         self.wake: Callable[[], None] | None = None
@@ -172,12 +172,12 @@ class ArrivalJournal:
         head = _HEAD.pack(is_copy, *map(len, texts), len(receipt), remaining_ms, form)
         self._arrivals.append(b"".join((head, *texts, receipt, values)))
         if number < self._kept:
-            self._arrived_ns.append(time_ns())
+            self._arrived_ns.append(lab_time_ns())
             self._ended_ns.append(0)
             self._statuses.append(UNDER_WAY)
         else:
             place = number % self._kept
-            self._arrived_ns[place], self._ended_ns[place], self._statuses[place] = time_ns(), 0, UNDER_WAY
+            self._arrived_ns[place], self._ended_ns[place], self._statuses[place] = lab_time_ns(), 0, UNDER_WAY
         if self.wake is not None:
             wake, self.wake = self.wake, None
             wake()
@@ -215,7 +215,7 @@ class ArrivalJournal:
         """Registers how a request ended."""
         if number >= self._count - self._kept:
             place = number % self._kept
-            self._ended_ns[place], self._statuses[place] = time_ns(), _NUMBERS[status]
+            self._ended_ns[place], self._statuses[place] = lab_time_ns(), _NUMBERS[status]
 
     def end_of(self, number: int) -> tuple[int, int]:
         """Returns when a request ended, and the number of its status: 0 and :data:`UNDER_WAY` while it has not."""

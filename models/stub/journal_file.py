@@ -14,9 +14,9 @@ from io import FileIO
 from pathlib import Path
 from struct import Struct
 from threading import Lock
-from time import time_ns
 from typing import NamedTuple
 
+from lab.clock import lab_time_ns
 from models.stub.journal import UNDER_WAY, Arrival, ArrivalJournal, status_name, unpacked
 
 FLUSH_S = 0.2
@@ -118,7 +118,7 @@ class JournalFile:
 
     def _rows(self, kind: int) -> tuple[bytes, int]:
         """What is new, and the time until which nothing is missing then, Unix nanoseconds."""
-        now_ns = time_ns()
+        now_ns = lab_time_ns()
         rows = (*self._new_forms(), *self._ends(), *self._arrivals(), _row(kind, _TIME.pack(now_ns)))
         return b"".join(rows), now_ns
 

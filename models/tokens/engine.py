@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from lab.clock import lab_time_ns
 from models.tokens.adapters import Adapters, Slot
 from models.tokens.blocks import BLOCK, BlockCache, chain
 from models.tokens.kv_events import KvEvents
@@ -111,7 +111,7 @@ class TokenEngine:
         self.kv_events = KvEvents(settings.kv_events)
         self.adapters = Adapters(settings.max_loras, settings.load_adapter_s())
         self.running = self.queries = self.hits = self.dropped = 0
-        self.journal_began_ns = time.time_ns()
+        self.journal_began_ns = lab_time_ns()
         self._events = self._called = 0  # ``called``: out of the queue, and not begun yet
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._journal: deque[Entry] = deque()
@@ -154,13 +154,13 @@ class TokenEngine:
                 raise
             hits, taken = self.cache.take(entry.hashes, entry.prompt)
             self.kv_events.publish(self.cache.changes, entry.hashes, entry.lora)
-            entry.began, entry.began_ns, entry.cached = self._next_event(), time.time_ns(), hits * BLOCK
+            entry.began, entry.began_ns, entry.cached = self._next_event(), lab_time_ns(), hits * BLOCK
             self.queries += entry.prompt
             self.hits += entry.cached
             self._call(most)
             try:
                 async with self.adapters.use(entry.lora, partial(self._has_slot, entry)) as lora:
-                    entry.loaded_ns = time.time_ns()
+                    entry.loaded_ns = lab_time_ns()
                     queued_ms = (entry.began_ns - entry.arrived_ns) / 1_000_000
                     yield Running(entry.cached, queued_ms, lora, prefilled.elsewhere)
             finally:
@@ -169,11 +169,11 @@ class TokenEngine:
                 self._leave()
 
     def _has_slot(self, entry: Entry, slot: Slot, loads: bool) -> None:  # noqa: FBT001 (called with it by position)
-        entry.slot, entry.slot_ns, entry.loads = self._next_event(), time.time_ns(), loads
+        entry.slot, entry.slot_ns, entry.loads = self._next_event(), lab_time_ns(), loads
         entry.evicted = slot.evicted if loads else ""
 
     def _register(self, entry: Entry) -> Entry:
-        entry.arrived, entry.arrived_ns = self._next_event(), time.time_ns()
+        entry.arrived, entry.arrived_ns = self._next_event(), lab_time_ns()
         entry.waiting, entry.running = self.waiting, self.running
         self._journal.append(entry)
         if len(self._journal) > KEPT:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.clock import lab_time_ns
 from lab.history import read_columns
 from lab.runs.folder import HISTORY
 from scenarios.framework.steps import await_requests, moved_table
@@ -48,7 +48,7 @@ def move_there_and_back(lab: Lab, routes: Path, folder: Path, number: int) -> li
     tables = routes, moved_table(routes, folder)
     moves = []
     for place in range(1, number + 1):
-        moves.append(Move(time.time_ns(), CLUSTERS[place % 2]))
+        moves.append(Move(lab_time_ns(), CLUSTERS[place % 2]))
         lab.routes.publish(tables[place % 2])
         await_requests(lab, CLUSTERS[place % 2])
     return moves

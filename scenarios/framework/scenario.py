@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lab.clock import lab_time_ns
 from lab.errors import DeadlineError
 from lab.faults import Visible
 from lab.roles import CALLER
@@ -75,7 +76,7 @@ class Scenario:
     _labs: list[Lab] = field(default_factory=list)
     _seen_ns: list[int] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
-    _began_ns: int = field(default_factory=time.time_ns)
+    _began_ns: int = field(default_factory=lab_time_ns)
 
     def __post_init__(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -170,7 +171,7 @@ class Scenario:
 
     def saw(self) -> None:
         """Notes that the effect of the faults so far was seen by other means, e.g. in the results of a run."""
-        self._seen_ns.append(time.time_ns())
+        self._seen_ns.append(lab_time_ns())
 
     def figure(self, name: str, value: str) -> None:
         """Keeps a measured figure for the result and for JUnit, e.g. ``out of rotation``, ``0.3 s``."""
@@ -251,7 +252,7 @@ class Scenario:
         ]
 
     def _mark(self, kind: str, step: Step) -> None:
-        now = time.time_ns()
+        now = lab_time_ns()
         for lab in self._labs:
             event = Event(
                 kind=kind,

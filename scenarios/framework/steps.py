@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ import grpc
 
 from lab.checkers import Claim, Outcome
 from lab.checkers.kinds.driver import RATE_TOLERANCE, rates
+from lab.clock import lab_time_ns
 from lab.errors import CallError
 from lab.history import UNSENT, read_columns, read_parquet
 from lab.lab import Lab
@@ -331,9 +331,9 @@ def cut_by(lab: Lab, fault: Fault) -> Cut:
 @contextmanager
 def cutting() -> Iterator[Cut]:
     """Measures the interval of a body that kills something."""
-    cut = Cut(from_ns=time.time_ns())
+    cut = Cut(from_ns=lab_time_ns())
     yield cut
-    cut.until_ns = time.time_ns()
+    cut.until_ns = lab_time_ns()
 
 
 def records_of(result: RunResult) -> list[Record]:

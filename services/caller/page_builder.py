@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 
 from lab.client.outcome import Outcome, answered, failed, record_values
+from lab.clock import lab_time_ns
 from lab.errors import CallError, InputError, UnitError
 from lab.identity import Identity
 from lab.routing.headers import RETRIES_LEFT, retries_left
@@ -85,7 +86,7 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
             await context.abort(_code_of(error), str(error))
 
     async def _built(self, request: caller_pb2.GetPageRequest, page: _Page, client: Client) -> caller_pb2.Page:
-        left_ms, sent_ns = page.left_s * 1_000, time.time_ns()  # in this order, so that what is left is not too little
+        left_ms, sent_ns = page.left_s * 1_000, lab_time_ns()  # in this order, so that what is left is not too little
         built, status = caller_pb2.Page(), "CANCELLED"
         try:
             for stage, parts in enumerate(self._config.page):
@@ -103,7 +104,7 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
                 "id": request.page_id,
                 "caller": self._config.name,
                 "sent_ns": sent_ns,
-                "done_ns": time.time_ns(),
+                "done_ns": lab_time_ns(),
                 "status": status,
                 "left_ms": left_ms,
                 "missing": [each.use_case for each in built.sections if each.error],
@@ -199,13 +200,13 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
     ) -> caller_pb2.CallResult:
         """One call of a model; it is in the journal before its answer is in the page."""
         api, message = self._caller.request_of(use_case, page.request.payload_bytes)
-        size, intended_ns = message.ByteSize(), time.time_ns()
+        size, intended_ns = message.ByteSize(), lab_time_ns()
         result = caller_pb2.CallResult(use_case=use_case, topology=client.topology, request_id=request_id)
         if page.left_s <= 0:
             result.error = f"DEADLINE_EXCEEDED: {use_case}: the page's time was over before it was sent"
             return result
         outcome = Outcome("CANCELLED", f"{use_case}: the page was cancelled before an answer came")
-        sent_ns = time.time_ns()
+        sent_ns = lab_time_ns()
         try:
             answer = await self._caller.ask(
                 client,
@@ -235,12 +236,12 @@ class PageBuilder(caller_pb2_grpc.PagesServicer):
                 payload_bytes=size,
                 intended_ns=intended_ns,
                 sent_ns=sent_ns,
-                done_ns=time.time_ns(),
+                done_ns=lab_time_ns(),
             )
             self._keep(page, "call", values)
         result.routing_key, result.revision = outcome.routing_key, outcome.revision
         result.source, result.attempts, result.shadow = outcome.source, outcome.attempts, outcome.shadow
-        result.items_digest, result.latency_ms = outcome.items_digest, (time.time_ns() - sent_ns) / 1e6
+        result.items_digest, result.latency_ms = outcome.items_digest, (lab_time_ns() - sent_ns) / 1e6
         return result
 
     def _keep(self, page: _Page, kind: str, entry: Any) -> None:

@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 import orjson
 
+from lab.clock import lab_time_ns
 from lab.pickers import Asked, Seen, Source, Speed, Stale
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
 from models.tokens.journal_parts import parts_of
@@ -159,7 +160,7 @@ class PickLog:
     """
 
     def __init__(self) -> None:
-        self.dropped, self.began_ns = 0, time.time_ns()
+        self.dropped, self.began_ns = 0, lab_time_ns()
         self._events, self._groups = count(1), count(1)
         self._picks: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self._waits: OrderedDict[int, dict[str, Any]] = OrderedDict()
@@ -193,7 +194,7 @@ class PickLog:
             "group": group,
             "policy": policy,
             "number": number,
-            "at_ns": time.time_ns(),
+            "at_ns": lab_time_ns(),
             "asked": asked,
             "seen": seen,
             "picked": picked,
@@ -222,7 +223,7 @@ class PickLog:
             "group": group,
             "policy": policy,
             "number": number,
-            "at_ns": time.time_ns(),
+            "at_ns": lab_time_ns(),
             "asked": asked,
             "seen": seen,
             "ended": 0,
@@ -238,7 +239,7 @@ class PickLog:
     def end_wait(self, number: int, outcome: str, saw: Sequence[Seen], ended: int = 0) -> None:
         """Notes how a wait ended and what was seen then; ``ended`` is the number of the pick that ended it, or 0."""
         if (wait := self._waits.get(number)) is not None:
-            wait["ended"], wait["ended_ns"] = ended or next(self._events), time.time_ns()
+            wait["ended"], wait["ended_ns"] = ended or next(self._events), lab_time_ns()
             wait["outcome"], wait["saw"] = outcome, saw
 
     def lines(self) -> list[bytes]:

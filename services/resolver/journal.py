@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from itertools import islice
-from time import time_ns
 from typing import TYPE_CHECKING, Any
 
+from lab.clock import lab_time_ns
 from lab.routing.headers import REQUEST_ID
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 
@@ -29,12 +29,12 @@ class Journal(resolver_pb2_grpc.ResolverJournalServicer):
     """
 
     def __init__(self, kept: int = KEPT) -> None:
-        self._began_ns = time_ns()
+        self._began_ns = lab_time_ns()
         self._asked: deque[tuple[str, int]] = deque(maxlen=kept)
 
     def asked(self, headers: Iterable[tuple[str, Any]]) -> None:
         """Registers a question with these headers."""
-        self._asked.append((next((str(value) for name, value in headers if name == REQUEST_ID), ""), time_ns()))
+        self._asked.append((next((str(value) for name, value in headers if name == REQUEST_ID), ""), lab_time_ns()))
 
     async def Questions(
         self, request: resolver_pb2.QuestionsRequest, context: _Context

@@ -9,10 +9,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.client.admin import AdminClient
@@ -21,6 +23,7 @@ from lab.lab import Lab
 from lab.runs.parallel import runs_in
 from lab.runtime.state import LabState
 from lab.waiting import eventually
+from tests.clock.wall_clock import set_wall_clock, wall_clock
 from tests.mutants.catalogue import CHECKOUT, HOME
 
 if TYPE_CHECKING:
@@ -301,6 +304,17 @@ def drivers(topology: str) -> None:
     load(topology, lambda: None, "--drivers", "3", seconds=6)
 
 
+def stepped(topology: str) -> None:
+    """Publishes and steps the wall clock forth while load runs, after the lab has come up by another time."""
+    set_wall_clock(os.environ, 60)
+
+    def publish_and_step() -> None:
+        _publish()
+        set_wall_clock(os.environ, 600)
+
+    load(topology, publish_and_step)
+
+
 def planes(topology: str) -> None:
     """Moves a key and changes a config while load runs, in a lab with two control planes, each with a gateway.
 
@@ -535,6 +549,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         rest,
         drivers,
         planes,
+        stepped,
         traced,
         picked,
         manifests,
@@ -620,6 +635,8 @@ _OPTIONS = {
     "chat_body": ("--picker", "prefix"),
     "chat_mesh": ("--picker", "prefix"),
 }
+_STEPPED = {"stepped"}
+"""Drills whose lab and commands read a wall clock that is not the machine's."""
 _OFFLINE = {"manifests", "compose"}
 """Drills without a lab, whose bugs the suite must notice."""
 
@@ -630,6 +647,9 @@ def main() -> None:
     if drill in _OFFLINE:
         DRILLS[drill](topology)
         return
+    scratch = tempfile.TemporaryDirectory()
+    if drill in _STEPPED:
+        os.environ.update(wall_clock(Path(scratch.name)))
     try:
         spec = str(HOME / next((name for name, drills in _SPECS.items() if drill in drills), "lab.toml"))
         topologies = ",".join(dict.fromkeys((topology, *_OTHERS.get(drill, ()))))
@@ -648,6 +668,7 @@ def main() -> None:
         DRILLS[drill](topology)
     finally:
         lab("down", "--name", NAME, check=False)
+        scratch.cleanup()
     runs = [each for each in sorted((CHECKOUT / "runs" / NAME).iterdir()) if each.is_dir() and not each.is_symlink()]
     if not runs:
         sys.exit("the drill has left no run")

@@ -9,7 +9,7 @@ import pytest
 
 from lab.checkers import Claim, Outcome
 from lab.runs import judge
-from lab.runs.documents import Began, Window
+from lab.runs.documents import Began, Window, window_of
 from lab.runs.folder import RunFolder
 from tests.report.builders import make_record, write_run
 
@@ -33,6 +33,19 @@ def test_a_clock_that_is_kept_right_has_not_jumped() -> None:
     assert Window(0, RUN_NS, 4_000_000).clock_jump == ""
     assert Window(0, 100 * RUN_NS, -300_000_000).clock_jump == ""
     assert Window.since(Began.now()).clock_jump == ""
+
+
+def test_a_wall_clock_that_is_set_bit_by_bit_has_jumped() -> None:
+    assert "300 ms back" in Window(0, 100 * RUN_NS, -300_000_000, one_clock=False).clock_jump
+    assert Window(0, 100 * RUN_NS, -4_000_000, one_clock=False).clock_jump == ""
+
+
+def test_a_window_says_by_which_clock_it_is() -> None:
+    document = {"from_ns": 1, "until_ns": 2}
+    assert window_of(document) == Window(1, 2)
+    assert window_of({**document, "clock_jump_ns": 3, "one_clock": True}) == Window(1, 2, 3, one_clock=True)
+    with pytest.raises(TypeError):
+        window_of({**document, "one_clock": "yes"})
 
 
 @pytest.mark.parametrize("jump_ns", [HOUR_NS, -HOUR_NS])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import struct
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from tests.clock.wall_clock import set_wall_clock, wall_clock
 from tests.disks import fill, mounted
-from tests.mutants.catalogue import CHECKOUT, HOME
+from tests.mutants.catalogue import HOME
 from tests.stresses.stressed import Stressed
 
 EVERYTHING = "*"
@@ -74,19 +73,14 @@ def overload(lab: Stressed) -> None:
     lab.load("gateway", "--rate", "2500", "--duration", "4").ended()
 
 
-@_stress(**{EVERYTHING: "times of the driver and of units contradict each other"})
+@_stress()
 def clock_step(lab: Stressed) -> None:
     """The wall clock of all units is set forth by ten minutes."""
-    shim, offset = lab.home / "realtime.so", lab.home / "offset"
-    source = CHECKOUT / "tests" / "clock" / "realtime.c"
-    subprocess.run(("gcc", "-O2", "-shared", "-fPIC", "-o", shim, source), check=True)
-    offset.write_bytes(struct.pack("l", 0))
-    lab.environment |= {"LD_PRELOAD": str(shim), "CLOCK_OFFSET": str(offset)}
+    lab.environment |= wall_clock(lab.home)
     lab.up("lab.toml", "mesh")
     load = lab.load("mesh")
     load.answered()
-    with offset.open("r+b") as file:  # in place, as units have it mapped
-        file.write(struct.pack("l", 600))
+    set_wall_clock(lab.environment, 600)
     load.ended()
 
 

@@ -12,7 +12,7 @@ from lab.checkers.revision_timeline import by_model, request
 from lab.checkers.verdict import Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
-    from lab.checkers.evidence import Evidence
+    from lab.checkers.evidence import Driver, Evidence
     from lab.history import Record
 
 NAME = "times"
@@ -32,12 +32,13 @@ def check(evidence: Evidence) -> Verdict | None:
     clock is ahead of the driver's by at most the shortest way there, and behind it by at most the shortest way back.
     A request that came back sooner than the others allow was not answered, or they were not sent, when the driver says.
     No replica receives a request after it has ended it.
+    Where all processes read one clock, a request also arrives after it was sent, and ends before its answer came.
 
     Returns:
         None if no replica could say when it received and ended an answered request.
     """
     judged = 0
-    violations = list(_backwards(evidence))
+    violations = [*_backwards(evidence), *_outside(evidence)]
     for (replica, _), flights in sorted(_by_replica_and_window(evidence).items()):
         judged += len(flights)
         ahead_ns = min(there_ns for there_ns, _, _ in flights)
@@ -60,6 +61,25 @@ def _backwards(evidence: Evidence) -> Iterator[Violation]:
             if 0 < each.ended_ns < each.arrived_ns - CLOCKS_NS:
                 message = f"{request(record)}: {each.replica} ended it before it received it"
                 yield Violation(NAME, record.sequence, record.request_id, message)
+
+
+def _outside(evidence: Evidence) -> Iterator[Violation]:
+    """Yields what a replica received or ended at a time at which the request was not under way, by one clock."""
+    if not evidence.one_clock:
+        return
+    apart_ns = CLOCKS_NS + max(map(_error_ns, evidence.drivers), default=0)
+    for (replica, _), flights in _by_replica_and_window(evidence).items():
+        for there_ns, back_ns, record in flights:
+            if there_ns < -apart_ns or back_ns < -apart_ns:
+                how = f"received it {-there_ns / _MS:,.1f} ms before it was sent"
+                if back_ns < -apart_ns:
+                    how = f"ended it {-back_ns / _MS:,.1f} ms after its answer came"
+                message = f"{request(record)}: {replica} {how}, though both read one clock"
+                yield Violation(NAME, record.sequence, record.request_id, message)
+
+
+def _error_ns(driver: Driver) -> float:
+    return ((driver.clock_error_ms or 0.0) + abs(driver.drift_ms or 0.0)) * _MS
 
 
 def _by_replica_and_window(evidence: Evidence) -> dict[tuple[str, int], list[tuple[int, int, Record]]]:

@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 import orjson
 
+from lab.clock import lab_time_ns
 from lab.pickers import GATEWAY, PICKERS, Asked, Chooses, Picker, Seen, offered
 from lab.plugins.endpoint_picker.asked import asked_in, has_prompt
 from lab.plugins.endpoint_picker.contract import SERVED
@@ -161,7 +162,7 @@ class ClientPicks:
         seen = key.seen() if key is not None else []
         if key is None or not seen:
             self.counts[NO_SIGNALS] += 1
-            line = {"unpicked": name, "why": NO_SIGNALS, "at_ns": time.time_ns()}
+            line = {"unpicked": name, "why": NO_SIGNALS, "at_ns": lab_time_ns()}
             self._changed[f"unpicked-{next(self._numbers)}"] = orjson.dumps(line) + b"\n"
             return None
         method = METHODS.get(path)

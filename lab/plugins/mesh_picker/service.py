@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from lab.clock import lab_time_ns
 from lab.pickers import GATEWAY, Chooses, Seen
 from lab.transport import proved_caller
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
@@ -51,7 +51,7 @@ class Signals(picks_pb2_grpc.ReplicaSignalsServicer, picks_pb2_grpc.PickJournalS
         self._period_s = min(max(signal.age_s, LEAST_PERIOD_S), MOST_PERIOD_S)
         self._rules = RuleSet()
         self._lines: OrderedDict[tuple[str, str], bytes] = OrderedDict()
-        self.dropped, self._began_ns = 0, time.time_ns()
+        self.dropped, self._began_ns = 0, lab_time_ns()
 
     async def put_in_force(self, rules: RuleSet) -> None:
         """Follows the endpoints of a rule set, and the load of each if the picker goes by it."""

@@ -9,6 +9,7 @@ from datetime import timedelta
 from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
 
+from lab.clock import lab_time_ns
 from lab.errors import CallError
 from lab.roles import CONTROL_PLANE, rule_followers
 from lab.waiting import eventually
@@ -114,4 +115,4 @@ def _ask(lab: WorkshopLab, topology: str, caller: str, use_case: str, number: in
         cluster, version, latency_ms = answer.cluster, answer.version, answer.latency_ms
     except CallError as error:
         status, message = error.code.name, error.message
-    return ProbeResult(topology, caller, use_case, cluster, version, status, message, latency_ms, time.time_ns())
+    return ProbeResult(topology, caller, use_case, cluster, version, status, message, latency_ms, lab_time_ns())

@@ -176,6 +176,11 @@ def _connects(host: str | None) -> bool:
     return bool(path)
 
 
+def is_of_this_kernel(client: docker.DockerClient) -> bool:
+    """Returns whether containers run under this process's kernel, not under that of a VM or of another machine."""
+    return bool(_socket_of(address())) and client.info()["KernelVersion"] == os.uname().release
+
+
 def _socket_of(host: str | None) -> str:
     return host.removeprefix("unix://") if host and host.startswith("unix://") else ""
 

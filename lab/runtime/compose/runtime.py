@@ -65,6 +65,10 @@ class ComposeRuntime(Runtime):
             self._site = ComposeSite(self._folder, ports.ports_of(layout), self._subnet(), hosts)
         return self._site
 
+    def shares_clock(self) -> bool:
+        with engine.errors_in_one_line("docker"):
+            return engine.is_of_this_kernel(self._project.docker)
+
     def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
         """Writes the compose file and the units' files, and builds the image if it is not here."""
         if any("store" in unit.files for unit in layout.with_role(CONTROL_PLANE)):

@@ -17,6 +17,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from lab import clock
+
 MARK = "LAB_UNIT"
 """Environment variable of a unit: the lab's folder and the unit's name, with a colon between."""
 
@@ -42,6 +44,7 @@ def main(modules: list[str]) -> None:
             _write(mark, f"{MARK}={environment[MARK]}")
             os.environ.clear()
             os.environ.update(environment)
+            clock.follow(environment.get(clock.VARIABLE, ""))
             sys.argv = argv
             runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
             return

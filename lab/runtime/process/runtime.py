@@ -147,6 +147,9 @@ class ProcessRuntime(Runtime):
         """Version of this interpreter, which runs the units, too."""
         return {"runtime": self.name, "python": platform.python_version()}
 
+    def shares_clock(self) -> bool:
+        return True
+
     def pause(self, running: Running) -> None:
         _signal(running, signal.SIGSTOP)
         give_up = time.monotonic() + _STOP_TIMEOUT_S

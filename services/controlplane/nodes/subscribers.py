@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from lab.clock import lab_time_ns
 from lab.errors import PublishError
 from lab.transport.xds import ROLE as PROXYLESS
 from services.controlplane.registry.records import Acknowledgement
@@ -58,7 +58,7 @@ class Subscriber:
     holds_state: bool = False
     clusters: int = 0
     clusters_left: int = 0
-    now_ns: Callable[[], int] = time.time_ns
+    now_ns: Callable[[], int] = lab_time_ns
     _steps: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def has_applied(self, generation: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from lab.clock import lab_time_ns
+
 
 class Clock:
     """Follows the wall clock forwards; when the wall clock is set back, continues from the steady clock.
@@ -14,7 +16,7 @@ class Clock:
         steady: the monotonic clock, nanoseconds.
     """
 
-    def __init__(self, wall: Callable[[], int] = time.time_ns, steady: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(self, wall: Callable[[], int] = lab_time_ns, steady: Callable[[], int] = time.monotonic_ns) -> None:
         self._wall, self._steady = wall, steady
         self._offset = wall() - steady()
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lab.clock import lab_time_ns
 from lab.pickers import DEFAULT_PICKER, PICKERS
 from lab.plain_text import MAX_CHARACTERS, printable
 from services.controlplane.nodes.subscribers import Subscriber, Subscribers
@@ -125,7 +125,7 @@ class ResourceStore:
     def __init__(
         self,
         keys_for: Callable[[str], Collection[str]] | None = None,
-        now_ns: Callable[[], int] = time.time_ns,
+        now_ns: Callable[[], int] = lab_time_ns,
         callers: Callable[[], Collection[str]] = lambda: _NOBODY,
     ) -> None:
         self.subscribers = Subscribers(now_ns)

@@ -12,6 +12,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from lab.client.admin import AdminClient
+from lab.clock import lab_time_ns
 from lab.errors import LabError, UnitError
 from lab.measure.compare import interleave
 from lab.plugins.bench.harness.trials import Trials
@@ -268,7 +269,7 @@ class _WatchedLab:
         """When the control plane no longer counts on any victim; None if it still does in the end."""
         while time.monotonic() < until:
             if not self._alive() & victims:
-                return time.time_ns()
+                return lab_time_ns()
             time.sleep(_POLL_S)
         return None
 

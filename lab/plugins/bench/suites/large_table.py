@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from queue import Queue
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from lab.client.admin import AdminClient
+from lab.clock import lab_time_ns
 from lab.measure.compare import median, quantile
 from lab.plugins.bench.harness.bench import Bench
 from lab.plugins.bench.harness.result import BenchResult, Claim
@@ -66,7 +66,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
             number = trial.number - 1
             with trial:
                 name, use_case = f"UseCase{number * 97 % USE_CASES}", _use_case(number, default="v2")
-                called = time.time_ns()
+                called = lab_time_ns()
                 admin.publish_change({name: ("change.yaml", json.dumps(use_case))}, author="bench")
                 trial.keep(**{_MEASURED: (arrivals.get() - called) / _NS_PER_MS})
     took = trials.figures[_MEASURED]
@@ -95,7 +95,7 @@ def _follow(channel: grpc.Channel, arrivals: Queue[int]) -> None:
 
     try:
         for update in rules_pb2_grpc.RulesStub(channel).Subscribe(requests()):
-            arrivals.put(time.time_ns())
+            arrivals.put(lab_time_ns())
             answers.put(rules_pb2.SubscribeRequest(applied_sequence=update.sequence))
     except grpc.RpcError:
         pass  # the bench is over
