@@ -147,7 +147,7 @@ def test_services_and_drivers_get_the_labs_clock(given: str) -> None:
     ],
 )
 def test_an_engines_kernel_is_this_ones_only_on_this_machine(
-    host: str, kernel: str, is_this: bool, monkeypatch: pytest.MonkeyPatch
+    host: str, kernel: str, *, is_this: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", host)
     client: Any = SimpleNamespace(info=lambda: {"KernelVersion": kernel})

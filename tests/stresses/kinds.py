@@ -11,8 +11,6 @@ from tests.disks import fill, mounted
 from tests.mutants.catalogue import HOME
 from tests.stresses.stressed import Stressed
 
-EVERYTHING = "*"
-"""In place of a checker's name: all of correctness."""
 _DISK_BYTES = 64 * 2**20
 
 
