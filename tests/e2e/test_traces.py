@@ -37,7 +37,7 @@ from lab.runtime.state import LabState
 from lab.topologies import TOPOLOGIES
 from lab.transport import Security, open_blocking_channel
 from lab.transport.security import MTLS
-from lab.transport.trace_settings import MAX_ATTRIBUTE_CHARACTERS
+from lab.transport.trace_settings import MAX_ATTRIBUTE_CHARACTERS, VARIABLE
 from lab.waiting import eventually
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from tests.lab_command import json_of, refusal, run_lab
@@ -340,7 +340,7 @@ def test_an_unknown_id_and_a_lab_without_traces_are_refused(
 
     assert "knows no such request" in refusal(run_lab(lab, "trace", "no-such-request"))
     assert "lab up --traces 1" in refusal(run_lab(mini_lab, "trace", "no-such-request"))
-    assert not any(unit.environment for unit in LabState.of(mini_lab.folder).plan.units)
+    assert not any(VARIABLE in unit.environment for unit in LabState.of(mini_lab.folder).plan.units)
 
 
 def test_spans_go_to_a_receiver_of_the_users_in_place_of_the_collector(
