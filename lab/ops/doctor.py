@@ -15,6 +15,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from lab import CHECKOUT
+from lab.roles import ROLES
 from lab.runtime import RUNTIMES
 from lab.runtime.doctor_finding import Finding, finding, first_line
 
@@ -116,6 +117,14 @@ def _extras() -> Iterator[Finding]:
         hint=h2load is None,
         remedy="run `make h2load`; without it, benches lack an independent load generator",
     )
+    programs = {role.program.name: role.program for role in ROLES.values() if role.program is not None}
+    for name, program in programs.items():
+        yield finding(
+            name,
+            "installed" if program.installed() else "is missing",
+            hint=not program.installed(),
+            remedy=f"{program.remedy}; without it, its topologies do not come up",
+        )
 
 
 def _packages_off_lock(lock: Path) -> Iterator[str]:

@@ -11,7 +11,7 @@ from lab.roles._plan import LOAD, Plan, layout_of, plan, roles_of
 from lab.roles._probe import Probe, StartingLab
 from lab.roles._registry import ROLES, followers, rule_followers
 from lab.roles._rendered import rendered
-from lab.roles._role import Layout, Placement, Role, Setting, python
+from lab.roles._role import Layout, Placement, Program, Role, Setting, python
 from lab.roles._unit import ACCESS_LOG, ARRIVALS, CALLER, COLLECTOR, CONTROL_PLANE, MODEL, UNIX, Port, Site, Unit
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Plan",
     "Port",
     "Probe",
+    "Program",
     "Role",
     "Setting",
     "Site",

@@ -46,6 +46,21 @@ class Setting(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A program that units run and that the lab's packages do not include.
+
+    Attributes:
+        name: as people call it.
+        installed: returns whether this machine has it.
+        remedy: what to do if it has not.
+    """
+
+    name: str
+    installed: Callable[[], bool]
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
     """One role: how its units are started, found, probed, logged and accounted for.
 
@@ -82,6 +97,7 @@ class Role:
         fronts_pages: whether it asks callers for pages in users' names. In a lab with such a role callers give pages to
             it, to the operator, and to callers of whose pages theirs are parts.
         drivers_share: variables of its units' environment that load drivers get as well.
+        program: that its units run besides the lab's own, for ``lab doctor``; None if they run none.
     """
 
     name: str
@@ -109,6 +125,7 @@ class Role:
     decides: Callable[[grpc.Channel, str, str], Callable[[], int]] | None = None
     copies_dropped: Callable[[Unit], int | None] | None = None
     figures: Callable[[Unit], Mapping[str, Any] | None] | None = None
+    program: Program | None = None
 
     def image_in(self, own: str) -> str:
         """The image of its containers in a lab whose own image is ``own``."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lab.errors import SpecError
 from lab.pickers import PICKERS
 from lab.plugins.foreign_pickers.routers import CARRIED, NEUTRAL, ROUTERS
-from lab.roles import Placement, Probe, Role, Unit, python
+from lab.roles import Placement, Probe, Program, Role, Unit, python
 from lab.routing.headers import VIA
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 def _role_of(name: str) -> Role:
+    router = ROUTERS[name.removesuffix(NEUTRAL)]
+
     def units(lab: Layout, caller: str) -> Iterator[Unit]:
         """A unit for each cluster with a hard-coded address, in the order of their names, as for a VIP."""
         targets = {} if caller else lab.hard_coded(lambda port: port.inside)
@@ -37,7 +39,7 @@ def _role_of(name: str) -> Role:
                 cluster=cluster,
                 replicas=",".join(addresses),
                 use_cases=",".join(use_cases[cluster]),
-                policy=PICKERS[lab.spec.picker].at(name.removesuffix(NEUTRAL)),
+                policy=PICKERS[lab.spec.picker].at(router.name),
             )
             yield Unit(unit, name, argv, port, pod=unit)
 
@@ -52,6 +54,7 @@ def _role_of(name: str) -> Role:
         adds_headers=frozenset({VIA}),
         checked_by=("path",),
         memory_mb=512,
+        program=Program(name=router.name, installed=router.installed, remedy=router.remedy),
     )
 
 

@@ -37,6 +37,10 @@ class Router:
         """Where its program is, in an environment apart from the lab's, as it pins other packages."""
         return Path(sys.prefix) / "routers" / self.name / "bin" / self.name
 
+    def installed(self) -> bool:
+        """Whether it is there."""
+        return self.program.is_file()
+
     @property
     def remedy(self) -> str:
         """What to do if it is not there."""
