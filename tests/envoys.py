@@ -14,7 +14,7 @@ from typing import Any
 
 from lab import CHECKOUT
 from lab.identity.envoy import sockets_of
-from lab.roles._envoy import envoy_address, xds_cluster
+from lab.roles._envoy import envoy_address, removed_picks, xds_cluster
 from lab.roles._observed import NOT_OBSERVED
 from lab.routing import headers
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
@@ -67,6 +67,7 @@ async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> A
         view_cluster="",
         **sockets_of("", name),
         **IN_BOOTSTRAP,
+        **removed_picks(),
         **NOT_OBSERVED,
     )
     async with envoy_of(config, folder, name) as envoy:

@@ -52,6 +52,7 @@ def envoy(
     filters: Iterable[Mapping[str, Any]] = (),
     clusters: Iterable[Mapping[str, Any]] = (),
     metadata: Mapping[str, str] | None = None,
+    obeys_picks: bool = False,
 ) -> Unit:
     """An Envoy beside a caller; without one, an Envoy that all callers share.
 
@@ -64,6 +65,7 @@ def envoy(
         filters: of its own, for requests that have passed the key guard, as Envoy's configuration has them.
         clusters: of its own, likewise.
         metadata: more of what it says of itself to the control plane.
+        obeys_picks: whether its filters go by headers of picks, and remove those that they do not go by.
     """
     site = lab.site
     admin = site.port(name, "admin", caller)
@@ -81,6 +83,7 @@ def envoy(
         **sockets_of(folder, caller),
         **admin_view(site.socket(name, "admin"), admin.bind, site.host_address),
         **IN_BOOTSTRAP,
+        **removed_picks(obeys_picks=obeys_picks),
         **{**envoy_observed(lab, name, role, folder), **zoned},
         tenants="" if caller else f"\n          - {_TENANTS_FILTER}",
         own_filters="".join(f"\n          - {json.dumps(each)}" for each in filters),
@@ -103,6 +106,12 @@ def envoy(
     )
     files = {"envoy.yaml": bootstrap, **secrets, **({f"{LOCAL_CLUSTER}.json": originating} if originating else {})}
     return Unit(name, role, argv, port, admin, files, pod=caller or name, logs_requests=True)
+
+
+def removed_picks(*, obeys_picks: bool = False) -> dict[str, str]:
+    """The headers of picks that an Envoy removes from requests, and from copies, as the template has them."""
+    picks = "".join(f", {name}" for name in headers.FORGEABLE)
+    return {"not_obeyed": "" if obeys_picks else picks, "picks": picks}
 
 
 def secrets_folder(lab: Layout, name: str) -> str:

@@ -9,9 +9,8 @@ from lab.roles._follows import Follows
 from lab.roles._probe import Probe
 from lab.roles._role import Layout, Placement, Role, python
 from lab.roles._unit import ACCESS_LOG, Unit
-from lab.routing.headers import REQUEST_ID, RETRIES_LEFT, TRACE, VIA
+from lab.routing.headers import PREFILLER, REQUEST_ID, RETRIES_LEFT, TRACE, VIA
 from lab.routing.keys import COPY_HEADER, HEADER
-from models.tokens.settings import PREFILLER
 
 _NAME = "gateway"
 

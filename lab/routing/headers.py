@@ -35,6 +35,16 @@ RETRIES_LEFT = "x-retries-left"
 ENVOY_ATTEMPTS = "x-envoy-attempt-count"
 
 
+# Beside a request whose replica is picked before it is sent, each as ``ip:port``: that replica, the one that served,
+# those to pick from, and the one that prefills. The first three are of kubernetes-sigs/gateway-api-inference-extension,
+# docs/proposals/004-endpoint-picker-protocol; the last is llm-d's.
+DESTINATION = "x-gateway-destination-endpoint"
+SERVED = "x-gateway-destination-endpoint-served"
+SUBSET = "x-gateway-destination-endpoint-subset"
+PREFILLER = "x-prefiller-host-port"
+FORGEABLE = (DESTINATION, SERVED, SUBSET, PREFILLER)
+"""Names of headers of picks, which a proxy that goes by none removes."""
+
 TRACE = frozenset({"traceparent", "tracestate"})
 OF_GRPC = frozenset({"user-agent", "grpc-previous-rpc-attempts"})
 """Names of headers that gRPC's own client adds, as far as a server sees them."""

@@ -10,11 +10,11 @@ import grpc
 import grpc.aio
 
 from lab.plain_text import printable
+from lab.routing.headers import PREFILLER
 from lab.transport import open_channel
 from models.proto.control.v1 import prefill_pb2_grpc
 from models.stub.admission import Refused
 from models.tokens.engine import Prefilled
-from models.tokens.settings import PREFILLER
 
 if TYPE_CHECKING:
     from models.proto.generation.v1 import generation_pb2

@@ -8,9 +8,6 @@ from typing import Any, Self
 
 _MOST = 1e9
 
-PREFILLER = "x-prefiller-host-port"
-"""Header beside a request to a replica that decodes, as llm-d's: ``ip:port`` of the replica that prefills for it."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSettings:

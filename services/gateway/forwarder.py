@@ -17,11 +17,11 @@ from lab.errors import CallerNotAllowedError, NoDecisionError, UnknownUseCaseErr
 from lab.plain_text import printable
 from lab.routing import headers
 from lab.routing.compiled import Router
+from lab.routing.headers import PREFILLER
 from lab.routing.rules import UseCase, shown
 from lab.transport import answer_of, expose, items_of, proved_caller
 from models.apis import METHODS, Method
 from models.context import read_envelope
-from models.tokens.settings import PREFILLER
 from services.gateway.forms import Form, opaque, parsed
 from services.gateway.hedging import first_answer
 from services.gateway.request import FailedError, FullError, GatewayRequest, decision_of

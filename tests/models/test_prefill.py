@@ -11,9 +11,10 @@ import grpc
 import orjson
 import pytest
 
+from lab.routing.headers import PREFILLER
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc
 from models.proto.generation.v1 import generation_pb2, generation_pb2_grpc
-from models.tokens.settings import PREFILLER, TokenSettings
+from models.tokens.settings import TokenSettings
 from tests.models.replicas import ControlPlane, RunningReplica, StartReplica
 from tests.models.test_generation import request
 from tests.waiting import eventually

@@ -12,18 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from models.tokens.settings import PREFILLER
+from lab.routing import headers
 
-DESTINATION = "x-gateway-destination-endpoint"
+DESTINATION = headers.DESTINATION
 """Header of the pick, and its key in :data:`NAMESPACE`."""
-SERVED = "x-gateway-destination-endpoint-served"
+SERVED = headers.SERVED
 """Key in :data:`NAMESPACE` of the endpoint that has served."""
 NAMESPACE = "envoy.lb"
 """Namespace of metadata that both sides read."""
-SUBSET_NAMESPACE, SUBSET = "envoy.lb.subset_hint", "x-gateway-destination-endpoint-subset"
+SUBSET_NAMESPACE, SUBSET = "envoy.lb.subset_hint", headers.SUBSET
 """Namespace and key of the endpoints within which to pick."""
-FORGEABLE = (DESTINATION, SERVED, SUBSET, PREFILLER)
-"""Headers that a client may not send."""
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 HEALTH_SERVICES = ("liveness", "readiness", SERVICE)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lab.plugins.endpoint_picker.contract import DESTINATION, FORGEABLE, NAMESPACE, SERVED, SUBSET_NAMESPACE
+from lab.plugins.endpoint_picker.contract import DESTINATION, NAMESPACE, SERVED, SUBSET_NAMESPACE
+from lab.routing.headers import FORGEABLE
 
 MESSAGE_TIMEOUT_S = 0.5
 """How long a request waits for the picker; then it is refused or, with FailOpen, the Envoy's own policy sends it."""

@@ -13,8 +13,7 @@ from lab.plugins.endpoint_picker.units import CLOSED, OPEN, PICKER, WITH_BODIES
 from lab.roles import ACCESS_LOG, Follows, Placement, Probe, Role, Unit, python
 from lab.roles._asked import copies_dropped_by_envoy
 from lab.roles._envoy import ENVOY_HEADERS, envoy, envoy_address, secrets_folder, xds_cluster
-from lab.routing.headers import PROVED_CALLER
-from models.tokens.settings import PREFILLER
+from lab.routing.headers import PREFILLER, PROVED_CALLER
 
 if TYPE_CHECKING:
     from lab.roles import Layout
@@ -49,6 +48,7 @@ def _envoy_of(role: str, title: str) -> Role:
             filters=filters(fails_open=role == OPEN, with_bodies=role == WITH_BODIES),
             clusters=[cluster(envoy_address(address), xds_cluster(address)["discovery"], socket)],
             metadata=HOST_METADATA,
+            obeys_picks=True,
         )
 
     return Role(

@@ -25,9 +25,8 @@ from lab.plugins.endpoint_picker.contract import (
     as_list,
 )
 from lab.plugins.endpoint_picker.policy import Endpoint, Order
-from lab.routing.headers import REQUEST_ID
+from lab.routing.headers import PREFILLER, REQUEST_ID
 from lab.routing.keys import HEADER
-from models.tokens.settings import PREFILLER
 
 if TYPE_CHECKING:
     import grpc.aio

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import SpecError
 from lab.pickers import GATEWAY, PICKERS, Chooses
-from lab.plugins.endpoint_picker.contract import DESTINATION, FORGEABLE, NAMESPACE, SERVED
+from lab.plugins.endpoint_picker.contract import DESTINATION, NAMESPACE, SERVED
 from lab.plugins.endpoint_picker.envoy import HOST_METADATA
 from lab.plugins.mesh_picker.units import SIDECAR, SIGNALS
 from lab.roles import Follows, Placement, Probe, Role, Unit, python
 from lab.roles._asked import copies_dropped_by_envoy
 from lab.roles._envoy import ENVOY_HEADERS, envoy
+from lab.routing.headers import FORGEABLE
 
 if TYPE_CHECKING:
     from lab.roles import Layout
@@ -48,7 +49,7 @@ def _sidecar_units(lab: Layout, caller: str) -> Iterator[Unit]:
     if caller:
         name = f"{caller}-{SIDECAR}"
         port = lab.site.port_beside(name, caller, _SIDECAR_PORT)
-        yield envoy(lab, name, SIDECAR, port, caller, filters=filters(), metadata=HOST_METADATA)
+        yield envoy(lab, name, SIDECAR, port, caller, filters=filters(), metadata=HOST_METADATA, obeys_picks=True)
 
 
 def filters() -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import aiohttp
 
 from lab.errors import UnitError
 from lab.identity import OPERATOR, TRUST_DOMAIN
+from lab.routing.headers import FORGEABLE
 from lab.routing.keys import HEADER, PATTERN
 from services.renderer.child import Child
 from services.renderer.proxy import Configuration, ProxyRenderer, Upstream
@@ -158,7 +159,7 @@ def _forwarding(upstream: Upstream, configuration: Configuration) -> dict[str, A
         }
     return {
         "handler": "reverse_proxy",
-        "headers": {"request": {"set": {"Via": [configuration.via]}}},
+        "headers": {"request": {"set": {"Via": [configuration.via]}, "delete": [*FORGEABLE]}},
         "upstreams": [{"dial": each} for each in upstream.addresses],
         "load_balancing": {"selection_policy": {"policy": configuration.picks}, "retries": 1},
         "flush_interval": -1,

@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from lab.errors import UnitError
+from lab.routing.headers import FORGEABLE
 from lab.routing.keys import HEADER, PATTERN
 from services.renderer.admitted import TWO_URIS, admitted
 from services.renderer.child import Child
@@ -55,6 +56,7 @@ $admitted
   http-request return $unknown unless { var(txn.backend) -m found }
   http-request return $dead if { var(txn.backend) -m str $no_replica }
   http-request add-header Via "$via"
+$no_picks
   use_backend %[var(txn.backend)]
 $backends
 """)
@@ -186,6 +188,7 @@ def rendered(configuration: Configuration, folder: Path) -> str:
         admitted=_admitted(configuration.node) if secured else "",
         header=HEADER,
         via=configuration.via,
+        no_picks="\n".join(f"  http-request del-header {name}" for name in FORGEABLE),
         pattern=PATTERN.replace("\\", "\\\\"),
         no_replica=_NO_REPLICA,
         invalid=_ANSWER.format(3, "routing key: send exactly one, of the form model.v1"),

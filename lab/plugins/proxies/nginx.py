@@ -22,6 +22,7 @@ import aiohttp
 
 from lab.errors import UnitError
 from lab.identity.folder import AUTHORITIES, CERTIFICATE, CURRENT, KEY
+from lab.routing.headers import FORGEABLE
 from lab.routing.keys import PATTERN
 from services.renderer.admitted import TWO_URIS, admitted
 from services.renderer.child import Child, path_of
@@ -94,6 +95,7 @@ $admission
       if ($$upstream = "") { return 419; }
       if ($$upstream = $no_replica) { return 420; }
       grpc_set_header Via "$via";
+$no_picks
       grpc_pass $scheme://$$upstream;
       grpc_connect_timeout 5s;
       grpc_read_timeout 30d;
@@ -219,6 +221,7 @@ def rendered(configuration: Configuration, upstreams: Collection[Upstream], sock
         admission=_ADMISSION if folder else "",
         server_tls=_SERVER_TLS.format(folder=folder) if folder else "",
         via=configuration.via,
+        no_picks="\n".join(f'      grpc_set_header {name} "";' for name in FORGEABLE),
         upstream_tls=_UPSTREAM_TLS.format(folder=folder) if folder else "",
         invalid="add_header grpc-status 3 always; add_header grpc-message",
         unavailable="add_header grpc-status 14 always; add_header grpc-message",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from lab.routing.headers import FORGEABLE
 from lab.routing.keys import HEADER
 from services.renderer.child import Child
 from services.renderer.proxy import Configuration, ProxyRenderer, Upstream
@@ -12,7 +13,7 @@ from services.renderer.proxy import Configuration, ProxyRenderer, Upstream
 _REMEDY = "`make proxies`, or pip install 'inference-routing-lab[proxies]'"
 _FILE, _SCRATCH = "dynamic.yaml", "scratch"
 _ENTRY = "callers"
-_NOBODY, _VIA = "nobody", "via"
+_NOBODY, _HEADERS = "nobody", "headers"
 
 
 class Traefik(Child):
@@ -55,7 +56,7 @@ def rendered(configuration: Configuration) -> dict[str, Any]:
         f"k{number}": {
             "rule": f"Header(`{HEADER}`, `{key}`)",
             "service": names.get(its, _NOBODY),
-            "middlewares": [_VIA],
+            "middlewares": [_HEADERS],
             "priority": 3,
             **secured,
         }
@@ -70,7 +71,8 @@ def rendered(configuration: Configuration) -> dict[str, Any]:
     routers["others"] = {"rule": "PathPrefix(`/`)", "service": _NOBODY, "priority": 1, **secured}
     services: dict[str, Any] = {name: _service(each, configuration) for each, name in names.items()}
     services[_NOBODY] = {"loadBalancer": {"servers": []}}
-    middlewares = {_VIA: {"headers": {"customRequestHeaders": {"Via": configuration.via}}}}
+    changed = dict.fromkeys(FORGEABLE, "") | {"Via": configuration.via}  # an empty value removes
+    middlewares = {_HEADERS: {"headers": {"customRequestHeaders": changed}}}
     document: dict[str, Any] = {"http": {"routers": routers, "services": services, "middlewares": middlewares}}
     if identity is not None:
         certificate = {"certFile": str(identity / "cert.pem"), "keyFile": str(identity / "key.pem")}

@@ -18,11 +18,11 @@ from lab.errors import SpecError
 from lab.lab import Lab
 from lab.plugins.endpoint_picker.bodies import MOST_HELD
 from lab.plugins.pickers.checker import CHECKER
+from lab.routing.headers import PREFILLER
 from lab.runs.evidence import evidence_of
 from lab.runs.folder import RunFolder
 from lab.spec import SIZES, override, read_spec
 from models.proto.generation.v1 import generation_pb2, generation_pb2_grpc
-from models.tokens.settings import PREFILLER
 from tests.lab_command import json_of, run_lab
 from tests.labs import address_of, lab_up
 from tests.plugins.pickers.test_prefill_decode import journal

@@ -19,9 +19,10 @@ from lab.lab import Lab
 from lab.plugins.conform import Target
 from lab.plugins.conform.profile import ProfileOptions
 from lab.plugins.endpoint_picker.conformance import picker_profile
-from lab.plugins.endpoint_picker.contract import DESTINATION, FORGEABLE
+from lab.plugins.endpoint_picker.contract import DESTINATION
 from lab.plugins.endpoint_picker.envoy import MESSAGE_TIMEOUT_S
 from lab.roles import MODEL
+from lab.routing.headers import FORGEABLE
 from lab.runs import LoadOptions, RunResult, judge
 from lab.runs.folder import RunFolder
 from lab.runs.unit_evidence import arrivals_at

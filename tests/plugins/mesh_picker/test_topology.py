@@ -22,12 +22,12 @@ from lab.plugins.endpoint_picker.contract import DESTINATION, SERVED
 from lab.plugins.mesh_picker.picks import LAST_S
 from lab.plugins.pickers.checker import CHECKER
 from lab.plugins.pickers.journals import _read
+from lab.routing.headers import PREFILLER
 from lab.runs.evidence import evidence_of
 from lab.runs.folder import RunFolder
 from lab.spec import SIZES
 from lab.waiting import eventually
 from models.proto.generation.v1 import generation_pb2
-from models.tokens.settings import PREFILLER
 from tests.lab_command import json_of, run_lab
 from tests.labs import address_of, lab_up
 from tests.plugins.pickers.test_prefill_decode import journal

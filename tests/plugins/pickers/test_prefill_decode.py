@@ -17,6 +17,7 @@ from lab.checkers import Evidence, Outcome
 from lab.lab import Lab
 from lab.plugins.pickers.checker import CHECKER
 from lab.plugins.pickers.prefill_decode import BOUND
+from lab.routing.headers import PREFILLER
 from lab.runs.evidence import evidence_of
 from lab.runs.folder import RunFolder
 from lab.runtime.identities import Identities
@@ -25,7 +26,6 @@ from lab.transport import Security, open_blocking_channel
 from lab.transport.security import MTLS
 from models.proto.control.v1 import picks_pb2, picks_pb2_grpc, prefill_pb2_grpc
 from models.proto.generation.v1 import generation_pb2, generation_pb2_grpc
-from models.tokens.settings import PREFILLER
 from tests.lab_command import json_of, run_lab
 from tests.labs import address_of, lab_up
 from tests.plugins.pickers.test_load import CHAT, run_of

@@ -30,7 +30,7 @@ from lab.plugins.bench.harness.trials import Trials
 from lab.plugins.bench.harness.variant import CLUSTER, MODEL, VERSION
 from lab.report.scales import logarithmic
 from lab.roles import UNIX
-from lab.roles._envoy import admin_view, envoy_address, xds_cluster
+from lab.roles._envoy import admin_view, envoy_address, removed_picks, xds_cluster
 from lab.roles._observed import NOT_OBSERVED
 from lab.routing.keys import HEADER, routing_key
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
@@ -191,6 +191,7 @@ def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
         **admin_view(page, admin),
         **sockets_of("", name),
         **IN_BOOTSTRAP,
+        **removed_picks(),
         **NOT_OBSERVED,
     )
     assert _ALL_CLUSTERS in text  # noqa: S101 (a line of the template)
