@@ -272,6 +272,12 @@ def several(topology: str) -> None:
     load(topology, seconds=5)
 
 
+def weighted(topology: str) -> None:
+    """Drives load at a cluster one of whose replicas is slower, by the load that both report."""
+    _inject("slow", "slow-a", ms=40)
+    load(topology, seconds=12)
+
+
 def elsewhere(topology: str) -> None:
     """Kills a unit that the topology does not need."""
     load(topology, lambda: _inject("kill", "homepage-sidecar"))
@@ -542,6 +548,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         grown,
         drained,
         several,
+        weighted,
         elsewhere,
         beside,
         rolled,
@@ -591,7 +598,9 @@ _SPECS = {
     "callers.toml": {"everyone", "staged", "staged_elsewhere", "restarted_staged"},
     "planes.toml": {"planes"},
     "traces.toml": {"traced"},
-    "policy.toml": {"errors", "slow", "slower", "stuck", "shared", "several", "frozen", "restarted", "picked"},
+    "policy.toml": {
+        *("errors", "slow", "slower", "stuck", "shared", "several", "frozen", "restarted", "picked", "weighted"),
+    },
     "replicas.toml": {"gray", "all_gray", "full", "recovered"},
     "links.toml": {"links"},
     "shards.toml": {"sharded"},
@@ -616,6 +625,7 @@ PLUGINS = {"picked": ("--plugin", str(CHECKOUT / "docs" / "examples" / "own_pick
 """Options of drills that need a plug-in, as do the checks of their runs."""
 _OPTIONS = {
     "picked": (*PLUGINS["picked"], "--picker", "mostly-one"),
+    "weighted": ("--picker", "orca-weights"),
     "pages_edge": ("--role", "edge"),
     "chat": ("--picker", "prefix"),
     "chat_tokens": ("--picker", "uncached-tokens"),

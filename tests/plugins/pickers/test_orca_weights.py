@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lab.checkers import Outcome
 from lab.lab import Lab
 from lab.pickers import GATEWAY, PICKERS, Cannot
+from lab.plugins.pickers import weights
 from lab.runs.evidence import evidence_of
 from lab.runs.folder import RunFolder
 from tests.lab_command import json_of, run_lab
@@ -45,17 +47,20 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.mark.parametrize("topology", ["direct", "mesh", "proxyless"])
 def test_a_slow_replica_gets_fewer_requests(topology: str, lab: Lab) -> None:
-    driven = json_of(run_lab(lab, "load", "--topology", topology, "--rate", "60", "--duration", "6", "--json"))
+    driven = json_of(run_lab(lab, "load", "--topology", topology, "--rate", "60", "--duration", "8", "--json"))
     evidence = evidence_of(RunFolder(Path(driven["run_dir"])))
 
     came = Counter(each.replica for record in evidence.records for each in evidence.attempts[record.request_id])
 
     assert driven["claims"]["correctness"] == "valid"
     # By service times of 10, 10 and 50 ms its due is 1 of 11 parts, without weights a third. Those of the first one
-    # or two seconds, of six, are in turn.
+    # or two seconds, of eight, are in turn.
     assert 0.04 < came[SLOW] / came.total() < 0.24
     others = [count for replica, count in came.items() if replica != SLOW]
     assert max(others) < 1.2 * min(others)
+    verdict = weights.check(evidence)
+    assert verdict is not None
+    assert verdict.outcome is Outcome.VALID, verdict
 
 
 def test_the_gateway_refuses_it_with_the_reason() -> None:
