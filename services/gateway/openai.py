@@ -11,12 +11,14 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 from zlib import crc32
 
 import grpc
 import orjson
 
 from lab.errors import CallError
+from lab.plain_text import printable
 from lab.routing.headers import REQUEST_ID
 from lab.routing.keys import SESSION_HEADER
 from lab.transport import tracing
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 API = "generate.v1"
 COMPLETIONS, CHAT, MODELS = "/v1/completions", "/v1/chat/completions", "/v1/models"
+HEALTH = "/health"
+"""vLLM's, which load generators ask first."""
 
 _BEARER = "Bearer "
 _WORD = re.compile(r"\s*\S+")
@@ -55,7 +59,7 @@ class OpenAi:
     async def __call__(self, request: HttpRequest) -> HttpReply:
         """Answers one request; never raises."""
         path = request.target.partition("?")[0]
-        if path not in {COMPLETIONS, CHAT, MODELS}:
+        if path not in {COMPLETIONS, CHAT, MODELS, HEALTH} and not path.startswith(f"{MODELS}/"):
             return await self._others(request)
         try:
             return await self._answer(path, request)
@@ -68,13 +72,15 @@ class OpenAi:
             return HttpReply(413, error_body(code, "the body is larger than the limit for messages; send fewer tokens"))
 
     async def _answer(self, path: str, request: HttpRequest) -> HttpReply:
-        require_method(request, "GET" if path == MODELS else "POST", path)
+        require_method(request, "POST" if path in {COMPLETIONS, CHAT} else "GET", path)
         context: Any = RestContext(request.headers, request.peer)  # what gRPC would pass
         method = APIS[API].unary.path
         if self._guard is not None and (refusal := self._guard.refusal(method, context, request.headers)):
             raise CallError(*refusal)
-        if path == MODELS:
-            return HttpReply(200, orjson.dumps(listed(self._forwarder.use_cases_of(API))))
+        if path == HEALTH:
+            return HttpReply(200, b"{}")
+        if path not in {COMPLETIONS, CHAT}:
+            return HttpReply(200, orjson.dumps(self._models(unquote(path.removeprefix(MODELS).removeprefix("/")))))
         require_json(request.headers)
         body = parse_object(await request.read())
         message = _message(path, body, dict(request.headers))
@@ -90,6 +96,18 @@ class OpenAi:
             "usage": usage_of(usage, len(response.tokens)),
         }
         return HttpReply(200, orjson.dumps(document), dict(context.trailing_metadata()))
+
+    def _models(self, name: str) -> dict[str, Any]:
+        """The one of this name; all, without a name."""
+        models = listed(self._forwarder.use_cases_of(API))
+        if not name:
+            return models
+        for each in models["data"]:
+            if each["id"] == name:
+                return dict(each)
+        raise CallError(
+            grpc.StatusCode.NOT_FOUND, f"model {printable(name, 60)!r} is not known; {MODELS} lists all"
+        )
 
     async def _stream(self, path: str, body: Mapping[str, Any], message: Any, context: Any) -> HttpReply:
         """A reply whose status is known by the first token; what fails later is an event."""
@@ -184,11 +202,11 @@ def _message(path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> 
 
     In plaintext the API key names the caller; a certificate proves it.
     """
+    body = {name: value for name, value in body.items() if value is not None}  # null is the default
     use_case = body.get("model")
     if not isinstance(use_case, str) or not use_case:
         raise _refuse("model: is missing; name a use case, as GET /v1/models lists them")
-    wanted = body.get("max_completion_tokens", body.get("max_tokens"))
-    wanted = ANSWER_TOKENS if wanted is None else wanted
+    wanted = body.get("max_completion_tokens", body.get("max_tokens", ANSWER_TOKENS))
     if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
         raise _refuse("max_tokens: is not a whole number from 1; write e.g. 16")
     if body.get("n", 1) != 1:
@@ -222,6 +240,8 @@ def _messages(messages: Any) -> list[int]:
     tokens: list[int] = []
     for each in messages if isinstance(messages, list) else ():
         role, content = (each.get("role"), each.get("content")) if isinstance(each, dict) else (None, None)
+        if content is None and role == "assistant":  # it has called tools, and said nothing
+            content = ""
         if isinstance(content, list):
             content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
         if not isinstance(role, str) or not isinstance(content, str):

@@ -96,3 +96,38 @@ def test_the_models_are_the_use_cases_and_a_key_names_the_caller(plain: Lab) -> 
     assert (status, json.loads(text)["error"]["code"]) == (403, "PERMISSION_DENIED")
     assert asked(plain, "/v1/completions")[0] == 405
     assert asked(plain, "/v1/chat/completions", {"model": "Chat", "messages": [{"role": "user"}]})[0] == 400
+
+
+def test_a_client_may_ask_for_one_model_and_for_health(plain: Lab) -> None:
+    status, text = asked(plain, "/v1/models/Chat")
+    assert (status, json.loads(text)["id"]) == (200, "Chat")
+    status, text = asked(plain, "/v1/models/Nope%2F")
+    assert (status, json.loads(text)["error"]["message"]) == (404, "model 'Nope/' is not known; /v1/models lists all")
+    # guidellm asks first.
+    assert asked(plain, "/health")[0] == 200
+    assert asked(plain, "/health", {})[0] == 405
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        # openai 3.57, for arguments that are None.
+        {"n": None, "user": None, "stop": None, "stream": None, "stream_options": None, "max_completion_tokens": None},
+        # guidellm 0.8.1.
+        {"ignore_eos": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+    ],
+)
+def test_what_clients_send_besides_is_taken(plain: Lab, more: dict[str, Any]) -> None:
+    status, text = asked(plain, "/v1/completions", {"model": "Chat", "prompt": "a", "max_tokens": 3, **more})
+    assert (status, json.loads(text)["usage"]["completion_tokens"]) == (200, 3)
+
+
+def test_an_assistant_that_called_a_tool_has_said_nothing(plain: Lab) -> None:
+    called = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+        {"role": "assistant", "content": None, "tool_calls": [called]},
+        {"role": "tool", "tool_call_id": "1", "content": "x"},
+    ]
+    status, text = asked(plain, "/v1/chat/completions", {"model": "Chat", "messages": messages, "max_tokens": 2})
+    assert (status, json.loads(text)["usage"]["prompt_tokens"]) == (200, 5)
