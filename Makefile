@@ -108,7 +108,7 @@ endif
 fuzz: $(VENV)/with-dev  ## Compare the two interpreters of the rules on PAIRS tables and requests
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
 
-mutants: $(VENV)/with-dev  ## Plant every bug of tests/mutants, or those with ONLY in their name, and see who catches it
+mutants: $(VENV)/with-dev $(VENV)/with-foreign-pickers  ## Plant every bug of tests/mutants, or those with ONLY in their name, and see who catches it
 	@$(BIN)/python -m tests.mutants $(ONLY) $(ARGS)
 
 stresses: N = 10

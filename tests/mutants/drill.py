@@ -436,6 +436,17 @@ def chat_hashed(topology: str) -> None:
     load(topology, lambda: None, *_CHAT)
 
 
+def chat_routed(topology: str) -> None:
+    """Drives conversations through a third-party router."""
+    load(topology, lambda: None, *_CHAT)
+
+
+def chat_routed_errors(topology: str) -> None:
+    """Drives conversations through a third-party router, and fails some of the answers."""
+    _inject("error", "ml-cluster-1", rate=0.2)
+    load(topology, lambda: None, *_CHAT)
+
+
 def chat_two(topology: str) -> None:
     """Drives conversations, whose replicas are picked among two."""
     load(topology, lambda: None, *_CHAT)
@@ -571,6 +582,8 @@ DRILLS: dict[str, Callable[[str], None]] = {
         chat_session,
         chat_ring,
         chat_hashed,
+        chat_routed,
+        chat_routed_errors,
         chat_two,
         chat_trace,
         chat_drained,
@@ -607,7 +620,7 @@ _SPECS = {
     "../../lab/specs/pages.toml": {"pages", "pages_failing", "pages_retried", "pages_edge"},
     "../../lab/specs/tokens.toml": {
         *("chat", "chat_tokens", "chat_session", "chat_ring", "chat_two", "chat_trace", "chat_drained", "chat_slo"),
-        "chat_hashed",
+        *("chat_hashed", "chat_routed", "chat_routed_errors"),
     },
     "full-queues.toml": {"chat_full"},
     "adapters.toml": {"chat_loras"},
