@@ -105,9 +105,7 @@ class OpenAi:
         for each in models["data"]:
             if each["id"] == name:
                 return dict(each)
-        raise CallError(
-            grpc.StatusCode.NOT_FOUND, f"model {printable(name, 60)!r} is not known; {MODELS} lists all"
-        )
+        raise CallError(grpc.StatusCode.NOT_FOUND, f"model {printable(name, 60)!r} is not known; {MODELS} lists all")
 
     async def _stream(self, path: str, body: Mapping[str, Any], message: Any, context: Any) -> HttpReply:
         """A reply whose status is known by the first token; what fails later is an event."""
