@@ -1,26 +1,34 @@
 """The connections that this process accepted, whichever library reads them: how much each sent, to cut and to hold.
 
-Linux only.
+Linux only. C functions are called directly: they do not block, so the interpreter's lock can be kept, for which this
+thread would wait after each call in a process that is flooded; and a look each second costs a tenth.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
-import re
 import socket
 import struct
 import termios
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-_TCP_ESTABLISHED, _BYTES_RECEIVED_AT = 1, 128  # of Linux's struct tcp_info
+_TCP_ESTABLISHED, _TCP_LISTEN, _BYTES_RECEIVED_AT = 1, 10, 128  # of Linux's struct tcp_info
+_ATTACH_FILTER, _DETACH_FILTER, _COOKIE = 26, 27, 57  # of Linux's socket options, which Python does not name
 _DESCRIPTORS = "/proc/self/fd"
 _AF_UNSPEC = b"\0" * 16
-_ATTACH_FILTER, _DETACH_FILTER = 26, 27  # of Linux's socket options, which Python does not name
+
+_c = ctypes.PyDLL(None, use_errno=True)
+_INFO, _ADDRESS, _NUMBER, _UNREAD = (
+    ctypes.create_string_buffer(256),
+    ctypes.create_string_buffer(128),
+    ctypes.c_uint64(),
+    ctypes.c_int(),
+)
+
 _DROP = (0x06, 0, 0, 0)
 # Of the packet from TCP's header on: dropped if it is longer than that header. So connections take answers, and end.
 _DROP_DATA = (
@@ -62,20 +70,20 @@ class Accepted:
 
 
 def open_connections() -> dict[int, Accepted]:
-    """Inode of each open connection that this process accepted → the connection."""
-    listening, found = set[int](), dict[int, tuple[Accepted, int]]()
-    for inode, descriptor, each in _sockets():
-        with suppress(OSError):
-            port = each.getsockname()[1]
-            if each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                listening.add(port)
-                continue
-            about = each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-            if about[0] == _TCP_ESTABLISHED:
-                received = struct.unpack_from("=Q", about, _BYTES_RECEIVED_AT)[0]
-                unread = struct.unpack("=i", fcntl.ioctl(each, termios.FIONREAD, bytes(4)))[0]
-                found[inode] = Accepted(descriptor, received - unread, unread), port
-    return {inode: each for inode, (each, port) in found.items() if port in listening}
+    """Number of each open connection that this process accepted, see :func:`number_of` → the connection."""
+    servers, connections = _sockets()
+    found = {}
+    for port, descriptor, received in connections:
+        if port in servers and not _c.ioctl(descriptor, termios.FIONREAD, ctypes.byref(_UNREAD)):
+            found[number_of(descriptor)] = Accepted(descriptor, received - _UNREAD.value, _UNREAD.value)
+    return found
+
+
+def number_of(descriptor: int) -> int:
+    """The kernel's number of a socket, which no other ever has; 0 of one that is closed."""
+    length = ctypes.c_uint32(8)
+    failed = _c.getsockopt(descriptor, socket.SOL_SOCKET, _COOKIE, ctypes.byref(_NUMBER), ctypes.byref(length))
+    return 0 if failed else _NUMBER.value
 
 
 def cut(descriptor: int) -> str:
@@ -85,7 +93,7 @@ def cut(descriptor: int) -> str:
     """
     with _borrowed(descriptor) as connection:
         host, port = connection.getpeername()[:2]
-        if ctypes.CDLL(None, use_errno=True).connect(connection.fileno(), _AF_UNSPEC, len(_AF_UNSPEC)):
+        if _c.connect(connection.fileno(), _AF_UNSPEC, len(_AF_UNSPEC)):
             raise OSError(ctypes.get_errno(), errno.errorcode.get(ctypes.get_errno(), ""))
         return f"{host}:{port}"
 
@@ -96,41 +104,46 @@ def hold(spared: Collection[int] = ()) -> None:
     The kernel drops such packets, and the peers send them again, so to them it looks like a slow network.
 
     Args:
-        spared: inodes of connections that this is not done to, or no longer.
+        spared: numbers of connections that this is not done to, or no longer.
     """
-    listening = set[int]()
-    for takes_servers in (True, False):  # first them, so that no connection is added in between
-        for inode, _, each in _sockets():
-            with suppress(OSError):
-                port, is_server = each.getsockname()[1], bool(each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-                if is_server:
-                    listening.add(port)
-                if is_server != takes_servers or port not in listening:
-                    continue
-                if inode in spared:
-                    each.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, bytes(4))
-                else:
-                    program = _OF_SERVERS if is_server else _OF_CONNECTIONS
-                    each.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program.option)
+    servers, _ = _sockets()
+    for descriptor in servers.values():  # first, so that no connection is added in between
+        _set(descriptor, _ATTACH_FILTER, _OF_SERVERS.option)
+    for port, descriptor, _ in _sockets()[1]:
+        if port in servers:
+            if number_of(descriptor) in spared:
+                _set(descriptor, _DETACH_FILTER, bytes(4))
+            else:
+                _set(descriptor, _ATTACH_FILTER, _OF_CONNECTIONS.option)
 
 
 def release() -> None:
     """Ends :func:`hold`."""
-    for _, _, each in _sockets():
-        with suppress(OSError):
-            each.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, bytes(4))
+    servers, connections = _sockets()
+    for descriptor in (*servers.values(), *(descriptor for _, descriptor, _ in connections)):
+        _set(descriptor, _DETACH_FILTER, bytes(4))
 
 
-def _sockets() -> Iterator[tuple[int, int, socket.socket]]:
-    """Inode, descriptor and socket of TCP's, of connections and servers."""
+def _set(descriptor: int, option: int, value: bytes) -> None:
+    _c.setsockopt(descriptor, socket.SOL_SOCKET, option, value, len(value))  # the socket may be closed by now
+
+
+def _sockets() -> tuple[dict[int, int], list[tuple[int, int, int]]]:
+    """Port → descriptor of this process's TCP servers; and port, descriptor and bytes received of open connections."""
+    servers, connections = dict[int, int](), list[tuple[int, int, int]]()
     for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 (ten times as fast)
-        with suppress(OSError):
-            match = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(f"{_DESCRIPTORS}/{name}"))  # noqa: PTH115 (likewise)
-            if match is None:
-                continue
-            with _borrowed(int(name)) as each:
-                if each.family in {socket.AF_INET, socket.AF_INET6} and each.type == socket.SOCK_STREAM:
-                    yield int(match[1]), int(name), each
+        descriptor, length = int(name), ctypes.c_uint32(len(_INFO))
+        if _c.getsockopt(descriptor, socket.IPPROTO_TCP, socket.TCP_INFO, _INFO, ctypes.byref(length)):
+            continue  # no socket of TCP's
+        state, length.value = _INFO.raw[0], len(_ADDRESS)
+        if state not in {_TCP_ESTABLISHED, _TCP_LISTEN} or _c.getsockname(descriptor, _ADDRESS, ctypes.byref(length)):
+            continue
+        [port] = struct.unpack_from("!H", _ADDRESS, 2)
+        if state == _TCP_LISTEN:
+            servers[port] = descriptor
+        else:
+            connections.append((port, descriptor, struct.unpack_from("=Q", _INFO, _BYTES_RECEIVED_AT)[0]))
+    return servers, connections
 
 
 @contextmanager

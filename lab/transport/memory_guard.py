@@ -189,11 +189,11 @@ class Recovery:
         """Those that are not held: they have sent too little to be the reason, since then if they were there before."""
         if self.held is Held.ALL:
             return []
-        little = {inode: size + _MUCH_BYTES for inode, size in self.received.items()}
+        little = {number: size + _MUCH_BYTES for number, size in self.received.items()}
         return [
-            inode
-            for inode, each in connections.items()
-            if each.read + each.unread < little.get(inode, _OF_A_NEW_ONE_BYTES)
+            number
+            for number, each in connections.items()
+            if each.read + each.unread < little.get(number, _OF_A_NEW_ONE_BYTES)
         ]
 
 
@@ -259,11 +259,15 @@ class MemoryGuard:
 
     def _run(self) -> None:
         self._statm = os.open("/proc/self/statm", os.O_RDONLY)
+        looked_at, is_alert = -math.inf, False
         while True:
             resident, now = self._resident(), time.monotonic()
-            with suppress(OSError, RuntimeError, MemoryError):  # connections and tasks come and go
-                self._look(resident, now)
-            time.sleep(_ALERT_S if self._is_alert(now) else _IDLE_S)
+            # All else in between would cost a unit of 50 requests a second a tenth of its processor time.
+            if is_alert or resident > self._highest or now - looked_at >= _ANCHOR_S:
+                with suppress(OSError, RuntimeError, MemoryError):  # connections and tasks come and go
+                    self._look(resident, now)
+                looked_at, is_alert = now, self._is_alert(now)
+            time.sleep(_ALERT_S if is_alert else _IDLE_S)
 
     def _resident(self) -> int:
         return int(os.pread(self._statm, 64, 0).split()[1]) * _PAGE
@@ -304,7 +308,7 @@ class MemoryGuard:
 
     def _list(self, now: float) -> dict[int, int]:
         """Takes the connections that are open now for ones that were there before what comes."""
-        self._listed = {inode: each.read for inode, each in accepted.open_connections().items()}
+        self._listed = {number: each.read for number, each in accepted.open_connections().items()}
         self._listed_at = now
         return self._listed
 
@@ -331,8 +335,8 @@ class MemoryGuard:
         if grown < least:
             return
         open_now = accepted.open_connections()
-        received = {inode: each.read - self._received.get(inode, 0) for inode, each in open_now.items()}
-        unread = {inode: each.unread for inode, each in open_now.items()}
+        received = {number: each.read - self._received.get(number, 0) for number, each in open_now.items()}
+        unread = {number: each.unread for number, each in open_now.items()}
         new = open_now.keys() - self._listed.keys()
         culprits = Growth(grown, resident, self._limit, received, new, unread).culprits(least, ratio)
         for each in culprits:

@@ -138,7 +138,7 @@ def test_what_is_held_goes_on_afterwards_and_what_is_spared_all_the_time() -> No
 
         (client, held), (other, spared) = connected(), connected()
         try:
-            accepted.hold([os.fstat(spared.fileno()).st_ino])
+            accepted.hold([accepted.number_of(spared.fileno())])
             late = stack.enter_context(socket.socket())
             late.settimeout(0.1)
             with pytest.raises(TimeoutError):
