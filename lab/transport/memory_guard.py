@@ -31,7 +31,7 @@ from lab.transport import accepted
 _MB = 2**20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _IDLE_S, _ALERT_S, _ANCHOR_S = 0.05, 0.01, 1.0  # a flood takes 2 MB a millisecond
-_ALERT_SWITCH_S = 0.0002  # to look makes a hundred system calls, after each of which the thread waits for its turn
+_ALERT_SWITCH_S = 0.0002  # after each system call that gives up the interpreter's lock, the thread waits for its turn
 _ALERT_BYTES, _STEP_BYTES, _RISING_S = 8 * _MB, _MB, 0.3
 GROWTH_BYTES = 48 * _MB
 """Growth of memory at which connections are looked at."""
@@ -65,7 +65,7 @@ class Growth:
         resident: resident memory, bytes.
         limit: of resident memory, bytes; 0 for none.
         received: accepted connection → bytes of it that were read.
-        new: those of them that were opened since.
+        new: those of them that were not open at the last listing, a second ago or before the growth began.
         unread: accepted connection → bytes of it that wait in the kernel, which become memory next.
     """
 
@@ -247,7 +247,7 @@ class MemoryGuard:
         self._anchor, self._received, self._anchored = 0, dict[int, int](), 0.0
         self._listed, self._listed_at = dict[int, int](), 0.0
         self._highest, self._rose_at = 0, -_RISING_S
-        self._cut_at, self._to_trim = -_AFTER_A_CUT_S, tuple[float, ...]()
+        self._to_trim = tuple[float, ...]()
         self._normal, self._busy_s, self._idle_since, self._judged_idle = Normal(), 0.0, 0.0, 0.0
         self._statm, self._switch_s = -1, sys.getswitchinterval()
         self._recovery, self._trimmed_at = Recovery(), 0.0
@@ -291,7 +291,7 @@ class MemoryGuard:
             self._list(now)
         if self._is_alert(now):
             sys.setswitchinterval(_ALERT_SWITCH_S)
-            if now - self._cut_at >= _SETTLE_S:
+            if now - self._recovery.cut_at >= _SETTLE_S:
                 self._judge(resident, grown, now)
         else:
             sys.setswitchinterval(self._switch_s)
@@ -327,7 +327,7 @@ class MemoryGuard:
 
     def _judge(self, resident: int, grown: int, now: float) -> None:
         least, ratio = GROWTH_BYTES, _LEAST_RATIO
-        if now - self._cut_at < _AFTER_A_CUT_S:
+        if now - self._recovery.cut_at < _AFTER_A_CUT_S:
             # What is freed of those that were cut makes the growth by others look less.
             least, ratio = _AFTER_A_CUT_BYTES, _LEAST_RATIO_AFTER_A_CUT
         least = _EXPECTED_BYTES if _Expected.still(now) else least
@@ -346,7 +346,7 @@ class MemoryGuard:
         if culprits:
             self._recovery.was_cut(self._anchor, self._listed, now)
             # The first one stays when it was: a client that connects again at once would put it off for ever.
-            self._cut_at, self._to_trim = now, (*self._to_trim[:1], *(now + each for each in _TRIM_AFTER_S))
+            self._to_trim = (*self._to_trim[:1], *(now + each for each in _TRIM_AFTER_S))
             self._anchor, self._anchored = resident, now
 
 
