@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
@@ -38,8 +38,9 @@ def check(evidence: Evidence) -> Verdict | None:
         None if no replica could say when it received and ended an answered request.
     """
     judged = 0
-    violations = [*_backwards(evidence), *_outside(evidence)]
-    for (replica, _), flights in sorted(_by_replica_and_window(evidence).items()):
+    by_replica = sorted(_by_replica_and_window(evidence).items())
+    violations = [*_backwards(evidence), *_outside(evidence, by_replica)]
+    for (replica, _), flights in by_replica:
         judged += len(flights)
         ahead_ns = min(there_ns for there_ns, _, _ in flights)
         for _, back_ns, record in flights:
@@ -63,12 +64,14 @@ def _backwards(evidence: Evidence) -> Iterator[Violation]:
                 yield Violation(NAME, record.sequence, record.request_id, message)
 
 
-def _outside(evidence: Evidence) -> Iterator[Violation]:
+def _outside(
+    evidence: Evidence, by_replica: Sequence[tuple[tuple[str, int], list[tuple[int, int, Record]]]]
+) -> Iterator[Violation]:
     """Yields what a replica received or ended at a time at which the request was not under way, by one clock."""
     if not evidence.one_clock:
         return
     apart_ns = CLOCKS_NS + max(map(_error_ns, evidence.drivers), default=0)
-    for (replica, _), flights in _by_replica_and_window(evidence).items():
+    for (replica, _), flights in by_replica:
         for there_ns, back_ns, record in flights:
             if there_ns < -apart_ns or back_ns < -apart_ns:
                 how = f"received it {-there_ns / _MS:,.1f} ms before it was sent"
