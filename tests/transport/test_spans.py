@@ -17,6 +17,7 @@ from lab.errors import InputError
 from lab.transport import listen, new_server, open_channel, trace_settings, tracing
 from lab.transport.trace_settings import MAX_ATTRIBUTE_CHARACTERS, TraceSettings
 from tests.transport.recorder import Recorder
+from tests.waiting import eventually
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = f"{PARENT[:-2]}00"
@@ -164,7 +165,11 @@ async def test_a_failure_is_an_error_of_client_and_server(recorder: Recorder) ->
         with tracing.request_span("UpNext", "r-1") as span, span.current(), pytest.raises(grpc.aio.AioRpcError):
             await ask(address, ECHO, body=b"abort")
 
-    failed = [span for span in recorder.finished() if span.kind.name != "INTERNAL"]
+    def rpcs() -> list[ReadableSpan]:
+        return [span for span in recorder.finished() if span.kind.name != "INTERNAL"]
+
+    # `abort` sends the status before it raises: the server's span may end after the client has its answer.
+    failed = await eventually("client and server have ended their spans", rpcs, until=lambda spans: len(spans) == 2)
     assert [dict(span.attributes or {})["rpc.response.status_code"] for span in failed] == ["INTERNAL"] * 2
     assert [span.status.status_code.name for span in failed] == ["ERROR"] * 2
 
