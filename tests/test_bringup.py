@@ -10,12 +10,15 @@ from typing import Any
 
 import grpc
 import pytest
+import yaml
 
 from lab.client.admin import AdminClient
 from lab.errors import DeadlineError, UnitError
 from lab.ops.bringup import BringUp
 from lab.roles import CONTROL_PLANE, MODEL, ROLES, Probe, StartingLab, Unit
+from lab.routing.document import RouteTable
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
+from tests.labs import ROUTES
 
 SLOW = 3
 """How often nobody answers at first."""
@@ -86,6 +89,16 @@ def test_so_is_one_whose_revision_is_asked_for(reluctant: tuple[Reluctant, str])
 def test_one_that_has_ended_is_not() -> None:
     with AdminClient("127.0.0.1:1") as admin, pytest.raises(UnitError, match="a ended while starting: last words"):
         waited_for("exited", admin)
+
+
+def test_a_unit_that_ends_before_the_first_answer_is_named() -> None:
+    """Instead of the connection that nobody accepts."""
+    plan = SimpleNamespace(callers={"homepage"}, unit=lambda _: SimpleNamespace(address="127.0.0.1:1"))
+    state: Any = SimpleNamespace(running={}, plan=plan, topologies=("mesh",))
+    table = RouteTable.from_document(yaml.safe_load(ROUTES))
+
+    with pytest.raises(UnitError, match="a ended while starting: last words"):
+        bring_up("exited").verify(state, table, 1)
 
 
 def test_a_control_plane_that_never_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

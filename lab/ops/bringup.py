@@ -166,9 +166,8 @@ class BringUp:
             outcomes.append(outcome)
         return outcomes
 
-    @staticmethod
     def _first_answer(
-        state: LabState, caller: str, use_case: str, topology: str, context: dict[str, str]
+        self, state: LabState, caller: str, use_case: str, topology: str, context: dict[str, str]
     ) -> CallOutcome:
         answers: list[CallOutcome] = []
 
@@ -176,6 +175,7 @@ class BringUp:
             try:
                 outcome = call(state.plan.unit(caller).address, use_case, topology, context)
             except CallError as error:
+                self._states(state)
                 return str(error)
             if outcome.source == DEFAULT:
                 return "the caller's own default answer: it got no routing decision in time"
@@ -205,11 +205,7 @@ class BringUp:
         control_planes = [unit.address for unit in state.plan.with_role(CONTROL_PLANE)]
 
         def names_missing() -> list[str]:
-            states = self.runtime.states(state.running)
-            for unit, how in states.items():
-                if how == "exited":
-                    raise UnitError(self._why_it_ended(unit))
-            paused = {name for name, how in states.items() if how == "paused"}
+            paused = {name for name, how in self._states(state).items() if how == "paused"}
             try:
                 return [*role.probe.missing(units, StartingLab(admin, control_planes, paused))] if units else []
             except LabNotRunningError:
@@ -219,9 +215,19 @@ class BringUp:
         what = f"ready: {role.title} (still missing)"
         eventually(what, names_missing, within=START_TIMEOUT, until=lambda names: not names)
 
-    def _why_it_ended(self, unit: str) -> str:
-        last_words = self.runtime.last_words(unit) or "without a word"
-        return f"{unit} ended while starting: {last_words} (whole log: {self.runtime.log(unit)})"
+    def _states(self, state: LabState) -> dict[str, str]:
+        """The state of each unit.
+
+        Raises:
+            UnitError: one has ended.
+        """
+        states = self.runtime.states(state.running)
+        for unit, how in states.items():
+            if how == "exited":
+                last_words = self.runtime.last_words(unit) or "without a word"
+                log = self.runtime.log(unit)
+                raise UnitError(f"{unit} ended while starting: {last_words} (whole log: {log})")
+        return states
 
 
 def _allowed_call(table: RouteTable, state: LabState) -> tuple[str, str]:
