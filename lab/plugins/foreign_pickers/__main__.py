@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import logging
 import secrets
-import socket
 from contextlib import AsyncExitStack, suppress
 
 import aiohttp
@@ -14,7 +13,7 @@ import aiohttp
 from lab.errors import UnitError
 from lab.plugins.foreign_pickers.door import Door
 from lab.plugins.foreign_pickers.front import Front
-from lab.plugins.foreign_pickers.routers import NEUTRAL, ROUTERS, Router
+from lab.plugins.foreign_pickers.routers import NEUTRAL, ROUTERS, Router, free_ports
 from lab.transport import RestServer, Security, drain, listen, new_server, run_service, serve_metrics
 from services.renderer.child import Child
 
@@ -41,14 +40,6 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _free_ports() -> tuple[int, int]:
-    """Two ports of the loopback for a program that cannot choose them itself."""
-    with socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
-
-
 async def _ready(session: aiohttp.ClientSession, url: str) -> None:
     """Returns once the router answers with 200."""
     while True:
@@ -73,12 +64,12 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
             stack.push_async_callback(door.close)
             stack.push_async_callback(rest.close)
             workers.append(f"http://127.0.0.1:{rest.listen('127.0.0.1:0', Security())}")
-        ports = _free_ports()
+        host, ports = free_ports()
         neutral = arguments.role.endswith(NEUTRAL)
-        child.run(router.argv(arguments.policy, ports, workers, neutral=neutral), remedy=router.remedy)
+        child.run(router.argv(arguments.policy, host, ports, workers, neutral=neutral), remedy=router.remedy)
         connector = aiohttp.TCPConnector(limit=0)
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, trust_env=False))
-        url = f"http://127.0.0.1:{ports[0]}"
+        url = f"http://{host}:{ports[0]}"
         ended = asyncio.create_task(child.ended())
         ended.add_done_callback(lambda _: stop.set())
         ready, stopped = asyncio.create_task(_ready(session, url + router.ready)), asyncio.create_task(stop.wait())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,11 +48,13 @@ class Router:
         """What to do if it is not there."""
         return f"run `make .venv/with-foreign-pickers` ({self.name} {self.version})"
 
-    def argv(self, policy: str, ports: tuple[int, int], workers: Sequence[str], *, neutral: bool) -> tuple[str, ...]:
-        """Its command; ``ports``: of the loopback, for requests and for metrics; ``workers``: their URLs."""
+    def argv(
+        self, policy: str, host: str, ports: tuple[int, int], workers: Sequence[str], *, neutral: bool
+    ) -> tuple[str, ...]:
+        """Its command; ``host``: of the loopback; ``ports``: for requests and for metrics; ``workers``: their URLs."""
         return (
-            *(str(self.program), *self.command, "--host", "127.0.0.1", "--port", str(ports[0])),
-            *("--prometheus-host", "127.0.0.1", "--prometheus-port", str(ports[1])),
+            *(str(self.program), *self.command, "--host", host, "--port", str(ports[0])),
+            *("--prometheus-host", host, "--prometheus-port", str(ports[1])),
             *("--policy", policy, "--worker-urls", *workers),
             *(self.neutral if neutral else ()),
         )
@@ -64,3 +68,17 @@ ROUTERS = {
         Router("smg", "1.13.0", ("launch",), "/readiness", (*_PICKS_ONLY, "--disable-worker-overload-protection")),
     )
 }
+
+
+def free_ports() -> tuple[str, tuple[int, int]]:
+    """An address of the loopback, and two of its ports, for a program that cannot choose them itself.
+
+    On Linux the address is this process's alone: until the program listens, which takes seconds, nobody else takes
+    the ports there.
+    """
+    high, low = divmod(os.getpid(), 256)
+    host = f"127.{1 + high // 256}.{high % 256}.{low}" if sys.platform == "linux" else "127.0.0.1"
+    with socket.socket() as first, socket.socket() as second:
+        for each in (first, second):
+            each.bind((host, 0))
+        return host, (first.getsockname()[1], second.getsockname()[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import socket
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from lab.plugins.foreign_pickers.messages import (
     asked_of,
     request_document,
 )
-from lab.plugins.foreign_pickers.routers import ROUTERS
+from lab.plugins.foreign_pickers.routers import ROUTERS, free_ports
 from models.proto.generation.v1 import generation_pb2
 
 HEADERS = (("x-routing-key", "chat-model.v1"), ("x-request-id", "r1"))
@@ -70,7 +71,15 @@ def test_tokens_are_the_words_of_the_text_and_the_rest_is_evidence() -> None:
 
 def test_a_neutral_router_repeats_and_refuses_nothing_by_itself() -> None:
     for router in ROUTERS.values():
-        shipped = router.argv("cache_aware", (1, 2), ["http://127.0.0.1:3"], neutral=False)
-        neutral = router.argv("cache_aware", (1, 2), ["http://127.0.0.1:3"], neutral=True)
+        shipped = router.argv("cache_aware", "127.0.0.1", (1, 2), ["http://127.0.0.1:3"], neutral=False)
+        neutral = router.argv("cache_aware", "127.0.0.1", (1, 2), ["http://127.0.0.1:3"], neutral=True)
         assert neutral[: len(shipped)] == shipped
         assert {"--disable-retries", "--disable-circuit-breaker"} <= {*neutral[len(shipped) :]}
+
+
+def test_a_server_that_begins_before_a_router_listens_does_not_take_its_ports() -> None:
+    """It took them in one run of many: the router ended after another unit's health check had counted as its own."""
+    host, ports = free_ports()
+    for port in ports:
+        with socket.create_server(("127.0.0.1", port)), socket.create_server((host, port)):
+            pass
