@@ -89,8 +89,10 @@ test-unit: $(VENV)/with-dev  ## Run the tests that start no server and no proces
 # that contains MAKE; AGAIN avoids that.
 AGAIN = $(MAKE)
 test: TIERS = -m "not slow"
-test: test-all  ## Run all tests but those of browsers, containers, notebooks, benches, …, with lint in parallel
-test-all: $(VENV)/with-dev  ## Run the whole test suite, with lint in parallel
+test-all: $(VENV)/with-foreign-pickers
+test:  ## Run all tests but those of browsers, containers, notebooks, benches, …, with lint in parallel
+test-all:  ## Run the whole test suite, with lint in parallel
+test test-all: $(VENV)/with-dev
 	@$(AGAIN) --no-print-directory lint >&2 & lint=$$!; $(BIN)/pytest tests -n $(WORKERS) $(TIERS) $(ARGS); status=$$?; \
 	  wait $$lint || { echo "make $@: lint failed: see above, or run make lint" >&2; exit 1; }; exit $$status
 
