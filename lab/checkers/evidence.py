@@ -90,6 +90,7 @@ class FaultWindow:
         statuses: names of those with which its target then fails requests; empty for any, also by closed connections.
         role: of the unit that it hit; empty if that is not known.
         recovers_ns: time after ``until_ns`` in which its target is as before, by its kind; None if that is not known.
+        silent_ns: from when until when its target can have received nothing, Unix nanoseconds; None if it can.
     """
 
     text: str
@@ -101,6 +102,7 @@ class FaultWindow:
     statuses: frozenset[str] = frozenset()
     role: str = ""
     recovers_ns: int | None = None
+    silent_ns: tuple[int, int] | None = None
 
     @property
     def over_ns(self) -> int | None:

@@ -17,6 +17,7 @@ from lab import clock
 from lab.checkers.plain import decide
 from lab.client.admin import AdminClient
 from lab.client.call import CallOutcome, call
+from lab.clock import lab_time_ns
 from lab.errors import CallError, LabError, LabNotRunningError, SpecError, UnitError
 from lab.faults import Injector
 from lab.identity.user import author
@@ -25,6 +26,7 @@ from lab.registry import keep_plugins
 from lab.roles import CONTROL_PLANE, Role, StartingLab, plan, roles_of
 from lab.routing.document import RouteTable, Source, read_sources, sources_of
 from lab.routing.headers import DEFAULT
+from lab.runs.events import Event, append_event, of_unit
 from lab.runs.published import keep_published
 from lab.runs.seal import provide_key
 from lab.runtime import Runtime, choose, configure, make_runtime
@@ -113,15 +115,22 @@ class BringUp:
     say: Callable[[str], None]
 
     def start(self, state: LabState) -> LabState:
-        """Starts the units that do not run, and waits until the probes of all roles pass."""
+        """Starts the units that do not run, and waits until the probes of all roles pass.
+
+        That a unit which had ended is started again is an event of the lab, and undoes a kill.
+        """
         states = self.runtime.states(state.running)
         missing = [unit for unit in state.plan.units if states.get(unit.name, "exited") == "exited"]
         if missing:
             self.say(f"starting {len(missing)} units")
         self.runtime.watch()
+        from_ns, ended = lab_time_ns(), [unit for unit in missing if unit.name in states]
         for name, running in self.runtime.start(missing):
             state = state.with_running(name, running)
             state.save(self.state_file)
+        for unit in ended:
+            started = Event(kind="start", target=unit.name, past="started", from_ns=from_ns, until_ns=lab_time_ns())
+            append_event(self.state_file.parent, of_unit(started, unit, state.spec))
         with AdminClient(state.plan.control_plane) as admin:
             for role in roles_of(state.spec):
                 self._wait_for(role, state, admin)

@@ -9,6 +9,7 @@ An event carries its own words and what undoes it, so a report shows a plugin's 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -194,11 +195,22 @@ def fault_windows(events: Sequence[Event], topology: Topology | None = None, cal
             statuses=_STATUSES.get(event.kind, frozenset()),
             role=event.role,
             recovers_ns=round(event.recovers_s * 1e9) or None,
+            silent_ns=_silent_ns(event, events),
         )
         for event in events
         if event.is_fault or not (event.is_step or event.kind in heals or event.past in _HEALED)
         if event.role in needed and (not caller or event.pod in {"", caller})
     ]
+
+
+def _silent_ns(event: Event, events: Sequence[Event]) -> tuple[int, int] | None:
+    """Returns when a unit that was killed or frozen can have received nothing; None of others.
+
+    A cluster's own nodes, of which a kill with its node tells, may start the unit elsewhere without an event.
+    """
+    if event.kind not in {_KILL, _PAUSE} or event.detail:
+        return None
+    return event.until_ns, _undoing_begins_ns([event], events, sys.maxsize)
 
 
 def _undoing_begins_ns(group: Sequence[Event], events: Sequence[Event], until_ns: int) -> int:

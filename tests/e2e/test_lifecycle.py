@@ -15,6 +15,7 @@ from lab import CHECKOUT
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError, UnitError
 from lab.lab import Lab
 from lab.roles import UNIX, _envoy
+from lab.runs.events import lab_events
 from lab.runtime import ports
 from lab.waiting import eventually
 from tests.lab_command import await_line, start_lab
@@ -106,6 +107,7 @@ def test_a_unit_that_crashes_is_reported_and_up_brings_back_just_that(shared_lab
     lab.up(spec=spec)
     after = {unit.name: unit.pid for unit in lab.status().units}
     assert {name for name in before if before[name] != after[name]} == {"homepage-sidecar"}
+    assert lab_events(lab.folder)[-1].text == "homepage-sidecar started"  # which undoes a kill in the evidence of runs
     assert ask(lab).version == "v1"
 
 

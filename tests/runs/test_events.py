@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,3 +175,10 @@ def test_only_a_callers_pod_is_noted() -> None:
     beside = of_unit(killed, Unit("homepage-sidecar", "sidecar", (), nowhere, pod="homepage"), spec)
 
     assert [(each.role, each.pod) for each in (alone, beside)] == [("model", ""), ("sidecar", "homepage")]
+
+
+def test_what_was_killed_or_frozen_is_silent_from_the_end_of_that_until_it_begins_to_be_undone() -> None:
+    on_a_node = event("kill", "d-0", 3, 4, "with node-1")
+    events = [event("kill", "a-0", 10, 12), event("pause", "b-0", 10, 12), on_a_node, event("start", "a-0", 30, 40)]
+
+    assert [each.silent_ns for each in fault_windows(events)] == [(12, 30), (12, sys.maxsize), None]
