@@ -76,6 +76,24 @@ class Registrations:
     gap_ns: tuple[int, int] | None = None
 
 
+class FaultEffect(NamedTuple):
+    """What a fault does to each of its units while it is surely at work. Without a time and a share: it is dead.
+
+    Attributes:
+        units: names of those that it hit.
+        from_ns: when it had been injected, Unix nanoseconds.
+        until_ns: when undoing it began, Unix nanoseconds.
+        adds_ms: to the time in which a replica serves a request, milliseconds.
+        fails_share: of the requests of a replica, with ``INTERNAL``, 0 to 1.
+    """
+
+    units: Sequence[str]
+    from_ns: int
+    until_ns: int
+    adds_ms: float = 0.0
+    fails_share: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class FaultWindow:
     """A fault, or another operation that breaks something, as marked while the run went on.
@@ -90,7 +108,7 @@ class FaultWindow:
         statuses: names of those with which its target then fails requests; empty for any, also by closed connections.
         role: of the unit that it hit; empty if that is not known.
         recovers_ns: time after ``until_ns`` in which its target is as before, by its kind; None if that is not known.
-        silent_ns: from when until when its target can have received nothing, Unix nanoseconds; None if it can.
+        effect: what models must show of it; None if that is not known.
     """
 
     text: str
@@ -102,7 +120,7 @@ class FaultWindow:
     statuses: frozenset[str] = frozenset()
     role: str = ""
     recovers_ns: int | None = None
-    silent_ns: tuple[int, int] | None = None
+    effect: FaultEffect | None = None
 
     @property
     def over_ns(self) -> int | None:

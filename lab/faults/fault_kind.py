@@ -57,6 +57,16 @@ class FaultKind(ABC):
         del settings
         return 0.0
 
+    def adds_ms(self, settings: Mapping[str, Any]) -> float:
+        """Time that each of its replicas takes longer to serve a request, milliseconds, which checkers ask for."""
+        del settings
+        return 0.0
+
+    def fails_share(self, settings: Mapping[str, Any]) -> float:
+        """Share of the requests at each of its replicas that fail with ``INTERNAL``, which checkers ask for."""
+        del settings
+        return 0.0
+
     def candidates(self, context: FaultContext, target: str, settings: Mapping[str, Any]) -> list[str]:
         """Returns the names of the units that it may hit; by default those that the target names.
 

@@ -158,6 +158,9 @@ class Injector:
                             past=kind.past,
                             undone_by=heal_of(kind.name),
                             recovers_s=kind.recovers_s,
+                            units=" ".join(record.units),
+                            adds_ms=kind.adds_ms(record.settings),
+                            fails_share=kind.fails_share(record.settings),
                             from_ns=from_ns,
                             until_ns=lab_time_ns(),
                         )

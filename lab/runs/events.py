@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.checkers import FaultWindow
+from lab.checkers import FaultEffect, FaultWindow
 from lab.links import ROLE as LINK
 from lab.measure.hit_requests import Fault
 from lab.reading import read_text
@@ -68,6 +68,9 @@ class Event:
         until_ns: when it was done, Unix nanoseconds.
         recovers_s: time after it was undone in which its target is as before, by its kind; 0 in runs of earlier
             releases, which say nothing of it.
+        units: names of the units that a fault hit, with blanks between.
+        adds_ms: as of :class:`lab.checkers.FaultEffect`; 0 if each request draws it.
+        fails_share: likewise.
     """
 
     kind: str
@@ -80,6 +83,9 @@ class Event:
     role: str = ""
     pod: str = ""
     recovers_s: float = 0.0
+    units: str = ""
+    adds_ms: float = 0.0
+    fails_share: float = 0.0
 
     @property
     def is_step(self) -> bool:
@@ -195,7 +201,7 @@ def fault_windows(events: Sequence[Event], topology: Topology | None = None, cal
             statuses=_STATUSES.get(event.kind, frozenset()),
             role=event.role,
             recovers_ns=round(event.recovers_s * 1e9) or None,
-            silent_ns=_silent_ns(event, events),
+            effect=_effect(event, events),
         )
         for event in events
         if event.is_fault or not (event.is_step or event.kind in heals or event.past in _HEALED)
@@ -203,14 +209,19 @@ def fault_windows(events: Sequence[Event], topology: Topology | None = None, cal
     ]
 
 
-def _silent_ns(event: Event, events: Sequence[Event]) -> tuple[int, int] | None:
-    """Returns when a unit that was killed or frozen can have received nothing; None of others.
+def _effect(event: Event, events: Sequence[Event]) -> FaultEffect | None:
+    """Returns what models must show of a fault; None if that is not known.
 
     A cluster's own nodes, of which a kill with its node tells, may start the unit elsewhere without an event.
     """
-    if event.kind not in {_KILL, _PAUSE} or event.detail:
+    if event.kind in {_KILL, _PAUSE} and not event.detail:
+        units = event.target
+    elif event.adds_ms or event.fails_share:
+        units = event.units
+    else:
         return None
-    return event.until_ns, _undoing_begins_ns([event], events, sys.maxsize)
+    until_ns = _undoing_begins_ns([event], events, sys.maxsize)
+    return FaultEffect(units.split(), event.until_ns, until_ns, event.adds_ms, event.fails_share)
 
 
 def _undoing_begins_ns(group: Sequence[Event], events: Sequence[Event], until_ns: int) -> int:

@@ -380,27 +380,3 @@ def test_no_fault_explains_a_status_that_blames_the_request() -> None:
         records = [replace(each, status=status) if each.status != "OK" else each for each in _with_failures(range(3))]
         marked = FaultWindow("a-0 killed", "a-0", START_NS - 1, None, kills=True)
         assert _judge(records, fault_windows=[marked]).outcome == outcome
-
-
-@pytest.mark.parametrize(
-    ("replica", "via", "after_ns", "outcome"),
-    [
-        ("a-0", "", 6_000_000, "invalid"),
-        ("a-0", "", -1, "valid"),
-        ("a-0", "", 20_000_000_000, "valid"),
-        ("b-0", "", 6_000_000, "valid"),
-        ("b-0", "2 gateway (gateway-1; parsed), 2 sidecar (a-0)", 6_000_000_000, "invalid"),
-        ("b-0", "2 gateway (gateway-1; parsed), 2 sidecar (a-0)", 4_000_000_000, "valid"),
-    ],
-)
-def test_a_unit_that_takes_requests_while_it_is_said_to_be_dead_explains_no_failure(
-    replica: str, via: str, after_ns: int, outcome: str
-) -> None:
-    records = _with_failures(range(110, 120))
-    marked = replace(KILLED, until_ns=FIRST_NS + 20_000_000_000, silent_ns=(FIRST_NS, FIRST_NS + 20_000_000_000))
-    at_ns = FIRST_NS + after_ns
-    arrival = Arrival(records[0].request_id, replica, "rows.v1", False, "", "", at_ns, at_ns + 1, "OK", via)  # noqa: FBT003
-
-    verdict = _judge(records, fault_windows=[marked], arrivals=[arrival])
-
-    assert (verdict.outcome, [each.sequence for each in verdict.violations]) == (outcome, [0] * (outcome == "invalid"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from lab.checkers import Abilities, Driver, Evidence, ProbeAnswer, RevisionInForce
+from lab.checkers import Abilities, Driver, Evidence, FaultEffect, FaultWindow, ProbeAnswer, RevisionInForce
 from lab.history.questions import Question, Questions
 from tests.checkers.builders import (
     HEADERS,
@@ -81,6 +81,7 @@ def whole_run() -> Evidence:
     asking = [each for number, each in enumerate(records) if number % half < USERS]
     return make_evidence(
         records,
+        fault_windows=[FaultWindow("z-0 killed", "z-0", 0, 1, effect=FaultEffect(("z-0",), 0, 1))],
         revisions=[
             RevisionInForce(1, tables[0], 0, change, 1, kept=tables[0]),
             RevisionInForce(2, tables[1], change, None, change + 1),

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from lab.checkers import FaultEffect
 from lab.lab import DEFAULT_SPEC
 from lab.roles import Port, Unit
 from lab.runs.events import (
@@ -177,8 +178,15 @@ def test_only_a_callers_pod_is_noted() -> None:
     assert [(each.role, each.pod) for each in (alone, beside)] == [("model", ""), ("sidecar", "homepage")]
 
 
-def test_what_was_killed_or_frozen_is_silent_from_the_end_of_that_until_it_begins_to_be_undone() -> None:
+def test_a_fault_is_surely_at_work_from_its_injection_until_undoing_begins() -> None:
     on_a_node = event("kill", "d-0", 3, 4, "with node-1")
     events = [event("kill", "a-0", 10, 12), event("pause", "b-0", 10, 12), on_a_node, event("start", "a-0", 30, 40)]
+    slow = replace(OF_A_PLUGIN, units="c-0 c-1", adds_ms=5.0)
+    healed = replace(OF_A_PLUGIN, kind="heal tickle", undone_by="", from_ns=50, until_ns=51)
 
-    assert [each.silent_ns for each in fault_windows(events)] == [(12, 30), (12, sys.maxsize), None]
+    assert [each.effect for each in fault_windows([*events, slow, healed, OF_A_PLUGIN])][:-1] == [
+        FaultEffect(["a-0"], 12, 30),
+        FaultEffect(["b-0"], 12, sys.maxsize),
+        None,
+        FaultEffect(["c-0", "c-1"], 31, 50, 5.0),
+    ]

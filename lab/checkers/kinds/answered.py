@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
 from lab.checkers.coverage import LEAST_EXPECTED, too_little
-from lab.checkers.evidence import CLOCKS_NS
-from lab.checkers.kinds.path import hops_in
 from lab.checkers.plain_policy import FALLS_BACK
 from lab.checkers.quota_use import refused_too_early
 from lab.checkers.revision_timeline import Rules, by_model
@@ -26,9 +24,6 @@ FAILOVER_NS = 5_000_000_000
 
 FROZEN_NS = 10_000_000_000
 """Time until a frozen replica or gateway is left for others: pings show it within five seconds, later if they wait."""
-
-AT_REST_NS = 5_000_000_000
-"""Time after which no model receives any more what passed a unit before it was killed or frozen."""
 
 OF_CALLERS = frozenset(("INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED", "UNAUTHENTICATED", "OUT_OF_RANGE"))
 """Statuses that blame the request, which no fault can make wrong."""
@@ -61,9 +56,6 @@ def check(evidence: Evidence) -> Verdict:
     replica of the version's own cluster can answer: it is a violation if no fault of that cluster or of a unit between
     goes on or was undone less than :data:`FAILOVER_NS` ago, and all its replicas are registered. An ejected replica may
     stay out for longer.
-
-    A unit that is said to have been killed or frozen, and took a request before that was undone, was not: the first
-    such request is a violation. A model received it at that replica, or by way of that unit :data:`AT_REST_NS` later.
 
     With an objective (``availability_slo``), the share of answers among answers and failures must reach it in the run
     and in each use case.
@@ -105,7 +97,6 @@ def check(evidence: Evidence) -> Verdict:
                 excused[reasons[0].clause] += 1
     if evidence.availability_slo is not None:
         violations += _below(evidence.availability_slo, answers, failures, {each.sequence for each in violations})
-    violations += _awake(evidence)
     missed = [*too_little(evidence, answered), *_untaken(evidence)]
     return _verdict(counts, excused, violations, missed)
 
@@ -275,28 +266,6 @@ def _below(
                 yield _violation(record, message)
 
 
-def _awake(evidence: Evidence) -> Iterable[Violation]:
-    """Yields the first request that each unit took while it is said to have been killed or frozen."""
-    for fault_window in evidence.fault_windows:
-        if fault_window.silent_ns is None:
-            continue
-        began_ns, undone_ns = fault_window.silent_ns
-        for record in evidence.records:
-            late_ns = max(
-                (
-                    each.arrived_ns - began_ns - (CLOCKS_NS if each.replica == fault_window.target else AT_REST_NS)
-                    for each in evidence.attempts.get(record.request_id, ())
-                    if each.arrived_ns < undone_ns - CLOCKS_NS
-                    and fault_window.target in {each.replica, *(hop.unit for hop in hops_in(each.via))}
-                ),
-                default=0,
-            )
-            if late_ns > 0:
-                passed = f"{record.use_case} passed {fault_window.target}, although {fault_window.clause} by then"
-                yield _violation(record, f"{passed}: that explains no failure")
-                break
-
-
 def _share(answered: int, failed: int) -> float:
     return answered / (answered + failed)
 
@@ -344,7 +313,7 @@ def _verdict(
         summary += "; " + ", ".join(f"{count} failed while {text}" for text, count in excused.most_common(_SHOWN))
     if violations:
         in_order = tuple(sorted(violations, key=lambda one: one.sequence))
-        summary = f"{len(in_order)} objections; {summary}"
+        summary = f"{len(in_order)} failed or fell back without a reason; {summary}"
         return Verdict(NAME, Outcome.INVALID, summary, in_order)
     if not counts["answered"] and not counts["explained"]:
         return Verdict(NAME, Outcome.UNKNOWN, f"nothing was answered; {summary}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from lab.faults.observation import Observation, seen, unknown
 from lab.faults.settings import SHARE, Number, by_level, number
@@ -34,6 +35,10 @@ class Error(StubFault):
     def changed(self, fault: FaultRecord, name: str) -> stub_pb2.Behaviour:
         """Returns the error rate and the seed, so that the same requests fail again."""
         return stub_pb2.Behaviour(error_rate=number(fault.settings, "rate"), seed=seed_of(fault, name))
+
+    def fails_share(self, settings: Mapping[str, Any]) -> float:
+        """Returns the rate."""
+        return number(settings, "rate")
 
     def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
         """Checks that some probes fail at each replica."""

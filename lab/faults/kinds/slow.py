@@ -55,6 +55,10 @@ class Slow(StubFault):
                 slower.constant.ms += ms
         return slower
 
+    def adds_ms(self, settings: Mapping[str, Any]) -> float:
+        """Returns what is added, unless each request draws it."""
+        return 0.0 if number(settings, "sigma") else number(settings, "ms")
+
     def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
         """Checks that probes take longer by half of what was added: the fastest, or the median if latencies vary."""
         before: Mapping[str, float] = fault.memory["latency_ms"]
