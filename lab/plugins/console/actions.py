@@ -69,6 +69,7 @@ ACTIONS: Mapping[str, Action] = {
     "load": Action(("load",), (), ("topology", "caller", "rate", "duration", "drivers", "context")),
     "publish": Action(("routes", "publish"), ("file",), ("comment",)),
     "rollback": Action(("routes", "rollback"), ("revision",)),
+    "take back": Action(("routes", "rollback")),
     "play": Action(("play",), (), ("acts", "pause"), pauses=True),
     "roll": Action(("roll",), ("model",), ("to", "steps", "hold", "rate", "topology", "abort-on")),
 }

@@ -86,7 +86,7 @@ class Watcher:
         self._drawings: dict[str, Drawing] = {}
         self._down: list[str] = []
         self._units: dict[str, dict[str, str]] = {}
-        self._revision = 0
+        self._drawn = (0, 0)  # the revisions in force for all callers, and for some
         self._threads = [
             Thread(target=self._repeat, args=(step, interval_s), daemon=True)
             for step, interval_s in ((self._read, POLL_S), (self._look, LOOK_S), (self._judge, POLL_S))
@@ -150,8 +150,12 @@ class Watcher:
         self.board.post("lab", {"faults": [_fault(each.record) for each in active]})
         events = enumerate(lab_events(self._lab.folder))
         self.board.post("event", {str(number): asdict(each) | {"text": each.text} for number, each in events})
-        if status.control_plane is not None and status.control_plane.revision != self._revision:
-            self._draw()
+        if (known := status.control_plane) is not None:
+            if (in_force := (known.revision, known.staged)) != self._drawn:
+                self._draw()
+                self._drawn = in_force
+            stage = {"revision": known.staged, "callers": list(known.staged_for)} if known.staged else None
+            self.board.post("lab", {"revision": known.revision, "stage": stage})
 
     def _play(self) -> dict[str, Any]:
         """What the play is at that goes on, or was the last on this lab; empty if there was none."""
@@ -173,14 +177,12 @@ class Watcher:
             each.name: Drawing(each.name, callers, units, in_force.document or {})
             for each in drawable(state.topologies)
         }
-        self._revision = in_force.revision
         document = in_force.document or {}
         choices = {"models": _versions(document), "tenants": list(document.get("tenants", ()))}
         self.board.post("lab", {"routes": str(state.spec.routes), **choices})
         self.board.post("drawing", {name: each.to_document() for name, each in self._drawings.items()})
-        self.board.post(
-            "revision", {str(each.revision): revision_document(each) for each in self._lab.routes.history()}
-        )
+        revisions = [each for each in self._lab.routes.history() if each.fate not in ("failed", "under way")]
+        self.board.post("revision", {str(each.revision): revision_document(each) for each in revisions})
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -271,8 +273,9 @@ def verdict_document(result: RunResult, *, final: bool) -> dict[str, Any]:
 
 
 def revision_document(each: RevisionInfo) -> dict[str, Any]:
-    """A revision as the page needs it."""
-    return {"at_ns": each.times.get("converged", each.created_ns), "comment": each.comment}
+    """A revision as the page needs it; without callers it is for all."""
+    at_ns = each.times.get("converged", each.created_ns)
+    return {"at_ns": at_ns, "comment": each.comment, "callers": list(each.callers)}
 
 
 def _fault(each: FaultRecord) -> dict[str, Any]:

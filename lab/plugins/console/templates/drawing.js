@@ -271,8 +271,25 @@ class Drawing {
     return text ? boxes.find(has)?.group : null;
   }
 
+  // Marks the callers of a stage by their revision.
+  showStage(stage) {
+    for (const box of this.boxes.values()) {
+      if (box.place.role !== "caller") continue;
+      box.revision = stage?.callers.includes(box.place.name) ? stage.revision : null;
+      if (!box.named || (!box.revision && !box.mark)) continue;
+      if (!box.mark) {
+        const below = this.narrow && box.height > 30;
+        const at = below ? { x: box.x + 9, y: box.y + 30 }
+          : { x: box.x + box.width - 11 - 13 * Math.min(6, box.units.length), y: box.y + box.height / 2 + 4, "text-anchor": "end" };
+        box.mark = svg("text", { class: "revision", ...at });
+        box.group.append(box.mark);
+      }
+      write(box.mark, box.revision ? `rev ${box.revision}` : "");
+    }
+  }
+
   showUnits(states, isDown = false) {
-    for (const { place, group, units } of this.boxes.values()) {
+    for (const { place, group, units, revision } of this.boxes.values()) {
       const known = units.map(([name, mark]) => {
         const state = states[name]?.state ?? "";
         set(mark, "class", isDown ? "unit gone" : ["", "running"].includes(state) ? "unit" : state === "paused" ? "unit paused" : "unit off");
@@ -280,9 +297,9 @@ class Drawing {
       });
       const off = known.filter(([, state]) => !["", "running"].includes(state));
       const how = isDown || off.length === 0 ? "" : off.length === units.length ? " down" : " part";
-      set(group, "class", `place${place.asked ? " asked" : ""}${how}`);
+      set(group, "class", `place${place.asked ? " asked" : ""}${revision ? " staged" : ""}${how}`);
       const states_ = known.map(([name, state]) => `${name} ${state}`).join(", ");
-      set(group, "aria-label", `${place.role} ${place.name}: ${states_}`);
+      set(group, "aria-label", `${place.role} ${place.name}${revision ? `, by revision ${revision}` : ""}: ${states_}`);
     }
   }
 

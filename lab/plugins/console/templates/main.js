@@ -48,6 +48,7 @@ function renderPanel(name, now) {
   const sums = during(name, now);
   const seconds = WINDOW * TICK_MS / 1000;
   drawing.show(sums, seconds);
+  drawing.showStage(stageAt());
   drawing.showUnits(unitStates(), isPresent() && store.lab?.up === false);
   drawing.find(wanted());
   const shown = figuresOf(name, sums, seconds);
@@ -119,19 +120,41 @@ filter.addEventListener("keydown", (event) => {
 
 function renderHeader() {
   const lab = store.lab ?? {};
-  const revision = documents("revision").map(([number]) => Number(number)).sort((a, b) => b - a)[0];
   const states = documents("run").map(([, run]) => run.state);
   const hint = lab.control && !lab.faults?.length ? ": click a unit to break it" : "";
   const doing = lab.up === false ? "the lab is down" : states.includes("driving") ? `load is running${hint}` : states.includes("collecting") ? "the load is over; its evidence is collected"
     : states.length ? "the load is over" : `no load is running: ${lab.control ? "Start load" : "`lab load` in another terminal"} starts one`;
   const off = lab.up === false ? [] : documents("unit").filter(([, unit]) => unit.state !== "running").map(([name, unit]) => `${name} ${unit.state}`);
-  const words = lab.saved ? "a saved run" : [`${lab.runtime} runtime`, `revision ${revision ?? "–"}`, doing, ...off].join(" · ");
+  const words = lab.saved ? "a saved run" : [`${lab.runtime} runtime`, `revision ${lab.revision || "–"}`, doing, ...off].join(" · ");
   document.querySelector("#lab").textContent = lab.name ?? "";
   document.querySelector("h1").firstChild.data = lab.saved ? "Run " : "Lab ";
   const about = document.querySelector("#about");
   write(about, words);
+  renderStage();
   trouble(notice || lab.trouble || "");
 }
+
+// Which revision is in force for which callers while one is staged, and what ends that.
+function renderStage() {
+  const element = document.querySelector("#staged");
+  const stage = stageAt();
+  const callers = Object.values(store.drawing)[0].columns[0].filter((each) => each.role === "caller").map((each) => each.name);
+  const key = JSON.stringify([stage, callers, isPresent(), store.lab?.control]);
+  if (element.dataset.shown === key) return;
+  element.dataset.shown = key;
+  element.hidden = !stage;
+  if (!stage) return;
+  const others = callers.filter((each) => !stage.callers.includes(each));
+  const is = isPresent() ? "is" : "was";
+  element.replaceChildren(html("b", {}, `Revision ${stage.revision}`), ` ${is} staged for ${listed(stage.callers)}`,
+    others.length ? `; revision ${stage.forAll} ${is} in force for ${others.length > 3 ? `the other ${others.length} callers` : listed(others)}.` : ".");
+  if (isPresent()) {
+    element.append(" Publishing its table to all ends the stage; ", html("code", {}, `lab routes rollback${labOption()}`), " takes it back. ",
+      actionButton(store.lab.control ? "Take back" : "Copy", `Take back revision ${stage.revision}`, "take back", {}, ["routes", "rollback"]));
+  }
+}
+
+const listed = (names) => (names.length > 6 ? `${names.slice(0, 6).join(", ")} and ${names.length - 6} more` : names.join(", ").replace(/, ([^,]*)$/, " and $1"));
 
 // Says what was refused, for a while, or that the console has ended.
 let notice = "";

@@ -1,4 +1,4 @@
-// The time line: revisions as bands, faults as bars, and a scrubber that shows any moment again.
+// The time line: revisions as bands, stages and faults as bars, and a scrubber that shows any moment again.
 const scrubber = document.querySelector("#scrubber");
 let cursor = null; // the interval that is shown; null for the present
 let playing = false;
@@ -33,6 +33,22 @@ function unitStates() {
   return Object.fromEntries(names.map((name) => [name, { state: hit.get(name) ?? "running" }]));
 }
 
+// The revisions with the intervals from and until which they were in force; any later one ends a stage.
+function revisions() {
+  const found = documents("revision").map(([number, each]) => ({ number: Number(number), from: each.at_ns / TICK_NS, callers: each.callers ?? [] }))
+    .sort((a, b) => a.number - b.number);
+  return found.map((each, place) => ({ ...each, until: found.slice(place + 1).find((later) => each.callers.length || !later.callers.length)?.from ?? Infinity }));
+}
+
+// The revision that is staged at the moment shown, its callers, and the revision for all others; null without one.
+function stageAt() {
+  if (isPresent()) return store.lab?.stage ? { ...store.lab.stage, forAll: store.lab.revision } : null;
+  const at = moment();
+  const inForce = revisions().filter((each) => each.from <= at + 1 && at < each.until);
+  const staged = inForce.find((each) => each.callers.length);
+  return staged ? { revision: staged.number, callers: staged.callers, forAll: inForce.find((each) => !each.callers.length)?.number ?? "–" } : null;
+}
+
 function renderTimeline() {
   const found = span();
   document.querySelector("#timeline").hidden = !found;
@@ -59,18 +75,16 @@ function bandsOf(first, last, at) {
   // Its text is as large as that around it, in a window of any width.
   const wide = Math.max(600, Math.round(16 * scrubber.parentElement.clientWidth / parseFloat(getComputedStyle(document.documentElement).fontSize)));
   const x = (tick) => wide * Math.min(1, Math.max(0, (tick - first) / Math.max(1, last - first)));
-  const bars = faults().filter((each) => each.until > first && each.from < last);
-  const picture = svg("svg", { viewBox: `0 0 ${wide} ${26 + 18 * bars.length}`, role: "img", "aria-label": "Revisions and faults over time" });
-  const revisions = documents("revision").map(([number, each]) => [Number(number), each.at_ns / TICK_NS]).sort((a, b) => a[0] - b[0]);
-  revisions.forEach(([number, from], place) => {
-    const until = revisions[place + 1]?.[1] ?? Infinity;
-    if (until < first || from > last) return;
+  const stages = revisions().filter((each) => each.callers.length).map((each) => ({ ...each, text: `revision ${each.number} for ${listed(each.callers)}` }));
+  const bars = [...stages, ...faults()].filter((each) => each.until > first && each.from < last);
+  const picture = svg("svg", { viewBox: `0 0 ${wide} ${26 + 18 * bars.length}`, role: "img", "aria-label": "Revisions, stages and faults over time" });
+  revisions().filter((each) => !each.callers.length && each.until >= first && each.from <= last).forEach(({ number, from, until }) => {
     picture.append(svg("rect", { class: `band ${number % 2 ? "odd" : ""}`, "data-revision": number, x: x(from), width: Math.max(1, x(until) - x(from)), y: 0, height: 20 }),
       svg("text", { class: "quiet", x: x(from) + 5, y: 14 }, `revision ${number}`));
   });
   bars.forEach((each, row) => {
     const y = 24 + 18 * row;
-    picture.append(svg("rect", { class: "fault", "data-fault": each.text, x: x(each.from), width: Math.max(2, x(each.until) - x(each.from)), y, height: 5 }),
+    picture.append(svg("rect", { ...(each.number ? { class: "staging" } : { class: "fault", "data-fault": each.text }), x: x(each.from), width: Math.max(2, x(each.until) - x(each.from)), y, height: 5 }),
       svg("text", { class: "quiet", y: y + 15, ...(x(each.from) < wide - 220 ? { x: x(each.from) } : { x: wide - 5, "text-anchor": "end" }) }, each.text));
   });
   picture.append(svg("line", { class: "cursor", x1: x(at), x2: x(at), y1: 0, y2: 22 + 18 * bars.length }));
