@@ -356,6 +356,11 @@ def picked(topology: str) -> None:
     load(topology, seconds=20)
 
 
+def forged(topology: str) -> None:
+    """Drives load whose client forges the headers of picks, which a plug-in's topology lets it do."""
+    load(topology, seconds=5)
+
+
 def manifests(_: str) -> None:
     """Renders Kubernetes' objects anew, and has the suite judge them: no run shows them without a cluster."""
     _python("-m", "tests.plugins.kubernetes.test_manifests")
@@ -570,6 +575,7 @@ DRILLS: dict[str, Callable[[str], None]] = {
         stepped,
         traced,
         picked,
+        forged,
         manifests,
         compose,
         locust,
@@ -634,10 +640,14 @@ _SPECS = {
 }
 
 
-PLUGINS = {"picked": ("--plugin", str(CHECKOUT / "docs" / "examples" / "own_picker.py"))}
+PLUGINS = {
+    "picked": ("--plugin", str(CHECKOUT / "docs" / "examples" / "own_picker.py")),
+    "forged": ("--plugin", str(HOME / "forging.py")),
+}
 """Options of drills that need a plug-in, as do the checks of their runs."""
 _OPTIONS = {
     "picked": (*PLUGINS["picked"], "--picker", "mostly-one"),
+    "forged": PLUGINS["forged"],
     "weighted": ("--picker", "orca-weights"),
     "pages_edge": ("--role", "edge"),
     "chat": ("--picker", "prefix"),

@@ -31,6 +31,7 @@ from lab.plugins.render._target import REFUSED, Source, Unexpressed
 from lab.plugins.render._timeouts import timeouts_of_keys
 from lab.plugins.render._unexpressed import expressed_otherwise
 from lab.routing.compiled import Router
+from lab.routing.headers import FORGEABLE
 from lab.routing.keys import HEADER, version_key
 from lab.routing.uses import Grant, grants_of
 from models.apis import APIS
@@ -150,7 +151,7 @@ def _rule_of_key(table: RouteTable, key: str, grant: Grant) -> Manifest:
     matches = [
         {"method": {"service": APIS[api].service}, "headers": [_header(HEADER, key)]} for api in sorted(apis & {*APIS})
     ]
-    return {"matches": matches, "backendRefs": [_backend(table, key)]}
+    return {"matches": matches, "filters": [_modifier()], "backendRefs": [_backend(table, key)]}
 
 
 def _rules(table: RouteTable, use_case: UseCase, entries: Sequence[Entry], max_matches_of_rule: int) -> list[Manifest]:
@@ -218,16 +219,18 @@ def _to(table: RouteTable, shares: Mapping[str, int]) -> Manifest:
         return {}
     if len(shares) == 1:
         (key,) = shares
-        return {"filters": [_with_key(key)], "backendRefs": [_backend(table, key)]}
+        return {"filters": [_modifier(key)], "backendRefs": [_backend(table, key)]}
     return {
         "backendRefs": [
-            {**_backend(table, key), "weight": weight, "filters": [_with_key(key)]} for key, weight in shares.items()
+            {**_backend(table, key), "weight": weight, "filters": [_modifier(key)]} for key, weight in shares.items()
         ]
     }
 
 
-def _with_key(key: str) -> Manifest:
-    return {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": HEADER, "value": key}]}}
+def _modifier(key: str = "") -> Manifest:
+    """Removes the headers of picks, which a client may have forged; with a routing key it sets that."""
+    changes: Manifest = {"remove": [*FORGEABLE], **({"set": [{"name": HEADER, "value": key}]} if key else {})}
+    return {"type": "RequestHeaderModifier", "requestHeaderModifier": changes}
 
 
 def _backend(table: RouteTable, key: str) -> Manifest:

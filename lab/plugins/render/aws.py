@@ -39,6 +39,9 @@ _CASE = Limitation(
     "a load balancer compares values of headers without regard to case",
     "a routing key in capitals also reaches its cluster",
 )
+_PICKS = Limitation(
+    "a load balancer removes no header of a request", "models get headers of picks that a client has forged"
+)
 _TOO_MANY = Limitation(
     f"a load balancer has {MOST_RULES} listener rules, each for up to {MOST_VALUES} keys of one cluster",
     "requests with its routing key are refused",
@@ -82,6 +85,7 @@ def _render(source: Source) -> Rendering:
     unexpressed = (
         *unexpressed_security(source, _TLS),
         Unexpressed(("models",), *_CASE),
+        Unexpressed(("models",), *_PICKS),
         *_rules_of(table),
         *unexpressed_settings(table.document, REASONS),
         *_bounds(table, policies),

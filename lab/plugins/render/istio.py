@@ -12,6 +12,7 @@ from lab.plugins.render._target import REFUSED, Rendering, Source, Target, Unexp
 from lab.plugins.render._timeouts import exceeded_timeouts, timeouts_of_keys
 from lab.plugins.render._unexpressed import CORE, Limitation, Reasons, expressed_otherwise, unexpressed_settings
 from lab.routing.compiled import Router
+from lab.routing.headers import FORGEABLE
 from lab.routing.keys import HEADER
 from lab.routing.uses import policies_of
 
@@ -46,6 +47,7 @@ REASONS: Reasons = {
 
 
 _REFUSAL: Manifest = {"directResponse": {"status": 503}}
+_WITHOUT_PICKS: Manifest = {"headers": {"request": {"remove": [*FORGEABLE]}}}
 
 
 def _render(source: Source) -> Rendering:
@@ -79,6 +81,7 @@ def _route_of_key(key: str, timeout_s: float | None, policy: Policy | None) -> M
     return {
         "name": key,
         "match": [{"headers": {HEADER: {"exact": key}}}],
+        **_WITHOUT_PICKS,
         "route": [{"destination": _destination(key)}],
         **({"timeout": duration(timeout_s)} if timeout_s is not None else {}),
         "retries": _retries(policy),
@@ -102,6 +105,7 @@ def _route(use_case: UseCase, entry: Entry) -> Manifest:
     ]
     return {
         **requests,
+        **_WITHOUT_PICKS,
         "route": to,
         "timeout": duration(use_case.timeout_s),
         "retries": _retries(use_case.policy),

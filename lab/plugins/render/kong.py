@@ -16,6 +16,7 @@ from lab.plugins.render._unexpressed import (
     unexpressed_settings,
 )
 from lab.routing.compiled import Router
+from lab.routing.headers import FORGEABLE
 from lab.routing.keys import HEADER
 from lab.routing.uses import policies_of
 
@@ -51,7 +52,7 @@ _Route = dict[str, Any]
 def _render(source: Source) -> Rendering:
     table = source.table
     policies = policies_of(table)
-    routes = [_route(key, {HEADER: [key]}) for key in table.versions]
+    routes = [{**_route(key, {HEADER: [key]}), "plugins": [_transformer()]} for key in table.versions]
     to: dict[str, list[_Route]] = {key: [route] for key, route in zip(table.versions, routes, strict=True)}
     unexpressed: list[Unexpressed] = []
     refused: list[_Route] = []
@@ -65,8 +66,8 @@ def _render(source: Source) -> Rendering:
             routes.append(route)
             if entry.shares:
                 (key,) = entry.shares
-                plugin = {"name": "request-transformer", "config": {"add": {"headers": [f"{HEADER}:{key}"]}}}
-                to[key].append({**route, "plugins": [plugin]})
+                added = {"add": {"headers": [f"{HEADER}:{key}"]}}
+                to[key].append({**route, "plugins": [_transformer(added)]})
             else:
                 plugin = {"name": "request-termination", "config": {"status_code": 503, "message": "not routable"}}
                 refused.append({**route, "plugins": [plugin]})
@@ -80,6 +81,11 @@ def _render(source: Source) -> Rendering:
     return Rendering(
         {"kong.yaml": yaml_of([document], _COMMENT)}, (*unexpressed_security(source, _TLS), *unexpressed, *settings)
     )
+
+
+def _transformer(more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Removes the headers of picks, which a client may have forged."""
+    return {"name": "request-transformer", "config": {"remove": {"headers": [*FORGEABLE]}, **(more or {})}}
 
 
 def _entries(use_case: UseCase, table: RouteTable) -> tuple[list[Entry], list[Unexpressed]]:

@@ -21,6 +21,7 @@ from lab.errors import CallError, UnitError
 from lab.plugins.bench.harness.senders import all_ready
 from lab.plugins.bench.harness.variant import API, CALLER, CLUSTER, MODEL, REPLICAS, USE_CASE, VERSION
 from lab.roles._envoy import xds_endpoints
+from lab.routing.headers import FORGEABLE
 from lab.topologies import open_client
 from lab.transport import open_channel
 from lab.waiting import eventually
@@ -150,7 +151,9 @@ def _start_vip(environment: Environment, name: str, replicas: Path) -> str:
     address = environment.address(name)
     host, port = address.rsplit(":", 1)
     template = Template((FILES / "envoy" / f"{name}.yaml").read_text())
-    environment.start_envoy(name, address, template.substitute(host=host, port=port, endpoints=replicas))
+    environment.start_envoy(
+        name, address, template.substitute(host=host, port=port, endpoints=replicas, forgeable=json.dumps(FORGEABLE))
+    )
     return address
 
 

@@ -24,6 +24,7 @@ from lab.plugins.bench.harness.variant import (
     fastest_of_each_size,
 )
 from lab.roles._envoy import envoy_address, xds_endpoints
+from lab.routing.headers import FORGEABLE
 from lab.runtime.identities import Identities
 from lab.transport.security import MTLS, PLAINTEXT
 
@@ -108,4 +109,5 @@ def through_static_envoy(environment: Environment, name: str, address: str) -> E
 def static_envoy(address: str, endpoints: str = "") -> str:
     """Returns the configuration of an Envoy that listens at an address, with one static cluster."""
     template = Template((FILES / "envoy" / "static.yaml").read_text())
-    return template.substitute(address=json.dumps(envoy_address(address)), endpoints=endpoints)
+    listen = json.dumps(envoy_address(address))
+    return template.substitute(address=listen, endpoints=endpoints, forgeable=json.dumps(FORGEABLE))

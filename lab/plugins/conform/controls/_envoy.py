@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from lab.errors import UnitError
+from lab.routing.headers import FORGEABLE
 from services.renderer.child import Child
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def routes(table: Document) -> Spec:
     host = {
         "name": "conform",
         "domains": ["*"],
+        "request_headers_to_remove": [*FORGEABLE],
         "routes": [*all_of_them, {"match": {"prefix": "/"}, "direct_response": refusal}],
     }
     return {"@type": f"{_TYPES}.config.route.v3.RouteConfiguration", "name": "conform", "virtual_hosts": [host]}

@@ -36,7 +36,9 @@ def answer(documents: Sequence[Mapping[str, Any]], request: Request) -> Answer:
         if plugin["name"] == "request-termination":
             return {}
         assert plugin["name"] == "request-transformer"
-        for added in plugin["config"]["add"]["headers"]:
+        for name in plugin["config"].get("remove", {}).get("headers", []):
+            headers.pop(name, None)
+        for added in plugin["config"].get("add", {}).get("headers", []):
             name, _, value = added.partition(":")
             headers.setdefault(name, value)
     return {(service["host"], headers.get("x-routing-key", "")): 100}
