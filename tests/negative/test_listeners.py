@@ -15,6 +15,7 @@ from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from pkgutil import walk_packages
+from typing import Any
 
 import psutil
 import pytest
@@ -34,10 +35,12 @@ from lab.roles import CALLER, ROLES
 from lab.runtime.identities import Identities
 from lab.runtime.process.runtime import ProcessSite
 from lab.runtime.state import LabState
+from lab.spec import SIZES
 from lab.topologies import TOPOLOGIES
 from lab.transport.security import MTLS, Security
 from tests.forging import forged
 from tests.labs import lab_up, write_spec
+from tests.missing import missing
 from tests.negative.scene import KEY, rank
 from tests.negative.wire import RANK, Answer, Wire, tls_context
 from tests.proxies import GATEWAYS, need, that_run_here
@@ -49,9 +52,8 @@ PAGES = {"admin", "metrics"}
 """Names of the ports that only show something, and take no certificates."""
 REST = {"gateway": "/v1/use-cases/ContinueWatchingRanking:call", "model": "/v1/ranking:rank"}
 REFUSED = {"PERMISSION_DENIED", "CLOSED"}
-_OF_FEW_APIS = {role for each in TOPOLOGIES.values() if each.carries for role in each.between}
-HERE = [role for role in ROLES if role not in _OF_FEW_APIS]
-"""Roles of this lab. Units that carry token models alone are in ``tests/plugins/foreign_pickers``."""
+ROUTED = {each.name: role for each in TOPOLOGIES.values() if each.carries for role in each.between}
+"""Topology → role of its third-party router, which carries token models alone, in a lab of these."""
 LETS_IN = "traefik"
 """Reads no certificate, so it lets in whom the lab's authority vouches for, as docs/security.md says."""
 OTHERS_APIS = (ads_pb2, external_processor_pb2, health_pb2, lrs_pb2, reflection_pb2, trace_service_pb2)
@@ -85,6 +87,11 @@ class Listener:
     port: str
     address: str
 
+    @property
+    def is_for_this_machine(self) -> bool:
+        """Whether it takes no certificates: a page, or a router and its doors behind the front of their unit."""
+        return self.port in PAGES or (self.role in ROUTED.values() and not self.port)
+
     def ask(self, security: Security, path: str) -> Answer:
         """What a gRPC client is told, or how its connection ends."""
         try:
@@ -115,7 +122,7 @@ class Doors:
 
     def of(self, role: str) -> list[Listener]:
         """Those of a role that must know who comes."""
-        found = [each for each in self.listeners if each.role == role and each.port not in PAGES]
+        found = [each for each in self.listeners if each.role == role and not each.is_for_this_machine]
         if not found and role in GATEWAYS.values():
             need(next(topology for topology, proxy in GATEWAYS.items() if proxy == role))
         assert found, f"no unit of role {role} listens here"
@@ -145,8 +152,34 @@ def listened_at(pid: int) -> set[str]:
     return {f"{address.ip.removeprefix('::ffff:')}:{address.port}" for address in listening}
 
 
+@pytest.fixture
+def doors(request: pytest.FixtureRequest) -> Doors:
+    """Those of the lab that has the test's role."""
+    role = request.node.callspec.params["role"]
+    if role not in ROUTED.values():
+        return request.getfixturevalue("of_all_apis")  # type: ignore[no-any-return]
+    if not _installed(role):
+        program = ROLES[role].program
+        missing(f"{role} is not installed: {program.remedy if program else ''}")
+    return request.getfixturevalue("of_token_models")  # type: ignore[no-any-return]
+
+
+def _installed(role: str) -> bool:
+    program = ROLES[role].program
+    return program is not None and program.installed()
+
+
 @pytest.fixture(scope="module")
-def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
+def of_token_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
+    folder = tmp_path_factory.mktemp("routers")
+    topologies = [topology for topology, role in ROUTED.items() if _installed(role)]
+    options: dict[str, Any] = {"topologies": topologies, "picker": "cache-aware", "security": MTLS, "metrics": True}
+    with lab_up(folder, spec=SIZES["tokens"], **options) as lab:
+        yield Doors(lab, folder, [*listeners_of(lab)])
+
+
+@pytest.fixture(scope="module")
+def of_all_apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     folder = tmp_path_factory.mktemp("listeners")
     others = sorted({"model", CALLER}.union(*(each.between for each in TOPOLOGIES.values())) - {"gateway"})
     spec = write_spec(folder, SPEC.format(topologies=that_run_here(TOPOLOGIES), others=others), ROUTES)
@@ -175,7 +208,7 @@ def services() -> dict[str, str]:
     return {each.full_name: each.methods[0].name for each in found}
 
 
-@pytest.mark.parametrize("role", HERE)
+@pytest.mark.parametrize("role", ROLES)
 def test_who_is_who_they_say_is_answered(doors: Doors, role: str) -> None:
     us = Security(MTLS, str(Identities(doors.lab.folder).of(US.name)))
 
@@ -187,7 +220,7 @@ def test_who_is_who_they_say_is_answered(doors: Doors, role: str) -> None:
 
 
 @pytest.mark.parametrize("shown", [expired, foreign])
-@pytest.mark.parametrize("role", HERE)
+@pytest.mark.parametrize("role", ROLES)
 def test_a_certificate_that_proves_nothing_ends_the_connection(
     doors: Doors, role: str, shown: Callable[[Doors], Security]
 ) -> None:
@@ -202,7 +235,7 @@ def test_a_certificate_that_proves_nothing_ends_the_connection(
 
 
 @pytest.mark.parametrize("order", [(US, THEM), (THEM, US)], ids=["us first", "us last"])
-@pytest.mark.parametrize("role", HERE)
+@pytest.mark.parametrize("role", ROLES)
 def test_a_certificate_of_two_units_is_refused_at_every_api(doors: Doors, role: str, order: Sequence[Identity]) -> None:
     security = forged(doors.authority, "two", order)
 
@@ -220,9 +253,9 @@ def test_a_certificate_of_two_units_is_refused_at_every_api(doors: Doors, role: 
             assert answer.status in {*REFUSED, "UNIMPLEMENTED"}, (listener, name, answer)
 
 
-@pytest.mark.parametrize("role", HERE)
+@pytest.mark.parametrize("role", ROLES)
 def test_pages_without_certificates_are_for_this_machine_alone(doors: Doors, role: str) -> None:
-    pages = [each for each in doors.listeners if each.role == role and each.port in PAGES]
+    pages = [each for each in doors.listeners if each.role == role and each.is_for_this_machine]
 
     assert [each for each in pages if not each.address.startswith("127.0.0.1:")] == []
 
