@@ -57,4 +57,4 @@ TOPOLOGY = by_header(
     capabilities=Capabilities(shadow=yes("the client sends the copies"), shadow_by="caller", draining=YES),
     colour="#8c564b",
 )
-RENDERER = ProxyRenderer(name=NAME, program="python", configures="a file of routes, which SIGHUP reads", proxy=OwnProxy)
+RENDERER = ProxyRenderer(name=NAME, configures="a file of routes, which SIGHUP reads", proxy=OwnProxy)

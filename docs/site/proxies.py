@@ -23,6 +23,7 @@ from lab.lab import Lab
 from lab.measure.compare import median_difference
 from lab.measure.findings import in_its_interval
 from lab.plugins.capacity.costs import TITLE
+from lab.plugins.proxies.programs import PROGRAMS
 from lab.transport import listen, new_server
 from scenarios.framework.moves import last_old_ms, move_there_and_back
 from scenarios.framework.steps import load_on, under_load
@@ -143,7 +144,7 @@ async def _megabytes(name: str, keys: int) -> float:
         renderer = Renderer(proxy, listen=address, node=f"{name}/{name}", probe=probe, within_s=_WITHIN_S)
         await renderer.start()
         await renderer.put_in_force(_rules(keys))
-        return sum(each.memory_full_info().pss for each in _processes(RENDERERS[name].program)) / 1e6
+        return sum(each.memory_full_info().pss for each in _processes(PROGRAMS[name].name)) / 1e6
     finally:
         await proxy.stop(1.0)
         await server.stop(0)

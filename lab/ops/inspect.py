@@ -15,7 +15,7 @@ from lab.errors import InputError, LabNotRunningError
 from lab.faults import AuditLog, Journal
 from lab.identity import OPERATOR
 from lab.links import ROLE as LINK
-from lab.roles import ACCESS_LOG, CALLER, CONTROL_PLANE, LOAD, MODEL, ROLES, Placement, Plan, Role, Unit
+from lab.roles import ACCESS_LOG, CALLER, CONTROL_PLANE, LOAD, MODEL, ROLES, Placement, Plan, Role, Unit, role_of
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState, Running
 from lab.topologies import TOPOLOGIES
@@ -226,8 +226,8 @@ def status(context: LabContext, *, memory: bool = False) -> LabStatus:
 
 def _figures(unit: Unit) -> Mapping[str, Any] | None:
     """What a unit says of itself, of a role that has figures."""
-    asked = ROLES[unit.role].figures if unit.role in ROLES else None  # a bench's lab has roles of its own
-    return asked(unit) if asked else None
+    role = role_of(unit)
+    return role.figures(unit) if role and role.figures else None
 
 
 def control_plane_status(context: LabContext, state: LabState | None = None) -> ControlPlaneStatus | None:

@@ -9,7 +9,7 @@ from lab.roles._follows import Follows
 from lab.roles._observed import with_environment
 from lab.roles._plan import LOAD, Plan, layout_of, plan, roles_of
 from lab.roles._probe import Probe, StartingLab
-from lab.roles._registry import ROLES, followers, rule_followers
+from lab.roles._registry import ROLES, followers, role_of, rule_followers
 from lab.roles._rendered import rendered
 from lab.roles._role import Layout, Placement, Program, Role, Setting, python
 from lab.roles._unit import ACCESS_LOG, ARRIVALS, CALLER, COLLECTOR, CONTROL_PLANE, MODEL, UNIX, Port, Site, Unit
@@ -41,6 +41,7 @@ __all__ = [
     "plan",
     "python",
     "rendered",
+    "role_of",
     "roles_of",
     "rule_followers",
     "with_environment",

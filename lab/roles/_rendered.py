@@ -7,18 +7,25 @@ from dataclasses import replace
 
 from lab.roles._follows import Follows
 from lab.roles._probe import Probe
-from lab.roles._role import Layout, Placement, Role, python
+from lab.roles._role import Layout, Placement, Program, Role, python
 from lab.roles._unit import Unit
 from lab.routing.headers import VIA
 
 
-def rendered(name: str, title: str, stage: str = "", adds_headers: Collection[str] | None = None) -> Role:
+def rendered(
+    name: str,
+    title: str,
+    stage: str = "",
+    adds_headers: Collection[str] | None = None,
+    program: Program | None = None,
+) -> Role:
     """The role of the one proxy that all callers share, which the renderer of that name runs and configures.
 
     Args:
         name: of the role, of its one unit, and of its :class:`services.renderer.proxy.ProxyRenderer`.
         title: what people call it, e.g. ``NGINX``.
         stage: see :class:`Role`.
+        program: see :class:`Role`.
         adds_headers: names of headers that the proxy adds by itself, besides ``via``; None if that is not known.
     """
 
@@ -48,4 +55,5 @@ def rendered(name: str, title: str, stage: str = "", adds_headers: Collection[st
         adds_headers=None if adds_headers is None else frozenset(adds_headers) | {VIA},
         stage=stage,
         memory_mb=512,
+        program=program,
     )

@@ -50,7 +50,7 @@ class Program:
     """A program that units run and that the lab's packages do not include.
 
     Attributes:
-        name: as people call it.
+        name: of its executable.
         installed: returns whether this machine has it.
         remedy: what to do if it has not.
     """

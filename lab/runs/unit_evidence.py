@@ -18,7 +18,7 @@ from lab.clock import lab_time_ns
 from lab.history.arrivals import NOT_RECORDED, Arrival, ArrivalCoverage, Arrivals
 from lab.history.questions import Question, Questions
 from lab.links import target_of
-from lab.roles import ROLES
+from lab.roles import ROLES, role_of
 from lab.topologies import TOPOLOGIES
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc, stub_pb2, stub_pb2_grpc
@@ -101,8 +101,8 @@ def probed(units: Iterable[Unit], plan: LoadPlan, table: Mapping[str, Any]) -> t
     own: list[Node] = []
     others: list[Node] = []
     for unit in units:
-        decides = ROLES[unit.role].decides if unit.role in ROLES else None
-        if decides is None:
+        role = role_of(unit)
+        if role is None or (decides := role.decides) is None:
             continue
         if _serves(unit, plan.caller):
             asked = Node(unit, decides, plan.use_cases[0].name, plan.caller)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TextIO
 
 from lab.errors import InputError
-from lab.roles import CALLER, ROLES, Plan, Port, Site, Unit
+from lab.roles import CALLER, Plan, Port, Site, Unit, role_of
 from lab.runtime import ports
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState, Running
@@ -239,17 +239,13 @@ class Runtime(ABC):
         """Variables of a load driver beside those of the runtime: the caller's, and what roles share."""
         plan = LabState.of(self._folder).plan
         own = next((unit.environment for unit in plan.with_role(CALLER) if unit.name == caller), {})
-        shared = {name: unit.environment[name] for unit in plan.units for name in _drivers_share(unit)}
+        roles = ((unit, role_of(unit)) for unit in plan.units)
+        shared = {name: unit.environment[name] for unit, role in roles if role for name in role.drivers_share}
         return {**own, **shared}
 
     @abstractmethod
     def kill_driver(self, run: Path) -> None:
         """Kills all drivers of that run, which may have outlived the command that started them; there need be none."""
-
-
-def _drivers_share(unit: Unit) -> tuple[str, ...]:
-    """The unit's variables that load drivers get; a bench's lab may have others than these roles."""
-    return ROLES[unit.role].drivers_share if unit.role in ROLES else ()
 
 
 def _nothing_left(folder: Path) -> bool:

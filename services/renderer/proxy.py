@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lab.registry import Registry
+from lab.roles import ROLES
 from lab.routing import headers
 from lab.topologies import TOPOLOGIES
-from services.renderer.child import path_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +95,19 @@ class ProxyRenderer:
 
     Attributes:
         name: of its role, see :func:`lab.roles.rendered`, and of the control of ``lab conform`` that runs it.
-        program: that it runs, as found on the ``PATH``.
         configures: what a change of routes replaces, and how, in a few words for the docs.
         proxy: makes it; called before this process has threads, as it forks.
     """
 
     name: str
-    program: str
     configures: str
     proxy: Callable[[], Proxy]
 
     @property
     def installed(self) -> bool:
-        """Whether this machine has its program."""
-        return path_of(self.program) is not None
+        """Whether this machine has the program of its role."""
+        program = ROLES[self.name].program
+        return program is None or program.installed()
 
 
 RENDERERS = Registry(ProxyRenderer, group="routing_lab.renderers", noun="proxy renderer")

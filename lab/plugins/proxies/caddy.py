@@ -11,12 +11,13 @@ import aiohttp
 
 from lab.errors import UnitError
 from lab.identity import OPERATOR, TRUST_DOMAIN
+from lab.plugins.proxies.programs import PROGRAMS
 from lab.routing.headers import FORGEABLE
 from lab.routing.keys import HEADER, PATTERN
 from services.renderer.child import Child
 from services.renderer.proxy import Configuration, ProxyRenderer, Upstream
 
-_REMEDY = "`make proxies`, or pip install 'inference-routing-lab[proxies]'"
+_REMEDY = PROGRAMS["caddy"].remedy
 _FILE, _SOCKET = "caddy.json", "admin.sock"
 _BACKLOG = 4096
 _INVALID, _DENIED, _UNAVAILABLE = 3, 7, 14
@@ -169,7 +170,6 @@ def _forwarding(upstream: Upstream, configuration: Configuration) -> dict[str, A
 
 RENDERER = ProxyRenderer(
     name="caddy",
-    program="caddy",
     configures="one document, over its admin API",
     proxy=Caddy,
 )

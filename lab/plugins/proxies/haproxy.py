@@ -9,13 +9,14 @@ from pathlib import Path
 from string import Template
 
 from lab.errors import UnitError
+from lab.plugins.proxies.programs import PROGRAMS
 from lab.routing.headers import FORGEABLE
 from lab.routing.keys import HEADER, PATTERN
 from services.renderer.admitted import TWO_URIS, admitted
 from services.renderer.child import Child
 from services.renderer.proxy import Configuration, ProxyRenderer, Upstream
 
-_REMEDY = "`make proxies`, or install haproxy 3.0 or later"
+_REMEDY = PROGRAMS["haproxy"].remedy
 _FILE, _SOCKET, _MAP, _IDENTITY, _AUTHORITIES = "haproxy.cfg", "runtime.sock", "keys.map", "identity.pem", "ca.pem"
 # HAProxy makes servers at run time, but no backends: these are there from the start.
 _BACKENDS = 256
@@ -218,7 +219,6 @@ def _authorities(identity: Path) -> str:
 
 RENDERER = ProxyRenderer(
     name="haproxy",
-    program="haproxy",
     configures="a map and servers, over its runtime socket",
     proxy=HAProxy,
 )

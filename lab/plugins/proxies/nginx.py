@@ -22,6 +22,7 @@ import aiohttp
 
 from lab.errors import UnitError
 from lab.identity.folder import AUTHORITIES, CERTIFICATE, CURRENT, KEY
+from lab.plugins.proxies.programs import PROGRAMS
 from lab.routing.headers import FORGEABLE
 from lab.routing.keys import PATTERN
 from services.renderer.admitted import TWO_URIS, admitted
@@ -29,7 +30,7 @@ from services.renderer.child import Child, path_of
 from services.renderer.proxy import Configuration, ProxyRenderer, Upstream
 
 _FILE, _SOCKET, _SCRIPT = "nginx.conf", "keys.sock", Path(__file__).with_suffix(".js")
-_REMEDY = "`make proxies`, or install nginx 1.25.1 or later and its module for njs 0.8 or later"
+_REMEDY = PROGRAMS["nginx"].remedy
 _MODULE = "ngx_http_js_module.so"
 _POLL_INTERVAL_S = 0.005
 # Between two reloads: all clients connect again after each, and a worker that ends cuts off their handshakes.
@@ -275,7 +276,6 @@ def _is_leaving(worker: int) -> bool:
 
 RENDERER = ProxyRenderer(
     name="nginx",
-    program="nginx",
     configures="keys in memory that workers share, by its JavaScript (njs); upstreams in a file",
     proxy=Nginx,
 )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from lab.roles import rendered
+from collections.abc import Collection
+
+from lab.plugins.proxies.programs import PROGRAMS
+from lab.roles import Role, rendered
 
 # Of Go's HTTP client, and of a reverse proxy.
 _BY_GO = ("accept-encoding", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto")
 
-NGINX = rendered("nginx", "NGINX", stage="proxies", adds_headers=())
-HAPROXY = rendered("haproxy", "HAProxy", stage="proxies", adds_headers=())
-TRAEFIK = rendered(*("traefik", "Traefik", "proxies"), (*_BY_GO, "x-forwarded-port", "x-forwarded-server", "x-real-ip"))
-CADDY = rendered("caddy", "Caddy", stage="proxies", adds_headers=_BY_GO)
+
+def _role(name: str, title: str, adds_headers: Collection[str] = ()) -> Role:
+    return rendered(name, title, "proxies", adds_headers, PROGRAMS[name])
+
+
+NGINX, HAPROXY = _role("nginx", "NGINX"), _role("haproxy", "HAProxy")
+TRAEFIK = _role("traefik", "Traefik", (*_BY_GO, "x-forwarded-port", "x-forwarded-server", "x-real-ip"))
+CADDY = _role("caddy", "Caddy", _BY_GO)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from lab.plugins.proxies.programs import PROGRAMS
 from lab.routing.headers import FORGEABLE
 from lab.routing.keys import HEADER
 from services.renderer.child import Child
 from services.renderer.proxy import Configuration, ProxyRenderer, Upstream
 
-_REMEDY = "`make proxies`, or pip install 'inference-routing-lab[proxies]'"
+_REMEDY = PROGRAMS["traefik"].remedy
 _FILE, _SCRATCH = "dynamic.yaml", "scratch"
 _ENTRY = "callers"
 _NOBODY, _HEADERS = "nobody", "headers"
@@ -101,7 +102,6 @@ def _service(upstream: Upstream, configuration: Configuration) -> dict[str, Any]
 
 RENDERER = ProxyRenderer(
     name="traefik",
-    program="traefik",
     configures="a file with one router for each key, which it watches",
     proxy=Traefik,
 )
