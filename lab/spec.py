@@ -29,7 +29,7 @@ from lab.errors import InputError, SpecError
 from lab.links import ROLE as LINK
 from lab.links import LinksSpec
 from lab.page_call_tree import Page, calls_of
-from lab.pickers import DEFAULT_PICKER, GATEWAY, PICKERS, Cannot, Chooses, Source, Stale
+from lab.pickers import DEFAULT_PICKER, GATEWAY, NO_WAITING, PICKERS, Cannot, Chooses, Source, Stale
 from lab.reading import read_text, require_shallow, where
 from lab.topologies import TOPOLOGIES
 from models.tokens.settings import TokenSettings
@@ -259,14 +259,12 @@ class LabSpec(_Part):
     def _picks_on_every_topology(cls, picker: str, info: ValidationInfo) -> str:
         for topology in map(TOPOLOGIES.__getitem__, info.data.get("topologies", ())):
             configured = PICKERS[picker].at(topology.picker_place)
+            if isinstance(configured, Chooses) and configured.queues and topology.balancer != GATEWAY:
+                configured = Cannot(NO_WAITING)
             if picker != DEFAULT_PICKER and isinstance(configured, Cannot):
                 raise ValueError(
                     f"topology {topology.name} cannot pick by {picker}: {configured.reason}; leave it out, or name "
                     "another picker"
-                )
-            if isinstance(configured, Chooses) and configured.queues and topology.balancer != GATEWAY:
-                raise ValueError(
-                    f"topology {topology.name} cannot pick by {picker}: it lets no request wait before it picks"
                 )
             if PICKERS[picker].reads_prompt and not (topology.capabilities.reads_payload or topology.aide_reads_prompt):
                 raise ValueError(f"topology {topology.name} cannot pick by {picker}: it does not read the prompt")

@@ -187,6 +187,10 @@ class Cannot:
     reason: str
 
 
+NO_WAITING = "it lets no request wait before it picks"
+"""Reason of a place that cannot pick as :class:`Queues` do."""
+
+
 def even_shares(replicas: int) -> tuple[float, ...]:
     """The same share of the requests for each replica."""
     return (1 / replicas,) * replicas

@@ -53,6 +53,11 @@ class SignalSettings(NamedTuple):
     stale_ms: float = 2_000.0
     release_s: float = 10.0
 
+    @property
+    def is_read(self) -> bool:
+        """Whether load is read now and then, not counted at each pick."""
+        return bool(self.age_s) and self.source != "reserved"
+
 
 def signal_in(text: str) -> SignalSettings:
     """Returns the settings in the JSON form of the spec's ``[signal]``; what it leaves out has its default."""
@@ -82,8 +87,7 @@ class Signal:
     ) -> None:
         self._settings, self._connection, self._address, self._attempts = settings, connection, address, attempts
         self._read, self._read_at = Seen(address, 0, 0, 0, 0.0, -1.0), -1.0
-        reads = settings.age_s and settings.source != "reserved"
-        self._reading = asyncio.create_task(self._read_for_ever()) if reads else None
+        self._reading = asyncio.create_task(self._read_for_ever()) if settings.is_read else None
         self._following = asyncio.create_task(self._follow_for_ever(on_kv_events)) if on_kv_events else None
 
     async def _read_for_ever(self) -> None:
@@ -117,20 +121,31 @@ class Signal:
 
     def seen(self) -> Seen:
         """The replica as a picker sees it now."""
-        in_flight = len(self._attempts)
-        if self._settings.source == "reserved":
-            slots, tokens = self._attempts.reserved()
-            return Seen(self._address, in_flight, slots, 0, 0.0, 0.0, tokens=tokens)
-        if self._reading is None:
-            return Seen(self._address, in_flight, in_flight, 0, 0.0, 0.0)
         age_ms = -1.0 if self._read_at < 0 else (time.monotonic() - self._read_at) * 1_000
-        return self._read._replace(in_flight=in_flight, age_ms=age_ms)
+        return seen_now(self._settings, self._attempts, self._read._replace(age_ms=age_ms))
 
     def stop(self) -> None:
         """Reads it no more."""
         for task in (self._reading, self._following):
             if task is not None:
                 task.cancel()
+
+
+def seen_now(settings: SignalSettings, attempts: AttemptsInFlight, read: Seen) -> Seen:
+    """A replica as a picker sees it now.
+
+    Args:
+        settings: where the signal comes from.
+        attempts: in flight to it.
+        read: what was read of it last, with its age now.
+    """
+    in_flight = len(attempts)
+    if settings.source == "reserved":
+        slots, tokens = attempts.reserved()
+        return Seen(read.address, in_flight, slots, 0, 0.0, 0.0, tokens=tokens)
+    if not settings.is_read:
+        return Seen(read.address, in_flight, in_flight, 0, 0.0, 0.0)
+    return read._replace(in_flight=in_flight)
 
 
 def reported(load: picks_pb2.GetLoadResponse, address: str) -> Seen:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from lab.pickers import Asked
 from lab.routing import headers
 from lab.routing.attempts import Decision, RequestAttempts, Target
 from lab.routing.keys import HEADER
 from lab.routing.limits import DEFAULT
 from models.apis import APIS
-from models.tokens.blocks import chain
+from models.asked import asked_of
 from services.gateway.picked_for import PickedFor
 from services.rules import model_config
 
 if TYPE_CHECKING:
+    from lab.pickers import Asked
     from lab.routing.compiled import Choice, Version
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.tenant_quota import TenantQuota
@@ -118,16 +118,10 @@ class GatewayRequest(PickedFor):
     def read(self) -> Asked:
         """The request as pickers see it; without a prompt if its API has none, or if the payload is not parsed."""
         if self.asked is None:
-            self.asked = self._read()._replace(priority=self.attempts.decision.priority, flow=self._flow())
+            decision, prompt_of = self.attempts.decision, None if self.payload else APIS[self.api].prompt_of
+            asked = asked_of(self.message, self.attempts.request_id, decision.slo, prompt_of)
+            self.asked = asked._replace(priority=decision.priority, flow=self._flow())
         return self.asked
-
-    def _read(self) -> Asked:
-        tenant, name, prompt_of = self.envelope.context.tenant, self.attempts.request_id, APIS[self.api].prompt_of
-        if prompt_of is None or self.payload:
-            return Asked(name, (), 0, "", "", tenant)
-        prompt, slo = prompt_of(self.message), self.attempts.decision.slo
-        hashes = chain(prompt.tokens, tenant=tenant, lora=prompt.lora)
-        return Asked(name, hashes, len(prompt.tokens), prompt.session, prompt.lora, tenant, slo.first_ms, slo.next_ms)
 
     def _flow(self) -> str:
         """Its tenant if the route table names it, else its caller, which gains nothing by inventing tenants."""

@@ -1,4 +1,4 @@
-"""A request as pickers see it, from its message."""
+"""A request as pickers see it, from its serialised message."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
-from lab.pickers import Asked
 from lab.routing.slo import NO_SLO, Slo
 from models.apis import API_BY_REQUEST
-from models.tokens.blocks import chain
+from models.asked import asked_of
 
 if TYPE_CHECKING:
+    from lab.pickers import Asked
     from models.apis import Method
 
 
@@ -37,7 +37,4 @@ def asked_in(message: bytes, method: Method, request_id: str, objectives: Mappin
         request = method.request_class.FromString(message)
     except DecodeError:
         return None
-    prompt, envelope = prompt_of(request), request.envelope
-    tenant, slo = envelope.context.tenant, objectives.get(envelope.use_case, NO_SLO)
-    hashes = chain(prompt.tokens, tenant=tenant, lora=prompt.lora)
-    return Asked(request_id, hashes, len(prompt.tokens), prompt.session, prompt.lora, tenant, *slo)
+    return asked_of(request, request_id, objectives.get(request.envelope.use_case, NO_SLO), prompt_of)

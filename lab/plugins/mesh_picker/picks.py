@@ -24,7 +24,7 @@ from lab.routing.slo import Slo
 from models.apis import METHODS
 from models.proto.control.v1 import picks_pb2
 from services.gateway.attempts_in_flight import AttemptsInFlight
-from services.gateway.picks import PickLog, SignalSettings, reported, signal_in
+from services.gateway.picks import PickLog, SignalSettings, reported, seen_now, signal_in
 
 FIRST_S = 0.25
 """How long the first requests of a key wait for its replicas."""
@@ -56,7 +56,6 @@ class KeyPicks:
         self._pick: Any = None
         self._came_at = 0.0
         self._said: tuple[Seen, ...] = ()
-        self._counted: dict[str, int] = {}
         self._attempts: dict[str, AttemptsInFlight] = {}
 
     def came(self, message: picks_pb2.ReplicasOfKey) -> None:
@@ -66,13 +65,19 @@ class KeyPicks:
             made = self.picker.at(GATEWAY)
             chooses = isinstance(made, Chooses)
             self._chooser, self._pick = (made.make(), None) if chooses else (None, made())
-        self._said = tuple(reported(each.load, each.address)._replace(age_ms=each.age_ms) for each in message.replicas)
-        self._counted = {address: len(its) for address, its in self._attempts.items()}
+            if not chooses:
+                self.signal = self.signal._replace(source="counted", age_s=0.0)
+        self._said = tuple(map(self._read, message.replicas))
         self._came_at = time.monotonic()
         self.objectives = {
             name: Slo(each.first_token_ms, each.next_token_ms) for name, each in message.objectives.items()
         }
         self.first.set()
+
+    def _read(self, said: picks_pb2.ReplicaLoad) -> Seen:
+        if self.signal.source == "counted":
+            return Seen(said.address, 0, len(self.attempts_to(said.address)), 0, 0.0, 0.0)
+        return reported(said.load, said.address)._replace(age_ms=said.age_ms)
 
     def seen(self) -> list[Seen]:
         """The replicas as a picker sees them now; none if the signals are too old."""
@@ -80,15 +85,8 @@ class KeyPicks:
         return [self._now(each, 1_000 * since_s) for each in self._said] if since_s < LAST_S else []
 
     def _now(self, said: Seen, since_ms: float) -> Seen:
-        address, its = said.address, self.attempts_to(said.address)
-        if self._chooser is None or (self.signal.source == "counted" and not self.signal.age_s):
-            return Seen(address, len(its), len(its), 0, 0.0, 0.0)
-        if self.signal.source == "counted":
-            return Seen(address, len(its), self._counted.get(address, 0), 0, 0.0, since_ms)
-        if self.signal.source == "reserved":
-            slots, tokens = its.reserved()
-            return Seen(address, len(its), slots, 0, 0.0, 0.0, tokens=tokens)
-        return said._replace(in_flight=len(its), age_ms=said.age_ms + since_ms if said.age_ms >= 0 else -1.0)
+        age_ms = said.age_ms + since_ms if said.age_ms >= 0 else -1.0
+        return seen_now(self.signal, self.attempts_to(said.address), said._replace(age_ms=age_ms))
 
     def attempts_to(self, address: str) -> AttemptsInFlight:
         """Those of this client in flight there."""

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lab.pickers import Asked, Picker, Seen, at_gateway_only
+from lab.pickers import NO_WAITING, Asked, Picker, Seen, at_gateway_only
 from lab.plugins.pickers._choices import Stateless, least
 
 MOST_WAITING = 64
@@ -127,6 +127,6 @@ def _slots(each: Seen) -> int:
 PICKER = Picker(
     name="priority-bands",
     line="the replica with the most free slots; requests wait for one, by priority and turns of tenants, or are shed",
-    places=at_gateway_only(_PriorityBands, "it lets no request wait before it picks", queues=True),
+    places=at_gateway_only(_PriorityBands, NO_WAITING, queues=True),
     skewed=True,
 )
