@@ -31,6 +31,10 @@ BEGINS_NS = 4_000_000_000
 LAG_NS = 2_000_000_000
 """A weight in force is of a report that is at most so old."""
 
+KNOWN_WITHIN = 0.25
+"""Of all requests: how far a replica's least and greatest due share may be apart. After the machine has stalled they are
+further, and any share would do."""
+
 LEAST_EACH = 20
 """Attempts for each replica that are enough to judge."""
 
@@ -86,7 +90,8 @@ def check(evidence: Evidence) -> Verdict | None:
     A replica reports requests and utilisation, both decaying over :data:`REPORTED_S`, so that its weight (gRFC A58:
     rate by utilisation) is the inverse of its mean service time. At any time a client goes by a report of the last
     :data:`LAG_NS`; one without any has the others' mean. Judged are attempts from :data:`BEGINS_NS` after the run's
-    begin on, while the replicas of their cluster were the same, and answered, for as long. Each replica must have
+    begin on, while the replicas of their cluster were the same, and answered, for as long, and while the shares that are
+    due to each are known within :data:`KNOWN_WITHIN`. Each replica must have
     received between the least and the most that these weights give it, with :data:`TOLERANCE` and :data:`SIGMAS`
     standard deviations. Where several send through one Envoy, the requests of all count.
 
@@ -106,7 +111,11 @@ def check(evidence: Evidence) -> Verdict | None:
         if len(found) > 1 and sum(each.came for each in found.values()) >= LEAST_EACH * len(found)
     }
     if not judged:
-        return Verdict(NAME, Outcome.UNKNOWN, f"less than {LEAST_EACH} attempts for each replica while weights decided")
+        return Verdict(
+            NAME,
+            Outcome.UNKNOWN,
+            f"less than {LEAST_EACH} attempts for each replica while its weight decided, and was known",
+        )
     last = max(evidence.records, key=lambda each: each.sent_ns)
     violations = tuple(
         Violation(NAME, last.sequence, last.request_id, message)
@@ -171,17 +180,26 @@ def _shares(evidence: Evidence) -> dict[_Place, dict[str, _Share]]:
         failed = any(until_ns - BEGINS_NS < each < until_ns for each in failed_ns[place[1]])
         if failed or place[1] in evidence.split_clusters or not came.keys() <= members:
             continue
-        least, most = _bounds(reports, members, until_ns)
+        due = _due(*_bounds(reports, members, until_ns))
+        if any(high - low > KNOWN_WITHIN for low, high in due.values()):
+            continue
         total = sum(came.values())
-        for name in members:
-            others = members - {name}
-            low = least[name] / (least[name] + sum(most[each] for each in others))
-            high = most[name] / (most[name] + sum(least[each] for each in others))
+        for name, (low, high) in due.items():
             before = shares[place][name]
             shares[place][name] = _Share(
                 before.came + came[name], before.least + total * low, before.most + total * high
             )
     return {place: dict(found) for place, found in shares.items()}
+
+
+def _due(least: Mapping[str, float], most: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Returns the least and the greatest share of each replica by the weights that it may have."""
+    others_most = {name: sum(most.values()) - most[name] for name in most}
+    others_least = {name: sum(least.values()) - least[name] for name in least}
+    return {
+        name: (least[name] / (least[name] + others_most[name]), most[name] / (most[name] + others_least[name]))
+        for name in least
+    }
 
 
 def _bounds(
@@ -222,7 +240,7 @@ CHECKER = Checker(
     name=NAME,
     question="Did each replica get its share by the load that replicas report, where Envoy or gRPC goes by it?",
     subject="the picker `orca-weights`",
-    blind="weights that differ by a quarter or less, and the first 4 s of a run",
+    blind="weights that differ by a quarter or less, the first 4 s of a run, and the seconds after the machine stalled",
     claim=Claim.AVAILABILITY,
     gather=gather,
     check=check,

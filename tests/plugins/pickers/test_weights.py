@@ -32,6 +32,7 @@ def judge(
     others: Sequence[str] = (),
     via: str = "",
     failed_ms: Sequence[int] = (),
+    stalls_ms: Sequence[int] = (),
     **changes: Any,
 ) -> Verdict | None:
     """The verdict on requests, one each 20 ms, that came to these replicas over and over."""
@@ -52,6 +53,9 @@ def judge(
         each._replace(request_id=f"other-{number}", replica=name, ended_ns=each.arrived_ns + service_ms[name] * MS)
         for number, (each, name) in enumerate(zip(arrivals, cycle(others), strict=False))
     ]
+    for number, each in enumerate(arrivals):
+        if any(began <= number * EVERY_NS // MS < began + 500 for began in stalls_ms):
+            arrivals[number] = each._replace(ended_ns=each.ended_ns + 300 * MS)
     for number in (each * MS // EVERY_NS for each in failed_ms):
         arrivals[number] = arrivals[number]._replace(status="UNAVAILABLE")
     gathered = {weights.NAME: {"topologies": ["mesh"]}}
@@ -75,6 +79,16 @@ def test_a_violation_says_what_was_due() -> None:
     assert verdict is not None
     [violation] = verdict.violations
     assert violation.message == "a-0 received 67 of 200 attempts at rows.v1, and its weights give it 18 to 18"
+
+
+@pytest.mark.parametrize(
+    ("came", "count", "expected"),
+    [(IN_TURN, 400, Outcome.UNKNOWN), (IN_TURN, 600, Outcome.INVALID), (BY_WEIGHT, 600, Outcome.VALID)],
+)
+def test_after_a_stall_any_share_would_do_so_it_is_not_judged(
+    came: Sequence[str], count: int, expected: Outcome
+) -> None:
+    assert outcome(judge(came, count=count, stalls_ms=(4_000,))) is expected
 
 
 def test_a_replica_that_nobody_asks_has_the_others_weight() -> None:
