@@ -32,8 +32,8 @@ LAG_NS = 2_000_000_000
 """A weight in force is of a report that is at most so old."""
 
 KNOWN_WITHIN = 0.25
-"""Of all requests: how far a replica's least and greatest due share may be apart. After the machine has stalled they are
-further, and any share would do."""
+"""Of all requests: how far a replica's least and greatest due share may be apart. After the machine has stalled they
+are further, and any share would do."""
 
 LEAST_EACH = 20
 """Attempts for each replica that are enough to judge."""
@@ -90,10 +90,10 @@ def check(evidence: Evidence) -> Verdict | None:
     A replica reports requests and utilisation, both decaying over :data:`REPORTED_S`, so that its weight (gRFC A58:
     rate by utilisation) is the inverse of its mean service time. At any time a client goes by a report of the last
     :data:`LAG_NS`; one without any has the others' mean. Judged are attempts from :data:`BEGINS_NS` after the run's
-    begin on, while the replicas of their cluster were the same, and answered, for as long, and while the shares that are
-    due to each are known within :data:`KNOWN_WITHIN`. Each replica must have
-    received between the least and the most that these weights give it, with :data:`TOLERANCE` and :data:`SIGMAS`
-    standard deviations. Where several send through one Envoy, the requests of all count.
+    begin on, while the replicas of their cluster were the same, and answered, for as long, and while the due shares of
+    each are known within :data:`KNOWN_WITHIN`. Each replica must have received between the least and the most that
+    these weights give it, with :data:`TOLERANCE` and :data:`SIGMAS` standard deviations. Where several send through
+    one Envoy, the requests of all count.
 
     Returns:
         None if weights do not decide on the run's path, or if no cluster has several replicas. Unknown with less than
