@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers import CHECKERS
+from lab.checkers.evidence import prefix_of
 from lab.checkers.plain_models import score_of
-from lab.errors import InputError, NoDecisionError
+from lab.errors import InputError, NoDecisionError, RunError
 from lab.routing.compiled import Router
 from lab.routing.explanation import explain
 from lab.runs.folder import RunFolder
@@ -33,8 +34,7 @@ def find(request_id: str, folders: Iterable[Path]) -> tuple[RunFolder, Record]:
         RunError: a folder cannot be read.
     """
     folders = list(folders)
-    for folder in folders:
-        run = RunFolder(folder)
+    for run in _that_may_have(request_id, folders):
         if run.spools:
             records = run.spooled()
         else:
@@ -55,12 +55,30 @@ def tree(request_id: str, folders: Iterable[Path]) -> Mapping[str, Any] | None:
 
     None if it is a part of none, or its run has not been collected yet.
     """
-    for run in map(RunFolder, folders):
-        for name, evidence in run.gathered.items():
-            shown = CHECKERS[name].tree if name in CHECKERS else None
-            if shown is not None and (found := shown(evidence, run.plan_document, request_id)) is not None:
+    shown = {name: checker.tree for name, checker in CHECKERS.items() if checker.tree is not None}
+    for run in _that_may_have(request_id, folders):
+        for name, tree_in in shown.items():
+            evidence = run.gathered_by(name)
+            if evidence is not None and (found := tree_in(evidence, run.plan_document, request_id)) is not None:
                 return found
     return None
+
+
+def _that_may_have(request_id: str, folders: Iterable[Path]) -> Iterator[RunFolder]:
+    """Yields the runs whose requests' ids begin so; a run without a plan, or of an earlier release, may have any."""
+    load = _load_of(prefix_of(request_id))
+    for run in map(RunFolder, folders):
+        try:
+            own = run.plan_document.get("id_prefix", "")
+        except RunError:
+            own = ""
+        if not own or _load_of(own) == load:
+            yield run
+
+
+def _load_of(prefix: str) -> str:
+    """Returns what the ids of a load begin with, of all its drivers and callers: ``1f3a`` of ``1f3a.0``."""
+    return prefix.partition(".")[0]
 
 
 def whole_story(request_id: str, folders: Sequence[Path], tell: Callable[[Record], dict[str, Any]]) -> dict[str, Any]:

@@ -230,6 +230,11 @@ class RunFolder:
         for checker, document in found.items():
             (self.path / _GATHERED.format(checker)).write_text(json.dumps(document))
 
+    def gathered_by(self, checker: str) -> Any:
+        """What one checker has gathered; None if it has nothing."""
+        file = self.path / _GATHERED.format(checker)
+        return read_json(file) if file.exists() else None
+
     @property
     def spools(self) -> list[Path]:
         """The spools of the run's drivers; none once their records are saved."""

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from lab.errors import InputError
 from lab.history import Record, SpoolWriter, values_of, write_parquet
-from lab.ops.explain_request import find, story
+from lab.ops import explain_request
+from lab.ops.explain_request import find, story, whole_story
 from lab.ops.inspect import LogLine
-from lab.runs.folder import HISTORY, SPOOL
+from lab.runs.folder import HISTORY, PLAN, SPOOL, RunFolder
 from tests.checkers.builders import START_NS, make_record, two_versions
 
 TV = make_record(device="tv", routing_key="rows.v2", version="v2", cluster="b")
@@ -36,6 +39,34 @@ def test_a_record_is_found_while_its_run_goes_on_and_afterwards(tmp_path: Path) 
         ]
         with pytest.raises(InputError, match="'r9' is in none of the runs over, going-on;"):
             find("r9", folders)
+
+
+class Counted(RunFolder):
+    """Notes which runs' records and gathered evidence were read."""
+
+    read: ClassVar[list[str]] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("columns", "spooled", "gathered", "gathered_by"):
+            Counted.read.append(f"{object.__getattribute__(self, 'path').name} {name}")
+        return object.__getattribute__(self, name)
+
+
+@pytest.mark.parametrize("driver", ["", ".1", ".homepage"])
+def test_only_the_run_whose_ids_begin_so_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
+    for prefix in ("0b1c", "1f3a", "77aa", "77ab"):
+        (tmp_path / prefix).mkdir()
+        (tmp_path / prefix / PLAN).write_text(json.dumps({"id_prefix": prefix}))
+        records = [replace(make_record(number), request_id=f"{prefix}{driver}-{number:08x}") for number in range(3)]
+        write_parquet(records, tmp_path / prefix / HISTORY)
+    Counted.read.clear()
+    monkeypatch.setattr(explain_request, "RunFolder", Counted)
+
+    told = whole_story(f"1f3a{driver}-00000002", sorted(tmp_path.iterdir()), lambda record: {"of": record.request_id})
+
+    assert told == {"of": f"1f3a{driver}-00000002", "tree": None}
+    assert {each.split()[0] for each in Counted.read} == {"1f3a"}
+    assert Counted.read.count("1f3a columns") == 1
 
 
 @pytest.mark.parametrize(
