@@ -152,7 +152,7 @@ class Watcher:
         self.board.post("event", {str(number): asdict(each) | {"text": each.text} for number, each in events})
         if (known := status.control_plane) is not None:
             if (in_force := (known.revision, known.staged)) != self._drawn:
-                self._draw()
+                self._draw(known.staged)
                 self._drawn = in_force
             stage = {"revision": known.staged, "callers": list(known.staged_for)} if known.staged else None
             self.board.post("lab", {"revision": known.revision, "stage": stage})
@@ -169,15 +169,15 @@ class Watcher:
         self._units, self._down = units, [name for name, unit in units.items() if unit["state"] != "running"]
         self.board.post("unit", units)
 
-    def _draw(self) -> None:
-        in_force, state = self._lab.routes.show(), LabState.of(self._lab.folder)
+    def _draw(self, staged: int) -> None:
+        state, document = LabState.of(self._lab.folder), self._lab.routes.show().document or {}
+        if staged:
+            document = with_versions_of(self._lab.routes.show(staged).document or {}, document)
         callers = list(state.plan.callers)
         units = [DrawnUnit(unit.name, unit.role, unit.pod) for unit in state.plan.units]
         self._drawings = {
-            each.name: Drawing(each.name, callers, units, in_force.document or {})
-            for each in drawable(state.topologies)
+            each.name: Drawing(each.name, callers, units, document) for each in drawable(state.topologies)
         }
-        document = in_force.document or {}
         choices = {"models": _versions(document), "tenants": list(document.get("tenants", ()))}
         self.board.post("lab", {"routes": str(state.spec.routes), **choices})
         self.board.post("drawing", {name: each.to_document() for name, each in self._drawings.items()})
@@ -257,6 +257,19 @@ class Watcher:
 
     def _post_verdict(self, run: _Run, result: RunResult) -> None:
         self.board.post("verdict", {run.name: verdict_document(result, final=run.state == JUDGED)})
+
+
+def with_versions_of(staged: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with the versions and clusters that only a staged one has, to draw the requests that go there.
+
+    A version that both have is on one cluster, else the one could not be staged.
+    """
+    before = table.get("models", {})
+    models = {
+        model: {**entry, "versions": {**entry["versions"], **before.get(model, entry)["versions"]}}
+        for model, entry in staged["models"].items()
+    }
+    return {**table, "models": {**before, **models}, "clusters": {**staged["clusters"], **table.get("clusters", {})}}
 
 
 def run_document(plan: LoadPlan, state: str, folder: Path) -> dict[str, Any]:

@@ -18,13 +18,18 @@ MARKED = (
     "[...document.querySelectorAll('[data-topology=mesh] .place.staged')].map(each => each.getAttribute('aria-label'))"
 )
 MARKS = "[...document.querySelectorAll('[data-topology=mesh] .place .revision')].map(each => each.textContent)"
+VERSIONS = "document.querySelector('[data-topology=mesh] .place[aria-label*=ml-cluster-2] title').textContent"
 BARS = "[...document.querySelectorAll('.staging + text')].map(each => each.textContent)"
 
 
 def test_a_stage_is_a_line_a_mark_at_its_callers_and_a_bar_until_it_is_taken_back(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, TWO_CALLERS_SPEC.replace('"gateway-header", ', ""), TWO_CALLERS_ROUTES)
     staged = tmp_path / "staged.yaml"
-    staged.write_text(TWO_CALLERS_ROUTES.replace("timeout: 10s, default: search", "timeout: 9s, default: search"))
+    staged.write_text(
+        TWO_CALLERS_ROUTES.replace("default: search-ranker@v1", "default: search-ranker@v2").replace(
+            "v1: {cluster: ml-cluster-2}", "v1: {cluster: ml-cluster-2}, v2: {cluster: ml-cluster-2}"
+        )
+    )
     with chromium() as page, lab_up(tmp_path, spec=spec) as lab:
         watcher = Watcher(lab)
         watcher.start()
@@ -58,6 +63,7 @@ def _assert_shown(page: Page, before: int, stage: int) -> None:
     assert "lab routes rollback" in page.evaluate(SAID)
     assert page.evaluate(MARKED) == [f"caller search, by revision {stage}: search running"]
     assert page.evaluate(MARKS) == [f"rev {stage}"]
+    await_true(page, f"{VERSIONS}.includes('search-ranker.v1\\nsearch-ranker.v2')")
     await_true(page, f"{BARS}.join() === 'revision {stage} for search'")
     assert f"revision {before} · " in page.evaluate("document.querySelector('#about').textContent")
     for width in (390, 1280):
