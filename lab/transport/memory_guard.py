@@ -19,7 +19,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,10 +27,13 @@ from enum import IntEnum
 from pathlib import Path
 
 from lab.transport import accepted
+from lab.transport.cpu_alarm import CpuAlarm
 
 _MB = 2**20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_IDLE_S, _ALERT_S, _ANCHOR_S = 0.05, 0.01, 1.0  # a flood takes 2 MB a millisecond
+_ALERT_S, _ANCHOR_S = 0.01, 1.0
+# A flood takes 2 MB a millisecond of this process's processor time, so looks go by that: a unit at rest needs few.
+_LOOK_CPU_S, _REST_S, _WITHOUT_ALARM_S = 0.03, 5.0, 0.05
 _ALERT_SWITCH_S = 0.0002  # after each system call that gives up the interpreter's lock, the thread waits for its turn
 _ALERT_BYTES, _STEP_BYTES, _RISING_S = 8 * _MB, _MB, 0.3
 GROWTH_BYTES = 48 * _MB
@@ -45,7 +48,7 @@ _OF_THE_LIMIT = 0.75
 _FORGET_S = 30.0
 _SETTLE_S = 0.04
 _SMALL_BYTES = 96 * _MB
-_IDLE_BUSY_S, _IDLE_FOR_S, _TRIES = 0.05, 5.0, 3
+_IDLE_SHARE, _IDLE_FOR_S, _TRIES = 0.05, 5.0, 3  # of a processor
 _TRIM_AFTER_S = (1.0, 5.0, 20.0)
 # What was decoded of connections that were cut is worked off at 100 MB a second or more.
 _RELEASE_BYTES, _HOLD_BYTES, _HOLD_ALL_BYTES = 28 * _MB, 40 * _MB, 60 * _MB
@@ -65,7 +68,7 @@ class Growth:
         resident: resident memory, bytes.
         limit: of resident memory, bytes; 0 for none.
         received: accepted connection → bytes of it that were read.
-        new: those of them that were not open at the last listing, a second ago or before the growth began.
+        new: those of them that were not open at the last listing, seconds ago or before the growth began.
         unread: accepted connection → bytes of it that wait in the kernel, which become memory next.
     """
 
@@ -260,20 +263,26 @@ class MemoryGuard:
     def _run(self) -> None:
         self._statm = os.open("/proc/self/statm", os.O_RDONLY)
         looked_at, is_alert = -math.inf, False
+        wait = _waits()
         while True:
             resident, now = self._resident(), time.monotonic()
-            # All else in between would cost a unit of 50 requests a second a tenth of its processor time.
             if is_alert or resident > self._highest or now - looked_at >= _ANCHOR_S:
                 with suppress(OSError, RuntimeError, MemoryError):  # connections and tasks come and go
                     self._look(resident, now)
                 looked_at, is_alert = now, self._is_alert(now)
-            time.sleep(_ALERT_S if is_alert else _IDLE_S)
+            if is_alert:
+                time.sleep(_ALERT_S)
+            else:
+                wait(_ANCHOR_S if self._has_to_give_back() else _REST_S)
 
     def _resident(self) -> int:
         return int(os.pread(self._statm, 64, 0).split()[1]) * _PAGE
 
     def _is_alert(self, now: float) -> bool:
         return now - self._rose_at < _RISING_S or bool(self._recovery.before)
+
+    def _has_to_give_back(self) -> bool:
+        return bool(self._to_trim) or self._idle_since < self._judged_idle
 
     def _look(self, resident: int, now: float) -> None:
         if _Expected.to_take_in and not _Expected.still(now):
@@ -303,7 +312,6 @@ class MemoryGuard:
             gc.collect()  # requests that ended with an error are in cycles, with all their headers
             _give_back()
         if now - self._judged_idle >= _ANCHOR_S:
-            self._judged_idle = now
             self._trim_when_idle(resident, now)
 
     def _list(self, now: float) -> dict[int, int]:
@@ -316,7 +324,8 @@ class MemoryGuard:
         """Gives memory back once nothing has happened for a while, as nothing is delayed then."""
         total_s = time.process_time()
         busy_s, self._busy_s = total_s - self._busy_s, total_s
-        if not self._normal.is_exceeded(resident) or busy_s > _IDLE_BUSY_S:
+        since_s, self._judged_idle = now - self._judged_idle, now
+        if not self._normal.is_exceeded(resident) or busy_s > _IDLE_SHARE * since_s:
             self._idle_since = now
         elif now - self._idle_since >= _IDLE_FOR_S:
             if resident < _SMALL_BYTES:  # to collect garbage beside a table of ten thousand use cases takes 0.1 s
@@ -348,6 +357,14 @@ class MemoryGuard:
             # The first one stays when it was: a client that connects again at once would put it off for ever.
             self._to_trim = (*self._to_trim[:1], *(now + each for each in _TRIM_AFTER_S))
             self._anchor, self._anchored = resident, now
+
+
+def _waits() -> Callable[[float], None]:
+    """Waits until there is something to look at, or for seconds; where no alarm is to be had, for a moment."""
+    try:
+        return CpuAlarm(_LOOK_CPU_S).wait
+    except OSError:
+        return lambda _: time.sleep(_WITHOUT_ALARM_S)
 
 
 def _give_back() -> None:
