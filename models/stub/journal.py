@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, pairwise
 from operator import itemgetter
 from struct import Struct
+from threading import Lock
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -135,6 +136,7 @@ class ArrivalJournal:
         began_ns: since when it registers requests, Unix nanoseconds.
         forms: names of requests' headers, blank between; the first stands for all that are too many to keep.
         wake: called with the next request, once; None if nobody waits for it.
+        lock: hold it to read in another thread: all that began or ended before it was taken is there.
     """
 
     def __init__(self, kept: int = KEPT_ARRIVALS) -> None:
@@ -143,6 +145,7 @@ class ArrivalJournal:
         self.forms = [""]
         self._latest: dict[tuple[str, ...], _Form] = {}
         self.wake: Callable[[], None] | None = None
+        self.lock = Lock()
         # One string of bytes for each, which takes a third of an object's memory; times and statuses are beside it, as
         # rings.
         self._arrivals: deque[bytes] = deque(maxlen=kept)
@@ -164,20 +167,22 @@ class ArrivalJournal:
         """Registers a request; returns its number."""
         if not self._kept:
             return -1
-        number = self._count
-        self._count = number + 1
         remaining_ms = NO_DEADLINE if remaining_s is None else round(remaining_s * 1_000)
         texts = request_id.encode(), routing_key.encode(), tenant.encode(), via.encode()
         form, values = self._digested(headers)
         head = _HEAD.pack(is_copy, *map(len, texts), len(receipt), remaining_ms, form)
-        self._arrivals.append(b"".join((head, *texts, receipt, values)))
-        if number < self._kept:
-            self._arrived_ns.append(lab_time_ns())
-            self._ended_ns.append(0)
-            self._statuses.append(UNDER_WAY)
-        else:
-            place = number % self._kept
-            self._arrived_ns[place], self._ended_ns[place], self._statuses[place] = lab_time_ns(), 0, UNDER_WAY
+        packed = b"".join((head, *texts, receipt, values))
+        with self.lock:
+            number = self._count
+            self._count = number + 1
+            self._arrivals.append(packed)
+            if number < self._kept:
+                self._arrived_ns.append(lab_time_ns())
+                self._ended_ns.append(0)
+                self._statuses.append(UNDER_WAY)
+            else:
+                place = number % self._kept
+                self._arrived_ns[place], self._ended_ns[place], self._statuses[place] = lab_time_ns(), 0, UNDER_WAY
         if self.wake is not None:
             wake, self.wake = self.wake, None
             wake()
@@ -215,7 +220,8 @@ class ArrivalJournal:
         """Registers how a request ended."""
         if number >= self._count - self._kept:
             place = number % self._kept
-            self._ended_ns[place], self._statuses[place] = lab_time_ns(), _NUMBERS[status]
+            with self.lock:
+                self._ended_ns[place], self._statuses[place] = lab_time_ns(), _NUMBERS[status]
 
     def end_of(self, number: int) -> tuple[int, int]:
         """Returns when a request ended, and the number of its status: 0 and :data:`UNDER_WAY` while it has not."""
@@ -229,6 +235,11 @@ class ArrivalJournal:
         latest = list(itertools.islice(reversed(self._arrivals), self._count - first))
         for at, packed in enumerate(reversed(latest), start=first):
             yield at, self._arrived_ns[at % self._kept], packed
+
+    @property
+    def count(self) -> int:
+        """Number of requests that began so far."""
+        return self._count
 
     @property
     def known_from_ns(self) -> int:

@@ -6,21 +6,20 @@ process that is killed loses what arrived in its last :data:`FLUSH_S`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
 from io import FileIO
 from pathlib import Path
 from struct import Struct
-from threading import Lock
+from threading import Event, Thread
 from typing import NamedTuple
 
 from lab.clock import lab_time_ns
 from models.stub.journal import UNDER_WAY, Arrival, ArrivalJournal, status_name, unpacked
 
 FLUSH_S = 0.2
-"""Time from the first arrival since a flush to the next, seconds."""
+"""Longest time from an arrival to its flush, seconds."""
 
 IDLE_S = 5.0
 """Interval of the flushes of a replica that receives nothing, seconds: a lab may have 2,000 of them."""
@@ -86,55 +85,53 @@ class JournalFile:
         self._known_ns = journal.began_ns
         self._file: FileIO | None = None
         self._fails = False
-        self._one_at_a_time = Lock()
+        self._ends, self._arrived = Event(), Event()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Flushes periodically while the context lasts, and says at its end that the process ended by itself."""
-        task = asyncio.create_task(self._run())
+        # In a thread: a disk that does not answer must not keep requests waiting.
+        thread = Thread(target=self._run, name="journal-file", daemon=True)
+        thread.start()
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            self._ends.set()
+            self._arrived.set()
+            thread.join()
             self.flush(closed=True)
             self.close()
 
-    async def _run(self) -> None:
-        while True:
-            # In a thread: a disk that does not answer must not keep requests waiting.
-            await asyncio.to_thread(self._write, *self._rows(_KNOWN))
-            if not self._under_way:
-                arrived = asyncio.Event()
-                self._journal.wake = arrived.set
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(IDLE_S):
-                        await arrived.wait()
-            await asyncio.sleep(FLUSH_S)
+    def _run(self) -> None:
+        is_due = True
+        while not self._ends.wait(0.0 if is_due else FLUSH_S):
+            received = self._next
+            self.flush()
+            # Requests that follow one another need not wake this thread; only after a flush without any does one.
+            is_due = self._next == received and not self._under_way and not self._arrives_within(IDLE_S)
+
+    def _arrives_within(self, timeout_s: float) -> bool:
+        self._arrived.clear()
+        self._journal.wake = self._arrived.set
+        return self._journal.count > self._next or self._ends.is_set() or self._arrived.wait(timeout_s)
 
     def flush(self, *, closed: bool = False) -> None:
         """Appends what is new. What a full disk does not take follows later, or is missing in the file."""
-        self._write(*self._rows(_CLOSED if closed else _KNOWN))
-
-    def _rows(self, kind: int) -> tuple[bytes, int]:
-        """What is new, and the time until which nothing is missing then, Unix nanoseconds."""
-        now_ns = lab_time_ns()
-        rows = (*self._new_forms(), *self._ends(), *self._arrivals(), _row(kind, _TIME.pack(now_ns)))
-        return b"".join(rows), now_ns
-
-    def _write(self, rows: bytes, known_ns: int) -> None:
-        with self._one_at_a_time:
-            try:
-                file = self._opened()
-                self._waiting += rows
-                self._waiting = self._waiting[file.write(self._waiting) or 0 :]
-                self._fails = False
-            except OSError as failed:
-                if not self._fails:
-                    _log.warning("%s: %s: what was received is kept in memory alone", self._path, failed)
-                self._fails = True
-                self.close()
-            self._known_ns = known_ns  # what could not be written is missing, and the next part says so
+        with self._journal.lock:
+            now_ns = lab_time_ns()
+            rows = [*self._new_forms(), *self._ends_of_requests(), *self._arrivals()]
+        rows.append(_row(_CLOSED if closed else _KNOWN, _TIME.pack(now_ns)))
+        try:
+            file = self._opened()
+            self._waiting += b"".join(rows)
+            self._waiting = self._waiting[file.write(self._waiting) or 0 :]
+            self._fails = False
+        except OSError as failed:
+            if not self._fails:
+                _log.warning("%s: %s: what was received is kept in memory alone", self._path, failed)
+            self._fails = True
+            self.close()
+        self._known_ns = now_ns  # what could not be written is missing, and the next part says so
 
     def _opened(self) -> FileIO:
         if self._file is not None and not self._waiting and self._file.tell() > MOST_BYTES:
@@ -154,9 +151,9 @@ class JournalFile:
         self._file, self._waiting = None, b""
 
     def _new_forms(self) -> Iterator[bytes]:
-        for number in range(self._forms, len(self._journal.forms)):
+        first, self._forms = self._forms, len(self._journal.forms)
+        for number in range(first, self._forms):
             yield _row(_FORM, _NUMBER.pack(number) + self._journal.forms[number].encode())
-        self._forms = len(self._journal.forms)
 
     def _arrivals(self) -> Iterator[bytes]:
         for number, arrived_ns, packed in self._journal.packed_from(self._next):
@@ -167,7 +164,7 @@ class JournalFile:
             else:
                 self._under_way.append(number)
 
-    def _ends(self) -> Iterator[bytes]:
+    def _ends_of_requests(self) -> Iterator[bytes]:
         left = []
         for number in self._under_way:
             if (end := self._end(number)) is not None:

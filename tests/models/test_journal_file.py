@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import grpc
 import pytest
 
+from lab.clock import lab_time_ns
 from models.stub import journal_file
 from models.stub.journal import ArrivalJournal
 from models.stub.journal_file import JournalFile, read_lifetimes
@@ -78,6 +82,56 @@ async def test_it_is_flushed_soon_after_an_arrival_also_when_it_was_idle(
             await eventually("the file is idle", lambda: journal.wake is not None)
             journal.end(begin(journal, request_id), grpc.StatusCode.OK)
             await eventually("the arrival is in the file", lambda: request_id in received())  # noqa: B023 (awaited at once)
+
+
+async def test_flushes_of_a_busy_replica_do_not_wake_its_event_loop(
+    tmp_path: Path, journal: ArrivalJournal, file: JournalFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hand-over between threads costs as much as what a flush writes."""
+    monkeypatch.setattr(journal_file, "FLUSH_S", 0.02)
+    loop, woken = asyncio.get_running_loop(), list[object]()
+    wake = loop.call_soon_threadsafe
+
+    def noted(*what: Any, **context: Any) -> asyncio.Handle:
+        woken.append(what)
+        return wake(*what, **context)
+
+    def flushed() -> int:
+        journal.end(begin(journal, "r1"), grpc.StatusCode.OK)
+        return sum(len(each.received) for each in read_lifetimes(tmp_path / "arrivals", 0))
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", noted)
+    async with file.running():
+        await eventually("many are in the file", flushed, until=lambda count: count > 50)
+    assert woken == []
+
+
+@pytest.mark.parametrize("step", ["begin", "end"])
+def test_nothing_is_missing_from_a_flush_that_comes_in_between(
+    step: str, tmp_path: Path, journal: ArrivalJournal, file: JournalFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread flushes right after a request's begin or end took the time, and before that is entered."""
+    number = begin(journal, "r1") if step == "end" else 0
+    flush = Thread(target=file.flush)
+
+    def flushed_right_after() -> int:
+        now_ns = lab_time_ns()
+        flush.start()
+        flush.join(0.2)  # it may not end now
+        return now_ns
+
+    with monkeypatch.context() as patch:
+        patch.setattr("models.stub.journal.lab_time_ns", flushed_right_after)
+        if step == "begin":
+            begin(journal, "r1")
+        else:
+            journal.end(number, grpc.StatusCode.OK)
+    flush.join()
+
+    [lifetime] = read_lifetimes(tmp_path / "arrivals", 0)
+    [(arrival, ended_ns, _)] = journal.since(0)
+    assert max(arrival.arrived_ns, ended_ns) <= lifetime.until_ns
+    assert [(each.arrival, each.ended_ns) for each in lifetime.received] == [(arrival, ended_ns)]
 
 
 def test_the_next_process_appends_also_behind_a_torn_row(
