@@ -33,7 +33,7 @@ _MB = 2**20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _ALERT_S, _ANCHOR_S = 0.01, 1.0
 # A flood takes 2 MB a millisecond of this process's processor time, so looks go by that: a unit at rest needs few.
-_LOOK_CPU_S, _REST_S, _WITHOUT_ALARM_S = 0.03, 5.0, 0.05
+_LOOK_CPU_S, _REST_S, _WITHOUT_ALARM_S = 0.015, 5.0, 0.05
 _ALERT_SWITCH_S = 0.0002  # after each system call that gives up the interpreter's lock, the thread waits for its turn
 _ALERT_BYTES, _STEP_BYTES, _RISING_S = 8 * _MB, _MB, 0.3
 GROWTH_BYTES = 48 * _MB
