@@ -169,6 +169,12 @@ KONG = [
         (*_ROUTE, "plugins"),
         [{"name": "request-transformer", "config": {"add": {"headers": ["x"]}}}],
     ),
+    Broken(
+        "a header to remove, with a value",
+        "",
+        (*_ROUTE, "plugins"),
+        [{"name": "request-transformer", "config": {"remove": {"headers": ["x:y"]}}}],
+    ),
 ]
 _GROUP = ("Resources", "TargetGroupmlZclusterZ1", "Properties")
 _LISTENER_RULE = ("Resources", "Rule1", "Properties")
