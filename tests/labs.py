@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from lab.client.admin_values import ControlPlaneStatus
 from lab.client.call import CallOutcome
 from lab.errors import CallError
 from lab.lab import DEFAULT_SPEC, Lab
+from lab.runs import LoadOptions, RunResult, background_load
 from lab.runtime.compose.engine import connect
 from tests.distribution import scope_of
 
@@ -120,8 +121,9 @@ class SharedLabs:
 
 
 def _condition(lab: Lab) -> dict[str, Any]:
-    """Its units, the route table in force and the faults."""
-    return {"units": states(lab), "table": lab.routes.show().document, "faults": lab.faults.active()}
+    """Its units, the route table in force, the faults and callers' topologies."""
+    table, callers = lab.routes.show().document, lab.callers.show()
+    return {"units": states(lab), "table": table, "faults": lab.faults.active(), "callers": callers}
 
 
 def processes_of(lab: Lab, unit: str = "") -> list[psutil.Process]:
@@ -166,6 +168,14 @@ def replica_of(lab: Lab, topology: str = "mesh", **context: str) -> str:
         return ask(lab, topology, **context).replica
     except CallError as error:
         return error.code.name
+
+
+def drive_all(lab: Lab, topologies: Iterable[str], **options: Any) -> dict[str, RunResult]:
+    """The caller homepage's run over each topology, all at the same time, with the same options."""
+    loads = [LoadOptions(topology=each, caller="homepage", **options) for each in topologies]
+    with background_load(lab.load, *loads) as runs:
+        pass
+    return {load.topology: run.result() for load, run in zip(loads, runs, strict=True)}
 
 
 def states(lab: Lab) -> dict[str, str]:

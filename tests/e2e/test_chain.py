@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
 
 from lab import CHECKOUT
 from lab.errors import CallError, InputError
-from lab.history import read_parquet
-from lab.history.arrivals import read_arrivals
+from lab.history import Record, read_parquet
+from lab.history.arrivals import Arrival, read_arrivals
 from lab.lab import Lab
 from lab.load.steps import WARM_UP
 from lab.runs import LoadOptions, RunResult
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from scenarios.framework.steps import set_behaviour
+from scenarios.framework.steps import PHONES, set_behaviour
 from tests.lab_command import json_of, refusal, run_lab
+from tests.labs import drive_all
 
 USE_CASE = "ContinueWatchingRanking"
 TOPOLOGIES = ["gateway", "gateway-passthrough", "gateway-header", "mesh", "mesh-unleased", "proxyless"]
 COPYING = ["gateway", "gateway-passthrough", "gateway-header", "mesh", "proxyless"]
+TEARING = ["gateway-header", "mesh", "mesh-unleased", "proxyless"]
 CHAIN = """\
     override: [homepage]
     fallback: [cw-ranker@v1]
@@ -100,51 +102,91 @@ def test_a_request_is_pinned_by_its_context(chained: Lab, topology: str) -> None
     assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
 
 
-@pytest.mark.parametrize("payload_bytes", [400, 2_000_000], ids=["400 B", "2 MB"])
-@pytest.mark.parametrize("topology", COPYING)
-def test_every_request_that_is_drawn_is_copied_and_no_other(chained: Lab, topology: str, payload_bytes: int) -> None:
+class Copied(NamedTuple):
+    """A run whose requests are copied by draw."""
+
+    records: Sequence[Record]
+    result: RunResult
+    marked: set[str]
+    copies: list[Arrival]
+
+
+@pytest.fixture(scope="module", params=[400, 2_000_000], ids=["400 B", "2 MB"])
+def copied(request: pytest.FixtureRequest, chained: Lab) -> dict[str, Copied]:
+    """A run over each topology, with what the models report of it; they report nothing else."""
     before = counts(chained, "ml-cluster-2")
-    rate, duration_s = (100, 1) if payload_bytes < 1_000_000 else (10, 4)
-    contexts = {"device": ("phone",)}
-    result = drive(chained, topology, contexts=contexts, payload_bytes=payload_bytes, rate=rate, duration_s=duration_s)
+    rate, duration_s = (100, 1) if request.param < 1_000_000 else (10, 4)
+    options = {"use_cases": (USE_CASE,), "contexts": PHONES, "payload_bytes": request.param}
+    found, others = {}, set()
+    for topology, result in drive_all(chained, COPYING, rate=rate, duration_s=duration_s, **options).items():
+        records = read_parquet(result.folder / "history.parquet")
+        ids = {record.request_id for record in records}
+        marked = {record.request_id for record in records if record.shadow == "cw-ranker.v3"}
+        copies = [each for each in read_arrivals(result.folder / "arrivals.parquet")[0] if each.is_copy]
+        found[topology] = Copied(records, result, marked, [each for each in copies if each.request_id in ids])
+        others |= {each.request_id for each in copies}
 
-    records = read_parquet(result.folder / "history.parquet")
-    marked = {record.request_id for record in records if record.shadow == "cw-ranker.v3"}
-    assert 0 < len(marked) < len(records) == result.summary.ok
-    arrivals, _ = read_arrivals(result.folder / "arrivals.parquet")
-    copies = [each for each in arrivals if each.is_copy and WARM_UP not in each.request_id]
-    assert sorted(marked) == sorted(each.request_id for each in copies)
-    assert {each.routing_key for each in copies} == {"cw-ranker.v3"}
+    others -= set[str]().union(*(each.marked for each in found.values()))
+    assert [each for each in others if WARM_UP not in each] == []
     after = counts(chained, "ml-cluster-2")
-    # The copies, a warm-up's perhaps among them, are not requests of the shadow's own: nobody asked for it.
-    assert len(marked) <= after.copies - before.copies <= len(marked) + 1
+    assert after.copies - before.copies == sum(len(each.marked) for each in found.values()) + len(others)
+    # A copy is not a request of the shadow's own: nobody asked for it.
     assert after.requests == before.requests
+    return found
 
 
 @pytest.mark.parametrize("topology", COPYING)
-def test_a_shadow_that_takes_its_time_or_fails_is_nowhere_in_the_run(chained: Lab, topology: str) -> None:
+def test_every_request_that_is_drawn_is_copied_and_no_other(copied: dict[str, Copied], topology: str) -> None:
+    run = copied[topology]
+    assert 0 < len(run.marked) < len(run.records) == run.result.summary.ok
+    assert sorted(run.marked) == sorted(each.request_id for each in run.copies)
+    assert {each.routing_key for each in run.copies} == {"cw-ranker.v3"}
+
+
+@pytest.fixture(scope="module")
+def beside_a_slow_shadow(chained: Lab) -> dict[str, RunResult]:
+    """A run over each topology, whose copies take two seconds and fail."""
     slow = stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=2_000), error_rate=1)
     with behaving(chained, "ml-cluster-2", slow):
-        result = drive(chained, topology, contexts={"device": ("phone",)}, rate=100, duration_s=2)
+        return drive_all(chained, COPYING, use_cases=(USE_CASE,), contexts=PHONES, rate=100, duration_s=2)
+
+
+@pytest.mark.parametrize("topology", COPYING)
+def test_a_shadow_that_takes_its_time_or_fails_is_nowhere_in_the_run(
+    beside_a_slow_shadow: dict[str, RunResult], topology: str
+) -> None:
+    result = beside_a_slow_shadow[topology]
     assert result.summary.ok == result.summary.planned
     # Nothing that waited for a copy could have been answered before the copy was.
     assert result.summary.max_ms < 2_000
 
 
-@pytest.mark.parametrize("topology", ["gateway-header", "mesh", "mesh-unleased", "proxyless"])
-def test_tears_on_demand_are_counted_retried_once_and_answered_rightly(chained: Lab, topology: str) -> None:
+@pytest.fixture(scope="module")
+def torn(chained: Lab) -> dict[str, RunResult]:
+    """A run over each topology with a tear at every tenth request; the replicas count the tears of all runs."""
     before = counts(chained, "ml-cluster-")
-    result = drive(chained, topology, rate=100, tear_every=10)
+    results = drive_all(chained, TEARING, use_cases=(USE_CASE,), rate=100, duration_s=1, tear_every=10)
 
+    assert counts(chained, "ml-cluster-").tears - before.tears == sum(map(tears_in, results.values()))
+    return results
+
+
+def tears_in(result: RunResult) -> int:
+    """How many requests are torn: the driver's warm-up call is one too, and the n-th may have been it."""
+    return int((result.summary.planned + 1) // 10)
+
+
+@pytest.mark.parametrize("topology", TEARING)
+def test_tears_on_demand_are_counted_retried_once_and_answered_rightly(
+    torn: dict[str, RunResult], topology: str
+) -> None:
+    result = torn[topology]
     assert result.summary.ok == result.summary.planned > 10
     assert (result.misrouted, result.torn) == (0, 0)
     records = read_parquet(result.folder / "history.parquet")
     twice = [record for record in records if record.attempts == 2]
-    # The driver's warm-up call is a request too, and the n-th may have been it.
-    expected = (result.summary.planned + 1) // 10
-    assert len(twice) == expected
+    assert len(twice) == tears_in(result)
     assert {record.status for record in twice} == {"OK"}
-    assert counts(chained, "ml-cluster-").tears - before.tears == expected
 
 
 def test_where_the_caller_makes_no_header_there_is_nothing_to_tear(chained: Lab) -> None:

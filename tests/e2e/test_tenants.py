@@ -16,32 +16,30 @@ from lab.errors import CallError
 from lab.history import read_parquet, write_parquet
 from lab.lab import Lab
 from lab.routing.document import read_path
-from lab.runs import LoadOptions
+from lab.runs import LoadOptions, RunResult
 from lab.topologies import TOPOLOGIES, open_client
 from lab.transport import open_blocking_channel
 from models.apis import APIS
 from models.context import origin_name
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from tests.lab_command import json_of, refusal, run_lab
-from tests.labs import ask, status_of
+from tests.labs import ask, drive_all, status_of
 
 USE_CASE = "ContinueWatchingRanking"
 IN_DEFAULT_LAB = [each.name for each in TOPOLOGIES.values() if each.in_default_lab]
 TENANTS, ORIGINS = ("ads", "kids"), ("real", "artificial")
 
 
-@pytest.mark.parametrize("topology", IN_DEFAULT_LAB)
-def test_models_see_the_origin_and_the_tenant_that_were_sent(lab: Lab, topology: str) -> None:
-    result = lab.load(
-        LoadOptions(
-            topology=topology,
-            caller="homepage",
-            rate=60,
-            duration_s=1,
-            contexts={"tenant": TENANTS, "traffic_origin": ORIGINS, "device": ("phone",)},
-        )
-    )
+@pytest.fixture(scope="module")
+def mixed(lab: Lab) -> dict[str, RunResult]:
+    """A run over each topology, by every tenant and of every origin."""
+    contexts = {"tenant": TENANTS, "traffic_origin": ORIGINS, "device": ("phone",)}
+    return drive_all(lab, IN_DEFAULT_LAB, rate=60, duration_s=1, contexts=contexts)
 
+
+@pytest.mark.parametrize("topology", IN_DEFAULT_LAB)
+def test_models_see_the_origin_and_the_tenant_that_were_sent(mixed: dict[str, RunResult], topology: str) -> None:
+    result = mixed[topology]
     [verdict] = [each for each in result.verdicts if each.checker == "origin"]
     assert verdict.outcome == "valid", verdict.summary
     records = read_parquet(result.folder / "history.parquet")
