@@ -52,9 +52,9 @@ def run_lab(lab: Lab | None, *arguments: object, within_s: float = 100) -> subpr
 
 
 def start_lab(lab: Lab, *arguments: str) -> subprocess.Popen[str]:
-    """Starts the command on a lab, as a user's shell does, and returns its process."""
+    """Starts the command on a lab, and returns the process that stands for it."""
     return subprocess.Popen(
-        [str(LAB), *arguments],
+        [str(forked_commands() / "lab"), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
