@@ -47,7 +47,8 @@ lab.runtime.process.runtime.ProcessRuntime lab.runtime.process.starting lab.plug
 """Likewise, what brings labs up, beside :class:`lab.lab.Lab`."""
 _SLOW = """
 docs.site.answers lab.plugins.bench lab.plugins.conform.controls nbclient tests.browser tests.docs_pages.run_
-tests.docs.test_examples.test_a_bench_of_ones_own tests.docs.test_site.build tests.plugins.play.test_on_a_lab
+tests.docs.test_examples.test_a_bench_of_ones_own tests.docs.test_site.build tests.e2e.test_proxies
+tests.plugins.play.test_on_a_lab
 tests.extending.test_outside_topology.test_what_compares tests.fuzz tests.mutants tests.negative tests.notebooks
 tests.plugins.bench tests.plugins.conform.test_checks.test_a_bug_is_caught
 tests.plugins.endpoint_picker.test_gateway_profile.test_a_bug_is_caught tests.plugins.foreign_pickers
