@@ -21,7 +21,7 @@ from tests.lab_command import json_of, refusal, run_lab
 TOPOLOGIES = ("mesh", "gateway", "proxyless")
 STAGED, OTHER = "homepage", "recommendations"
 USE_CASE = "ContinueWatchingRanking"
-RATE, PHASE = 15.0, 30
+RATE, PHASE = 30.0, 30
 """Requests: each second of each run, and of each run by each state of the rules."""
 SOON = timedelta(seconds=60)
 
