@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from lab import CHECKOUT
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError, UnitError
 from lab.lab import Lab
 from lab.roles import UNIX, _envoy
@@ -19,7 +18,16 @@ from lab.runs.events import lab_events
 from lab.runtime import ports
 from lab.waiting import eventually
 from tests.lab_command import await_line, start_lab
-from tests.labs import address_of, ask, lab_up, processes_of, states, write_spec
+from tests.labs import (
+    TWO_CALLERS_ROUTES,
+    TWO_CALLERS_SPEC,
+    address_of,
+    ask,
+    lab_up,
+    processes_of,
+    states,
+    write_spec,
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +76,15 @@ def test_up_again_changes_nothing_and_verifies_again(shared_lab: tuple[Lab, Path
 
 
 def test_up_again_after_a_move_verifies_the_topologies_that_follow_the_rules(own_lab: Lab, tmp_path: Path) -> None:
-    own_lab.up(topologies=["direct", "mesh"])
+    spec = write_spec(tmp_path, TWO_CALLERS_SPEC, TWO_CALLERS_ROUTES)
+    own_lab.up(spec=spec, topologies=["direct", "mesh"])
     moved = tmp_path / "moved.yaml"
-    text = (CHECKOUT / "routes.yaml").read_text()
-    moved.write_text(text.replace("v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-5}"))
+    moved.write_text(TWO_CALLERS_ROUTES.replace("v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-2}"))
     own_lab.routes.publish(moved)
 
-    [call] = own_lab.up(topologies=["direct", "mesh"])
+    [call] = own_lab.up(spec=spec, topologies=["direct", "mesh"])
 
-    assert (call.topology, call.cluster) == ("mesh", "ml-cluster-5")
+    assert (call.topology, call.cluster) == ("mesh", "ml-cluster-2")
 
 
 def test_every_caller_can_be_asked_once_the_lab_is_up(own_lab: Lab, mini_spec: Path) -> None:
@@ -124,10 +132,8 @@ def test_another_process_with_the_id_of_a_dead_unit_does_not_count_as_that_unit(
         state_file.write_text(text)
 
 
-def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
-    one, other = new_lab(), new_lab()
-    one.up(spec=mini_spec)
-    other.up(spec=mini_spec)
+def test_two_labs_side_by_side_do_not_disturb_each_other(shared_lab: tuple[Lab, Path], mini_lab: Lab) -> None:
+    one, (other, _) = mini_lab, shared_lab
     assert not {unit.address for unit in one.status().units} & {unit.address for unit in other.status().units}
 
     one.down()

@@ -10,9 +10,9 @@ import pytest
 from lab.checkers import Outcome
 from lab.lab import Lab
 from lab.runs import LoadOptions, RunResult
-from lab.runs.background_load import background_load
 from lab.runs.folder import RunFolder
 from lab.waiting import eventually
+from scenarios.framework.steps import under_loads
 from tests.lab_command import run_lab
 from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, known, write_spec
 
@@ -45,7 +45,7 @@ def loads(duration_s: float) -> list[LoadOptions]:
 def test_what_was_published_last_stays_in_force_until_the_next_publish(lab: Lab, tmp_path: Path) -> None:
     before, revision = connected(lab), known(lab).revision
 
-    with background_load(lab.load, *loads(duration_s=15.0)) as runs:
+    with under_loads(lab, *loads(duration_s=100.0)) as runs:
         lab.units.kill("control-plane")
         for path in (lab.folder / "units" / "control-plane").glob("registry.sqlite*"):
             path.unlink()

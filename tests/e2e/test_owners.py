@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,21 @@ from lab.runtime.identities import Identities
 from lab.transport import Security, open_blocking_channel
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 from tests.lab_command import json_of, run_lab
-from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, write_spec
+from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, lab_up, write_spec
 
 USE_CASE, OTHER = "ContinueWatchingRanking", "SearchRanking"
 
 
-@pytest.fixture
-def owned(own_lab: Lab, tmp_path: Path) -> Lab:
+@pytest.fixture(scope="module")
+def owned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A lab with mutual TLS in which two owners have a use case each, and certificates."""
-    spec = write_spec(tmp_path, TWO_CALLERS_SPEC, TWO_CALLERS_ROUTES)
-    own_lab.up(spec=spec, topologies=["mesh"], security="mtls", runtime="process")
-    publish(own_lab, tmp_path, {USE_CASE: {"owner": "ads"}, OTHER: {"owner": "kids"}})
-    for each in ("ads", "kids"):
-        own_lab.certificates.issue_to_owner(each)
-    return own_lab
+    folder = tmp_path_factory.mktemp("owned")
+    spec = write_spec(folder, TWO_CALLERS_SPEC, TWO_CALLERS_ROUTES)
+    with lab_up(folder, spec=spec, topologies=["mesh"], security="mtls") as lab:
+        publish(lab, folder, {USE_CASE: {"owner": "ads"}, OTHER: {"owner": "kids"}})
+        for each in ("ads", "kids"):
+            lab.certificates.issue_to_owner(each)
+        yield lab
 
 
 def entry(lab: Lab, use_case: str) -> dict[str, Any]:

@@ -28,23 +28,37 @@ WITHIN = timedelta(seconds=60)
 FULL = "No space left on device; make space, then run the command again"
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A file system of 48 MB that can be filled and frozen."""
     with ExitStack() as stack:
         try:
-            folder = stack.enter_context(mounted(tmp_path, 48 * 2**20))
+            folder = stack.enter_context(mounted(tmp_path_factory.mktemp("disk"), 48 * 2**20))
         except subprocess.CalledProcessError as error:
             missing(f"needs root and loop devices: {error.stderr.strip()}")
         yield folder
 
 
-@pytest.fixture
-def lab(disk: Path, tmp_path: Path) -> Iterator[Lab]:
-    """A lab whose folder is on that disk."""
+@pytest.fixture(autouse=True)
+def _restored(disk: Path) -> Iterator[None]:
+    """Also a test that fails leaves the disk as it was."""
+    yield
+    subprocess.run(["fsfreeze", "-u", disk], check=False, capture_output=True)
+    (disk / "filler").unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Beside its route table, on another disk."""
+    return write_spec(tmp_path_factory.mktemp("spec"))
+
+
+@pytest.fixture(scope="module")
+def lab(disk: Path, spec: Path) -> Iterator[Lab]:
+    """A lab whose folder is on that disk; each test but the last leaves it whole."""
     lab = unique_lab(disk)
     try:
-        lab.up(spec=write_spec(tmp_path), runtime="process")
+        lab.up(spec=spec, runtime="process")
         yield lab
     finally:
         subprocess.run(["fsfreeze", "-u", disk], check=False, capture_output=True)
@@ -80,8 +94,8 @@ def test_a_request_log_goes_on_after_a_full_disk_without_torn_lines(
     assert json.loads(path.read_text().splitlines()[-1])["number"] == 1000
 
 
-def test_a_lab_on_a_full_disk_answers_and_says_so_and_recovers(lab: Lab, disk: Path, tmp_path: Path) -> None:
-    routes = tmp_path / "routes.yaml"
+def test_a_lab_on_a_full_disk_answers_and_says_so_and_recovers(lab: Lab, disk: Path, spec: Path) -> None:
+    routes = spec.with_name("routes.yaml")
     routes.write_text(routes.read_text().replace("timeout: 2s", "timeout: 3s"))
     filler = fill(disk)
 
@@ -102,9 +116,9 @@ def test_a_lab_on_a_full_disk_answers_and_says_so_and_recovers(lab: Lab, disk: P
 
 @pytest.mark.timeout(300)
 def test_each_unit_that_ends_on_a_full_disk_is_shown_and_starts_once_there_is_space(
-    lab: Lab, disk: Path, tmp_path: Path
+    lab: Lab, disk: Path, spec: Path
 ) -> None:
-    up = ("up", "--spec", write_spec(tmp_path), "--runtime", "process")
+    up = ("up", "--spec", spec, "--runtime", "process")
     full = f"the disk of lab {lab.name} is full: logs and revisions cannot be written"
     filler = fill(disk)
 
@@ -152,9 +166,7 @@ def is_exited(unit: str) -> Callable[[Mapping[str, str]], bool]:
     return lambda seen: seen[unit] == "exited"
 
 
-def test_a_lab_on_a_disk_that_does_not_answer_serves_and_says_so_and_recovers(
-    lab: Lab, disk: Path, tmp_path: Path
-) -> None:
+def test_a_lab_on_a_disk_that_does_not_answer_serves_and_says_so_and_recovers(lab: Lab, disk: Path, spec: Path) -> None:
     subprocess.run(["fsfreeze", "-f", disk], check=True)
 
     def state() -> str:
@@ -168,7 +180,7 @@ def test_a_lab_on_a_disk_that_does_not_answer_serves_and_says_so_and_recovers(
     subprocess.run(["fsfreeze", "-u", disk], check=True)
     eventually("it goes on", state, within=WITHIN, until="running".__eq__)
     assert {unit.state for unit in lab.status().units} == {"running"}
-    assert run_lab(lab, "routes", "publish", tmp_path / "routes.yaml").returncode == 0
+    assert run_lab(lab, "routes", "publish", spec.with_name("routes.yaml")).returncode == 0
 
 
 def test_down_does_not_wait_for_a_disk_that_does_not_answer(lab: Lab, disk: Path) -> None:

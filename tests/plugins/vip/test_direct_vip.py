@@ -8,25 +8,22 @@ import pytest
 
 from lab.checkers import Claim, Outcome
 from lab.lab import Lab
-from lab.runs import LoadOptions, RunResult, judge
+from lab.runs import RunResult, judge
 from lab.runs.folder import RunFolder
-from tests.labs import lab_up
+from tests.labs import TWO_REPLICAS, drive_all, lab_up, write_spec
 
-USE_CASE, CONTEXT = "HomepageRows", {"device": ("tv",)}
+SPEC = 'topologies = ["direct", "direct-vip"]\nroutes = "routes.yaml"\n[callers.homepage]\n'
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with lab_up(tmp_path_factory.mktemp("vip"), topologies=("direct", "direct-vip")) as lab:
+    folder = tmp_path_factory.mktemp("vip")
+    with lab_up(folder, spec=write_spec(folder, SPEC, TWO_REPLICAS)) as lab:
         yield lab
 
 
-def driven(lab: Lab, topology: str) -> RunResult:
-    return lab.load(
-        LoadOptions(
-            topology=topology, caller="homepage", use_cases=(USE_CASE,), contexts=CONTEXT, rate=40, duration_s=4
-        )
-    )
+def driven(lab: Lab, *topologies: str) -> list[RunResult]:
+    return [*drive_all(lab, topologies, rate=40, duration_s=4).values()]
 
 
 def replicas_of(run: RunResult) -> set[str]:
@@ -34,7 +31,7 @@ def replicas_of(run: RunResult) -> set[str]:
 
 
 def test_all_requests_of_one_connection_reach_one_replica(lab: Lab) -> None:
-    through, straight = driven(lab, "direct-vip"), driven(lab, "direct")
+    through, straight = driven(lab, "direct-vip", "direct")
 
     assert [len(replicas_of(run)) for run in (through, straight)] == [1, 2]
     verdicts = {each.checker: each for each in judge(through.folder).verdicts}
@@ -48,7 +45,7 @@ def test_all_requests_of_one_connection_reach_one_replica(lab: Lab) -> None:
 
 
 def test_a_connection_whose_replica_ends_is_opened_to_another(lab: Lab) -> None:
-    [replica] = replicas_of(driven(lab, "direct-vip"))
+    [[replica]] = map(replicas_of, driven(lab, "direct-vip"))
     with lab.faults.injected("kill", replica):
-        [other] = replicas_of(driven(lab, "direct-vip"))
+        [[other]] = map(replicas_of, driven(lab, "direct-vip"))
     assert other != replica
