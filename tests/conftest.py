@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from lab.ops.reaper import reaping
 from lab.registry import PLUGINS
 from tests import tiers
 from tests.distribution import ByLab, order_of
-from tests.labs import SharedLabs, unique_lab, write_spec
+from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, TWO_REPLICAS, SharedLabs, lab_up, unique_lab, write_spec
 from tests.missing import missing
 from tests.postgresql import Server, programs, running_server
 
@@ -122,6 +122,37 @@ def shared_labs(pytestconfig: pytest.Config) -> SharedLabs:
     found = pytestconfig.pluginmanager.getplugin("shared-labs")
     assert isinstance(found, SharedLabs)
     return found
+
+
+@pytest.fixture(scope="module")
+def default_lab(shared_labs: SharedLabs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The default lab, which modules share, see :mod:`tests.distribution`: idle it takes half a core."""
+    with shared_labs.lab("the default lab", lambda: lab_up(tmp_path_factory.mktemp("default-lab"))) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def small_lab(shared_labs: SharedLabs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab of six units that modules share, see :mod:`tests.distribution`."""
+
+    def bring_up() -> AbstractContextManager[Lab]:
+        home = tmp_path_factory.mktemp("small-lab")
+        return lab_up(home, spec=write_spec(home, routes=TWO_REPLICAS))
+
+    with shared_labs.lab("the small lab", bring_up) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def two_callers_lab(shared_labs: SharedLabs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Likewise, of two callers, each with its own model, and certificates."""
+
+    def bring_up() -> AbstractContextManager[Lab]:
+        home = tmp_path_factory.mktemp("two-callers-lab")
+        return lab_up(home, spec=write_spec(home, TWO_CALLERS_SPEC, TWO_CALLERS_ROUTES), security="mtls")
+
+    with shared_labs.lab("the lab of two callers", bring_up) as lab:
+        yield lab
 
 
 @pytest.fixture(scope="session")

@@ -20,16 +20,25 @@ LONG_ONES_FIRST = (
 )
 """Folders and files that take long as a whole. What is short is left for the end, so that all workers end together."""
 
-DEFAULT_LAB = (
-    *("bad_routes", "chain", "cli", "events", "load", "pause_in_latency", "publishing", "shadow", "sidecar"),
-    *("tenants", "multi_caller"),
-)
-"""Modules of e2e that are about the default lab alone, which stands up once."""
-_SCOPES = (
-    (
-        re.compile(rf"tests/(?:e2e/test_({'|'.join(DEFAULT_LAB)})|plugins/locust/test_load)\.py::.*"),
-        "the default lab",
+SHARED_LABS = {
+    "the default lab": (
+        *("docs/test_examples.py", "plugins/locust/test_load.py", "scenarios/test_framework.py"),
+        *("e2e/test_bad_routes.py", "e2e/test_chain.py", "e2e/test_cli.py", "e2e/test_events.py", "e2e/test_load.py"),
+        *("e2e/test_frozen_deciders.py", "e2e/test_frozen_driver.py", "e2e/test_multi_caller.py", "e2e/test_rest.py"),
+        *("e2e/test_pause_in_latency.py", "e2e/test_publishing.py", "e2e/test_shadow.py", "e2e/test_sidecar.py"),
+        *("e2e/test_stages.py", "e2e/test_tables.py", "e2e/test_tenants.py"),
     ),
+    "the small lab": (
+        *("faults", "resilience/test_reconnects.py", "e2e/test_callers.py", "e2e/test_logs.py", "e2e/test_metrics.py"),
+        *("e2e/test_missing_evidence.py", "extending/test_outside_checker.py", "extending/test_outside_command.py"),
+    ),
+    "the lab of two callers": (
+        *("e2e/test_authorisation.py", "e2e/test_outside_clients.py", "extending/test_outside_engine.py"),
+    ),
+}
+"""Lab that stands up once → the modules and folders that share it."""
+_SCOPES = (
+    *((re.compile(rf"tests/(?:{'|'.join(map(re.escape, places))})[/:].*"), lab) for lab, places in SHARED_LABS.items()),
     (
         re.compile(r"tests/runtime/test_(?:faults|unit_operations)\.py::.*\[(process|compose)\b.*"),
         r"a lab to break, \1",

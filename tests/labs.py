@@ -107,7 +107,8 @@ class SharedLabs:
         lab = self._labs[name]
         before = _condition(lab)
         yield lab
-        assert _condition(lab) == before, f"{name} is not as it was before these tests"
+        after = _condition(lab)
+        assert after == before, f"{name} is not as it was before these tests"
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,33 +24,16 @@ from models.apis import APIS
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from tests.lab_command import run_lab
+from tests.labs import lab_up
 
 EXAMPLES = CHECKOUT / "docs" / "examples"
 ON_THE_PHONE = {"user_id": "u1", "device": "phone"}
 
 
-@contextmanager
-def up(home: Path, **what: Any) -> Iterator[Lab]:
-    """A lab for as long as the block lasts."""
-    lab = Lab(f"own-{secrets.token_hex(3)}", home=home)
-    try:
-        lab.up(runtime="process", **what)
-        yield lab
-    finally:
-        lab.down()
-
-
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The example's caller beside the homepage, and nothing more; a server of one's own has no certificate."""
-    with up(tmp_path_factory.mktemp("trailers"), spec=EXAMPLES / "trailers.toml", security="plaintext") as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
-def whole_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """All callers and clusters, two gateways."""
-    with up(tmp_path_factory.mktemp("whole"), topologies=["gateway", "mesh"]) as lab:
+    with lab_up(tmp_path_factory.mktemp("trailers"), spec=EXAMPLES / "trailers.toml", security="plaintext") as lab:
         yield lab
 
 
@@ -128,19 +109,19 @@ def _judged(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
     return {each["checker"]: each["outcome"] for each in json.loads(result.stdout)["verdicts"]}
 
 
-def test_a_scenario_of_ones_own_runs_like_the_labs(whole_lab: Lab, tmp_path: Path) -> None:
+def test_a_scenario_of_ones_own_runs_like_the_labs(default_lab: Lab, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
         "pytest",
         str(EXAMPLES / "test_two_revisions.py"),
     ]
-    command += ["--lab-name", whole_lab.name, "--lab-topology", "mesh", "-q", "-p", "no:cacheprovider"]
+    command += ["--lab-name", default_lab.name, "--lab-topology", "mesh", "-q", "-p", "no:cacheprovider"]
     command += ["--lab-runs", str(tmp_path)]
     result = subprocess.run(
         command,
         cwd=CHECKOUT,
-        env={**os.environ, "LAB_HOME": str(whole_lab.folder.parent.parent)},
+        env={**os.environ, "LAB_HOME": str(default_lab.folder.parent.parent)},
         capture_output=True,
         text=True,
         check=False,
@@ -177,12 +158,12 @@ def test_a_bench_of_ones_own_runs_with_its_own_option() -> None:
 
 
 async def test_a_topology_of_ones_own_keeps_each_caller_to_one_gateway(
-    whole_lab: Lab, monkeypatch: pytest.MonkeyPatch
+    default_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PLUGINS, pinned_gateway.__file__)
 
     async def ask(caller: str, times: int) -> list[str]:
-        client = open_client("gateway-pinned", caller, whole_lab.endpoints().clients[caller])
+        client = open_client("gateway-pinned", caller, default_lab.endpoints().clients[caller])
         try:
             await client.ready()
             request = APIS["ranking.v1"].build_request(400)
@@ -192,5 +173,5 @@ async def test_a_topology_of_ones_own_keeps_each_caller_to_one_gateway(
 
     homepage, recommendations = await ask("homepage", 6), await ask("recommendations", 6)
 
-    met = [{line.unit for id_ in ids for line in whole_lab.logs(id_)} for ids in (homepage, recommendations)]
+    met = [{line.unit for id_ in ids for line in default_lab.logs(id_)} for ids in (homepage, recommendations)]
     assert sorted(met, key=str) == [{"gateway-1"}, {"gateway-2"}]

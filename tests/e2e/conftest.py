@@ -1,4 +1,4 @@
-"""The default lab, really up, as local processes, while the modules that share it run: idle it takes half a core."""
+"""The default lab, really up, as local processes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import pytest
 
 from lab import CHECKOUT
 from lab.lab import Lab
-from tests.labs import SharedLabs, lab_up
 
 
 @pytest.fixture(scope="module")
-def lab(shared_labs: SharedLabs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(default_lab: Lab) -> Lab:
     """The default lab."""
-    with shared_labs.lab("the default lab", lambda: lab_up(tmp_path_factory.mktemp("default-lab"))) as lab:
-        yield lab
+    return default_lab
 
 
 @pytest.fixture

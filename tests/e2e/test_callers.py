@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,39 +16,46 @@ from lab.spec import read_spec
 from tests.lab_command import json_of, run_lab
 
 
-def test_callers_are_listed_and_moved(mini_lab: Lab) -> None:
-    used = json_of(run_lab(mini_lab, "callers", "list", "--json"))
+@pytest.fixture
+def lab(small_lab: Lab) -> Iterator[Lab]:
+    """All callers use the first topology afterwards."""
+    yield small_lab
+    small_lab.callers.use("gateway", [])
+
+
+def test_callers_are_listed_and_moved(lab: Lab) -> None:
+    used = json_of(run_lab(lab, "callers", "list", "--json"))
     assert set(used.values()) == {"gateway"}, "the first topology of the spec"
     first, *others = used
 
-    assert json_of(run_lab(mini_lab, "callers", "use", "mesh", first, "--json")) == {**used, first: "mesh"}
-    assert mini_lab.callers.show() == {**used, first: "mesh"}
-    assert set(mini_lab.callers.use("mesh", []).values()) == {"mesh"}, "all"
+    assert json_of(run_lab(lab, "callers", "use", "mesh", first, "--json")) == {**used, first: "mesh"}
+    assert lab.callers.show() == {**used, first: "mesh"}
+    assert set(lab.callers.use("mesh", []).values()) == {"mesh"}, "all"
     for callers, topology, problem in (
         ([first, "nobody"], "gateway", "caller 'nobody' is not in this lab"),
         ([first], "direct", "topology 'direct' is not up; there are gateway, mesh"),
         ([first], "mash", "did you mean 'mesh'"),
     ):
         with pytest.raises(InputError, match=problem):
-            mini_lab.callers.use(topology, callers)
-    assert set(mini_lab.callers.show().values()) == {"mesh"}, "a refused move moves nobody"
+            lab.callers.use(topology, callers)
+    assert set(lab.callers.show().values()) == {"mesh"}, "a refused move moves nobody"
 
-    (mini_lab.folder / "callers.json").write_text("[1]")
+    (lab.folder / "callers.json").write_text("[1]")
     with pytest.raises(LabError, match=r"callers.json: damaged .* remove it"):
-        mini_lab.callers.show()
-    (mini_lab.folder / "callers.json").unlink()
-    assert mini_lab.callers.show() == used
+        lab.callers.show()
+    (lab.folder / "callers.json").unlink()
+    assert lab.callers.show() == used
     assert others or first
 
 
-def test_each_caller_is_driven_by_its_own(mini_lab: Lab) -> None:
-    callers = list(mini_lab.callers.show())
-    mini_lab.callers.use("mesh", callers[:1])
+def test_each_caller_is_driven_by_its_own(lab: Lab) -> None:
+    callers = list(lab.callers.show())
+    lab.callers.use("mesh", callers[:1])
     options = [LoadOptions(topology="", caller=each, rate=20, duration_s=2) for each in callers]
 
-    driven = mini_lab.load_mixture(options)
+    driven = lab.load_mixture(options)
 
-    assert {run.folder.name for run in driven.runs} == {f"{mini_lab.callers.show()[each]}-{each}" for each in callers}
+    assert {run.folder.name for run in driven.runs} == {f"{lab.callers.show()[each]}-{each}" for each in callers}
     for run in driven.runs:
         plan = RunFolder(run.folder).plan
         assert run.folder.name == f"{plan.topology}-{plan.caller}"

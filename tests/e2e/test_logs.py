@@ -41,11 +41,10 @@ def test_every_unit_on_the_path_logs_the_request_if_asked_to(own_lab: Lab, mini_
         assert line["use_case"] == "NoSuchThing"
 
 
-def test_an_id_that_no_log_has_is_refused_with_the_remedy(mini_lab: Lab) -> None:
-
+def test_an_id_that_no_log_has_is_refused_with_the_remedy(small_lab: Lab) -> None:
     with pytest.raises(InputError, match="--log-requests"):
-        mini_lab.logs("no-such-request")
-    assert not (mini_lab.folder / "units" / "homepage" / ACCESS_LOG).exists()
+        small_lab.logs("no-such-request")
+    assert not (small_lab.folder / "units" / "homepage" / ACCESS_LOG).exists()
 
 
 def _last(file: Path) -> dict[str, object]:

@@ -72,6 +72,6 @@ def test_a_replica_that_is_added_is_a_target(metered: Lab) -> None:
     eventually("it has metrics", lambda: "lab_model_versions_loaded" in page_of(url), within=timedelta(seconds=15))
 
 
-def test_without_the_option_only_envoys_are_targets(mini_lab: Lab) -> None:
-    assert {each.labels["role"] for each in mini_lab.endpoints().metrics} == {"sidecar"}
-    assert {unit.metrics for unit in mini_lab._context.state().plan.units} == {None}
+def test_without_the_option_only_envoys_are_targets(small_lab: Lab) -> None:
+    assert {each.labels["role"] for each in small_lab.endpoints().metrics} == {"sidecar"}
+    assert {unit.metrics for unit in small_lab._context.state().plan.units} == {None}

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,10 @@ from lab.runs.folder import RunFolder
 from lab.runs.seal import verify
 from lab.runtime.cancellation import CancelToken
 from lab.waiting import eventually
-from tests.labs import lab_up, processes_of, write_spec
+from tests.labs import processes_of
 
 TOPOLOGIES = ("gateway", "mesh")
-WITHIN_S = 60
+WITHIN = timedelta(seconds=60)
 
 
 class Load:
@@ -34,7 +35,7 @@ class Load:
         self.cancel_token = CancelToken()
         options = [LoadOptions(topology=each, caller="homepage", rate=20, duration_s=600) for each in TOPOLOGIES]
         self._run = pool.submit(lab.load_parallel, options, progress=self._take, cancel_token=self.cancel_token)
-        eventually("both are answered", self._all_answered, within=timedelta(seconds=WITHIN_S))
+        eventually("both are answered", self._all_answered, within=WITHIN)
 
     def _take(self, seen: Mapping[str, Progress]) -> None:
         self._seen.update(seen)
@@ -45,20 +46,28 @@ class Load:
 
     def result(self) -> ParallelResult:
         """Its result, once it has ended."""
-        return self._run.result(timeout=WITHIN_S)
+        return self._run.result(timeout=WITHIN.total_seconds())
+
+
+def nodes_of(lab: Lab) -> set[str]:
+    """The nodes that the control plane knows; none while it does not answer."""
+    status = lab.control_plane_status()
+    return set() if status is None else {each.node for each in status.nodes}
 
 
 @pytest.fixture
-def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Load]]:
+def load(small_lab: Lab) -> Iterator[tuple[Lab, Load]]:
     """A small lab whose control plane has just been killed, and the load through it."""
-    home = tmp_path_factory.mktemp("h")
-    with lab_up(home, spec=write_spec(home)) as lab, ThreadPoolExecutor(max_workers=1) as pool:
-        load = Load(lab, pool)
+    nodes = nodes_of(small_lab)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        load = Load(small_lab, pool)
         try:
-            lab.units.kill("control-plane")
-            yield lab, load
+            small_lab.units.kill("control-plane")
+            yield small_lab, load
         finally:
             load.cancel_token.cancel()
+            small_lab.units.start("control-plane")
+            eventually("nodes are back", partial(nodes_of, small_lab), within=WITHIN, until=nodes.issubset)
 
 
 def test_its_verdicts_are_unknown_and_say_why(load: tuple[Lab, Load]) -> None:

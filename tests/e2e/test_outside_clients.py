@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ import pytest
 from lab import CHECKOUT
 from lab.lab import Lab
 from tests.lab_command import json_of, refusal, run_lab
-from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, lab_up, write_spec
 from tests.missing import missing
 
 EXAMPLES = CHECKOUT / "docs" / "examples"
@@ -25,12 +23,9 @@ OURS, THEIRS = ("cw-ranker.v1", "ContinueWatchingRanking"), ("search-ranker.v1",
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(two_callers_lab: Lab) -> Lab:
     """Two callers, each with its own model, and certificates."""
-    folder = tmp_path_factory.mktemp("outside")
-    spec = write_spec(folder, TWO_CALLERS_SPEC, TWO_CALLERS_ROUTES)
-    with lab_up(folder, spec=spec, topologies=["proxyless"], security="mtls") as lab:
-        yield lab
+    return two_callers_lab
 
 
 @pytest.fixture(params=["grpcio", "grpc-js"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from lab import CHECKOUT
@@ -11,17 +9,9 @@ from lab.lab import Lab
 from lab.runtime.state import LabState
 from models.scoring import scores
 from tests.lab_command import json_of, run_lab
-from tests.labs import lab_up
 from tests.rest_client import asking, post
 
 PAGE = (CHECKOUT / "docs" / "clients.md").read_text()
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """The default lab, but for what REST has no use for."""
-    with lab_up(tmp_path_factory.mktemp("rest-lab"), topologies=["gateway"]) as lab:
-        yield lab
 
 
 def test_every_gateway_answers_by_name_and_every_replica_by_key(lab: Lab) -> None:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from docs.examples import memory_budget
 from lab.checkers import CHECKERS
 from lab.lab import Lab
 from tests.lab_command import json_of, run_lab
-from tests.labs import lab_up, write_spec
 
 NAME, FILE = memory_budget.NAME, memory_budget.__file__
 LOAD = ("load", "--topology", "mesh", "--rate", "20", "--duration", "1", "--json")
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    home = tmp_path_factory.mktemp("checker")
-    with lab_up(home, spec=write_spec(home)) as lab:
-        yield lab
 
 
 def outcome(document: dict[str, list[dict[str, str]]]) -> str:
@@ -29,8 +18,8 @@ def outcome(document: dict[str, list[dict[str, str]]]) -> str:
     return found
 
 
-def test_its_evidence_is_gathered_sealed_and_judged(lab: Lab, tmp_path: Path) -> None:
-    run = json_of(run_lab(lab, *LOAD, "--plugin", FILE), statuses=(0, 2))
+def test_its_evidence_is_gathered_sealed_and_judged(small_lab: Lab, tmp_path: Path) -> None:
+    run = json_of(run_lab(small_lab, *LOAD, "--plugin", FILE), statuses=(0, 2))
     folder = Path(run["run_dir"])
     assert outcome(run) == "valid"
 
@@ -47,8 +36,8 @@ def test_its_evidence_is_gathered_sealed_and_judged(lab: Lab, tmp_path: Path) ->
     assert run_lab(None, "check", folder).returncode == 3
 
 
-def test_a_run_without_it_is_unknown_and_what_cannot_be_gathered_is_named(lab: Lab, tmp_path: Path) -> None:
-    plain = json_of(run_lab(lab, *LOAD), statuses=(0, 2))
+def test_a_run_without_it_is_unknown_and_what_cannot_be_gathered_is_named(small_lab: Lab, tmp_path: Path) -> None:
+    plain = json_of(run_lab(small_lab, *LOAD), statuses=(0, 2))
     assert (
         outcome(json_of(run_lab(None, "check", plain["run_dir"], "--plugin", FILE, "--json"), statuses=(2,)))
         == "unknown"
@@ -59,6 +48,6 @@ def test_a_run_without_it_is_unknown_and_what_cannot_be_gathered_is_named(lab: L
     broken.write_text(
         Path(FILE).read_text().replace("return context.runtime", "raise ValueError('no scale'); return context.runtime")
     )
-    run = json_of(run_lab(lab, *LOAD, "--plugin", broken), statuses=(2,))
+    run = json_of(run_lab(small_lab, *LOAD, "--plugin", broken), statuses=(2,))
     assert outcome(run) == "unknown"
     assert "no scale" in (Path(run["run_dir"]) / "missing.json").read_text()

@@ -25,10 +25,10 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
     return subprocess.run([LAB, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=100)
 
 
-def test_it_runs_and_stands_in_the_help(mini_lab: Lab, tmp_path: Path) -> None:
+def test_it_runs_and_stands_in_the_help(small_lab: Lab, tmp_path: Path) -> None:
     environment = installed(tmp_path, "who-calls") | {
-        "LAB_NAME": mini_lab.name,
-        "LAB_HOME": str(mini_lab.folder.parent.parent),
+        "LAB_NAME": small_lab.name,
+        "LAB_HOME": str(small_lab.folder.parent.parent),
     }
 
     done = run(environment, "who-calls", "ContinueWatchingRanking")

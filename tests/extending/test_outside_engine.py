@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,14 @@ from lab.load.plan import EnginePlan
 from lab.registry import PLUGINS
 from lab.runs import LoadOptions, judge
 from tests.lab_command import await_line, json_of, refusal, run_lab, start_lab
-from tests.labs import TWO_CALLERS_ROUTES, TWO_CALLERS_SPEC, lab_up, write_spec
 
 NAME, FILE = closed_loop.NAME, closed_loop.__file__
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(two_callers_lab: Lab) -> Lab:
     """A small lab."""
-    home = tmp_path_factory.mktemp("engine")
-    with lab_up(home, spec=write_spec(home, TWO_CALLERS_SPEC, TWO_CALLERS_ROUTES)) as lab:
-        yield lab
+    return two_callers_lab
 
 
 def at_once(records: list[Record]) -> int:

@@ -1,4 +1,4 @@
-"""A small lab of processes for faults, one a module."""
+"""A small lab of processes for faults."""
 
 from __future__ import annotations
 
@@ -8,24 +8,18 @@ from pathlib import Path
 import pytest
 
 from lab.lab import Lab
-from tests.labs import TWO_REPLICAS, lab_up, write_spec
-
-
-@pytest.fixture(scope="module")
-def lab_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    home = tmp_path_factory.mktemp("faults")
-    with lab_up(home, spec=write_spec(home, routes=TWO_REPLICAS)) as lab:
-        yield lab
 
 
 @pytest.fixture
-def lab(lab_of_module: Lab) -> Iterator[Lab]:
+def lab(small_lab: Lab) -> Iterator[Lab]:
     """Nothing is injected afterwards."""
-    yield lab_of_module
-    lab_of_module.faults.heal()
+    yield small_lab
+    small_lab.faults.heal()
 
 
 @pytest.fixture
-def routes(lab: Lab) -> Path:
-    """The route table that the lab began with."""
-    return lab.folder.parent.parent / "routes.yaml"
+def routes(lab: Lab) -> Iterator[Path]:
+    """The route table that the lab began with, put back afterwards."""
+    table = lab.folder.parent.parent / "routes.yaml"
+    yield table
+    lab.routes.publish(table)

@@ -87,31 +87,31 @@ def paused(lab: Lab, units: Sequence[str]) -> bool:
     return {states(lab)[unit] for unit in units} == {"paused"}
 
 
-def test_freezing_gateway_and_control_plane_in_turn_leaves_the_gateway_small(mini_lab: Lab) -> None:
-    gateway = psutil.Process(next(unit.pid for unit in mini_lab.status().units if unit.name == "gateway-1"))
+def test_freezing_gateway_and_control_plane_in_turn_leaves_the_gateway_small(small_lab: Lab) -> None:
+    gateway = psutil.Process(next(unit.pid for unit in small_lab.status().units if unit.name == "gateway-1"))
     size, threads = gateway.memory_info().rss / MB, gateway.num_threads()
 
     for number in range(ROUNDS):
         frozen = [["gateway-1"], ["control-plane"], ["gateway-1", "control-plane"]][number % 3]
         if number % 3 == 1:
-            mini_lab.units.kill("control-plane")
-            mini_lab.units.start("control-plane")
+            small_lab.units.kill("control-plane")
+            small_lab.units.start("control-plane")
         for unit in frozen:
-            mini_lab.units.pause(unit)
+            small_lab.units.pause(unit)
         # The gateway gives a frozen control plane up after 2 s.
         during = timedelta(seconds=2 if number % 2 else 3)
-        consistently("they are frozen", partial(paused, mini_lab, frozen), during=during)
+        consistently("they are frozen", partial(paused, small_lab, frozen), during=during)
         for unit in reversed(frozen) if number % 4 else frozen:
-            mini_lab.units.resume(unit)
+            small_lab.units.resume(unit)
 
-    assert ask(mini_lab, "gateway").version == "v1"
+    assert ask(small_lab, "gateway").version == "v1"
     eventually(
         "the gateway is connected",
-        mini_lab.control_plane_status,
+        small_lab.control_plane_status,
         within=WITHIN,
         until=lambda status: status is not None and "gateway-1" in {node.node for node in status.nodes},
     )
-    revision = mini_lab.routes.publish(mini_lab.folder.parent.parent / "routes.yaml")
-    assert known(mini_lab).revision == revision
+    revision = small_lab.routes.publish(small_lab.folder.parent.parent / "routes.yaml")
+    assert known(small_lab).revision == revision
     assert gateway.memory_info().rss / MB - size < 30
     assert gateway.num_threads() - threads < 8

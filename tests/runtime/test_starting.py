@@ -16,7 +16,7 @@ from lab.lab import Lab
 from lab.roles import MODEL, Port, Unit
 from lab.runtime.process import ProcessRuntime
 from lab.waiting import eventually
-from tests.labs import processes_of
+from tests.labs import lab_up, processes_of, write_spec
 
 WITHIN = timedelta(seconds=30)
 MODULES = {
@@ -27,6 +27,14 @@ MODULES = {
 }
 
 
+@pytest.fixture(scope="module")
+def just_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab none of whose units has started alone."""
+    home = tmp_path_factory.mktemp("just-up")
+    with lab_up(home, spec=write_spec(home)) as lab:
+        yield lab
+
+
 @pytest.fixture
 def runtime(own_lab: Lab) -> Iterator[ProcessRuntime]:
     own_lab.folder.mkdir(parents=True)
@@ -35,8 +43,8 @@ def runtime(own_lab: Lab) -> Iterator[ProcessRuntime]:
     runtime.sweep()
 
 
-def test_forked_units_look_to_the_system_like_others(mini_lab: Lab) -> None:
-    units = mini_lab.status().units
+def test_forked_units_look_to_the_system_like_others(just_up: Lab) -> None:
+    units = just_up.status().units
     forked = [unit for unit in units if unit.role in MODULES]
 
     assert len(forked) == len(MODULES)
@@ -46,16 +54,16 @@ def test_forked_units_look_to_the_system_like_others(mini_lab: Lab) -> None:
         assert os.getsid(unit.pid) == unit.pid
         assert process.cmdline()[:4] == [*PYTHON, "-m", MODULES[unit.role]]
         assert unit.address in process.cmdline()
-        assert process.environ()["LAB_UNIT"] == f"{mini_lab.folder}:{unit.name}"
+        assert process.environ()["LAB_UNIT"] == f"{just_up.folder}:{unit.name}"
         files = [Path(f"/proc/{unit.pid}/fd/{number}").readlink() for number in range(3)]
-        log = mini_lab.folder / "units" / unit.name / "log"
+        log = just_up.folder / "units" / unit.name / "log"
         assert files == [Path(os.devnull), log, log]
-    assert {process.pid for process in processes_of(mini_lab)} == {unit.pid for unit in units}
+    assert {process.pid for process in processes_of(just_up)} == {unit.pid for unit in units}
 
 
-def test_units_that_start_together_share_what_they_have_imported(mini_lab: Lab) -> None:
+def test_units_that_start_together_share_what_they_have_imported(just_up: Lab) -> None:
     shared_kb = {}
-    for unit in mini_lab.status().units:
+    for unit in just_up.status().units:
         text = Path(f"/proc/{unit.pid}/smaps_rollup").read_text()
         shared_kb[unit.role] = int(re.findall(r"^Shared_Dirty: +(\d+) kB", text, re.MULTILINE)[0])
 
