@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from lab.checkers import Outcome
 from lab.history import Record, read_parquet, write_parquet
 from lab.lab import Lab
-from lab.runs import LoadOptions
+from lab.runs import LoadOptions, judge
 from lab.runtime.state import LabState
 from tests.lab_command import await_line, json_of, refusal, run_lab, start_lab
 
@@ -149,9 +150,10 @@ def _first_rows(records: list[Record], **change: Any) -> list[Record]:
 def test_a_run_in_which_one_answer_is_wrong_is_invalid(
     tampered: Callable[[Change], Path], checker: str, change: Change
 ) -> None:
-    judged = json_of(run_lab(None, "check", str(tampered(change)), "--json"), statuses=(1,))
+    judged = judge(tampered(change))
 
-    assert checker in {each["checker"] for each in judged["verdicts"] if each["violations"]}
+    assert judged.outcome is Outcome.INVALID
+    assert checker in {each.checker for each in judged.verdicts if each.violations}
 
 
 @pytest.mark.parametrize(

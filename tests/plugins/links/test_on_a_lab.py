@@ -23,8 +23,9 @@ from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
 from lab.spec import SIZES
 from lab.transport.security import MTLS, Security
-from tests.labs import lab_up
+from tests.labs import drive_all, lab_up
 
+TOPOLOGIES = ("gateway", "mesh", "proxyless")
 WEST = ("ml-cluster-1-a", "ml-cluster-2-a")
 ROUND_TRIP_MS = 1.0  # there and back over one link of the spec
 
@@ -35,7 +36,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield lab
 
 
-def driven(lab: Lab, topology: str, rate: float = 60, duration_s: float = 3) -> RunResult:
+def driven(lab: Lab, topology: str, rate: float, duration_s: float) -> RunResult:
     return lab.load(LoadOptions(topology=topology, caller="homepage", rate=rate, duration_s=duration_s))
 
 
@@ -47,23 +48,28 @@ def latencies_ms(run: RunResult) -> list[float]:
     return [(each.done_ns - each.sent_ns) / 1e6 for each in RunFolder(run.folder).history if each.status == "OK"]
 
 
-@pytest.mark.parametrize("topology", ["gateway", "mesh", "proxyless"])
-def test_a_run_through_links_is_valid(lab: Lab, topology: str) -> None:
+@pytest.fixture(scope="module")
+def runs(lab: Lab) -> dict[str, RunResult]:
+    """A run over each topology, all at the same time."""
     before = carried(lab)
-    run = driven(lab, topology)
+    found = drive_all(lab, TOPOLOGIES, rate=60, duration_s=3)
+    assert all(carried(lab)[name] > before[name] for name in ("west-to-gateway-1", "east-to-ml-cluster-1-a"))
+    return found
 
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_a_run_through_links_is_valid(runs: dict[str, RunResult], topology: str) -> None:
+    run = runs[topology]
     assert not invalid(run)
     verdicts = {each.checker: each.outcome for each in run.verdicts}
     assert verdicts["links"] is Outcome.VALID
     evidence = evidence_of(RunFolder(run.folder))
-    came = Counter(each.replica for its in evidence.attempts.values() for each in its)
+    attempts = [each for record in evidence.records for each in evidence.attempts[record.request_id]]
+    came = Counter(each.replica for each in attempts)
     if topology == "gateway":
         assert min(latencies_ms(run)) >= ROUND_TRIP_MS
         assert set(came) > {*WEST}  # a gateway takes all replicas in turn, in whichever zone
-        assert {hop.unit for its in evidence.attempts.values() for each in its for hop in hops_in(each.via)} == {
-            "gateway-1"
-        }
-        assert all(carried(lab)[name] > before[name] for name in ("west-to-gateway-1", "east-to-ml-cluster-1-a"))
+        assert {hop.unit for each in attempts for hop in hops_in(each.via)} == {"gateway-1"}
     else:
         assert set(came) <= {*WEST}  # mesh and gRPC keep to their own zone
 
@@ -88,8 +94,7 @@ def test_the_status_of_a_lab_with_links_counts_bytes(lab: Lab) -> None:
 def test_the_fault_delay_shows_in_latencies_and_in_the_journal(lab: Lab) -> None:
     with lab.faults.injected("delay", "west", ms=20) as fault:
         assert fault.observe().visible == "yes"
-        slow = driven(lab, "gateway", rate=20, duration_s=2)
-        untouched = driven(lab, "mesh", rate=20, duration_s=2)
+        slow, untouched = drive_all(lab, ["gateway", "mesh"], rate=20, duration_s=2).values()
     healed = control.read(LabState.of(lab.folder).plan.unit("west-to-gateway-1"))
 
     assert not invalid(slow)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def runs(lab: Lab) -> dict[str, Evidence]:
-    """A run of the same conversations on each path."""
-    return {each: evidence(lab, each, *CHAT) for each in PATHS}
+    """A run of the same conversations on each path, all at the same time."""
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(PATHS, pool.map(lambda each: evidence(lab, each, *CHAT), PATHS), strict=True))
 
 
 @pytest.mark.parametrize("topology", PATHS)
