@@ -90,7 +90,7 @@ def test_a_bad_version_is_taken_back_by_itself(at_v1: Lab) -> None:
 
 
 def test_a_step_of_one_percent_at_a_low_rate_lasts_until_enough_is_seen(at_v1: Lab) -> None:
-    options = ("--steps", "1,100", "--abort-on", "error-rate>20%", "--rate", "10", "--hold", "1")
+    options = ("--steps", "1,100", "--abort-on", "error-rate>20%", "--rate", "20", "--hold", "1")
     document = json_of(run_lab(at_v1, *ROLL, *options, "--json"))
 
     assert document["outcome"] == "completed"

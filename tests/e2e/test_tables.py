@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +103,15 @@ def pages(lab: Lab) -> str:
     return str(lab.load_parallel(lab.spread(options)).folder)
 
 
+@pytest.fixture(scope="module")
+def names(lab: Lab, runs: tuple[str, str], pages: str) -> Iterator[dict[str, str]]:
+    """What commands are given to show, while there is a fault for them to list."""
+    with lab.faults.injected("slow", "ml-cluster-1", level="light"):
+        request = lab.call("ContinueWatchingRanking", topology="gateway", caller="homepage").request_id
+        sent = read_parquet(Path(runs[0]) / "history.parquet")[0].request_id
+        yield {"a": runs[0], "b": runs[1], "request": request, "sent": sent, "pages": pages}
+
+
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch) -> list[Table]:
     """The tables that have been printed."""
@@ -139,8 +150,7 @@ def test_a_window_shows_tables_whole(
     width: int,
     *,
     lab: Lab,
-    runs: tuple[str, str],
-    pages: str,
+    names: dict[str, str],
     printed: list[Table],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -148,16 +158,8 @@ def test_a_window_shows_tables_whole(
     monkeypatch.setenv("LAB_NAME", lab.name)
     monkeypatch.setenv("LAB_HOME", str(lab.folder.parent.parent))
     monkeypatch.setattr(console, "_width", width)
-    lab.faults.inject("slow", "ml-cluster-1", level="light")
-    try:
-        request = lab.call("ContinueWatchingRanking", topology="gateway", caller="homepage").request_id
-        sent = read_parquet(Path(runs[0]) / "history.parquet")[0].request_id
-        names = {"a": runs[0], "b": runs[1], "request": request, "sent": sent, "pages": pages}
+    with suppress(typer.Exit):
         app([part.format(**names) for part in command], standalone_mode=False)
-    except typer.Exit:
-        pass
-    finally:
-        lab.faults.heal("all")
 
     output = capsys.readouterr().out
     assert printed
