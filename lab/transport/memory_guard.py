@@ -54,6 +54,7 @@ _TRIM_AFTER_S = (1.0, 5.0, 20.0)
 _RELEASE_BYTES, _HOLD_BYTES, _HOLD_ALL_BYTES = 28 * _MB, 40 * _MB, 60 * _MB
 _LONGEST_HOLD_S, _LONGEST_HOLD_OF_ALL_S, _TRIM_HELD_S = 10.0, 0.5, 0.2
 _BEFORE_A_HOLD_S, _BEFORE_A_HOLD_OF_ALL_S = 0.03, 0.25  # peers send again after 0.2 s
+_STUCK_S = 0.5  # a peer that is held for longer sends again after pauses of seconds
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 _log = logging.getLogger(__name__)
@@ -144,6 +145,7 @@ class Recovery:
         held: whose packets are dropped now.
         began: when that was first anybody's, monotonic seconds.
         changed_at: when it changed.
+        steady: resident memory while somebody is held, bytes, and since when it has been about that.
     """
 
     before: int = 0
@@ -152,6 +154,7 @@ class Recovery:
     held: Held = Held.NOBODY
     began: float = -math.inf
     changed_at: float = -math.inf
+    steady: tuple[int, float] = (0, -math.inf)
 
     def was_cut(self, before: int, received: Mapping[int, int], now: float) -> None:
         """Takes in a cut."""
@@ -163,6 +166,8 @@ class Recovery:
         """Takes in a look; whether :attr:`held` changed."""
         if not self.held and now - self.cut_at >= _AFTER_A_CUT_S:
             self.before = 0
+        if self.held and self._is_stuck(resident, now):
+            self.before = resident  # what is left is of others, such as requests that wait
         held = self._wanted(resident - self.before if self.before else 0)
         if self.held is Held.ALL and now - self.changed_at >= _LONGEST_HOLD_OF_ALL_S:
             held = min(held, Held.SOME)
@@ -172,9 +177,16 @@ class Recovery:
         if held == self.held or (held > self.held and now - self.changed_at < before_s):
             return False
         if not self.held:
-            self.began = now
+            self.began, self.steady = now, (resident, now)
         self.held, self.changed_at = held, now
         return True
+
+    def _is_stuck(self, resident: int, now: float) -> bool:
+        size, since = self.steady
+        if abs(resident - size) >= _STEP_BYTES:
+            self.steady = resident, now
+            return False
+        return now - since >= _STUCK_S
 
     def _wanted(self, above: int) -> Held:
         if above >= _HOLD_BYTES:

@@ -108,10 +108,21 @@ def test_after_a_cut_nothing_more_comes_in_until_memory_is_back() -> None:
     assert looked == [Held.NOBODY, Held.SOME, Held.SOME, Held.ALL, Held.SOME, Held.NOBODY, Held.ALL]
 
     looked = []
-    for resident, at_s in ((115, 2.4), (95, 11.9), (200, 12.5)):
+    for resident, at_s in ((112, 2.4), (95, 11.9), (200, 12.5)):
         recovery.look(resident * MB, at_s)
         looked.append(recovery.held)
     assert looked == [Held.SOME, Held.NOBODY, Held.NOBODY]
+
+
+def test_nobody_is_held_for_memory_that_stays() -> None:
+    """It is of requests that wait, say, and what comes on top of it counts anew."""
+    recovery = Recovery()
+    recovery.was_cut(50 * MB, {1: 0, 2: 0}, 1.0)
+    looked = []
+    for resident, at_s in ((105, 1.1), (103, 1.5), (103, 1.9), (103, 2.1), (130, 2.2), (145, 2.3)):
+        recovery.look(resident * MB, at_s)
+        looked.append(recovery.held)
+    assert looked == [Held.SOME, Held.SOME, Held.SOME, Held.NOBODY, Held.NOBODY, Held.SOME]
 
 
 def test_connections_that_sent_little_are_not_held_at_first() -> None:
