@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -13,8 +12,6 @@ import pytest
 from lab.transport import memory_guard
 from lab.transport.memory_guard import MemoryGuard
 from tests.waiting import eventually
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a connection received")
 
 
 class Counted(MemoryGuard):
