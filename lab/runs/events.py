@@ -97,6 +97,10 @@ class Event:
         """Whether it breaks something until another event undoes it."""
         return bool(self.undone_by) and not self.is_step
 
+    def hits(self, units: Collection[str]) -> bool:
+        """Whether it was done to one of these units."""
+        return self.target in units or any(each in units for each in self.units.split())
+
     @property
     def text(self) -> str:
         """The event in words: ``ml-cluster-1-a killed``."""
@@ -210,18 +214,20 @@ def fault_windows(events: Sequence[Event], topology: Topology | None = None, cal
 
 
 def _effect(event: Event, events: Sequence[Event]) -> FaultEffect | None:
-    """Returns what models must show of a fault; None if that is not known.
+    """Returns what models must show of a fault until another one hits its units; None if that is not known.
 
-    A cluster's own nodes, of which a kill with its node tells, may start the unit elsewhere without an event.
+    A unit that is killed, or restarted cold, loses what another fault has changed. A cluster's own nodes, of which a
+    kill with its node tells, may start the unit elsewhere without an event.
     """
     if event.kind in {_KILL, _PAUSE} and not event.detail:
-        units = event.target
+        units = [event.target]
     elif event.adds_ms or event.fails_share:
-        units = event.units
+        units = event.units.split()
     else:
         return None
-    until_ns = _undoing_begins_ns([event], events, sys.maxsize)
-    return FaultEffect(units.split(), event.until_ns, until_ns, event.adds_ms, event.fails_share)
+    others = [each.from_ns for each in events if each.from_ns > event.from_ns and each.is_fault and each.hits(units)]
+    until_ns = min([_undoing_begins_ns([event], events, sys.maxsize), *others])
+    return FaultEffect(units, event.until_ns, until_ns, event.adds_ms, event.fails_share)
 
 
 def _undoing_begins_ns(group: Sequence[Event], events: Sequence[Event], until_ns: int) -> int:

@@ -190,3 +190,14 @@ def test_a_fault_is_surely_at_work_from_its_injection_until_undoing_begins() -> 
         None,
         FaultEffect(["c-0", "c-1"], 31, 50, 5.0),
     ]
+
+
+def test_a_fault_is_not_surely_at_work_once_another_one_hits_its_units() -> None:
+    slow = replace(OF_A_PLUGIN, target="c", units="c-0 c-1", adds_ms=5.0, from_ns=1, until_ns=2)
+    events = [slow, event("pause", "a-0", 1, 2), event("kill", "a-0", 10, 11), event("kill", "b-0", 15, 16)]
+
+    effects = [
+        each.effect for each in fault_windows([*events, event("start", "a-0", 20, 21), event("kill", "c-1", 30, 31)])
+    ]
+
+    assert [each and each.until_ns for each in effects] == [30, 10, 20, sys.maxsize, sys.maxsize]
