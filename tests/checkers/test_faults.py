@@ -59,7 +59,13 @@ def test_what_is_slowed_takes_its_time(count: int, took_ms: int, slowest_ms: int
 
 @pytest.mark.parametrize(
     ("share", "count", "last", "outcome"),
-    [(0.5, 20, "OK", "invalid"), (0.5, 19, "OK", "valid"), (0.5, 20, "INTERNAL", "valid"), (1.0, 1, "OK", "invalid")],
+    [
+        (0.5, 20, "OK", "invalid"),
+        (0.5, 19, "OK", "valid"),
+        (0.5, 20, "INTERNAL", "valid"),
+        (0.5, 20, "CANCELLED", "valid"),
+        (1.0, 1, "OK", "invalid"),
+    ],
 )
 def test_what_fails_a_share_fails_some(share: float, count: int, last: str, outcome: str) -> None:
     effect = FaultEffect(("a-0",), FROM_NS, UNTIL_NS, fails_share=share)
