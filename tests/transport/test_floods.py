@@ -115,7 +115,7 @@ def test_after_a_cut_nothing_more_comes_in_until_memory_is_back() -> None:
 
 
 def test_nobody_is_held_for_memory_that_stays() -> None:
-    """It is of requests that wait, say, and what comes on top of it counts anew."""
+    """It is of requests that wait, say, and what comes on top of it counts from there."""
     recovery = Recovery()
     recovery.was_cut(50 * MB, {1: 0, 2: 0}, 1.0)
     looked = []

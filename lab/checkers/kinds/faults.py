@@ -36,8 +36,8 @@ def check(evidence: Evidence) -> Verdict | None:
     - A unit that was killed or frozen takes no request: no model received one at it, or by way of it
       :data:`AT_REST_NS` later.
     - Of :data:`LEAST` answers of a slowed replica, one takes at least half of the time that was added.
-    - While a failing replica answers so many requests that all would be spared with a probability of
-      :data:`OVERLOOKED`, one fails.
+    - A failing replica fails a request; judged once it has answered so many that by chance none fails with a
+      probability of :data:`OVERLOOKED`.
 
     Returns:
         None without such a fault, or if the replicas were not asked, which *answered* says.
@@ -45,10 +45,13 @@ def check(evidence: Evidence) -> Verdict | None:
     marked = [(each, effect) for each in evidence.fault_windows if (effect := each.effect) is not None]
     if evidence.arrivals is None or not marked:
         return None
+    taken = [(record, each) for record in evidence.records for each in evidence.attempts.get(record.request_id, ())]
     violations = []
     for fault_window, effect in marked:
+        from_ns, until_ns = effect.from_ns + CLOCKS_NS, effect.until_ns - CLOCKS_NS
+        during = [(record, each) for record, each in taken if from_ns < each.arrived_ns < until_ns]
         for unit in effect.units:
-            record, how = _against(unit, effect, evidence)
+            record, how = _against(unit, effect, during)
             if record is not None:
                 message = f"{record.use_case}: nothing happened when {fault_window.clause}: {unit} {how}"
                 violations.append(Violation(NAME, record.sequence, record.request_id, message))
@@ -59,24 +62,17 @@ def check(evidence: Evidence) -> Verdict | None:
     return Verdict(NAME, Outcome.VALID, f"{len(marked)} marked, each at work")
 
 
-def _against(unit: str, effect: FaultEffect, evidence: Evidence) -> tuple[Record | None, str]:
+def _against(unit: str, effect: FaultEffect, during: Sequence[tuple[Record, Arrival]]) -> tuple[Record | None, str]:
     """Returns a request that the unit took otherwise than the fault lets it, and how; None if there is none."""
-    from_ns, until_ns = effect.from_ns + CLOCKS_NS, effect.until_ns - CLOCKS_NS
-    meanwhile = [
-        (record, each)
-        for record in evidence.records
-        for each in evidence.attempts.get(record.request_id, ())
-        if from_ns < each.arrived_ns < until_ns
-    ]
-    own = [(record, each) for record, each in meanwhile if each.replica == unit]
+    own = [(record, each) for record, each in during if each.replica == unit]
     took = [each for _, each in own]
     if effect.adds_ms:
         wrong, how = _all_fast(took, effect.adds_ms), f"served all in less than {effect.adds_ms / 2:g} ms"
     elif effect.fails_share:
         wrong, how = _none_failed(took, effect.fails_share), f"failed none of {len(took)}"
     else:
-        at_rest_ns = from_ns + AT_REST_NS
-        own += ((record, each) for record, each in meanwhile if each.arrived_ns > at_rest_ns and _passed(each, unit))
+        at_rest_ns = effect.from_ns + CLOCKS_NS + AT_REST_NS
+        own += ((record, each) for record, each in during if each.arrived_ns > at_rest_ns and _passed(each, unit))
         wrong, how = bool(own), "took it"
     return (own[0][0], how) if wrong else (None, "")
 
