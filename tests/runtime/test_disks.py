@@ -20,7 +20,7 @@ from lab.lab import Lab
 from lab.transport.rpc_logs import RequestLog
 from lab.waiting import eventually
 from tests.disks import fill, mounted
-from tests.lab_command import json_of, run_lab
+from tests.lab_command import json_of, run_lab, start_lab
 from tests.labs import ask, processes_of, states, unique_lab, write_spec
 from tests.missing import missing
 
@@ -167,11 +167,15 @@ def is_exited(unit: str) -> Callable[[Mapping[str, str]], bool]:
 
 
 def test_a_lab_on_a_disk_that_does_not_answer_serves_and_says_so_and_recovers(lab: Lab, disk: Path, spec: Path) -> None:
-    subprocess.run(["fsfreeze", "-f", disk], check=True)
+    routes = spec.with_name("routes.yaml")
+    routes.write_text(routes.read_text().replace("timeout: 3s", "timeout: 2s"))
 
     def state() -> str:
         return next(unit.state for unit in lab.status().units if unit.role == "control-plane")
 
+    subprocess.run(["fsfreeze", "-f", disk], check=True)
+    # A control plane that has nothing to write does not notice.
+    publish = start_lab(lab, "routes", "publish", str(routes))
     for _ in range(2):
         assert [ask(lab, topology).version for topology in ("gateway", "mesh")] == ["v1", "v1"]
         eventually("the control plane waits for its disk", state, within=WITHIN, until="stalled".__eq__)
@@ -180,7 +184,8 @@ def test_a_lab_on_a_disk_that_does_not_answer_serves_and_says_so_and_recovers(la
     subprocess.run(["fsfreeze", "-u", disk], check=True)
     eventually("it goes on", state, within=WITHIN, until="running".__eq__)
     assert {unit.state for unit in lab.status().units} == {"running"}
-    assert run_lab(lab, "routes", "publish", spec.with_name("routes.yaml")).returncode == 0
+    _, said = publish.communicate(timeout=WITHIN.total_seconds())
+    assert publish.returncode == 0, said
 
 
 def test_down_does_not_wait_for_a_disk_that_does_not_answer(lab: Lab, disk: Path) -> None:
