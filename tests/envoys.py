@@ -60,6 +60,7 @@ async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> A
         tenants="",
         own_filters="",
         own_clusters="",
+        own_replies="",
         metadata="",
         access_log=folder / f"{name}.access.log",
         secrets="",

@@ -51,6 +51,7 @@ def envoy(
     *,
     filters: Iterable[Mapping[str, Any]] = (),
     clusters: Iterable[Mapping[str, Any]] = (),
+    replies: Iterable[Mapping[str, Any]] = (),
     metadata: Mapping[str, str] | None = None,
     obeys_picks: bool = False,
 ) -> Unit:
@@ -64,6 +65,7 @@ def envoy(
         caller: that it runs beside.
         filters: of its own, for requests that have passed the key guard, as Envoy's configuration has them.
         clusters: of its own, likewise.
+        replies: mappers of its own for answers that the Envoy gives itself, likewise.
         metadata: more of what it says of itself to the control plane.
         obeys_picks: whether its filters go by headers of picks, and remove those that they do not go by.
     """
@@ -87,6 +89,7 @@ def envoy(
         **{**envoy_observed(lab, name, role, folder), **zoned},
         tenants="" if caller else f"\n          - {_TENANTS_FILTER}",
         own_filters="".join(f"\n          - {json.dumps(each)}" for each in filters),
+        own_replies="".join(f"\n            - {json.dumps(each)}" for each in replies),
         own_clusters="".join(f"  - {json.dumps(each)}\n" for each in clusters),
         metadata="".join(f", {field}: {json.dumps(value)}" for field, value in (metadata or {}).items()),
     )

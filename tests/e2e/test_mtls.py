@@ -52,8 +52,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("mtls")
     # A busy machine may take its time; what is asked here is whether a request fails for want of a certificate.
     spec = write_spec(folder, routes=ROUTES.replace("timeout: 2s", "timeout: 10s"))
-    with lab_up(folder, spec=spec, topologies=TOPOLOGIES, security="mtls") as lab:
-        yield lab
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lab.plugins.endpoint_picker.envoy.MESSAGE_TIMEOUT_S", 10)
+        with lab_up(folder, spec=spec, topologies=TOPOLOGIES, security="mtls") as lab:
+            yield lab
 
 
 def as_unit(lab: Lab, name: str) -> Security:

@@ -63,6 +63,28 @@ def filters(*, fails_open: bool, with_bodies: bool = False) -> list[dict[str, An
     ]
 
 
+REPLIES = [
+    {
+        "filter": {
+            "extension_filter": {
+                "name": "without_an_answer",
+                "typed_config": {
+                    "@type": f"{_TYPES}.access_loggers.filters.cel.v3.ExpressionFilter",
+                    "expression": "response.code_details.startsWith('ext_proc_error')",
+                },
+            }
+        },
+        "body_format_override": {
+            "text_format_source": {
+                "inline_string": "routing key '%REQ(X-ROUTING-KEY):96%': "
+                "no answer from the picker: %RESPONSE_CODE_DETAILS%"
+            }
+        },
+    }
+]
+"""Names the reason if the picker has not answered, for which Envoy itself gives none."""
+
+
 def cluster(address: Mapping[str, Any], discovery: str, socket: Mapping[str, Any] | None) -> dict[str, Any]:
     """The picker's cluster.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lab.identity import Identity
 from lab.identity.envoy import upstream_socket
 from lab.plugins.endpoint_picker.contract import DESTINATION
-from lab.plugins.endpoint_picker.envoy import HOST_METADATA, cluster, filters
+from lab.plugins.endpoint_picker.envoy import HOST_METADATA, REPLIES, cluster, filters
 from lab.plugins.endpoint_picker.units import CLOSED, OPEN, PICKER, WITH_BODIES
 from lab.roles import ACCESS_LOG, Follows, Placement, Probe, Role, Unit, python
 from lab.roles._asked import copies_dropped_by_envoy
@@ -46,6 +46,7 @@ def _envoy_of(role: str, title: str) -> Role:
         yield envoy(
             *(lab, role, role, lab.site.port(role, "grpc")),
             filters=filters(fails_open=role == OPEN, with_bodies=role == WITH_BODIES),
+            replies=REPLIES,
             clusters=[cluster(envoy_address(address), xds_cluster(address)["discovery"], socket)],
             metadata=HOST_METADATA,
             obeys_picks=True,

@@ -15,6 +15,7 @@ import grpc
 import pytest
 
 from lab.checkers import Claim, Outcome
+from lab.errors import CallError
 from lab.lab import Lab
 from lab.plugins.conform import Target
 from lab.plugins.conform.profile import ProfileOptions
@@ -99,6 +100,11 @@ def test_without_the_picker_one_envoy_sends_by_its_own_policy_and_the_others_ref
     with lab.faults.injected("kill", "picker"):
         served = {replica_of(lab, OPEN) for _ in range(4)}
         refused = {status_of(lab, each) for each in (CLOSED, WITH_BODIES) for _ in range(4)}
+        for each in (CLOSED, WITH_BODIES):
+            with pytest.raises(
+                CallError, match=r"^\S+: routing key '\S+': no answer from the picker: ext_proc_error\S+"
+            ):
+                ask(lab, each)
     assert served == REPLICAS
     assert refused == {"UNAVAILABLE"}
     assert {status_of(lab, each) for each in (OPEN, CLOSED, WITH_BODIES)} == {"OK"}
@@ -107,7 +113,9 @@ def test_without_the_picker_one_envoy_sends_by_its_own_policy_and_the_others_ref
 def test_a_picker_that_does_not_answer_holds_a_request_for_a_bounded_time(lab: Lab) -> None:
     with lab.faults.injected("pause", "picker"):
         began = time.monotonic()
-        assert status_of(lab, CLOSED) == "UNAVAILABLE"
+        with pytest.raises(CallError, match=r"no answer from the picker: .*timeout_exceeded") as late:
+            ask(lab, CLOSED)
+        assert late.value.code is grpc.StatusCode.UNAVAILABLE
         assert ask(lab, OPEN).replica in REPLICAS
         took_s = time.monotonic() - began
         # What bodies pass through has no limit but the request's deadline.

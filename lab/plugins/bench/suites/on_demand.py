@@ -185,7 +185,7 @@ def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
         via="",
         shared="",
         tenants="",
-        **dict.fromkeys(("own_filters", "own_clusters", "metadata"), ""),
+        **dict.fromkeys(("own_filters", "own_clusters", "own_replies", "metadata"), ""),
         access_log="/dev/null",
         secrets="",
         **admin_view(page, admin),
