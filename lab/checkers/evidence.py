@@ -83,7 +83,7 @@ class FaultEffect(NamedTuple):
         units: names of those that it hit.
         from_ns: when it had been injected, Unix nanoseconds.
         until_ns: when undoing it began, Unix nanoseconds.
-        adds_ms: to the time in which a replica serves a request, milliseconds.
+        adds_ms: to the time in which a replica serves at least half of its requests, milliseconds.
         fails_share: of the requests of a replica, with ``INTERNAL``, 0 to 1.
     """
 

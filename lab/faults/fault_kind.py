@@ -58,7 +58,7 @@ class FaultKind(ABC):
         return 0.0
 
     def adds_ms(self, settings: Mapping[str, Any]) -> float:
-        """Time that each of its replicas takes longer to serve a request, milliseconds, which checkers ask for."""
+        """Time that each of its replicas takes longer for at least half of its requests, ms, which checkers ask for."""
         del settings
         return 0.0
 

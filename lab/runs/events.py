@@ -69,7 +69,7 @@ class Event:
         recovers_s: time after it was undone in which its target is as before, by its kind; 0 in runs of earlier
             releases, which say nothing of it.
         units: names of the units that a fault hit, with blanks between.
-        adds_ms: as of :class:`lab.checkers.FaultEffect`; 0 if each request draws it.
+        adds_ms: as of :class:`lab.checkers.FaultEffect`.
         fails_share: likewise.
     """
 

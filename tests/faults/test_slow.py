@@ -88,3 +88,8 @@ def test_an_error_that_comes_at_once_is_no_quick_answer() -> None:
     now = _Replica((1.0, *SLOW[1:]), ("INTERNAL", *("OK",) * 7))
 
     assert _seen(_Replica(QUICK), now) is Visible.YES
+
+
+@pytest.mark.parametrize("sigma", [0, 2])
+def test_models_must_show_a_constant_and_a_varying_delay(sigma: float) -> None:
+    assert Slow().adds_ms({"ms": 300.0, "sigma": sigma, "share": 1.0}) == 300.0

@@ -22,7 +22,10 @@ AT_REST_NS = 5_000_000_000
 """Time after which no model receives any more what passed a unit before it was killed or frozen."""
 
 LEAST = 20
-"""Answers of a slowed replica of which at least one must have taken half of the time that was added."""
+"""Answers of a slowed replica of which at least one must have taken half of the time that was added.
+
+Where each request draws its delay, half of them or more take that long, so none of 20 does in one of a million cases.
+"""
 
 OVERLOOKED = 1e-6
 """How likely none of a replica's requests may have been drawn to fail."""
@@ -94,7 +97,7 @@ def _passed(arrival: Arrival, unit: str) -> bool:
 CHECKER = Checker(
     name=NAME,
     question="Was each marked fault at work?",
-    blind="faults other than a kill, a freeze, a constant delay and failing requests, and what few requests met",
+    blind="faults other than a kill, a freeze, a delay and failing requests, and what few requests met",
     subject="a marked fault of which models must show an effect",
     claim=Claim.AVAILABILITY,
     check=check,

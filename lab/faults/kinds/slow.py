@@ -56,8 +56,8 @@ class Slow(StubFault):
         return slower
 
     def adds_ms(self, settings: Mapping[str, Any]) -> float:
-        """Returns what is added, unless each request draws it."""
-        return 0.0 if number(settings, "sigma") else number(settings, "ms")
+        """Returns what is added; with a sigma to the median, so that at least half of the requests take as long."""
+        return number(settings, "ms")
 
     def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
         """Checks that probes take longer by half of what was added: the fastest, or the median if latencies vary."""
