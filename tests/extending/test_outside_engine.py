@@ -49,7 +49,7 @@ def test_its_option_chooses_it_and_its_run_is_judged_by_what_its_plan_says(lab: 
     assert figures["planned"] == figures["ok"] > 20
     assert (figures["missing"], figures["misrouted"], figures["torn"]) == (0, 0, 0)
     verdicts = {each["checker"]: each for each in figures["verdicts"]}
-    assert verdicts["driver"]["summary"].startswith("closed loop")
+    assert "closed loop (users wait for answers)" in verdicts["driver"]["summary"]
     assert "asked" not in verdicts
     folder = Path(figures["run_dir"])
     records = sorted(read_parquet(folder / "history.parquet"), key=lambda each: each.sequence)
