@@ -17,11 +17,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lab.plugins.console import Watcher
+from lab.report import read_runs, write_report
 from tests.browser import Page, await_true, chromium
 from tests.docs.test_site import built_in
-from tests.labs import lab_up
+from tests.labs import drive_all, lab_up
 from tests.plugins.console.builders import serving
 from tests.plugins.console.test_browser import LOADED, figure, hit, open_page
+from tests.plugins.console.test_sizes_of_the_page import SIZES_OF_TEXTS, SMALLEST_PX
 from tests.report.test_browser import KINDS, written_in
 
 SIZES = ((390, 844), (1280, 800), (1920, 1080))
@@ -30,6 +32,8 @@ _DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(
 _READABLE = """[...document.querySelectorAll('.chart svg text')]
   .filter(each => each.checkVisibility() && each.textContent)
   .slice(0, 8).every(each => parseFloat(getComputedStyle(each).fontSize) * each.getScreenCTM().a >= 10)"""
+
+_LAID_OUT = f"Math.min(...{SIZES_OF_TEXTS}) >= {SMALLEST_PX}"  # anew in another window
 
 _FOLDED = "document.querySelectorAll('details:not([open])')"
 _REACHED = """[...document.querySelectorAll('.scroll')]
@@ -53,7 +57,7 @@ def console(page: Page) -> Iterator[Callable[[], object]]:
                 with lab.faults.injected("kill", "gateway"):
                     await_true(page, f"{hit('gateway')}.includes('100 % of the requests of 5 of 5 callers')")
                     await_true(page, f"{figure('gateway', 'failed')} > 200")
-                    yield lambda: None  # it lays itself out anew in another window
+                    yield lambda: await_true(page, _LAID_OUT)
                 page.evaluate("document.querySelector('#stop-load').click()")
         finally:
             watcher.stop()
@@ -69,6 +73,16 @@ def file(page: Page, address: str) -> Iterator[Callable[[], object]]:
         await_true(page, f"location.href === {address!r} && document.readyState === 'complete' && {_READABLE}")
 
     yield show
+
+
+def reported(home: Path) -> dict[str, str]:
+    """Writes reports of one run and of two on a lab; returns their addresses."""
+    with lab_up(home, topologies=("gateway", "mesh")) as lab:
+        two = read_runs([run.folder for run in drive_all(lab, ("mesh", "gateway"), rate=50.0, duration_s=8.0).values()])
+    files = {name: home / f"{name}.html" for name in ("one", "two")}
+    for file, content in zip(files.values(), (two[:1], two), strict=True):
+        write_report(content, file)
+    return {name: file.as_uri() for name, file in files.items()}
 
 
 def take(page: Page, show: Callable[[], object], folder: Path, name: str) -> Iterator[str]:
@@ -98,7 +112,7 @@ def main(folder: Path, names: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     found: list[str] = []
     with TemporaryDirectory() as home, chromium() as page:
-        reports = written_in(Path(home))
+        reports = written_in(Path(home)) | reported(Path(home))
         site = Path(home) / "site"
         pages: dict[str, Callable[[], AbstractContextManager[Callable[[], object]]]] = {
             "console": partial(console, page),
