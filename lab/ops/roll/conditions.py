@@ -82,7 +82,7 @@ class Figures:
 
     @property
     def usual_p99_ms(self) -> float:
-        """The same as the median of the longest of each 69 answers in turn, ms: a stall of the machine is in few of them.
+        """The same as the median of the longest of each 69 answers in turn, ms: a stall is in few of them.
 
         The longest of 69 is above the 99th percentile in half of all cases.
         """
