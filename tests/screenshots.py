@@ -33,7 +33,7 @@ _READABLE = """[...document.querySelectorAll('.chart svg text')]
   .filter(each => each.checkVisibility() && each.textContent)
   .slice(0, 8).every(each => parseFloat(getComputedStyle(each).fontSize) * each.getScreenCTM().a >= 10)"""
 
-_LAID_OUT = f"Math.min(...{SIZES_OF_TEXTS}) >= {SMALLEST_PX}"  # anew in another window
+_LAID_OUT = f"Math.min(...{SIZES_OF_TEXTS}) >= {SMALLEST_PX}"  # after the window changed
 
 _FOLDED = "document.querySelectorAll('details:not([open])')"
 _REACHED = """[...document.querySelectorAll('.scroll')]
@@ -112,7 +112,9 @@ def main(folder: Path, names: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     found: list[str] = []
     with TemporaryDirectory() as home, chromium() as page:
-        reports = written_in(Path(home)) | reported(Path(home))
+        reports = written_in(Path(home))
+        if not names or {"report-one", "report-two"} & set(names):
+            reports |= reported(Path(home))
         site = Path(home) / "site"
         pages: dict[str, Callable[[], AbstractContextManager[Callable[[], object]]]] = {
             "console": partial(console, page),

@@ -65,7 +65,7 @@ def envoy(
         caller: that it runs beside.
         filters: of its own, for requests that have passed the key guard, as Envoy's configuration has them.
         clusters: of its own, likewise.
-        replies: mappers of its own for answers that the Envoy gives itself, likewise.
+        replies: further mappers of the answers that Envoy itself gives, likewise.
         metadata: more of what it says of itself to the control plane.
         obeys_picks: whether its filters go by headers of picks, and remove those that they do not go by.
     """

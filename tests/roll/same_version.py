@@ -38,7 +38,7 @@ CALLER = "homepage"
 
 
 def behaviour(times: float) -> stub_pb2.Behaviour:
-    """Log-normal service times, so many times as long as at first."""
+    """Log-normal service times, ``times`` as long as at first."""
     return stub_pb2.Behaviour(lognormal=stub_pb2.LognormalLatency(median_ms=times * SERVICE_MS, sigma=SIGMA))
 
 
@@ -117,7 +117,8 @@ def main() -> int:
     slower = [each for run, its in zip(same, slow, strict=True) for each in steps_in(its, run[-1], judged)][:SLOW_STEPS]
     for what, standings in (("the same version", equal), ("one that takes twice as long", slower)):
         counts = Counter(map(str, standings))
-        print(f"{what}: {len(standings)} steps: {', '.join(f'{counts[each]} {each}' for each in Standing)}")  # noqa: T201 (a command prints)
+        judged_as = ", ".join(f"{counts[each]} {each}" for each in Standing)
+        sys.stdout.write(f"{what}: {len(standings)} steps: {judged_as}\n")
     is_whole = len(equal) == steps and len(slower) == SLOW_STEPS
     return int(not is_whole or equal.count(Standing.MET) > steps // 100 or slower.count(Standing.MET) < SLOW_STEPS - 1)
 

@@ -39,8 +39,8 @@ def check(evidence: Evidence) -> Verdict | None:
     - A unit that was killed or frozen takes no request: no model received one at it, or by way of it
       :data:`AT_REST_NS` later.
     - Of :data:`LEAST` answers of a slowed replica, one takes at least half of the time that was added.
-    - A failing replica fails a request; judged once it has answered so many that by chance none fails with a
-      probability of :data:`OVERLOOKED`.
+    - A failing replica fails a request; judged once the probability that none of its requests fails is below
+      :data:`OVERLOOKED`.
 
     Returns:
         None without such a fault, or if the replicas were not asked, which *answered* says.

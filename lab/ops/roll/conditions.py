@@ -87,9 +87,9 @@ class Figures:
         The longest of 69 is above the 99th percentile in half of all cases.
         """
         in_turn = [ms for window in sorted(self.by_window_ms) for ms in self.by_window_ms[window]]
-        whole = max(1, len(in_turn) // _HALF_ABOVE_P99)
-        longest = [max(in_turn[number * _HALF_ABOVE_P99 :][:_HALF_ABOVE_P99], default=0.0) for number in range(whole)]
-        return median(longest)
+        size = _HALF_ABOVE_P99
+        starts = range(0, max(1, len(in_turn) - size + 1), size)  # whole parts, or the only one
+        return median(max(in_turn[start : start + size], default=0.0) for start in starts)
 
     @property
     def error_rate(self) -> float:
@@ -260,11 +260,12 @@ def _p99_ratio(evidence: Evidence, times: float, share: float) -> Finding:
     answered = len(new.latencies_ms)
     if missing := _nothing_to_compare(evidence, share):
         return Finding(Standing.UNKNOWN, missing[0], answered, settled=missing[1])
-    limit_ms = times * old.usual_p99_ms
+    usual_ms = old.usual_p99_ms
+    limit_ms = times * usual_ms
     late, by_chance = sum(each > limit_ms for each in new.latencies_ms), 1.0
     over = late / answered if answered else 0.0
     because = (
-        f"p99 {new.p99_ms:.2f} ms, usually {old.usual_p99_ms:.2f} ms of the old version; {percent(over)} "
+        f"p99 {new.p99_ms:.2f} ms, usually {usual_ms:.2f} ms of the old version; {percent(over)} "
         f"{'>' if over > share else '≤'} {percent(share)} took longer than {times:g} times that"
     )
     standing = _standing(late, answered, share)
