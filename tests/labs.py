@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -26,12 +27,13 @@ routes = "routes.yaml"
 [gateway]
 replicas = 1
 """
+# Few tests are about deadlines: the timeout is one that a busy machine does not reach.
 ROUTES = """
 use_cases:
   ContinueWatchingRanking:
     callers: [homepage]
     api: ranking.v1
-    timeout: 2s
+    timeout: 10s
     default: cw-ranker@v1
 models:
   cw-ranker:
@@ -74,6 +76,11 @@ def write_spec(folder: Path, spec: str = SPEC, routes: str = ROUTES) -> Path:
     file = folder / "mini.toml"
     file.write_text(spec)
     return file
+
+
+def with_timeout(table: str, timeout: str) -> str:
+    """The route table with another timeout for each use case, e.g. ``3s``."""
+    return re.sub(r"timeout: \w+", f"timeout: {timeout}", table)
 
 
 def unique_lab(folder: Path) -> Lab:

@@ -22,8 +22,8 @@ from tests.labs import known, lab_up, write_spec
 
 ROUTES = """
 use_cases:
-  ContinueWatchingRanking: {callers: [homepage], api: ranking.v1, timeout: 2s, default: cw-ranker@v1}
-  HomepageRows: {callers: [homepage], api: ranking.v1, timeout: 2s, default: rows@v1}
+  ContinueWatchingRanking: {callers: [homepage], api: ranking.v1, timeout: 10s, default: cw-ranker@v1}
+  HomepageRows: {callers: [homepage], api: ranking.v1, timeout: 10s, default: rows@v1}
 models:
   cw-ranker: {versions: {v1: {cluster: ml-cluster-1}, v2: {cluster: ml-cluster-2}, v3: {cluster: ml-cluster-2}}}
   rows: {versions: {v1: {cluster: ml-cluster-1}}}

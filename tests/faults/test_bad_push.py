@@ -10,7 +10,7 @@ import pytest
 from lab.errors import InputError
 from lab.faults import Fault, Visible
 from lab.lab import Lab
-from tests.labs import ask, known
+from tests.labs import ask, known, with_timeout
 
 TRIES = 3
 
@@ -45,7 +45,7 @@ def offered(lab: Lab, target: str) -> tuple[Fault, dict[str, str]]:
 def with_history(lab: Lab, routes: Path, tmp_path: Path) -> int:
     """A lab whose latest revision has changed a rule; its number."""
     changed = tmp_path / "changed.yaml"
-    changed.write_text(routes.read_text().replace("timeout: 2s", "timeout: 3s"))
+    changed.write_text(with_timeout(routes.read_text(), "3s"))
     lab.routes.publish(changed)
     return lab.routes.publish(routes)
 
@@ -90,7 +90,7 @@ def test_some_nodes_only_are_offered_it_and_the_same_for_the_same_seed(lab: Lab)
 def test_a_publish_goes_through_while_a_bad_push_is_remembered(lab: Lab, routes: Path, tmp_path: Path) -> None:
     ask(lab)
     changed = tmp_path / "changed.yaml"
-    changed.write_text(routes.read_text().replace("timeout: 2s", "timeout: 4s"))
+    changed.write_text(with_timeout(routes.read_text(), "4s"))
     with lab.faults.injected("bad-push", "rules"), lab.faults.injected("bad-push", "clusters"):
         revision = lab.routes.publish(changed)
         assert errors(lab) == {}

@@ -21,7 +21,7 @@ from lab.transport.rpc_logs import RequestLog
 from lab.waiting import eventually
 from tests.disks import fill, mounted
 from tests.lab_command import json_of, run_lab, start_lab
-from tests.labs import ask, processes_of, states, unique_lab, write_spec
+from tests.labs import ask, processes_of, states, unique_lab, with_timeout, write_spec
 from tests.missing import missing
 
 WITHIN = timedelta(seconds=60)
@@ -96,7 +96,7 @@ def test_a_request_log_goes_on_after_a_full_disk_without_torn_lines(
 
 def test_a_lab_on_a_full_disk_answers_and_says_so_and_recovers(lab: Lab, disk: Path, spec: Path) -> None:
     routes = spec.with_name("routes.yaml")
-    routes.write_text(routes.read_text().replace("timeout: 2s", "timeout: 3s"))
+    routes.write_text(with_timeout(routes.read_text(), "3s"))
     filler = fill(disk)
 
     assert [ask(lab, topology).version for topology in ("gateway", "mesh")] == ["v1", "v1"]
@@ -168,7 +168,7 @@ def is_exited(unit: str) -> Callable[[Mapping[str, str]], bool]:
 
 def test_a_lab_on_a_disk_that_does_not_answer_serves_and_says_so_and_recovers(lab: Lab, disk: Path, spec: Path) -> None:
     routes = spec.with_name("routes.yaml")
-    routes.write_text(routes.read_text().replace("timeout: 3s", "timeout: 2s"))
+    routes.write_text(with_timeout(routes.read_text(), "4s"))
 
     def state() -> str:
         return next(unit.state for unit in lab.status().units if unit.role == "control-plane")

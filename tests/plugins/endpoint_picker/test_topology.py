@@ -29,7 +29,7 @@ from lab.runs.folder import RunFolder
 from lab.runs.unit_evidence import arrivals_at
 from lab.runtime.state import LabState
 from models.proto.ranking.v1 import ranking_pb2
-from tests.labs import TWO_REPLICAS, address_of, ask, lab_up, replica_of, status_of, write_spec
+from tests.labs import TWO_REPLICAS, address_of, ask, lab_up, replica_of, status_of, with_timeout, write_spec
 
 SPEC = """
 topologies = ["picker", "picker-closed", "picker-body"]
@@ -45,7 +45,9 @@ REPLICAS = {"ml-cluster-1-a", "ml-cluster-1-b"}
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("picker")
     # In plaintext a client can send whatever headers it likes.
-    with lab_up(folder, spec=write_spec(folder, SPEC, TWO_REPLICAS), security="plaintext", metrics=True) as lab:
+    with lab_up(
+        folder, spec=write_spec(folder, SPEC, with_timeout(TWO_REPLICAS, "2s")), security="plaintext", metrics=True
+    ) as lab:
         yield lab
 
 
@@ -118,7 +120,7 @@ def test_a_picker_that_does_not_answer_holds_a_request_for_a_bounded_time(lab: L
         assert late.value.code is grpc.StatusCode.UNAVAILABLE
         assert ask(lab, OPEN).replica in REPLICAS
         took_s = time.monotonic() - began
-        # What bodies pass through has no limit but the request's deadline.
+        # What bodies pass through has no limit but the request's deadline, and after 4 s Envoy's keepalive.
         assert status_of(lab, WITH_BODIES) == "DEADLINE_EXCEEDED"
     # Each waits for the picker once; the deadline of a request is 2 s.
     assert 2 * MESSAGE_TIMEOUT_S <= took_s < 2 * MESSAGE_TIMEOUT_S + 2

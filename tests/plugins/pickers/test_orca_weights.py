@@ -27,7 +27,7 @@ page = [["Rows"]]
 latency = "constant:10"
 """
 ROUTES = """
-use_cases: {Rows: {callers: [homepage], api: ranking.v1, timeout: 2s, default: rows@v1}}
+use_cases: {Rows: {callers: [homepage], api: ranking.v1, timeout: 10s, default: rows@v1}}
 models: {rows: {versions: {v1: {cluster: ml-cluster-1}}}}
 clusters: {ml-cluster-1: {replicas: 3}}
 """
