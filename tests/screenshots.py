@@ -10,22 +10,32 @@ from __future__ import annotations
 import argparse
 import base64
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+from lab.lab import Lab
+from lab.load.progress import Progress
 from lab.plugins.console import Watcher
-from lab.report import read_runs, write_report
+from lab.report import ReportedBench, ReportedRun, read_benches, read_runs, write_report
+from lab.runs import LoadOptions, runs_in
+from lab.waiting import eventually
 from tests.browser import Page, await_true, chromium
 from tests.docs.test_site import built_in
-from tests.labs import drive_all, lab_up
+from tests.lab_command import run_lab
+from tests.labs import drive_all, lab_up, unique_lab
 from tests.plugins.console.builders import serving
 from tests.plugins.console.test_browser import LOADED, figure, hit, open_page
 from tests.plugins.console.test_sizes_of_the_page import SIZES_OF_TEXTS, SMALLEST_PX
-from tests.report.test_browser import KINDS, written_in
+from tests.report.test_browser import KINDS
 
+WITHIN = timedelta(seconds=30)
+LOAD: dict[str, Any] = {"rate": 50.0, "duration_s": 8.0}
 SIZES = ((390, 844), (1280, 800), (1920, 1080))
 QUALITY = 70
 _DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
@@ -75,14 +85,31 @@ def file(page: Page, address: str) -> Iterator[Callable[[], object]]:
     yield show
 
 
-def reported(home: Path) -> dict[str, str]:
-    """Writes reports of one run and of two on a lab; returns their addresses."""
-    with lab_up(home, topologies=("gateway", "mesh")) as lab:
-        two = read_runs([run.folder for run in drive_all(lab, ("mesh", "gateway"), rate=50.0, duration_s=8.0).values()])
-    files = {name: home / f"{name}.html" for name in ("one", "two")}
-    for file, content in zip(files.values(), (two[:1], two), strict=True):
-        write_report(content, file)
-    return {name: file.as_uri() for name, file in files.items()}
+def reported(home: Path, kinds: Collection[str]) -> dict[str, str]:
+    """Writes reports of those kinds, each of what a lab has done just now; returns their addresses."""
+    contents: dict[str, tuple[list[ReportedRun], list[ReportedBench]]] = {}
+    if {"one", "two", "kill"} & set(kinds):
+        with lab_up(home, topologies=("gateway", "mesh")) as lab:
+            two = read_runs([each.folder for each in drive_all(lab, ("mesh", "gateway"), **LOAD).values()])
+            contents |= {"one": (two[:1], []), "two": (two, []), "kill": (read_runs(runs_in(with_a_kill(lab))), [])}
+    if "bench" in kinds:
+        run_lab(unique_lab(home), "bench", "topologies", "--rounds", 3, within_s=300)
+        contents["bench"] = ([], read_benches(home / "runs" / "bench" / "latest"))
+    for kind in kinds:
+        write_report(contents[kind][0], home / f"{kind}.html", contents[kind][1])
+    return {kind: (home / f"{kind}.html").as_uri() for kind in kinds}
+
+
+def with_a_kill(lab: Lab) -> Path:
+    """Runs of three callers, while one's sidecar is killed and started again; returns their folder."""
+    loads = [LoadOptions(topology="mesh", caller=each, **LOAD) for each in ("homepage", "search", "playback")]
+    seen: dict[str, Progress] = {}
+    with ThreadPoolExecutor(1) as pool:
+        runs = pool.submit(lab.load_parallel, loads, progress=seen.update)
+        eventually("load", lambda: len(seen) == 3 and all(each.ok > 100 for each in seen.values()), within=WITHIN)
+        with lab.faults.injected("kill", "homepage-sidecar"):
+            eventually("failures", lambda: seen["mesh-homepage"].failed > 50, within=WITHIN)
+        return runs.result().folder
 
 
 def take(page: Page, show: Callable[[], object], folder: Path, name: str) -> Iterator[str]:
@@ -112,13 +139,11 @@ def main(folder: Path, names: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     found: list[str] = []
     with TemporaryDirectory() as home, chromium() as page:
-        reports = written_in(Path(home))
-        if not names or {"report-one", "report-two"} & set(names):
-            reports |= reported(Path(home))
+        reports = reported(Path(home), [each for each in KINDS if not names or f"report-{each}" in names])
         site = Path(home) / "site"
         pages: dict[str, Callable[[], AbstractContextManager[Callable[[], object]]]] = {
             "console": partial(console, page),
-            **{f"report-{kind}": partial(file, page, reports[kind]) for kind in KINDS},
+            **{f"report-{kind}": partial(file, page, reports[kind]) for kind in reports},
             "docs": partial(file, page, (site / "html" / "index.html").as_uri()),
         }
         for name, open_ in pages.items():

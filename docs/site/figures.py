@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from docs.site import memory, proxies, scale, since, travels
+from docs.site import memory, proxies, routers, scale, since, travels
 from docs.site.age import commit_of, is_changed
 from docs.site.blocks import marked, pages, write
 from docs.site.links import CHECKOUT, PAGES
@@ -38,6 +38,7 @@ PICTURES = PAGES / "figures"
 OTHERS: dict[str, Callable[[int], dict[str, Any]]] = {
     "memory": lambda _: memory.measure(),
     "proxies": proxies.measure,
+    "routers": lambda _: routers.measure(),
     "scale": lambda _: figures_of(scale.measure()),
 }
 _TABLES = """# Tables of figures

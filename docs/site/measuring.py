@@ -16,12 +16,17 @@ from docs.site.links import CHECKOUT
 from lab.errors import UnitError
 from lab.measure.findings import State
 from lab.plugins.bench.harness.bench import BENCHES
+from lab.plugins.bench.harness.crossover import LEAST_ROUNDS
 from lab.plugins.bench.since.checkout import end
 
 STEPS = (30, 60)
 """Rounds of a bench of which a claim is undecided; the last is the most."""
 MORE_S = 3_600.0
 """Time for all rounds beyond the first, of all benches together, seconds."""
+
+# What benches measure for the pages, if not what they do by themselves, and in how many rounds, for want of time.
+_OPTIONS = {"pickers": "--shares 0.1,0.5,0.9 --loads 50,90,130 --ages 50,1000 --seconds 4"}
+_ROUNDS = {"pickers": LEAST_ROUNDS}
 
 # Exit statuses of a bench that has figures: all claims hold, one does not, one is undecided.
 _MEASURED = (0, 1, 2)
@@ -48,7 +53,7 @@ def measure(benches: Sequence[str], rounds: int | None, say: Callable[[str], Non
     A bench that is measured again begins anew, so a claim has as many chances as there are steps.
     """
     result = Measured()
-    numbers = {bench: rounds or BENCHES[bench].rounds for bench in benches}
+    numbers = {bench: rounds or _ROUNDS.get(bench, BENCHES[bench].rounds) for bench in benches}
     for number, group in groupby(sorted(benches, key=numbers.__getitem__), key=numbers.__getitem__):
         _run(list(group), number, result)
     left_s = MORE_S
@@ -133,7 +138,7 @@ def lab_json(command: str) -> Any:
 def _run(benches: Sequence[str], rounds: int, result: Measured) -> None:
     """Adds what one command measures."""
     try:
-        document = lab_json(f"lab bench {' '.join(benches)} --rounds {rounds} --json")
+        document = lab_json(f"{_command(benches, rounds)} --json")
     except UnitError as error:
         result.problems.append(str(error))
         return
@@ -142,5 +147,11 @@ def _run(benches: Sequence[str], rounds: int, result: Measured) -> None:
             result.problems.append(f"{each['name']}: {'; '.join(each['missing'])}")
             continue
         result.kept[each["name"]] = found = figures_of(each)
-        found["ran"]["command"] = f"lab bench {each['name']} --rounds {rounds}"
+        found["ran"]["command"] = _command([each["name"]], rounds)
         result.folders[each["name"]] = Path(document["run_dir"])
+
+
+def _command(benches: Sequence[str], rounds: int) -> str:
+    """What measures these benches."""
+    options = (_OPTIONS[each] for each in benches if each in _OPTIONS)
+    return " ".join(("lab bench", *benches, *options, f"--rounds {rounds}"))

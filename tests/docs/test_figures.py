@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import subprocess
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,9 @@ class Lab:
 
     def run(self, command: str) -> dict[str, Any]:
         self.commands.append(command)
-        *names, _, rounds, _ = command.split()[2:]
+        words = command.split()
+        names = list(takewhile(lambda word: not word.startswith("--"), words[2:]))
+        rounds = words[words.index("--rounds") + 1]
         claims: list[dict[str, Any]] = []
         if int(rounds) < self._decided_at:
             figure = dict.fromkeys(("estimate", "low", "high"), 1.0)
@@ -244,10 +247,13 @@ def test_each_bench_has_its_own_number_of_rounds_unless_one_is_given(monkeypatch
     measure(["blast-radius", "driver", "topologies"], None, lambda _: None)
     measure(["blast-radius", "driver", "topologies"], 5, lambda _: None)
 
+    measure(["pickers"], None, lambda _: None)
+
     assert lab.commands == [
         "lab bench blast-radius --rounds 3 --json",
         "lab bench driver topologies --rounds 14 --json",
         "lab bench blast-radius driver topologies --rounds 5 --json",
+        "lab bench pickers --shares 0.1,0.5,0.9 --loads 50,90,130 --ages 50,1000 --seconds 4 --rounds 5 --json",
     ]
 
 
