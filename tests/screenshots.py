@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import json
 import sys
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -93,8 +94,9 @@ def reported(home: Path, kinds: Collection[str]) -> dict[str, str]:
             two = read_runs([each.folder for each in drive_all(lab, ("mesh", "gateway"), **LOAD).values()])
             contents |= {"one": (two[:1], []), "two": (two, []), "kill": (read_runs(runs_in(with_a_kill(lab))), [])}
     if "bench" in kinds:
-        run_lab(unique_lab(home), "bench", "topologies", "--rounds", 3, within_s=300)
-        contents["bench"] = ([], read_benches(home / "runs" / "bench" / "latest"))
+        options = ("--topologies", "gateway,mesh", "--rounds", 10, "--json")
+        measured = json.loads(run_lab(unique_lab(home), "bench", "topologies", *options, within_s=600).stdout)
+        contents["bench"] = ([], read_benches(Path(measured["run_dir"])))
     for kind in kinds:
         write_report(contents[kind][0], home / f"{kind}.html", contents[kind][1])
     return {kind: (home / f"{kind}.html").as_uri() for kind in kinds}
