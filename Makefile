@@ -199,7 +199,7 @@ docs: $(VENV)/with-docs  ## Build the documentation for offline reading: docs/_b
 	  docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-figures: $(VENV)/with-dev $(VENV)/with-foreign-pickers  ## Measure every figure that README and docs quote, and fail if a claim does not hold; ROUNDS=3 is quick
+figures: $(VENV)/with-dev $(VENV)/with-foreign-pickers  ## Measure every figure that README and docs quote, and fail if a claim does not hold; ROUNDS=3 is quicker
 	@$(BIN)/python -m docs.site.figures $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 # No cache: whether an import is first-party depends on other files than the one that is checked.

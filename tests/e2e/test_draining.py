@@ -14,7 +14,7 @@ from lab.topologies import TOPOLOGIES, open_client
 from models.proto.control.v1 import stub_pb2
 from models.proto.ranking.v1 import ranking_pb2
 from scenarios.framework.steps import set_behaviour
-from tests.labs import TWO_REPLICAS, write_spec
+from tests.labs import TWO_REPLICAS, with_timeout, write_spec
 from tests.proxies import that_run_here
 from tests.waiting import eventually
 
@@ -37,7 +37,7 @@ BEGUN_WITHIN = timedelta(seconds=30)
 def bring_up(lab: Lab, folder: Path, topologies: list[str], drain_s: float) -> None:
     """Brings up two replicas, whose streams take eight seconds, and which drain for so long."""
     spec = SPEC.format(topologies=json.dumps(topologies), drain_s=drain_s)
-    lab.up(spec=write_spec(folder, spec, TWO_REPLICAS.replace("timeout: 2s", "timeout: 60s")))
+    lab.up(spec=write_spec(folder, spec, with_timeout(TWO_REPLICAS, "60s")))
     set_behaviour(lab, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=STREAM_MS)), CLUSTER)
 
 

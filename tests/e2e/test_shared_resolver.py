@@ -12,7 +12,7 @@ from lab.lab import Lab
 from lab.runtime.compose.engine import obstacle as obstacle_to_compose
 from lab.spec import read_spec
 from tests.lab_command import json_of, run_lab
-from tests.labs import known, write_spec
+from tests.labs import known, with_timeout, write_spec
 from tests.missing import missing
 
 SPEC = """
@@ -61,7 +61,7 @@ def test_all_callers_ask_the_one_resolver_each_in_its_own_name(own_lab: Lab, spe
     assert {caller["resolver"] for caller in where["callers"].values()} == {address}
     assert len({caller["sidecar"] for caller in where["callers"].values()}) == 3
 
-    spec.with_name("routes.yaml").write_text(ROUTES.replace("2s", "3s"))
+    spec.with_name("routes.yaml").write_text(with_timeout(ROUTES, "3s"))
     own_lab.routes.publish(spec.with_name("routes.yaml"))
     [resolver] = [node for node in known(own_lab).nodes if node.role == "resolver"]
     assert resolver.acked_revision == 2

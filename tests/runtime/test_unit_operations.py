@@ -13,7 +13,7 @@ from lab.runtime.compose import engine
 from lab.runtime.state import LabState
 from lab.waiting import eventually
 from scenarios.framework.steps import registered
-from tests.labs import replica_of, states
+from tests.labs import replica_of, states, with_timeout
 from tests.runtime.conftest import ROUTES
 
 WITHIN = timedelta(seconds=10)
@@ -97,7 +97,7 @@ def test_a_pod_is_cut_off_as_a_whole_and_a_publish_meanwhile_goes_on_without_it(
     lab: Lab, routes: Path, tmp_path: Path
 ) -> None:
     changed = tmp_path / "changed.yaml"
-    changed.write_text(ROUTES.replace("timeout: 2s", "timeout: 3s"))
+    changed.write_text(with_timeout(ROUTES, "3s"))
     before = lab.routes.show().revision
     lab.units.partition("homepage-sidecar")
     try:

@@ -27,16 +27,12 @@ from tests.labs import ROUTES, lab_up, write_spec
 from tests.plugins.console.builders import serving
 
 TOPOLOGIES = ("gateway", "mesh")
-# A busy machine is not a fault; a rule, so that there is one to explain; and a version to roll out.
-PATIENT_ROUTES = (
-    ROUTES.replace("2s", "10s")
-    .replace(
-        "    default: cw-ranker@v1\n",
-        "    default: cw-ranker@v1\n    rules:\n      - {name: tv, when: {device: [tv]}, use: cw-ranker@v1}\n",
-    )
-    .replace(
-        "      v1: {cluster: ml-cluster-1}\n", "      v1: {cluster: ml-cluster-1}\n      v2: {cluster: ml-cluster-1}\n"
-    )
+# With a rule, so that there is one to explain, and a version to roll out.
+RULES = ROUTES.replace(
+    "    default: cw-ranker@v1\n",
+    "    default: cw-ranker@v1\n    rules:\n      - {name: tv, when: {device: [tv]}, use: cw-ranker@v1}\n",
+).replace(
+    "      v1: {cluster: ml-cluster-1}\n", "      v1: {cluster: ml-cluster-1}\n      v2: {cluster: ml-cluster-1}\n"
 )
 HOSTILE = "<img src=hostile onerror='window.fooled = 1'>\"</script><script>window.fooled = 1</script>"
 LOADED = "document.querySelector('#about').textContent.includes('load is running')"
@@ -59,7 +55,7 @@ RED = tuple(int(VERMILION[place : place + 2], 16) for place in (1, 3, 5))
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("lab")
-    with lab_up(folder, spec=write_spec(folder, routes=PATIENT_ROUTES)) as lab:
+    with lab_up(folder, spec=write_spec(folder, routes=RULES)) as lab:
         yield lab
 
 
@@ -276,7 +272,7 @@ def test_one_request_shows_the_rule_that_routes_explain_shows(page: Page, lab: L
 def test_hostile_names_are_text_on_the_page(page: Page, lab: Lab, address: str, tmp_path: Path) -> None:
     open_page(page, address)
     routes = tmp_path / "routes.yaml"
-    routes.write_text(PATIENT_ROUTES)
+    routes.write_text(RULES)
     with Load(lab, 6, contexts={"device": (HOSTILE,), "country": (HOSTILE,)}) as load:
         revision = lab.routes.publish(routes, comment=HOSTILE)
         folder = load.run.result().folder
